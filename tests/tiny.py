@@ -1,0 +1,173 @@
+"""Tiny random encoders of every supported architecture, in the hub's own folder format.
+
+Nothing here is pretrained: these models are for shape and logic only.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    AutoModel,
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    MPNetConfig,
+    PretrainedConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from mask_store import MaskBundle
+from masking import Base, MaskedModel, MaskSettings, TaskSpec
+
+ARCHITECTURES = ("bert", "roberta", "distilbert", "mpnet", "electra", "xlm-roberta")
+# fmt: off
+WORDS = (
+    "the", "a", "is", "was", "good", "bad", "movie", "film", "great", "terrible", "plot", "acting", "i",
+    "you", "he", "she", "it", "card", "lost", "money", "refund", "please", "help", "my", "account",
+    "locked", "in", "on", "at", "paris", "london", "anna", "works", "for", "acme", ".", ",", "!", "?",
+    "'", "-", "not", "and", "or", "yes", "no",
+)
+# fmt: on
+_BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+
+
+def tiny_base(
+    folder: Path,
+    architecture: str = "bert",
+    *,
+    blocks: int = 3,
+    hidden: int = 32,
+    pooler: bool = True,
+    positions: int = 64,
+    seed: int = 0,
+) -> str:
+    """Saves a random encoder with its tokenizer and returns the folder as a string.
+
+    With `pooler=False` the checkpoint has no pooler, like many sentence encoders.
+    """
+    vocabulary = _save_tokenizer(folder, architecture, positions)
+    torch.manual_seed(seed)
+    model = AutoModel.from_config(_config(architecture, vocabulary, blocks, hidden, positions))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0.0, 0.05)
+            elif "Norm" not in name:
+                parameter.normal_(0.0, 0.15)
+    if not pooler and getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def _config(architecture: str, vocabulary: int, blocks: int, hidden: int, positions: int) -> PretrainedConfig:
+    if architecture == "distilbert":
+        return DistilBertConfig(
+            vocab_size=vocabulary,
+            dim=hidden,
+            n_layers=blocks,
+            n_heads=2,
+            hidden_dim=2 * hidden,
+            max_position_embeddings=positions,
+        )
+    kinds = {
+        "bert": BertConfig,
+        "roberta": RobertaConfig,
+        "mpnet": MPNetConfig,
+        "electra": ElectraConfig,
+        "xlm-roberta": XLMRobertaConfig,
+    }
+    offset = 2 if architecture in ("roberta", "mpnet", "xlm-roberta") else 0
+    shape = {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "num_hidden_layers": blocks,
+        "num_attention_heads": 2,
+        "intermediate_size": 2 * hidden,
+        "max_position_embeddings": positions + offset,
+    }
+    if architecture == "electra":
+        shape["embedding_size"] = hidden // 2
+    if offset:
+        shape.update(pad_token_id=1, bos_token_id=0, eos_token_id=2)
+    config: PretrainedConfig = kinds[architecture](**shape)
+    return config
+
+
+def _save_tokenizer(folder: Path, architecture: str, positions: int) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    bert_like = architecture in ("bert", "distilbert", "electra")
+    tokenizer = _wordpiece() if bert_like else _byte_level() if architecture == "roberta" else _metaspace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    cls, sep = ("[CLS]", "[SEP]") if bert_like else ("<s>", "</s>")
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": positions,
+        "cls_token": cls,
+        "sep_token": sep,
+        "pad_token": "[PAD]" if bert_like else "<pad>",
+        "unk_token": "[UNK]" if bert_like else "<unk>",
+        "mask_token": "[MASK]" if bert_like else "<mask>",
+        "model_input_names": ["input_ids", *(["token_type_ids"] if bert_like else []), "attention_mask"],
+    }
+    if architecture == "distilbert":
+        config["model_input_names"] = ["input_ids", "attention_mask"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return int(tokenizer.get_vocab_size())
+
+
+def _wordpiece() -> Tokenizer:
+    pieces = [chr(c) for c in range(ord("a"), ord("z") + 1)] + [str(d) for d in range(10)]
+    entries = list(dict.fromkeys([*_BERT_SPECIALS, *WORDS, *pieces, *(f"##{p}" for p in pieces)]))
+    vocabulary = {entry: index for index, entry in enumerate(entries)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    return tokenizer
+
+
+def _byte_level() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    entries = [*_ROBERTA_SPECIALS, *alphabet]
+    vocabulary = {entry: index for index, entry in enumerate(dict.fromkeys(entries))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return tokenizer
+
+
+def _metaspace() -> Tokenizer:
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    entries = [*_ROBERTA_SPECIALS, "▁", *(f"▁{word}" for word in WORDS), *letters]
+    tokenizer = Tokenizer(models.Unigram([(e, -float(i)) for i, e in enumerate(dict.fromkeys(entries))], 3))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return tokenizer
+
+
+def random_bundle(
+    base: Base, spec: TaskSpec, *, task: str = "demo", seed: int = 0, settings: MaskSettings | None = None
+) -> MaskBundle:
+    """A bundle for `base` with a random, untrained mask: what publishing and serving need in a test."""
+    model = MaskedModel.create(base, spec, settings or MaskSettings(initial_sparsity=0.2), seed=seed)
+    return model.to_bundle(
+        task=task,
+        metric="accuracy",
+        metrics={"accuracy": 0.5},
+        training={"lr": 1e-3},
+        data_digest="sha256:" + "0" * 64,
+        seed=seed,
+    )
