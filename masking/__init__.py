@@ -1,0 +1,92 @@
+"""The masking method on a live model: load a frozen base, learn masks over it, run masks over it.
+
+Implements Zhao et al., "Masking as an Efficient Alternative to Finetuning for Pretrained Language
+Models" (EMNLP 2020). Does not read data sets, optimise, or speak HTTP.
+"""
+
+from masking.base import Base, Tokenizer, load_base
+from masking.batch import batch_logits, token_batches
+from masking.errors import (
+    BaseLoadError,
+    BaseMismatchError,
+    BlockOutOfRangeError,
+    EmptyInputError,
+    InputTooLongError,
+    MaskingError,
+    TaskInputError,
+    UnknownLayerError,
+    UnsupportedArchitectureError,
+)
+from masking.model import MaskedModel
+from masking.serving import (
+    LayerMasks,
+    LoadedTask,
+    MaskedEncoder,
+    MaskForm,
+    PackedMasks,
+    UnpackedMasks,
+    load_task,
+)
+from masking.settings import MaskSettings
+from masking.tasks import (
+    ChoiceInput,
+    ClassPrediction,
+    Entity,
+    Features,
+    Prediction,
+    Row,
+    TaskCodec,
+    TaskInput,
+    TaskSpec,
+    TextInput,
+    Word,
+    WordsInput,
+    WordsPrediction,
+    collate,
+    group_entities,
+    split_words,
+    task_codec,
+)
+
+__all__ = [
+    "Base",
+    "BaseLoadError",
+    "BaseMismatchError",
+    "BlockOutOfRangeError",
+    "ChoiceInput",
+    "ClassPrediction",
+    "EmptyInputError",
+    "Entity",
+    "Features",
+    "InputTooLongError",
+    "LayerMasks",
+    "LoadedTask",
+    "MaskForm",
+    "MaskSettings",
+    "MaskedEncoder",
+    "MaskedModel",
+    "MaskingError",
+    "PackedMasks",
+    "Prediction",
+    "Row",
+    "TaskCodec",
+    "TaskInput",
+    "TaskInputError",
+    "TaskSpec",
+    "TextInput",
+    "Tokenizer",
+    "UnknownLayerError",
+    "UnpackedMasks",
+    "UnsupportedArchitectureError",
+    "Word",
+    "WordsInput",
+    "WordsPrediction",
+    "batch_logits",
+    "collate",
+    "group_entities",
+    "load_base",
+    "load_task",
+    "split_words",
+    "task_codec",
+    "token_batches",
+]

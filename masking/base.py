@@ -1,0 +1,203 @@
+"""The pretrained encoder: loaded once, frozen, fp32, never written to.
+
+Loads from the Hugging Face hub or from a local folder in the hub's format. What is random in a
+freshly loaded model (a pooler that the checkpoint lacks) is thrown away here, so that every tensor
+of a `Base` is pretrained and its fingerprint means something.
+"""
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from mask_store import BaseInfo
+from masking.errors import BaseLoadError
+from masking.layers import count_blocks, layer_names
+
+Tokenizer = PreTrainedTokenizerBase
+
+_POSITIONS_START_AFTER_PAD = ("roberta", "xlm-roberta", "mpnet")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pretrained encoder and what belongs to it.
+
+    Attributes:
+        encoder: The encoder without its pooler; evaluation mode, fp32, no gradients.
+        pooler: The pretrained W_P, [hidden, hidden], or None where the checkpoint has none.
+        tokenizer: The encoder's own (fast) tokenizer.
+        info: Name, revision, architecture, fingerprint and number of parameters.
+    """
+
+    encoder: PreTrainedModel
+    pooler: nn.Linear | None
+    tokenizer: Tokenizer
+    info: BaseInfo
+
+    @property
+    def device(self) -> torch.device:
+        """Device that holds the base tensors."""
+        return next(self.encoder.parameters()).device
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the encoder's output."""
+        return int(self.encoder.config.hidden_size)
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of transformer blocks."""
+        return count_blocks(self.encoder, self.info.architecture)
+
+    @property
+    def max_positions(self) -> int:
+        """Longest input in tokens, special tokens included."""
+        config = self.encoder.config
+        positions = int(config.max_position_embeddings)
+        if self.info.architecture in _POSITIONS_START_AFTER_PAD:
+            positions -= int(config.pad_token_id) + 1
+        return min(positions, int(self.tokenizer.model_max_length))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the base tensors."""
+        return sum(tensor.nbytes for _, tensor in base_tensors(self.encoder, self.pooler))
+
+    def share_encoder(self) -> PreTrainedModel:
+        """A second encoder with modules of its own over the SAME base tensors (no bytes are copied).
+
+        Its modules can be wrapped or parametrized while this base stays as it was loaded.
+        """
+        tensors = [*self.encoder.parameters(), *self.encoder.buffers()]
+        return copy.deepcopy(self.encoder, {id(tensor): tensor for tensor in tensors})
+
+
+def base_tensors(encoder: nn.Module, pooler: nn.Linear | None) -> list[tuple[str, Tensor]]:
+    """Name and tensor of everything pretrained, sorted by name."""
+    tensors: list[tuple[str, Tensor]] = list(encoder.named_parameters())
+    if pooler is not None:
+        tensors += [(f"pooler.dense.{name}", tensor) for name, tensor in pooler.named_parameters()]
+    return sorted(tensors)
+
+
+def fingerprint(tensors: list[tuple[str, Tensor]]) -> str:
+    """Hash of base tensors: names, shapes and every byte, in the order given.
+
+    Returns:
+        "sha256:" and 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data.cast("B"))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def load_base(name_or_path: str, *, revision: str | None = None, device: str | torch.device = "cpu") -> Base:
+    """Loads a pretrained encoder from the hub or from a folder.
+
+    Args:
+        name_or_path: Hub id ("bert-base-uncased") or a folder in the hub's format.
+        revision: Branch, tag or commit on the hub.
+        device: Where the base tensors live.
+
+    Returns:
+        The frozen base in fp32.
+
+    Raises:
+        BaseLoadError: There is no such encoder, its files are broken, or tensors are missing.
+        UnsupportedArchitectureError: It is not a BERT-like encoder with a row in `masking.layers`.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+        layer_names(config.model_type)
+        encoder, missing = _load_encoder(name_or_path, revision)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise BaseLoadError(_why(name_or_path, error)) from error
+    pooler = _take_pooler(encoder, missing)
+    if missing:
+        some = ", ".join(sorted(missing)[:3])
+        raise BaseLoadError(
+            f"base {name_or_path!r}: its checkpoint lacks {len(missing)} tensors ({some}, ...)"
+        )
+    if not tokenizer.is_fast:
+        raise BaseLoadError(f"base {name_or_path!r}: it has no fast tokenizer (tokenizer.json)")
+    modules: list[nn.Module] = [encoder] if pooler is None else [encoder, pooler]
+    for module in modules:
+        module.to(device).eval().requires_grad_(False)
+    tensors = base_tensors(encoder, pooler)
+    info = BaseInfo(
+        name=_short_name(name_or_path),
+        revision=revision or _commit(config),
+        architecture=config.model_type,
+        fingerprint=fingerprint(tensors),
+        parameters=sum(tensor.numel() for _, tensor in tensors),
+    )
+    return Base(encoder, pooler, tokenizer, info)
+
+
+def _load_encoder(name_or_path: str, revision: str | None) -> tuple[PreTrainedModel, set[str]]:
+    """The encoder as transformers loads it, and the names of tensors its checkpoint lacks."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # a missing pooler is no news to the user
+    transformers_logging.disable_progress_bar()
+    try:
+        encoder, report = AutoModel.from_pretrained(
+            name_or_path,
+            revision=revision,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+        )
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+    return encoder, set(report["missing_keys"])
+
+
+def _take_pooler(encoder: Any, missing: set[str]) -> nn.Linear | None:
+    """Removes the pooler from `encoder` and returns its linear layer if it is pretrained."""
+    pooler = getattr(encoder, "pooler", None)
+    if pooler is None:
+        return None
+    encoder.pooler = None
+    absent = {name for name in missing if name.startswith("pooler.")}
+    missing -= absent
+    return None if absent else pooler.dense
+
+
+def _short_name(name_or_path: str) -> str:
+    path = Path(name_or_path)
+    return path.resolve().name if path.is_dir() else name_or_path
+
+
+def _commit(config: PretrainedConfig) -> str | None:
+    commit = getattr(config, "_commit_hash", None)
+    return str(commit) if commit else None
+
+
+def _why(name_or_path: str, error: Exception) -> str:
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    looks_local = Path(name_or_path).exists() or name_or_path.startswith((".", "/", "~"))
+    hint = (
+        "a folder with config.json, model.safetensors and tokenizer.json"
+        if looks_local
+        else ("a folder in the hub's format or an id on the Hugging Face hub")
+    )
+    return f"base {name_or_path!r} can't be loaded (wanted: {hint}): {first_line}"

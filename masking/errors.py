@@ -1,0 +1,73 @@
+"""Everything `masking` raises on purpose.
+
+MaskingError
+  BaseLoadError               the folder or hub id can't be loaded as an encoder
+  UnsupportedArchitectureError  the encoder's layers have no row in the table of layer names
+  BlockOutOfRangeError        a block to mask that the encoder does not have
+  UnknownLayerError           a layer name that matches no linear layer of the encoder
+  BaseMismatchError           a mask learned on another base
+  TaskInputError              an input that the task can't take
+    EmptyInputError           ... because there is nothing in it
+    InputTooLongError         ... because it has more tokens than the task takes
+"""
+
+
+class MaskingError(Exception):
+    """Base of every error raised by `masking`."""
+
+
+class BaseLoadError(MaskingError):
+    """The pretrained encoder can't be loaded."""
+
+
+class UnsupportedArchitectureError(MaskingError):
+    """No row in the table of layer names fits this encoder."""
+
+
+class BlockOutOfRangeError(MaskingError):
+    """A block was asked for that the encoder does not have."""
+
+
+class UnknownLayerError(MaskingError):
+    """A layer name matches no linear layer of the encoder."""
+
+
+class BaseMismatchError(MaskingError):
+    """A mask was learned on another base than the one it is to be applied to."""
+
+
+class TaskInputError(MaskingError):
+    """An input is not one that the task can take; the message may be shown to whoever sent it.
+
+    Attributes:
+        index: Position of the input in the batch it came in, counted from 0.
+    """
+
+    def __init__(self, message: str, *, index: int = 0) -> None:
+        """Keeps the public `message` and the input's `index` in its batch."""
+        super().__init__(message)
+        self.message = message
+        self.index = index
+
+
+class EmptyInputError(TaskInputError):
+    """An input has no text, no words, or no choices."""
+
+
+class InputTooLongError(TaskInputError):
+    """An input has more tokens than the task takes, and truncation was not asked for.
+
+    Attributes:
+        tokens: Tokens of the input, special tokens included.
+        limit: Tokens that the task takes at most.
+    """
+
+    def __init__(self, tokens: int, limit: int, *, index: int = 0) -> None:
+        """Builds the public message from the two counts."""
+        super().__init__(
+            f"input has {tokens} tokens and this task takes at most {limit}; "
+            "shorten it or ask for truncation",
+            index=index,
+        )
+        self.tokens = tokens
+        self.limit = limit

@@ -1,0 +1,139 @@
+"""Names of the linear layers that a mask applies to, for each supported architecture.
+
+One row per Hugging Face model type. To support another BERT-like encoder, add its row. What is masked
+is fixed by the paper (section 4): per block W_Q, W_K, W_V, W_AO, W_I, W_O; never embeddings, biases
+or LayerNorm. The pooler and the classifier are not listed: they belong to the head (`masking.heads`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from masking.errors import BlockOutOfRangeError, UnknownLayerError, UnsupportedArchitectureError
+
+
+@dataclass(frozen=True)
+class LayerNames:
+    """Where an architecture keeps its blocks, and the six linear layers inside one block.
+
+    Attributes:
+        blocks: Module path of the list of blocks.
+        query, key, value, attention_output, intermediate, output: Paths within a block.
+    """
+
+    blocks: str
+    query: str
+    key: str
+    value: str
+    attention_output: str
+    intermediate: str
+    output: str
+
+    def in_block(self, block: int) -> tuple[str, ...]:
+        """Full names of the six linear layers of one block, in the order of the computation."""
+        six = (self.query, self.key, self.value, self.attention_output, self.intermediate, self.output)
+        return tuple(f"{self.blocks}.{block}.{name}" for name in six)
+
+
+_BERT = LayerNames(
+    blocks="encoder.layer",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    attention_output="attention.output.dense",
+    intermediate="intermediate.dense",
+    output="output.dense",
+)
+
+LAYER_NAMES: dict[str, LayerNames] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "electra": _BERT,
+    "distilbert": LayerNames(
+        blocks="transformer.layer",
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        attention_output="attention.out_lin",
+        intermediate="ffn.lin1",
+        output="ffn.lin2",
+    ),
+    "mpnet": LayerNames(
+        blocks="encoder.layer",
+        query="attention.attn.q",
+        key="attention.attn.k",
+        value="attention.attn.v",
+        attention_output="attention.attn.o",
+        intermediate="intermediate.dense",
+        output="output.dense",
+    ),
+}
+
+
+def layer_names(architecture: str) -> LayerNames:
+    """The row of the table for a Hugging Face model type.
+
+    Raises:
+        UnsupportedArchitectureError: There is no such row.
+    """
+    if architecture not in LAYER_NAMES:
+        known = ", ".join(sorted(LAYER_NAMES))
+        raise UnsupportedArchitectureError(
+            f"architecture {architecture!r} is not supported; supported: {known}"
+        )
+    return LAYER_NAMES[architecture]
+
+
+def count_blocks(encoder: nn.Module, architecture: str) -> int:
+    """Number of transformer blocks of `encoder`."""
+    blocks = encoder.get_submodule(layer_names(architecture).blocks)
+    return sum(1 for _ in blocks.children())
+
+
+def choose_blocks(wanted: tuple[int, ...] | None, available: int) -> tuple[int, ...]:
+    """Blocks to mask, sorted; None stands for the paper's choice, from block 2 to the last.
+
+    Raises:
+        BlockOutOfRangeError: None are left, or one is outside the encoder.
+    """
+    blocks = tuple(sorted(set(range(2, available) if wanted is None else wanted)))
+    outside = [block for block in blocks if not 0 <= block < available]
+    if outside:
+        raise BlockOutOfRangeError(
+            f"this encoder has blocks 0 to {available - 1}; it has no block {outside[0]}"
+        )
+    if not blocks:
+        raise BlockOutOfRangeError(
+            f"no block to mask: this encoder has blocks 0 to {available - 1} and the default starts at 2; "
+            "name the blocks"
+        )
+    return blocks
+
+
+def block_layers(encoder: nn.Module, architecture: str, blocks: Iterable[int]) -> tuple[str, ...]:
+    """Full names of the maskable linear layers of `blocks`, checked against the encoder.
+
+    Raises:
+        UnsupportedArchitectureError: The architecture has no row in the table.
+        UnknownLayerError: A name in the table matches no linear layer of this encoder.
+    """
+    table = layer_names(architecture)
+    names = tuple(name for block in blocks for name in table.in_block(block))
+    for name in names:
+        find_linear(encoder, name)
+    return names
+
+
+def find_linear(encoder: nn.Module, name: str) -> nn.Linear:
+    """The linear layer called `name`.
+
+    Raises:
+        UnknownLayerError: No linear layer has that name; the message lists some that would match.
+    """
+    linears = {n: m for n, m in encoder.named_modules() if isinstance(m, nn.Linear)}
+    if name not in linears:
+        some = ", ".join(list(linears)[:8])
+        raise UnknownLayerError(f"no linear layer is called {name!r}; this encoder has {some}, ...")
+    return linears[name]

@@ -1,0 +1,57 @@
+"""Words and their labels to entities in a running text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from masking.tasks.inputs import Word
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A stretch of text with one label.
+
+    Attributes:
+        label: The label without its B- or I- prefix.
+        score: Mean probability of its words' labels.
+        start: First character.
+        end: One past the last character.
+    """
+
+    label: str
+    score: float
+    start: int
+    end: int
+
+
+def group_entities(words: Sequence[Word], labels: Sequence[str], scores: Sequence[float]) -> list[Entity]:
+    """Joins neighbouring words of one label; a B- prefix starts anew, as in the IOB2 scheme.
+
+    Labels without a prefix (part-of-speech tags, or O) continue the word before them where the label
+    is the same, as Hugging Face's "simple" aggregation does.
+
+    Args:
+        words: Words with their character offsets.
+        labels: One label per word.
+        scores: Probability of each word's label.
+
+    Returns:
+        Every stretch in order, those labelled O included.
+    """
+    groups: list[tuple[str, list[int]]] = []
+    for index, tag in enumerate(labels):
+        begins, label = _split(tag)
+        if groups and not begins and groups[-1][0] == label:
+            groups[-1][1].append(index)
+        else:
+            groups.append((label, [index]))
+    return [
+        Entity(label, fmean(scores[i] for i in members), words[members[0]].start, words[members[-1]].end)
+        for label, members in groups
+    ]
+
+
+def _split(tag: str) -> tuple[bool, str]:
+    """Whether the tag begins a new entity, and its label."""
+    prefix, dash, label = tag.partition("-")
+    return (prefix == "B", label) if dash and label and prefix in ("B", "I") else (False, tag)

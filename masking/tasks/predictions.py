@@ -1,0 +1,58 @@
+"""What a task answers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """One class for one input: a label, or for multiple choice the index of a choice.
+
+    Attributes:
+        label: Name of the class; the index as text for multiple choice.
+        index: Index of the class, the first of those with the highest logit.
+        logits: float32 [classes].
+        scores: float32 [classes], softmax of the logits.
+    """
+
+    label: str
+    index: int
+    logits: Floats
+    scores: Floats
+
+
+@dataclass(frozen=True)
+class WordsPrediction:
+    """One label for each word of one input.
+
+    Attributes:
+        labels: Label of each word.
+        indices: Index of each word's label.
+        logits: float32 [words, labels].
+        scores: float32 [words, labels], softmax over the labels.
+    """
+
+    labels: tuple[str, ...]
+    indices: tuple[int, ...]
+    logits: Floats
+    scores: Floats
+
+
+Prediction = ClassPrediction | WordsPrediction
+
+
+def softmax(logits: Floats) -> Floats:
+    """Softmax over the last axis, float32 in and out."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return result
+
+
+def predict_class(logits: Floats, labels: tuple[str, ...]) -> ClassPrediction:
+    """The best class of `logits` [classes]; without labels its name is its index."""
+    index = int(logits.argmax())
+    return ClassPrediction(labels[index] if labels else str(index), index, logits, softmax(logits))

@@ -1,0 +1,104 @@
+"""Token classification: one label per word, read at the word's LAST wordpiece (paper, section 4).
+
+Every word gets a label. An input longer than one row becomes overlapping windows cut between words,
+and a word that lies in two windows is read where it has more context on its poorer side.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from masking.base import Tokenizer
+from masking.errors import EmptyInputError, TaskInputError
+from masking.tasks.codec import tokenize
+from masking.tasks.features import Features, Row
+from masking.tasks.inputs import TaskInput, WordsInput
+from masking.tasks.predictions import Floats, WordsPrediction, softmax
+from masking.tasks.spec import TaskSpec
+
+_OVERLAP = 4  # a window shares up to a quarter of its tokens with the one before it
+
+
+class WordsCodec:
+    """Codec of token classification; see `TaskCodec`."""
+
+    def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
+        """Keeps the task's spec and the base's tokenizer."""
+        self.spec = spec
+        self._tokenizer = tokenizer
+        self._capacity = spec.max_length - 2  # [CLS] and [SEP]
+        self._typed = "token_type_ids" in tokenizer.model_input_names
+
+    def encode(self, inputs: Sequence[TaskInput], *, truncate: bool) -> list[Features]:
+        """One row per window; `truncate` changes nothing; see `TaskCodec.encode`."""
+        sentences = [self._checked(item, index).words for index, item in enumerate(inputs)]
+        # A leading space makes tokenizers that see spaces treat a word as they would inside a text.
+        spelled = [f" {word}" if i else word for words in sentences for i, word in enumerate(words)]
+        pieces = iter(tokenize(self._tokenizer, spelled, special_tokens=False))
+        unknown = (int(self._tokenizer.unk_token_id or 0),)
+        return [self._features([next(pieces).input_ids or unknown for _ in words]) for words in sentences]
+
+    def gather(self, features: Features, row_logits: Sequence[Floats]) -> Floats:
+        """The logits at each word's last wordpiece: float32 [words, labels]."""
+        return np.stack([row_logits[row][token] for row, token in features.positions])
+
+    def decode(self, logits: Floats) -> WordsPrediction:
+        """The best label of each word of float32 [words, labels]."""
+        indices = tuple(int(index) for index in logits.argmax(axis=-1))
+        labels = tuple(self.spec.labels[index] for index in indices)
+        return WordsPrediction(labels, indices, logits, softmax(logits))
+
+    def _features(self, words: list[tuple[int, ...]]) -> Features:
+        kept = [pieces[-self._capacity :] for pieces in words]
+        windows = plan_windows([len(pieces) for pieces in kept], self._capacity)
+        rows = tuple(self._row(kept[start:end]) for start, end in windows)
+        cut = any(len(pieces) > self._capacity for pieces in words)
+        return Features(rows, read_positions([len(pieces) for pieces in kept], windows), cut)
+
+    def _row(self, words: list[tuple[int, ...]]) -> Row:
+        begin, end = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
+        ids = (int(begin), *(piece for pieces in words for piece in pieces), int(end))
+        return Row(ids, (0,) * len(ids) if self._typed else ())
+
+    def _checked(self, item: TaskInput, index: int) -> WordsInput:
+        if not isinstance(item, WordsInput):
+            raise TaskInputError("this task takes a list of words per input", index=index)
+        if not item.words:
+            raise EmptyInputError("there are no words in the input", index=index)
+        return item
+
+
+def plan_windows(lengths: Sequence[int], capacity: int) -> list[tuple[int, int]]:
+    """Windows over words, as ranges [start, end) of word indices.
+
+    Args:
+        lengths: Wordpieces of each word, none above `capacity`.
+        capacity: Wordpieces that a window holds.
+
+    Returns:
+        Windows that cover every word in order; one window where all fits.
+    """
+    ends = [0, *accumulate(lengths)]  # ends[w]: wordpieces before word w
+    windows, start = [], 0
+    while True:
+        end = start + 1
+        while end < len(lengths) and ends[end + 1] - ends[start] <= capacity:
+            end += 1
+        windows.append((start, end))
+        if end == len(lengths):
+            return windows
+        start = next(w for w in range(start + 1, end + 1) if ends[end] - ends[w] <= capacity // _OVERLAP)
+
+
+def read_positions(lengths: Sequence[int], windows: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Where each word's label is read: (window, token of its last wordpiece, [CLS] being token 0)."""
+    ends = [0, *accumulate(lengths)]
+    best: dict[int, tuple[int, tuple[int, int]]] = {}
+    for number, (start, end) in enumerate(windows):
+        for word in range(start, end):
+            left, right = ends[word] - ends[start], ends[end] - ends[word + 1]
+            context = min(left, right)
+            if word not in best or context > best[word][0]:
+                best[word] = (context, (number, ends[word + 1] - ends[start]))
+    return tuple(best[word][1] for word in range(len(lengths)))
