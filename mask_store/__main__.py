@@ -1,0 +1,265 @@
+"""The command line of a store: python -m mask_store --store DIR list|show|verify|rollback|delete|diff.
+
+Tables for people, or one JSON document with --json. Exit status: 0 done, 1 a problem was found or the
+operation failed (one line on stderr says why), 2 the command was not understood.
+"""
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mask_store.bundle import MaskBundle
+from mask_store.diff import BundleDiff
+from mask_store.errors import MaskStoreError, UnknownTaskError
+from mask_store.records import VersionInfo
+from mask_store.store import MaskStore
+
+_EXAMPLES = """examples:
+  python -m mask_store --store masks list                        what is there
+  python -m mask_store --store masks show trec                   what the current version is and has learned
+  python -m mask_store --store masks verify                      read and check every version of every task
+  python -m mask_store --store masks rollback trec               back to the version before the current one
+  python -m mask_store --store masks rollback trec --version 3   back (or forward) to version 3
+  python -m mask_store --store masks diff trec 3 4               what changed from version 3 to 4
+  python -m mask_store --store masks delete trec --version 2     delete one version that is not current
+  python -m mask_store --store masks delete trec --all-versions  delete the task
+  python -m mask_store --store s3://bucket/masks list --json     any URL that fsspec knows; JSON for programs
+
+A running server follows the store: what is rolled back or deleted here is so there within seconds."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process if None.
+
+    Returns:
+        The exit status: 0 or 1. A command that is not understood raises SystemExit(2).
+    """
+    options = _parser().parse_args(argv)
+    try:
+        store = MaskStore.open(options.store)
+        status: int = options.run(store, options)
+    except UnknownTaskError as error:
+        print(f"error: {error}; `list` shows the tasks there are", file=sys.stderr)
+        return 1
+    except MaskStoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mask_store",
+        description="Look at a store of masks, check it, and choose which version of a task is served.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--store", required=True, metavar="DIR", help="folder of the store, or an fsspec URL")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    _command(commands, "list", _list, "current version of every task")
+    show = _command(commands, "show", _show, "one version of a task: labels, base, sparsity, metrics, sizes")
+    _task_and_version(show, "default: the current one")
+    verify = _command(commands, "verify", _verify, "read and check every version; exit 1 if any is broken")
+    verify.add_argument("task", nargs="?", help="only this task")
+    rollback = _command(commands, "rollback", _rollback, "make another version the current one")
+    _task_and_version(rollback, "default: the newest before the current one with other contents")
+    delete = _command(commands, "delete", _delete, "delete a version that is not current, or a whole task")
+    delete.add_argument("task")
+    which = delete.add_mutually_exclusive_group(required=True)
+    which.add_argument("--version", type=int, metavar="N", help="delete this version")
+    which.add_argument("--all-versions", action="store_true", help="delete the task with all its versions")
+    diff = _command(commands, "diff", _diff, "what changed between two versions: bits, sparsity, metrics")
+    diff.add_argument("task")
+    diff.add_argument("a", type=int, help="number of one version")
+    diff.add_argument("b", type=int, help="number of the other")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[MaskStore, argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _task_and_version(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("task")
+    parser.add_argument("--version", type=int, metavar="N", help=f"number of the version; {default}")
+
+
+def _list(store: MaskStore, options: argparse.Namespace) -> int:
+    snapshot = store.snapshot()
+    if options.json:
+        _print_json(
+            {
+                "tasks": [_version_fields(version) for version in snapshot.current.values()],
+                "problems": [dataclasses.asdict(problem) for problem in snapshot.problems],
+            }
+        )
+    else:
+        rows = [
+            (v.task, str(v.number), _size(v.size), f"{v.published:%Y-%m-%d %H:%M:%S}", v.digest[:19])
+            for v in snapshot.current.values()
+        ]
+        _print_table(("task", "version", "size", "published (UTC)", "digest"), rows)
+        _print_problems(snapshot.problems)
+    return 1 if snapshot.problems else 0
+
+
+def _show(store: MaskStore, options: argparse.Namespace) -> int:
+    version = store.version(options.task, options.version)
+    versions, current = store.versions(options.task), store.current(options.task)
+    bundle = store.load(options.task, version.number)
+    if options.json:
+        _print_json(
+            {
+                "version": _version_fields(version),
+                "current": current.number,
+                "versions": [_version_fields(v) for v in versions],
+                "manifest": bundle.manifest.model_dump(mode="json"),
+                "sparsity": bundle.manifest.sparsity,
+                "flipped": bundle.manifest.flipped_share,
+                "mask_bytes": bundle.manifest.mask_bytes,
+                "head_bytes": bundle.manifest.head_bytes,
+                "finetuned_bytes": bundle.manifest.finetuned_bytes,
+            }
+        )
+        return 0
+    numbers = ", ".join(f"{v.number} (current)" if v == current else str(v.number) for v in versions)
+    for name, value in [*_describe(bundle, version), ("versions", numbers)]:
+        print(f"{name:<11}{value}")
+    return 0
+
+
+def _describe(bundle: MaskBundle, version: VersionInfo) -> Iterable[tuple[str, str]]:
+    about, base = bundle.manifest, bundle.manifest.base
+    revision = f"@{base.revision}" if base.revision else ""
+    yield (
+        "task",
+        f"{about.task}, version {version.number}, published {version.published:%Y-%m-%d %H:%M:%S} UTC",
+    )
+    yield "digest", version.digest
+    yield "kind", about.kind + (", pairs" if about.pair else "")
+    yield "labels", ", ".join(about.labels) or "one score a choice"
+    yield "base", f"{base.name}{revision}, {base.architecture}, {base.parameters:,} parameters"
+    yield "", base.fingerprint
+    yield "masks", f"{about.mask_bits:,} bits in {len(about.layers)} layers, head {about.masking.head}"
+    yield "zeros", f"{about.initial_sparsity:.2%} before learning, {about.sparsity:.2%} after"
+    yield "flipped", f"{about.flipped_share:.2%} of the bits"
+    yield "metrics", ", ".join(f"{name} {value:.4g}" for name, value in about.metrics.items())
+    yield "file", f"{_size(version.size)}; a finetuned copy would take {_size(about.finetuned_bytes)}"
+    yield "memory", f"{_size(about.mask_bytes)} of packed masks, {_size(about.head_bytes)} of head"
+
+
+def _verify(store: MaskStore, options: argparse.Namespace) -> int:
+    problems = store.verify(options.task)
+    if options.json:
+        _print_json({"problems": [dataclasses.asdict(problem) for problem in problems]})
+    elif problems:
+        _print_problems(problems)
+    else:
+        print("no problems found")
+    return 1 if problems else 0
+
+
+def _rollback(store: MaskStore, options: argparse.Namespace) -> int:
+    before = store.current(options.task)
+    version = store.rollback(options.task, options.version)
+    if options.json:
+        _print_json({"current": _version_fields(version), "before": _version_fields(before)})
+    else:
+        print(f"{version} is current now, before it was version {before.number}")
+    return 0
+
+
+def _delete(store: MaskStore, options: argparse.Namespace) -> int:
+    store.delete(options.task, options.version)
+    if options.json:
+        _print_json({"deleted": {"task": options.task, "number": options.version}})
+    else:
+        what = "with all its versions" if options.version is None else f"version {options.version}"
+        print(f"deleted task {options.task!r} {what}")
+    return 0
+
+
+def _diff(store: MaskStore, options: argparse.Namespace) -> int:
+    diff = store.diff(options.task, options.a, options.b)
+    if options.json:
+        _print_json({"differing": diff.differing, **dataclasses.asdict(diff)})
+    else:
+        _print_diff(diff, options.a, options.b)
+    return 0
+
+
+def _print_diff(diff: BundleDiff, a: int, b: int) -> None:
+    rows = [
+        (
+            layer.name,
+            f"{layer.bits:,}",
+            "-" if layer.differing is None else f"{layer.differing:,}",
+            _share(layer.sparsity_a),
+            _share(layer.sparsity_b),
+        )
+        for layer in diff.layers
+    ]
+    _print_table(("layer", "bits", "differing", f"zeros in {a}", f"zeros in {b}"), rows)
+    metrics = [(name, _number(left), _number(right)) for name, (left, right) in diff.metrics.items()]
+    _print_table(("metric", f"version {a}", f"version {b}"), metrics)
+    for what, same in (("base", diff.same_base), ("labels", diff.same_labels), ("head", diff.same_head)):
+        print(f"{what}: {'the same' if same else 'differs'}")
+
+
+def _version_fields(version: VersionInfo) -> dict[str, Any]:
+    return dataclasses.asdict(version) | {"published": version.published.isoformat()}
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _print_problems(problems: Iterable[Any]) -> None:
+    for problem in problems:
+        where = problem.task if problem.number is None else f"{problem.task} version {problem.number}"
+        print(f"problem: {where}: {problem.message} ({problem.kind})", file=sys.stderr)
+
+
+def _print_table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    lines = [titles, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _size(size: int) -> str:
+    """Bytes for people, in decimal units."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB"):
+        if value < 1000:  # noqa: PLR2004
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has seen enough
+    sys.exit(main())

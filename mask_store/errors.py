@@ -1,0 +1,170 @@
+"""Every error that this package raises on purpose.
+
+    MaskStoreError
+    ├── BundleError                  the bytes or the contents of a bundle are wrong
+    │   ├── TruncatedBundleError     it ends before what its header announces
+    │   ├── TrailingBytesError       it goes on after the last tensor
+    │   ├── BundleTooLargeError      it asks for more than the reader's limits allow
+    │   ├── HeaderError              its header is not a safetensors header
+    │   ├── TensorLayoutError        tensors leave holes, overlap or have sizes that do not fit
+    │   ├── NotABundleError          a safetensors file, but without a mask bundle's manifest
+    │   ├── FormatVersionError       a format version that this reader does not know
+    │   ├── ManifestError            a manifest with a missing, unknown or impossible field
+    │   ├── NonCanonicalError        the right contents, but not the one way to write them
+    │   ├── ChecksumError            contents that changed after they were written
+    │   ├── TensorSetError           a tensor that the manifest lacks, or the other way round
+    │   ├── TensorTypeError          a tensor of another dtype than the format says
+    │   ├── TensorShapeError         a tensor of another shape than the manifest says
+    │   ├── PaddingError             unused bits that are not zero
+    │   ├── ZeroCountError           another number of zeros than the manifest says
+    │   ├── MaskCodingError          an entropy-coded mask that does not decode
+    │   └── HeadValueError           a head tensor that holds NaN or infinity
+    └── StoreError                   the store can't do what it was asked to
+        ├── InvalidTaskNameError     a name that no task can have
+        ├── UnknownTaskError         no such task
+        ├── UnknownVersionError      the task has no such version
+        ├── NoEarlierVersionError    nothing to roll back to
+        ├── CurrentVersionError      the current version can't be deleted alone
+        ├── RecordError              a version record or current pointer that can't be read
+        ├── MissingBundleError       a version whose bundle file is gone
+        ├── DigestMismatchError      a bundle file that is not the one that was published
+        ├── StoreNotFoundError       there is no store at this place
+        ├── StoreFormatError         a store of a layout that this version does not know
+        ├── StoreNotWritableError    the place refuses to be written to
+        ├── StoreFullError           no space left
+        └── StoreUnavailableError    the place can't be reached, or failed while it was used
+
+Messages say what was expected and what was found, on one line.
+"""
+
+
+class MaskStoreError(Exception):
+    """Base of all errors of this package."""
+
+
+class BundleError(MaskStoreError):
+    """The bytes or the contents of a bundle are wrong."""
+
+
+class TruncatedBundleError(BundleError):
+    """The bundle ends before what its header announces."""
+
+
+class TrailingBytesError(BundleError):
+    """The bundle goes on after its last tensor."""
+
+
+class BundleTooLargeError(BundleError):
+    """The bundle asks for more than the reader's limits allow."""
+
+
+class HeaderError(BundleError):
+    """The header is not a safetensors header."""
+
+
+class TensorLayoutError(BundleError):
+    """Tensors leave holes, overlap or have sizes that do not fit their shapes."""
+
+
+class NotABundleError(BundleError):
+    """A safetensors file, but without the manifest of a mask bundle."""
+
+
+class FormatVersionError(BundleError):
+    """The format version is not one that this reader knows."""
+
+
+class ManifestError(BundleError):
+    """The manifest has a missing, unknown or impossible field."""
+
+
+class NonCanonicalError(BundleError):
+    """The contents are right but not written in the one way the format allows."""
+
+
+class ChecksumError(BundleError):
+    """The contents changed after they were written."""
+
+
+class TensorSetError(BundleError):
+    """The tensors and the manifest do not name the same layers and head tensors."""
+
+
+class TensorTypeError(BundleError):
+    """A tensor has another dtype than the format says."""
+
+
+class TensorShapeError(BundleError):
+    """A tensor has another shape than the manifest says."""
+
+
+class PaddingError(BundleError):
+    """Unused bits that must be zero are not."""
+
+
+class ZeroCountError(BundleError):
+    """A mask has another number of zeros than the manifest says."""
+
+
+class MaskCodingError(BundleError):
+    """An entropy-coded mask does not decode."""
+
+
+class HeadValueError(BundleError):
+    """A head tensor holds NaN or infinity."""
+
+
+class StoreError(MaskStoreError):
+    """The store can't do what it was asked to."""
+
+
+class InvalidTaskNameError(StoreError):
+    """No task can have this name."""
+
+
+class UnknownTaskError(StoreError):
+    """The store has no such task."""
+
+
+class UnknownVersionError(StoreError):
+    """The task has no such version."""
+
+
+class NoEarlierVersionError(StoreError):
+    """There is no earlier version to roll back to."""
+
+
+class CurrentVersionError(StoreError):
+    """The current version of a task can't be deleted alone."""
+
+
+class RecordError(StoreError):
+    """A version record or a current pointer can't be read."""
+
+
+class MissingBundleError(StoreError):
+    """The bundle file of a version is gone."""
+
+
+class DigestMismatchError(StoreError):
+    """A bundle file is not the one that was published."""
+
+
+class StoreNotFoundError(StoreError):
+    """There is no store at this place."""
+
+
+class StoreFormatError(StoreError):
+    """The store has a layout that this version does not know."""
+
+
+class StoreNotWritableError(StoreError):
+    """The place of the store refuses to be written to."""
+
+
+class StoreFullError(StoreError):
+    """The place of the store has no space left."""
+
+
+class StoreUnavailableError(StoreError):
+    """The place of the store can't be reached, or failed while it was used."""

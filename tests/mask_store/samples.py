@@ -1,0 +1,127 @@
+"""Small bundles, and files forged from them that keep every rule except one."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mask_store import (
+    BaseInfo,
+    HeadTensorInfo,
+    LayerInfo,
+    Manifest,
+    MaskBundle,
+    MaskingSettings,
+    pack_bits,
+)
+
+HEAD = {"classifier.bias": np.array([0.0, 1.0], np.float32)}
+
+
+def example_mask() -> NDArray[np.bool_]:
+    """The worked example of docs/bundle-format.md: 2 x 20, zeros at bits 3, 17 and 29."""
+    mask = np.ones(40, np.bool_)
+    mask[[3, 17, 29]] = False
+    return mask.reshape(2, 20)
+
+
+def layer_of(name: str, mask: NDArray[np.bool_]) -> LayerInfo:
+    rows, columns = mask.shape
+    zeros = int((~mask).sum())
+    return LayerInfo(name=name, rows=rows, columns=columns, zeros=zeros, initial_zeros=zeros, flipped=0)
+
+
+def manifest_of(layers: tuple[LayerInfo, ...], **changes: Any) -> Manifest:
+    fields: dict[str, Any] = {
+        "task": "demo",
+        "kind": "sequence-classification",
+        "pair": False,
+        "labels": ("bad", "gut ü"),
+        "base": BaseInfo(
+            name="bert-base-uncased",
+            revision=None,
+            architecture="bert",
+            fingerprint="sha256:" + "ab" * 32,
+            parameters=109_482_240,
+        ),
+        "max_length": 128,
+        "masking": MaskingSettings(
+            blocks=(2, 3),
+            threshold=0.01,
+            score_low=-0.02,
+            score_high=0.58,
+            initial_sparsity=0.05,
+            head="masked",
+        ),
+        "seed": 0,
+        "layers": layers,
+        "head": tuple(HeadTensorInfo(name=name, shape=array.shape) for name, array in HEAD.items()),
+        "metric": "accuracy",
+        "metrics": {"accuracy": 0.9375, "loss": 1e-05},
+        "training": {"lr": 0.001, "epochs": 10, "device": "cpu", "resumed": False, "limit": None},
+        "data_digest": "sha256:" + "cd" * 32,
+        "libraries": {"torch": "2.11.0"},
+        "created": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
+    }
+    return Manifest(**(fields | changes))
+
+
+def bundle_of(
+    masks: dict[str, NDArray[np.bool_]] | None = None, *, compress: bool = True, **changes: Any
+) -> MaskBundle:
+    masks = {"pooler.dense": example_mask()} if masks is None else masks
+    manifest = manifest_of(tuple(layer_of(name, mask) for name, mask in masks.items()), **changes)
+    packed = {name: pack_bits(mask) for name, mask in masks.items()}
+    return MaskBundle.create(manifest, packed, HEAD, compress=compress)
+
+
+def version_bundle(task: str = "demo", seed: int = 0) -> MaskBundle:
+    """A bundle whose bits, and so its digest, depend on the seed."""
+    return bundle_of(
+        {"pooler.dense": np.random.default_rng(seed).random((4, 20)) > 0.2}, task=task, seed=seed
+    )
+
+
+def take_apart(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header fields and data section of a file."""
+    (length,) = struct.unpack_from("<Q", data)
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def put_together(fields: dict[str, Any], data: bytes) -> bytes:
+    text = json.dumps(fields, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def seal(fields: dict[str, Any], manifest: Any, data: bytes) -> bytes:
+    """A file with this manifest and a checksum that fits."""
+    checksum = hashlib.sha256(canonical(manifest).encode() + b"\n" + data).hexdigest()
+    document = canonical({"checksum": f"sha256:{checksum}", "manifest": manifest})
+    return put_together(fields | {"__metadata__": {"mask_bundle": document}}, data)
+
+
+def forge(
+    bundle: MaskBundle,
+    *,
+    manifest: Callable[[dict[str, Any]], Any] = lambda manifest: None,
+    fields: Callable[[dict[str, Any]], Any] = lambda fields: None,
+    data: Callable[[bytearray], Any] = lambda data: None,
+) -> bytes:
+    """The bundle's file after changes to its manifest, header or data, with a checksum that fits."""
+    header, section = take_apart(bundle.to_bytes())
+    document = json.loads(header["__metadata__"]["mask_bundle"])["manifest"]
+    changed = bytearray(section)
+    manifest(document)
+    data(changed)
+    fields(header)
+    return seal(header, document, bytes(changed))

@@ -1,0 +1,51 @@
+import numpy as np
+
+from mask_store import MaskBundle, pack_bits
+from mask_store.diff import diff_bundles
+from tests.mask_store.samples import HEAD, bundle_of, example_mask, layer_of, manifest_of
+
+
+def test_a_bundle_and_itself() -> None:
+    diff = diff_bundles(bundle_of(), bundle_of())
+    assert diff.differing == 0
+    assert diff.same_base
+    assert diff.same_labels
+    assert diff.same_head
+
+
+def test_counts_bits_that_differ() -> None:
+    mask = example_mask()
+    changed = mask.copy()
+    changed[0, :5] ^= True
+    diff = diff_bundles(bundle_of({"a": mask, "b": mask}), bundle_of({"a": mask, "b": changed}))
+    assert [layer.differing for layer in diff.layers] == [0, 5]
+    assert diff.layers[1].sparsity_a == 3 / 40
+    assert diff.layers[1].sparsity_b == 6 / 40
+    assert diff.layers[1].bits == 40
+    assert diff.differing == 5
+
+
+def test_layers_that_can_not_be_compared() -> None:
+    mask = example_mask()
+    diff = diff_bundles(bundle_of({"a": mask, "b": mask}), bundle_of({"b": mask.T, "c": mask}))
+    assert [(layer.name, layer.differing) for layer in diff.layers] == [("a", None), ("b", None), ("c", None)]
+    assert diff.layers[0].sparsity_b is None
+    assert diff.layers[2].sparsity_a is None
+
+
+def test_metrics_of_either() -> None:
+    other = bundle_of(metrics={"f1": 0.5}, metric="f1")
+    metrics = diff_bundles(bundle_of(metrics={"accuracy": 0.9}), other).metrics
+    assert metrics == {"accuracy": (0.9, None), "f1": (None, 0.5)}
+
+
+def test_labels_base_and_head() -> None:
+    first = bundle_of()
+    mask = example_mask()
+    base = first.manifest.base.model_copy(update={"fingerprint": "sha256:" + "00" * 32})
+    manifest = manifest_of((layer_of("pooler.dense", mask),), labels=("x", "y"), base=base)
+    head = {name: array + np.float32(1) for name, array in HEAD.items()}
+    diff = diff_bundles(first, MaskBundle.create(manifest, {"pooler.dense": pack_bits(mask)}, head))
+    assert not diff.same_base
+    assert not diff.same_labels
+    assert not diff.same_head

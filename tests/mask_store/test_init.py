@@ -1,0 +1,54 @@
+import inspect
+import subprocess
+import sys
+
+import mask_store
+from mask_store import errors
+
+
+def test_public_api() -> None:
+    error_names = {name for name, value in vars(errors).items() if inspect.isclass(value)}
+    assert set(mask_store.__all__) == error_names | {
+        "BaseInfo",
+        "BitsEncoding",
+        "BundleDiff",
+        "Encoding",
+        "HeadMode",
+        "HeadTensorInfo",
+        "JsonScalar",
+        "LayerDiff",
+        "LayerInfo",
+        "Limits",
+        "Manifest",
+        "MaskBundle",
+        "MaskStore",
+        "MaskingSettings",
+        "Problem",
+        "RiceEncoding",
+        "Snapshot",
+        "TaskKind",
+        "VersionInfo",
+        "pack_bits",
+        "read_bundle",
+        "unpack_bits",
+        "write_bundle",
+    }
+    assert mask_store.__all__ == sorted(mask_store.__all__, key=_ruff_order)
+    assert all(hasattr(mask_store, name) for name in mask_store.__all__)
+
+
+def _ruff_order(name: str) -> tuple[bool, str]:
+    return name[0].islower(), name
+
+
+def test_errors_are_drawn_in_their_module() -> None:
+    drawing = errors.__doc__ or ""
+    for name, value in vars(errors).items():
+        if inspect.isclass(value):
+            assert f" {name}" in drawing
+            assert issubclass(value, errors.MaskStoreError)
+
+
+def test_needs_no_torch() -> None:
+    code = "import sys, mask_store, mask_store.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,176 @@
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mask_store import MaskStore
+from mask_store.__main__ import main
+from tests.mask_store.samples import version_bundle
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def filled(folder: Path) -> Path:
+    """A store with two tasks: demo has versions 1, 2, 3, and 3 is current."""
+    store = MaskStore.open(folder)
+    for seed in range(3):
+        store.publish(version_bundle(seed=seed))
+    store.publish(version_bundle("other"))
+    return folder
+
+
+@pytest.fixture
+def run(filled: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command that must succeed and returns what it prints."""
+
+    def call(*arguments: str) -> str:
+        assert main(["--store", str(filled), *arguments]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return printed.out
+
+    return call
+
+
+@pytest.fixture
+def run_json(run: Run) -> Callable[..., Any]:
+    return lambda *arguments: json.loads(run(*arguments, "--json"))
+
+
+def test_list(run: Run, run_json: Callable[..., Any]) -> None:
+    title, demo, other = run("list").splitlines()
+    assert title.split() == ["task", "version", "size", "published", "(UTC)", "digest"]
+    assert demo.split()[:2] == ["demo", "3"]
+    assert other.split()[:2] == ["other", "1"]
+    listed = run_json("list")
+    assert [task["task"] for task in listed["tasks"]] == ["demo", "other"]
+    assert listed["tasks"][0]["digest"] == version_bundle(seed=2).digest
+    assert listed["problems"] == []
+
+
+def test_show(run: Run, run_json: Callable[..., Any]) -> None:
+    text = run("show", "demo")
+    for expected in (
+        "demo, version 3",
+        "1, 2, 3 (current)",
+        "bad, gut ü",
+        "bert-base-uncased, bert, 109,482,240 parameters",
+        "80 bits in 1 layers",
+        "accuracy 0.9375",
+        "437.9 MB",
+        version_bundle(seed=2).digest,
+    ):
+        assert expected in text
+    shown = run_json("show", "demo", "--version", "2")
+    assert shown["version"]["number"] == 2
+    assert shown["current"] == 3
+    assert shown["manifest"]["seed"] == 1
+    assert shown["finetuned_bytes"] == 437_928_968
+
+
+def test_verify(run: Run, run_json: Callable[..., Any]) -> None:
+    assert run("verify") == "no problems found\n"
+    assert run("verify", "demo") == "no problems found\n"
+    assert run_json("verify") == {"problems": []}
+
+
+def test_problems_give_status_1(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (filled / "tasks/demo/current.json").write_text("{")
+    assert main(["--store", str(filled), "verify"]) == 1
+    assert "problem: demo: task 'demo': its record can't be read" in capsys.readouterr().err
+    assert main(["--store", str(filled), "list"]) == 1
+    assert "other" in capsys.readouterr().out
+    assert main(["--store", str(filled), "verify", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["problems"][0]["kind"] == "RecordError"
+
+
+def test_rollback(run: Run, run_json: Callable[..., Any]) -> None:
+    assert run("rollback", "demo") == "task 'demo' version 2 is current now, before it was version 3\n"
+    assert run_json("rollback", "demo", "--version", "1")["current"]["number"] == 1
+    assert json.loads(run("list", "--json"))["tasks"][0]["number"] == 1
+
+
+def test_delete(run: Run, run_json: Callable[..., Any]) -> None:
+    assert run("delete", "demo", "--version", "1") == "deleted task 'demo' version 1\n"
+    assert run_json("delete", "demo", "--version", "2") == {"deleted": {"task": "demo", "number": 2}}
+    assert run("delete", "other", "--all-versions") == "deleted task 'other' with all its versions\n"
+    assert len(run("list").splitlines()) == 2
+
+
+def test_diff(run: Run, run_json: Callable[..., Any]) -> None:
+    text = run("diff", "demo", "1", "2")
+    assert "zeros in 1" in text
+    assert "pooler.dense" in text
+    assert "head: the same" in text
+    assert (
+        run_json("diff", "demo", "1", "2")["differing"] == run_json("diff", "demo", "2", "1")["differing"] > 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "nosuch"], "no task 'nosuch' in .*; `list` shows the tasks there are"),
+        (["show", "demo", "--version", "9"], "task 'demo' has no version 9, it has 1, 2, 3"),
+        (["show", "../demo"], "no task can be called"),
+        (["delete", "demo", "--version", "3"], "is current: roll back first, or delete the whole task"),
+        (["rollback", "other"], "no earlier version"),
+    ],
+)
+def test_failures(
+    filled: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["--store", str(filled), *arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["list"],
+        ["--store", "x"],
+        ["--store", "x", "nosuch"],
+        ["--store", "x", "delete", "demo"],
+        ["--store", "x", "delete", "demo", "--version", "1", "--all-versions"],
+        ["--store", "x", "diff", "demo", "1"],
+        ["--store", "x", "show", "demo", "--version", "one"],
+    ],
+)
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m mask_store" in capsys.readouterr().err
+
+
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for command in ("list", "show", "verify", "rollback", "delete", "diff"):
+        assert f"--store masks {command}" in text
+
+
+def test_as_a_process(filled: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mask_store", "--store"]
+    good = subprocess.run(
+        [*command, str(filled), "list", "--json"], capture_output=True, text=True, check=True
+    )
+    assert len(json.loads(good.stdout)["tasks"]) == 2
+    bad = subprocess.run(
+        [*command, str(tmp_path / "no"), "list"], capture_output=True, text=True, check=False
+    )
+    assert bad.returncode == 1
+    assert bad.stderr == f"error: no mask store at {tmp_path / 'no'}: expected store.json there\n"
