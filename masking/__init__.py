@@ -17,7 +17,7 @@ from masking.errors import (
     UnknownLayerError,
     UnsupportedArchitectureError,
 )
-from masking.model import MaskedModel
+from masking.model import FinetunedModel, MaskedModel, TaskModel
 from masking.serving import (
     LayerMasks,
     LoadedTask,
@@ -58,6 +58,7 @@ __all__ = [
     "EmptyInputError",
     "Entity",
     "Features",
+    "FinetunedModel",
     "InputTooLongError",
     "LayerMasks",
     "LoadedTask",
@@ -72,6 +73,7 @@ __all__ = [
     "TaskCodec",
     "TaskInput",
     "TaskInputError",
+    "TaskModel",
     "TaskSpec",
     "TextInput",
     "Tokenizer",

@@ -1,10 +1,11 @@
-"""A model whose masks are being learned: frozen base, real-valued scores, bits in the forward pass.
+"""Models that learn a task: by a mask over the frozen base, or by finetuning, the paper's baseline.
 
-The scores are a parametrization of each masked layer's weight (paper, section 3): wherever PyTorch reads
-the weight it gets W * binarize(scores). The base tensors themselves are shared with the `Base` and never
-written to. Optimisers, data and stopping belong to `training`.
+In the masked model real-valued scores are a parametrization of each masked layer's weight (paper,
+section 3): wherever PyTorch reads the weight it gets W * binarize(scores). The base tensors themselves are
+shared with the `Base` and never written to. Optimisers, data and stopping belong to `training`.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -57,22 +58,104 @@ class MaskScores(nn.Module):
         return keep(self.scores.detach(), self.threshold)
 
 
-class MaskedModel(nn.Module):
-    """Encoder and head with a learnable mask on every chosen linear layer."""
+class TaskModel(nn.Module):
+    """Encoder, pooler and classifier of one task, as something that learns.
 
-    def __init__(self, base: Base, spec: TaskSpec, settings: MaskSettings, seed: int) -> None:
-        """Use `create`."""
+    Attributes:
+        spec: The task.
+        base: The pretrained encoder that learning starts from.
+    """
+
+    def __init__(self, base: Base, spec: TaskSpec, encoder: nn.Module, generator: torch.Generator) -> None:
+        """Puts a head on `encoder`: W_P pretrained where the base has it, W_T always random."""
         super().__init__()
         self.spec = spec
-        self.settings = settings
         self.base = base
-        self.blocks = choose_blocks(settings.blocks, base.num_blocks)
-        self.encoder = base.share_encoder()
-        generator = torch.Generator().manual_seed(seed)
+        self.encoder = encoder
         self.classifier = random_linear(spec.outputs, base.hidden_size, generator)
         self.pooler_is_random = has_pooler(spec.kind) and base.pooler is None
         self.pooler = self._make_pooler(generator)
         self.dropout = nn.Dropout(_dropout_rate(base))
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels]."""
+        hidden = self.encoder(**batch).last_hidden_state
+        pooler = self.pooler if self.pooler is not None else nn.Identity()
+        return head_logits(self.spec.kind, hidden, pooler, self.classifier, self.dropout)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What the optimiser may change, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def learned_state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs: copies of all that learns, and nothing else."""
+        return {name: p.detach().cpu().clone() for name, p in self.trainable().items()}
+
+    def load_learned_state(self, state: Mapping[str, Tensor]) -> None:
+        """Puts back what `learned_state` gave.
+
+        Raises:
+            ValueError: The names are not those of this model.
+        """
+        own = self.trainable()
+        if own.keys() != state.keys():
+            odd = ", ".join(sorted(own.keys() ^ state.keys())[:3])
+            raise ValueError(f"the checkpoint belongs to another model; differing entries: {odd}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    def sparsity(self) -> float:
+        """Share of zeros in all masks; 0 where there are none."""
+        return 0.0
+
+    def flipped(self) -> float:
+        """Share of bits that differ from the mask before learning; 0 where there are no masks."""
+        return 0.0
+
+    @contextmanager
+    def cached(self) -> Iterator[None]:
+        """Inside, each masked weight is computed once; for evaluation, when nothing changes."""
+        with parametrize.cached():
+            yield
+
+    def _make_pooler(self, generator: torch.Generator) -> nn.Linear | None:
+        if not has_pooler(self.spec.kind):
+            return None
+        width = self.base.hidden_size
+        dense = random_linear(width, width, generator)
+        if self.base.pooler is not None:
+            dense.weight, dense.bias = self.base.pooler.weight, self.base.pooler.bias
+        return dense
+
+
+class FinetunedModel(TaskModel):
+    """Standard finetuning, the baseline of masking: every weight is copied and learns."""
+
+    @classmethod
+    def create(cls, base: Base, spec: TaskSpec, *, seed: int) -> Self:
+        """A copy of the base with a head, ready to be finetuned.
+
+        Args:
+            base: The pretrained encoder; copied, not changed.
+            spec: The task.
+            seed: Decides the random head.
+        """
+        model = cls(base, spec, copy.deepcopy(base.encoder), torch.Generator().manual_seed(seed))
+        model.pooler = copy.deepcopy(model.pooler)
+        model.to(base.device).requires_grad_(True)
+        return model
+
+
+class MaskedModel(TaskModel):
+    """Encoder and head with a learnable mask on every chosen linear layer."""
+
+    def __init__(self, base: Base, spec: TaskSpec, settings: MaskSettings, seed: int) -> None:
+        """Use `create`."""
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(base, spec, base.share_encoder(), generator)
+        self.settings = settings
+        self.blocks = choose_blocks(settings.blocks, base.num_blocks)
         self._masks = self._add_scores(generator)
         if settings.head == "trained":
             self._head_modules().requires_grad_(True)
@@ -92,12 +175,6 @@ class MaskedModel(nn.Module):
             BlockOutOfRangeError: A block to mask is outside the encoder.
         """
         return cls(base, spec, settings, seed)
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels]."""
-        hidden = self.encoder(**batch).last_hidden_state
-        pooler = self.pooler if self.pooler is not None else nn.Identity()
-        return head_logits(self.spec.kind, hidden, pooler, self.classifier, self.dropout)
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -119,30 +196,6 @@ class MaskedModel(nn.Module):
     def flipped(self) -> float:
         """Share of bits that differ from the mask before learning."""
         return sum(int((mask.mask() != mask.initial).sum()) for mask in self._masks.values()) / self._bits()
-
-    def learned_state(self) -> dict[str, Tensor]:
-        """What a checkpoint needs: copies of the scores and of a trained head, never the base."""
-        return {name: p.detach().cpu().clone() for name, p in self.trainable().items()}
-
-    def load_learned_state(self, state: Mapping[str, Tensor]) -> None:
-        """Puts back what `learned_state` gave.
-
-        Raises:
-            ValueError: The names are not those of this model.
-        """
-        own = self.trainable()
-        if own.keys() != state.keys():
-            odd = ", ".join(sorted(own.keys() ^ state.keys())[:3])
-            raise ValueError(f"the checkpoint belongs to another model; differing entries: {odd}")
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state[name])
-
-    @contextmanager
-    def cached(self) -> Iterator[None]:
-        """Inside, each masked weight is computed once; for evaluation, when scores don't change."""
-        with parametrize.cached():
-            yield
 
     def to_bundle(
         self,
@@ -187,21 +240,12 @@ class MaskedModel(nn.Module):
         masks = {name: pack_bits(mask.mask().cpu().numpy()) for name, mask in self._masks.items()}
         return MaskBundle.create(manifest, masks, {name: t.numpy() for name, t in head.items()})
 
-    def _make_pooler(self, generator: torch.Generator) -> nn.Module | None:
-        if not has_pooler(self.spec.kind):
-            return None
-        width = self.base.hidden_size
-        dense = random_linear(width, width, generator)
-        if self.base.pooler is not None:
-            dense.weight, dense.bias = self.base.pooler.weight, self.base.pooler.bias
-        return dense
-
     def _add_scores(self, generator: torch.Generator) -> dict[str, MaskScores]:
         """Parametrizes the chosen layers, in the order in which their scores are drawn."""
         names = block_layers(self.encoder, self.base.info.architecture, self.blocks)
         layers = {name: find_linear(self.encoder, name) for name in names}
         trained_head = self.settings.head == "trained"
-        if isinstance(self.pooler, nn.Linear) and not (trained_head and self.pooler_is_random):
+        if self.pooler is not None and not (trained_head and self.pooler_is_random):
             layers[POOLER] = self.pooler
         if not trained_head:
             layers[CLASSIFIER] = self.classifier

@@ -11,10 +11,12 @@ from masking import (
     Base,
     ChoiceInput,
     Features,
+    FinetunedModel,
     MaskedEncoder,
     MaskedModel,
     MaskSettings,
     TaskInput,
+    TaskModel,
     TaskSpec,
     TextInput,
     WordsInput,
@@ -45,7 +47,7 @@ INPUTS: dict[str, list[TaskInput]] = {
 }
 
 
-def train_a_little(model: MaskedModel, inputs: list[TaskInput], steps: int = 3) -> None:
+def train_a_little(model: TaskModel, inputs: list[TaskInput], steps: int = 3) -> None:
     """Moves the scores far enough that many bits flip."""
     codec = task_codec(model.spec, model.base.tokenizer)
     features = codec.encode(inputs, truncate=True)
@@ -58,7 +60,7 @@ def train_a_little(model: MaskedModel, inputs: list[TaskInput], steps: int = 3) 
     model.eval()
 
 
-def collated(model: MaskedModel, features: list[Features]) -> dict[str, torch.Tensor]:
+def collated(model: TaskModel, features: list[Features]) -> dict[str, torch.Tensor]:
     rows = [row for item in features for row in item.rows]
     return collate(rows, model.base.tokenizer, model.base.device)
 
@@ -249,3 +251,16 @@ def test_outputs_follow_the_kind(kind: TaskKind, tiny_bert: str) -> None:
     logits = model({"input_ids": ids, "attention_mask": (ids != 0).long()})
     shapes = {"sequence-classification": (2, 3), "token-classification": (2, 4, 3), "multiple-choice": (2, 1)}
     assert tuple(logits.shape) == shapes[kind]
+
+
+def test_finetuning_learns_every_weight_of_a_copy(tiny_bert: str) -> None:
+    base = load_base(tiny_bert)
+    model = FinetunedModel.create(base, SPECS["single"], seed=3)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    before = model.learned_state()
+    train_a_little(model, INPUTS["single"], steps=1)
+    changed = {
+        name for name, tensor in model.learned_state().items() if not torch.equal(tensor, before[name])
+    }
+    assert {"encoder.embeddings.word_embeddings.weight", "pooler.weight", "classifier.weight"} <= changed
+    assert fingerprint(base_tensors(base.encoder, base.pooler)) == base.info.fingerprint

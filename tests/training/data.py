@@ -1,0 +1,110 @@
+"""Small made-up tasks of every kind, in words that the tiny models' tokenizer knows."""
+
+import gzip
+import json
+import random
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mask_store import TaskKind
+from training.options import LearnOptions
+
+Rows = list[dict[str, Any]]
+
+_GOOD = ("good", "great")
+_BAD = ("bad", "terrible")
+_FILLER = ("the", "movie", "film", "plot", "acting", "was", "is", "a", "it")
+_NAMES = {"anna": "B-PER", "paris": "B-LOC", "london": "B-LOC", "acme": "B-ORG"}
+
+
+def reviews(count: int, seed: int = 0) -> Rows:
+    """Sentiment: the label follows from one word."""
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for number in range(count):
+        label, words = (("positive", _GOOD), ("negative", _BAD))[number % 2]
+        text = " ".join([*chooser.choices(_FILLER, k=chooser.randint(2, 6)), chooser.choice(words)])
+        rows.append({"text": text, "label": label})
+    return rows
+
+
+def pairs(count: int, seed: int = 0) -> Rows:
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for number in range(count):
+        text = " ".join(chooser.choices(_FILLER, k=3))
+        other = text if number % 2 else " ".join(chooser.choices(_FILLER, k=4))
+        rows.append({"text": text, "text_pair": other, "label": number % 2})
+    return rows
+
+
+def entities(count: int, seed: int = 0) -> Rows:
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for _ in range(count):
+        words = [*chooser.choices([*_FILLER, *_NAMES], k=chooser.randint(3, 8)), "anna"]
+        rows.append({"tokens": words, "tags": [_NAMES.get(word, "O") for word in words]})
+    rows[0] = {"tokens": list(_NAMES), "tags": list(_NAMES.values())}
+    return rows
+
+
+def stories(count: int, seed: int = 0) -> Rows:
+    """Multiple choice with two to four choices, of which the right one is good."""
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for number in range(count):
+        choices = [f"it was {chooser.choice(_BAD)}" for _ in range(2 + number % 3)]
+        label = chooser.randrange(len(choices))
+        choices[label] = f"it was {chooser.choice(_GOOD)}"
+        rows.append({"context": "the movie was on", "choices": choices, "label": label})
+    return rows
+
+
+ROWS = {
+    "sequence-classification": reviews,
+    "token-classification": entities,
+    "multiple-choice": stories,
+}
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> Path:
+    """Writes rows as JSON lines (a string stands for itself), gzipped where the name ends in .gz."""
+    text = "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def tiny_options(
+    folder: Path, base: str, kind: TaskKind = "sequence-classification", /, **changes: Any
+) -> LearnOptions:
+    """Options that learn a made-up task in `folder` within about a second."""
+    make = ROWS[kind]
+    settings: dict[str, Any] = {
+        "task": "demo",
+        "kind": kind,
+        "base": base,
+        "store": str(folder / "store"),
+        "train": str(write_lines(folder / "train.jsonl", make(48))),
+        "dev": str(write_lines(folder / "dev.jsonl", make(16, seed=1))),
+        "run_dir": str(folder / "run"),
+        "epochs": 3,
+        "patience": 3,
+        "batch_size": 8,
+        "max_length": 32,
+        "blocks": "0-",
+        "lr": 5e-3,
+        "device": "cpu",
+    }
+    return LearnOptions(**(settings | changes))
+
+
+def command_line(folder: Path, base: str, /, **changes: str) -> list[str]:
+    """The command line of a small run; an empty value leaves an option out."""
+    options = tiny_options(folder, base)
+    names = ("task", "kind", "base", "store", "train", "dev", "run_dir", "max_length", "device", "blocks")
+    values = {name: str(getattr(options, name)) for name in names} | {"epochs": "1"} | changes
+    return [
+        part for name, value in values.items() if value for part in (f"--{name.replace('_', '-')}", value)
+    ]

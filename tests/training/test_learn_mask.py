@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mask_store import MaskStore
+from tests.training.data import command_line, reviews, write_lines
+from training import learn as learn_module
+from training.learn_mask import build_parser, main, parse_options
+from training.options import LearnOptions
+
+
+def test_the_report_is_printed_with_the_line_that_calls_the_task(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command_line(tmp_path, tiny_bert)) == 0
+    printed = capsys.readouterr()
+    digest = MaskStore.open(tmp_path / "store").current("demo").digest
+    for expected in ("demo version 1", digest, "accuracy", "finetuned copy", "curl -s", "/predict/demo"):
+        assert expected in printed.out
+    assert "epoch  1 of 1: loss" in printed.err
+    assert "Traceback" not in printed.err
+
+
+def test_json_is_all_there_is_on_stdout(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command_line(tmp_path, tiny_bert), "--json", "--quiet"]) == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert report["version"] == 1
+    assert report["metrics"]["accuracy"] == report["epochs"][report["best_epoch"] - 1]["metrics"]["accuracy"]
+    assert printed.err == ""
+
+
+def test_every_option_has_the_default_of_the_settings() -> None:
+    required = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--store", "s", "--dataset", "d"]
+    parsed = parse_options(build_parser().parse_args(required))
+    assert parsed == LearnOptions(task="t", kind="multiple-choice", base="b", store="s", dataset="d")
+
+
+def test_every_setting_is_an_option() -> None:
+    names = {action.dest for action in build_parser()._actions}
+    assert set(LearnOptions.__dataclass_fields__) <= names
+
+
+GOOD = reviews(1)[0]
+# what is wrong: (options, files to write and name in options, what is told)
+BAD_INPUTS: dict[str, tuple[dict[str, str], dict[str, list[Any]], str]] = {
+    "misspelt column": ({"label_column": "lable"}, {}, "no column 'lable'; there are 'text', 'label'"),
+    "empty file": ({}, {"train": []}, "train-bad.jsonl: the file is empty"),
+    "one label": ({}, {"train": [GOOD]}, "every row has the label 'positive'"),
+    "unknown label": ({}, {"dev": [GOOD, {"text": "a", "label": "x"}]}, "'x' (line 2)"),
+    "broken line": ({}, {"train": [GOOD, "{oops"]}, "train-bad.jsonl:2: broken JSON"),
+    "absent file": ({"train": "absent.jsonl"}, {}, "absent.jsonl: no such file"),
+    "task name": ({"task": "No/Name"}, {}, "no task can be called 'No/Name'"),
+    "base": ({"base": "nowhere/at/all/./"}, {}, "can't be loaded"),
+    "blocks": ({"blocks": "7"}, {}, "has blocks 0 to 2"),
+    "store": ({}, {"store": ["a file"]}, "store-bad.jsonl"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    changes, files, message = BAD_INPUTS[case]
+    written = {name: str(write_lines(tmp_path / f"{name}-bad.jsonl", rows)) for name, rows in files.items()}
+    assert main([*command_line(tmp_path, tiny_bert, **changes, **written), "--quiet"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+
+
+def test_mistakes_in_options_are_told_all_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    required = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--store", "s", "--dataset", "d"]
+    assert main([*required, "--lr", "0", "--epochs", "0", "--text-column", "x"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 3
+    assert all(line.startswith("error: --") for line in told)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "give the same command again to go on"),
+        (OSError(28, "No space left on device", "runs/demo"), 1, "No space left on device"),
+    ],
+)
+def test_what_ends_a_run_is_told_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(learn_module, "learn", end)
+    required = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--store", "s", "--dataset", "d"]
+    assert main(required) == code
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_help_teaches_without_loading_torch() -> None:
+    check = (
+        "import runpy, sys; sys.argv = ['learn_mask', '--help']\n"
+        "try: runpy.run_module('training.learn_mask', run_name='__main__')\n"
+        "except SystemExit as end: sys.exit(end.code or ('torch' in sys.modules) * 3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for expected in ("--lr", "examples:", "columns", "bert-base-uncased"):
+        assert expected in done.stdout

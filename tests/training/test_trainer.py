@@ -1,0 +1,180 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from masking import MaskedModel
+from tests.training.data import tiny_options
+from training.errors import DivergedError, RunFolderError
+from training.learn import Preparation, prepare
+from training.run_folder import RunFolder
+from training.trainer import LEARNED_FILE, TaskTrainer, best_epoch, epoch_records, is_finished
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process."""
+
+
+class KillAtStep(TrainerCallback):
+    """Ends the run at the end of a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == self.step:
+            raise Killed
+
+
+class Watch(TrainerCallback):
+    """Keeps the optimizer, and the learning rate and dropout of every step."""
+
+    def __init__(self) -> None:
+        self.optimizer: Any = None
+        self.rates: set[float] = set()
+        self.training = True
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.optimizer = kwargs["optimizer"]
+        self.rates |= {group["lr"] for group in self.optimizer.param_groups}
+        self.training &= kwargs["model"].training
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory, tiny_bert: str) -> Preparation:
+    return prepare(tiny_options(tmp_path_factory.mktemp("data"), tiny_bert))
+
+
+def _learn(
+    ready: Preparation, folder: Path, callbacks: Sequence[TrainerCallback] = (), **settings: Any
+) -> tuple[MaskedModel, TrainerState]:
+    loop = type(ready.loop)(**(vars(ready.loop) | settings))
+    model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=loop.seed)
+    with RunFolder.open(folder, {}) as run:
+        data = (ready.encoded.train, ready.encoded.dev)
+        trainer = TaskTrainer(model, ready.codec, data, loop, run, callbacks)
+        return model, trainer.learn()
+
+
+def _same(one: MaskedModel, other: MaskedModel) -> bool:
+    a, b = one.learned_state(), other.learned_state()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_learns_and_never_touches_the_base(ready: Preparation, tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in ready.base.encoder.state_dict().items()}
+    model, state = _learn(ready, tmp_path, epochs=8, patience=8, lr=2e-2)
+
+    records = epoch_records(state)
+    assert [record.number for record in records] == list(range(1, 9))
+    assert records[-1].loss < records[0].loss
+    assert max(record.metrics["accuracy"] for record in records) >= 0.75
+    assert model.flipped() > 0.0
+    after = ready.base.encoder.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert not any(parameter.requires_grad for parameter in ready.base.encoder.parameters())
+
+
+def test_the_optimizer_is_the_papers(ready: Preparation, tmp_path: Path) -> None:
+    watch = Watch()
+    model, _ = _learn(ready, tmp_path, [watch], epochs=2)
+    group = watch.optimizer.param_groups[0]
+    assert type(watch.optimizer.optimizer) is torch.optim.Adam
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 0.0)
+    assert watch.rates == {ready.loop.lr}
+    assert watch.training
+    assert [id(p) for p in group["params"]] == [id(p) for p in model.trainable().values()]
+
+
+def test_the_same_seed_learns_the_same_and_another_does_not(ready: Preparation, tmp_path: Path) -> None:
+    one, _ = _learn(ready, tmp_path / "one", epochs=1)
+    two, _ = _learn(ready, tmp_path / "two", epochs=1)
+    other, _ = _learn(ready, tmp_path / "other", epochs=1, seed=1)
+    assert _same(one, two)
+    assert not _same(one, other)
+
+
+@pytest.mark.parametrize("step", [3, 6, 8, 14, 18])
+def test_a_killed_run_ends_as_if_nothing_had_happened(ready: Preparation, tmp_path: Path, step: int) -> None:
+    undisturbed, expected = _learn(ready, tmp_path / "whole")
+    with pytest.raises(Killed):
+        _learn(ready, tmp_path / "killed", [KillAtStep(step)])
+    torch.rand(7)  # a new process would not find the random state either
+    resumed, state = _learn(ready, tmp_path / "killed")
+    assert _same(undisturbed, resumed)
+    assert epoch_records(state) == epoch_records(expected)
+
+
+def test_a_run_killed_after_its_last_epoch_learns_no_further(ready: Preparation, tmp_path: Path) -> None:
+    done, expected = _learn(ready, tmp_path)
+    again, state = _learn(ready, tmp_path, [KillAtStep(expected.global_step + 1)])
+    assert _same(done, again)
+    assert epoch_records(state) == epoch_records(expected)
+
+
+def test_a_run_that_stopped_early_stays_stopped(ready: Preparation, tmp_path: Path) -> None:
+    _, state = _learn(ready, tmp_path, epochs=9, lr=1e-12, patience=2)
+    assert len(epoch_records(state)) == 3
+    assert best_epoch(state) == 1
+    _, again = _learn(ready, tmp_path, [KillAtStep(state.global_step + 1)], epochs=9, lr=1e-12, patience=2)
+    assert epoch_records(again) == epoch_records(state)
+
+
+def test_the_best_epoch_is_what_is_left_in_the_model(ready: Preparation, tmp_path: Path) -> None:
+    model, state = _learn(ready, tmp_path, epochs=6, patience=6, lr=3e-2)
+    records = epoch_records(state)
+    best = records[best_epoch(state) - 1]
+    assert best.metrics["accuracy"] == max(record.metrics["accuracy"] for record in records)
+    assert (model.sparsity(), model.flipped()) == (best.zeros, best.flipped)
+
+
+def test_checkpoints_hold_what_is_learned_and_no_base(ready: Preparation, tmp_path: Path) -> None:
+    model, state = _learn(ready, tmp_path)
+    folder = tmp_path / f"checkpoint-{state.global_step}"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *(LEARNED_FILE, "optimizer.pt", "scheduler.pt", "rng_state.pth"),
+        *("trainer_state.json", "complete"),
+    }
+    assert load_file(folder / LEARNED_FILE).keys() == model.trainable().keys()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    ready: Preparation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(
+        kind: str, logits: torch.Tensor, targets: torch.Tensor, counts: Sequence[int]
+    ) -> torch.Tensor:
+        return logits.sum() * float("nan")
+
+    monkeypatch.setattr("training.trainer.task_loss", diverge)
+    with pytest.raises(DivergedError, match="try a lower --lr"):
+        _learn(ready, tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(
+    ready: Preparation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.trainer.save_file", full)
+    with pytest.raises(RunFolderError, match=r"can't be written.*No space left"):
+        _learn(ready, tmp_path)
+
+
+def test_finished_follows_from_the_state_alone() -> None:
+    state = TrainerState(epoch=3.0, num_train_epochs=10, max_steps=100, global_step=30, best_global_step=10)
+    assert best_epoch(state) == 1
+    assert is_finished(state, patience=2)
+    assert not is_finished(state, patience=3)
+    state.epoch = 10.0
+    assert is_finished(state, patience=30)

@@ -1,0 +1,47 @@
+"""Dev metrics of a model that is learning, by the very code that serving predicts with."""
+
+from collections.abc import Sequence
+
+from masking import Prediction, TaskCodec, TaskModel, WordsPrediction, batch_logits, token_batches
+from training.features import EncodedExample
+from training.metrics import measure_classes, measure_words
+
+
+def evaluate(
+    model: TaskModel, codec: TaskCodec, examples: Sequence[EncodedExample], *, max_rows: int
+) -> dict[str, float]:
+    """Measure a model.
+
+    Args:
+        model: the model; left in evaluation mode.
+        codec: the task's codec.
+        examples: at least one.
+        max_rows: rows of a batch at most.
+
+    Returns:
+        Every metric of the task's kind by name.
+    """
+    predictions = predict(model, codec, examples, max_rows=max_rows)
+    kind, labels = codec.spec.kind, codec.spec.labels
+    if kind == "token-classification":
+        truth = [[labels[index] for index in item.target] for item in examples]
+        words = [list(p.labels) for p in predictions if isinstance(p, WordsPrediction)]
+        return measure_words(labels, truth, words)
+    names = [str(item.example.target) for item in examples]
+    return measure_classes(kind, names, [p.label for p in predictions if not isinstance(p, WordsPrediction)])
+
+
+def predict(
+    model: TaskModel, codec: TaskCodec, examples: Sequence[EncodedExample], *, max_rows: int
+) -> list[Prediction]:
+    """Predict examples in batches of similar length; returns a prediction each, in their order."""
+    model.eval()
+    features = [item.features for item in examples]
+    predictions: dict[int, Prediction] = {}
+    base = model.base
+    with model.cached():
+        for batch in token_batches(features, max_rows):
+            chosen = [features[i] for i in batch]
+            logits = batch_logits(model, codec, chosen, tokenizer=base.tokenizer, device=base.device)
+            predictions.update(zip(batch, map(codec.decode, logits), strict=True))
+    return [predictions[index] for index in range(len(features))]

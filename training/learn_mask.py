@@ -1,0 +1,220 @@
+"""Command: learn a task's mask from a labelled file and publish it.
+
+    python -m training.learn_mask --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE --store
+    DIR
+
+Parses options and prints; everything else is `training.learn.learn`. Exit codes: 0 published, 1 something
+failed on the way (disk, store, learning), 2 bad input (options, data, base or store as given), 130 stopped by
+^C.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+from mask_store import HeadMode, MaskStoreError, TaskKind
+from training.errors import OptionsError, TrainingError
+from training.options import Device, LearnOptions, Metric
+
+FAILED, BAD_INPUT, STOPPED = 1, 2, 130
+
+_DESCRIPTION = """\
+Learn a new task for a server of masks. The pretrained encoder (--base) stays as it is; what is learned is one
+bit for each of its weights, keep or drop, and published to a store (--store) that servers watch."""
+
+_EPILOG = """\
+kinds of task and the columns of their rows (other names: --text-column and so on):
+  sequence-classification   text or sentence, label; for pairs of texts also text_pair
+  token-classification      tokens (list of words), tags (list, one a word)
+  multiple-choice           context, choices (list of texts), label (index of the right one, from 0)
+
+files: JSON lines (.jsonl), CSV, TSV, each also .gz, or Parquet. In CSV and TSV a list is written as JSON.
+
+examples:
+  a first task, from two files:
+    python -m training.learn_mask --task questions --kind sequence-classification --base bert-base-uncased \\
+        --train train.jsonl --dev dev.jsonl --store masks
+
+  named entities from the hub (entity F1 is the dev metric, as the tags are IOB2):
+    python -m training.learn_mask --task ner --kind token-classification --base bert-base-cased \\
+        --dataset unimelb-nlp/wikiann:en --tags-column ner_tags --store masks
+
+  pairs of texts from CSV with other column names:
+    python -m training.learn_mask --task duplicates --kind sequence-classification --base roberta-base \\
+        --train train.csv --dev dev.csv --text-column question1 --pair-column question2 \\
+        --label-column is_duplicate --store s3://bucket/masks
+
+A killed run goes on after its last whole epoch when the same command is given again."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.learn_mask",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # what isn't given keeps the default of LearnOptions
+        allow_abbrev=False,
+    )
+    _add_task(parser.add_argument_group("task"))
+    _add_data(parser.add_argument_group("data"))
+    _add_learning(parser.add_argument_group("learning (defaults are the paper's, but for --lr)"))
+    _add_masks(parser.add_argument_group("masks (defaults are the paper's)"))
+    _add_run(parser.add_argument_group("run"))
+    return parser
+
+
+def parse_options(arguments: argparse.Namespace) -> LearnOptions:
+    """Turn parsed arguments into options.
+
+    Raises:
+        OptionsError: they don't make sense; lists every mistake.
+    """
+    names = {field.name for field in dataclasses.fields(LearnOptions)}
+    return LearnOptions(**{name: value for name, value in vars(arguments).items() if name in names})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments; None for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    arguments = build_parser().parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def run_command(work: Callable[[], int]) -> int:
+    """Do the work of a command, and turn what is raised into one line on stderr and an exit code.
+
+    Args:
+        work: returns the exit code when nothing goes wrong.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return work()
+    except KeyboardInterrupt:
+        return _fail("stopped; give the same command again to go on after the last whole epoch", STOPPED)
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        mistakes = error.problems if isinstance(error, OptionsError) else [str(error)]
+        return _fail("\nerror: ".join(mistakes), code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code of an error that is the user's to mend; None for one that is ours."""
+    if isinstance(error, TrainingError):
+        return error.exit_code
+    if isinstance(error, MaskStoreError):
+        return BAD_INPUT
+    if isinstance(error, OSError):
+        return FAILED
+    from masking import MaskingError  # noqa: PLC0415 (see _run)
+
+    return BAD_INPUT if isinstance(error, MaskingError) else None
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    options = parse_options(arguments)
+    # torch takes seconds to import, which --help and mistakes don't wait for
+    from training.learn import learn  # noqa: PLC0415
+    from training.progress import ProgressBar  # noqa: PLC0415
+
+    callbacks = [] if arguments.quiet else [ProgressBar()]
+    report = learn(options, callbacks=callbacks, say=None if arguments.quiet else say)
+    print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if arguments.json else report)
+    return 0
+
+
+def _add_task(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--task", required=True, metavar="NAME", help="name to publish under: a-z, 0-9, . _ -")
+    group.add_argument("--kind", required=True, choices=get_args(TaskKind), help="what the task predicts")
+    group.add_argument(
+        "--base", required=True, metavar="ID_OR_FOLDER", help="pretrained encoder: hub id or folder"
+    )
+    group.add_argument(
+        "--store", required=True, metavar="DIR", help="store to publish to, made if absent: folder or URL"
+    )
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--train", metavar="FILE", help="labelled rows to learn from")
+    group.add_argument("--dev", metavar="FILE", help="labelled rows to choose the best epoch by")
+    group.add_argument("--dataset", metavar="ID[:CONFIG]", help="hub dataset, in place of --train and --dev")
+    group.add_argument("--train-split", metavar="SPLIT", help="its split to learn from (train)")
+    group.add_argument("--dev-split", metavar="SPLIT", help="its split to choose by (validation)")
+    for role in ("text", "pair", "label", "tokens", "tags", "context", "choices"):
+        group.add_argument(
+            f"--{role}-column", metavar="NAME", help=f"column of the {role}, where named otherwise"
+        )
+
+
+def _add_learning(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--lr",
+        type=float,
+        help="Adam's rate, constant (0.001); it belongs to the range that scores start in, so another "
+        "--initial-sparsity, --threshold or --score-low wants another rate",
+    )
+    group.add_argument("--epochs", type=int, help="most passes over the training rows (10)")
+    group.add_argument("--patience", type=int, help="stop after so many epochs without gain (2)")
+    group.add_argument(
+        "--batch-size", type=int, help="examples in a batch (32; the paper: 128 for large sets)"
+    )
+    group.add_argument("--max-length", type=int, help="tokens that longer inputs are cut to (128)")
+    group.add_argument(
+        "--metric", choices=get_args(Metric), help="dev metric to choose by (accuracy; f1 for IOB2 tags)"
+    )
+    group.add_argument("--seed", type=int, help="decides scores, head, order and dropout (0)")
+
+
+def _add_masks(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--blocks", metavar="LIST", help="blocks to mask, such as 2-11 or 0,3,8- (2-, from 2 to the last)"
+    )
+    group.add_argument(
+        "--initial-sparsity", type=float, metavar="SHARE", help="share of zeros at the start (0.05)"
+    )
+    group.add_argument("--threshold", type=float, help="score from which a weight is kept (0.01)")
+    group.add_argument("--score-low", type=float, help="lowest score at the start (-0.02)")
+    group.add_argument(
+        "--head", choices=get_args(HeadMode), help="random, frozen and masked, or trained dense (masked)"
+    )
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--device", choices=get_args(Device), help="where to learn (auto: the GPU where there is one)"
+    )
+    group.add_argument("--threads", type=int, help="CPU threads (torch's choice)")
+    group.add_argument("--run-dir", metavar="DIR", help="folder of checkpoints (runs/NAME)")
+    group.add_argument(
+        "--fresh", action="store_true", help="drop an unfinished run there instead of going on with it"
+    )
+    group.add_argument("--quiet", action="store_true", default=False, help="show no progress")
+    group.add_argument("--json", action="store_true", default=False, help="print the final report as JSON")
+
+
+def say(text: str) -> None:
+    """Tell the user something on the way, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

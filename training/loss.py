@@ -1,0 +1,47 @@
+"""The loss of each kind of task: cross entropy over labels, or over an example's choices."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from mask_store import TaskKind
+from training.features import IGNORED
+
+
+def task_loss(kind: TaskKind, logits: Tensor, targets: Tensor, counts: Sequence[int]) -> Tensor:
+    """Mean cross entropy of one batch.
+
+    Args:
+        kind: kind of task.
+        logits: float32 [rows, labels]; [rows, tokens, labels] for token classification; [rows, 1] for
+            multiple choice.
+        targets: int64 [examples]; [rows, tokens] for token classification, where `IGNORED` marks tokens
+            without a label.
+        counts: rows of each example: the number of its choices for multiple choice, which may vary.
+
+    Returns:
+        A scalar: the mean over examples, or over labelled words for token classification.
+    """
+    if kind == "token-classification":
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    if kind == "multiple-choice":
+        logits = choice_logits(logits, counts)
+    return functional.cross_entropy(logits, targets)
+
+
+def choice_logits(logits: Tensor, counts: Sequence[int]) -> Tensor:
+    """Lay the logits of each example's choices side by side.
+
+    Args:
+        logits: float32 [rows, 1], a row a choice.
+        counts: choices of each example, summing to rows.
+
+    Returns:
+        float32 [examples, most choices]; minus infinity, which softmax turns to 0, where an example has
+        fewer.
+    """
+    choices = list(torch.split(logits.squeeze(-1), list(counts)))
+    return pad_sequence(choices, batch_first=True, padding_value=float("-inf"))
