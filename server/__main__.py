@@ -1,0 +1,86 @@
+"""python -m server: load the base, open the store, serve until SIGTERM."""
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+
+from mask_store import MaskStoreError, StoreNotFoundError
+from masking import MaskingError
+from server.app import create_app
+from server.service import Service
+from server.settings import Settings, SettingsError, load_settings
+
+_FAILED = 1
+_USAGE = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the server.
+
+    Args:
+        arguments: The command line without the program's name; None for the process's own.
+
+    Returns:
+        0 after a shutdown by signal, 1 if the base, the store or the port can't be used, 2 if a setting
+        is wrong.
+    """
+    try:
+        settings = load_settings(sys.argv[1:] if arguments is None else arguments)
+    except SettingsError as error:
+        return _complain(str(error), _USAGE)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    try:
+        service = Service.build(settings)
+    except SettingsError as error:
+        return _complain(str(error), _USAGE)
+    except StoreNotFoundError as error:
+        return _complain(f"{error}; python -m training.learn_mask --store makes one", _FAILED)
+    except (MaskingError, MaskStoreError) as error:
+        return _complain(str(error), _FAILED)
+    return serve(service, settings)
+
+
+def serve(service: Service, settings: Settings) -> int:
+    """Serve until a signal comes; requests in flight are answered first.
+
+    Returns:
+        The exit code of the process: 0 after a signal, 1 if it could not listen.
+    """
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(service),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=settings.log_level == "debug",
+            server_header=False,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+        )
+    )
+    # uvicorn drains at SIGTERM and then raises the signal again, for the handler that was there before it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    try:
+        server.run()
+    except SystemExit as leaving:  # by `_leave`, or uvicorn's own code where it could not start
+        return _FAILED if leaving.code else 0
+    return 0 if server.started else _FAILED
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _complain(problems: str, code: int) -> int:
+    for problem in problems.splitlines():
+        print(f"python -m server: {problem}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

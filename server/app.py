@@ -1,0 +1,80 @@
+"""The application: routes, error replies and the life of the service behind them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from masking import TaskInputError
+from server import routes_predict, routes_tasks
+from server.errors import ServerError, to_server_error
+from server.observe import Observer, error_response
+from server.schemas import PREDICT_COMPONENTS
+from server.service import Service
+
+_EXPECTED = (ServerError, TaskInputError, ValidationError, RequestValidationError, HTTPException)
+
+
+def create_app(service: Service) -> FastAPI:
+    """Build the application around a service.
+
+    Args:
+        service: Built, not started: it is started with the application and closed with it.
+
+    Returns:
+        An ASGI application.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(service.close)
+
+    app = FastAPI(title="maskserve", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
+    app.state.service = service
+    app.include_router(routes_predict.router)
+    app.include_router(routes_tasks.router)
+    for expected in _EXPECTED:
+        app.add_exception_handler(expected, _reply_with_error)
+    app.add_middleware(Observer, metrics=service.metrics)
+    _add_schemas(app)
+    return app
+
+
+async def _reply_with_error(_: Request, error: Exception) -> JSONResponse:
+    return error_response(to_server_error(error))
+
+
+def _add_schemas(app: FastAPI) -> None:
+    """Let the OpenAPI document know the bodies that the predict route reads by itself."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(PREDICT_COMPONENTS)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _version() -> str:
+    try:
+        return version("maskserve")
+    except PackageNotFoundError:  # run from a folder that is not installed
+        return "0"
+
+
+_DESCRIPTION = """Many tasks from one frozen encoder, each task a set of 1-bit masks.
+
+Every reply of POST /predict/{task} names the version and the digest of the masks that computed it."""

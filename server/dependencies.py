@@ -1,0 +1,50 @@
+"""What routes are given: the service of this application, and the task that a path names."""
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from pydantic import BaseModel, Field
+
+from server.observe import context_of
+from server.registry import ServedTask
+from server.service import Service
+
+
+class ErrorReply(BaseModel):
+    """Body of every error."""
+
+    error: str = Field(description="what is wrong, for people")
+    error_type: str = Field(description="what is wrong, for programs")
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
+    """OpenAPI responses: the statuses that answer with an error body."""
+    return {status: {"model": ErrorReply} for status in statuses}
+
+
+def get_service(request: Request) -> Service:
+    """The service of this application."""
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]
+
+
+def get_served_task(
+    request: Request,
+    service: ServiceDep,
+    task: Annotated[str, Path(description="name of the task", examples=["sentiment"])],
+) -> ServedTask:
+    """The version of the task that this request gets, taken once.
+
+    Raises:
+        UnknownTaskError: There is no such task.
+        TaskUnavailableError: No version of it could be loaded.
+    """
+    served = service.registry.get(task)
+    context_of(request).task = served.name
+    return served
+
+
+TaskDep = Annotated[ServedTask, Depends(get_served_task)]

@@ -1,0 +1,103 @@
+"""What Prometheus is told. Labels are bounded: names that clients make up all count as one.
+
+Gauges that mirror a state (queue depth, cache bytes) are read when scraped, from the callables that the
+service connects; counters and histograms are fed as things happen.
+"""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from server.engine import BatchReport
+
+UNKNOWN_TASK = "(unknown)"
+NO_TASK = ""
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """Creates every metric at zero."""
+        self._registry = CollectorRegistry()
+        to = self._registry
+        self._requests = Counter(
+            "maskserve_requests", "Requests answered", ["route", "task", "status"], registry=to
+        )
+        self._latency = Histogram(
+            "maskserve_stage_seconds",
+            "Time of a prediction by stage: tokenize, queue, compute, total",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=to,
+        )
+        self._batch_rows = Histogram("maskserve_batch_rows", "Rows per batch", buckets=_ROWS, registry=to)
+        self._padding = Histogram(
+            "maskserve_batch_padding_share", "Share of padding in a batch", buckets=_SHARES, registry=to
+        )
+        self._tokens = Counter("maskserve_tokens", "Tokens computed, without padding", registry=to)
+        self._failed = Counter("maskserve_failed_batches", "Batches that failed", registry=to)
+        self._swaps = Counter("maskserve_swaps", "Versions put in service", ["task"], registry=to)
+        self._load_failures = Counter(
+            "maskserve_load_failures", "Versions that could not be loaded", ["task"], registry=to
+        )
+        self._store_up = Gauge(
+            "maskserve_store_up", "1 if the store could be read at the last look", registry=to
+        )
+
+    def read(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Add a gauge that is read when scraped."""
+        Gauge(name, help_text, registry=self._registry).set_function(value)
+
+    def read_forms(self, values: dict[str, Callable[[], float]]) -> None:
+        """Add the gauge of bytes in memory by form, read when scraped."""
+        gauge = Gauge("maskserve_bytes", "Bytes in memory by form", ["form"], registry=self._registry)
+        for form, value in values.items():
+            gauge.labels(form).set_function(value)
+
+    def count_request(self, route: str, task: str, status: int) -> None:
+        """Count an answered request; `task` is a served name, `UNKNOWN_TASK` or `NO_TASK`."""
+        self._requests.labels(route, task, str(status)).inc()
+
+    def time_prediction(self, *, tokenize: float, queue: float, compute: float, total: float) -> None:
+        """Note the seconds that one prediction spent in each stage."""
+        for stage, seconds in (
+            ("tokenize", tokenize),
+            ("queue", queue),
+            ("compute", compute),
+            ("total", total),
+        ):
+            self._latency.labels(stage).observe(seconds)
+
+    def count_batch(self, report: BatchReport) -> None:
+        """Note one batch."""
+        self._batch_rows.observe(report.rows)
+        self._padding.observe(1.0 - report.tokens / report.padded_tokens)
+        self._tokens.inc(report.tokens)
+        if report.failed:
+            self._failed.inc()
+
+    def count_swap(self, task: str) -> None:
+        """Count a version put in service."""
+        self._swaps.labels(task).inc()
+
+    def count_load_failure(self, task: str) -> None:
+        """Count a version that could not be loaded."""
+        self._load_failures.labels(task).inc()
+
+    def store_seen(self, *, readable: bool) -> None:
+        """Note whether the store could be read."""
+        self._store_up.set(readable)
+
+    def forget(self, task: str) -> None:
+        """Drop the series of a task that is served no longer, so that they do not pile up."""
+        for metric in (self._requests, self._swaps, self._load_failures):
+            metric.remove_by_labels({"task": task})
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,189 @@
+"""The parts of one server process, connected: base, store watcher, registry, cache, engine, metrics.
+
+Built whole before the first request (`Service.build`), started and stopped by the application. Knows no HTTP.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from mask_store import MaskStore
+from masking import Base, Features, LoadedTask, MaskedEncoder, load_base
+from server.batching import BatchLimits, Outcome
+from server.cache import MaskCache
+from server.engine import Compute, Engine
+from server.inputs import Request
+from server.memory import MemoryReport, memory_report
+from server.metrics import Metrics
+from server.registry import TaskRegistry
+from server.settings import Settings, SettingsError
+from server.watcher import StoreWatcher
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the service computed for one request, and the seconds of each stage."""
+
+    outcome: Outcome
+    tokens: int
+    tokenize_seconds: float
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that the routes need.
+
+    Attributes:
+        settings: What the operator set.
+        base: The resident encoder.
+        registry: The tasks in service.
+        watcher: Keeps the registry in step with the store.
+        cache: Unpacked masks.
+        engine: Queue and worker.
+        metrics: What Prometheus is told.
+        tokenizing: One thread for tokenising; a fast tokenizer is not for several at once.
+    """
+
+    settings: Settings
+    base: Base
+    registry: TaskRegistry
+    watcher: StoreWatcher
+    cache: MaskCache
+    engine: Engine
+    metrics: Metrics
+    tokenizing: ThreadPoolExecutor
+
+    @classmethod
+    def build(cls, settings: Settings, *, base: Base | None = None, compute: Compute | None = None) -> Self:
+        """Load the base, open the store and connect the parts; no thread runs yet.
+
+        Args:
+            settings: What the operator set.
+            base: A base that is loaded already, in place of loading `settings.base`.
+            compute: What computes a batch, in place of the masked encoder.
+
+        Raises:
+            MaskingError: The base can't be loaded.
+            MaskStoreError: There is no store, or it can't be read.
+            SettingsError: This machine does not have the wanted device.
+        """
+        MaskStore.open(settings.store)  # before the base, which takes longer to load
+        if base is None:
+            base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
+        metrics, registry, cache = Metrics(), TaskRegistry(), MaskCache(settings.mask_cache_bytes)
+        engine = Engine(
+            compute or _masked_compute(base, cache),
+            BatchLimits(
+                rows=settings.max_batch_rows,
+                tokens=settings.max_batch_tokens,
+                wait_seconds=settings.max_wait_ms / 1000,
+                waiting=settings.queue_limit,
+            ),
+            prepare=lambda: _set_threads(settings.threads),
+            on_batch=metrics.count_batch,
+        )
+        watcher = StoreWatcher(
+            settings.store, base, registry, cache, metrics, poll_seconds=settings.poll_seconds
+        )
+        tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        service = cls(settings, base, registry, watcher, cache, engine, metrics, tokenizing)
+        service._connect_gauges()
+        return service
+
+    def start(self) -> None:
+        """Start the worker and the watcher."""
+        self.engine.start()
+        self.watcher.start()
+
+    def close(self) -> None:
+        """Compute what still waits, then stop every thread."""
+        self.watcher.close(self.settings.shutdown_seconds)
+        if not self.engine.close(self.settings.shutdown_seconds):
+            logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
+        self.tokenizing.shutdown()
+
+    def why_not_ready(self) -> str | None:
+        """What is still missing before requests can be answered; None if nothing is."""
+        if not self.engine.ready:
+            return "the worker is not running"
+        if not self.watcher.first_pass_done:
+            return "the tasks of the store are still being loaded"
+        return None if self.watcher.alive else "the store is not being watched"
+
+    def memory(self) -> MemoryReport:
+        """Count what is held in memory."""
+        return memory_report(self.base, self.registry.tasks, self.cache)
+
+    async def compute(self, task: LoadedTask, request: Request, request_id: str) -> Answer:
+        """Tokenise and compute one request; cancelling the call drops it.
+
+        Raises:
+            ServerError: It can't be admitted, or its batch failed.
+            TaskInputError: An input is not one that the task can take.
+        """
+        started = time.monotonic()
+        with self.engine.queue.reservation(request.rows):
+            features = await self._tokenize(task, request)
+        tokenize_seconds = time.monotonic() - started
+        outcome = await self.engine.run(task, features, request_id)
+        return Answer(outcome, sum(item.tokens for item in features), tokenize_seconds)
+
+    async def _tokenize(self, task: LoadedTask, request: Request) -> Sequence[Features]:
+        def encode() -> Sequence[Features]:
+            return task.codec.encode(request.inputs, truncate=request.truncate)
+
+        return await asyncio.get_running_loop().run_in_executor(self.tokenizing, encode)
+
+    def _connect_gauges(self) -> None:
+        metrics = self.metrics
+        metrics.read("maskserve_queue_rows", "Rows that wait", lambda: self.engine.queue.waiting)
+        metrics.read("maskserve_ready", "1 if requests can be answered", lambda: self.why_not_ready() is None)
+        metrics.read("maskserve_worker_restarts", "Times the worker died", lambda: self.engine.restarts)
+        metrics.read("maskserve_tasks", "Tasks in service", lambda: len(self.registry.tasks))
+        metrics.read(
+            "maskserve_task_problems",
+            "Tasks whose current version can't be served",
+            lambda: len(self.registry.problems),
+        )
+        metrics.read_forms(
+            {
+                "base": lambda: self.base.nbytes,
+                "packed": lambda: sum(t.loaded.masks.nbytes for t in self.registry.tasks.values()),
+                "unpacked": lambda: self.cache.nbytes,
+                "head": lambda: sum(t.loaded.head_nbytes for t in self.registry.tasks.values()),
+            }
+        )
+
+
+def _masked_compute(base: Base, cache: MaskCache) -> Compute:
+    encoder = MaskedEncoder(base)
+    return lambda task, features: encoder.predict(task, cache.masks_of(task), features)
+
+
+def _device(wanted: str) -> torch.device:
+    """The device by its name.
+
+    Raises:
+        SettingsError: This machine does not have it.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "auto":
+        return torch.device("cuda" if available else "cpu")
+    device = torch.device(wanted)
+    missing = device.type == "cuda" and not (available and (device.index or 0) < torch.cuda.device_count())
+    if missing or (device.type == "mps" and not torch.backends.mps.is_available()):
+        raise SettingsError(f"--device {wanted}: this machine has no such device; use cpu or auto")
+    return device
+
+
+def _set_threads(threads: int) -> None:
+    if threads:
+        torch.set_num_threads(threads)

@@ -1,0 +1,176 @@
+"""What an operator can set, as one frozen object built at the start and passed down.
+
+A value comes from the command line, else from a `MASKSERVE_*` environment variable, else from the TOML file
+named by `--config`, else from the default. Every mistake in all of them is reported at once. Nothing here
+touches the model, the store or the network.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ByteSize, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    CliUnknownArgs,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ENVIRONMENT_PREFIX = "MASKSERVE_"
+
+DESCRIPTION = """\
+Serve many tasks from one frozen encoder. Every task of the store is answered at POST /predict/TASK;
+a version published while the server runs is served within seconds, without a restart."""
+
+EPILOG = """\
+Each option can also be set by an environment variable (--max-batch-rows: MASKSERVE_MAX_BATCH_ROWS) or by a
+key of the --config file (max_batch_rows = 64). The command line wins over the environment, the environment
+over the file, the file over the default. Sizes take units: 512MiB, 2GB.
+
+examples:
+  python -m server --base bert-base-uncased --store ./masks
+  python -m server --base ./encoder --store s3://bucket/masks --host 0.0.0.0 --device cuda
+  MASKSERVE_BASE=./encoder MASKSERVE_STORE=./masks python -m server --mask-cache-bytes 2GiB
+"""
+
+
+class _ConfigFile(PydanticBaseSettingsSource):
+    """The TOML file that a stronger source (command line or environment) named as `config`."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        path = self.current_state.get("config")
+        if path is None or not Path(path).is_file():
+            return {}
+        return TomlConfigSettingsSource(self.settings_cls, toml_file=Path(path))()
+
+
+class Settings(BaseSettings):
+    """All settings of one server process; immutable."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        cli_kebab_case=True,
+        cli_ignore_unknown_args=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    base: str = Field(min_length=1, description="pretrained encoder: a Hugging Face id or a folder")
+    store: str = Field(min_length=1, description="mask store: a folder or an fsspec URL (s3://...)")
+    revision: str | None = Field(None, description="revision of the base on the Hugging Face hub")
+    config: Path | None = Field(None, description="TOML file with any of these settings")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto (the GPU where there is one), cpu, cuda, cuda:N or mps",
+    )
+    threads: int = Field(0, ge=0, description="compute threads on a CPU; 0 leaves it to torch")
+    mask_cache_bytes: ByteSize = Field(
+        ByteSize(1 << 30), ge=0, description="memory for unpacked masks; packed masks are always resident"
+    )
+    max_batch_rows: int = Field(64, ge=1, description="most rows (token sequences) in one batch")
+    max_batch_tokens: int = Field(16384, ge=1, description="most tokens in one batch, padding included")
+    max_wait_ms: float = Field(
+        0.0, ge=0, le=1000, description="how long a batch that is not full waits for more rows"
+    )
+    queue_limit: int = Field(2048, ge=1, description="most rows waiting; above it requests are answered 429")
+    request_timeout_ms: float = Field(
+        30_000,
+        gt=0,
+        le=86_400_000,
+        description="a request not computed after this time is dropped and answered 504",
+    )
+    poll_seconds: float = Field(
+        1.0, gt=0, le=86_400, description="how often the store is looked at for new versions"
+    )
+    max_body_bytes: ByteSize = Field(ByteSize(2 << 20), ge=1, description="longest request body")
+    shutdown_seconds: int = Field(
+        30, ge=0, le=86_400, description="longest wait for requests in flight at SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    unknown: CliUnknownArgs = Field([], exclude=True, repr=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources; pydantic-settings puts the command line before them."""
+        return init_settings, env_settings, _ConfigFile(settings_cls)
+
+    @field_validator("config")
+    @classmethod
+    def _file_exists(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
+
+    @field_validator("unknown")
+    @classmethod
+    def _nothing_unknown(cls, arguments: Sequence[str]) -> Sequence[str]:
+        if arguments:
+            raise ValueError(f"unknown arguments {' '.join(arguments)}; --help lists the options")
+        return arguments
+
+
+class SettingsError(ValueError):
+    """Some settings are wrong; the message has one line for each of them."""
+
+
+def load_settings(arguments: Sequence[str]) -> Settings:
+    """Build the settings from the command line, the environment and the file.
+
+    Args:
+        arguments: The command line without the program's name.
+
+    Returns:
+        The frozen settings.
+
+    Raises:
+        SettingsError: One or more settings are missing, unknown or out of range; all are named.
+        SystemExit: For `--help`, and for an option without its value.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m server",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    source: CliSettingsSource[Any] = CliSettingsSource(
+        Settings, cli_parse_args=list(arguments), root_parser=parser
+    )
+    try:
+        return Settings(_cli_settings_source=source)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(mistake) for mistake in error.errors())) from None
+    except (ValueError, OSError) as error:  # a file that is no TOML, or that can't be read
+        raise SettingsError(f"--config: {error}") from None
+
+
+def _explain(mistake: Any) -> str:
+    name = str(mistake["loc"][0]) if mistake["loc"] else ""
+    if name == "unknown":
+        return str(mistake["ctx"]["error"])
+    option = "--" + name.replace("_", "-")
+    if mistake["type"] == "missing":
+        return f"{option} is required (or {ENVIRONMENT_PREFIX}{name.upper()})"
+    if mistake["type"] == "extra_forbidden":
+        return f"{name!r} in the --config file is not a setting"
+    message = mistake["msg"].removeprefix("Value error, ")
+    return f"{option}: {message}; got {str(mistake['input'])!r}"

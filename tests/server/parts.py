@@ -1,0 +1,58 @@
+"""Small parts that several tests of the server's lower half share."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
+
+from masking import Base, Features, LoadedTask, Row, TaskSpec, load_base, load_task
+from server.batching import BatchLimits, Ticket
+from server.inputs import Body
+from server.schemas import predict_body
+from tests.tiny import random_bundle
+
+SINGLE = TaskSpec("sequence-classification", False, ("refund", "praise", "other"), 32)
+PAIR = TaskSpec("sequence-classification", True, ("no", "yes"), 32)
+TAGS = TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 32)
+CHOICE = TaskSpec("multiple-choice", False, (), 32)
+
+
+class Clock:
+    """A clock that only moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def base_of(folder: str) -> Base:
+    return load_base(folder)
+
+
+def loaded(base: Base, spec: TaskSpec, *, task: str = "demo", seed: int = 0) -> LoadedTask:
+    return load_task(random_bundle(base, spec, task=task, seed=seed), base)
+
+
+def only_digest(digest: str) -> LoadedTask:
+    """What the queue needs of a task."""
+    return cast(LoadedTask, SimpleNamespace(digest=digest))
+
+
+def features(*lengths: int) -> Features:
+    """One input with a row of each length."""
+    return Features(tuple(Row((7,) * length) for length in lengths))
+
+
+def ticket(digest: str, inputs: Sequence[Features], request_id: str = "") -> Ticket:
+    return Ticket(only_digest(digest), inputs, request_id)
+
+
+def limits(
+    *, rows: int = 8, tokens: int = 1000, wait_seconds: float = 0.0, waiting: int = 100
+) -> BatchLimits:
+    return BatchLimits(rows=rows, tokens=tokens, wait_seconds=wait_seconds, waiting=waiting)
+
+
+def body(**values: object) -> Body:
+    return predict_body.validate_python(values)

@@ -1,0 +1,317 @@
+import random
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from server.batching import Batch, BatchQueue, Outcome, Ticket
+from server.errors import BackendFailedError, InvalidBodyError, QueueFullError, ShuttingDownError
+from tests.server.parts import Clock, features, limits, ticket
+
+
+def _take(queue: BatchQueue) -> Batch:
+    batch = queue.take()
+    assert batch is not None
+    return batch
+
+
+def _answer(batch: Batch, started: float = 0.0, now: float = 0.0) -> None:
+    for item in batch.items:
+        item.ticket.store(item.index, np.array([item.index], dtype=np.float32), started, now)
+
+
+def _indices(outcome: Outcome) -> list[float]:
+    return [float(logits[0]) for logits in outcome.logits]
+
+
+def test_one_request_is_one_batch() -> None:
+    clock = Clock()
+    queue = BatchQueue(limits(), clock=clock)
+    request = ticket("a", [features(3), features(5)])
+    queue.put(request)
+    assert queue.waiting == 2
+    batch = _take(queue)
+    assert queue.waiting == 0
+    assert batch.task is request.task
+    assert (batch.rows, batch.tokens, batch.padded_tokens) == (2, 8, 10)
+    assert batch.tickets == [request]
+    _answer(batch, clock.now + 2, clock.now + 5)
+    outcome = request.future.result(0)
+    assert (outcome.queue_seconds, outcome.compute_seconds) == (2, 3)
+
+
+def test_answers_come_in_the_order_of_the_inputs_not_of_compute() -> None:
+    queue = BatchQueue(limits(rows=2))
+    request = ticket("a", [features(length) for length in (9, 2, 7, 1, 5)])
+    queue.put(request)
+    sizes = []
+    while queue.waiting:
+        batch = _take(queue)
+        sizes.append([item.features.longest for item in batch.items])
+        _answer(batch)
+    assert sizes == [[1, 2], [5, 7], [9]]
+    assert _indices(request.future.result(0)) == [0, 1, 2, 3, 4]
+
+
+def test_requests_of_one_task_share_a_batch_and_the_oldest_goes_first() -> None:
+    queue = BatchQueue(limits(rows=3))
+    requests = [ticket("a", [features(4)] * 2) for _ in range(3)]
+    for request in requests:
+        queue.put(request)
+    first, second = _take(queue), _take(queue)
+    assert first.tickets == requests[:2]
+    assert second.tickets == requests[1:]
+    assert (first.rows, second.rows) == (3, 3)
+
+
+def test_a_batch_never_mixes_tasks_and_tasks_take_turns() -> None:
+    queue = BatchQueue(limits(rows=2))
+    queue.put(ticket("greedy", [features(3)] * 10))
+    queue.put(ticket("small", [features(3)]))
+    queue.put(ticket("other", [features(3)] * 3))
+    order = []
+    while queue.waiting:
+        batch = _take(queue)
+        assert len({item.ticket.task.digest for item in batch.items}) == 1
+        order.append(batch.task.digest)
+    assert order == ["greedy", "small", "other", "greedy", "other", "greedy", "greedy", "greedy"]
+
+
+def test_versions_of_one_task_are_not_mixed() -> None:
+    queue = BatchQueue(limits())
+    queue.put(ticket("digest-1", [features(3)]))
+    queue.put(ticket("digest-2", [features(3)]))
+    assert {_take(queue).task.digest, _take(queue).task.digest} == {"digest-1", "digest-2"}
+
+
+def test_padding_counts_against_the_token_limit() -> None:
+    queue = BatchQueue(limits(tokens=20))
+    queue.put(ticket("a", [features(2), features(2), features(9), features(10)]))
+    batches = [_take(queue), _take(queue)]
+    assert [[item.features.longest for item in batch.items] for batch in batches] == [[2, 2], [9, 10]]
+    assert all(batch.padded_tokens <= 20 for batch in batches)
+
+
+def test_an_input_of_several_rows_is_not_torn_apart() -> None:
+    queue = BatchQueue(limits(rows=4))
+    queue.put(ticket("a", [features(3, 3, 3), features(4, 4, 4)]))
+    assert [_take(queue).rows, _take(queue).rows] == [3, 3]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_traffic_keeps_the_limits_and_loses_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    bound = limits(rows=chance.randint(3, 9), tokens=chance.randint(60, 200), waiting=10_000)
+    queue = BatchQueue(bound)
+    requests: list[Ticket] = []
+    for _ in range(chance.randint(1, 40)):
+        inputs = [
+            features(*(chance.randint(1, 20) for _ in range(chance.randint(1, 3))))
+            for _ in range(chance.randint(1, 8))
+        ]
+        requests.append(ticket(chance.choice("abc"), inputs))
+        queue.put(requests[-1])
+        if chance.random() < 0.2:
+            requests[-1].future.cancel()
+    queue.close()
+    while (batch := queue.take()) is not None:
+        assert batch.rows <= bound.rows
+        assert batch.padded_tokens <= bound.tokens
+        assert not any(item.ticket.future.cancelled() for item in batch.items)
+        _answer(batch)
+    assert queue.waiting == 0
+    for request in requests:
+        assert request.future.cancelled() or _indices(request.future.result(0)) == list(
+            range(len(request.features))
+        )
+
+
+def test_an_input_over_the_limits_of_a_batch_is_refused_at_the_door() -> None:
+    queue = BatchQueue(limits(rows=2, tokens=20))
+    with pytest.raises(InvalidBodyError, match="input 1 alone has 3 rows and a batch takes at most 2"):
+        queue.put(ticket("a", [features(1), features(1, 1, 1)]))
+    with pytest.raises(InvalidBodyError, match="input 0 alone has 22 tokens and a batch takes at most 20"):
+        queue.put(ticket("a", [features(3, 11)]))
+    assert queue.waiting == 0
+
+
+def test_a_full_queue_refuses_whole_requests() -> None:
+    queue = BatchQueue(limits(waiting=4))
+    queue.put(ticket("a", [features(3)] * 3))
+    with pytest.raises(QueueFullError, match="3 rows are waiting and the limit is 4"):
+        queue.put(ticket("a", [features(3)] * 2))
+    assert queue.waiting == 3
+    queue.put(ticket("b", [features(3)]))
+
+
+def test_a_request_that_can_never_fit_is_not_told_to_come_back() -> None:
+    queue = BatchQueue(limits(waiting=4))
+    with pytest.raises(InvalidBodyError, match="5 rows and at most 4"):
+        queue.put(ticket("a", [features(3)] * 5))
+
+
+def test_retry_after_follows_the_speed_of_the_worker() -> None:
+    queue = BatchQueue(limits(waiting=10))
+    queue.put(ticket("a", [features(3)] * 10))
+    for _ in range(100):
+        queue.note_speed(rows=2, seconds=3.0)
+    with pytest.raises(QueueFullError) as caught:
+        queue.put(ticket("a", [features(3)]))
+    assert caught.value.headers == {"retry-after": "15"}
+
+
+def test_a_reservation_holds_room_until_it_ends() -> None:
+    queue = BatchQueue(limits(waiting=4))
+    with queue.reservation(3):
+        assert queue.waiting == 3
+        with pytest.raises(QueueFullError), queue.reservation(2):
+            pass
+        with pytest.raises(QueueFullError):
+            queue.put(ticket("a", [features(3)] * 2))
+    assert queue.waiting == 0
+    with pytest.raises(RuntimeError), queue.reservation(4):
+        raise RuntimeError
+    assert queue.waiting == 0
+
+
+def test_a_cancelled_request_is_never_computed() -> None:
+    queue = BatchQueue(limits())
+    gone, stays = ticket("a", [features(3)]), ticket("a", [features(3)])
+    queue.put(gone)
+    queue.put(stays)
+    gone.future.cancel()
+    assert _take(queue).tickets == [stays]
+
+
+def test_a_lane_of_cancelled_requests_gives_no_empty_batch() -> None:
+    queue = BatchQueue(limits())
+    gone, stays = ticket("a", [features(3)]), ticket("b", [features(3)])
+    queue.put(gone)
+    queue.put(stays)
+    gone.future.cancel()
+    assert _take(queue).tickets == [stays]
+    assert queue.waiting == 0
+
+
+def test_cancelled_requests_make_room() -> None:
+    queue = BatchQueue(limits(waiting=4))
+    gone, stays = ticket("a", [features(3)] * 3), ticket("a", [features(3)])
+    queue.put(gone)
+    queue.put(stays)
+    gone.future.cancel()
+    queue.put(ticket("b", [features(3)] * 3))
+    assert queue.waiting == 4
+    assert _take(queue).tickets == [stays]
+
+
+def test_an_answer_for_a_cancelled_request_is_dropped() -> None:
+    queue = BatchQueue(limits())
+    request = ticket("a", [features(3)])
+    queue.put(request)
+    batch = _take(queue)
+    request.future.cancel()
+    _answer(batch)
+    request.fail(BackendFailedError())
+    assert request.future.cancelled()
+
+
+def test_the_first_outcome_of_a_request_stands() -> None:
+    request = ticket("a", [features(3), features(3)])
+    logits = np.zeros(1, dtype=np.float32)
+    request.store(0, logits, 0.0, 0.0)
+    request.fail(BackendFailedError())
+    request.fail(ShuttingDownError())
+    request.store(1, logits, 0.0, 0.0)
+    assert isinstance(request.future.exception(0), BackendFailedError)
+
+
+def test_many_threads_settle_a_request_once() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(50):
+            request = ticket("a", [features(3)])
+            list(threads.map(lambda _, one=request: one.fail(BackendFailedError()), range(8)))
+            assert isinstance(request.future.exception(0), BackendFailedError)
+
+
+def test_the_rest_of_a_failed_request_is_not_computed() -> None:
+    queue = BatchQueue(limits(rows=1))
+    queue.put(ticket("a", [features(3), features(3)]))
+    _take(queue).tickets[0].fail(BackendFailedError())
+    queue.close()
+    assert queue.take() is None
+
+
+def test_time_is_counted_from_the_first_batch_of_a_request() -> None:
+    clock = Clock()
+    queue = BatchQueue(limits(rows=1), clock=clock)
+    request = ticket("a", [features(3), features(3)])
+    queue.put(request)
+    _answer(_take(queue), clock.now + 1, clock.now + 2)
+    _answer(_take(queue), clock.now + 5, clock.now + 9)
+    outcome = request.future.result(0)
+    assert (outcome.queue_seconds, outcome.compute_seconds) == (1, 8)
+
+
+def test_a_batch_that_is_not_full_waits_for_company() -> None:
+    queue = BatchQueue(limits(rows=3, wait_seconds=60.0), clock=Clock())
+    taken: list[Batch] = []
+    worker = Thread(target=lambda: taken.append(_take(queue)), daemon=True)
+    queue.put(ticket("a", [features(3)]))
+    worker.start()
+    queue.put(ticket("a", [features(3)] * 2))  # full now
+    worker.join(10)
+    assert [batch.rows for batch in taken] == [3]
+
+
+def test_an_old_batch_leaves_although_it_is_not_full() -> None:
+    clock = Clock()
+    queue = BatchQueue(limits(rows=3, wait_seconds=60.0), clock=clock)
+    queue.put(ticket("a", [features(3)]))
+    clock.now += 60
+    queue.put(ticket("b", [features(3)]))
+    assert _take(queue).task.digest == "a"
+
+
+def test_a_full_lane_does_not_wait_behind_one_that_is_not() -> None:
+    queue = BatchQueue(limits(rows=2, wait_seconds=60.0), clock=Clock())
+    queue.put(ticket("lonely", [features(3)]))
+    queue.put(ticket("full", [features(3)] * 2))
+    assert _take(queue).task.digest == "full"
+
+
+def test_closing_hands_out_what_waits_and_then_ends() -> None:
+    queue = BatchQueue(limits(wait_seconds=60.0), clock=Clock())
+    queue.put(ticket("a", [features(3)]))
+    queue.close()
+    assert not queue.drained
+    with pytest.raises(ShuttingDownError):
+        queue.put(ticket("a", [features(3)]))
+    with pytest.raises(ShuttingDownError), queue.reservation(1):
+        pass
+    assert _take(queue).rows == 1
+    assert queue.take() is None
+    assert queue.drained
+
+
+def test_closing_wakes_a_worker_that_waits() -> None:
+    queue = BatchQueue(limits())
+    taken: list[Batch | None] = []
+    worker = Thread(target=lambda: taken.append(queue.take()), daemon=True)
+    worker.start()
+    queue.close()
+    worker.join(10)
+    assert taken == [None]
+
+
+def test_abandoning_fails_everything_that_waits() -> None:
+    queue = BatchQueue(limits())
+    requests = [ticket(digest, [features(3)] * 2) for digest in "ab"]
+    for request in requests:
+        queue.put(request)
+    queue.close()
+    queue.abandon(ShuttingDownError())
+    assert queue.drained
+    assert queue.waiting == 0
+    for request in requests:
+        assert isinstance(request.future.exception(0), ShuttingDownError)

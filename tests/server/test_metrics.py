@@ -1,0 +1,87 @@
+import pytest
+
+from server.engine import BatchReport
+from server.metrics import NO_TASK, UNKNOWN_TASK, Metrics
+
+
+def _lines(metrics: Metrics) -> dict[str, float]:
+    lines = [line for line in metrics.exposition().decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def test_everything_starts_at_zero_and_two_instances_share_nothing() -> None:
+    first, second = Metrics(), Metrics()
+    first.store_seen(readable=True)
+    assert _lines(first)["maskserve_store_up"] == 1
+    assert _lines(second)["maskserve_store_up"] == 0
+    assert _lines(second)["maskserve_failed_batches_total"] == 0
+
+
+def test_requests_are_counted_by_route_task_and_status() -> None:
+    metrics = Metrics()
+    metrics.count_request("/predict/{task}", "trec", 200)
+    metrics.count_request("/predict/{task}", "trec", 200)
+    metrics.count_request("/predict/{task}", UNKNOWN_TASK, 404)
+    metrics.count_request("/tasks", NO_TASK, 200)
+    lines = _lines(metrics)
+    name = "maskserve_requests_total"
+    assert lines[f'{name}{{route="/predict/{{task}}",status="200",task="trec"}}'] == 2
+    assert lines[f'{name}{{route="/predict/{{task}}",status="404",task="(unknown)"}}'] == 1
+    assert lines[f'{name}{{route="/tasks",status="200",task=""}}'] == 1
+
+
+def test_seconds_are_kept_by_stage() -> None:
+    metrics = Metrics()
+    metrics.time_prediction(tokenize=1.0, queue=2.0, compute=4.0, total=7.5)
+    lines = _lines(metrics)
+    for stage, seconds in {"tokenize": 1.0, "queue": 2.0, "compute": 4.0, "total": 7.5}.items():
+        assert lines[f'maskserve_stage_seconds_sum{{stage="{stage}"}}'] == seconds
+        assert lines[f'maskserve_stage_seconds_count{{stage="{stage}"}}'] == 1
+
+
+def test_batches_are_measured() -> None:
+    metrics = Metrics()
+    metrics.count_batch(BatchReport(rows=4, tokens=30, padded_tokens=40, seconds=0.1, failed=False))
+    metrics.count_batch(BatchReport(rows=2, tokens=10, padded_tokens=10, seconds=0.1, failed=True))
+    lines = _lines(metrics)
+    assert lines["maskserve_batch_rows_sum"] == 6
+    assert lines["maskserve_batch_rows_count"] == 2
+    assert lines["maskserve_batch_padding_share_sum"] == pytest.approx(0.25)
+    assert lines['maskserve_batch_padding_share_bucket{le="0.0"}'] == 1
+    assert lines["maskserve_tokens_total"] == 40
+    assert lines["maskserve_failed_batches_total"] == 1
+
+
+def test_gauges_are_read_when_scraped() -> None:
+    metrics, state = Metrics(), {"rows": 1, "base": 10}
+    metrics.read("maskserve_queue_rows", "Rows that wait", lambda: state["rows"])
+    metrics.read_forms({"base": lambda: state["base"], "packed": lambda: 3})
+    assert _lines(metrics)["maskserve_queue_rows"] == 1
+    state |= {"rows": 5, "base": 20}
+    lines = _lines(metrics)
+    assert lines["maskserve_queue_rows"] == 5
+    assert lines['maskserve_bytes{form="base"}'] == 20
+    assert lines['maskserve_bytes{form="packed"}'] == 3
+
+
+def test_a_task_that_is_gone_leaves_no_series() -> None:
+    metrics = Metrics()
+    for task in ("old", "kept"):
+        metrics.count_request("/predict/{task}", task, 200)
+        metrics.count_request("/predict/{task}", task, 422)
+        metrics.count_swap(task)
+        metrics.count_load_failure(task)
+    metrics.forget("old")
+    metrics.forget("never-seen")
+    told = metrics.exposition().decode()
+    assert 'task="old"' not in told
+    assert told.count('task="kept"') >= 4
+    lines = _lines(metrics)
+    assert lines['maskserve_swaps_total{task="kept"}'] == 1
+    assert lines['maskserve_load_failures_total{task="kept"}'] == 1
+
+
+def test_the_text_format_explains_itself() -> None:
+    told = Metrics().exposition().decode()
+    assert "# HELP maskserve_requests_total Requests answered" in told
+    assert "# TYPE maskserve_stage_seconds histogram" in told

@@ -1,0 +1,179 @@
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mask_store import StoreNotFoundError
+from masking import Base, InputTooLongError, LoadedTask, TextInput, load_base
+from server.batching import Floats
+from server.errors import QueueFullError, ShuttingDownError
+from server.inputs import Reply, Request
+from server.service import Service
+from server.settings import Settings, SettingsError
+from tests.server.serving import TEXT, fill, settings_of, wait_until
+
+
+@pytest.fixture(scope="module")
+def base(tiny_bert: str) -> Base:
+    return load_base(tiny_bert)
+
+
+@contextmanager
+def started(base: Base, place: Path, **options: Any) -> Iterator[Service]:
+    compute = options.pop("compute", None)
+    service = Service.build(settings_of(place, **options), base=base, compute=compute)
+    service.start()
+    try:
+        wait_until(lambda: service.why_not_ready() is None)
+        yield service
+    finally:
+        service.close()
+
+
+def request(*texts: str, truncate: bool = False) -> Request:
+    return Request(tuple(TextInput(text) for text in texts), truncate, Reply("tei", batched=True))
+
+
+def test_the_store_is_looked_for_before_the_base_is_loaded(tmp_path: Path) -> None:
+    settings = Settings(base=str(tmp_path / "no-base"), store=str(tmp_path / "no-store"))
+    with pytest.raises(StoreNotFoundError):
+        Service.build(settings)
+
+
+def test_a_device_that_this_machine_lacks(tiny_bert: str, base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, [])
+    with pytest.raises(SettingsError, match="--device cuda:99"):
+        Service.build(Settings(base=tiny_bert, store=str(tmp_path), device="cuda:99"))
+
+
+def test_the_base_is_loaded_by_its_name(tiny_bert: str, base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, [])
+    service = Service.build(Settings(base=tiny_bert, store=str(tmp_path), device="cpu"))
+    assert service.base.info == base.info
+    assert service.why_not_ready() == "the worker is not running"
+
+
+def test_an_answer_has_logits_in_order_and_counts_tokens(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    with started(base, tmp_path) as service:
+        task = service.registry.get("sentiment").loaded
+        both = asyncio.run(service.compute(task, request(TEXT, "no"), "a"))
+        (alone,) = asyncio.run(service.compute(task, request("no"), "b")).outcome.logits
+    assert both.tokens == 6 + 3
+    assert both.tokenize_seconds > 0
+    np.testing.assert_allclose(both.outcome.logits[1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_base_is_never_written(base: Base, tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in base.encoder.state_dict().items()}
+    fill(tmp_path, base, ["sentiment"])
+    with started(base, tmp_path) as service:
+        asyncio.run(service.compute(service.registry.get("sentiment").loaded, request(TEXT), "a"))
+    assert all(torch.equal(before[name], tensor) for name, tensor in base.encoder.state_dict().items())
+
+
+def test_masks_over_the_cache_budget_are_run_packed(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    answers = []
+    for budget in (0, 1 << 20):
+        with started(base, tmp_path, mask_cache_bytes=budget) as service:
+            task = service.registry.get("sentiment").loaded
+            answers.append(asyncio.run(service.compute(task, request(TEXT), "a")).outcome.logits[0])
+            assert (service.cache.nbytes > 0) == (budget > 0)
+    np.testing.assert_array_equal(answers[0], answers[1])
+
+
+def test_a_text_that_is_too_long_holds_no_room(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    with started(base, tmp_path) as service:
+        task = service.registry.get("sentiment").loaded
+        with pytest.raises(InputTooLongError):
+            asyncio.run(service.compute(task, request("movie " * 99), "a"))
+        assert service.engine.queue.waiting == 0
+        asyncio.run(service.compute(task, request("movie " * 99, truncate=True), "b"))
+
+
+class Stuck:
+    """A compute that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.started, self.let_go = Event(), Event()
+        self.rows = 0
+
+    def __call__(self, _: LoadedTask, features: Any) -> list[Floats]:
+        self.started.set()
+        assert self.let_go.wait(20)
+        self.rows += len(features)
+        return [np.zeros(3, np.float32) for _ in features]
+
+
+def test_rows_over_the_limit_are_refused_at_admission(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with started(base, tmp_path, compute=stuck, queue_limit=2) as service:
+        task = service.registry.get("sentiment").loaded
+
+        async def overload() -> None:
+            first = asyncio.create_task(service.compute(task, request(TEXT), "a"))
+            await asyncio.to_thread(stuck.started.wait, 20)
+            second = asyncio.create_task(service.compute(task, request(TEXT, TEXT), "b"))
+            await asyncio.to_thread(wait_until, lambda: service.engine.queue.waiting == 2)
+            with pytest.raises(QueueFullError):
+                await service.compute(task, request(TEXT), "c")
+            stuck.let_go.set()
+            await asyncio.gather(first, second)
+
+        asyncio.run(overload())
+    assert stuck.rows == 3
+
+
+def test_a_cancelled_call_is_not_computed(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with started(base, tmp_path, compute=stuck) as service:
+        task = service.registry.get("sentiment").loaded
+
+        async def leave() -> None:
+            first = asyncio.create_task(service.compute(task, request(TEXT), "a"))
+            await asyncio.to_thread(stuck.started.wait, 20)
+            second = asyncio.create_task(service.compute(task, request(TEXT), "b"))
+            queue = service.engine.queue
+            await asyncio.to_thread(wait_until, lambda: (queue.waiting, queue._reserved) == (1, 0))
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            stuck.let_go.set()
+            await first
+
+        asyncio.run(leave())
+    assert stuck.rows == 1
+
+
+def test_closing_computes_what_waits_and_refuses_the_rest(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with started(base, tmp_path, compute=stuck) as service:
+        task = service.registry.get("sentiment").loaded
+
+        async def close() -> None:
+            calls = [asyncio.create_task(service.compute(task, request(TEXT), "first"))]
+            await asyncio.to_thread(stuck.started.wait, 20)
+            calls += [asyncio.create_task(service.compute(task, request(TEXT), str(i))) for i in range(4)]
+            queue = service.engine.queue
+            await asyncio.to_thread(wait_until, lambda: (queue.waiting, queue._reserved) == (4, 0))
+            closing = asyncio.create_task(asyncio.to_thread(service.close))
+            await asyncio.to_thread(wait_until, lambda: not service.watcher.alive)
+            stuck.let_go.set()
+            assert len(await asyncio.gather(*calls)) == 5
+            await closing
+            with pytest.raises(ShuttingDownError):
+                await service.compute(task, request(TEXT), "late")
+
+        asyncio.run(close())
+    assert stuck.rows == 5

@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from server.settings import Settings, SettingsError, load_settings
+
+NEEDED = ("--base", "bert", "--store", "masks")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"MASKSERVE_{name.upper()}", raising=False)
+
+
+def _mistakes(*arguments: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(arguments)
+    return str(caught.value).splitlines()
+
+
+def test_defaults() -> None:
+    settings = load_settings(NEEDED)
+    assert (settings.base, settings.store) == ("bert", "masks")
+    assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8000, "auto")
+    assert settings.mask_cache_bytes == 1 << 30
+    assert settings.max_body_bytes == 2 << 20
+    assert settings.revision is None
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load_settings(NEEDED)
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(settings, "port", 1)  # noqa: B010
+
+
+def test_command_line_wins_over_environment_over_file_over_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("port = 1\nmax_batch_rows = 2\nqueue_limit = 3\n")
+    monkeypatch.setenv("MASKSERVE_PORT", "10")
+    monkeypatch.setenv("MASKSERVE_MAX_BATCH_ROWS", "20")
+    settings = load_settings([*NEEDED, "--config", str(file), "--port", "100"])
+    assert (settings.port, settings.max_batch_rows, settings.queue_limit) == (100, 20, 3)
+    assert settings.poll_seconds == 1.0
+
+
+def test_the_environment_can_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('base = "b"\nstore = "s"\nmask_cache_bytes = "3MiB"\n')
+    monkeypatch.setenv("MASKSERVE_CONFIG", str(file))
+    settings = load_settings([])
+    assert (settings.base, settings.store) == ("b", "s")
+    assert settings.mask_cache_bytes == 3 << 20
+
+
+@pytest.mark.parametrize(("text", "size"), [("2GB", 2 * 10**9), ("512MiB", 512 << 20), ("0", 0)])
+def test_sizes_take_units(text: str, size: int) -> None:
+    assert load_settings([*NEEDED, "--mask-cache-bytes", text]).mask_cache_bytes == size
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_devices(device: str) -> None:
+    assert load_settings([*NEEDED, "--device", device]).device == device
+
+
+def test_missing_settings_are_all_named() -> None:
+    assert _mistakes() == [
+        "--base is required (or MASKSERVE_BASE)",
+        "--store is required (or MASKSERVE_STORE)",
+    ]
+
+
+def test_every_mistake_of_every_source_is_reported_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("prot = 80\nthreads = -1\n")
+    monkeypatch.setenv("MASKSERVE_DEVICE", "tpu")
+    mistakes = _mistakes(*NEEDED, "--config", str(file), "--port", "99999", "--shutdown-seconds=-1")
+    assert len(mistakes) == 5
+    told = "\n".join(mistakes)
+    assert "--port: Input should be less than or equal to 65535; got '99999'" in told
+    assert "'prot' in the --config file is not a setting" in told
+    assert "--threads" in told
+    assert "--device" in told
+    assert "--shutdown-seconds" in told
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--base", ""),
+        ("--port", "-1"),
+        ("--mask-cache-bytes", "3 stones"),
+        ("--max-batch-rows", "0"),
+        ("--max-batch-tokens", "none"),
+        ("--max-wait-ms", "nan"),
+        ("--max-wait-ms", "1001"),
+        ("--queue-limit", "0"),
+        ("--request-timeout-ms", "0"),
+        ("--request-timeout-ms", "inf"),
+        ("--poll-seconds", "0"),
+        ("--poll-seconds", "inf"),
+        ("--poll-seconds", "nan"),
+        ("--max-body-bytes", "0"),
+        ("--shutdown-seconds", "99999999999"),
+        ("--log-level", "loud"),
+    ],
+)
+def test_a_value_out_of_range_names_its_option(option: str, value: str) -> None:
+    arguments = dict(zip(NEEDED[::2], NEEDED[1::2], strict=True)) | {option: value}
+    mistakes = _mistakes(*(f"{name}={given}" for name, given in arguments.items()))
+    assert len(mistakes) == 1
+    assert mistakes[0].startswith(f"{option}: ")
+    assert mistakes[0].endswith(f"; got {value!r}")
+
+
+def test_unknown_arguments_are_refused() -> None:
+    assert _mistakes(*NEEDED, "--prot", "80", "extra") == [
+        "unknown arguments --prot 80 extra; --help lists the options"
+    ]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    (mistake,) = _mistakes(*NEEDED, "--config", str(tmp_path / "no.toml"))
+    assert mistake.startswith("--config: there is no file ")
+
+
+def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("port: 80\n")
+    (mistake,) = _mistakes(*NEEDED, "--config", str(file))
+    assert mistake.startswith("--config: ")
+    assert "line 1" in mistake
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        load_settings(["--help"])
+    assert stopped.value.code == 0
+    told = capsys.readouterr().out
+    assert "examples:" in told
+    assert "unknown" not in told
+    for name in set(Settings.model_fields) - {"unknown"}:
+        assert f"--{name.replace('_', '-')}" in told
+
+
+def test_an_option_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        load_settings([*NEEDED, "--port"])
+    assert stopped.value.code == 2
+    assert "--port: expected one argument" in capsys.readouterr().err
