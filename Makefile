@@ -1,7 +1,8 @@
 # Two commands are the whole set-up: `make demo` and `make test`. Both create .venv on first use.
 
 PYTHON ?= python3
-# Where torch comes from. On Linux without an NVIDIA GPU, https://download.pytorch.org/whl/cpu saves gigabytes.
+# Where else torch may come from: on Linux without an NVIDIA GPU, https://download.pytorch.org/whl/cpu saves
+# gigabytes of CUDA libraries.
 TORCH_INDEX ?=
 BIN := .venv/bin
 
@@ -20,8 +21,8 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,serve,demo,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train,serve,demo,dev]'
 	touch $@
 
 demo: install

@@ -1,0 +1,1 @@
+"""The demonstration behind `make demo`: four tasks learned, served and queried on one encoder."""

@@ -1,0 +1,91 @@
+"""The README's blocks, run as a user would run them, in order, in one folder."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.ports import free_port
+from tests.tiny import tiny_base
+
+README = Path(__file__).parent.parent / "README.md"
+_BLOCK = re.compile(r"<!-- runs as a test: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
+_READY_SECONDS = 60
+
+
+def _blocks(port: int) -> dict[str, str]:
+    return {name: text.replace("8000", str(port)) for name, text in _BLOCK.findall(README.read_text())}
+
+
+def _environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def _run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def _shell(block: str, folder: Path) -> str:
+    return _run(["bash", "-euo", "pipefail", "-c", block], folder)
+
+
+@contextmanager
+def _serving(command: str, folder: Path, port: int) -> Iterator[None]:
+    log = folder / "server.log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], cwd=folder, env=_environment(), stdout=output, stderr=output
+        ) as server,
+    ):
+        try:
+            deadline = time.monotonic() + _READY_SECONDS
+            while not _ready(port):
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+            yield
+        finally:
+            server.terminate()
+
+
+def _ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
+    port = free_port()
+    blocks = _blocks(port)
+    tiny_base(tmp_path / "encoder")
+    _shell(blocks["files"], tmp_path)
+    learned = _shell(blocks["learn"].rstrip() + " --max-length 32 --epochs 1 --blocks 1-2", tmp_path)
+    assert "curl" in learned
+    with _serving(blocks["serve"].strip(), tmp_path, port):
+        replies = _shell(blocks["query"], tmp_path)
+        assert '"label"' in replies
+        assert '"finetuned"' in replies
+        assert "positive" in _run([sys.executable, "-c", blocks["client"]], tmp_path)
+    assert "sentiment" in _shell(blocks["store"], tmp_path)
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "test-slow", "install"])
+def test_make_targets_that_the_readme_names_exist(target: str) -> None:
+    makefile = (README.parent / "Makefile").read_text()
+    assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    if target != "install":
+        assert f"make {target}" in README.read_text()
