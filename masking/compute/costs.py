@@ -62,7 +62,7 @@ def _measure(threads: int) -> Costs:
     segments = Segments((0, _TOKENS))
     kernel, dense, fold = _fastest(
         [
-            lambda: native.masked_product(inputs, weight, None, segments, [mask.strips]),
+            lambda: native.masked_product(inputs, weight, None, segments, [mask.place]),
             lambda: F.linear(inputs, weight),
             lambda: mask.fold(weight),
         ]

@@ -8,7 +8,7 @@ All are immutable. Bits and strips take the same memory and hold the same, so a 
 How a layer is computed with them is decided in `masking.compute.linear`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
@@ -84,20 +84,30 @@ class StripMask:
         strips: uint16 [ceil(rows / 16), columns], bit j of a word being row j of its strip; rows after the
             last have zeros.
         rows: Rows of the mask.
+        place: Where the kernel finds the strips.
+        shape: See `LinearMask.shape`.
     """
 
     strips: NDArray[np.uint16]
     rows: int
+    place: native.Place = field(init=False, repr=False, compare=False)
+    shape: tuple[int, int] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Keeps what each call asks for.
+
+        Raises:
+            ValueError: The strips are no contiguous uint16 matrix, or do not fit the number of rows.
+        """
+        object.__setattr__(self, "place", native.place_of(self.strips))
+        object.__setattr__(self, "shape", (self.rows, self.strips.shape[1]))
+        if self.strips.shape[0] != -(-self.rows // BITS_PER_STRIP):
+            raise ValueError(f"{self.strips.shape[0]} strips do not hold {self.rows} rows")
 
     @classmethod
     def of(cls, bits: BitMask) -> Self:
         """The same mask; takes about 0.1 ms for 768 x 768."""
         return cls(native.strips_of_bits(bits.packed, bits.columns), bits.packed.shape[0])
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """See `LinearMask.shape`."""
-        return self.rows, self.strips.shape[1]
 
     @property
     def nbytes(self) -> int:

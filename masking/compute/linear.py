@@ -6,11 +6,12 @@ Two ways to compute it, both with one unmasked weight for all tasks:
   fold    per segment, W * M and torch's matrix product; anywhere, with gradients
 
 "auto" takes the kernel where it can be used and `masking.compute.costs` expects it to be faster. Folded
-masks are used as they are. The environment variable MASKING_METHOD replaces "auto".
+masks are used as they are. The environment variable MASKING_METHOD, read once, replaces "auto".
 """
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Literal, get_args
 
@@ -24,6 +25,7 @@ from masking.compute.forms import LinearMask, StripMask
 from masking.compute.segments import Segments
 
 Method = Literal["auto", "kernel", "fold"]
+_METHODS = get_args(Method)
 
 
 def masked_linear(
@@ -62,10 +64,11 @@ def masked_linear(
     for by_kernel, first, last in plan:
         start, end = segments.bounds[first], segments.bounds[last]
         if by_kernel:
-            part = Segments(tuple(bound - start for bound in segments.bounds[first : last + 1]))
-            strips = [mask.strips if isinstance(mask, StripMask) else None for mask in masks[first:last]]
+            part = segments.part(first, last)
+            unmasked = native.no_mask(weight.shape[1])
+            places = [mask.place if isinstance(mask, StripMask) else unmasked for mask in masks[first:last]]
             chunk = inputs[start:end].contiguous()
-            parts.append(native.masked_product(chunk, weight, bias, part, strips, packed_weight))
+            parts.append(native.masked_product(chunk, weight, bias, part, places, packed_weight))
         else:
             mask = masks[first]
             parts.append(F.linear(inputs[start:end], weight if mask is None else mask.fold(weight), bias))
@@ -82,30 +85,27 @@ def _check(
     masks: Sequence[LinearMask | None],
 ) -> None:
     shape = tuple(weight.shape)
-    wrong = [
-        *_unless(len(shape) == 2 and 0 not in shape, f"weight is {shape}, not [rows, columns]"),  # noqa: PLR2004
-        *_unless(
-            tuple(inputs.shape) == (segments.tokens, shape[-1]),
-            f"inputs are {tuple(inputs.shape)}, not {(segments.tokens, shape[-1])}",
-        ),
-        *_unless(bias is None or tuple(bias.shape) == shape[:1], f"bias does not fit weight {shape}"),
-        *_unless(len(masks) == len(segments), f"{len(masks)} masks for {len(segments)} segments"),
-        *_unless(
-            all(mask is None or mask.shape == shape for mask in masks), f"a mask does not fit weight {shape}"
-        ),
-    ]
-    if wrong:
-        raise ValueError("; ".join(wrong))
+    fitting = {
+        "weight is not [rows, columns]": len(shape) == 2 and 0 not in shape,  # noqa: PLR2004
+        "inputs are not [tokens, columns]": tuple(inputs.shape) == (segments.tokens, shape[-1]),
+        "bias is not [rows]": bias is None or tuple(bias.shape) == shape[:1],
+        "masks are not one per segment": len(masks) == len(segments),
+        "a mask is not [rows, columns]": all([mask is None or mask.shape == shape for mask in masks]),
+    }
+    if not all(fitting.values()):
+        wrong = "; ".join(message for message, fits in fitting.items() if not fits)
+        raise ValueError(f"{wrong} (weight {shape}, inputs {tuple(inputs.shape)}, {segments})")
 
 
-def _unless(condition: bool, message: str) -> list[str]:
-    return [] if condition else [message]
+@cache
+def _default_method() -> str:
+    return os.environ.get("MASKING_METHOD") or "auto"
 
 
 def _chosen(method: str | None) -> str:
-    chosen = method or os.environ.get("MASKING_METHOD") or "auto"
-    if chosen not in get_args(Method):
-        raise ValueError(f"method {chosen!r} is not one of {', '.join(get_args(Method))}")
+    chosen = method or _default_method()
+    if chosen not in _METHODS:
+        raise ValueError(f"method {chosen!r} is not one of {', '.join(_METHODS)}")
     return chosen
 
 
@@ -135,9 +135,9 @@ def _plan(
 
 
 def _kernel_usable(inputs: Tensor, weight: Tensor) -> bool:
-    cpu_floats = all(one.device.type == "cpu" and one.dtype == torch.float32 for one in (inputs, weight))
+    cpu_floats = inputs.is_cpu and weight.is_cpu and inputs.dtype == weight.dtype == torch.float32
     gradients = torch.is_grad_enabled() and (inputs.requires_grad or weight.requires_grad)
-    return cpu_floats and weight.is_contiguous() and not gradients and native.available()
+    return cpu_floats and not gradients and weight.is_contiguous() and native.available()
 
 
 def _by_kernel(tokens: int, mask: LinearMask | None, measured: Costs | None) -> bool:

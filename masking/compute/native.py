@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from masking.compute.segments import Segments, tile_table
 from masking.compute.threads import Runner, runner
 
 _ALIGNMENT = 64
-_ONES = np.uint16(0xFFFF)
+_PHASE = 0
 
 
 @cache
@@ -42,10 +43,38 @@ def _runner() -> Runner:
     return runner(_kernels().work_function.address)
 
 
+class Place(NamedTuple):
+    """Where the kernel finds a mask; valid while the array it was made of lives.
+
+    Attributes:
+        address: Of the first strip, uint16 [columns].
+        stride: Bytes from strip to strip.
+    """
+
+    address: int
+    stride: int
+
+
+def place_of(strips: NDArray[np.uint16]) -> Place:
+    """The place of a mask's strips, uint16 [ceil(rows / 16), columns].
+
+    Raises:
+        ValueError: They are of another dtype or not contiguous.
+    """
+    if strips.dtype != np.uint16 or strips.ndim != 2 or not strips.flags.c_contiguous:  # noqa: PLR2004
+        raise ValueError(f"expected contiguous uint16 strips, found {strips.dtype} {strips.shape}")
+    return Place(strips.ctypes.data, 2 * strips.shape[1])
+
+
 @cache
-def _no_mask(columns: int) -> NDArray[np.uint16]:
-    """One strip of ones, which stands for all strips of a segment without a mask."""
-    return np.full(columns, _ONES, np.uint16)
+def _ones(columns: int) -> NDArray[np.uint16]:
+    return np.full(columns, 0xFFFF, np.uint16)
+
+
+@cache
+def no_mask(columns: int) -> Place:
+    """The place for a segment without a mask: one strip of ones, which stands for all."""
+    return Place(_ones(columns).ctypes.data, 0)
 
 
 def strips_of_bits(packed: NDArray[np.uint8], columns: int) -> NDArray[np.uint16]:
@@ -96,12 +125,17 @@ class _Workspace(threading.local):
 _workspace = _Workspace()
 
 
+def _address(array: NDArray[np.int64]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
 def masked_product(
     inputs: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     segments: Segments,
-    strips: Sequence[NDArray[np.uint16] | None],
+    places: Sequence[Place],
     packed_weight: PackedWeight | None = None,
 ) -> Tensor:
     """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
@@ -111,7 +145,7 @@ def masked_product(
         weight: float32 [rows, columns], contiguous, on the CPU; not written to.
         bias: float32 [rows], or None.
         segments: They cover `tokens`.
-        strips: Per segment uint16 [ceil(rows / 16), columns], or None to use the weight as it is.
+        places: Per segment that of its mask, or `no_mask`; the arrays must live until this returns.
         packed_weight: The same weight, laid out before.
 
     Returns:
@@ -122,34 +156,25 @@ def masked_product(
     outputs = torch.empty(tokens, rows)
     threads = torch.get_num_threads()
     tiles = tile_table(segments, kernels.TILE_TOKENS)
-    masks = _mask_table(strips, columns)
+    masks = np.array(places, np.int64)
     padded = _padded_bias(bias, rows)
-    packed_size = -(-(4 * tokens * columns + kernels.SLACK * (len(tiles) + 1)) // _ALIGNMENT) * _ALIGNMENT
+    packed_size = -(-(4 * tokens * columns + kernels.SLACK * (tiles.count + 1)) // _ALIGNMENT) * _ALIGNMENT
     scratch_size = -(-kernels.scratch_bytes(columns) // _ALIGNMENT) * _ALIGNMENT
     room = _workspace.address(packed_size + threads * scratch_size)
     job = np.array(
         [
             *(0, rows, columns, weight.data_ptr()),
             *(packed_weight.values.data_ptr() if packed_weight else 0, padded.data_ptr()),
-            *(inputs.data_ptr(), outputs.data_ptr(), tiles.ctypes.data, len(tiles), masks.ctypes.data),
+            *(inputs.data_ptr(), outputs.data_ptr(), tiles.address, tiles.count, _address(masks)),
             *(room, room + packed_size, scratch_size, 0, 0, 0),
         ],
         np.int64,
     )
-    run, address = _runner(), job.ctypes.data
+    run, address = _runner(), _address(job)
     run(address, threads)
-    job[kernels.Job.PHASE] = 1
+    job[_PHASE] = 1
     run(address, threads)
     return outputs
-
-
-def _mask_table(strips: Sequence[NDArray[np.uint16] | None], columns: int) -> NDArray[np.int64]:
-    """Per segment the address of its mask and the bytes from strip to strip."""
-    entries = [
-        (_no_mask(columns).ctypes.data, 0) if one is None else (one.ctypes.data, 2 * columns)
-        for one in strips
-    ]
-    return np.array(entries, np.int64)
 
 
 def _padded_bias(bias: Tensor | None, rows: int) -> Tensor:
@@ -167,4 +192,4 @@ def warm_up() -> None:
     """Compiles the kernels, or loads them from numba's cache."""
     layer = torch.ones(16, 8)
     strips = strips_of_bits(np.full((16, 1), 255, np.uint8), 8)
-    masked_product(torch.ones(1, 8), layer, None, Segments((0, 1)), [strips], PackedWeight(layer))
+    masked_product(torch.ones(1, 8), layer, None, Segments((0, 1)), [place_of(strips)], PackedWeight(layer))

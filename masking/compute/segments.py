@@ -51,25 +51,39 @@ class Segments:
         """Number of segments."""
         return len(self.bounds) - 1
 
+    def part(self, first: int, last: int) -> "Segments":
+        """Segments `first` to `last` - 1, counted from their own first token."""
+        if (first, last) == (0, len(self)):
+            return self
+        return Segments(tuple(bound - self.bounds[first] for bound in self.bounds[first : last + 1]))
+
     def spans(self) -> Iterable[tuple[int, int]]:
         """Start and end of each segment."""
         return pairwise(self.bounds)
 
 
-@lru_cache(maxsize=64)
-def tile_table(segments: Segments, most: int) -> NDArray[np.int64]:
-    """Divides each segment into tiles of nearly equal size.
+@dataclass(frozen=True)
+class TileTable:
+    """Segments divided into tiles.
 
-    Args:
-        segments: The segments.
-        most: Tokens of the largest tile.
-
-    Returns:
-        int64 [tiles, 3], not to be written to: first token, number of tokens, segment.
+    Attributes:
+        rows: int64 [tiles, 3], not to be written to: first token, number of tokens, segment.
+        count: Number of tiles.
+        address: Of `rows` in memory.
     """
+
+    rows: NDArray[np.int64]
+    count: int
+    address: int
+
+
+@lru_cache(maxsize=64)
+def tile_table(segments: Segments, most: int) -> TileTable:
+    """Divides each segment into tiles of nearly equal size, of at most `most` tokens."""
     rows = []
     for index, (start, end) in enumerate(segments.spans()):
         tiles = -(-(end - start) // most)
         edges = [start + (end - start) * tile // tiles for tile in range(tiles + 1)]
         rows += [(a, b - a, index) for a, b in pairwise(edges)]
-    return np.array(rows, np.int64).reshape(-1, 3)
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    return TileTable(table, len(rows), table.ctypes.data)

@@ -55,3 +55,10 @@ def test_folding() -> None:
 def test_ready_mask_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "available", lambda: False)
     assert isinstance(ready_mask(np.zeros((2, 1), np.uint8), 3), BitMask)
+
+
+def test_strips_that_the_kernel_could_not_read() -> None:
+    with pytest.raises(ValueError, match="contiguous uint16"):
+        StripMask(np.zeros((1, 8), np.uint16)[:, ::2], 16)
+    with pytest.raises(ValueError, match="1 strips do not hold 17 rows"):
+        StripMask(np.zeros((1, 8), np.uint16), 17)

@@ -4,7 +4,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masking.compute import FoldedMask, LinearMask, Method, PackedWeight, StripMask, masked_linear, native
+from masking.compute import (
+    FoldedMask,
+    LinearMask,
+    Method,
+    PackedWeight,
+    StripMask,
+    linear,
+    masked_linear,
+    native,
+)
 from tests.masking.compute.conftest import needs_kernels
 from tests.masking.compute.layers import Case, random_case
 
@@ -141,13 +150,14 @@ def test_gradients_flow_where_they_are_wanted() -> None:
 def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     case = random_case(16, 16, [2])
     monkeypatch.setenv("MASKING_METHOD", "fastest")
+    monkeypatch.setattr(linear, "_default_method", linear._default_method.__wrapped__)
     with pytest.raises(ValueError, match="'fastest' is not one of auto, kernel, fold"):
         masked_linear(case.inputs, case.weight, None, case.segments, case.bits())
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
     case = random_case(16, 16, [2])
-    with pytest.raises(ValueError, match=r"inputs are .*bias does not fit.*2 masks for 1 segments"):
+    with pytest.raises(ValueError, match=r"inputs are not .*; bias is not .*; masks are not one per segment"):
         masked_linear(case.inputs[:1], case.weight, torch.zeros(3), case.segments, case.bits() * 2)
 
 

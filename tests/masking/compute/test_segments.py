@@ -21,7 +21,7 @@ def test_bounds_that_do_not_ascend_from_0(bounds: tuple[int, ...]) -> None:
 @given(st.lists(st.integers(1, 50), max_size=8), st.integers(1, 9))
 def test_tiles_cover_each_segment_evenly(lengths: list[int], most: int) -> None:
     segments = Segments.of_lengths(lengths)
-    table = tile_table(segments, most).tolist()
+    table = tile_table(segments, most).rows.tolist()
     assert [token for first, count, _ in table for token in range(first, first + count)] == list(
         range(segments.tokens)
     )
@@ -30,3 +30,9 @@ def test_tiles_cover_each_segment_evenly(lengths: list[int], most: int) -> None:
         assert sum(counts) == end - start
         assert max(counts) <= most
         assert max(counts) - min(counts) <= 1
+
+
+def test_part() -> None:
+    segments = Segments.of_lengths([3, 1, 5])
+    assert segments.part(1, 3).bounds == (0, 1, 6)
+    assert segments.part(0, 3) is segments
