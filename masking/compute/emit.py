@@ -1,0 +1,246 @@
+"""Two small pieces of machine code that NumPy-like loops can't express, emitted through LLVM.
+
+`multiply_tile` is the inner loop of a masked matrix product. A register tile holds the results of a few
+tokens times one panel of output rows. Per column it loads the panel's weights, zeroes those whose bit is 0
+WHILE loading them (a mask register where the CPU has them, otherwise broadcast, and, compare), and adds
+their product with each token's value. So a mask of any density costs a fraction of the multiplication, no
+masked copy of the weight ever exists, and the bits are the only thing read per task.
+
+`transpose_8x8` brings tokens and weights into the order in which that loop reads them.
+
+The code is LLVM vector code without instructions of any one CPU; numba compiles it for the CPU it runs on.
+Nothing here checks an address: callers do.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+STRIP = 16
+"""Output rows whose bits lie together: one uint16 per column."""
+
+_F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_EIGHT = 8
+
+
+def host_has_avx512() -> bool:
+    """Whether numba compiles for a CPU with 512-bit vectors and mask registers."""
+    if config.CPU_FEATURES is not None:
+        return "+avx512f" in config.CPU_FEATURES
+    from llvmlite import binding  # noqa: PLC0415 (asks the host only when nothing was configured)
+
+    return bool(binding.get_host_cpu_features().get("avx512f", False))
+
+
+def _at(builder: ir.IRBuilder, address: Any, kind: ir.Type) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _plus(builder: ir.IRBuilder, address: Any, offset: int) -> Any:
+    return builder.add(address, ir.Constant(_I64, offset)) if offset else address
+
+
+class _Tile:
+    """Emits the code for one size of register tile: `vectors` x `lanes` output rows, `tokens` tokens."""
+
+    def __init__(self, builder: ir.IRBuilder, lanes: int, vectors: int, tokens: int) -> None:
+        self.builder = builder
+        self.lanes, self.vectors, self.tokens = lanes, vectors, tokens
+        self.vector = ir.VectorType(_F32, lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * lanes)
+
+    def emit(self, arguments: list[Any]) -> None:
+        """The whole tile; leaves the builder at the end of what it emitted."""
+        builder = self.builder
+        weights, bits, bits_stride, inputs, columns, outputs, outputs_stride, bias = arguments
+        before, loop = builder.block, builder.append_basic_block("column")
+        after = builder.append_basic_block("sums")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        column = builder.phi(_I64)
+        column.add_incoming(ir.Constant(_I64, 0), before)
+        sums = [builder.phi(self.vector) for _ in range(self.vectors * self.tokens)]
+        for one in sums:
+            one.add_incoming(self.zero, before)
+        masked = self._masked_weights(column, weights, bits, bits_stride)
+        added = self._add_products(column, inputs, masked, sums)
+        following = builder.add(column, ir.Constant(_I64, 1))
+        for one, new in zip([column, *sums], [following, *added], strict=True):
+            one.add_incoming(new, loop)
+        builder.cbranch(builder.icmp_signed("<", following, columns), loop, after)
+        builder.position_at_end(after)
+        self._store(added, outputs, outputs_stride, bias)
+
+    def _masked_weights(self, column: Any, weights: Any, bits: Any, bits_stride: Any) -> list[Any]:
+        """The panel's weights of one column, zero where their bit is."""
+        builder, lanes = self.builder, self.lanes
+        mask_type = ir.VectorType(ir.IntType(1), lanes)
+        row = builder.add(weights, builder.mul(column, ir.Constant(_I64, 4 * lanes * self.vectors)))
+        word = builder.add(bits, builder.mul(column, ir.Constant(_I64, STRIP // 8)))
+        masked = []
+        for index in range(self.vectors):
+            strip, within = divmod(index * lanes, STRIP)
+            place = builder.add(word, builder.mul(bits_stride, ir.Constant(_I64, strip)))
+            loaded = builder.load(
+                _at(builder, _plus(builder, place, within // 8), ir.IntType(lanes)), align=1
+            )
+            values = builder.load(_at(builder, _plus(builder, row, 4 * lanes * index), self.vector), align=4)
+            masked.append(builder.select(builder.bitcast(loaded, mask_type), values, self.zero))
+        return masked
+
+    def _add_products(self, column: Any, inputs: Any, masked: list[Any], sums: list[Any]) -> list[Any]:
+        """The sums with one column's products added, in the order of `sums`."""
+        builder = self.builder
+        row = builder.add(inputs, builder.mul(column, ir.Constant(_I64, 4 * self.tokens)))
+        added = []
+        for token in range(self.tokens):
+            value = self._broadcast(builder.load(_at(builder, _plus(builder, row, 4 * token), _F32), align=4))
+            for index, weights in enumerate(masked):
+                product = builder.fmul(weights, value, flags=("contract",))
+                one = sums[token * self.vectors + index]
+                added.append(builder.fadd(one, product, flags=("contract",)))
+        return added
+
+    def _broadcast(self, value: Any) -> Any:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, ir.Constant(_I32, 0))
+        zeros = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, zeros)
+
+    def _store(self, sums: list[Any], outputs: Any, outputs_stride: Any, bias: Any) -> None:
+        builder = self.builder
+        for index in range(self.vectors):
+            offset = 4 * self.lanes * index
+            add = builder.load(_at(builder, _plus(builder, bias, offset), self.vector), align=4)
+            for token in range(self.tokens):
+                row = builder.add(outputs, builder.mul(outputs_stride, ir.Constant(_I64, token)))
+                total = builder.fadd(sums[token * self.vectors + index], add)
+                builder.store(total, _at(builder, _plus(builder, row, offset), self.vector), align=4)
+
+
+def multiply_tile(lanes: int, vectors: int, most_tokens: int) -> Callable[..., None]:
+    """A numba intrinsic that multiplies one token tile with one panel of masked weights.
+
+    The intrinsic's arguments are int64 (addresses and strides in bytes):
+    (tokens, weights, bits, bits_stride, inputs, columns, outputs, outputs_stride, bias).
+    `tokens` is 1 to `most_tokens`; `weights` float32 [columns, lanes * vectors]; `bits` uint16
+    [strips, columns] with rows `bits_stride` apart, bit j of a strip's word being its row j; `inputs`
+    float32 [columns, tokens]; `outputs` float32, tokens `outputs_stride` apart; `bias` float32
+    [lanes * vectors]. `columns` is at least 1.
+    """
+
+    @intrinsic
+    def multiply(  # noqa: PLR0913, PLR0917 (one machine register each)
+        context: Any,
+        tokens: Any,
+        weights: Any,
+        bits: Any,
+        bits_stride: Any,
+        inputs: Any,
+        columns: Any,
+        outputs: Any,
+        outputs_stride: Any,
+        bias: Any,
+    ) -> Any:
+        signature = types.void(*[types.int64] * 9)
+
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+            end = builder.append_basic_block("tile_done")
+            switch = builder.switch(values[0], end)
+            for count in range(1, most_tokens + 1):
+                block = builder.append_basic_block(f"tokens_{count}")
+                switch.add_case(ir.Constant(_I64, count), block)
+                builder.position_at_end(block)
+                _Tile(builder, lanes, vectors, count).emit(list(values[1:]))
+                builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    chosen: Callable[..., None] = multiply
+    return chosen
+
+
+def _interleave(builder: ir.IRBuilder, rows: list[Any], step: int) -> list[Any]:
+    """One of the three stages of an 8 x 8 transposition: swaps blocks of `step` between rows."""
+    low, high = [], []
+    for lane in range(_EIGHT):
+        from_second = bool(lane & step)
+        low.append(lane - step + _EIGHT if from_second else lane)
+        high.append(lane + _EIGHT if from_second else lane + step)
+    shuffles = [ir.Constant(ir.VectorType(_I32, _EIGHT), order) for order in (low, high)]
+    result = list(rows)
+    for first in (row for row in range(_EIGHT) if not row & step):
+        pair = rows[first], rows[first + step]
+        result[first] = builder.shuffle_vector(*pair, shuffles[0])
+        result[first + step] = builder.shuffle_vector(*pair, shuffles[1])
+    return result
+
+
+@intrinsic
+def transpose_8x8(context: Any, source: Any, stride: Any, valid: Any, target: Any, spacing: Any) -> Any:
+    """Transposes 8 rows of 8 floats; arguments are int64, addresses and strides in bytes.
+
+    Reads rows 0 to `valid` - 1 at `source` and repeats the last of them; writes columns as 8 runs of
+    8 floats, `spacing` bytes apart, in ascending order.
+    """
+    signature = types.void(*[types.int64] * 5)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        source, stride, valid, target, spacing = values
+        vector = ir.VectorType(_F32, _EIGHT)
+        last = builder.sub(valid, ir.Constant(_I64, 1))
+        rows = []
+        for index in range(_EIGHT):
+            wanted = ir.Constant(_I64, index)
+            row = builder.select(builder.icmp_signed("<", wanted, last), wanted, last)
+            place = builder.add(source, builder.mul(row, stride))
+            rows.append(builder.load(_at(builder, place, vector), align=4))
+        for step in (1, 2, 4):
+            rows = _interleave(builder, rows, step)
+        for index, row in enumerate(rows):
+            place = builder.add(target, builder.mul(spacing, ir.Constant(_I64, index)))
+            builder.store(row, _at(builder, place, vector), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def fetch_add(context: Any, address: Any, amount: Any) -> Any:
+    """Adds to the int64 at an address, atomically, and returns what it was."""
+    signature = types.int64(types.int64, types.int64)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        return builder.atomic_rmw("add", _at(builder, values[0], _I64), values[1], "monotonic")
+
+    return signature, generate
+
+
+@intrinsic
+def copy_float(context: Any, source: Any, target: Any) -> Any:
+    """Copies the float32 at one address (int64) to another."""
+    signature = types.void(types.int64, types.int64)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        value = builder.load(_at(builder, values[0], _F32), align=4)
+        builder.store(value, _at(builder, values[1], _F32), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def load_int(context: Any, address: Any) -> Any:
+    """The int64 at an address."""
+    signature = types.int64(types.int64)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        return builder.load(_at(builder, values[0], _I64), align=8)
+
+    return signature, generate

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mask_store.bits import pack_bits
+from masking.compute import BitMask, FoldedMask, StripMask, native, ready_mask
+from tests.masking.compute.conftest import needs_kernels
+
+
+@needs_kernels
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.floats(0, 1), st.integers(0, 2**20))
+def test_strips_hold_the_same_bits(rows: int, columns: int, share: float, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((rows, columns)) < share
+    bits = BitMask(pack_bits(mask), columns)
+    strips = StripMask.of(bits)
+    assert strips.shape == bits.shape == (rows, columns)
+    assert np.array_equal(strips.expand().numpy(), mask)
+    assert np.array_equal(strips.bits().packed, bits.packed)
+
+
+@needs_kernels
+def test_known_strip() -> None:
+    mask = np.zeros((17, 2), np.bool_)
+    mask[[0, 15, 16], [0, 1, 1]] = True
+    strips = StripMask.of(BitMask(pack_bits(mask), 2)).strips
+    assert strips.tolist() == [[1, 1 << 15], [0, 1]]
+
+
+@needs_kernels
+def test_a_strip_mask_takes_one_bit_per_weight() -> None:
+    bits = BitMask(np.zeros((768, 96), np.uint8), 768)
+    assert StripMask.of(bits).nbytes == bits.nbytes == 768 * 768 // 8
+
+
+@needs_kernels
+def test_bits_that_may_not_be_written_to() -> None:
+    packed = np.full((16, 1), 255, np.uint8)
+    packed.flags.writeable = False
+    assert StripMask.of(BitMask(packed, 8)).strips.tolist() == [[0xFFFF] * 8]
+
+
+def test_folding() -> None:
+    weight = torch.arange(6.0).reshape(2, 3)
+    bits = BitMask(pack_bits(np.array([[True, False, True], [False, True, True]])), 3)
+    folded = bits.fold(weight)
+    assert folded.tolist() == [[0, 0, 2], [0, 4, 5]]
+    assert FoldedMask(folded).fold(weight) is folded
+    assert FoldedMask(folded).nbytes == 24
+    assert FoldedMask(folded).shape == (2, 3)
+
+
+def test_ready_mask_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "available", lambda: False)
+    assert isinstance(ready_mask(np.zeros((2, 1), np.uint8), 3), BitMask)
+
+
+def test_strips_that_the_kernel_could_not_read() -> None:
+    with pytest.raises(ValueError, match="contiguous uint16"):
+        StripMask(np.zeros((1, 8), np.uint16)[:, ::2], 16)
+    with pytest.raises(ValueError, match="1 strips do not hold 17 rows"):
+        StripMask(np.zeros((1, 8), np.uint16), 17)
