@@ -144,11 +144,8 @@ def _wait_until_ready(client: httpx.Client, server: "subprocess.Popen[bytes]", l
 
 
 def _query(client: httpx.Client, task: str, body: dict[str, Any]) -> None:
-    print(
-        f"\n$ curl -s {client.base_url}predict/{task} --json {shlex.quote(json.dumps(body))}".replace(
-            "//p", "/p"
-        )
-    )
+    url = client.base_url.copy_with(path=f"/predict/{task}")
+    print(f"\n$ curl -s {url} --json {shlex.quote(json.dumps(body))}")
     reply = client.post(f"/predict/{task}", json=body).raise_for_status()
     print(json.dumps(reply.json(), indent=1))
     print(f"  [version {reply.headers['x-task-version']}, {reply.headers['x-total-time']} ms]")

@@ -27,6 +27,7 @@ from mask_store.errors import (
     MaskStoreError,
     StoreFormatError,
     StoreNotFoundError,
+    StoreNotWritableError,
     StoreUnavailableError,
 )
 from mask_store.files import Files, LocalFiles, RemoteFiles
@@ -71,7 +72,7 @@ class MaskStore:
         except StoreNotFoundError:
             if not create:
                 raise
-            files.replace(_MARKER, _MARKER_BYTES)
+            _create(files)
         return cls(files, limits=limits)
 
     def __str__(self) -> str:
@@ -251,6 +252,13 @@ class MaskStore:
 
     def _folder(self, task: str) -> TaskFolder:
         return TaskFolder(self._files, task, self._limits)
+
+
+def _create(files: Files) -> None:
+    try:
+        files.replace(_MARKER, _MARKER_BYTES)
+    except FileNotFoundError as error:  # a place that takes no folders, such as /proc
+        raise StoreNotWritableError(f"the store can't be created: {files}: {error.strerror}") from error
 
 
 def _check_marker(files: Files) -> None:

@@ -446,3 +446,14 @@ def test_diff(store: MaskStore) -> None:
         store.publish(version_bundle(seed=seed))
     assert store.diff("demo", 1, 1).differing == 0
     assert store.diff("demo", 1, 2).differing > 0
+
+
+def test_a_place_that_takes_no_folders_is_not_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreNotWritableError, match=r"can't be created: .*: No such file"):
+        MaskStore.open(tmp_path / "nowhere" / "store", create=True)
