@@ -1,8 +1,13 @@
 """Fixtures shared by all packages' tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Tiny models gain nothing from more threads and lose much where other processes want the cores. Set before
+# torch is imported; servers and commands that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.tiny import tiny_base
 
