@@ -12,12 +12,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mask_store import Manifest, MaskBundle
+from mask_store import Manifest, MaskBundle, unpack_bits
 from masking.base import Base
 from masking.batch import batch_logits
 from masking.binarize import apply_mask
@@ -119,8 +118,7 @@ class PackedMasks:
 def expand_bits(packed: Tensor, columns: int) -> Tensor:
     """Unpacks bits: uint8 [rows, ceil(columns / 8)] to boolean [rows, columns]."""
     if packed.device.type == "cpu":
-        bits = np.unpackbits(packed.numpy(), axis=1, count=columns, bitorder="little")
-        return torch.from_numpy(bits.view(np.bool_))
+        return torch.from_numpy(unpack_bits(packed.numpy(), columns))
     shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
     bits_by_byte = (packed.unsqueeze(-1) >> shifts) & 1
     return bits_by_byte.flatten(1)[:, :columns].bool()

@@ -88,7 +88,7 @@ class StoreWatcher:
             snapshot = self._store.snapshot()
             gone = self._known() - snapshot.current.keys() - {problem.task for problem in snapshot.problems}
             if gone:
-                MaskStore.open(self._place)  # a store that vanished looks empty; then nothing is removed
+                MaskStore.open(self._place)  # if the store vanished while it was read, nothing is removed
         except (StoreError, OSError) as error:
             self._note_store(readable=False, why=error)
             return
