@@ -25,6 +25,11 @@ def ours(form: str) -> str:
     return f"ours, {form}"
 
 
+def packages(wanted: Sequence[str]) -> list[str]:
+    """Packages that these peers need."""
+    return [name for name in (PEFT, POLYLORA) if name in wanted or (name == PEFT and POLYLORA in wanted)]
+
+
 COLUMNS = {
     KERNEL: "one unmasked model with the masked layers computed by our kernel without masks, as torch's "
     "matrix product may use other vectors than the kernel does; ours over this is what the masks cost",

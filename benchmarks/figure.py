@@ -1,7 +1,7 @@
-"""A figure of what `mixed_batch` measured, made from its JSON: nothing is measured here. Needs the extra "bench".
+"""A figure of what `mixed_batch` measured, made from its JSON; measures nothing. Needs the extra "bench".
 
-Left, the time of each candidate over that of one dense model, by batch; right, the throughput as more and more
-tasks are in use.
+Left, the time of each candidate over that of one dense model, by batch and by number of threads; right, the
+throughput as more and more tasks are in use.
 """
 
 import argparse
@@ -44,22 +44,24 @@ def draw(reports: Sequence[Result], out: Path) -> None:
     figures = need("matplotlib.figure")
     results = [result for report in reports for result in report["results"]]
     curve = [point for report in reports for point in report["tasks_in_use"]]
-    wide = max(5.0, 1.6 * len(results))
-    figure = figures.Figure(figsize=(wide + 5.0, 5.2), layout="constrained")
-    bars, line = figure.subplots(1, 2, width_ratios=(wide, 4.2))
-    _draw_bars(bars, results)
-    _draw_curve(line, curve)
-    figure.suptitle(_title(reports[0]), fontsize=11, color=_DARK)
+    threads = sorted({result["threads"] for result in results})
+    width = max(len(results) // len(threads), 3)
+    figure = figures.Figure(figsize=(1.5 * width + 4.5, 1.2 + 2.9 * len(threads)), layout="constrained")
+    panels = figure.subplot_mosaic([[count, "curve"] for count in threads], width_ratios=(1.5 * width, 3.8))
+    for count in threads:
+        _draw_bars(panels[count], [result for result in results if result["threads"] == count])
+        panels[count].set_title("1 thread" if count == 1 else f"{count} threads", loc="left", fontsize=9)
+    _draw_curve(panels["curve"], curve)
+    handles, labels = panels[threads[0]].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=len(labels), fontsize=8, frameon=False, loc="outside lower center")
+    figure.suptitle(_title(reports[0]), fontsize=10, color=_DARK)
     figure.savefig(out, dpi=150)
 
 
 def _title(report: Result) -> str:
     model, machine = report["model"], report["machine"]
-    return f"{model['name']} (fp32), {machine['processor']}, {machine['capability']}, torch {_torch(machine)}"
-
-
-def _torch(machine: Result) -> str:
-    return str(machine["versions"]["torch"])
+    torch = f"torch {machine['versions']['torch']}"
+    return ", ".join([str(model["name"]), "fp32", machine["processor"], machine["capability"], torch])
 
 
 def _draw_bars(axes: Any, results: Sequence[Result]) -> None:
@@ -72,9 +74,8 @@ def _draw_bars(axes: Any, results: Sequence[Result]) -> None:
             _draw_bar(axes, left, width, height, _COLORS[place % len(_COLORS)], name if index == 0 else None)
     axes.axhline(1.0, color=_DARK, linewidth=1)
     axes.set_xticks(range(len(results)), [_label(result) for result in results], fontsize=8)
-    axes.set_ylim(0, _TOP * 1.08)
-    axes.set_ylabel(f"time / {DENSE} (fastest runs)")
-    axes.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.set_ylim(0, 1.12 * _TOP)
+    axes.set_ylabel(f"time / {DENSE} (fastest runs)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -89,9 +90,7 @@ def _draw_bar(
 
 
 def _label(result: Result) -> str:
-    batch, dealt = f"{result['tasks']} x {result['tokens']}", result["assignment"]
-    threads = "1 thread" if result["threads"] == 1 else f"{result['threads']} threads"
-    return f"{batch}\n{dealt}, {result['zeros']:.0%}\n{threads}"
+    return f"{result['tasks']} x {result['tokens']}\n{result['assignment']}, {result['zeros']:.0%} zeros"
 
 
 def _draw_curve(axes: Any, curve: Sequence[Result]) -> None:
@@ -107,8 +106,8 @@ def _draw_curve(axes: Any, curve: Sequence[Result]) -> None:
         axes.set_xticks([point["tasks"] for point in curve], [str(point["tasks"]) for point in curve])
         axes.legend(fontsize=8, frameon=False)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("tasks in use, rows drawn uniformly, packed masks only")
-    axes.set_ylabel(f"throughput / {DENSE} (median runs)")
+    axes.set_xlabel("tasks in use (rows drawn uniformly, packed masks only)", fontsize=8)
+    axes.set_ylabel(f"throughput / {DENSE} (median runs)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 

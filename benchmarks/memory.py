@@ -1,7 +1,8 @@
 """Resident bytes per added task, measured in a fresh process, beside the counted bytes of its tensors.
 
-The process loads the encoder and one task and answers with it; then it loads more tasks and answers with each.
-What its resident memory grew by is divided by their number: masks, heads, manifests, and whatever else stays.
+The process loads the encoder and one task and answers with it; then it loads more tasks and answers with
+each. What its resident memory grew by is divided by their number: masks, heads, manifests, and all else that
+stays.
 Linux only: resident memory is read from /proc.
 """
 

@@ -15,8 +15,9 @@ from statistics import median
 
 import torch
 
-from benchmarks import in_use
-from benchmarks.candidates import COLUMNS, DENSE, KERNEL, PEERS, Candidates
+from benchmarks import figure, in_use
+from benchmarks.candidates import COLUMNS, DENSE, KERNEL, PEERS, Candidates, packages
+from benchmarks.errors import need
 from benchmarks.models import add_model_arguments, describe_model, make_base
 from benchmarks.peers import exact_logits, in_float64
 from benchmarks.report import markdown_table, ratio_cells, write_report
@@ -113,6 +114,7 @@ def table(results: Sequence[Mapping[str, object]]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this benchmark."""
     parser.add_argument("--json", type=Path, help="file to write the results to")
+    parser.add_argument("--figure", type=Path, help="PNG file to draw the results into")
     add_model_arguments(parser)
     parser.add_argument("--runs", type=int, default=5, help="runs of each candidate")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -135,6 +137,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Checks and measures all settings, prints both tables, writes the JSON."""
+    for package in ["matplotlib"] * bool(arguments.figure) + packages(arguments.peers):
+        need(package)
     if available():
         warm_up()
     before = torch.get_num_threads()
@@ -153,5 +157,7 @@ def main(arguments: argparse.Namespace) -> int:
     if curve:
         print("\n" + in_use.table(curve))
     contents = {"model": model, "columns": COLUMNS, "results": results, "tasks_in_use": curve}
-    write_report(arguments, "mixed_batch", **contents)
+    report = write_report(arguments, "mixed_batch", **contents)
+    if arguments.figure:
+        figure.draw([report], arguments.figure)
     return 0

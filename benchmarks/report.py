@@ -24,11 +24,12 @@ def ratio_cells(result: Mapping[str, object], names: Iterable[str]) -> list[str]
     return [(cells | skipped).get(name, "") for name in names]
 
 
-def write_report(arguments: argparse.Namespace, benchmark: str, **contents: object) -> None:
-    """Writes what was measured, with the machine, to the file that `--json` names, if any."""
+def write_report(arguments: argparse.Namespace, benchmark: str, **contents: object) -> dict[str, object]:
+    """What was measured, with the machine; written to the file that `--json` names, if any."""
+    report = {"benchmark": benchmark, "machine": describe_machine(), "peers": _peers(), **contents}
     if arguments.json:
-        report = {"benchmark": benchmark, "machine": describe_machine(), "peers": _peers(), **contents}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    return report
 
 
 def _peers() -> dict[str, str | None]:
