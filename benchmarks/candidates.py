@@ -31,8 +31,8 @@ def packages(wanted: Sequence[str]) -> list[str]:
 
 
 COLUMNS = {
-    KERNEL: "one unmasked model with the masked layers computed by our kernel without masks, as torch's "
-    "matrix product may use other vectors than the kernel does; ours over this is what the masks cost",
+    KERNEL: "one unmasked model on our kernel without masks, as torch's matrix product may use other vectors "
+    "than the kernel does; ours over this is what the masks themselves cost",
     ours(RESIDENT): "ours with memory for packed masks only: a task that is resident, but cold",
     **{ours(form): f"ours with {form} masks of all tasks: hot" for form in FORM_BYTES if form != RESIDENT},
     COPIES: "a finetuned copy per task, each on its rows",

@@ -27,7 +27,7 @@ def read_reports(paths: Sequence[Path]) -> list[Result]:
     Raises:
         BenchmarkError: A file is not one.
     """
-    reports = []
+    reports: list[Result] = []
     for path in paths:
         try:
             report = json.loads(path.read_text())

@@ -4,6 +4,7 @@ Times do not depend on the values of the weights, so random ones need no downloa
 """
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 def masked_linears(base: Base) -> dict[str, nn.Linear]:
     """The encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
-    blocks = choose_blocks(None, base.num_blocks)
+    return block_linears(base, choose_blocks(None, base.num_blocks))
+
+
+def block_linears(base: Base, blocks: Iterable[int]) -> dict[str, nn.Linear]:
+    """The six linear layers of some blocks, by name."""
     names = layer_names(base.info.architecture)
     linears = {name: base.encoder.get_submodule(name) for block in blocks for name in names.in_block(block)}
     return {name: linear for name, linear in linears.items() if isinstance(linear, nn.Linear)}

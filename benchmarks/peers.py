@@ -2,8 +2,8 @@
 
   dense     one unmasked model on the whole batch: the bound that no way of telling tasks apart is expected
             to beat
-  kernel    the same with the masked layers computed by our kernel without masks: the bound where its vectors
-            are wider or narrower than those of torch's matrix product
+  kernel    the same with the linear layers of all blocks computed by our kernel without masks: the bound
+            where its vectors are wider or narrower than those of torch's matrix product
   copies    a finetuned copy per task, each on its rows; what tasks do not change is shared
   naive     one forward for all rows; per layer and task the bits are expanded and W * M is multiplied
 
@@ -11,14 +11,14 @@ Ours are checked against `naive` on a base in float64. LoRA servers are in `benc
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.models import masked_linears
+from benchmarks.models import block_linears, masked_linears
 from benchmarks.tasks import RandomTask, Workload
 from masking import Base
 from masking.compute import masked_linear
@@ -71,14 +71,14 @@ class _AppliedLinear(nn.Module):
         self._apply_to = apply
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs: Tensor = self._apply_to(self.name, inputs.flatten(0, -2), self.weight, self.bias)
-        return outputs.unflatten(0, inputs.shape[:-1])
+        outputs = self._apply_to(self.name, inputs.flatten(0, -2), self.weight, self.bias)
+        return outputs.reshape(*inputs.shape[:-1], -1)
 
 
-def _routed(base: Base, apply: Apply) -> nn.Module:
-    """An encoder whose masked layers are computed by `apply`; the tensors are shared."""
+def _routed(base: Base, linears: Mapping[str, nn.Linear], apply: Apply) -> nn.Module:
+    """An encoder some of whose layers are computed by `apply`; the tensors are shared."""
     encoder = base.share_encoder()
-    for name, linear in masked_linears(base).items():
+    for name, linear in linears.items():
         encoder.set_submodule(name, _AppliedLinear(name, linear, apply))
     return encoder
 
@@ -98,7 +98,8 @@ def kernel(workload: Workload) -> Run:
     def apply(name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return masked_linear(inputs, weight, bias, segments, unmasked, method="kernel")
 
-    model = HeadedEncoder.unmasked(base, workload.tasks[0], _routed(base, apply))
+    encoder = _routed(base, block_linears(base, range(base.num_blocks)), apply)
+    model = HeadedEncoder.unmasked(base, workload.tasks[0], encoder)
     return lambda: model(workload.ids)
 
 
@@ -138,7 +139,7 @@ def naive(workload: Workload) -> Run:
         masks = [task.bits[name] for task in workload.tasks]
         return masked_linear(inputs, weight, bias, segments, masks, method="fold")
 
-    encoder = _routed(base, apply)
+    encoder = _routed(base, masked_linears(base), apply)
 
     def run() -> Tensor:
         hidden = encoder(input_ids=workload.ids).last_hidden_state
