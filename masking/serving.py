@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mask_store import Manifest, MaskBundle, unpack_bits
+from mask_store import BundleMember, Manifest, MaskBundle, unpack_bits
 from masking.base import Base
 from masking.batch import batch_logits
 from masking.binarize import apply_mask
@@ -92,10 +92,10 @@ class PackedMasks:
     form: MaskForm = "packed"
 
     @classmethod
-    def of(cls, bundle: MaskBundle, device: torch.device) -> Self:
-        """The masks of a bundle, copied to `device`."""
-        tensors = {name: torch.from_numpy(bits.copy()).to(device) for name, bits in bundle.masks.items()}
-        return cls(tensors, {layer.name: layer.columns for layer in bundle.manifest.layers})
+    def of(cls, member: BundleMember, device: torch.device) -> Self:
+        """The masks of a bundle's member, copied to `device`."""
+        tensors = {name: torch.from_numpy(bits.copy()).to(device) for name, bits in member.masks.items()}
+        return cls(tensors, {layer.name: layer.columns for layer in member.info.layers})
 
     @property
     def nbytes(self) -> int:
@@ -165,13 +165,14 @@ def load_task(bundle: MaskBundle, base: Base) -> LoadedTask:
             f"the mask of task {manifest.task!r} was learned on base {theirs.name!r} "
             f"({theirs.fingerprint[:19]}...), not on base {own.name!r} ({own.fingerprint[:19]}...)"
         )
-    head = {name: torch.from_numpy(t.copy()).to(base.device) for name, t in bundle.head.items()}
+    (member,) = bundle.members
+    head = {name: torch.from_numpy(t.copy()).to(base.device) for name, t in member.head.items()}
     _check_head(manifest, base, head)
-    for layer in manifest.layers:
+    for layer in member.info.layers:
         _check_layer(layer.name, (layer.rows, layer.columns), base, head)
     spec = TaskSpec.of(manifest)
     codec = task_codec(spec, base.tokenizer)
-    return LoadedTask(manifest, bundle.digest, spec, codec, head, PackedMasks.of(bundle, base.device))
+    return LoadedTask(manifest, bundle.digest, spec, codec, head, PackedMasks.of(member, base.device))
 
 
 def _check_head(manifest: Manifest, base: Base, head: Mapping[str, Tensor]) -> None:

@@ -14,9 +14,9 @@ from mask_store import (
     BaseInfo,
     HeadTensorInfo,
     LayerInfo,
-    Manifest,
     MaskBundle,
     MaskingSettings,
+    TaskManifest,
     pack_bits,
 )
 
@@ -36,7 +36,7 @@ def layer_of(name: str, mask: NDArray[np.bool_]) -> LayerInfo:
     return LayerInfo(name=name, rows=rows, columns=columns, zeros=zeros, initial_zeros=zeros, flipped=0)
 
 
-def manifest_of(layers: tuple[LayerInfo, ...], **changes: Any) -> Manifest:
+def manifest_of(layers: tuple[LayerInfo, ...], **changes: Any) -> TaskManifest:
     fields: dict[str, Any] = {
         "task": "demo",
         "kind": "sequence-classification",
@@ -68,7 +68,7 @@ def manifest_of(layers: tuple[LayerInfo, ...], **changes: Any) -> Manifest:
         "libraries": {"torch": "2.11.0"},
         "created": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
     }
-    return Manifest(**(fields | changes))
+    return TaskManifest(**(fields | changes))
 
 
 def bundle_of(
