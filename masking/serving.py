@@ -20,7 +20,7 @@ from mask_store import BundleMember, Manifest, MaskBundle, unpack_bits
 from masking.base import Base
 from masking.batch import batch_logits
 from masking.binarize import apply_mask
-from masking.errors import BaseMismatchError, UnknownLayerError
+from masking.errors import BaseMismatchError, MaskingError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER, has_pooler, head_logits
 from masking.layers import block_layers, find_linear
 from masking.tasks import Features, TaskCodec, TaskSpec, task_codec
@@ -125,6 +125,19 @@ def expand_bits(packed: Tensor, columns: int) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One learned set of masks with its head, checked against the base.
+
+    Attributes:
+        head: The head tensors that came with the masks, float32, on the base's device.
+        masks: The masks at one bit per weight.
+    """
+
+    head: Mapping[str, Tensor]
+    masks: PackedMasks
+
+
+@dataclass(frozen=True)
 class LoadedTask:
     """A task ready to be served: immutable, checked whole against the base.
 
@@ -165,14 +178,30 @@ def load_task(bundle: MaskBundle, base: Base) -> LoadedTask:
             f"the mask of task {manifest.task!r} was learned on base {theirs.name!r} "
             f"({theirs.fingerprint[:19]}...), not on base {own.name!r} ({own.fingerprint[:19]}...)"
         )
-    (member,) = bundle.members
-    head = {name: torch.from_numpy(t.copy()).to(base.device) for name, t in member.head.items()}
-    _check_head(manifest, base, head)
-    for layer in member.info.layers:
-        _check_layer(layer.name, (layer.rows, layer.columns), base, head)
+    members = members_of(bundle, base)
+    if len(members) != 1:
+        raise MaskingError(f"task {manifest.task!r} is an ensemble of {len(members)} members")
     spec = TaskSpec.of(manifest)
     codec = task_codec(spec, base.tokenizer)
-    return LoadedTask(manifest, bundle.digest, spec, codec, head, PackedMasks.of(member, base.device))
+    return LoadedTask(manifest, bundle.digest, spec, codec, members[0].head, members[0].masks)
+
+
+def members_of(bundle: MaskBundle, base: Base) -> tuple[Member, ...]:
+    """Checks each member of a bundle against the base and brings its tensors to the base's device.
+
+    Raises:
+        BaseMismatchError: The task takes longer inputs than the base.
+        UnknownLayerError: A member masks a layer that the base does not have, or of another shape, or its
+            head lacks a tensor that the task needs.
+    """
+    members = []
+    for member in bundle.members:
+        head = {name: torch.from_numpy(t.copy()).to(base.device) for name, t in member.head.items()}
+        _check_head(bundle.manifest, base, head)
+        for layer in member.info.layers:
+            _check_layer(layer.name, (layer.rows, layer.columns), base, head)
+        members.append(Member(head, PackedMasks.of(member, base.device)))
+    return tuple(members)
 
 
 def _check_head(manifest: Manifest, base: Base, head: Mapping[str, Tensor]) -> None:
