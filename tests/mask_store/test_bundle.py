@@ -50,7 +50,9 @@ from tests.mask_store.samples import (
     layer_of,
     manifest_of,
     put_together,
+    rewrite,
     seal,
+    set_item,
     take_apart,
 )
 
@@ -202,22 +204,6 @@ def bits() -> MaskBundle:
 
 def rice() -> MaskBundle:
     return bundle_of()
-
-
-def set_item(*path: Any, to: Any) -> Callable[[Any], None]:
-    def change(fields: Any) -> None:
-        for key in path[:-1]:
-            fields = fields[key]
-        fields[path[-1]] = to
-
-    return change
-
-
-def rewrite(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """The file with another header and everything else as it was."""
-    fields, section = take_apart(data)
-    change(fields)
-    return put_together(fields, section)
 
 
 def add_header_byte(data: bytes) -> bytes:
