@@ -7,7 +7,8 @@
 The weight exists once and is read once per call; tasks add one bit per weight. With numba (the extra
 "kernels") this takes about as long as the layer without masks, whatever the number of tasks and the density
 of their masks; without numba the results are the same and each segment costs a masked copy of the weight. On
-CUDA, Triton takes numba's place: see `masking.compute.cuda` for precisions and CUDA graphs.
+CUDA a Triton kernel does the same, at a choice of precisions and inside CUDA graphs (`masking.compute.cuda`);
+how long it takes has not been measured.
 Does not know models, caches or requests.
 """
 

@@ -60,16 +60,20 @@ def mask_addresses(layers: Sequence[Sequence[LinearMask | None]], device: torch.
 
     Args:
         layers: Per layer, per segment its mask, which must outlive the use of the result.
-        device: The masks' device.
+        device: Where they are.
 
     Returns:
         int64 [layers, segments] on `device`; 0 where a mask is None or in a form that is not the kernel's.
 
     Raises:
-        ValueError: A CUDA graph is being captured.
+        ValueError: A mask is on another device, or a CUDA graph is being captured.
     """
     table = [[mask.address if isinstance(mask, WordMask) else 0 for mask in masks] for masks in layers]
-    return _to_device(torch.tensor(table, dtype=torch.int64), device)
+    addresses = _to_device(torch.tensor(table, dtype=torch.int64), device)
+    on = {mask.words.device for masks in layers for mask in masks if isinstance(mask, WordMask)}
+    if not on <= {addresses.device}:
+        raise ValueError(f"the masks are on {', '.join(map(str, on))}, not on {addresses.device}")
+    return addresses
 
 
 def masked_product(
@@ -87,7 +91,7 @@ def masked_product(
         weight: float32 or bfloat16 [rows, columns], contiguous, on the same device; not written to.
         bias: [rows], or None.
         segments: They cover `tokens`.
-        addresses: int64 [segments], contiguous: a row of `mask_addresses`.
+        addresses: int64 [segments]: a row of `mask_addresses`.
         precision: How to multiply; bfloat16 inputs are multiplied as such whatever it says.
 
     Returns:
@@ -106,7 +110,8 @@ def masked_product(
 
     with torch.cuda.device_of(inputs):
         _kernels().tuned_multiply_tiles[programs](
-            *(factors, weight, bias, outputs, tiles.rows, addresses),
+            *(factors, weight, None if bias is None else bias.contiguous()),
+            *(outputs, tiles.rows, addresses.contiguous()),
             tile_count=len(tiles.rows),
             rows=rows,
             columns=columns,

@@ -105,7 +105,8 @@ def _check(
         "inputs are not [tokens, columns]": tuple(inputs.shape) == (segments.tokens, shape[-1]),
         "bias is not [rows]": bias is None or tuple(bias.shape) == shape[:1],
         "masks are not one per segment": len(masks) == len(segments),
-        "addresses are not one per segment": addresses is None or tuple(addresses.shape) == (len(segments),),
+        "addresses are not int64, one per segment": addresses is None
+        or (addresses.dtype == torch.int64 and tuple(addresses.shape) == (len(segments),)),
         "a mask is not [rows, columns]": all([mask is None or mask.shape == shape for mask in masks]),
     }
     if not all(fitting.values()):

@@ -1,6 +1,7 @@
 """The Triton kernel against float64: interpreted in every run, on a GPU with `-m gpu`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -267,8 +268,22 @@ def test_a_precision_that_does_not_exist() -> None:
 
 def test_addresses_of_other_segments() -> None:
     case, cpu = random_case(16, 16, [2]), torch.device("cpu")
-    with pytest.raises(ValueError, match="addresses are not one per segment"):
+    with pytest.raises(ValueError, match="addresses are not int64, one per segment"):
         run(case, words(case, cpu), cpu, addresses=torch.zeros(2, dtype=torch.int64))
+
+
+def test_masks_on_another_device(device: torch.device) -> None:
+    case = random_case(16, 16, [2])
+    masks = words(case, torch.device("meta"))
+    with pytest.raises(ValueError, match="the masks are on meta, not on c"):
+        run(case, masks, device)
+
+
+def test_a_bias_that_is_not_contiguous(device: torch.device) -> None:
+    case = random_case(40, 16, [2])
+    case.assert_close(
+        run(replace(case, bias=case.bias.repeat_interleave(2)[::2]), words(case, device), device)
+    )
 
 
 @pytest.mark.gpu
