@@ -37,7 +37,7 @@ Precision = Literal["fp32", "tf32x3", "tf32", "bf16"]
   bf16    in bfloat16 on tensor cores: 7 bits of fraction
 """
 
-_TRITON_NAMES = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32", "bf16": "ieee"}
+_TRITON_NAMES = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32"}
 _FEWEST_TOKENS, _MOST_TOKENS = 16, 128
 _MOST_LOAD = 256
 
@@ -104,6 +104,9 @@ def masked_product(
     tiles = segments.keep(("tiles", inputs.device), lambda: _tiles(segments, inputs.device))
     outputs = torch.empty(tokens, rows, dtype=inputs.dtype, device=inputs.device)
     factors = inputs.to(torch.bfloat16) if precision == "bf16" else inputs
+    of_floats = (
+        "tf32" if factors.dtype == torch.bfloat16 else _TRITON_NAMES[precision]
+    )  # only float32 heeds it
 
     def programs(chosen: dict[str, int]) -> tuple[int]:
         return (-(-rows // chosen["BLOCK_ROWS"]) * (len(tiles.rows) // chosen["TILES"]),)
@@ -117,7 +120,7 @@ def masked_product(
             columns=columns,
             load=tiles.load,
             WHOLE_STEPS=columns % 32 == 0,
-            PRECISION=_TRITON_NAMES[precision],
+            PRECISION=of_floats,
             BLOCK_TOKENS=tiles.tokens,
             enable_fp_fusion=True,
         )
