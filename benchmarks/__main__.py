@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import masked_linear
+from benchmarks import masked_linear, training_step
 
 BENCHMARKS: dict[
     str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 ] = {
     "masked_linear": (masked_linear.add_arguments, masked_linear.main),
+    "training_step": (training_step.add_arguments, training_step.main),
 }
 
 
