@@ -7,7 +7,6 @@ Reading data, evaluation and checkpoints are not measured.
 
 import argparse
 import gc
-import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -15,30 +14,19 @@ from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from torch import nn
-from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast
 
-from benchmarks.machine import describe_machine
+from benchmarks.models import add_model_arguments, random_base
+from benchmarks.report import markdown_table, write_report
 from benchmarks.timing import Times, take_turns
-from mask_store import BaseInfo
 from masking import Base, FinetunedModel, MaskedModel, MaskSettings, TaskModel, TaskSpec, load_base
-from masking.base import base_tensors, fingerprint
 from training.loss import task_loss
 from training.optimizer import adam
 from training.options import parse_blocks
 
 MASKED, FINETUNED = "masked", "finetuned"
-SHAPES = {
-    "bert-base": BertConfig(),
-    "minilm": BertConfig(
-        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
-    ),
-}
 LR = 5e-5
 STATUS = Path("/proc/self/status")
 
@@ -49,7 +37,7 @@ class Setting:
 
     Attributes:
         base: Id or folder of a pretrained encoder; None for random weights.
-        shape: Key of `SHAPES`, for random weights.
+        shape: Key of `benchmarks.models.SHAPES`, for random weights.
         blocks: Blocks to mask, as `training.learn_mask` takes them.
         batch: Examples in a batch.
         tokens: Tokens of each.
@@ -119,23 +107,6 @@ def open_base(setting: Setting) -> Base:
     for module in modules:
         module.to(setting.device)
     return base
-
-
-def random_base(shape: str) -> Base:
-    """A BERT of a known shape with a pooler and random weights."""
-    encoder: Any = AutoModel.from_config(SHAPES[shape])
-    encoder.eval().requires_grad_(False)
-    pooler, encoder.pooler = encoder.pooler.dense, None
-    tensors = base_tensors(encoder, pooler)
-    info = BaseInfo(
-        name=f"random {shape}",
-        revision=None,
-        architecture=encoder.config.model_type,
-        fingerprint=fingerprint(tensors),
-        parameters=sum(tensor.numel() for _, tensor in tensors),
-    )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"[PAD]": 0}, "[PAD]")))
-    return Base(encoder, pooler, tokenizer, info)
 
 
 def _build(setting: Setting, base: Base, method: str) -> TaskModel:
@@ -215,18 +186,16 @@ def table(times: dict[str, Times], memory: dict[str, Memory]) -> str:
             ("... less libraries", {m: (one.peak - one.libraries) / 1e6 for m, one in memory.items()}),
             ("... less the built model", {m: (one.peak - one.built) / 1e6 for m, one in memory.items()}),
         ]
-    lines = [f"| | {MASKED} | {FINETUNED} | ratio |", "|---|---|---|---|"]
+    cells = []
     for name, row in rows:
         ours, theirs = row[MASKED], row[FINETUNED]
-        lines.append(f"| {name} | {ours:.4g} | {theirs:.4g} | {ours / theirs:.3f} |")
-    return "\n".join(lines)
+        cells.append([name, f"{ours:.4g}", f"{theirs:.4g}", f"{ours / theirs:.3f}"])
+    return markdown_table(["", MASKED, FINETUNED, "ratio"], cells)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this benchmark."""
-    encoder = parser.add_mutually_exclusive_group()
-    encoder.add_argument("--base", help="id or folder of a pretrained encoder")
-    encoder.add_argument("--shape", choices=list(SHAPES), default="bert-base", help="of random weights")
+    add_model_arguments(parser)
     parser.add_argument("--blocks", default="2-", help="blocks to mask, like 2-, 2-11 or 0,3,8-11")
     parser.add_argument("--batch", type=int, default=32, help="examples in a batch")
     parser.add_argument("--tokens", type=int, default=128, help="tokens of an example")
@@ -242,14 +211,13 @@ def main(arguments: argparse.Namespace) -> int:
     memory = measure_memory(setting)
     times = measure_times(setting, arguments.runs)
     print(f"{setting}; runs: {arguments.runs}\n\n{table(times, memory)}")
-    report: dict[str, Any] = {
-        "benchmark": "training_step",
-        "machine": describe_machine(),
-        "setting": asdict(setting),
-        "ratios": times[MASKED].ratios(times[FINETUNED]),
-        "times": {method: asdict(one) for method, one in times.items()},
-        "memory": {method: asdict(one) for method, one in memory.items()},
-    }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    write_report(
+        arguments,
+        "training_step",
+        setting=asdict(setting),
+        gpu=torch.cuda.get_device_name() if setting.device == "cuda" else None,
+        ratios=times[MASKED].ratios(times[FINETUNED]),
+        times={method: asdict(one) for method, one in times.items()},
+        memory={method: asdict(one) for method, one in memory.items()},
+    )
     return 0

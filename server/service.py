@@ -14,7 +14,7 @@ from typing import Self
 import torch
 
 from mask_store import MaskStore
-from masking import Base, Features, LoadedTask, MaskedEncoder, load_base
+from masking import Base, Features, LoadedTask, MaskedEncoder, Part, larger_forms, load_base, maskable_linears
 from server.batching import BatchLimits, Outcome
 from server.cache import MaskCache
 from server.engine import Compute, Engine
@@ -46,7 +46,7 @@ class Service:
         base: The resident encoder.
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
-        cache: Unpacked masks.
+        cache: Larger forms of masks.
         engine: Queue and worker.
         metrics: What Prometheus is told.
         tokenizing: One thread for tokenising; a fast tokenizer is not for several at once.
@@ -78,7 +78,9 @@ class Service:
         MaskStore.open(settings.store)  # before the base, which takes longer to load
         if base is None:
             base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
-        metrics, registry, cache = Metrics(), TaskRegistry(), MaskCache(settings.mask_cache_bytes)
+        metrics, registry = Metrics(), TaskRegistry()
+        forms = larger_forms(base.device)
+        cache = MaskCache(settings.mask_cache_bytes, maskable_linears(base), forms=forms)
         engine = Engine(
             compute or _masked_compute(base, cache),
             BatchLimits(
@@ -109,6 +111,7 @@ class Service:
         if not self.engine.close(self.settings.shutdown_seconds):
             logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
         self.tokenizing.shutdown()
+        self.cache.close()
 
     def why_not_ready(self) -> str | None:
         """What is still missing before requests can be answered; None if nothing is."""
@@ -130,6 +133,7 @@ class Service:
             TaskInputError: An input is not one that the task can take.
         """
         started = time.monotonic()
+        self.cache.want(task)
         with self.engine.queue.reservation(request.rows):
             features = await self._tokenize(task, request)
         tokenize_seconds = time.monotonic() - started
@@ -156,8 +160,9 @@ class Service:
         metrics.read_forms(
             {
                 "base": lambda: self.base.nbytes,
-                "packed": lambda: sum(t.loaded.masks.nbytes for t in self.registry.tasks.values()),
-                "unpacked": lambda: self.cache.nbytes,
+                "packed": lambda: sum(t.loaded.masks_nbytes for t in self.registry.tasks.values()),
+                "unpacked": lambda: self.cache.bytes_of("unpacked"),
+                "folded": lambda: self.cache.bytes_of("folded"),
                 "head": lambda: sum(t.loaded.head_nbytes for t in self.registry.tasks.values()),
             }
         )
@@ -165,7 +170,7 @@ class Service:
 
 def _masked_compute(base: Base, cache: MaskCache) -> Compute:
     encoder = MaskedEncoder(base)
-    return lambda task, features: encoder.predict(task, cache.masks_of(task), features)
+    return lambda task, features: encoder.predict([Part(task, features, cache.masks_of(task))])[0]
 
 
 def _device(wanted: str) -> torch.device:
