@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from mask_store import HeadMode, MaskBundle, TaskKind, unpack_bits
 from masking import (
@@ -29,7 +30,9 @@ from masking import (
 from masking.base import base_tensors, fingerprint
 from masking.batch import batch_logits
 from masking.heads import CLASSIFIER, POOLER
+from masking.model import MaskScores
 from masking.tasks.predictions import Floats
+from tests.autograd import saved_for_backward
 from tests.tiny import ARCHITECTURES, random_bundle, tiny_base
 
 Doubles = NDArray[np.float64]
@@ -130,6 +133,37 @@ def test_only_scores_learn_and_only_in_the_chosen_blocks(tiny_bert: str) -> None
     learned = {id(parameter) for parameter in model.trainable().values()}
     assert {id(p) for p in model.parameters() if p.requires_grad} == learned
     assert all(p.grad is not None for p in model.trainable().values())
+
+
+def test_nothing_below_the_first_masked_block_is_kept_for_the_backward_pass(tmp_path: Path) -> None:
+    base = load_base(tiny_base(tmp_path, "bert", blocks=4))
+    model = MaskedModel.create(base, SPECS["single"], MaskSettings(blocks=(2,)), seed=3).train()
+    model.dropout.eval()  # what is random is then the encoder's dropout alone
+    kept_before: list[int] = []
+    outputs: list[torch.Tensor] = []
+    batch = {"input_ids": torch.tensor([[2, 5, 6, 3]])}
+    with saved_for_backward() as kept:
+        for block in model.encoder.get_submodule("encoder.layer").children():
+            block.register_forward_pre_hook(lambda *_: kept_before.append(len(kept)))
+            block.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+        model(batch).sum().backward()
+    assert kept_before[:3] == [0, 0, 0] < kept_before[3:]
+    assert [output.requires_grad for output in outputs] == [False, False, True, True]
+    assert all(p.grad is None for p in base.encoder.parameters())
+    model(batch)
+    assert not torch.equal(outputs[0], outputs[4])  # its dropout is active all the same
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_step_computes_each_masked_weight_once(architecture: str, tmp_path: Path) -> None:
+    base = load_base(tiny_base(tmp_path, architecture))
+    model = MaskedModel.create(base, SPECS["single"], MaskSettings(blocks=(1, 2)), seed=3).train()
+    computed: list[nn.Module] = []
+    for module in model.modules():
+        if isinstance(module, MaskScores):
+            module.register_forward_hook(lambda module, *_: computed.append(module))
+    model({"input_ids": torch.tensor([[2, 5, 6, 3]])}).sum().backward()
+    assert len(computed) == len(set(computed)) == len(model.layer_names)
 
 
 def test_token_classification_masks_no_pooler_for_it_has_none(tiny_bert: str) -> None:
