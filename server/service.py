@@ -19,6 +19,7 @@ from server.batching import BatchLimits, Outcome
 from server.cache import MaskCache
 from server.engine import Compute, Engine
 from server.inputs import Request
+from server.lifecycle import Lifecycle
 from server.memory import MemoryReport, memory_report
 from server.metrics import Metrics
 from server.registry import TaskRegistry
@@ -46,6 +47,7 @@ class Service:
         base: The resident encoder.
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
+        lifecycle: Puts tasks in service and takes them out.
         cache: Unpacked masks.
         engine: Queue and worker.
         metrics: What Prometheus is told.
@@ -56,6 +58,7 @@ class Service:
     base: Base
     registry: TaskRegistry
     watcher: StoreWatcher
+    lifecycle: Lifecycle
     cache: MaskCache
     engine: Engine
     metrics: Metrics
@@ -75,10 +78,14 @@ class Service:
             MaskStoreError: There is no store, or it can't be read.
             SettingsError: This machine does not have the wanted device.
         """
-        MaskStore.open(settings.store)  # before the base, which takes longer to load
+        store = MaskStore.open(settings.store)  # before the base, which takes longer to load
         if base is None:
             base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
-        metrics, registry, cache = Metrics(), TaskRegistry(), MaskCache(settings.mask_cache_bytes)
+        metrics, registry, cache = (
+            Metrics(settings.metrics_max_tasks),
+            TaskRegistry(),
+            MaskCache(settings.mask_cache_bytes),
+        )
         engine = Engine(
             compute or _masked_compute(base, cache),
             BatchLimits(
@@ -90,11 +97,17 @@ class Service:
             prepare=lambda: _set_threads(settings.threads),
             on_batch=metrics.count_batch,
         )
+        lifecycle = Lifecycle(store, base, registry, cache, metrics, retry_seconds=settings.poll_seconds)
         watcher = StoreWatcher(
-            settings.store, base, registry, cache, metrics, poll_seconds=settings.poll_seconds
+            store,
+            lifecycle,
+            registry,
+            metrics,
+            poll_seconds=settings.poll_seconds,
+            load_threads=settings.load_threads,
         )
         tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
-        service = cls(settings, base, registry, watcher, cache, engine, metrics, tokenizing)
+        service = cls(settings, base, registry, watcher, lifecycle, cache, engine, metrics, tokenizing)
         service._connect_gauges()
         return service
 
