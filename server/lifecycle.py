@@ -2,10 +2,10 @@
 
 The store watcher and the routes of operators both come here, from threads of their own; neither the event
 loop nor the worker ever waits. Each task has its turn: what is done to one task is done one after the other,
-so two callers that want the same version share one load, and no task waits for another. A version is read and
-checked whole before one reference in the registry is swapped; requests in flight keep what they took, and with
-the last of them the old version is freed. What an operator wants (unloaded, pinned) lives as long as this
-process. Who may ask for it is decided elsewhere.
+so two callers that want the same version share one load, and no task waits for another. A version is read
+and checked whole before one reference in the registry is swapped; requests in flight keep what they took,
+and with the last of them the old version is freed. What an operator wants (unloaded, pinned) lives as long as
+this process. Who may ask for it is decided elsewhere.
 """
 
 import logging
@@ -267,8 +267,9 @@ class Lifecycle:
                 logger.info("task %s: not in the store any more, served no longer", name)
 
     def tidy(self) -> None:
-        """Drop the masks of versions that are not in service from the cache."""
+        """Drop what cache and metrics hold for versions and tasks that are not in service."""
         self._cache.retain({task.digest for task in self._registry.tasks.values()})
+        self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
 
     def _current_or_none(self, name: str) -> VersionInfo | None:
         with suppress(UnknownTaskError, RecordError):
@@ -336,7 +337,6 @@ class Lifecycle:
     def _let_go(self, name: str) -> None:
         """Forget what was kept about a task that is served no longer."""
         self._failures.pop(name, None)
-        self._metrics.forget(name)
         self.tidy()
 
     @contextmanager

@@ -6,7 +6,7 @@ Gauges that mirror a state (queue depth, cache bytes) are read when scraped, fro
 service connects; counters and histograms are fed as things happen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from threading import Lock
 from typing import Literal
 
@@ -112,12 +112,13 @@ class Metrics:
         """Note whether the store could be read."""
         self._store_up.set(readable)
 
-    def forget(self, task: str) -> None:
-        """Drop the series of a task that is served no longer, so that they do not pile up."""
-        for metric in (self._requests, self._swaps, self._load_failures):
-            metric.remove_by_labels({"task": task})
+    def retain(self, tasks: Collection[str]) -> None:
+        """Drop the series of every other task, so that they do not pile up."""
         with self._labelling:
-            self._labelled.discard(task)
+            for task in self._labelled.difference(tasks):
+                for metric in (self._requests, self._swaps, self._load_failures):
+                    metric.remove_by_labels({"task": task})
+                self._labelled.remove(task)
 
     def _label(self, task: str) -> str:
         """The task's own name while there is room for it."""

@@ -131,6 +131,16 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(
         30, ge=0, le=86_400, description="longest wait for requests in flight at SIGTERM"
     )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="how long after SIGTERM new requests are still taken, though not ready",
+    )
+    otlp_endpoint: str | None = Field(
+        None, pattern=r"^https?://", description="where traces go: http://collector:4318/v1/traces"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="how log lines look")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     unknown: CliUnknownArgs = Field([], exclude=True, repr=False)
 

@@ -40,19 +40,24 @@ class StoreWatcher:
         self._poll_seconds = poll_seconds
         self._load_threads = load_threads
         self._readable = True
-        self._first_pass = Event()
+        self._first_pass_done = False
+        self._settled = Event()
         self._stopping = Event()
         self._thread = Thread(target=self._watch, name="store-watcher", daemon=True)
 
     @property
     def first_pass_done(self) -> bool:
         """Whether every task found at start is loaded or reported."""
-        return self._first_pass.is_set()
+        return self._first_pass_done
 
     @property
     def alive(self) -> bool:
         """Whether the store is being watched."""
         return self._thread.is_alive()
+
+    def wait_for_first_pass(self) -> None:
+        """Wait until every task found at start is loaded or reported, or the watch is closed."""
+        self._settled.wait()
 
     def start(self) -> None:
         """Start watching."""
@@ -61,6 +66,7 @@ class StoreWatcher:
     def close(self, seconds: float) -> None:
         """Stop watching; waits for a load in progress, but not longer than `seconds`."""
         self._stopping.set()
+        self._settled.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
 
@@ -83,8 +89,8 @@ class StoreWatcher:
             {name for name, version in snapshot.current.items() if self._lifecycle.is_due(name, version)}
         )
         self._lifecycle.tidy()
-        if not self._stopping.is_set():
-            self._first_pass.set()
+        self._first_pass_done |= not self._stopping.is_set()
+        self._settled.set()
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
