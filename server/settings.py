@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(
         1.0, gt=0, le=86_400, description="how often the store is looked at for new versions"
     )
-    load_threads: int = Field(4, ge=1, le=64, description="how many versions are loaded at once")
+    load_threads: int = Field(2, ge=1, le=64, description="how many versions are loaded at once")
     require_task: Names = Field(
         (), description="a task without which the server is not ready; may be given several times"
     )
