@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -50,9 +58,17 @@ def _split(given: Any) -> Any:
     return [part.strip() for part in given.split(",") if part.strip()]
 
 
+def _key(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if not (text and text.isascii() and text.isprintable() and text == text.strip()):
+        raise ValueError("a key is printable ASCII, not empty, without spaces around it")
+    return key
+
+
 _SECRETS = ("admin_key", "api_keys")
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
+Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_split)]
 
 
 class _ConfigFile(PydanticBaseSettingsSource):
@@ -118,10 +134,10 @@ class Settings(BaseSettings):
     max_bundle_bytes: ByteSize = Field(
         ByteSize(64 << 20), ge=1, description="longest bundle that is uploaded"
     )
-    admin_key: SecretStr | None = Field(
-        None, min_length=1, description="key for load, unload, pin, rollback, upload and delete; none: off"
+    admin_key: Key | None = Field(
+        None, description="key for load, unload, pin, rollback, upload and delete; none: off"
     )
-    api_keys: Secrets = Field(
+    api_keys: Keys = Field(
         (), description="keys of clients, with commas between them; none: everyone may predict"
     )
     metrics_max_tasks: int = Field(

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,12 @@ def test_an_option_without_its_value(capsys: pytest.CaptureFixture[str]) -> None
         load_settings([*NEEDED, "--port"])
     assert stopped.value.code == 2
     assert "--port: expected one argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["", " spaced ", "schlüssel", "a\nb"])
+def test_what_can_be_no_key(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKSERVE_ADMIN_KEY", key)
+    monkeypatch.setenv("MASKSERVE_API_KEYS", json.dumps(["fine", key]))
+    mistakes = _mistakes(*NEEDED)
+    assert [mistake.split(":")[0] for mistake in mistakes] == ["--admin-key", "--api-keys"]
+    assert all(mistake.endswith("without spaces around it") for mistake in mistakes)
