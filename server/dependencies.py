@@ -39,7 +39,8 @@ def take_task(request: Request, name: str) -> ServedTask:
         TaskUnavailableError: No version of it could be loaded.
     """
     served = service_of(request).registry.get(name)
-    context_of(request).task = served.name
+    context = context_of(request)
+    context.task, context.version = served.name, served.version
     return served
 
 

@@ -10,12 +10,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from masking import LoadedTask
+from server.bodies import stream_body
 from server.dependencies import ServiceDep, TaskDep, TaskName, errors, service_of, take_task
 from server.errors import (
-    BodyTooLargeError,
     ClientGoneError,
     InvalidBodyError,
     NotReadyError,
@@ -38,7 +37,7 @@ _SMALL_BODY = 8192  # bytes; reading and answering less than this takes no longe
     "/predict/{task}",
     summary="Predict with a task",
     openapi_extra={"requestBody": PREDICT_REQUEST_BODY},
-    responses={200: PREDICT_REPLY, **errors(400, 404, 413, 422, 424, 429, 503, 504)},
+    responses={200: PREDICT_REPLY, **errors(400, 401, 404, 413, 422, 424, 429, 503, 504)},
 )
 async def predict(request: Request, task: TaskName) -> Response:
     """Answer in the Hugging Face shape if the body has the key `parameters`, else in that of TEI.
@@ -48,11 +47,17 @@ async def predict(request: Request, task: TaskName) -> Response:
     started = time.monotonic()
     service = service_of(request)
     served = take_task(request, task)
-    body = await _read_body(request, service.settings.max_body_bytes)
+    body = b"".join([chunk async for chunk in stream_body(request, service.settings.max_body_bytes)])
     run = _inline if len(body) <= _SMALL_BODY else run_in_threadpool
     wanted = await run(lambda: read_request(_parse(body, served.loaded), served.loaded))
     work = service.compute(served.loaded, wanted, context_of(request).request_id)
     answer = await _unless_left(request, work)
+    context_of(request).note_stages(
+        wanted.rows,
+        tokenize=answer.tokenize_seconds,
+        queue=answer.outcome.queue_seconds,
+        compute=answer.outcome.compute_seconds,
+    )
     content = await run(lambda: to_json(render(served.loaded, wanted, answer.outcome.logits)))
     total = time.monotonic() - started
     _note_times(service, answer, total)
@@ -93,24 +98,6 @@ async def task_info(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
 
 async def _inline(work: Callable[[], Result]) -> Result:
     return work()
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    """The body, given up as soon as it is too long."""
-    too_large = BodyTooLargeError(f"the body is longer than {limit} bytes")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise too_large
-    chunks, size = [], 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise too_large
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise ClientGoneError from None
-    return b"".join(chunks)
 
 
 def _parse(body: bytes, task: LoadedTask) -> Body:

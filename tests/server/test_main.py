@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import signal
@@ -198,6 +199,36 @@ def test_sigterm_under_load_answers_what_was_accepted(tiny_bert: str, base: Base
                 caller.result()
         assert set(answered) == {200}
         assert "Traceback" not in server.log.read_text()
+
+
+def test_sigterm_makes_the_server_not_ready_at_once_and_answers_on(
+    tiny_bert: str, base: Base, tmp_path: Path
+) -> None:
+    with running(tiny_bert, base, tmp_path, ["sentiment"], "--drain-seconds", "60") as server:
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 503)
+        assert "shutting down" in httpx.get(f"{server.url}/health/ready").json()["error"]
+        assert httpx.get(f"{server.url}/health/live").status_code == 200
+        reply = httpx.post(f"{server.url}/predict/sentiment", json={"inputs": TEXT})
+        assert reply.status_code == 200
+        server.process.send_signal(signal.SIGTERM)  # who is in a hurry says it twice
+        assert server.process.wait(30) == 0
+
+
+def test_a_running_server_is_administrated_and_keeps_its_key(
+    tiny_bert: str, base: Base, tmp_path: Path
+) -> None:
+    options = ("--admin-key", "rumpelstilz", "--log-format", "json", "--log-level", "debug")
+    with running(tiny_bert, base, tmp_path, ["sentiment"], *options) as server:
+        headers = {"authorization": "Bearer rumpelstilz"}
+        bundle = bundle_of(base, "sentiment", seed=1).to_bytes()
+        reply = httpx.put(f"{server.url}/tasks/sentiment", content=bundle, headers=headers)
+        assert (reply.status_code, reply.json()["served_version"]) == (201, 2)
+        assert httpx.delete(f"{server.url}/tasks/sentiment").status_code == 401
+        log = server.log.read_text()
+        told = [json.loads(line) for line in log.splitlines()]
+        assert "PUT /tasks/{task}" in [line["message"] for line in told]
+        assert "rumpelstilz" not in log
 
 
 def _waiting_rows(server: Running) -> float:

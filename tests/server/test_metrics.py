@@ -56,8 +56,7 @@ def test_a_task_that_is_gone_leaves_no_series() -> None:
         metrics.count_request("/predict/{task}", task, 422)
         metrics.count_swap(task)
         metrics.count_load_failure(task)
-    metrics.forget("old")
-    metrics.forget("never-seen")
+    metrics.retain({"kept", "never-seen"})
     told = metrics.exposition().decode()
     assert 'task="old"' not in told
     assert told.count('task="kept"') >= 4
@@ -70,3 +69,26 @@ def test_the_text_format_explains_itself() -> None:
     told = Metrics().exposition().decode()
     assert "# HELP maskserve_requests_total Requests answered" in told
     assert "# TYPE maskserve_stage_seconds histogram" in told
+
+
+def test_only_so_many_tasks_have_series_of_their_own() -> None:
+    metrics = Metrics(max_tasks=2)
+    for task in ("a", "b", "c", "d", "a"):
+        metrics.count_swap(task)
+    metrics.count_request("/predict/{task}", UNKNOWN_TASK, 404)
+    lines = _lines(metrics)
+    assert lines['maskserve_swaps_total{task="a"}'] == 2
+    assert lines['maskserve_swaps_total{task="(other)"}'] == 2
+    assert 'task="c"' not in metrics.exposition().decode()
+    metrics.retain({"b", "c"})
+    metrics.count_swap("c")  # there is room again
+    assert _lines(metrics)['maskserve_swaps_total{task="c"}'] == 1
+
+
+def test_loads_are_timed_by_result() -> None:
+    metrics = Metrics()
+    metrics.count_load("ok", 0.5)
+    metrics.count_load("failed", 2.0)
+    lines = _lines(metrics)
+    assert lines['maskserve_load_seconds_sum{result="ok"}'] == 0.5
+    assert lines['maskserve_load_seconds_count{result="failed"}'] == 1

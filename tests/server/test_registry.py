@@ -1,10 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
 
 from masking import Base, LoadedTask, load_base, load_task
-from server.errors import TaskUnavailableError, UnknownTaskError
-from server.registry import ServedTask, TaskProblem, TaskRegistry
+from server.errors import TaskUnavailableError, TaskUnloadedError, UnknownTaskError
+from server.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry, TaskState
 from tests.server.serving import bundle_of
 
 
@@ -58,7 +59,9 @@ def test_putting_a_version_ends_the_problem(loaded: LoadedTask) -> None:
 def test_a_task_with_nothing_but_a_problem_is_unavailable() -> None:
     registry = TaskRegistry()
     registry.report("sentiment", TaskProblem(1, "the bundle is cut off"))
-    with pytest.raises(TaskUnavailableError, match="'sentiment' could not be loaded: the bundle is cut off"):
+    with pytest.raises(
+        TaskUnavailableError, match="'sentiment' could not be loaded: version 1: the bundle is cut off"
+    ):
         registry.get("sentiment")
 
 
@@ -92,3 +95,32 @@ def test_an_unknown_name_is_helped(loaded: LoadedTask, name: str, message: str) 
 def test_without_tasks_the_message_says_so() -> None:
     with pytest.raises(UnknownTaskError, match="no task is served yet"):
         TaskRegistry().get("sentiment")
+
+
+def state_of(registry: TaskRegistry) -> TaskState:
+    return registry.entries["sentiment"].state
+
+
+def test_a_task_without_a_version_in_service_tells_why(loaded: LoadedTask) -> None:
+    registry = TaskRegistry()
+    registry.expect(["sentiment"])
+    assert state_of(registry) == "loading"
+    with pytest.raises(TaskUnavailableError, match="'sentiment' is being loaded"):
+        registry.get("sentiment")
+    registry.put(served(loaded))
+    registry.pin("sentiment", 1)
+    registry.expect(["sentiment"])
+    assert state_of(registry) == "serving"
+    registry.unload("sentiment")
+    assert registry.entries["sentiment"] == TaskEntry(unloaded=True)
+    with pytest.raises(TaskUnloadedError, match="POST /tasks/sentiment/load puts it in service"):
+        registry.get("sentiment")
+    registry.put(served(loaded))
+    assert state_of(registry) == "serving"
+
+
+def test_many_writers_lose_nothing(loaded: LoadedTask) -> None:
+    registry = TaskRegistry()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: registry.put(served(loaded, f"t{number}")), range(200)))
+    assert len(registry.tasks) == 200

@@ -1,20 +1,14 @@
-import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskStore
-from masking import Base, load_base, load_task
+from masking import Base, load_base
 from server.engine import Engine
-from server.registry import ServedTask, TaskRegistry
-from server.routes_tasks import describe_task
-from server.service import Service
-from tests.server.serving import SPECS, TEXT, bundle_of, fill, serving, wait_until
+from tests.server.serving import SPECS, TEXT, bundle_of, expected_scores, fill, scores_in, serving, wait_until
 from tests.tiny import tiny_base
 
 
@@ -68,17 +62,23 @@ def test_a_task_tells_what_its_manifest_says(client: TestClient, place: Path, ta
 def test_an_ensemble_names_its_members_and_its_rule(base: Base, tmp_path: Path) -> None:
     store = fill(tmp_path, base, ["sentiment"])
     store.publish(bundle_of(base, "sentiment", seed=1))
-    store.publish_ensemble("both", "labels", [("sentiment", 1), ("sentiment", 2)])
-    served = ServedTask("both", 1, load_task(store.load("both"), base), datetime.now(UTC), 0.0)
-    service = cast(Service, SimpleNamespace(registry=TaskRegistry()))
-    details = asyncio.run(describe_task(service, served)).model_dump()
+    store.publish_ensemble("both", "probabilities", [("sentiment", 1), ("sentiment", 2)])
+    with serving(base, tmp_path) as client:
+        details = client.get("/tasks/both").json()
+        answer = client.post("/predict/both", json={"inputs": TEXT}).json()
+        held = client.get("/memory").json()["tasks"]
     assert (details["seed"], details["metric"], details["training"]) == (None, None, None)
     assert details["mask_bytes"] == 2 * store.load("sentiment").manifest.mask_bytes
-    assert details["ensemble"]["combine"] == "labels"
+    assert details["ensemble"]["combine"] == "probabilities"
     members = [(m["task"], m["version"], m["digest"], m["seed"]) for m in details["ensemble"]["members"]]
     assert members == [("sentiment", v.number, v.digest, v.number - 1) for v in store.versions("sentiment")]
     assert all(member["metrics"] == {"accuracy": 0.5} for member in details["ensemble"]["members"])
-    assert all(0.1 < member["sparsity"] < 0.3 for member in details["ensemble"]["members"])
+    alone = [expected_scores(base, store.load("sentiment", number)) for number in (1, 2)]
+    means = {label: (alone[0][label] + alone[1][label]) / 2 for label in alone[0]}
+    assert scores_in(answer) == pytest.approx(means, abs=1e-5)
+    assert held["both"]["members"] == 2
+    for size in ("packed_mask_bytes", "head_bytes", "finetuned_bytes"):
+        assert held["both"][size] == 2 * held["sentiment"][size]
 
 
 def test_an_unknown_task_is_helped(client: TestClient) -> None:
