@@ -36,14 +36,20 @@ def get_served_task(
     service: ServiceDep,
     task: Annotated[str, Path(description="name of the task", examples=["sentiment"])],
 ) -> ServedTask:
-    """The version of the task that this request gets, taken once.
+    """The version of the task that this request gets, taken once; every reply names it in its headers.
 
     Raises:
         UnknownTaskError: There is no such task.
         TaskUnavailableError: No version of it could be loaded.
     """
     served = service.registry.get(task)
-    context_of(request).task = served.name
+    context = context_of(request)
+    context.task = served.name
+    context.headers |= {
+        "x-task": served.name,
+        "x-task-version": str(served.version),
+        "x-mask-digest": served.digest,
+    }
     return served
 
 

@@ -3,7 +3,7 @@
 import logging
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -28,10 +28,12 @@ class RequestContext:
     Attributes:
         request_id: The client's id if it is a sane one, else a new one.
         task: Name of the served task that the request is for; set once it is known to be served.
+        headers: Headers of the reply, whatever it says.
     """
 
     request_id: str
     task: str = NO_TASK
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 def context_of(request: Request) -> RequestContext:
@@ -66,7 +68,7 @@ class Observer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = context.request_id
+                MutableHeaders(scope=message).update({REQUEST_ID: context.request_id, **context.headers})
             await send(message)
 
         try:

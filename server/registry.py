@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from masking import LoadedTask
 from server.errors import TaskUnavailableError, UnknownTaskError
+from server.statistics import TaskStatistics
 
 _SHOWN_NAMES = 5
 
@@ -27,6 +28,7 @@ class ServedTask:
         loaded: Manifest, codec, head and packed masks.
         loaded_at: When it was put in service.
         load_seconds: How long reading and checking it took.
+        statistics: What it was asked.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ServedTask:
     loaded: LoadedTask
     loaded_at: datetime
     load_seconds: float
+    statistics: TaskStatistics = field(default_factory=TaskStatistics, compare=False)
 
     @property
     def digest(self) -> str:

@@ -1,36 +1,23 @@
 """POST /predict/{task}, and what huggingface_hub asks about an endpoint."""
 
-import asyncio
 import json
 import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from masking import LoadedTask
 from server.dependencies import ServiceDep, TaskDep, errors
-from server.errors import (
-    BodyTooLargeError,
-    ClientGoneError,
-    DeadlineError,
-    InvalidBodyError,
-    NotReadyError,
-    to_server_error,
-)
+from server.errors import InvalidBodyError, NotReadyError, to_server_error
+from server.exchange import answer_in_time, note_times, read_body
 from server.inputs import Body, read_request
-from server.observe import context_of
-from server.registry import ServedTask
 from server.replies import render
 from server.schemas import PREDICT_REPLY, PREDICT_REQUEST_BODY, example_body, predict_body
-from server.service import Answer, Service
 
 router = APIRouter(tags=["predict"])
-Result = TypeVar("Result")
 
 
 @router.post(
@@ -45,14 +32,12 @@ async def predict(request: Request, service: ServiceDep, served: TaskDep) -> Res
     The headers name the version and the digest that computed the answer, and the milliseconds of each stage.
     """
     started = time.monotonic()
-    body = await _read_body(request, service.settings.max_body_bytes)
+    body = await read_body(request, service.settings.max_body_bytes)
     wanted = await run_in_threadpool(lambda: read_request(_parse(body, served.loaded), served.loaded))
-    work = service.compute(served.loaded, wanted, context_of(request).request_id)
-    answer = await _in_time(request, work, service.settings.request_timeout_ms / 1000)
+    answer = await answer_in_time(request, service, served, wanted)
     content = await run_in_threadpool(lambda: to_json(render(served.loaded, wanted, answer.outcome.logits)))
-    total = time.monotonic() - started
-    _note_times(service, answer, total)
-    return Response(content, media_type="application/json", headers=_headers(served, answer, total))
+    headers = note_times(service, answer, started)
+    return Response(content, media_type="application/json", headers=headers)
 
 
 @router.get("/predict/{task}/health", summary="Whether the task can be called", responses=errors(404, 503))
@@ -87,24 +72,6 @@ async def task_info(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
     }
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
-    """The body, given up as soon as it is too long."""
-    too_large = BodyTooLargeError(f"the body is longer than {limit} bytes")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise too_large
-    chunks, size = [], 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise too_large
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise ClientGoneError from None
-    return b"".join(chunks)
-
-
 def _parse(body: bytes, task: LoadedTask) -> Body:
     """The body in its shape.
 
@@ -120,49 +87,3 @@ def _parse(body: bytes, task: LoadedTask) -> Body:
             example = json.dumps(example_body(task.spec.kind, pair=task.spec.pair))
             refusal = InvalidBodyError(f"{refusal.message}; an example of what this task takes: {example}")
         raise refusal from None
-
-
-async def _in_time(request: Request, work: Coroutine[Any, Any, Result], seconds: float) -> Result:
-    """Do the work unless it takes too long or the client leaves; then it is dropped."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait({working, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGoneError if leaving.done() else DeadlineError
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _note_times(service: Service, answer: Answer, total: float) -> None:
-    service.metrics.time_prediction(
-        tokenize=answer.tokenize_seconds,
-        queue=answer.outcome.queue_seconds,
-        compute=answer.outcome.compute_seconds,
-        total=total,
-    )
-
-
-def _headers(served: ServedTask, answer: Answer, total: float) -> dict[str, str]:
-    """Who answered, and the whole milliseconds of each stage (text-embeddings-inference's headers)."""
-    return {
-        "x-task": served.name,
-        "x-task-version": str(served.version),
-        "x-mask-digest": served.digest,
-        "x-compute-tokens": str(answer.tokens),
-        "x-total-time": _milliseconds(total),
-        "x-tokenization-time": _milliseconds(answer.tokenize_seconds),
-        "x-queue-time": _milliseconds(answer.outcome.queue_seconds),
-        "x-inference-time": _milliseconds(answer.outcome.compute_seconds),
-    }
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(round(seconds * 1000))

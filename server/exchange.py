@@ -1,0 +1,137 @@
+"""What every predicting route does around the service: the body, the deadline, the counts, the headers.
+
+Knows HTTP but no body's shape; a prediction is computed for the routes in this one place.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from server.errors import BodyTooLargeError, ClientGoneError, DeadlineError
+from server.inputs import Request as TaskRequest
+from server.observe import context_of
+from server.registry import ServedTask
+from server.service import Answer, Service
+
+Result = TypeVar("Result")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, given up as soon as it is too long.
+
+    Args:
+        request: Of which nothing was read yet.
+        limit: Bytes that it may have.
+
+    Raises:
+        BodyTooLargeError: It has more.
+        ClientGoneError: The client left before its end.
+    """
+    too_large = BodyTooLargeError(f"the body is longer than {limit} bytes")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large
+    chunks, size = [], 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise ClientGoneError from None
+    return b"".join(chunks)
+
+
+async def answer_in_time(
+    request: Request, service: Service, served: ServedTask, wanted: TaskRequest
+) -> Answer:
+    """Compute one request within the time that a request may take, unless the client leaves.
+
+    Raises:
+        ServerError: It can't be admitted, its batch failed, it took too long, or nobody waits for it.
+        TaskInputError: An input is not one that the task can take.
+    """
+    work = answer(service, served, wanted, context_of(request).request_id)
+    return await unless_left(request, work, service.settings.request_timeout_ms / 1000)
+
+
+async def answer(service: Service, served: ServedTask, wanted: TaskRequest, request_id: str) -> Answer:
+    """Compute one request and count it for the task; see `Service.compute`."""
+    started = time.monotonic()
+    try:
+        found = await service.compute(served.loaded, wanted, request_id)
+    except BaseException:  # a request that is dropped is cancelled
+        served.statistics.count_failure(time.monotonic() - started)
+        raise
+    served.statistics.count_success(len(wanted.inputs), **_stages(found), total=time.monotonic() - started)
+    return found
+
+
+async def unless_left(
+    request: Request, work: Coroutine[Any, Any, Result], seconds: float | None = None
+) -> Result:
+    """Do the work unless it takes too long or the client leaves; then it is dropped.
+
+    Args:
+        request: Of which the whole body was read.
+        work: What to do.
+        seconds: How long it may take; None for as long as it does.
+
+    Raises:
+        DeadlineError: It took too long.
+        ClientGoneError: The client left.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGoneError if leaving.done() else DeadlineError
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def note_times(service: Service, answer: Answer, started: float) -> dict[str, str]:
+    """Tell the metrics how long each stage of a finished prediction took.
+
+    Args:
+        service: Whose metrics.
+        answer: What was computed.
+        started: When the request began, on the monotonic clock.
+
+    Returns:
+        The same for the client: tokens and whole milliseconds, in text-embeddings-inference's headers.
+    """
+    total = time.monotonic() - started
+    service.metrics.time_prediction(**_stages(answer), total=total)
+    return {
+        "x-compute-tokens": str(answer.tokens),
+        "x-total-time": _milliseconds(total),
+        "x-tokenization-time": _milliseconds(answer.tokenize_seconds),
+        "x-queue-time": _milliseconds(answer.outcome.queue_seconds),
+        "x-inference-time": _milliseconds(answer.outcome.compute_seconds),
+    }
+
+
+def _stages(answer: Answer) -> dict[str, float]:
+    return {
+        "tokenize": answer.tokenize_seconds,
+        "queue": answer.outcome.queue_seconds,
+        "compute": answer.outcome.compute_seconds,
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
