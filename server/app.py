@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
-from server import routes_predict, routes_tasks
+from server import routes_oip, routes_predict, routes_tasks
 from server.errors import ServerError, to_server_error
 from server.observe import Observer, error_response
-from server.schemas import PREDICT_COMPONENTS
+from server.schemas import COMPONENTS
 from server.service import Service
 
 _EXPECTED = (ServerError, TaskInputError, ValidationError, RequestValidationError, HTTPException)
@@ -45,6 +45,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.include_router(routes_predict.router)
     app.include_router(routes_tasks.router)
+    routes_oip.add_to(app)
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
     app.add_middleware(Observer, metrics=service.metrics)
@@ -52,17 +53,17 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-async def _reply_with_error(_: Request, error: Exception) -> JSONResponse:
-    return error_response(to_server_error(error))
+async def _reply_with_error(request: Request, error: Exception) -> JSONResponse:
+    return error_response(to_server_error(error), request.url.path)
 
 
 def _add_schemas(app: FastAPI) -> None:
-    """Let the OpenAPI document know the bodies that the predict route reads by itself."""
+    """Let the OpenAPI document know the bodies that routes read by themselves."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(PREDICT_COMPONENTS)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import ServerError
+from server.errors import InvalidBodyError, ServerError
 from server.metrics import NO_TASK, UNKNOWN_TASK, Metrics
 
 logger = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ REQUEST_ID = "x-request-id"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_ROUTE = "(none)"
 _SCOPE_KEY = "maskserve"
+_OIP = "/v2"
 
 
 @dataclass
@@ -42,9 +43,15 @@ def context_of(request: Request) -> RequestContext:
     return context
 
 
-def error_response(error: ServerError) -> JSONResponse:
-    """The one shape of every error reply."""
-    return JSONResponse(error.body, status_code=error.status, headers=error.headers)
+def error_response(error: ServerError, path: str) -> JSONResponse:
+    """The reply to an error: in the Open Inference Protocol's shape below /v2, else in our one shape.
+
+    The protocol's clients know 400 for every body that is not right.
+    """
+    if path != _OIP and not path.startswith(f"{_OIP}/"):
+        return JSONResponse(error.body, status_code=error.status, headers=error.headers)
+    status = 400 if isinstance(error, InvalidBodyError) else error.status
+    return JSONResponse({"error": error.message}, status_code=status, headers=error.headers)
 
 
 class Observer:
@@ -77,7 +84,7 @@ class Observer:
             logger.exception("request %s failed unexpectedly", context.request_id)
             if status:  # too late for a reply of our own
                 raise
-            await error_response(ServerError())(scope, receive, observed)
+            await error_response(ServerError(), scope["path"])(scope, receive, observed)
         finally:
             self._count(scope, context, status)
 

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mask_store import TaskKind
+from server.tensors import InferRequest
 
 _Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -194,14 +195,70 @@ _REPLY_EXAMPLES = {
         [{"entity_group": "PER", "score": 0.9, "word": "Anna", "start": 0, "end": 4}],
     ),
 }
-COMPONENTS = "#/components/schemas/{model}"
-_predict_schema = predict_body.json_schema(ref_template=COMPONENTS)
-PREDICT_COMPONENTS: dict[str, Any] = _predict_schema.pop("$defs")
-PREDICT_REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {"application/json": {"schema": _predict_schema, "examples": _REQUEST_EXAMPLES}},
-}
+_REFERENCE = "#/components/schemas/{model}"
+COMPONENTS: dict[str, Any] = {}
+
+
+def _json_body(model: TypeAdapter[Any], examples: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI entry of a body that its route reads by itself; its parts go into `COMPONENTS`."""
+    schema = model.json_schema(ref_template=_REFERENCE)
+    COMPONENTS.update(schema.pop("$defs", {}))
+    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+
+
+PREDICT_REQUEST_BODY = _json_body(predict_body, _REQUEST_EXAMPLES)
 PREDICT_REPLY: dict[str, Any] = {
     "description": "The prediction; headers name the task's version and mask digest",
     "content": {"application/json": {"examples": _REPLY_EXAMPLES}},
+}
+
+
+def _tensor(name: str, values: list[Any], shape: list[int], datatype: str = "BYTES") -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape, "data": values}
+
+
+_INFER_EXAMPLES = {
+    "texts": _example(
+        "texts", {"inputs": [_tensor("text", ["I want my money back", "thanks, it works"], [2])]}
+    ),
+    "pairs": _example(
+        "pairs of texts",
+        {"inputs": [_tensor("text", ["A man sleeps."], [1]), _tensor("text_pair", ["He is awake."], [1])]},
+    ),
+    "words": _example("token classification", {"inputs": [_tensor("text", ["Anna works in London."], [1])]}),
+    "questions": _example(
+        "multiple choice, two choices per question",
+        {
+            "inputs": [
+                _tensor("context", ["She opened the door and"], [1]),
+                _tensor("choices", ["walked in.", "ate the roof."], [1, 2]),
+            ]
+        },
+    ),
+    "logits": _example(
+        "the logits alone, of texts that may be cut",
+        {
+            "id": "7",
+            "parameters": {"raw_scores": True, "truncate": True},
+            "inputs": [_tensor("text", ["I want my money back"], [1])],
+            "outputs": [{"name": "scores"}],
+        },
+    ),
+}
+INFER_REQUEST_BODY = _json_body(TypeAdapter(InferRequest), _INFER_EXAMPLES)
+INFER_REPLY: dict[str, Any] = {
+    "description": "The outputs; binary ones follow the JSON, as Inference-Header-Content-Length says",
+    "content": {
+        "application/json": {
+            "example": {
+                "model_name": "inbox",
+                "model_version": "1",
+                "outputs": [
+                    _tensor("label", ["refund"], [1]),
+                    _tensor("scores", [0.9, 0.1], [1, 2], "FP32"),
+                ],
+            }
+        },
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
 }

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 _NANOSECONDS = 1_000_000_000
+_STAGES = {"tokenize": "compute_input", "queue": "queue", "compute": "compute_infer"}
 
 
 @dataclass
@@ -71,9 +72,6 @@ class TaskStatistics:
                 "inference_count": self.inputs,
                 "inference_stats": {name: spent.report() for name, spent in self.durations.items()},
             }
-
-
-_STAGES = {"tokenize": "compute_input", "queue": "queue", "compute": "compute_infer"}
 
 
 def _now() -> int:

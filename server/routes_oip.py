@@ -1,0 +1,202 @@
+"""Open Inference Protocol v2, as tritonclient and kserve's client speak it, with Triton's extensions.
+
+A task is a model. Every route of a model exists with `/versions/{version}` too, which only the version in
+service answers. Errors of these routes have the protocol's shape, {"error": str} (`server.observe`).
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
+
+from server import oip
+from server.dependencies import ServiceDep, TaskDep
+from server.errors import InvalidBodyError, NotReadyError, UnknownVersionError
+from server.exchange import answer_in_time, note_times, read_body
+from server.inputs import Request as TaskRequest
+from server.registry import ServedTask
+from server.schemas import INFER_REPLY, INFER_REQUEST_BODY
+from server.tensors import Floats, InferReply, InferRequest, split_body
+
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
+JSON_LENGTH = "inference-header-content-length"
+
+
+class OipError(BaseModel):
+    """Body of every error of the protocol."""
+
+    error: str = Field(description="what is wrong, for people")
+
+
+def oip_errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
+    """OpenAPI responses: the statuses that answer with the protocol's error body."""
+    return {status: {"model": OipError} for status in statuses}
+
+
+class IndexRequest(BaseModel):
+    """Body of the repository index; it may be missing."""
+
+    ready: bool = Field(False, description="only models that are ready")
+
+
+def check_version(
+    served: TaskDep, version: Annotated[str, Path(description="the version in service", examples=["1"])]
+) -> None:
+    """Refuse any version of a task but the one in service.
+
+    Raises:
+        UnknownVersionError: It is another one.
+    """
+    if version != str(served.version):
+        raise UnknownVersionError(
+            f"task {served.name!r} is served in version {served.version}; no other version can be asked for"
+        )
+
+
+router = APIRouter(tags=["open inference protocol"])
+models = APIRouter(tags=["open inference protocol"])
+
+
+@router.get("/v2", summary="About the server")
+async def server_metadata(request: Request) -> dict[str, Any]:
+    """Name, version and extensions."""
+    return {"name": "maskserve", "version": request.app.version, "extensions": EXTENSIONS}
+
+
+@router.get("/v2/health/live", summary="Whether the process answers")
+async def live() -> dict[str, bool]:
+    """200 as long as the process can answer at all."""
+    return {"live": True}
+
+
+@router.get("/v2/health/ready", summary="Whether it takes requests", responses=oip_errors(503))
+async def ready(service: ServiceDep) -> JSONResponse:
+    """200 once requests can be answered, else 503 with the reason."""
+    if (reason := service.why_not_ready()) is not None:
+        return JSONResponse({"ready": False, "error": reason}, NotReadyError.status)
+    return JSONResponse({"ready": True})
+
+
+@router.get("/v2/models/stats", summary="What every task was asked")
+async def every_statistics(service: ServiceDep) -> dict[str, Any]:
+    """The statistics of every task in service."""
+    tasks = sorted(service.registry.tasks.items())
+    return {"model_stats": [_statistics(served) for _, served in tasks]}
+
+
+@router.post("/v2/repository/index", summary="Every task of the store", responses=oip_errors(400))
+async def repository_index(service: ServiceDep, wanted: IndexRequest | None = None) -> list[dict[str, str]]:
+    """Every task in service, and every task of the store that can't be served, with the reason."""
+    served, problems = service.registry.tasks, service.registry.problems
+    index = [
+        {"name": name, "version": str(task.version), "state": "READY", "reason": ""}
+        for name, task in sorted(served.items())
+    ]
+    if wanted is not None and wanted.ready:
+        return index
+    return index + [
+        {
+            "name": name,
+            "version": str(problem.version or ""),
+            "state": "UNAVAILABLE",
+            "reason": problem.reason,
+        }
+        for name, problem in sorted(problems.items())
+        if name not in served
+    ]
+
+
+@models.get("", summary="The tensors of a task", responses=oip_errors(404, 503))
+async def model_metadata(served: TaskDep) -> dict[str, Any]:
+    """Name, version, and the inputs and outputs with their datatypes and shapes."""
+    return oip.metadata(served.name, str(served.version), served.loaded.spec)
+
+
+@models.get("/ready", summary="Whether a task can be asked", responses=oip_errors(404, 503))
+async def model_ready(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
+    """200 if it can."""
+    if (reason := service.why_not_ready()) is not None:
+        raise NotReadyError(reason)
+    return {"name": served.name, "ready": True}
+
+
+@models.get(
+    "/config", summary="A task in the words of Triton's configuration", responses=oip_errors(404, 503)
+)
+async def model_config(served: TaskDep) -> dict[str, Any]:
+    """Tensors, kind, labels and longest input."""
+    return oip.configuration(served.name, served.loaded.spec)
+
+
+@models.get("/stats", summary="What a task was asked", responses=oip_errors(404, 503))
+async def model_statistics(served: TaskDep) -> dict[str, Any]:
+    """Counts and nanoseconds since this version was put in service."""
+    return {"model_stats": [_statistics(served)]}
+
+
+@models.post(
+    "/infer",
+    summary="Predict with a task",
+    openapi_extra={"requestBody": INFER_REQUEST_BODY},
+    responses={200: INFER_REPLY, **oip_errors(400, 404, 413, 424, 429, 503, 504)},
+)
+async def infer(
+    request: Request,
+    service: ServiceDep,
+    served: TaskDep,
+    json_length: Annotated[
+        str | None,
+        Header(alias=JSON_LENGTH, description="bytes of the JSON, where binary tensors follow it"),
+    ] = None,
+) -> Response:
+    """Answer with tensors, in JSON or binary as the request asks."""
+    started = time.monotonic()
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise InvalidBodyError("this server takes no compressed bodies")
+    body = await read_body(request, service.settings.max_body_bytes)
+    wanted, tensors = await run_in_threadpool(lambda: _read(body, json_length, served))
+    answer = await answer_in_time(request, service, served, tensors)
+    reply = await run_in_threadpool(lambda: _reply(served, wanted, tensors, answer.outcome.logits))
+    return _response(reply, note_times(service, answer, started))
+
+
+def add_to(app: FastAPI) -> None:
+    """Add every route; `router` comes first, because it has paths that could be a model's."""
+    model = "/v2/models/{task}"
+    app.include_router(router)
+    app.include_router(models, prefix=model)
+    app.include_router(models, prefix=f"{model}/versions/{{version}}", dependencies=[Depends(check_version)])
+
+
+def _read(body: bytes, json_length: str | None, served: ServedTask) -> tuple[InferRequest, TaskRequest]:
+    header, binary = split_body(body, json_length)
+    infer = oip.parse_infer(header)
+    oip.wanted_outputs(infer, served.loaded.spec)  # refused before anything is computed
+    return infer, oip.read_infer(infer, binary, served.loaded)
+
+
+def _reply(
+    served: ServedTask, infer: InferRequest, wanted: TaskRequest, logits: Sequence[Floats]
+) -> InferReply:
+    outputs = oip.wanted_outputs(infer, served.loaded.spec)
+    computed = oip.outputs_of(served.loaded, wanted, logits)
+    head = {"model_name": served.name, "model_version": str(served.version)}
+    if infer.id is not None:
+        head["id"] = infer.id
+    binary = {name for name, is_binary in outputs.items() if is_binary}
+    return InferReply.of(head, [computed[name] for name in outputs], binary)
+
+
+def _response(reply: InferReply, headers: dict[str, str]) -> Response:
+    if reply.json_length is None:
+        return Response(reply.content, media_type="application/json", headers=headers)
+    headers[JSON_LENGTH] = str(reply.json_length)
+    return Response(reply.content, media_type="application/octet-stream", headers=headers)
+
+
+def _statistics(served: ServedTask) -> dict[str, Any]:
+    return {"name": served.name, "version": str(served.version), **served.statistics.report()}
