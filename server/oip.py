@@ -1,7 +1,7 @@
 """What a task looks like as a model of the Open Inference Protocol v2: its tensors, and what they mean.
 
     task                   inputs                                     outputs
-    one text               text BYTES [-1]                            label BYTES [-1], scores FP32 [-1, labels]
+    one text               text BYTES [-1]                            label BYTES [-1], scores FP32 [-1, n]
     pair of texts          text BYTES [-1], text_pair BYTES [-1]      the same
     multiple choice        context BYTES [-1], choices BYTES [-1, n]  the same; a label is a choice's index
     token classification   text BYTES [-1]                            label BYTES [-1], each one JSON
