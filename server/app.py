@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
-from server import routes_oip, routes_predict, routes_tasks
+from server import routes_bulk, routes_oip, routes_predict, routes_tasks
 from server.errors import ServerError, to_server_error
 from server.observe import Observer, error_response
 from server.schemas import COMPONENTS
@@ -44,6 +44,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="maskserve", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service
     app.include_router(routes_predict.router)
+    app.include_router(routes_bulk.router)
     app.include_router(routes_tasks.router)
     routes_oip.add_to(app)
     for expected in _EXPECTED:

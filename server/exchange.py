@@ -5,7 +5,7 @@ Knows HTTP but no body's shape; a prediction is computed for the routes in this 
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -31,20 +31,24 @@ async def read_body(request: Request, limit: int) -> bytes:
         BodyTooLargeError: It has more.
         ClientGoneError: The client left before its end.
     """
+    return b"".join([chunk async for chunk in read_chunks(request, limit)])
+
+
+async def read_chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body in the pieces that it comes in; see `read_body`."""
     too_large = BodyTooLargeError(f"the body is longer than {limit} bytes")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise too_large
-    chunks, size = [], 0
+    size = 0
     try:
         async for chunk in request.stream():
             size += len(chunk)
             if size > limit:
                 raise too_large
-            chunks.append(chunk)
+            yield chunk
     except ClientDisconnect:
         raise ClientGoneError from None
-    return b"".join(chunks)
 
 
 async def answer_in_time(

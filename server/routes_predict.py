@@ -1,21 +1,18 @@
 """POST /predict/{task}, and what huggingface_hub asks about an endpoint."""
 
-import json
 import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
-from masking import LoadedTask
 from server.dependencies import ServiceDep, TaskDep, errors
-from server.errors import InvalidBodyError, NotReadyError, to_server_error
+from server.errors import NotReadyError
 from server.exchange import answer_in_time, note_times, read_body
-from server.inputs import Body, read_request
+from server.inputs import parse_body, read_request
 from server.replies import render
-from server.schemas import PREDICT_REPLY, PREDICT_REQUEST_BODY, example_body, predict_body
+from server.schemas import PREDICT_REPLY, PREDICT_REQUEST_BODY
 
 router = APIRouter(tags=["predict"])
 
@@ -33,7 +30,7 @@ async def predict(request: Request, service: ServiceDep, served: TaskDep) -> Res
     """
     started = time.monotonic()
     body = await read_body(request, service.settings.max_body_bytes)
-    wanted = await run_in_threadpool(lambda: read_request(_parse(body, served.loaded), served.loaded))
+    wanted = await run_in_threadpool(lambda: read_request(parse_body(body, served.loaded), served.loaded))
     answer = await answer_in_time(request, service, served, wanted)
     content = await run_in_threadpool(lambda: to_json(render(served.loaded, wanted, answer.outcome.logits)))
     headers = note_times(service, answer, started)
@@ -70,20 +67,3 @@ async def task_info(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
         "max_batch_requests": settings.max_batch_rows,
         "max_client_batch_size": settings.queue_limit,
     }
-
-
-def _parse(body: bytes, task: LoadedTask) -> Body:
-    """The body in its shape.
-
-    Raises:
-        MalformedBodyError: It is no JSON.
-        InvalidBodyError: It has no known shape; the message ends with an example that this task answers.
-    """
-    try:
-        return predict_body.validate_json(body)
-    except ValidationError as error:
-        refusal = to_server_error(error)
-        if isinstance(refusal, InvalidBodyError):
-            example = json.dumps(example_body(task.spec.kind, pair=task.spec.pair))
-            refusal = InvalidBodyError(f"{refusal.message}; an example of what this task takes: {example}")
-        raise refusal from None

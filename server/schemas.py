@@ -5,6 +5,7 @@ else `context` or `choices`; anything else is a text-embeddings-inference body. 
 inputs is decided in `server.inputs`.
 """
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -126,6 +127,14 @@ class ChoicesBody(Choices):
     raw_scores: bool = Field(False, description="logits in place of probabilities")
 
 
+class BulkBody(_Body):
+    """Rows of many tasks."""
+
+    inputs: list[Any] = Field(
+        description="rows, each a body of POST /predict/{task} with the key `task`: the task's name"
+    )
+
+
 def _shape(body: object) -> str:
     keys = body.keys() if isinstance(body, dict) else set()
     if "parameters" in keys:
@@ -210,6 +219,41 @@ PREDICT_REQUEST_BODY = _json_body(predict_body, _REQUEST_EXAMPLES)
 PREDICT_REPLY: dict[str, Any] = {
     "description": "The prediction; headers name the task's version and mask digest",
     "content": {"application/json": {"examples": _REPLY_EXAMPLES}},
+}
+
+
+NDJSON = "application/x-ndjson"
+_ROWS = [
+    {"task": "routing", "inputs": "I want my money back"},
+    {"task": "same-request", "inputs": ["Where is my parcel?", "My parcel is lost."]},
+    {"task": "entities", "tokens": ["Anna", "works", "in", "London", "."]},
+    {"task": "best-reply", "context": "My card was stolen.", "choices": ["We block it now.", "Good night."]},
+]
+BULK_REQUEST_BODY = _json_body(
+    TypeAdapter(BulkBody), {"rows": _example("rows of the four tasks of `make demo`", {"inputs": _ROWS})}
+)
+BULK_REQUEST_BODY["content"][NDJSON] = {
+    "schema": {"type": "string"},
+    "example": "".join(f"{json.dumps(row)}\n" for row in _ROWS),
+}
+_ANSWERED = {"task": "routing", "version": 1, "digest": "sha256:0123", "predictions": _SCORES}
+_REFUSED = {
+    "task": "rooting",
+    "error": "unknown task 'rooting'; did you mean 'routing'?",
+    "error_type": "NotFound",
+}
+BULK_REPLY: dict[str, Any] = {
+    "description": "The results, in the order of the rows; as lines, in the order in which they are ready",
+    "content": {
+        "application/json": {"example": [_ANSWERED, _REFUSED]},
+        NDJSON: {
+            "schema": {"type": "string"},
+            "example": "".join(
+                f"{json.dumps({'index': index, **result})}\n"
+                for index, result in ((1, _REFUSED), (0, _ANSWERED))
+            ),
+        },
+    },
 }
 
 
