@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import to_json
 
 from server.errors import InvalidBodyError
@@ -27,9 +27,16 @@ _Name = Annotated[str, StringConstraints(max_length=128)]
 
 
 class _Wire(BaseModel):
-    """Keys that the protocol does not name are ignored, as it asks."""
+    """Keys that the protocol does not name are ignored, as it asks; null is what some send for nothing."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_nothing(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if value is not None}
 
 
 class InputParameters(_Wire):

@@ -106,7 +106,8 @@ def test_texts_are_classified(client: TestClient, base: Base) -> None:
     wanted = expected_scores(base, bundle_of(base, "sentiment"))
     assert found["scores"]["data"][:3] == pytest.approx(list(wanted.values()), rel=1e-4, abs=1e-5)
     assert found["label"]["data"][0] == max(wanted, key=lambda label: wanted[label])
-    assert "id" not in ask(client, "sentiment", texts("text", [TEXT]))
+    unset = {"id": None, "parameters": None, "outputs": None}
+    assert "id" not in ask(client, "sentiment", {**texts("text", [TEXT]), "parameters": None}, **unset)
 
 
 def test_a_column_of_texts_is_as_good(client: TestClient) -> None:
