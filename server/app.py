@@ -79,4 +79,6 @@ def _version() -> str:
 
 _DESCRIPTION = """Many tasks from one frozen encoder, each task a set of 1-bit masks.
 
-Every reply of POST /predict/{task} names the version and the digest of the masks that computed it."""
+Every reply about a task names the version and the digest of its masks in the headers. POST /predict/{task}
+speaks the shapes of Hugging Face and text-embeddings-inference, POST /predict takes rows of many tasks, and
+/v2 is the Open Inference Protocol."""

@@ -32,7 +32,7 @@ class OipError(BaseModel):
     error: str = Field(description="what is wrong, for people")
 
 
-def oip_errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
+def oip_errors(*statuses: int | str) -> dict[int | str, dict[str, type[BaseModel]]]:
     """OpenAPI responses: the statuses that answer with the protocol's error body."""
     return {status: {"model": OipError} for status in statuses}
 
@@ -57,8 +57,8 @@ def check_version(
         )
 
 
-router = APIRouter(tags=["open inference protocol"])
-models = APIRouter(tags=["open inference protocol"])
+router = APIRouter(tags=["open inference protocol"], responses=oip_errors("4XX"))
+models = APIRouter(tags=["open inference protocol"], responses=oip_errors("4XX"))
 
 
 @router.get("/v2", summary="About the server")

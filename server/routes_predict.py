@@ -1,4 +1,4 @@
-"""POST /predict/{task}, and what huggingface_hub asks about an endpoint."""
+"""POST /predict/{task}, and what huggingface_hub and text-embeddings-inference's clients ask about it."""
 
 import time
 from typing import Any
@@ -13,6 +13,7 @@ from server.exchange import answer_in_time, note_times, read_body
 from server.inputs import parse_body, read_request
 from server.replies import render
 from server.schemas import PREDICT_REPLY, PREDICT_REQUEST_BODY
+from server.service import Service
 
 router = APIRouter(tags=["predict"])
 
@@ -48,13 +49,10 @@ async def task_health(service: ServiceDep, served: TaskDep) -> dict[str, str]:
 @router.get("/predict/{task}/info", summary="About the task's endpoint", responses=errors(404, 503))
 async def task_info(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
     """What huggingface_hub's `get_endpoint_info` asks for, with the keys of text-embeddings-inference."""
-    manifest, settings = served.loaded.manifest, service.settings
+    manifest = served.loaded.manifest
     labels = dict(enumerate(manifest.labels))
     return {
-        "model_id": manifest.base.name,
-        "model_sha": manifest.base.revision,
-        "model_dtype": "float32",
-        "model_device_type": service.base.device.type,
+        **_server_info(service),
         "model_pipeline_tag": "text-classification"
         if manifest.kind == "sequence-classification"
         else manifest.kind,
@@ -63,6 +61,22 @@ async def task_info(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
         "task_version": served.version,
         "mask_digest": served.digest,
         "max_input_length": manifest.max_length,
+    }
+
+
+@router.get("/info", summary="About the server")
+async def info(request: Request, service: ServiceDep) -> dict[str, Any]:
+    """Base and limits under text-embeddings-inference's keys; what is a task's own is at its own route."""
+    return {**_server_info(service), "version": request.app.version, "tasks": len(service.registry.tasks)}
+
+
+def _server_info(service: Service) -> dict[str, Any]:
+    base, settings = service.base, service.settings
+    return {
+        "model_id": base.info.name,
+        "model_sha": base.info.revision,
+        "model_dtype": "float32",
+        "model_device_type": base.device.type,
         "max_batch_tokens": settings.max_batch_tokens,
         "max_batch_requests": settings.max_batch_rows,
         "max_client_batch_size": settings.queue_limit,

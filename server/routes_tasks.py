@@ -121,6 +121,7 @@ async def live() -> dict[str, str]:
     return {"status": "live"}
 
 
+@router.get("/health", tags=["operations"], summary="The same as /health/ready", responses=errors(503))
 @router.get("/health/ready", tags=["operations"], summary="Whether it takes requests", responses=errors(503))
 async def ready(service: ServiceDep) -> dict[str, str | int]:
     """200 once the worker is alive and every task found at start is loaded or reported."""
@@ -141,6 +142,8 @@ async def index(service: ServiceDep) -> dict[str, Any]:
         "base": service.base.info.name,
         "tasks": len(service.registry.tasks),
         "predict": "POST /predict/{task}",
+        "predict_many": "POST /predict",
+        "open_inference_protocol": "/v2",
         "list_tasks": "/tasks",
         "describe_task": "/tasks/{task}",
         "memory": "/memory",

@@ -316,6 +316,17 @@ def test_a_failed_batch_is_an_error_in_the_protocols_shape(base: Base, tmp_path:
         assert "secret" not in refusal(client, {"inputs": [texts("text", [TEXT])]}, status=424)
 
 
+def test_the_openapi_document_has_the_protocols_errors_only(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {path for path in paths if path.endswith("/versions/{version}/stats")}
+    for path, operations in paths.items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if path.startswith("/v2") and status != "200":
+                    reference = response["content"]["application/json"]["schema"]["$ref"]
+                    assert reference == "#/components/schemas/OipError", (path, status)
+
+
 def test_every_openapi_example_works_when_pasted(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     for path in ("/v2/models/{task}/infer", "/v2/models/{task}/versions/{version}/infer"):
