@@ -79,6 +79,15 @@ class MaskStore:
         """Where the store is."""
         return str(self._files)
 
+    def check(self) -> None:
+        """Make sure that the store is still there.
+
+        Raises:
+            StoreNotFoundError: If it is not, as when its disk was unmounted.
+            StoreFormatError: If what is there has a layout that this version does not know.
+        """
+        _check_marker(self._files)
+
     def tasks(self) -> tuple[str, ...]:
         """Names of all tasks, sorted; those whose pointer is broken too."""
         snapshot = self.snapshot()

@@ -6,6 +6,7 @@ or LayerNorm. The pooler and the classifier are not listed: they belong to the h
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import nn
@@ -132,8 +133,10 @@ def find_linear(encoder: nn.Module, name: str) -> nn.Linear:
     Raises:
         UnknownLayerError: No linear layer has that name; the message lists some that would match.
     """
-    linears = {n: m for n, m in encoder.named_modules() if isinstance(m, nn.Linear)}
-    if name not in linears:
-        some = ", ".join(list(linears)[:8])
-        raise UnknownLayerError(f"no linear layer is called {name!r}; this encoder has {some}, ...")
-    return linears[name]
+    with suppress(AttributeError):
+        found = encoder.get_submodule(name)
+        if isinstance(found, nn.Linear):
+            return found
+    linears = [known for known, module in encoder.named_modules() if isinstance(module, nn.Linear)]
+    some = ", ".join(linears[:8])
+    raise UnknownLayerError(f"no linear layer is called {name!r}; this encoder has {some}, ...")

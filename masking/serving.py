@@ -22,7 +22,7 @@ from masking.batch import batch_logits
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER, has_pooler, head_logits
-from masking.layers import block_layers, find_linear
+from masking.layers import find_linear
 from masking.tasks import Features, TaskCodec, TaskSpec, task_codec
 from masking.tasks.predictions import Floats
 
@@ -205,7 +205,7 @@ def _check_layer(name: str, shape: tuple[int, int], base: Base, head: Mapping[st
 
 
 def _maskable(name: str, base: Base) -> None:
-    names = block_layers(base.encoder, base.info.architecture, range(base.num_blocks))
+    names = base.maskable_layers
     if name not in names:
         raise UnknownLayerError(f"layer {name!r} is not maskable; maskable: {', '.join(names[:6])}, ...")
 
@@ -242,7 +242,7 @@ class MaskedEncoder:
         """Routes the maskable layers of `base` (its tensors are shared, its modules left alone)."""
         self.base = base
         self._encoder = base.share_encoder()
-        for name in block_layers(base.encoder, base.info.architecture, range(base.num_blocks)):
+        for name in base.maskable_layers:
             self._encoder.set_submodule(name, _RoutedLinear(name, find_linear(base.encoder, name)))
 
     def logits(self, task: LoadedTask, masks: LayerMasks, batch: dict[str, Tensor]) -> Tensor:

@@ -1,8 +1,8 @@
 """python -m server: load the base, open the store, serve until SIGTERM."""
 
-import logging
 import signal
 import sys
+from threading import Timer
 from types import FrameType
 
 import uvicorn
@@ -10,6 +10,7 @@ import uvicorn
 from mask_store import MaskStoreError, StoreNotFoundError
 from masking import MaskingError
 from server.app import create_app
+from server.logs import configure_logs
 from server.service import Service
 from server.settings import Settings, SettingsError, load_settings
 
@@ -31,9 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings(sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
         return _complain(str(error), _USAGE)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    configure_logs(settings)
     try:
         service = Service.build(settings)
     except SettingsError as error:
@@ -51,17 +50,16 @@ def serve(service: Service, settings: Settings) -> int:
     Returns:
         The exit code of the process: 0 after a signal, 1 if it could not listen.
     """
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(service),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=settings.log_level == "debug",
-            server_header=False,
-            timeout_graceful_shutdown=settings.shutdown_seconds,
-        )
+    config = uvicorn.Config(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
     )
+    server = _Server(config, service)
     # uvicorn drains at SIGTERM and then raises the signal again, for the handler that was there before it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
@@ -70,6 +68,25 @@ def serve(service: Service, settings: Settings) -> int:
     except SystemExit as leaving:  # by `_leave`, or uvicorn's own code where it could not start
         return _FAILED if leaving.code else 0
     return 0 if server.started else _FAILED
+
+
+class _Server(uvicorn.Server):
+    """Is not ready at once when a signal comes, and takes new connections a little longer."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second signal ends the wait."""
+        wait = 0.0 if self._service.draining.is_set() else self._service.settings.drain_seconds
+        self._service.drain()
+        if not wait:
+            super().handle_exit(sig, frame)
+            return
+        leave = Timer(wait, super().handle_exit, (sig, frame))
+        leave.daemon = True
+        leave.start()
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
-from server import routes_bulk, routes_oip, routes_predict, routes_tasks
+from server import routes_admin, routes_bulk, routes_oip, routes_predict, routes_tasks
+from server.auth import require_client
 from server.errors import ServerError, to_server_error
 from server.observe import Observer, error_response
 from server.schemas import COMPONENTS
@@ -43,13 +44,15 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(title="maskserve", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service
-    app.include_router(routes_predict.router)
-    app.include_router(routes_bulk.router)
+    for_clients = [Depends(require_client)]
+    app.include_router(routes_predict.router, dependencies=for_clients)
+    app.include_router(routes_bulk.router, dependencies=for_clients)
     app.include_router(routes_tasks.router)
+    app.include_router(routes_admin.router)
     routes_oip.add_to(app)
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
-    app.add_middleware(Observer, metrics=service.metrics)
+    app.add_middleware(Observer, metrics=service.metrics, tracer=service.tracer)
     _add_schemas(app)
     return app
 

@@ -22,7 +22,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
     return {status: {"model": ErrorReply} for status in statuses}
 
 
-def get_service(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     """The service of this application."""
     service: Service = request.app.state.service
     return service
@@ -31,7 +31,7 @@ def get_service(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(get_service)]
 
 
-def get_served_task(
+async def get_served_task(
     request: Request,
     service: ServiceDep,
     task: Annotated[str, Path(description="name of the task", examples=["sentiment"])],
@@ -44,7 +44,7 @@ def get_served_task(
     """
     served = service.registry.get(task)
     context = context_of(request)
-    context.task = served.name
+    context.task, context.version = served.name, served.version
     context.headers |= {
         "x-task": served.name,
         "x-task-version": str(served.version),

@@ -151,7 +151,7 @@ class Engine:
             while (batch := self.queue.take()) is not None:
                 self._current = batch
                 self._run_batch(batch)
-                self._current = None
+                self._current = batch = None  # a worker that waits keeps no task version alive
         except BaseException:
             logger.critical("the worker died and will be restarted", exc_info=True)
 

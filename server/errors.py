@@ -3,10 +3,14 @@
     ServerError                 500  Backend     anything unexpected; the cause is only logged
       MalformedBodyError        400  Validation  the body is no JSON
       EmptyBatchError           400  Empty       nothing to predict
+      UnauthorizedError         401  Unauthorized  no key, or not one that this route takes
+      AdminDisabledError        403  Forbidden   the server was started without an admin key
       UnknownTaskError          404  NotFound    no task of this name is served
-      UnknownVersionError       404  NotFound    the task is served in another version
+      UnknownVersionError       404  NotFound    no such version of the task, or not the one in service
       UnknownRouteError         404  NotFound    no such path
       MethodNotAllowedError     405  Validation  the path does not take this method
+      ConflictError             409  Conflict    what is asked for contradicts the state of the task
+        StoreReadOnlyError                       the server may not write to the store
       BodyTooLargeError         413  Validation  the body has more bytes than allowed
       InvalidBodyError          422  Validation  JSON, but not what the task takes
       BackendFailedError        424  Backend     computing this batch failed; others are not touched
@@ -15,21 +19,26 @@
       UnhealthyError            503  Unhealthy   the worker died or is not there yet
         NotReadyError                            start-up is not over, or the worker is being restarted
         TaskUnavailableError                     the task is in the store but could not be loaded
+          TaskUnloadedError                      an operator unloaded it
+        StoreUnavailableError                    the store can't be read or written now
         ShuttingDownError                        the server is going down
       DeadlineError             504  Timeout     not computed in time
+      StoreFullError            507  Storage     the store has no space left
 
 Status, type and default message belong to the class. The types are those of text-embeddings-inference where
 it has one. Messages are public: they never hold paths, tensors or traces.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from masking import EmptyInputError, InputTooLongError, TaskInputError
+import mask_store
+from mask_store import BundleError, MaskStoreError
+from masking import EmptyInputError, InputTooLongError, MaskingError, TaskInputError
 
 
 class ServerError(Exception):
@@ -74,6 +83,31 @@ class EmptyBatchError(ServerError):
     status, error_type, message = 400, "Empty", "the body holds no inputs"
 
 
+class UnauthorizedError(ServerError):
+    """The request has no key, or not one that this route takes."""
+
+    status, error_type, message = (
+        401,
+        "Unauthorized",
+        'this needs a valid key in the header "Authorization: Bearer KEY"',
+    )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """How to authenticate."""
+        return {"www-authenticate": 'Bearer realm="maskserve"'}
+
+
+class AdminDisabledError(ServerError):
+    """The server was started without an admin key, so nobody can administrate it."""
+
+    status, error_type, message = (
+        403,
+        "Forbidden",
+        "administration is off: start the server with MASKSERVE_ADMIN_KEY set to a secret of your choice",
+    )
+
+
 class UnknownTaskError(ServerError):
     """No task of this name is served."""
 
@@ -81,9 +115,9 @@ class UnknownTaskError(ServerError):
 
 
 class UnknownVersionError(ServerError):
-    """The task is served in another version."""
+    """The task has no such version, or it is not the one in service."""
 
-    status, error_type, message = 404, "NotFound", "this task is served in another version"
+    status, error_type, message = 404, "NotFound", "the task has no such version"
 
 
 class UnknownRouteError(ServerError):
@@ -106,6 +140,18 @@ class MethodNotAllowedError(ServerError):
     def headers(self) -> dict[str, str]:
         """The methods that the path takes."""
         return {"allow": self._allowed}
+
+
+class ConflictError(ServerError):
+    """What is asked for contradicts the state of the task."""
+
+    status, error_type, message = 409, "Conflict", "this contradicts the state of the task"
+
+
+class StoreReadOnlyError(ConflictError):
+    """The server may read the store but not write to it."""
+
+    message = "the server may not write to its store; publish from where that is allowed"
 
 
 class BodyTooLargeError(ServerError):
@@ -170,6 +216,18 @@ class TaskUnavailableError(UnhealthyError):
     message = "this task could not be loaded"
 
 
+class TaskUnloadedError(TaskUnavailableError):
+    """An operator unloaded the task."""
+
+    message = "this task is unloaded"
+
+
+class StoreUnavailableError(UnhealthyError):
+    """The store can't be read or written now."""
+
+    message = "the store can't be reached or used now; tasks in service are not affected"
+
+
 class ShuttingDownError(UnhealthyError):
     """The server is going down and takes no new work."""
 
@@ -180,6 +238,12 @@ class DeadlineError(ServerError):
     """The request was not computed in time."""
 
     status, error_type, message = 504, "Timeout", "the request was not computed in time and was dropped"
+
+
+class StoreFullError(ServerError):
+    """The store has no space left."""
+
+    status, error_type, message = 507, "Storage", "the store has no space left; nothing was changed"
 
 
 def to_server_error(error: Exception) -> ServerError:
@@ -194,8 +258,8 @@ def to_server_error(error: Exception) -> ServerError:
     match error:
         case ServerError():
             return error
-        case TaskInputError():
-            return _from_input(error)
+        case MaskStoreError() | MaskingError():
+            return _from_below(error)
         case ValidationError():
             return invalid_body(error, skipped=1)  # the name of the shape
         case HTTPException():
@@ -212,6 +276,33 @@ def _from_input(error: TaskInputError) -> ServerError:
     if isinstance(error, InputTooLongError):
         message += ' ("truncate": true in the body, or in its `parameters` where it has them)'
     return InvalidBodyError(message)
+
+
+def _from_below(error: MaskStoreError | MaskingError) -> ServerError:
+    """From an error of the packages that this one stands on."""
+    if isinstance(error, TaskInputError):
+        return _from_input(error)
+    if isinstance(error, BundleError | MaskingError):
+        return InvalidBodyError(f"{type(error).__name__}: {error}")
+    if (kind := _TOLD.get(type(error))) is not None:
+        return kind(str(error))
+    return _NOT_TOLD.get(type(error), StoreUnavailableError)()
+
+
+# What a store can't do: errors whose own messages a client may read, and those whose messages name places.
+_TOLD: Mapping[type[MaskStoreError], type[ServerError]] = {
+    mask_store.InvalidTaskNameError: UnknownTaskError,
+    mask_store.UnknownVersionError: UnknownVersionError,
+    mask_store.NoEarlierVersionError: ConflictError,
+    mask_store.RecordError: ConflictError,
+    mask_store.MissingBundleError: ConflictError,
+    mask_store.DigestMismatchError: ConflictError,
+}
+_NOT_TOLD: Mapping[type[MaskStoreError], type[ServerError]] = {
+    mask_store.UnknownTaskError: UnknownTaskError,
+    mask_store.StoreNotWritableError: StoreReadOnlyError,
+    mask_store.StoreFullError: StoreFullError,
+}
 
 
 def invalid_body(error: ValidationError, *, skipped: int = 0) -> ServerError:

@@ -5,13 +5,13 @@ Knows HTTP but no body's shape; a prediction is computed for the routes in this 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
-from server.errors import BodyTooLargeError, ClientGoneError, DeadlineError
+from server.bodies import stream_body
+from server.errors import ClientGoneError, DeadlineError
 from server.inputs import Request as TaskRequest
 from server.observe import context_of
 from server.registry import ServedTask
@@ -21,34 +21,8 @@ Result = TypeVar("Result")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body, given up as soon as it is too long.
-
-    Args:
-        request: Of which nothing was read yet.
-        limit: Bytes that it may have.
-
-    Raises:
-        BodyTooLargeError: It has more.
-        ClientGoneError: The client left before its end.
-    """
-    return b"".join([chunk async for chunk in read_chunks(request, limit)])
-
-
-async def read_chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The body in the pieces that it comes in; see `read_body`."""
-    too_large = BodyTooLargeError(f"the body is longer than {limit} bytes")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise too_large
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise too_large
-            yield chunk
-    except ClientDisconnect:
-        raise ClientGoneError from None
+    """The whole body; see `stream_body`."""
+    return b"".join([chunk async for chunk in stream_body(request, limit)])
 
 
 async def answer_in_time(
@@ -61,7 +35,9 @@ async def answer_in_time(
         TaskInputError: An input is not one that the task can take.
     """
     work = answer(service, served, wanted, context_of(request).request_id)
-    return await unless_left(request, work, service.settings.request_timeout_ms / 1000)
+    found = await unless_left(request, work, service.settings.request_timeout_ms / 1000)
+    context_of(request).note_stages(wanted.rows, **_stages(found))
+    return found
 
 
 async def answer(service: Service, served: ServedTask, wanted: TaskRequest, request_id: str) -> Answer:

@@ -1,16 +1,21 @@
-"""What Prometheus is told. Labels are bounded: names that clients make up all count as one.
+"""What Prometheus is told, with bounded labels.
+
+Names that clients make up all count as one, and so do all tasks beyond the first hundred or so (a setting).
 
 Gauges that mirror a state (queue depth, cache bytes) are read when scraped, from the callables that the
 service connects; counters and histograms are fed as things happen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from threading import Lock
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from server.engine import BatchReport
 
 UNKNOWN_TASK = "(unknown)"
+OTHER_TASKS = "(other)"
 NO_TASK = ""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -21,9 +26,12 @@ _SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 class Metrics:
     """All metrics of one process, in a registry of their own."""
 
-    def __init__(self) -> None:
-        """Creates every metric at zero."""
+    def __init__(self, max_tasks: int = 100) -> None:
+        """Creates every metric at zero; at most `max_tasks` tasks get series of their own."""
         self._registry = CollectorRegistry()
+        self._max_tasks = max_tasks
+        self._labelled: set[str] = set()
+        self._labelling = Lock()
         to = self._registry
         self._requests = Counter(
             "maskserve_requests", "Requests answered", ["route", "task", "status"], registry=to
@@ -45,6 +53,13 @@ class Metrics:
         self._load_failures = Counter(
             "maskserve_load_failures", "Versions that could not be loaded", ["task"], registry=to
         )
+        self._load_seconds = Histogram(
+            "maskserve_load_seconds",
+            "Time of reading and checking a version, by result: ok, failed",
+            ["result"],
+            buckets=_SECONDS,
+            registry=to,
+        )
         self._store_up = Gauge(
             "maskserve_store_up", "1 if the store could be read at the last look", registry=to
         )
@@ -61,7 +76,7 @@ class Metrics:
 
     def count_request(self, route: str, task: str, status: int) -> None:
         """Count an answered request; `task` is a served name, `UNKNOWN_TASK` or `NO_TASK`."""
-        self._requests.labels(route, task, str(status)).inc()
+        self._requests.labels(route, self._label(task), str(status)).inc()
 
     def time_prediction(self, *, tokenize: float, queue: float, compute: float, total: float) -> None:
         """Note the seconds that one prediction spent in each stage."""
@@ -83,20 +98,37 @@ class Metrics:
 
     def count_swap(self, task: str) -> None:
         """Count a version put in service."""
-        self._swaps.labels(task).inc()
+        self._swaps.labels(self._label(task)).inc()
 
     def count_load_failure(self, task: str) -> None:
         """Count a version that could not be loaded."""
-        self._load_failures.labels(task).inc()
+        self._load_failures.labels(self._label(task)).inc()
+
+    def count_load(self, result: Literal["ok", "failed"], seconds: float) -> None:
+        """Note the end of a load and how long it took."""
+        self._load_seconds.labels(result).observe(seconds)
 
     def store_seen(self, *, readable: bool) -> None:
         """Note whether the store could be read."""
         self._store_up.set(readable)
 
-    def forget(self, task: str) -> None:
-        """Drop the series of a task that is served no longer, so that they do not pile up."""
-        for metric in (self._requests, self._swaps, self._load_failures):
-            metric.remove_by_labels({"task": task})
+    def retain(self, tasks: Collection[str]) -> None:
+        """Drop the series of every other task, so that they do not pile up."""
+        with self._labelling:
+            for task in self._labelled.difference(tasks):
+                for metric in (self._requests, self._swaps, self._load_failures):
+                    metric.remove_by_labels({"task": task})
+                self._labelled.remove(task)
+
+    def _label(self, task: str) -> str:
+        """The task's own name while there is room for it."""
+        with self._labelling:
+            if task in (UNKNOWN_TASK, NO_TASK) or task in self._labelled:
+                return task
+            if len(self._labelled) >= self._max_tasks:
+                return OTHER_TASKS
+            self._labelled.add(task)
+            return task
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""

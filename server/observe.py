@@ -1,8 +1,13 @@
-"""What happens around every request: an id, a count, and a safe reply when something unexpected is raised."""
+"""What happens around every request.
+
+It gets an id, a count, a line in the log and a trace; and a safe reply when something unexpected is raised.
+"""
 
 import logging
 import re
+import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,14 +17,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import InvalidBodyError, ServerError
 from server.metrics import NO_TASK, UNKNOWN_TASK, Metrics
+from server.tracing import RequestTracer, Span
 
 logger = logging.getLogger(__name__)
+requests = logging.getLogger("server.requests")
 
 REQUEST_ID = "x-request-id"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_ROUTE = "(none)"
 _SCOPE_KEY = "maskserve"
 _OIP = "/v2"
+_QUIET = frozenset(  # asked every few seconds, by machines
+    {"/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"}
+)
 
 
 @dataclass
@@ -29,12 +39,28 @@ class RequestContext:
     Attributes:
         request_id: The client's id if it is a sane one, else a new one.
         task: Name of the served task that the request is for; set once it is known to be served.
+        version: The version that it gets; set with the task.
+        rows: Rows that were computed for it.
+        stages: What was done for it, and when.
         headers: Headers of the reply, whatever it says.
     """
 
     request_id: str
     task: str = NO_TASK
+    version: int | None = None
+    rows: int | None = None
+    stages: tuple[Span, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
+
+    def note_stages(self, rows: int, *, tokenize: float, queue: float, compute: float) -> None:
+        """Note what was done for a request whose computation is over now, and the seconds of each stage."""
+        end = time.time_ns()
+        spans = []
+        for name, seconds in (("compute", compute), ("queue", queue), ("tokenize", tokenize)):
+            start = end - round(seconds * 1e9)
+            spans.append(Span(name, start, end))
+            end = start
+        self.rows, self.stages = rows, tuple(reversed(spans))
 
 
 def context_of(request: Request) -> RequestContext:
@@ -57,10 +83,11 @@ def error_response(error: ServerError, path: str) -> JSONResponse:
 class Observer:
     """ASGI middleware; wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        """Wraps `app` and counts into `metrics`."""
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: RequestTracer | None = None) -> None:
+        """Wraps `app`, counts into `metrics` and traces by `tracer`."""
         self._app = app
         self._metrics = metrics
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -69,7 +96,7 @@ class Observer:
             return
         context = RequestContext(_request_id(scope))
         scope[_SCOPE_KEY] = context
-        status = 0
+        status, started = 0, time.time_ns()
 
         async def observed(message: Message) -> None:
             nonlocal status
@@ -86,14 +113,35 @@ class Observer:
                 raise
             await error_response(ServerError(), scope["path"])(scope, receive, observed)
         finally:
-            self._count(scope, context, status)
+            self._finish(scope, context, status, started)
 
-    def _count(self, scope: Scope, context: RequestContext, status: int) -> None:
+    def _finish(self, scope: Scope, context: RequestContext, status: int, started: int) -> None:
+        """Count the request, write its line and make its trace."""
         route = getattr(scope.get("route"), "path", _NO_ROUTE)
         task = context.task
         if task == NO_TASK and "{task}" in route:
             task = UNKNOWN_TASK
         self._metrics.count_request(route, task, status)
+        span = Span(f"{scope['method']} {route}", started, time.time_ns())
+        facts = {"task": context.task or None, "version": context.version, "rows": context.rows}
+        known = {name: value for name, value in facts.items() if value is not None}
+        _write_line(span, route, status, {"request_id": context.request_id, **known})
+        if self._tracer is not None and route not in _QUIET:
+            attributes = {
+                "http.request.method": scope["method"],
+                "http.route": route,
+                "http.response.status_code": status,
+                "maskserve.request_id": context.request_id,
+                **{f"maskserve.{name}": value for name, value in known.items()},
+            }
+            self._tracer.record(span, context.stages, dict(Headers(scope=scope)), attributes)
+
+
+def _write_line(span: Span, route: str, status: int, known: Mapping[str, str | int]) -> None:
+    level = logging.DEBUG if route in _QUIET else logging.INFO
+    if requests.isEnabledFor(level):
+        fields = {"status": status, "milliseconds": round((span.end - span.start) / 1e6, 3), **known}
+        requests.log(level, "%s", span.name, extra={"fields": {"route": route, **fields}})
 
 
 def _request_id(scope: Scope) -> str:

@@ -9,10 +9,11 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from server.bodies import stream_body
 from server.bulk import Result, Row, answer_rows, read_rows
 from server.dependencies import ServiceDep, errors
 from server.errors import EmptyBatchError, invalid_body
-from server.exchange import read_body, read_chunks, unless_left
+from server.exchange import read_body, unless_left
 from server.observe import context_of
 from server.schemas import BULK_REPLY, BULK_REQUEST_BODY, NDJSON, BulkBody
 from server.service import Service
@@ -24,7 +25,7 @@ router = APIRouter(tags=["predict"])
     "/predict",
     summary="Predict with many tasks",
     openapi_extra={"requestBody": BULK_REQUEST_BODY},
-    responses={200: BULK_REPLY, **errors(400, 413, 422)},
+    responses={200: BULK_REPLY, **errors(400, 401, 413, 422)},
 )
 async def predict_many(request: Request, service: ServiceDep) -> Response:
     """Answer rows of any tasks; a row is a body of POST /predict/{task} with the key `task`.
@@ -36,10 +37,11 @@ async def predict_many(request: Request, service: ServiceDep) -> Response:
     rows = await _read(request, service)
     if not rows:
         raise EmptyBatchError
-    request_id = context_of(request).request_id
+    context = context_of(request)
+    context.rows = sum(row.weight for row in rows)
     if NDJSON in request.headers.get("accept", ""):
-        return StreamingResponse(_lines(rows, service, request_id), media_type=NDJSON)
-    results = await unless_left(request, _all(rows, service, request_id))
+        return StreamingResponse(_lines(rows, service, context.request_id), media_type=NDJSON)
+    results = await unless_left(request, _all(rows, service, context.request_id))
     content = await run_in_threadpool(to_json, [result.content for result in results])
     return Response(content, media_type="application/json")
 
@@ -48,7 +50,7 @@ async def _read(request: Request, service: Service) -> list[Row]:
     limit, registry = service.settings.max_body_bytes, service.registry
     rows: list[Row] = []
     if request.headers.get("content-type", "").startswith(NDJSON):
-        async for lines in _lines_of(read_chunks(request, limit)):
+        async for lines in _lines_of(stream_body(request, limit)):
             start = len(rows)
             rows += await run_in_threadpool(lambda: read_rows(lines, registry, start=start))  # noqa: B023
         return rows

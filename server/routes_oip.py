@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from server import oip
+from server.auth import ClientDep, require_client
 from server.dependencies import ServiceDep, TaskDep
 from server.errors import InvalidBodyError, NotReadyError, UnknownVersionError
 from server.exchange import answer_in_time, note_times, read_body
@@ -58,7 +59,11 @@ def check_version(
 
 
 router = APIRouter(tags=["open inference protocol"], responses=oip_errors("4XX"))
-models = APIRouter(tags=["open inference protocol"], responses=oip_errors("4XX"))
+models = APIRouter(
+    tags=["open inference protocol"],
+    dependencies=[Depends(require_client)],
+    responses=oip_errors("4XX"),
+)
 
 
 @router.get("/v2", summary="About the server")
@@ -82,14 +87,16 @@ async def ready(service: ServiceDep) -> JSONResponse:
 
 
 @router.get("/v2/models/stats", summary="What every task was asked")
-async def every_statistics(service: ServiceDep) -> dict[str, Any]:
+async def every_statistics(service: ServiceDep, _: ClientDep) -> dict[str, Any]:
     """The statistics of every task in service."""
     tasks = sorted(service.registry.tasks.items())
     return {"model_stats": [_statistics(served) for _, served in tasks]}
 
 
 @router.post("/v2/repository/index", summary="Every task of the store", responses=oip_errors(400))
-async def repository_index(service: ServiceDep, wanted: IndexRequest | None = None) -> list[dict[str, str]]:
+async def repository_index(
+    service: ServiceDep, _: ClientDep, wanted: IndexRequest | None = None
+) -> list[dict[str, str]]:
     """Every task in service, and every task of the store that can't be served, with the reason."""
     served, problems = service.registry.tasks, service.registry.problems
     index = [

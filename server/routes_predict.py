@@ -22,7 +22,7 @@ router = APIRouter(tags=["predict"])
     "/predict/{task}",
     summary="Predict with a task",
     openapi_extra={"requestBody": PREDICT_REQUEST_BODY},
-    responses={200: PREDICT_REPLY, **errors(400, 404, 413, 422, 424, 429, 503, 504)},
+    responses={200: PREDICT_REPLY, **errors(400, 401, 404, 413, 422, 424, 429, 503, 504)},
 )
 async def predict(request: Request, service: ServiceDep, served: TaskDep) -> Response:
     """Answer in the Hugging Face shape if the body has the key `parameters`, else in that of TEI.

@@ -8,32 +8,38 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from mask_store import JsonScalar, TaskKind
+from server.auth import ClientDep
 from server.dependencies import ServiceDep, TaskDep, errors
 from server.errors import NotReadyError
 from server.memory import MemoryReport
-from server.registry import ServedTask, TaskProblem
+from server.registry import ServedTask, TaskEntry, TaskState
 from server.schemas import example_body
 
 router = APIRouter()
 
 
 class TaskSummary(BaseModel):
-    """One task, in a few words."""
+    """One task in service, in a few words."""
 
     task: str
     kind: TaskKind
+    state: TaskState
     version: int
     digest: str
     labels: int = Field(description="how many labels it has; 0 for multiple choice")
     loaded: datetime
+    load_ms: float = Field(description="how long reading and checking the version took")
+    bytes: int = Field(description="packed masks and head, which are always in memory; more in GET /memory")
+    pinned: int | None = Field(description="the version that an operator bound this server to")
     problem: str | None = Field(description="why a newer version is not served")
 
 
 class Unserved(BaseModel):
-    """A task in the store of which no version can be served."""
+    """A task in the store of which no version is served."""
 
     task: str
-    version: int | None
+    state: TaskState
+    version: int | None = Field(description="the version that could not be loaded")
     problem: str
 
 
@@ -55,6 +61,7 @@ class TaskDetails(BaseModel):
     digest: str
     loaded: datetime
     load_seconds: float
+    pinned: int | None
     problem: str | None
     created: datetime
     base: str
@@ -71,24 +78,20 @@ class TaskDetails(BaseModel):
     example: dict[str, Any] = Field(description="a body for POST /predict/{task}")
 
 
-@router.get("/tasks", tags=["tasks"], summary="Every task in service")
-async def list_tasks(service: ServiceDep) -> TaskList:
-    """Every task in service, and every task of the store that can't be served, with the reason."""
-    served, problems = service.registry.tasks, service.registry.problems
+@router.get("/tasks", tags=["tasks"], summary="Every task", responses=errors(401))
+def list_tasks(service: ServiceDep, _: ClientDep) -> TaskList:
+    """Every task in service, and every task of the store that is not served, with the reason."""
+    entries = sorted(service.registry.entries.items())
     return TaskList(
-        tasks=[_summary(task, problems.get(name)) for name, task in sorted(served.items())],
-        not_served=[
-            Unserved(task=name, version=problem.version, problem=problem.reason)
-            for name, problem in sorted(problems.items())
-            if name not in served
-        ],
+        tasks=[summary(entry.served, entry) for _, entry in entries if entry.served is not None],
+        not_served=[unserved(name, entry) for name, entry in entries if entry.served is None],
     )
 
 
-@router.get("/tasks/{task}", tags=["tasks"], summary="One task", responses=errors(404, 503))
-async def describe_task(service: ServiceDep, served: TaskDep) -> TaskDetails:
+@router.get("/tasks/{task}", tags=["tasks"], summary="One task", responses=errors(401, 404, 503))
+async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> TaskDetails:
     """Labels, version, dev metrics, sparsity, and a body to call it with."""
-    manifest = served.loaded.manifest
+    manifest, entry = served.loaded.manifest, service.registry.entries.get(served.name, TaskEntry())
     return TaskDetails(
         **{name: getattr(manifest, name) for name in _FROM_MANIFEST},
         task=served.name,
@@ -96,14 +99,15 @@ async def describe_task(service: ServiceDep, served: TaskDep) -> TaskDetails:
         digest=served.digest,
         loaded=served.loaded_at,
         load_seconds=served.load_seconds,
-        problem=_explain(service.registry.problems.get(served.name)),
+        pinned=entry.pinned,
+        problem=_explain(entry),
         base=manifest.base.name,
         example=example_body(manifest.kind, pair=manifest.pair),
     )
 
 
-@router.get("/memory", tags=["operations"], summary="What is held in memory")
-async def memory(service: ServiceDep) -> MemoryReport:
+@router.get("/memory", tags=["operations"], summary="What is held in memory", responses=errors(401))
+async def memory(service: ServiceDep, _: ClientDep) -> MemoryReport:
     """Bytes of the base and of each task's masks in each form, beside finetuned copies."""
     return await run_in_threadpool(service.memory)
 
@@ -124,7 +128,11 @@ async def live() -> dict[str, str]:
 @router.get("/health", tags=["operations"], summary="The same as /health/ready", responses=errors(503))
 @router.get("/health/ready", tags=["operations"], summary="Whether it takes requests", responses=errors(503))
 async def ready(service: ServiceDep) -> dict[str, str | int]:
-    """200 once the worker is alive and every task found at start is loaded or reported."""
+    """200 while requests can be answered; 503 says what is missing.
+
+    That is: the worker is alive and warm, every task found at start is loaded or reported, every required
+    task is served, the store is watched, and the server is not shutting down.
+    """
     if (reason := service.why_not_ready()) is not None:
         raise NotReadyError(reason)
     return {
@@ -146,6 +154,7 @@ async def index(service: ServiceDep) -> dict[str, Any]:
         "open_inference_protocol": "/v2",
         "list_tasks": "/tasks",
         "describe_task": "/tasks/{task}",
+        "administrate": "POST /tasks/{task}/load, unload, pin, rollback; PUT and DELETE /tasks/{task}",
         "memory": "/memory",
         "metrics": "/metrics",
         "live": "/health/live",
@@ -173,20 +182,28 @@ _FROM_MANIFEST = (
 )
 
 
-def _summary(served: ServedTask, problem: TaskProblem | None) -> TaskSummary:
+def summary(served: ServedTask, entry: TaskEntry) -> TaskSummary:
+    """A task in service, for a list."""
     return TaskSummary(
         task=served.name,
         kind=served.loaded.manifest.kind,
+        state="serving",
         version=served.version,
         digest=served.digest,
         labels=len(served.loaded.manifest.labels),
         loaded=served.loaded_at,
-        problem=_explain(problem),
+        load_ms=round(served.load_seconds * 1000, 3),
+        bytes=served.nbytes,
+        pinned=entry.pinned,
+        problem=_explain(entry),
     )
 
 
-def _explain(problem: TaskProblem | None) -> str | None:
-    if problem is None:
-        return None
-    version = "" if problem.version is None else f"version {problem.version}: "
-    return f"{version}{problem.reason}"
+def unserved(name: str, entry: TaskEntry) -> Unserved:
+    """A task that is not in service, for a list."""
+    version = entry.problem.version if entry.problem is not None else None
+    return Unserved(task=name, state=entry.state, version=version, problem=entry.why_not_served(name))
+
+
+def _explain(entry: TaskEntry) -> str | None:
+    return None if entry.problem is None else str(entry.problem)

@@ -8,7 +8,8 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from typing import Self
 
 import torch
@@ -18,11 +19,14 @@ from masking import Base, Features, LoadedTask, MaskedEncoder, load_base
 from server.batching import BatchLimits, Outcome
 from server.cache import MaskCache
 from server.engine import Compute, Engine
-from server.inputs import Request
+from server.inputs import Request, read_request
+from server.lifecycle import Lifecycle
 from server.memory import MemoryReport, memory_report
 from server.metrics import Metrics
 from server.registry import TaskRegistry
+from server.schemas import example_body, predict_body
 from server.settings import Settings, SettingsError
+from server.tracing import RequestTracer
 from server.watcher import StoreWatcher
 
 logger = logging.getLogger(__name__)
@@ -46,20 +50,26 @@ class Service:
         base: The resident encoder.
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
+        lifecycle: Puts tasks in service and takes them out.
         cache: Unpacked masks.
         engine: Queue and worker.
         metrics: What Prometheus is told.
         tokenizing: One thread for tokenising; a fast tokenizer is not for several at once.
+        tracer: Sends a trace of each request; None if nobody wants them.
+        draining: Set once the server is about to go down.
     """
 
     settings: Settings
     base: Base
     registry: TaskRegistry
     watcher: StoreWatcher
+    lifecycle: Lifecycle
     cache: MaskCache
     engine: Engine
     metrics: Metrics
     tokenizing: ThreadPoolExecutor
+    tracer: RequestTracer | None = None
+    draining: Event = field(default_factory=Event)
 
     @classmethod
     def build(cls, settings: Settings, *, base: Base | None = None, compute: Compute | None = None) -> Self:
@@ -73,28 +83,49 @@ class Service:
         Raises:
             MaskingError: The base can't be loaded.
             MaskStoreError: There is no store, or it can't be read.
-            SettingsError: This machine does not have the wanted device.
+            SettingsError: This machine does not have the wanted device, or not the package for traces.
         """
-        MaskStore.open(settings.store)  # before the base, which takes longer to load
+        tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
+        store = MaskStore.open(settings.store)  # before the base, which takes longer to load
         if base is None:
             base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
-        metrics, registry, cache = Metrics(), TaskRegistry(), MaskCache(settings.mask_cache_bytes)
+        metrics, registry, cache = (
+            Metrics(settings.metrics_max_tasks),
+            TaskRegistry(),
+            MaskCache(settings.mask_cache_bytes),
+        )
+        lifecycle = Lifecycle(store, base, registry, cache, metrics, retry_seconds=settings.poll_seconds)
+        watcher = StoreWatcher(
+            store,
+            lifecycle,
+            registry,
+            metrics,
+            poll_seconds=settings.poll_seconds,
+            load_threads=settings.load_threads,
+        )
+        masked = _masked_compute(base, cache)
+
+        def prepare() -> None:
+            _set_threads(settings.threads)
+            watcher.wait_for_first_pass()
+            if compute is None:
+                _warm_up(masked, registry)
+
         engine = Engine(
-            compute or _masked_compute(base, cache),
+            compute or masked,
             BatchLimits(
                 rows=settings.max_batch_rows,
                 tokens=settings.max_batch_tokens,
                 wait_seconds=settings.max_wait_ms / 1000,
                 waiting=settings.queue_limit,
             ),
-            prepare=lambda: _set_threads(settings.threads),
+            prepare=prepare,
             on_batch=metrics.count_batch,
         )
-        watcher = StoreWatcher(
-            settings.store, base, registry, cache, metrics, poll_seconds=settings.poll_seconds
-        )
         tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
-        service = cls(settings, base, registry, watcher, cache, engine, metrics, tokenizing)
+        service = cls(
+            settings, base, registry, watcher, lifecycle, cache, engine, metrics, tokenizing, tracer
+        )
         service._connect_gauges()
         return service
 
@@ -109,14 +140,36 @@ class Service:
         if not self.engine.close(self.settings.shutdown_seconds):
             logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
         self.tokenizing.shutdown()
+        if self.tracer is not None:
+            self.tracer.close()
+
+    def drain(self) -> None:
+        """Be not ready from now on, while requests are still answered."""
+        self.draining.set()
 
     def why_not_ready(self) -> str | None:
         """What is still missing before requests can be answered; None if nothing is."""
+        if self.draining.is_set():
+            return "the server is shutting down"
+        if self.watcher.alive and not self.watcher.first_pass_done:
+            return "the tasks of the store are still being loaded"
         if not self.engine.ready:
             return "the worker is not running"
-        if not self.watcher.first_pass_done:
-            return "the tasks of the store are still being loaded"
-        return None if self.watcher.alive else "the store is not being watched"
+        if not self.watcher.alive:
+            return "the store is not being watched"
+        return self._what_is_required() or None
+
+    def _what_is_required(self) -> str:
+        """Why each required task that is not served is not."""
+        entries = self.registry.entries
+        missing = [
+            entry.why_not_served(name)
+            if (entry := entries.get(name))
+            else f"task {name!r} is not in the store"
+            for name in self.settings.require_task
+            if name not in self.registry.tasks
+        ]
+        return "; ".join(f"required {reason}" for reason in missing)
 
     def memory(self) -> MemoryReport:
         """Count what is held in memory."""
@@ -166,6 +219,18 @@ class Service:
 def _masked_compute(base: Base, cache: MaskCache) -> Compute:
     encoder = MaskedEncoder(base)
     return lambda task, features: encoder.predict(task, cache.masks_of(task), features)
+
+
+def _warm_up(compute: Compute, registry: TaskRegistry) -> None:
+    """Compute one input of one task: kernels are built and threads are up before the first request."""
+    for served in list(registry.tasks.values())[:1]:
+        task = served.loaded
+        body = predict_body.validate_python(example_body(task.spec.kind, pair=task.spec.pair))
+        features = task.codec.encode(read_request(body, task).inputs, truncate=True)
+        try:
+            compute(task, features)
+        except Exception:  # a task that fails must not keep the others from being served
+            logger.exception("warming up with task %s failed", served.name)
 
 
 def _device(wanted: str) -> torch.device:

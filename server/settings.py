@@ -6,16 +6,18 @@ touches the model, the store or the network.
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
     CliUnknownArgs,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -37,6 +39,20 @@ examples:
   python -m server --base ./encoder --store s3://bucket/masks --host 0.0.0.0 --device cuda
   MASKSERVE_BASE=./encoder MASKSERVE_STORE=./masks python -m server --mask-cache-bytes 2GiB
 """
+
+
+def _split(given: Any) -> Any:
+    """A list from one string, as the command line and the environment have it: "a,b" or JSON."""
+    if not isinstance(given, str):
+        return given
+    if given.lstrip().startswith("["):
+        return json.loads(given)
+    return [part.strip() for part in given.split(",") if part.strip()]
+
+
+_SECRETS = ("admin_key", "api_keys")
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 
 
 class _ConfigFile(PydanticBaseSettingsSource):
@@ -95,10 +111,36 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(
         1.0, gt=0, le=86_400, description="how often the store is looked at for new versions"
     )
+    load_threads: int = Field(2, ge=1, le=64, description="how many versions are loaded at once")
+    require_task: Names = Field(
+        (), description="a task without which the server is not ready; may be given several times"
+    )
+    max_bundle_bytes: ByteSize = Field(
+        ByteSize(64 << 20), ge=1, description="longest bundle that is uploaded"
+    )
+    admin_key: SecretStr | None = Field(
+        None, min_length=1, description="key for load, unload, pin, rollback, upload and delete; none: off"
+    )
+    api_keys: Secrets = Field(
+        (), description="keys of clients, with commas between them; none: everyone may predict"
+    )
+    metrics_max_tasks: int = Field(
+        100, ge=0, description="tasks with metrics of their own; the others count as one"
+    )
     max_body_bytes: ByteSize = Field(ByteSize(2 << 20), ge=1, description="longest request body")
     shutdown_seconds: int = Field(
         30, ge=0, le=86_400, description="longest wait for requests in flight at SIGTERM"
     )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="how long after SIGTERM new requests are still taken, though not ready",
+    )
+    otlp_endpoint: str | None = Field(
+        None, pattern=r"^https?://", description="where traces go: http://collector:4318/v1/traces"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="how log lines look")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     unknown: CliUnknownArgs = Field([], exclude=True, repr=False)
 
@@ -125,7 +167,8 @@ class Settings(BaseSettings):
     @classmethod
     def _nothing_unknown(cls, arguments: Sequence[str]) -> Sequence[str]:
         if arguments:
-            raise ValueError(f"unknown arguments {' '.join(arguments)}; --help lists the options")
+            names = [argument.split("=")[0] for argument in arguments if argument.startswith("-")]
+            raise ValueError(f"unknown arguments {' '.join(names or arguments)}; --help lists the options")
         return arguments
 
 
@@ -173,4 +216,6 @@ def _explain(mistake: Any) -> str:
     if mistake["type"] == "extra_forbidden":
         return f"{name!r} in the --config file is not a setting"
     message = mistake["msg"].removeprefix("Value error, ")
+    if name in _SECRETS:
+        return f"{option}: {message}"
     return f"{option}: {message}; got {str(mistake['input'])!r}"

@@ -39,7 +39,7 @@ def fill(place: Path, base: Base, tasks: Sequence[str] = tuple(SPECS)) -> MaskSt
     return store
 
 
-def settings_of(place: Path, **others: Any) -> Settings:
+def settings_of(place: Path | str, **others: Any) -> Settings:
     """Settings that look at the store often and compute on one thread."""
     values = {"device": "cpu", "threads": 1, "poll_seconds": 0.02, **others}
     return Settings(base="tiny", store=str(place), **values)

@@ -58,7 +58,9 @@ def test_putting_a_version_ends_the_problem(loaded: LoadedTask) -> None:
 def test_a_task_with_nothing_but_a_problem_is_unavailable() -> None:
     registry = TaskRegistry()
     registry.report("sentiment", TaskProblem(1, "the bundle is cut off"))
-    with pytest.raises(TaskUnavailableError, match="'sentiment' could not be loaded: the bundle is cut off"):
+    with pytest.raises(
+        TaskUnavailableError, match="'sentiment' could not be loaded: version 1: the bundle is cut off"
+    ):
         registry.get("sentiment")
 
 

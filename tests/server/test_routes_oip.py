@@ -306,6 +306,22 @@ def test_the_repository_index_tells_what_can_not_be_served(base: Base, tmp_path:
         assert (reply.status_code, reply.json().keys()) == (503, {"error"})
 
 
+def test_a_key_is_asked_for_where_there_are_keys(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    body = {"inputs": [texts("text", [TEXT])]}
+    with serving(base, tmp_path, api_keys=["a-key-of-a-client"]) as client:
+        for path in ("", "/health/live", "/health/ready"):
+            assert client.get(f"/v2{path}").status_code == 200
+        for path in ("/models/stats", "/models/sentiment", "/models/sentiment/versions/1/ready"):
+            assert client.get(f"/v2{path}").status_code == 401
+        assert client.post("/v2/repository/index").status_code == 401
+        assert client.post("/predict", json={"inputs": []}).status_code == 401
+        refused = client.post("/v2/models/sentiment/infer", json=body)
+        assert (refused.status_code, refused.json().keys()) == (401, {"error"})
+        client.headers["authorization"] = "Bearer a-key-of-a-client"
+        ask(client, "sentiment", *body["inputs"])
+
+
 def test_a_failed_batch_is_an_error_in_the_protocols_shape(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
 

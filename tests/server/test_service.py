@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from mask_store import StoreNotFoundError
-from masking import Base, InputTooLongError, LoadedTask, TextInput, load_base
+from mask_store import MaskStore, StoreNotFoundError, StoreUnavailableError
+from masking import Base, InputTooLongError, LayerMasks, LoadedTask, MaskedEncoder, TextInput, load_base
 from server.batching import Floats
-from server.errors import QueueFullError, ShuttingDownError
+from server.errors import QueueFullError, ShuttingDownError, TaskUnloadedError
 from server.inputs import Reply, Request
 from server.service import Service
 from server.settings import Settings, SettingsError
-from tests.server.serving import TEXT, fill, settings_of, wait_until
+from tests.server.serving import TEXT, bundle_of, fill, settings_of, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +179,127 @@ def test_closing_computes_what_waits_and_refuses_the_rest(base: Base, tmp_path: 
 
         asyncio.run(close())
     assert stuck.rows == 5
+
+
+def test_a_version_is_freed_when_its_last_request_is_answered(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with started(base, tmp_path, compute=stuck) as service:
+        freed = weakref.ref(service.registry.get("sentiment").loaded)
+
+        async def unload_in_flight() -> None:
+            task = service.registry.get("sentiment").loaded
+            calls = [asyncio.create_task(service.compute(task, request(TEXT), str(i))) for i in range(2)]
+            del task
+            await asyncio.to_thread(stuck.started.wait, 20)
+            await asyncio.to_thread(service.lifecycle.unload, "sentiment")
+            with pytest.raises(TaskUnloadedError):
+                service.registry.get("sentiment")
+            assert freed() is not None
+            stuck.let_go.set()
+            assert len(await asyncio.gather(*calls)) == 2
+
+        asyncio.run(unload_in_flight())
+        wait_until(lambda: gc.collect() >= 0 and freed() is None)
+    assert stuck.rows == 2
+
+
+def test_one_input_is_computed_before_the_server_is_ready(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, base)
+    computed: list[tuple[str, bool]] = []
+    real = MaskedEncoder.predict
+
+    def predict(encoder: MaskedEncoder, task: LoadedTask, masks: LayerMasks, features: Any) -> list[Floats]:
+        computed.append((task.manifest.task, service.engine.ready))
+        return real(encoder, task, masks, features)
+
+    monkeypatch.setattr(MaskedEncoder, "predict", predict)
+    service = Service.build(settings_of(tmp_path), base=base)
+    service.start()
+    try:
+        wait_until(lambda: service.why_not_ready() is None)
+        assert [ready for _, ready in computed] == [False]
+    finally:
+        service.close()
+
+
+def test_a_task_that_fails_to_warm_up_keeps_nobody_waiting(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("cold")
+
+    fill(tmp_path, base, ["sentiment"])
+    monkeypatch.setattr(MaskedEncoder, "predict", fail)
+    with started(base, tmp_path) as service:
+        assert service.engine.restarts == 0
+    assert "warming up with task sentiment failed" in caplog.text
+
+
+def test_a_service_can_be_closed_before_its_tasks_are_loaded(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, let_go = Event(), Event()
+
+    def snapshot(_: MaskStore) -> None:
+        begun.set()
+        assert let_go.wait(20)
+        raise StoreUnavailableError("away")
+
+    fill(tmp_path, base, ["sentiment"])
+    monkeypatch.setattr(MaskStore, "snapshot", snapshot)
+    service = Service.build(settings_of(tmp_path, shutdown_seconds=0), base=base)
+    service.start()
+    assert begun.wait(20)
+    assert service.why_not_ready() == "the tasks of the store are still being loaded"
+    service.close()
+    let_go.set()
+    wait_until(lambda: not service.watcher.alive)
+    assert not service.engine.ready
+
+
+def test_required_tasks_decide_about_readiness(base: Base, tmp_path: Path) -> None:
+    store = fill(tmp_path, base, ["sentiment"])
+    service = Service.build(settings_of(tmp_path, require_task=["sentiment", "names"]), base=base)
+    service.start()
+    try:
+        wait_until(lambda: service.engine.ready)
+        assert service.why_not_ready() == "required task 'names' is not in the store"
+        published = store.publish(bundle_of(base, "names"))
+        wait_until(lambda: service.why_not_ready() is None)
+        service.lifecycle.unload("sentiment")
+        reason = service.why_not_ready()
+        assert reason is not None
+        assert reason.startswith("required task 'sentiment' is unloaded; ")
+        service.lifecycle.load("sentiment")
+        assert service.why_not_ready() is None
+        assert published.number == 1
+    finally:
+        service.close()
+
+
+def test_a_required_task_that_can_not_be_loaded_is_named_with_the_reason(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment", "names"])
+    (bundle,) = (tmp_path / "tasks" / "names" / "bundles").iterdir()
+    bundle.write_bytes(b"broken")
+    service = Service.build(settings_of(tmp_path, require_task=["names"]), base=base)
+    service.start()
+    try:
+        wait_until(lambda: service.engine.ready)
+        reason = service.why_not_ready()
+        assert reason is not None
+        assert reason.startswith("required task 'names' could not be loaded: version 1: DigestMismatchError")
+        assert service.registry.get("sentiment").version == 1
+    finally:
+        service.close()
+
+
+def test_draining_is_not_ready_but_answers(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    with started(base, tmp_path) as service:
+        service.drain()
+        assert service.why_not_ready() == "the server is shutting down"
+        task = service.registry.get("sentiment").loaded
+        assert len(asyncio.run(service.compute(task, request(TEXT), "a")).outcome.logits) == 1

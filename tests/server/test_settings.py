@@ -120,8 +120,42 @@ def test_a_value_out_of_range_names_its_option(option: str, value: str) -> None:
 
 def test_unknown_arguments_are_refused() -> None:
     assert _mistakes(*NEEDED, "--prot", "80", "extra") == [
-        "unknown arguments --prot 80 extra; --help lists the options"
+        "unknown arguments --prot; --help lists the options"
     ]
+    assert _mistakes(*NEEDED, "extra") == ["unknown arguments extra; --help lists the options"]
+
+
+@pytest.mark.parametrize("option", ["--admin-keys=sesame", "--apikeys=sesame"])
+def test_a_key_behind_a_misspelt_option_is_not_repeated(option: str) -> None:
+    (mistake,) = _mistakes(*NEEDED, option)
+    assert option.partition("=")[0] in mistake
+    assert "sesame" not in mistake
+
+
+@pytest.mark.parametrize("given", ["one,two", " one , two,", '["one", "two"]'])
+def test_lists_are_split(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings([*NEEDED, "--require-task", given]).require_task == ("one", "two")
+    monkeypatch.setenv("MASKSERVE_API_KEYS", given)
+    keys = load_settings(NEEDED).api_keys
+    assert [key.get_secret_value() for key in keys] == ["one", "two"]
+
+
+def test_an_option_of_a_list_may_be_given_several_times() -> None:
+    arguments = [*NEEDED, "--require-task", "one", "--require-task", "two"]
+    assert load_settings(arguments).require_task == ("one", "two")
+
+
+def test_keys_are_in_no_text_of_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('api_keys = ["sesame"]\nadmin_key = "rumpelstilz"\n')
+    settings = load_settings([*NEEDED, "--config", str(file)])
+    for text in (repr(settings), str(settings), settings.model_dump_json()):
+        assert "sesame" not in text
+        assert "rumpelstilz" not in text
+    file.write_text('api_keys = ["sesame", 47110815]\nadmin_key = 47110815\n')
+    mistakes = _mistakes(*NEEDED, "--config", str(file))
+    assert [mistake.split(":")[0] for mistake in mistakes] == ["--admin-key", "--api-keys"]
+    assert "47110815" not in "".join(mistakes)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mask_store import MaskStore, StoreNotFoundError
+from mask_store import MaskStore
 from masking import Base, load_base
 from server.cache import MaskCache
+from server.lifecycle import Lifecycle
 from server.metrics import Metrics
 from server.registry import TaskRegistry
 from server.watcher import StoreWatcher
@@ -34,18 +35,21 @@ def watched(base: Base, tmp_path: Path) -> Watched:
     place = tmp_path / "store"
     store = fill(place, base, ["names", "sentiment"])
     registry, cache, metrics = TaskRegistry(), MaskCache(1 << 20), Metrics()
-    watcher = StoreWatcher(str(place), base, registry, cache, metrics, poll_seconds=0.01)
+    watcher = watcher_of(place, base, registry, cache, metrics)
     return Watched(place, store, registry, cache, metrics, watcher)
+
+
+def watcher_of(
+    place: Path, base: Base, registry: TaskRegistry, cache: MaskCache, metrics: Metrics
+) -> StoreWatcher:
+    store = MaskStore.open(place)
+    lifecycle = Lifecycle(store, base, registry, cache, metrics, retry_seconds=0.01)
+    return StoreWatcher(store, lifecycle, registry, metrics, poll_seconds=0.01, load_threads=2)
 
 
 def bundle_file(watched: Watched, task: str) -> Path:
     digest = watched.store.current(task).digest.removeprefix("sha256:")
     return watched.place / "tasks" / task / "bundles" / f"{digest}.safetensors"
-
-
-def test_no_store_no_watcher(base: Base, tmp_path: Path) -> None:
-    with pytest.raises(StoreNotFoundError):
-        StoreWatcher(str(tmp_path / "none"), base, TaskRegistry(), MaskCache(0), Metrics(), poll_seconds=1)
 
 
 def test_the_first_look_loads_every_task(watched: Watched) -> None:
@@ -57,7 +61,7 @@ def test_the_first_look_loads_every_task(watched: Watched) -> None:
 
 def test_an_empty_store_is_ready(base: Base, tmp_path: Path) -> None:
     MaskStore.open(tmp_path, create=True)
-    watcher = StoreWatcher(str(tmp_path), base, TaskRegistry(), MaskCache(0), Metrics(), poll_seconds=1)
+    watcher = watcher_of(tmp_path, base, TaskRegistry(), MaskCache(0), Metrics())
     watcher.poll()
     assert watcher.first_pass_done
 
@@ -175,7 +179,7 @@ def test_a_failing_version_is_not_tried_at_every_look(
         raise OSError("disk /secret is on fire")
 
     monkeypatch.setattr(MaskStore, "load", load)
-    monkeypatch.setattr("server.watcher.time.monotonic", lambda: 0.0)
+    monkeypatch.setattr("server.lifecycle.time.monotonic", lambda: 0.0)
     watched.watcher.poll()
     watched.watcher.poll()
     assert sorted(tries) == ["names", "sentiment"]

@@ -1,0 +1,59 @@
+"""How log lines look: text for people, or one JSON object a line for machines.
+
+A record may carry `fields`, a mapping of what the line is about; both forms show them.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from server.settings import Settings
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, logger, message, and the fields as name=value."""
+
+    def __init__(self) -> None:
+        """Takes no options."""
+        super().__init__(_FORMAT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without an exception."""
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        return super().formatMessage(record) + fields
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object: time, level, logger, message, the fields, and an exception as text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The whole line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure_logs(settings: Settings) -> None:
+    """Log to stderr in the wanted form and from the wanted level on."""
+    forms: dict[Literal["text", "json"], type[logging.Formatter]] = {
+        "text": TextFormatter,
+        "json": JsonFormatter,
+    }
+    handler = logging.StreamHandler()
+    handler.setFormatter(forms[settings.log_format]())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
+    return getattr(record, "fields", {})
