@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from server import oip
-from server.auth import ClientDep, require_client
+from server.auth import ClientDep, require_admin, require_client
 from server.dependencies import ServiceDep, TaskDep
-from server.errors import InvalidBodyError, NotReadyError, UnknownVersionError
+from server.errors import InvalidBodyError, NotReadyError, UnknownVersionError, invalid_body
 from server.exchange import answer_in_time, note_times, read_body
 from server.inputs import Request as TaskRequest
-from server.registry import ServedTask
+from server.registry import ServedTask, TaskEntry
 from server.schemas import INFER_REPLY, INFER_REQUEST_BODY
 from server.tensors import Floats, InferReply, InferRequest, split_body
 
@@ -31,6 +31,9 @@ class OipError(BaseModel):
     """Body of every error of the protocol."""
 
     error: str = Field(description="what is wrong, for people")
+
+
+TaskName = Annotated[str, Path(description="name of the task", examples=["sentiment"])]
 
 
 def oip_errors(*statuses: int | str) -> dict[int | str, dict[str, type[BaseModel]]]:
@@ -58,11 +61,23 @@ def check_version(
         )
 
 
+class LoadRequest(BaseModel):
+    """Body of load and unload; it may be missing."""
+
+    parameters: dict[str, Any] = Field({}, description="refused if they override what is in the store")
+
+
 router = APIRouter(tags=["open inference protocol"], responses=oip_errors("4XX"))
 models = APIRouter(
     tags=["open inference protocol"],
     dependencies=[Depends(require_client)],
     responses=oip_errors("4XX"),
+)
+repository = APIRouter(
+    prefix="/v2/repository/models/{task}",
+    tags=["open inference protocol"],
+    dependencies=[Depends(require_admin)],
+    responses=oip_errors("4XX", 503),
 )
 
 
@@ -98,23 +113,27 @@ async def repository_index(
     service: ServiceDep, _: ClientDep, wanted: IndexRequest | None = None
 ) -> list[dict[str, str]]:
     """Every task in service, and every task of the store that can't be served, with the reason."""
-    served, problems = service.registry.tasks, service.registry.problems
-    index = [
-        {"name": name, "version": str(task.version), "state": "READY", "reason": ""}
-        for name, task in sorted(served.items())
+    only_ready = wanted is not None and wanted.ready
+    return [
+        _indexed(name, entry)
+        for name, entry in sorted(service.registry.entries.items())
+        if entry.served is not None or not only_ready
     ]
-    if wanted is not None and wanted.ready:
-        return index
-    return index + [
-        {
-            "name": name,
-            "version": str(problem.version or ""),
-            "state": "UNAVAILABLE",
-            "reason": problem.reason,
-        }
-        for name, problem in sorted(problems.items())
-        if name not in served
-    ]
+
+
+@repository.post("/load", summary="Serve a task")
+async def load(request: Request, service: ServiceDep, task: TaskName) -> dict[str, str]:
+    """Serve the version that the store calls current, at once; answered when it is in service."""
+    _check_load(await read_body(request, service.settings.max_body_bytes))
+    await run_in_threadpool(service.lifecycle.load, task)
+    return {}
+
+
+@repository.post("/unload", summary="Serve a task no longer")
+async def unload(service: ServiceDep, task: TaskName) -> dict[str, str]:
+    """Take a task out of service until it is loaded again; it stays in the store."""
+    await run_in_threadpool(service.lifecycle.unload, task)
+    return {}
 
 
 @models.get("", summary="The tensors of a task", responses=oip_errors(404, 503))
@@ -175,8 +194,28 @@ def add_to(app: FastAPI) -> None:
     """Add every route; `router` comes first, because it has paths that could be a model's."""
     model = "/v2/models/{task}"
     app.include_router(router)
+    app.include_router(repository)
     app.include_router(models, prefix=model)
     app.include_router(models, prefix=f"{model}/versions/{{version}}", dependencies=[Depends(check_version)])
+
+
+def _indexed(name: str, entry: TaskEntry) -> dict[str, str]:
+    """A task in the words of the repository index."""
+    if entry.served is not None:
+        return {"name": name, "version": str(entry.served.version), "state": "READY", "reason": ""}
+    state = "LOADING" if entry.state == "loading" else "UNAVAILABLE"
+    version = str(entry.problem.version or "") if entry.problem is not None else ""
+    return {"name": name, "version": version, "state": state, "reason": entry.why_not_served(name)}
+
+
+def _check_load(body: bytes) -> None:
+    """Refuse to load anything but what is in the store."""
+    try:
+        overrides = LoadRequest.model_validate_json(body).parameters if body else {}
+    except ValidationError as error:
+        raise invalid_body(error) from None
+    if any(name == "config" or name.startswith("file:") for name in overrides):
+        raise InvalidBodyError("a task is loaded as it is in the store; `config` and files can't override it")
 
 
 def _read(body: bytes, json_length: str | None, served: ServedTask) -> tuple[InferRequest, TaskRequest]:

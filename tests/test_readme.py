@@ -90,7 +90,7 @@ def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
 def test_the_protocols_work_as_they_are_written(tmp_path: Path) -> None:
     port = free_port()
     fill(tmp_path / "masks", load_base(tiny_base(tmp_path / "encoder")))
-    serve = f"python -m server --base ./encoder --store masks --port {port} --threads 1"
+    serve = f"python -m server --base ./encoder --store masks --port {port} --admin-key secret"
     said = {}
     with _serving(serve, tmp_path, port):
         for name, block in _blocks(PROTOCOLS, port).items():

@@ -19,6 +19,7 @@ from masking import Base, ChoiceInput, TextInput, load_base
 from tests.server.processes import Running, running
 from tests.server.serving import SPECS, TEXT, Scores, bundle_of, expected_scores, wait_until
 
+ADMIN_KEY = "rumpelstilz"
 QUESTION = ChoiceInput("she lost the card and", ("works", "help please", "paris"))
 
 
@@ -30,7 +31,8 @@ def base(tiny_bert: str) -> Base:
 @pytest.fixture(scope="module")
 def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("served")
-    with running(tiny_bert, base, folder, list(SPECS), "--queue-limit", "5000") as server:
+    options = ("--queue-limit", "5000", "--admin-key", ADMIN_KEY)
+    with running(tiny_bert, base, folder, list(SPECS), *options) as server:
         yield server
 
 
@@ -160,6 +162,21 @@ def test_triton_client_sets_parameters_and_reads_errors(client: triton.Inference
         client.infer("sentiment", long, outputs=[triton.InferRequestedOutput("logits")])
     with pytest.raises(InferenceServerException, match="served in version 1"):
         client.infer("sentiment", long, model_version="7")
+
+
+def test_triton_client_unloads_and_loads_models(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="Authorization"):
+        client.unload_model("endings")
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    client.unload_model("endings", headers=headers)
+    assert not client.is_model_ready("endings")
+    assert client.is_model_ready("sentiment")
+    states = {model["name"]: model["state"] for model in client.get_model_repository_index()}
+    assert states["endings"] == "UNAVAILABLE"
+    client.load_model("endings", headers=headers)
+    assert client.is_model_ready("endings")
+    with pytest.raises(InferenceServerException, match="no task 'nothing'"):
+        client.load_model("nothing", headers=headers)
 
 
 def test_triton_client_reads_statistics(client: triton.InferenceServerClient) -> None:

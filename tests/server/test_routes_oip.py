@@ -296,14 +296,44 @@ def test_the_repository_index_tells_what_can_not_be_served(base: Base, tmp_path:
     damaged.write_bytes(damaged.read_bytes()[:-10])
     served = {"name": "sentiment", "version": "1", "state": "READY", "reason": ""}
     with serving(base, tmp_path) as client:
-        found, broken = client.post("/v2/repository/index").json()
+        broken, found = client.post("/v2/repository/index").json()
         assert found == served
         assert (broken["name"], broken["version"], broken["state"]) == ("paraphrase", "1", "UNAVAILABLE")
-        assert broken["reason"]
+        assert "could not be loaded" in broken["reason"]
         assert client.post("/v2/repository/index", json={"ready": True}).json() == [served]
         assert client.post("/v2/repository/index", json={"ready": "perhaps"}).status_code == 400
         reply = client.get("/v2/models/paraphrase/ready")
         assert (reply.status_code, reply.json().keys()) == (503, {"error"})
+
+
+def test_models_are_unloaded_and_loaded_again(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment", "paraphrase"])
+    with serving(base, tmp_path, admin_key="rumpelstilz") as client:
+        path = "/v2/repository/models/sentiment"
+        refused = client.post(f"{path}/unload")
+        assert (refused.status_code, refused.json().keys()) == (401, {"error"})
+        client.headers["authorization"] = "Bearer rumpelstilz"
+        assert client.post(f"{path}/unload", json={"parameters": {"unload_dependents": False}}).json() == {}
+        assert client.get("/v2/models/sentiment/ready").status_code == 503
+        assert client.get("/v2/models/paraphrase/ready").status_code == 200
+        state = {model["name"]: model for model in client.post("/v2/repository/index").json()}
+        assert (state["sentiment"]["state"], state["paraphrase"]["state"]) == ("UNAVAILABLE", "READY")
+        assert "is unloaded" in state["sentiment"]["reason"]
+        for override in ({"config": "{}"}, {"file:1/model": "AA=="}):
+            reply = client.post(f"{path}/load", json={"parameters": override})
+            assert (reply.status_code, "as it is in the store" in reply.json()["error"]) == (400, True)
+        assert client.post(f"{path}/load", content=b"[]").status_code == 400
+        assert client.post(f"{path}/load").json() == {}
+        assert client.get("/v2/models/sentiment/ready").status_code == 200
+        unknown = client.post("/v2/repository/models/nothing/load")
+        assert (unknown.status_code, unknown.json().keys()) == (404, {"error"})
+
+
+def test_nobody_loads_models_without_an_admin_key(client: TestClient) -> None:
+    for verb in ("load", "unload"):
+        reply = client.post(f"/v2/repository/models/sentiment/{verb}")
+        assert (reply.status_code, reply.json().keys()) == (403, {"error"})
+    assert client.get("/v2/models/sentiment/ready").status_code == 200
 
 
 def test_a_key_is_asked_for_where_there_are_keys(base: Base, tmp_path: Path) -> None:
