@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from server.bodies import stream_body
-from server.bulk import Result, Row, answer_rows, read_rows
+from server.bulk import Call, Result, Row, answer_rows, read_rows
 from server.dependencies import ServiceDep, errors
 from server.errors import EmptyBatchError, invalid_body
 from server.exchange import read_body, unless_left
@@ -38,7 +38,7 @@ async def predict_many(request: Request, service: ServiceDep) -> Response:
     if not rows:
         raise EmptyBatchError
     context = context_of(request)
-    context.rows = sum(row.weight for row in rows)
+    context.rows = sum(row.weight for row in rows if isinstance(row.call, Call))
     if NDJSON in request.headers.get("accept", ""):
         return StreamingResponse(_lines(rows, service, context.request_id), media_type=NDJSON)
     results = await unless_left(request, _all(rows, service, context.request_id))

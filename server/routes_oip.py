@@ -5,7 +5,8 @@ service answers. Errors of these routes have the protocol's shape, {"error": str
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
@@ -21,7 +22,7 @@ from server.exchange import answer_in_time, note_times, read_body
 from server.inputs import Request as TaskRequest
 from server.registry import ServedTask, TaskEntry
 from server.schemas import INFER_REPLY, INFER_REQUEST_BODY
-from server.tensors import Floats, InferReply, InferRequest, split_body
+from server.tensors import Floats, InferReply, split_body
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
 JSON_LENGTH = "inference-header-content-length"
@@ -184,9 +185,9 @@ async def infer(
     if request.headers.get("content-encoding", "identity") != "identity":
         raise InvalidBodyError("this server takes no compressed bodies")
     body = await read_body(request, service.settings.max_body_bytes)
-    wanted, tensors = await run_in_threadpool(lambda: _read(body, json_length, served))
-    answer = await answer_in_time(request, service, served, tensors)
-    reply = await run_in_threadpool(lambda: _reply(served, wanted, tensors, answer.outcome.logits))
+    call = await run_in_threadpool(lambda: _read(body, json_length, served))
+    answer = await answer_in_time(request, service, served, call.wanted)
+    reply = await run_in_threadpool(lambda: _reply(served, call, answer.outcome.logits))
     return _response(reply, note_times(service, answer, started))
 
 
@@ -218,23 +219,29 @@ def _check_load(body: bytes) -> None:
         raise InvalidBodyError("a task is loaded as it is in the store; `config` and files can't override it")
 
 
-def _read(body: bytes, json_length: str | None, served: ServedTask) -> tuple[InferRequest, TaskRequest]:
+@dataclass(frozen=True)
+class _Call:
+    """A request that was understood: its id, the task's inputs, the outputs by name and whether in binary."""
+
+    id: str | None
+    wanted: TaskRequest
+    outputs: Mapping[str, bool]
+
+
+def _read(body: bytes, json_length: str | None, served: ServedTask) -> _Call:
     header, binary = split_body(body, json_length)
     infer = oip.parse_infer(header)
-    oip.wanted_outputs(infer, served.loaded.spec)  # refused before anything is computed
-    return infer, oip.read_infer(infer, binary, served.loaded)
-
-
-def _reply(
-    served: ServedTask, infer: InferRequest, wanted: TaskRequest, logits: Sequence[Floats]
-) -> InferReply:
     outputs = oip.wanted_outputs(infer, served.loaded.spec)
-    computed = oip.outputs_of(served.loaded, wanted, logits)
+    return _Call(infer.id, oip.read_infer(infer, binary, served.loaded), outputs)
+
+
+def _reply(served: ServedTask, call: _Call, logits: Sequence[Floats]) -> InferReply:
+    computed = oip.outputs_of(served.loaded, call.wanted, logits)
     head = {"model_name": served.name, "model_version": str(served.version)}
-    if infer.id is not None:
-        head["id"] = infer.id
-    binary = {name for name, is_binary in outputs.items() if is_binary}
-    return InferReply.of(head, [computed[name] for name in outputs], binary)
+    if call.id is not None:
+        head["id"] = call.id
+    binary = {name for name, is_binary in call.outputs.items() if is_binary}
+    return InferReply.of(head, [computed[name] for name in call.outputs], binary)
 
 
 def _response(reply: InferReply, headers: dict[str, str]) -> Response:
