@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
-from server import routes_admin, routes_predict, routes_tasks
+from server import routes_admin, routes_bulk, routes_oip, routes_predict, routes_tasks
 from server.auth import require_client
 from server.errors import ServerError, to_server_error
 from server.observe import Observer, error_response
-from server.schemas import PREDICT_COMPONENTS
+from server.schemas import COMPONENTS
 from server.service import Service
 
 _EXPECTED = (ServerError, TaskInputError, ValidationError, RequestValidationError, HTTPException)
@@ -44,9 +44,12 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(title="maskserve", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service
-    app.include_router(routes_predict.router, dependencies=[Depends(require_client)])
+    for_clients = [Depends(require_client)]
+    app.include_router(routes_predict.router, dependencies=for_clients)
+    app.include_router(routes_bulk.router, dependencies=for_clients)
     app.include_router(routes_tasks.router)
     app.include_router(routes_admin.router)
+    routes_oip.add_to(app)
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
     app.add_middleware(Observer, metrics=service.metrics, tracer=service.tracer)
@@ -54,17 +57,17 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-async def _reply_with_error(_: Request, error: Exception) -> JSONResponse:
-    return error_response(to_server_error(error))
+async def _reply_with_error(request: Request, error: Exception) -> JSONResponse:
+    return error_response(to_server_error(error), request.url.path)
 
 
 def _add_schemas(app: FastAPI) -> None:
-    """Let the OpenAPI document know the bodies that the predict route reads by itself."""
+    """Let the OpenAPI document know the bodies that routes read by themselves."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(PREDICT_COMPONENTS)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -79,4 +82,6 @@ def _version() -> str:
 
 _DESCRIPTION = """Many tasks from one frozen encoder, each task a set of 1-bit masks.
 
-Every reply of POST /predict/{task} names the version and the digest of the masks that computed it."""
+Every reply about a task names the version and the digest of its masks in the headers. POST /predict/{task}
+speaks the shapes of Hugging Face and text-embeddings-inference, POST /predict takes rows of many tasks, and
+/v2 is the Open Inference Protocol."""

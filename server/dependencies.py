@@ -32,7 +32,7 @@ def service_of(request: Request) -> Service:
 
 
 def take_task(request: Request, name: str) -> ServedTask:
-    """The version of the task that this request gets, taken once.
+    """The version of the task that this request gets, taken once; every reply names it in its headers.
 
     Raises:
         UnknownTaskError: There is no such task.
@@ -41,6 +41,11 @@ def take_task(request: Request, name: str) -> ServedTask:
     served = service_of(request).registry.get(name)
     context = context_of(request)
     context.task, context.version = served.name, served.version
+    context.headers |= {
+        "x-task": served.name,
+        "x-task-version": str(served.version),
+        "x-mask-digest": served.digest,
+    }
     return served
 
 

@@ -6,7 +6,7 @@
       UnauthorizedError         401  Unauthorized  no key, or not one that this route takes
       AdminDisabledError        403  Forbidden   the server was started without an admin key
       UnknownTaskError          404  NotFound    no task of this name is served
-      UnknownVersionError       404  NotFound    the task has no such version
+      UnknownVersionError       404  NotFound    no such version of the task, or not the one in service
       UnknownRouteError         404  NotFound    no such path
       MethodNotAllowedError     405  Validation  the path does not take this method
       ConflictError             409  Conflict    what is asked for contradicts the state of the task
@@ -116,7 +116,7 @@ class UnknownTaskError(ServerError):
 
 
 class UnknownVersionError(ServerError):
-    """The task has no such version."""
+    """The task has no such version, or it is not the one in service."""
 
     status, error_type, message = 404, "NotFound", "the task has no such version"
 
@@ -268,7 +268,7 @@ def to_server_error(error: Exception) -> ServerError:
         case MaskStoreError() | MaskingError():
             return _from_below(error)
         case ValidationError():
-            return _from_validation(error)
+            return invalid_body(error, skipped=1)  # the name of the shape
         case HTTPException():
             return _from_http(error)
         case RequestValidationError():
@@ -281,7 +281,7 @@ def _from_input(error: TaskInputError) -> ServerError:
     if isinstance(error, EmptyInputError):
         return EmptyBatchError(message)
     if isinstance(error, InputTooLongError):
-        message += ' ("truncate": true in the body, or in the `parameters` of a Hugging Face body)'
+        message += ' ("truncate": true in the body, or in its `parameters` where it has them)'
     return InvalidBodyError(message)
 
 
@@ -312,21 +312,27 @@ _NOT_TOLD: Mapping[type[MaskStoreError], type[ServerError]] = {
 }
 
 
-def _from_validation(error: ValidationError) -> ServerError:
+def invalid_body(error: ValidationError, *, skipped: int = 0) -> ServerError:
+    """The reply to a body that its model refuses.
+
+    Args:
+        error: What pydantic says.
+        skipped: How many parts of each location are none of the body's own keys.
+    """
     mistakes = error.errors(include_url=False, include_input=False, include_context=False)
     if mistakes[0]["type"] == "json_invalid":
         return MalformedBodyError(
             f"the body is not JSON: {mistakes[0]['msg'].removeprefix('Invalid JSON: ')}"
         )
-    shown = [f"{_where(mistake['loc'])}: {mistake['msg']}" for mistake in mistakes[:5]]
+    shown = [f"{_where(mistake['loc'][skipped:])}: {mistake['msg']}" for mistake in mistakes[:5]]
     if len(mistakes) > len(shown):
         shown.append(f"and {len(mistakes) - len(shown)} more")
     return InvalidBodyError("; ".join(shown))
 
 
 def _where(location: Sequence[int | str]) -> str:
-    """The path to a value of the body, without the name of the shape that comes first."""
-    return ".".join(str(part) for part in location[1:]) or "body"
+    """The path to a value of the body."""
+    return ".".join(str(part) for part in location) or "body"
 
 
 def _from_http(error: HTTPException) -> ServerError:

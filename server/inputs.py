@@ -6,10 +6,12 @@ Says which shape a task takes, with an example, when a body has another. Does no
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from masking import ChoiceInput, LoadedTask, TaskInput, TaskSpec, TextInput, Word, WordsInput, split_words
-from server.errors import EmptyBatchError, InvalidBodyError
+from server.errors import EmptyBatchError, InvalidBodyError, to_server_error
 from server.schemas import (
     Choices,
     ChoicesBody,
@@ -19,6 +21,7 @@ from server.schemas import (
     TokensBody,
     example_batch,
     example_body,
+    predict_body,
 )
 
 Body = HfBody | TokensBody | ChoicesBody | TeiBody
@@ -70,6 +73,29 @@ class Request:
     def rows(self) -> int:
         """Rows that the inputs have at least; windows of long ones come on top."""
         return sum(len(item.choices) if isinstance(item, ChoiceInput) else 1 for item in self.inputs)
+
+
+def parse_body(body: bytes | dict[str, Any], task: LoadedTask) -> Body:
+    """The body in its shape.
+
+    Args:
+        body: JSON, or an object that was parsed from it.
+        task: The task that it is for.
+
+    Raises:
+        MalformedBodyError: It is no JSON.
+        InvalidBodyError: It has no known shape; the message ends with an example that this task answers.
+    """
+    try:
+        if isinstance(body, bytes):
+            return predict_body.validate_json(body)
+        return predict_body.validate_python(body)
+    except ValidationError as error:
+        refusal = to_server_error(error)
+        if isinstance(refusal, InvalidBodyError):
+            example = json.dumps(example_body(task.spec.kind, pair=task.spec.pair))
+            refusal = InvalidBodyError(f"{refusal.message}; an example of what this task takes: {example}")
+        raise refusal from None
 
 
 def read_request(body: Body, task: LoadedTask) -> Request:

@@ -8,14 +8,14 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import ServerError
+from server.errors import InvalidBodyError, ServerError
 from server.metrics import NO_TASK, UNKNOWN_TASK, Metrics
 from server.tracing import RequestTracer, Span
 
@@ -26,7 +26,10 @@ REQUEST_ID = "x-request-id"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_ROUTE = "(none)"
 _SCOPE_KEY = "maskserve"
-_QUIET = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds, by machines
+_OIP = "/v2"
+_QUIET = frozenset(  # asked every few seconds, by machines
+    {"/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"}
+)
 
 
 @dataclass
@@ -39,6 +42,7 @@ class RequestContext:
         version: The version that it gets; set with the task.
         rows: Rows that were computed for it.
         stages: What was done for it, and when.
+        headers: Headers of the reply, whatever it says.
     """
 
     request_id: str
@@ -46,6 +50,7 @@ class RequestContext:
     version: int | None = None
     rows: int | None = None
     stages: tuple[Span, ...] = ()
+    headers: dict[str, str] = field(default_factory=dict)
 
     def note_stages(self, rows: int, *, tokenize: float, queue: float, compute: float) -> None:
         """Note what was done for a request whose computation is over now, and the seconds of each stage."""
@@ -64,9 +69,15 @@ def context_of(request: Request) -> RequestContext:
     return context
 
 
-def error_response(error: ServerError) -> JSONResponse:
-    """The one shape of every error reply."""
-    return JSONResponse(error.body, status_code=error.status, headers=error.headers)
+def error_response(error: ServerError, path: str) -> JSONResponse:
+    """The reply to an error: in the Open Inference Protocol's shape below /v2, else in our one shape.
+
+    The protocol's clients know 400 for every body that is not right.
+    """
+    if path != _OIP and not path.startswith(f"{_OIP}/"):
+        return JSONResponse(error.body, status_code=error.status, headers=error.headers)
+    status = 400 if isinstance(error, InvalidBodyError) else error.status
+    return JSONResponse({"error": error.message}, status_code=status, headers=error.headers)
 
 
 class Observer:
@@ -91,7 +102,7 @@ class Observer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = context.request_id
+                MutableHeaders(scope=message).update({REQUEST_ID: context.request_id, **context.headers})
             await send(message)
 
         try:
@@ -100,7 +111,7 @@ class Observer:
             logger.exception("request %s failed unexpectedly", context.request_id)
             if status:  # too late for a reply of our own
                 raise
-            await error_response(ServerError())(scope, receive, observed)
+            await error_response(ServerError(), scope["path"])(scope, receive, observed)
         finally:
             self._finish(scope, context, status, started)
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from masking import LoadedTask
 from server.errors import TaskUnavailableError, TaskUnloadedError, UnknownTaskError
+from server.statistics import TaskStatistics
 
 TaskState = Literal["loading", "serving", "unloaded", "failed"]
 _SHOWN_NAMES = 5
@@ -31,6 +32,7 @@ class ServedTask:
         loaded: Manifest, codec, head and packed masks.
         loaded_at: When it was put in service.
         load_seconds: How long reading and checking it took.
+        statistics: What it was asked.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ServedTask:
     loaded: LoadedTask
     loaded_at: datetime
     load_seconds: float
+    statistics: TaskStatistics = field(default_factory=TaskStatistics, compare=False)
 
     @property
     def digest(self) -> str:

@@ -40,6 +40,16 @@ def render(task: LoadedTask, request: Request, logits: Sequence[Floats]) -> Json
     return answers if request.reply.batched or nested else answers[0]
 
 
+def scores_of(prediction: ClassPrediction | WordsPrediction, function: ScoreFunction) -> Floats:
+    """What the function makes of the logits: float32 of their shape."""
+    if function == "softmax":
+        return prediction.scores
+    if function == "none":
+        return prediction.logits
+    squashed: Floats = np.exp(-np.logaddexp(0.0, -prediction.logits.astype(np.float64))).astype(np.float32)
+    return squashed
+
+
 def _answer(task: LoadedTask, request: Request, index: int, prediction: Prediction) -> list[dict[str, Any]]:
     given, reply = request.inputs[index], request.reply
     if isinstance(prediction, ClassPrediction):
@@ -54,7 +64,7 @@ def _classes(
     labels: Sequence[str], given: TaskInput, prediction: ClassPrediction, reply: Reply
 ) -> list[dict[str, Any]]:
     """Every class, or the best k, best first."""
-    scores = _scores(prediction, reply.function)
+    scores = scores_of(prediction, reply.function)
     order = np.argsort(-prediction.logits, kind="stable")[: reply.top_k]
     names = labels or [str(i) for i in range(len(scores))]
     entries = [{"score": float(scores[i]), "label": names[i]} for i in order]
@@ -109,15 +119,6 @@ def _entities(
     ]
 
 
-def _scores(prediction: ClassPrediction | WordsPrediction, function: ScoreFunction) -> Floats:
-    if function == "softmax":
-        return prediction.scores
-    if function == "none":
-        return prediction.logits
-    squashed: Floats = np.exp(-np.logaddexp(0.0, -prediction.logits.astype(np.float64))).astype(np.float32)
-    return squashed
-
-
 def _best_scores(prediction: WordsPrediction, function: ScoreFunction) -> list[float]:
-    scores = _scores(prediction, function)
+    scores = scores_of(prediction, function)
     return [float(scores[word, index]) for word, index in enumerate(prediction.indices)]

@@ -1,31 +1,20 @@
-"""POST /predict/{task}, and what huggingface_hub asks about an endpoint."""
+"""POST /predict/{task}, and what huggingface_hub and text-embeddings-inference's clients ask about it."""
 
-import asyncio
-import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
-from masking import LoadedTask
-from server.bodies import stream_body
 from server.dependencies import ServiceDep, TaskDep, TaskName, errors, service_of, take_task
-from server.errors import (
-    ClientGoneError,
-    InvalidBodyError,
-    NotReadyError,
-    to_server_error,
-)
-from server.inputs import Body, read_request
-from server.observe import context_of
-from server.registry import ServedTask
+from server.errors import NotReadyError
+from server.exchange import answer_request, note_times, read_body
+from server.inputs import parse_body, read_request
 from server.replies import render
-from server.schemas import PREDICT_REPLY, PREDICT_REQUEST_BODY, example_body, predict_body
-from server.service import Answer, Service
+from server.schemas import PREDICT_REPLY, PREDICT_REQUEST_BODY
+from server.service import Service
 
 router = APIRouter(tags=["predict"])
 Result = TypeVar("Result")
@@ -47,21 +36,13 @@ async def predict(request: Request, task: TaskName) -> Response:
     started = time.monotonic()
     service = service_of(request)
     served = take_task(request, task)
-    body = b"".join([chunk async for chunk in stream_body(request, service.settings.max_body_bytes)])
+    body = await read_body(request, service.settings.max_body_bytes)
     run = _inline if len(body) <= _SMALL_BODY else run_in_threadpool
-    wanted = await run(lambda: read_request(_parse(body, served.loaded), served.loaded))
-    work = service.compute(served.loaded, wanted, context_of(request).request_id)
-    answer = await _unless_left(request, work)
-    context_of(request).note_stages(
-        wanted.rows,
-        tokenize=answer.tokenize_seconds,
-        queue=answer.outcome.queue_seconds,
-        compute=answer.outcome.compute_seconds,
-    )
+    wanted = await run(lambda: read_request(parse_body(body, served.loaded), served.loaded))
+    answer = await answer_request(request, service, served, wanted)
     content = await run(lambda: to_json(render(served.loaded, wanted, answer.outcome.logits)))
-    total = time.monotonic() - started
-    _note_times(service, answer, total)
-    return Response(content, media_type="application/json", headers=_headers(served, answer, total))
+    headers = note_times(service, answer, started)
+    return Response(content, media_type="application/json", headers=headers)
 
 
 @router.get("/predict/{task}/health", summary="Whether the task can be called", responses=errors(404, 503))
@@ -75,13 +56,10 @@ async def task_health(service: ServiceDep, served: TaskDep) -> dict[str, str]:
 @router.get("/predict/{task}/info", summary="About the task's endpoint", responses=errors(404, 503))
 async def task_info(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
     """What huggingface_hub's `get_endpoint_info` asks for, with the keys of text-embeddings-inference."""
-    manifest, settings = served.loaded.manifest, service.settings
+    manifest = served.loaded.manifest
     labels = dict(enumerate(manifest.labels))
     return {
-        "model_id": manifest.base.name,
-        "model_sha": manifest.base.revision,
-        "model_dtype": "float32",
-        "model_device_type": service.base.device.type,
+        **_server_info(service),
         "model_pipeline_tag": "text-classification"
         if manifest.kind == "sequence-classification"
         else manifest.kind,
@@ -90,9 +68,6 @@ async def task_info(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
         "task_version": served.version,
         "mask_digest": served.digest,
         "max_input_length": manifest.max_length,
-        "max_batch_tokens": service.engine.queue.limits.tokens,
-        "max_batch_requests": settings.max_batch_rows,
-        "max_client_batch_size": settings.queue_limit,
     }
 
 
@@ -100,70 +75,20 @@ async def _inline(work: Callable[[], Result]) -> Result:
     return work()
 
 
-def _parse(body: bytes, task: LoadedTask) -> Body:
-    """The body in its shape.
-
-    Raises:
-        MalformedBodyError: It is no JSON.
-        InvalidBodyError: It has no known shape; the message ends with an example that this task answers.
-    """
-    try:
-        return predict_body.validate_json(body)
-    except ValidationError as error:
-        refusal = to_server_error(error)
-        if isinstance(refusal, InvalidBodyError):
-            example = json.dumps(example_body(task.spec.kind, pair=task.spec.pair))
-            refusal = InvalidBodyError(f"{refusal.message}; an example of what this task takes: {example}")
-        raise refusal from None
+@router.get("/info", summary="About the server")
+async def info(request: Request, service: ServiceDep) -> dict[str, Any]:
+    """Base and limits under text-embeddings-inference's keys; what is a task's own is at its own route."""
+    return {**_server_info(service), "version": request.app.version, "tasks": len(service.registry.tasks)}
 
 
-async def _unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work unless the client leaves; then it is dropped.
-
-    Raises:
-        ClientGoneError: The client closed the connection.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
-    leaving.add_done_callback(lambda _: working.cancel())
-    try:
-        return await working
-    except asyncio.CancelledError:
-        if leaving.done() and not leaving.cancelled():
-            raise ClientGoneError from None
-        raise
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _note_times(service: Service, answer: Answer, total: float) -> None:
-    service.metrics.time_prediction(
-        tokenize=answer.tokenize_seconds,
-        queue=answer.outcome.queue_seconds,
-        compute=answer.outcome.compute_seconds,
-        total=total,
-    )
-
-
-def _headers(served: ServedTask, answer: Answer, total: float) -> dict[str, str]:
-    """Who answered, and the whole milliseconds of each stage (text-embeddings-inference's headers)."""
+def _server_info(service: Service) -> dict[str, Any]:
+    base, settings = service.base, service.settings
     return {
-        "x-task": served.name,
-        "x-task-version": str(served.version),
-        "x-mask-digest": served.digest,
-        "x-compute-tokens": str(answer.tokens),
-        "x-total-time": _milliseconds(total),
-        "x-tokenization-time": _milliseconds(answer.tokenize_seconds),
-        "x-queue-time": _milliseconds(answer.outcome.queue_seconds),
-        "x-inference-time": _milliseconds(answer.outcome.compute_seconds),
+        "model_id": base.info.name,
+        "model_sha": base.info.revision,
+        "model_dtype": "float32",
+        "model_device_type": base.device.type,
+        "max_batch_tokens": service.engine.queue.limits.tokens,
+        "max_batch_requests": settings.max_batch_rows,
+        "max_client_batch_size": settings.queue_limit,
     }
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(round(seconds * 1000))

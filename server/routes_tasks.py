@@ -150,6 +150,7 @@ async def live() -> dict[str, str]:
     return {"status": "live"}
 
 
+@router.get("/health", tags=["operations"], summary="The same as /health/ready", responses=errors(503))
 @router.get("/health/ready", tags=["operations"], summary="Whether it takes requests", responses=errors(503))
 async def ready(service: ServiceDep) -> dict[str, str | int]:
     """200 while requests can be answered; 503 says what is missing.
@@ -174,6 +175,8 @@ async def index(service: ServiceDep) -> dict[str, Any]:
         "base": service.base.info.name,
         "tasks": len(service.registry.tasks),
         "predict": "POST /predict/{task}",
+        "predict_many": "POST /predict",
+        "open_inference_protocol": "/v2",
         "list_tasks": "/tasks",
         "describe_task": "/tasks/{task}",
         "administrate": "POST /tasks/{task}/load, unload, pin, rollback; PUT and DELETE /tasks/{task}",

@@ -5,6 +5,7 @@ else `context` or `choices`; anything else is a text-embeddings-inference body. 
 inputs is decided in `server.inputs`.
 """
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mask_store import TaskKind
+from server.tensors import InferRequest
 
 _Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -125,6 +127,14 @@ class ChoicesBody(Choices):
     raw_scores: bool = Field(False, description="logits in place of probabilities")
 
 
+class BulkBody(_Body):
+    """Rows of many tasks."""
+
+    inputs: list[Any] = Field(
+        description="rows, each a body of POST /predict/{task} with the key `task`: the task's name"
+    )
+
+
 def _shape(body: object) -> str:
     keys = body.keys() if isinstance(body, dict) else set()
     if "parameters" in keys:
@@ -194,14 +204,105 @@ _REPLY_EXAMPLES = {
         [{"entity_group": "PER", "score": 0.9, "word": "Anna", "start": 0, "end": 4}],
     ),
 }
-COMPONENTS = "#/components/schemas/{model}"
-_predict_schema = predict_body.json_schema(ref_template=COMPONENTS)
-PREDICT_COMPONENTS: dict[str, Any] = _predict_schema.pop("$defs")
-PREDICT_REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {"application/json": {"schema": _predict_schema, "examples": _REQUEST_EXAMPLES}},
-}
+_REFERENCE = "#/components/schemas/{model}"
+COMPONENTS: dict[str, Any] = {}
+
+
+def _json_body(model: TypeAdapter[Any], examples: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI entry of a body that its route reads by itself; its parts go into `COMPONENTS`."""
+    schema = model.json_schema(ref_template=_REFERENCE)
+    COMPONENTS.update(schema.pop("$defs", {}))
+    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+
+
+PREDICT_REQUEST_BODY = _json_body(predict_body, _REQUEST_EXAMPLES)
 PREDICT_REPLY: dict[str, Any] = {
     "description": "The prediction; headers name the task's version and mask digest",
     "content": {"application/json": {"examples": _REPLY_EXAMPLES}},
+}
+
+
+NDJSON = "application/x-ndjson"
+_ROWS = [
+    {"task": "routing", "inputs": "I want my money back"},
+    {"task": "same-request", "inputs": ["Where is my parcel?", "My parcel is lost."]},
+    {"task": "entities", "tokens": ["Anna", "works", "in", "London", "."]},
+    {"task": "best-reply", "context": "My card was stolen.", "choices": ["We block it now.", "Good night."]},
+]
+BULK_REQUEST_BODY = _json_body(
+    TypeAdapter(BulkBody), {"rows": _example("rows of the four tasks of `make demo`", {"inputs": _ROWS})}
+)
+BULK_REQUEST_BODY["content"][NDJSON] = {
+    "schema": {"type": "string"},
+    "example": "".join(f"{json.dumps(row)}\n" for row in _ROWS),
+}
+_ANSWERED = {"task": "routing", "version": 1, "digest": "sha256:0123", "predictions": _SCORES}
+_REFUSED = {
+    "task": "rooting",
+    "error": "unknown task 'rooting'; did you mean 'routing'?",
+    "error_type": "NotFound",
+}
+BULK_REPLY: dict[str, Any] = {
+    "description": "The results, in the order of the rows; as lines, in the order in which they are ready",
+    "content": {
+        "application/json": {"example": [_ANSWERED, _REFUSED]},
+        NDJSON: {
+            "schema": {"type": "string"},
+            "example": "".join(
+                f"{json.dumps({'index': index, **result})}\n"
+                for index, result in ((1, _REFUSED), (0, _ANSWERED))
+            ),
+        },
+    },
+}
+
+
+def _tensor(name: str, values: list[Any], shape: list[int], datatype: str = "BYTES") -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape, "data": values}
+
+
+_INFER_EXAMPLES = {
+    "texts": _example(
+        "texts", {"inputs": [_tensor("text", ["I want my money back", "thanks, it works"], [2])]}
+    ),
+    "pairs": _example(
+        "pairs of texts",
+        {"inputs": [_tensor("text", ["A man sleeps."], [1]), _tensor("text_pair", ["He is awake."], [1])]},
+    ),
+    "words": _example("token classification", {"inputs": [_tensor("text", ["Anna works in London."], [1])]}),
+    "questions": _example(
+        "multiple choice, two choices per question",
+        {
+            "inputs": [
+                _tensor("context", ["She opened the door and"], [1]),
+                _tensor("choices", ["walked in.", "ate the roof."], [1, 2]),
+            ]
+        },
+    ),
+    "logits": _example(
+        "the logits alone, of texts that may be cut",
+        {
+            "id": "7",
+            "parameters": {"raw_scores": True, "truncate": True},
+            "inputs": [_tensor("text", ["I want my money back"], [1])],
+            "outputs": [{"name": "scores"}],
+        },
+    ),
+}
+INFER_REQUEST_BODY = _json_body(TypeAdapter(InferRequest), _INFER_EXAMPLES)
+INFER_REPLY: dict[str, Any] = {
+    "description": "The outputs; binary ones follow the JSON, as Inference-Header-Content-Length says",
+    "content": {
+        "application/json": {
+            "example": {
+                "model_name": "inbox",
+                "model_version": "1",
+                "outputs": [
+                    _tensor("label", ["refund"], [1]),
+                    _tensor("scores", [0.9, 0.1], [1, 2], "FP32"),
+                ],
+            }
+        },
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
 }

@@ -1,5 +1,6 @@
-"""The README's blocks, run as a user would run them, in order, in one folder."""
+"""The blocks of README and docs/protocols.md, run as a user would run them, in order, in one folder."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,16 +13,19 @@ from pathlib import Path
 import httpx
 import pytest
 
+from masking import load_base
 from tests.ports import free_port
+from tests.server.serving import fill
 from tests.tiny import tiny_base
 
 README = Path(__file__).parent.parent / "README.md"
+PROTOCOLS = README.parent / "docs" / "protocols.md"
 _BLOCK = re.compile(r"<!-- runs as a test: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
 _READY_SECONDS = 60
 
 
-def _blocks(port: int) -> dict[str, str]:
-    return {name: text.replace("8000", str(port)) for name, text in _BLOCK.findall(README.read_text())}
+def _blocks(document: Path, port: int) -> dict[str, str]:
+    return {name: text.replace("8000", str(port)) for name, text in _BLOCK.findall(document.read_text())}
 
 
 def _environment() -> dict[str, str]:
@@ -70,7 +74,7 @@ def _ready(port: int) -> bool:
 
 def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
     port = free_port()
-    blocks = _blocks(port)
+    blocks = _blocks(README, port)
     tiny_base(tmp_path / "encoder")
     _shell(blocks["files"], tmp_path)
     learned = _shell(blocks["learn"].rstrip() + " --max-length 32 --epochs 1 --blocks 1-2", tmp_path)
@@ -81,6 +85,27 @@ def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
         assert '"finetuned"' in replies
         assert "positive" in _run([sys.executable, "-c", blocks["client"]], tmp_path)
     assert "sentiment" in _shell(blocks["store"], tmp_path)
+
+
+def test_the_protocols_work_as_they_are_written(tmp_path: Path) -> None:
+    port = free_port()
+    fill(tmp_path / "masks", load_base(tiny_base(tmp_path / "encoder")))
+    serve = f"python -m server --base ./encoder --store masks --port {port} --admin-key secret"
+    said = {}
+    with _serving(serve, tmp_path, port):
+        for name, block in _blocks(PROTOCOLS, port).items():
+            if block.startswith(("import", "from")):
+                said[name] = _run([sys.executable, "-c", block], tmp_path)
+            else:
+                said[name] = _shell(block.replace("curl -s", "curl -s --fail-with-body"), tmp_path)
+    assert said["tei"].count('"label"') > 20
+    assert "PER" in said["hugging_face"] + said["hugging_face_client"]
+    assert (said["many"].count('"predictions"'), said["many"].count('"error"')) == (4, 1)
+    assert {json.loads(line)["task"] for line in said["lines"].splitlines()} == {"sentiment", "names"}
+    assert '"FP32"' in said["v2"]
+    assert said["tritonclient"].startswith("True True")
+    assert {"good", "bad", "mixed"} & set(re.findall(r"[a-z]+", said["kserve"]))
+    assert "maskserve_ready 1.0" in said["server"]
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "lint", "test-slow", "install"])

@@ -1,13 +1,14 @@
 """Small parts that several tests of the server's lower half share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 
 from masking import Base, Features, LoadedTask, Row, TaskSpec, load_base, load_task
+from server.attempts import Compute
 from server.batching import BatchLimits
 from server.inputs import Body
 from server.schemas import predict_body
@@ -60,6 +61,11 @@ Parts = Sequence[tuple[LoadedTask, Sequence[Features]]]
 def zeros(parts: Parts, width: int = 3) -> list[list[Floats]]:
     """A compute that answers every input with zeros."""
     return [[np.zeros(width, np.float32) for _ in inputs] for _, inputs in parts]
+
+
+def by_task(one: Callable[[LoadedTask, Sequence[Features]], Sequence[Floats]]) -> Compute:
+    """A compute that has the parts of a batch computed one by one."""
+    return lambda parts: [one(task, inputs) for task, inputs in parts]
 
 
 def limits(

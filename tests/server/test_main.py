@@ -1,47 +1,29 @@
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
 import httpx
 import pytest
-from huggingface_hub import InferenceClient
 
 from mask_store import MaskBundle, MaskStore
 from masking import Base, TextInput, load_base
 from server.__main__ import main
+from tests.server.processes import Running, running
 from tests.server.serving import (
     SPECS,
     TEXT,
     Scores,
     bundle_of,
     expected_scores,
-    fill,
     scores_in,
     wait_until,
 )
-
-ROOT = Path(__file__).parents[2]
-START_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Running:
-    """A server in a process of its own."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-    store: MaskStore
-    log: Path
 
 
 @pytest.fixture(scope="module")
@@ -49,81 +31,10 @@ def base(tiny_bert: str) -> Base:
     return load_base(tiny_bert)
 
 
-@contextmanager
-def running(tiny_bert: str, base: Base, folder: Path, tasks: list[str], *options: str) -> Iterator[Running]:
-    store, log = fill(folder / "store", base, tasks), folder / "log"
-    command = [sys.executable, "-m", "server", "--base", tiny_bert, "--store", str(folder / "store")]
-    command += ["--port", "0", "--device", "cpu", "--threads", "1", "--poll-seconds", "0.05", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
-    try:
-        server = Running(process, _wait_for_url(process, log), store, log)
-        wait_until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 200)
-        yield server
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
-    found: list[str] = []
-
-    def listening() -> bool:
-        assert process.poll() is None, log.read_text()
-        found.extend(re.findall(r"running on (http://\S+)", log.read_text()))
-        return bool(found)
-
-    wait_until(listening, START_SECONDS)
-    return found[0]
-
-
 @pytest.fixture(scope="module")
 def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(tiny_bert, base, tmp_path_factory.mktemp("served"), list(SPECS)) as server:
         yield server
-
-
-def test_hugging_face_client_classifies_texts(server: Running, base: Base) -> None:
-    client = InferenceClient(model=f"{server.url}/predict/sentiment")
-    every = client.text_classification(TEXT)
-    wanted = expected_scores(base, bundle_of(base, "sentiment"))
-    assert {entry.label: entry.score for entry in every} == pytest.approx(wanted, abs=1e-6)
-    assert [entry.label for entry in every] == sorted(wanted, key=lambda label: -wanted[label])
-    assert client.text_classification(TEXT, top_k=1) == every[:1]
-    raw = client.text_classification(TEXT, function_to_apply="none")
-    assert [entry.label for entry in raw] == [entry.label for entry in every]
-    assert sum(entry.score for entry in every) == pytest.approx(1)
-    assert sum(entry.score for entry in raw) != pytest.approx(1)
-    squashed = client.text_classification(TEXT, top_k=2, function_to_apply="sigmoid")
-    assert len(squashed) == 2
-
-
-@pytest.mark.parametrize("strategy", [None, "simple", "first", "average", "max"])
-def test_hugging_face_client_finds_entities(server: Running, strategy: str | None) -> None:
-    text = "Anna works for Acme in Paris."
-    client = InferenceClient(model=f"{server.url}/predict/names")
-    entities = client.token_classification(text, aggregation_strategy=strategy, ignore_labels=[])  # type: ignore[arg-type]
-    assert entities
-    assert {entity.entity_group for entity in entities} <= {"O", "PER", "LOC"}
-    for entity in entities:
-        assert entity.start is not None
-        assert text[entity.start : entity.end] == entity.word
-
-
-def test_hugging_face_client_gets_every_word(server: Running) -> None:
-    text = "Anna works for Acme in Paris."
-    client = InferenceClient(model=f"{server.url}/predict/names")
-    words = client.token_classification(text, aggregation_strategy="none", ignore_labels=[])
-    assert [word.word for word in words] == ["Anna", "works", "for", "Acme", "in", "Paris", "."]
-    assert {word["entity"] for word in words} <= set(SPECS["names"].labels)
-
-
-def test_hugging_face_client_asks_about_an_endpoint(server: Running) -> None:
-    client = InferenceClient(model=f"{server.url}/predict/sentiment", provider="hf-inference")
-    assert client.health_check()
-    assert client.get_endpoint_info()["task_version"] == 1
-    assert not client.health_check(model=f"{server.url}/predict/nothing")
 
 
 def test_swap_and_rollback_under_load_lose_nothing(server: Running, base: Base) -> None:

@@ -289,6 +289,15 @@ def test_health_and_info_of_one_task(client: TestClient) -> None:
     assert client.get("/predict/nomes/health").status_code == 404
 
 
+def test_health_and_info_of_the_server(client: TestClient) -> None:
+    assert client.get("/health").json() == client.get("/health/ready").json()
+    info = client.get("/info").json()
+    assert info["tasks"] == len(SPECS)
+    assert info.items() >= {"model_dtype": "float32", "model_device_type": "cpu"}.items()
+    of_a_task = client.get("/predict/names/info").json()
+    assert {key: of_a_task[key] for key in info.keys() & of_a_task.keys()}.items() <= info.items()
+
+
 def test_a_deadline_drops_the_request(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
     let_go = Event()

@@ -1,0 +1,78 @@
+"""What one served version of a task was asked and how long that took, since it was put in service.
+
+Lives and goes with the `ServedTask` that holds it, so nothing piles up when tasks come and go.
+"""
+
+import time
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+_NANOSECONDS = 1_000_000_000
+_STAGES = {"tokenize": "compute_input", "queue": "queue", "compute": "compute_infer"}
+
+
+@dataclass
+class Duration:
+    """How often something happened, and the seconds that it took altogether."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one more."""
+        self.count += 1
+        self.seconds += seconds
+
+    def report(self) -> dict[str, int]:
+        """Count and nanoseconds, as the statistics extension of the Open Inference Protocol has them."""
+        return {"count": self.count, "ns": round(self.seconds * _NANOSECONDS)}
+
+
+@dataclass
+class TaskStatistics:
+    """Counters of one version; thread-safe.
+
+    Attributes:
+        inputs: Inputs answered.
+        last: When the last request was answered or refused, in milliseconds since 1970; 0 for never.
+        durations: Whole requests that succeeded and failed, and the stages of those that succeeded.
+    """
+
+    inputs: int = 0
+    last: int = 0
+    durations: dict[str, Duration] = field(
+        default_factory=lambda: {name: Duration() for name in ("success", "fail", *_STAGES.values())}
+    )
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def count_success(
+        self, inputs: int, *, tokenize: float, queue: float, compute: float, total: float
+    ) -> None:
+        """Count a request that was answered; times are in seconds."""
+        stages = {"tokenize": tokenize, "queue": queue, "compute": compute}
+        with self._lock:
+            self.inputs += inputs
+            self.last = _now()
+            self.durations["success"].add(total)
+            for stage, name in _STAGES.items():
+                self.durations[name].add(stages[stage])
+
+    def count_failure(self, seconds: float) -> None:
+        """Count a request that was not answered."""
+        with self._lock:
+            self.last = _now()
+            self.durations["fail"].add(seconds)
+
+    def report(self) -> dict[str, Any]:
+        """The counters under the names of the protocol's statistics extension."""
+        with self._lock:
+            return {
+                "last_inference": self.last,
+                "inference_count": self.inputs,
+                "inference_stats": {name: spent.report() for name, spent in self.durations.items()},
+            }
+
+
+def _now() -> int:
+    return round(time.time() * 1000)
