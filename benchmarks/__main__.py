@@ -4,12 +4,17 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import masked_linear
+from benchmarks import figure, masked_linear, memory, mixed_batch, swap
+from benchmarks.errors import BenchmarkError
 
 BENCHMARKS: dict[
     str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 ] = {
     "masked_linear": (masked_linear.add_arguments, masked_linear.main),
+    "mixed_batch": (mixed_batch.add_arguments, mixed_batch.main),
+    "swap": (swap.add_arguments, swap.main),
+    "memory": (memory.add_arguments, memory.main),
+    "figure": (figure.add_arguments, figure.main),
 }
 
 
@@ -20,7 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (add_arguments, _) in BENCHMARKS.items():
         add_arguments(commands.add_parser(name))
     chosen = parser.parse_args(arguments)
-    return BENCHMARKS[chosen.benchmark][1](chosen)
+    try:
+        return BENCHMARKS[chosen.benchmark][1](chosen)
+    except BenchmarkError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -65,12 +65,15 @@ class Base:
         return count_blocks(self.encoder, self.info.architecture)
 
     @property
+    def first_position(self) -> int:
+        """Position id of an input's first token."""
+        after_pad = self.info.architecture in _POSITIONS_START_AFTER_PAD
+        return int(self.encoder.config.pad_token_id) + 1 if after_pad else 0
+
+    @property
     def max_positions(self) -> int:
         """Longest input in tokens, special tokens included."""
-        config = self.encoder.config
-        positions = int(config.max_position_embeddings)
-        if self.info.architecture in _POSITIONS_START_AFTER_PAD:
-            positions -= int(config.pad_token_id) + 1
+        positions = int(self.encoder.config.max_position_embeddings) - self.first_position
         return min(positions, int(self.tokenizer.model_max_length))
 
     @property

@@ -112,18 +112,24 @@ def choose_blocks(wanted: tuple[int, ...] | None, available: int) -> tuple[int, 
     return blocks
 
 
-def block_layers(encoder: nn.Module, architecture: str, blocks: Iterable[int]) -> tuple[str, ...]:
-    """Full names of the maskable linear layers of `blocks`, checked against the encoder.
+def block_linears(encoder: nn.Module, architecture: str, blocks: Iterable[int]) -> dict[str, nn.Linear]:
+    """The maskable linear layers of `blocks` by their full names, in the order of the computation.
 
     Raises:
         UnsupportedArchitectureError: The architecture has no row in the table.
         UnknownLayerError: A name in the table matches no linear layer of this encoder.
     """
-    table = layer_names(architecture)
-    names = tuple(name for block in blocks for name in table.in_block(block))
-    for name in names:
-        find_linear(encoder, name)
-    return names
+    table, linears = layer_names(architecture), _linears(encoder)
+    return {name: _named(linears, name) for block in blocks for name in table.in_block(block)}
+
+
+def block_layers(encoder: nn.Module, architecture: str, blocks: Iterable[int]) -> tuple[str, ...]:
+    """Names of `block_linears`.
+
+    Raises:
+        UnsupportedArchitectureError, UnknownLayerError: As there.
+    """
+    return tuple(block_linears(encoder, architecture, blocks))
 
 
 def find_linear(encoder: nn.Module, name: str) -> nn.Linear:
@@ -132,7 +138,14 @@ def find_linear(encoder: nn.Module, name: str) -> nn.Linear:
     Raises:
         UnknownLayerError: No linear layer has that name; the message lists some that would match.
     """
-    linears = {n: m for n, m in encoder.named_modules() if isinstance(m, nn.Linear)}
+    return _named(_linears(encoder), name)
+
+
+def _linears(encoder: nn.Module) -> dict[str, nn.Linear]:
+    return {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
+
+
+def _named(linears: dict[str, nn.Linear], name: str) -> nn.Linear:
     if name not in linears:
         some = ", ".join(list(linears)[:8])
         raise UnknownLayerError(f"no linear layer is called {name!r}; this encoder has {some}, ...")

@@ -19,9 +19,9 @@ from torch.nn.utils import parametrize
 from mask_store import (
     HeadTensorInfo,
     LayerInfo,
-    Manifest,
     MaskBundle,
     MaskingSettings,
+    TaskManifest,
     pack_bits,
 )
 from masking.base import Base
@@ -218,7 +218,7 @@ class MaskedModel(TaskModel):
             seed: The seed that `create` was given.
         """
         head = self._head_tensors()
-        manifest = Manifest(
+        manifest = TaskManifest(
             format_version=1,
             task=task,
             kind=self.spec.kind,

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, Field
 
-from masking import Base
+from masking import Base, MaskForm
 from server.cache import MaskCache
 from server.registry import ServedTask
+
+_LARGER: tuple[MaskForm, ...] = ("unpacked", "folded")
 
 
 class BaseMemory(BaseModel):
@@ -26,26 +28,27 @@ class TaskMemory(BaseModel):
 
     version: int
     digest: str
+    members: int = Field(description="masks that answer together; 1 but for ensembles")
     packed_mask_bytes: int = Field(description="masks of the base's layers, one bit per weight")
-    packed_head_mask_bytes: int = Field(description="masks of the head's own layers, one bit per weight")
-    unpacked_mask_bytes: int = Field(description="all masks as booleans, 0 while they are not in the cache")
-    head_bytes: int = Field(description="fp32 head tensors that travel with the mask")
+    unpacked_mask_bytes: int = Field(description="the same as booleans, 0 while they are not in the cache")
+    folded_mask_bytes: int = Field(description="masked copies of the layers, 0 while not in the cache")
+    head_bytes: int = Field(description="fp32 head tensors that travel with the mask, masks applied")
     resident_bytes: int = Field(description="the sum of the above")
-    finetuned_bytes: int = Field(description="a finetuned fp32 copy of the base with this head")
+    finetuned_bytes: int = Field(description="a finetuned fp32 copy of the base with this head per member")
 
 
 class TotalMemory(BaseModel):
     """Sums over the tasks, in bytes."""
 
     packed_mask_bytes: int
-    packed_head_mask_bytes: int
     unpacked_mask_bytes: int
+    folded_mask_bytes: int
     head_bytes: int
     resident_bytes: int = Field(description="base, masks in every form, and heads")
 
 
 class CacheMemory(BaseModel):
-    """The cache of unpacked masks."""
+    """The cache of unpacked and folded masks."""
 
     budget_bytes: int
     bytes: int
@@ -88,19 +91,17 @@ def memory_report(base: Base, tasks: Mapping[str, ServedTask], cache: MaskCache)
 
 
 def _task_memory(task: ServedTask, cache: MaskCache) -> TaskMemory:
-    loaded = task.loaded
-    of_head = sum(
-        tensor.nbytes for name, tensor in loaded.masks.tensors.items() if f"{name}.weight" in loaded.head
-    )
-    unpacked = cache.held_bytes(task.digest)
+    loaded, held = task.loaded, cache.held(task.digest)
+    larger = {form: held.nbytes if held is not None and held.form == form else 0 for form in _LARGER}
     return TaskMemory(
         version=task.version,
         digest=task.digest,
-        packed_mask_bytes=loaded.masks.nbytes - of_head,
-        packed_head_mask_bytes=of_head,
-        unpacked_mask_bytes=unpacked,
+        members=len(loaded.members),
+        packed_mask_bytes=loaded.masks_nbytes,
+        unpacked_mask_bytes=larger["unpacked"],
+        folded_mask_bytes=larger["folded"],
         head_bytes=loaded.head_nbytes,
-        resident_bytes=loaded.masks.nbytes + unpacked + loaded.head_nbytes,
+        resident_bytes=loaded.masks_nbytes + sum(larger.values()) + loaded.head_nbytes,
         finetuned_bytes=loaded.manifest.finetuned_bytes,
     )
 
@@ -108,8 +109,8 @@ def _task_memory(task: ServedTask, cache: MaskCache) -> TaskMemory:
 def _total(base: Base, lines: list[TaskMemory]) -> TotalMemory:
     return TotalMemory(
         packed_mask_bytes=sum(line.packed_mask_bytes for line in lines),
-        packed_head_mask_bytes=sum(line.packed_head_mask_bytes for line in lines),
         unpacked_mask_bytes=sum(line.unpacked_mask_bytes for line in lines),
+        folded_mask_bytes=sum(line.folded_mask_bytes for line in lines),
         head_bytes=sum(line.head_bytes for line in lines),
         resident_bytes=base.nbytes + sum(line.resident_bytes for line in lines),
     )

@@ -7,13 +7,14 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 
 from mask_store import MaskStore
-from masking import Base, LoadedTask, MaskedEncoder, load_base
+from masking import Base, Features, LoadedTask, MaskedEncoder, Part, larger_forms, load_base, maskable_linears
 from server.attempts import Compute
 from server.batching import BatchLimits
 from server.cache import MaskCache
@@ -24,7 +25,7 @@ from server.memory import MemoryReport, memory_report
 from server.metrics import Metrics
 from server.registry import TaskRegistry
 from server.settings import Settings, SettingsError
-from server.tickets import Outcome
+from server.tickets import Floats, Outcome
 from server.tokenizing import TokenizerStage
 from server.watcher import StoreWatcher
 
@@ -51,7 +52,7 @@ class Service:
         base: The resident encoder.
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
-        cache: Unpacked masks.
+        cache: Larger forms of masks.
         engine: Queue and worker.
         metrics: What Prometheus is told.
         tokenizing: The thread that tokenises.
@@ -83,7 +84,9 @@ class Service:
         MaskStore.open(settings.store)  # before the base, which takes longer to load
         if base is None:
             base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
-        metrics, registry, cache = Metrics(), TaskRegistry(), MaskCache(settings.mask_cache_bytes)
+        metrics, registry = Metrics(), TaskRegistry()
+        forms = larger_forms(base.device)
+        cache = MaskCache(settings.mask_cache_bytes, maskable_linears(base), forms=forms)
         engine = Engine(
             compute or _masked_compute(base, cache),
             _limits(settings, base.device),
@@ -111,6 +114,7 @@ class Service:
         if not self.engine.close(self.settings.shutdown_seconds):
             logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
         self.tokenizing.close()
+        self.cache.close()
 
     def why_not_ready(self) -> str | None:
         """What is still missing before requests can be answered; None if nothing is."""
@@ -132,6 +136,7 @@ class Service:
             TaskInputError: An input is not one that the task can take.
         """
         started = time.monotonic()
+        self.cache.want(task)
         seconds = self.settings.request_timeout_ms / 1000
         try:
             async with asyncio.timeout(seconds):
@@ -161,8 +166,9 @@ class Service:
         metrics.read_forms(
             {
                 "base": lambda: self.base.nbytes,
-                "packed": lambda: sum(t.loaded.masks.nbytes for t in self.registry.tasks.values()),
-                "unpacked": lambda: self.cache.nbytes,
+                "packed": lambda: sum(t.loaded.masks_nbytes for t in self.registry.tasks.values()),
+                "unpacked": lambda: self.cache.bytes_of("unpacked"),
+                "folded": lambda: self.cache.bytes_of("folded"),
                 "head": lambda: sum(t.loaded.head_nbytes for t in self.registry.tasks.values()),
             }
         )
@@ -170,7 +176,11 @@ class Service:
 
 def _masked_compute(base: Base, cache: MaskCache) -> Compute:
     encoder = MaskedEncoder(base)
-    return lambda parts: [encoder.predict(task, cache.masks_of(task), features) for task, features in parts]
+
+    def compute(parts: Sequence[tuple[LoadedTask, Sequence[Features]]]) -> Sequence[Sequence[Floats]]:
+        return encoder.predict([Part(task, features, cache.masks_of(task)) for task, features in parts])
+
+    return compute
 
 
 def _limits(settings: Settings, device: torch.device) -> BatchLimits:

@@ -78,7 +78,10 @@ class Settings(BaseSettings):
     )
     threads: int = Field(0, ge=0, description="compute threads on a CPU; 0 leaves it to torch")
     mask_cache_bytes: ByteSize = Field(
-        ByteSize(1 << 30), ge=0, description="memory for unpacked masks; packed masks are always resident"
+        ByteSize(1 << 30),
+        ge=0,
+        description="memory for unpacked and folded masks, used where they are faster than packed ones; "
+        "packed masks are always resident",
     )
     max_batch_rows: int = Field(256, ge=1, description="most rows (token sequences) in one batch")
     max_batch_tokens: int = Field(

@@ -38,9 +38,10 @@ class Cost:
         return Cost(self.rows - other.rows, self.tokens - other.tokens)
 
 
-def cost_of(_task: LoadedTask, features: Features) -> Cost:
+def cost_of(task: LoadedTask, features: Features) -> Cost:
     """What computing one input of a task costs; limits, shares and metrics all count by it."""
-    return Cost(len(features.rows), features.tokens)
+    members = len(task.members)
+    return Cost(members * len(features.rows), members * features.tokens)
 
 
 @dataclass(frozen=True)

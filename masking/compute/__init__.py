@@ -11,7 +11,15 @@ Does not know models, caches or requests.
 """
 
 from masking.compute.costs import Costs, costs
-from masking.compute.forms import BitMask, FoldedMask, LinearMask, StripMask, ready_mask
+from masking.compute.forms import (
+    BitMask,
+    BoolMask,
+    ExpandableMask,
+    FoldedMask,
+    LinearMask,
+    StripMask,
+    ready_mask,
+)
 from masking.compute.linear import Method, masked_linear
 from masking.compute.native import PackedWeight, available, warm_up
 from masking.compute.reference import reference_linear
@@ -19,7 +27,9 @@ from masking.compute.segments import Segments
 
 __all__ = [
     "BitMask",
+    "BoolMask",
     "Costs",
+    "ExpandableMask",
     "FoldedMask",
     "LinearMask",
     "Method",

@@ -2,6 +2,7 @@
 
   BitMask     rows of bits, as a bundle holds them                            1 bit per weight
   StripMask   the same bits, 16 rows to a word: what the kernel reads         1 bit per weight
+  BoolMask    a boolean per weight, where the kernel can't be used         8 bits per weight
   FoldedMask  W * M itself, for layers where memory is no concern             32 bits per weight
 
 All are immutable. Bits and strips take the same memory and hold the same, so a server needs only one of them.
@@ -45,6 +46,13 @@ class LinearMask(Protocol):
         """
 
 
+class ExpandableMask(LinearMask, Protocol):
+    """A form that still holds the mask itself."""
+
+    def expand(self) -> Tensor:
+        """The mask, boolean [rows, columns]."""
+
+
 @dataclass(frozen=True)
 class BitMask:
     """A mask as a bundle holds it.
@@ -68,7 +76,7 @@ class BitMask:
         return self.packed.nbytes
 
     def expand(self) -> Tensor:
-        """The mask, boolean [rows, columns]."""
+        """See `ExpandableMask.expand`."""
         return torch.from_numpy(unpack_bits(self.packed, self.columns))
 
     def fold(self, weight: Tensor) -> Tensor:
@@ -115,7 +123,7 @@ class StripMask:
         return self.strips.nbytes
 
     def expand(self) -> Tensor:
-        """The mask, boolean [rows, columns]."""
+        """See `ExpandableMask.expand`."""
         pairs = self.strips.astype("<u2", copy=False).view(np.uint8).reshape(*self.strips.shape, 2)
         bits = np.unpackbits(pairs, axis=2, bitorder="little").view(np.bool_)
         rows = np.ascontiguousarray(bits.transpose(0, 2, 1)).reshape(-1, self.strips.shape[1])
@@ -128,6 +136,35 @@ class StripMask:
     def fold(self, weight: Tensor) -> Tensor:
         """See `LinearMask.fold`."""
         return apply_mask(weight, self.expand())
+
+
+@dataclass(frozen=True)
+class BoolMask:
+    """A mask with a boolean per weight.
+
+    Attributes:
+        mask: boolean [rows, columns].
+    """
+
+    mask: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `LinearMask.shape`."""
+        return self.mask.shape[0], self.mask.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """See `LinearMask.nbytes`."""
+        return self.mask.nbytes
+
+    def expand(self) -> Tensor:
+        """See `ExpandableMask.expand`."""
+        return self.mask
+
+    def fold(self, weight: Tensor) -> Tensor:
+        """See `LinearMask.fold`."""
+        return apply_mask(weight, self.mask)
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ def loaded(base: Base, spec: TaskSpec, *, task: str = "demo", seed: int = 0) -> 
     return load_task(random_bundle(base, spec, task=task, seed=seed), base)
 
 
-def only_digest(digest: str) -> LoadedTask:
+def only_digest(digest: str, members: int = 1) -> LoadedTask:
     """What the queue needs of a task."""
-    return cast(LoadedTask, SimpleNamespace(digest=digest))
+    return cast(LoadedTask, SimpleNamespace(digest=digest, members=(None,) * members))
 
 
 def features(*lengths: int) -> Features:

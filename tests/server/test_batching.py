@@ -14,8 +14,8 @@ from server.errors import (
     QueueFullError,
     ShuttingDownError,
 )
-from server.tickets import Cost, DropReason, Outcome, Ticket
-from tests.server.parts import Clock, features, limits, ticket
+from server.tickets import Cost, DropReason, Outcome, Ticket, cost_of
+from tests.server.parts import Clock, features, limits, only_digest, ticket
 
 
 def _take(queue: BatchQueue) -> Batch:
@@ -415,3 +415,8 @@ def test_abandoning_fails_everything_that_waits() -> None:
     assert queue.waiting == 0
     for request in requests:
         assert isinstance(request.future.exception(0), ShuttingDownError)
+
+
+def test_an_ensemble_costs_as_many_rows_as_it_has_members() -> None:
+    assert cost_of(only_digest("a"), features(3, 4)) == Cost(rows=2, tokens=7)
+    assert cost_of(only_digest("a", members=3), features(3, 4)) == Cost(rows=6, tokens=21)

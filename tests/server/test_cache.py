@@ -1,10 +1,12 @@
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
-from masking import Base, LoadedTask, UnpackedMasks
+from masking import Base, LoadedTask, MaskForm, maskable_linears
 from server.cache import MaskCache
-from tests.server.parts import SINGLE, base_of, loaded
+from tests.server.parts import SINGLE, Clock, base_of, loaded
 
 
 @pytest.fixture(scope="module")
@@ -17,90 +19,145 @@ def tasks(base: Base) -> list[LoadedTask]:
     return [loaded(base, SINGLE, task=f"task-{seed}", seed=seed) for seed in range(4)]
 
 
-def _size(task: LoadedTask) -> int:
-    return task.masks.unpack().nbytes
+class Caches:
+    """Makes caches over one base, with a clock that stands still, and closes them."""
+
+    def __init__(self, base: Base) -> None:
+        self.clock = Clock()
+        self._linears = maskable_linears(base)
+        self._made: list[MaskCache] = []
+
+    def __call__(self, budget: int, *forms: MaskForm) -> MaskCache:
+        cache = MaskCache(budget, self._linears, forms=forms or ("unpacked", "folded"), clock=self.clock)
+        self._made.append(cache)
+        return cache
+
+    def close(self) -> None:
+        for cache in self._made:
+            cache.close()
 
 
-def _held(cache: MaskCache, tasks: list[LoadedTask]) -> list[bool]:
-    return [cache.held_bytes(task.digest) > 0 for task in tasks]
+@pytest.fixture
+def caches(base: Base) -> Iterator[Caches]:
+    made = Caches(base)
+    yield made
+    made.close()
 
 
-def test_masks_are_unpacked_once(tasks: list[LoadedTask]) -> None:
-    cache = MaskCache(1 << 30)
-    masks = cache.masks_of(tasks[0])
-    assert isinstance(masks, UnpackedMasks)
-    assert cache.masks_of(tasks[0]) is masks
-    assert cache.nbytes == cache.held_bytes(tasks[0].digest) == masks.nbytes == _size(tasks[0])
+def _bits(task: LoadedTask) -> int:
+    return task.members[0].masks.bits
 
 
-def test_the_masks_are_those_of_the_task(tasks: list[LoadedTask]) -> None:
-    cache = MaskCache(1 << 30)
-    for task in tasks:
-        masks = cache.masks_of(task)
-        assert isinstance(masks, UnpackedMasks)
-        wanted = task.masks.unpack().tensors
-        assert all(masks.tensors[name].equal(tensor) for name, tensor in wanted.items())
+def _use(cache: MaskCache, task: LoadedTask, times: int = 1) -> None:
+    for _ in range(times):
+        cache.want(task)
+        cache.settle()
 
 
-def test_what_does_not_fit_at_all_is_run_packed_and_displaces_nothing(tasks: list[LoadedTask]) -> None:
-    cache = MaskCache(_size(tasks[0]) - 1)
-    assert cache.masks_of(tasks[0]) is tasks[0].masks
+def _forms(cache: MaskCache, tasks: list[LoadedTask]) -> list[str]:
+    held = [cache.held(task.digest) for task in tasks]
+    return ["packed" if one is None else one.form for one in held]
+
+
+def test_a_task_that_nobody_asked_for_is_packed(caches: Caches, tasks: list[LoadedTask]) -> None:
+    cache = caches(1 << 30)
+    assert cache.masks_of(tasks[0]) == [tasks[0].members[0].masks]
+    assert (cache.nbytes, _forms(cache, tasks)) == (0, ["packed"] * 4)
+
+
+def test_with_room_a_task_gets_the_largest_form(caches: Caches, tasks: list[LoadedTask], base: Base) -> None:
+    cache = caches(1 << 30)
+    _use(cache, tasks[0])
+    (masks,) = cache.masks_of(tasks[0])
+    assert masks.form == "folded"
+    assert cache.nbytes == cache.bytes_of("folded") == 4 * _bits(tasks[0])
+    wanted = tasks[0].members[0].masks.fold(maskable_linears(base))
+    for name, mask in masks.layers.items():
+        weight = maskable_linears(base)[name].weight
+        assert torch.equal(mask.fold(weight), wanted.layers[name].fold(weight))
+
+
+def test_with_less_room_it_gets_a_smaller_form(caches: Caches, tasks: list[LoadedTask]) -> None:
+    cache = caches(4 * _bits(tasks[0]) - 1)
+    _use(cache, tasks[0])
+    assert _forms(cache, tasks[:1]) == ["unpacked"]
+    assert cache.nbytes == cache.bytes_of("unpacked") == _bits(tasks[0])
+
+
+def test_what_fits_no_budget_stays_packed(caches: Caches, tasks: list[LoadedTask]) -> None:
+    for cache in (caches(_bits(tasks[0]) - 1), caches(0)):
+        _use(cache, tasks[0], times=3)
+        assert (cache.nbytes, _forms(cache, tasks[:1])) == (0, ["packed"])
+
+
+def test_forms_that_are_of_no_use_here_are_not_made(base: Base, tasks: list[LoadedTask]) -> None:
+    cache = MaskCache(1 << 30, maskable_linears(base), forms=())
+    _use(cache, tasks[0], times=3)
     assert cache.nbytes == 0
+    cache.close()
 
 
-def test_without_a_budget_everything_is_packed(tasks: list[LoadedTask]) -> None:
-    cache = MaskCache(0)
-    assert [cache.masks_of(task).form for task in tasks] == ["packed"] * len(tasks)
+def test_a_hotter_task_displaces_a_colder_one(caches: Caches, tasks: list[LoadedTask]) -> None:
+    cache = caches(4 * _bits(tasks[0]))
+    _use(cache, tasks[0])
+    _use(cache, tasks[1])
+    assert _forms(cache, tasks[:2]) == ["folded", "packed"]  # not clearly hotter
+    _use(cache, tasks[1])
+    assert _forms(cache, tasks[:2]) == ["packed", "folded"]
+    assert cache.nbytes <= cache.budget
 
 
-def test_the_budget_is_used_to_the_last_byte(tasks: list[LoadedTask]) -> None:
-    cache = MaskCache(2 * _size(tasks[0]))
-    cache.masks_of(tasks[0])
-    cache.masks_of(tasks[1])
-    assert cache.nbytes == cache.budget
-    assert _held(cache, tasks) == [True, True, False, False]
+def test_heat_fades(caches: Caches, tasks: list[LoadedTask]) -> None:
+    cache = caches(4 * _bits(tasks[0]))
+    _use(cache, tasks[0], times=8)
+    caches.clock.now += 300.0
+    _use(cache, tasks[1])
+    assert _forms(cache, tasks[:2]) == ["packed", "folded"]
 
 
-def test_the_least_recently_used_is_dropped_first(tasks: list[LoadedTask]) -> None:
-    cache = MaskCache(2 * _size(tasks[0]))
-    for index in (0, 1, 0, 2):
-        cache.masks_of(tasks[index])
-        assert cache.nbytes <= cache.budget
-    assert _held(cache, tasks) == [True, False, True, False]
+def test_a_pinned_task_is_not_displaced(caches: Caches, tasks: list[LoadedTask]) -> None:
+    cache = caches(4 * _bits(tasks[0]))
+    _use(cache, tasks[0])
+    cache.pin([tasks[0].digest])
+    _use(cache, tasks[1], times=9)
+    assert _forms(cache, tasks[:2]) == ["folded", "packed"]
+    cache.pin([])
+    _use(cache, tasks[1])
+    assert _forms(cache, tasks[:2]) == ["packed", "folded"]
 
 
-def test_versions_that_are_served_no_longer_are_dropped(tasks: list[LoadedTask]) -> None:
-    cache = MaskCache(1 << 30)
+def test_versions_that_are_served_no_longer_are_dropped(caches: Caches, tasks: list[LoadedTask]) -> None:
+    cache = caches(1 << 30)
     for task in tasks:
-        cache.masks_of(task)
+        _use(cache, task)
     cache.retain({tasks[1].digest, "sha256:never-seen"})
-    assert _held(cache, tasks) == [False, True, False, False]
-    assert cache.nbytes == _size(tasks[1])
+    assert _forms(cache, tasks) == ["packed", "folded", "packed", "packed"]
     cache.retain(())
     assert cache.nbytes == 0
 
 
-def test_two_versions_of_one_name_are_two_entries(base: Base) -> None:
+def test_two_versions_of_one_name_are_two_entries(caches: Caches, base: Base) -> None:
     old, new = (loaded(base, SINGLE, task="same", seed=seed) for seed in (0, 1))
-    cache = MaskCache(1 << 30)
-    held = cache.masks_of(old)
-    assert cache.masks_of(new) is not held
-    assert cache.nbytes == _size(old) + _size(new)
+    cache = caches(1 << 30)
+    _use(cache, old)
+    assert _forms(cache, [old, new]) == ["folded", "packed"]
 
 
-def test_bytes_add_up_while_others_drop(tasks: list[LoadedTask]) -> None:
-    cache = MaskCache(3 * _size(tasks[0]))
+def test_bytes_add_up_under_many_hands(caches: Caches, tasks: list[LoadedTask]) -> None:
+    cache = caches(6 * _bits(tasks[0]))
 
-    def drop() -> None:
-        for _ in range(200):
-            cache.retain({tasks[0].digest})
-            assert cache.held_bytes(tasks[3].digest) in (0, _size(tasks[3]))
-
-    with ThreadPoolExecutor(2) as threads:
-        droppers = [threads.submit(drop) for _ in range(2)]
+    def ask(first: int) -> None:
         for turn in range(200):
-            cache.masks_of(tasks[turn % 4])
+            task = tasks[(first + turn * turn) % 4]
+            cache.want(task)
+            cache.masks_of(task)
+            if turn % 50 == 0:
+                cache.retain({tasks[0].digest, tasks[2].digest})
             assert cache.nbytes <= cache.budget
-        for dropper in droppers:
-            dropper.result()
-    assert cache.nbytes == sum(cache.held_bytes(task.digest) for task in tasks)
+
+    with ThreadPoolExecutor(4) as threads:
+        for one in [threads.submit(ask, first) for first in range(4)]:
+            one.result()
+    cache.settle()
+    held = [cache.held(task.digest) for task in tasks]
+    assert cache.nbytes == sum(one.nbytes for one in held if one is not None) <= cache.budget

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModel, BertConfig
 
-from mask_store import BaseInfo
-from masking import Base, LoadedTask, MaskSettings, TaskSpec, load_task
+from mask_store import BaseInfo, VersionInfo, ensemble_of
+from masking import Base, LoadedTask, MaskForm, MaskSettings, TaskSpec, load_task, maskable_linears
 from server.cache import MaskCache
 from server.memory import MemoryReport, memory_report
 from server.registry import ServedTask
@@ -24,6 +24,15 @@ def _served(task: LoadedTask, *, name: str | None = None, version: int = 1) -> S
     return ServedTask(name or task.manifest.task, version, task, datetime.now(UTC), 0.1)
 
 
+def _cache(base: Base, budget: int = 0) -> MaskCache:
+    return MaskCache(budget, maskable_linears(base))
+
+
+def _warm(cache: MaskCache, task: LoadedTask) -> None:
+    cache.want(task)
+    cache.settle()
+
+
 def _report(base: Base, cache: MaskCache, *tasks: LoadedTask) -> MemoryReport:
     return memory_report(base, {task.manifest.task: _served(task) for task in tasks}, cache)
 
@@ -37,7 +46,7 @@ def _base_bytes(base: Base) -> int:
 
 
 def test_without_tasks(base: Base) -> None:
-    report = _report(base, MaskCache(5))
+    report = _report(base, _cache(base, 5))
     assert report.base.bytes == report.total.resident_bytes == _base_bytes(base)
     assert report.base.bytes == 4 * report.base.parameters
     assert report.tasks == {}
@@ -48,27 +57,28 @@ def test_without_tasks(base: Base) -> None:
 def test_every_byte_is_counted_once(base: Base) -> None:
     specs = {"single": SINGLE, "tags": TAGS, "choice": CHOICE}
     tasks = [loaded(base, spec, task=name) for name, spec in specs.items()]
-    cache = MaskCache(1 << 30)
-    cache.masks_of(tasks[0])
+    cache = _cache(base, 1 << 30)
+    _warm(cache, tasks[0])
     report = _report(base, cache, *tasks)
     held = 0
     for task in tasks:
         line = report.tasks[task.manifest.task]
-        packed = sum(tensor.nbytes for tensor in task.masks.tensors.values())
-        assert line.packed_mask_bytes + line.packed_head_mask_bytes == packed
-        assert line.head_bytes == sum(tensor.nbytes for tensor in task.head.values())
+        (member,) = task.members
+        assert line.members == 1
+        assert line.packed_mask_bytes == sum(mask.nbytes for mask in member.masks.layers.values())
+        assert line.head_bytes == sum(tensor.nbytes for tensor in member.head.values())
         parts = (
             line.packed_mask_bytes,
-            line.packed_head_mask_bytes,
             line.unpacked_mask_bytes,
+            line.folded_mask_bytes,
             line.head_bytes,
         )
         assert line.resident_bytes == sum(parts)
         assert line.finetuned_bytes == 4 * base.info.parameters + line.head_bytes
         held += line.resident_bytes
     assert report.total.resident_bytes == report.base.bytes + held
-    assert report.cache.bytes == report.total.unpacked_mask_bytes == cache.nbytes
-    for name in ("packed_mask_bytes", "packed_head_mask_bytes", "unpacked_mask_bytes", "head_bytes"):
+    assert report.cache.bytes == report.total.folded_mask_bytes == cache.nbytes > 0
+    for name in ("packed_mask_bytes", "unpacked_mask_bytes", "folded_mask_bytes", "head_bytes"):
         assert getattr(report.total, name) == sum(getattr(line, name) for line in report.tasks.values())
     assert report.finetuned.copies == 3
     assert report.finetuned.bytes == sum(line.finetuned_bytes for line in report.tasks.values())
@@ -77,27 +87,29 @@ def test_every_byte_is_counted_once(base: Base) -> None:
     )
 
 
-def test_unpacked_masks_count_while_they_are_held(base: Base) -> None:
-    task, cache = loaded(base, SINGLE), MaskCache(1 << 30)
+@pytest.mark.parametrize(("form", "bytes_per_bit"), [("unpacked", 1), ("folded", 4)])
+def test_larger_forms_count_while_they_are_held(base: Base, form: MaskForm, bytes_per_bit: int) -> None:
+    task, cache = loaded(base, SINGLE), MaskCache(1 << 30, maskable_linears(base), forms=[form])
     cold = _report(base, cache, task)
-    assert cold.tasks["demo"].unpacked_mask_bytes == 0
-    cache.masks_of(task)
+    _warm(cache, task)
     warm = _report(base, cache, task)
-    assert warm.tasks["demo"].unpacked_mask_bytes == task.manifest.mask_bits
-    assert warm.total.resident_bytes - cold.total.resident_bytes == task.manifest.mask_bits
+    line, size = warm.tasks["demo"], bytes_per_bit * task.members[0].masks.bits
+    assert (line.unpacked_mask_bytes, line.folded_mask_bytes) == (
+        (size, 0) if form == "unpacked" else (0, size)
+    )
+    assert warm.total.resident_bytes - cold.total.resident_bytes == size
     cache.retain(())
     assert _report(base, cache, task) == cold
 
 
-def test_a_mask_of_the_pretrained_pooler_counts_as_one_of_the_base(base: Base) -> None:
+def test_a_pooler_of_the_task_counts_as_head(base: Base) -> None:
     assert base.pooler is not None
-    task = loaded(base, SINGLE)
-    line = _report(base, MaskCache(0), task).tasks["demo"]
-    assert line.packed_head_mask_bytes == 3 * 32 // 8  # the classifier: 3 labels, width 32
+    line = _report(base, _cache(base), loaded(base, SINGLE)).tasks["demo"]
+    assert line.head_bytes == 4 * (3 * 32 + 3)
     without = load_task(random_bundle(own := _without_pooler(base), SINGLE), own)
-    line = _report(own, MaskCache(0), without).tasks["demo"]
-    assert line.packed_head_mask_bytes == 3 * 32 // 8 + 32 * 32 // 8
-    assert line.head_bytes == 4 * (3 * 32 + 3 + 32 * 32 + 32)
+    other = _report(own, _cache(own), without).tasks["demo"]
+    assert other.packed_mask_bytes == line.packed_mask_bytes - 32 * 32 // 8
+    assert other.head_bytes == line.head_bytes + 4 * (32 * 32 + 32)
 
 
 def _without_pooler(base: Base) -> Base:
@@ -107,15 +119,8 @@ def _without_pooler(base: Base) -> Base:
 
 def test_a_report_names_version_and_digest(base: Base) -> None:
     task = loaded(base, SINGLE)
-    report = memory_report(base, {"served-as": _served(task, name="served-as", version=7)}, MaskCache(0))
+    report = memory_report(base, {"served-as": _served(task, name="served-as", version=7)}, _cache(base))
     assert (report.tasks["served-as"].version, report.tasks["served-as"].digest) == (7, task.digest)
-
-
-def test_a_trained_head_has_no_mask(base: Base) -> None:
-    bundle = random_bundle(base, SINGLE, settings=MaskSettings(head="trained"))
-    line = _report(base, MaskCache(0), load_task(bundle, base)).tasks["demo"]
-    assert line.packed_head_mask_bytes == 0
-    assert line.head_bytes > 0
 
 
 def _bert_base(tiny: Base) -> Base:
@@ -144,12 +149,28 @@ def test_table_8_of_the_paper(base: Base) -> None:
         bert, spec, settings=MaskSettings()
     )  # one for both: bytes do not depend on the bits
     tasks = {name: _served(load_task(bundle, bert), name=name) for name in ("one", "two")}
-    report = memory_report(bert, tasks, MaskCache(0))
+    bits = {layer.name: layer.bits for layer in bundle.members[0].info.layers}
+    assert bits["classifier"] == 8 * 192
+    report = memory_report(bert, tasks, _cache(bert))
     assert report.base.bytes == 437_928_960
     for line in report.tasks.values():
         assert line.packed_mask_bytes == 8_921_088
-        assert line.packed_head_mask_bytes == 192
         assert line.head_bytes == 4 * (2 * 768 + 2)
-    assert report.total.resident_bytes == 437_928_960 + 2 * (8_921_088 + 192 + 6_152)
+    assert report.total.resident_bytes == 437_928_960 + 2 * (8_921_088 + 6_152)
     assert report.finetuned.bytes == 2 * (437_928_960 + 6_152)
     assert report.finetuned.ratio == pytest.approx(1.92, abs=0.005)
+
+
+def test_an_ensemble_counts_every_member(base: Base) -> None:
+    bundles = [random_bundle(base, SINGLE, seed=seed) for seed in range(3)]
+    sources = [
+        (VersionInfo("demo", n, bundle.digest, 1, datetime.now(UTC)), bundle)
+        for n, bundle in enumerate(bundles, 1)
+    ]
+    line = _report(base, _cache(base), load_task(ensemble_of("together", "labels", sources), base)).tasks[
+        "together"
+    ]
+    alone = _report(base, _cache(base), load_task(bundles[0], base)).tasks["demo"]
+    assert (line.members, alone.members) == (3, 1)
+    for name in ("packed_mask_bytes", "head_bytes", "resident_bytes", "finetuned_bytes"):
+        assert getattr(line, name) == 3 * getattr(alone, name)

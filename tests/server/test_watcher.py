@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mask_store import MaskStore, StoreNotFoundError
-from masking import Base, load_base
+from masking import Base, load_base, maskable_linears
 from server.cache import MaskCache
 from server.metrics import Metrics
 from server.registry import TaskRegistry
@@ -33,7 +33,7 @@ class Watched:
 def watched(base: Base, tmp_path: Path) -> Watched:
     place = tmp_path / "store"
     store = fill(place, base, ["names", "sentiment"])
-    registry, cache, metrics = TaskRegistry(), MaskCache(1 << 20), Metrics()
+    registry, cache, metrics = TaskRegistry(), MaskCache(1 << 20, maskable_linears(base)), Metrics()
     watcher = StoreWatcher(str(place), base, registry, cache, metrics, poll_seconds=0.01)
     return Watched(place, store, registry, cache, metrics, watcher)
 
@@ -45,7 +45,9 @@ def bundle_file(watched: Watched, task: str) -> Path:
 
 def test_no_store_no_watcher(base: Base, tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError):
-        StoreWatcher(str(tmp_path / "none"), base, TaskRegistry(), MaskCache(0), Metrics(), poll_seconds=1)
+        StoreWatcher(
+            str(tmp_path / "none"), base, TaskRegistry(), MaskCache(0, {}), Metrics(), poll_seconds=1
+        )
 
 
 def test_the_first_look_loads_every_task(watched: Watched) -> None:
@@ -57,7 +59,7 @@ def test_the_first_look_loads_every_task(watched: Watched) -> None:
 
 def test_an_empty_store_is_ready(base: Base, tmp_path: Path) -> None:
     MaskStore.open(tmp_path, create=True)
-    watcher = StoreWatcher(str(tmp_path), base, TaskRegistry(), MaskCache(0), Metrics(), poll_seconds=1)
+    watcher = StoreWatcher(str(tmp_path), base, TaskRegistry(), MaskCache(0, {}), Metrics(), poll_seconds=1)
     watcher.poll()
     assert watcher.first_pass_done
 
@@ -72,7 +74,8 @@ def test_what_did_not_change_is_not_loaded_again(watched: Watched) -> None:
 def test_a_new_version_is_swapped_in_and_the_old_masks_leave_the_cache(watched: Watched, base: Base) -> None:
     watched.watcher.poll()
     old = watched.registry.tasks["sentiment"]
-    watched.cache.masks_of(old.loaded)
+    watched.cache.want(old.loaded)
+    watched.cache.settle()
     watched.store.publish(bundle_of(base, "sentiment", seed=1))
     watched.watcher.poll()
     new = watched.registry.tasks["sentiment"]

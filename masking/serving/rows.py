@@ -1,0 +1,181 @@
+"""How the token rows of a batch lie side by side, and how attention keeps them apart.
+
+Packed: all rows one after another, without padding, as one sequence; positions are told to the encoder, and
+attention runs row by row, in groups of rows of similar length. Whatever is computed per token (embeddings,
+linear layers, LayerNorm) then never sees padding. Padded: for encoders whose attention can't be replaced,
+each row filled up to the longest. Does not know tasks or masks.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface
+
+from masking.base import Base
+from masking.tasks import Row, collate
+
+ATTENTION = "attention_by_row"
+"""Name that attention row by row has in transformers."""
+_SIMILAR = 1.25
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows whose attention is computed together.
+
+    Attributes:
+        rows: Number of rows.
+        length: Tokens of the longest.
+        tokens: int64 [rows * length], place of each token in the batch; shorter rows repeat their first.
+            None where the group is the whole batch in its order.
+        real: int64 places in `tokens` that hold no repetition; None where all do.
+        allowed: boolean [rows, 1, 1, length], the tokens that may be attended to; None where all may.
+    """
+
+    rows: int
+    length: int
+    tokens: Tensor | None
+    real: Tensor | None
+    allowed: Tensor | None
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """The rows of a batch, ready for the encoder.
+
+    Attributes:
+        inputs: The encoder's keyword arguments, int64 [1, tokens] if packed, [rows, longest] if padded.
+        lengths: Tokens of each row.
+        widths: Places that each row takes up, padding included.
+        groups: Packed: for attention. Empty if padded.
+    """
+
+    inputs: dict[str, Tensor]
+    lengths: tuple[int, ...]
+    widths: tuple[int, ...]
+    groups: tuple[RowGroup, ...] = ()
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Place of each row's first token."""
+        return tuple(accumulate(self.widths, initial=0))[:-1]
+
+
+def can_pack(base: Base) -> bool:
+    """Whether the base's attention can be replaced by attention row by row."""
+    return bool(base.encoder._supports_attention_backend)
+
+
+def pad_rows(rows: Sequence[Row], base: Base) -> RowBatch:
+    """The rows side by side, each filled up to the longest."""
+    lengths = tuple(len(row.input_ids) for row in rows)
+    return RowBatch(collate(rows, base.tokenizer, base.device), lengths, (max(lengths),) * len(rows))
+
+
+def pack_rows(rows: Sequence[Row], base: Base) -> RowBatch:
+    """The rows one after another."""
+    lengths = tuple(len(row.input_ids) for row in rows)
+    first = base.first_position
+
+    def line(values: Iterator[int]) -> Tensor:
+        return torch.tensor([list(values)], device=base.device)
+
+    inputs = {
+        "input_ids": line(chain.from_iterable(row.input_ids for row in rows)),
+        "position_ids": line(chain.from_iterable(range(first, first + length) for length in lengths)),
+    }
+    if rows[0].token_type_ids:
+        inputs["token_type_ids"] = line(chain.from_iterable(row.token_type_ids for row in rows))
+    similar = _SIMILAR if base.device.type == "cpu" else float("inf")  # a GPU would rather launch less
+    return RowBatch(inputs, lengths, lengths, _group_rows(lengths, similar, base.device))
+
+
+def _group_rows(lengths: Sequence[int], similar: float, device: torch.device) -> tuple[RowGroup, ...]:
+    """Groups in which no row is more than `similar` times as long as another."""
+    if len(set(lengths)) == 1:
+        return (RowGroup(len(lengths), lengths[0], None, None, None),)
+    starts = list(accumulate(lengths, initial=0))
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if not groups or lengths[row] > similar * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(row)
+    return tuple(
+        _group([starts[row] for row in group], [lengths[row] for row in group], device) for group in groups
+    )
+
+
+def _group(starts: Sequence[int], lengths: Sequence[int], device: torch.device) -> RowGroup:
+    longest = max(lengths)
+    places = torch.arange(longest)
+    allowed = places < torch.tensor(lengths).unsqueeze(1)
+    tokens = (torch.tensor(starts).unsqueeze(1) + places * allowed).flatten().to(device)
+    if bool(allowed.all()):
+        return RowGroup(len(lengths), longest, tokens, None, None)
+    real = allowed.flatten().nonzero().flatten().to(device)
+    return RowGroup(len(lengths), longest, tokens, real, allowed[:, None, None, :].to(device))
+
+
+_groups: ContextVar[tuple[RowGroup, ...]] = ContextVar("row_groups")
+
+
+@contextmanager
+def attending(batch: RowBatch) -> Iterator[None]:
+    """Inside, attention keeps the rows of this batch apart."""
+    token = _groups.set(batch.groups)
+    try:
+        yield
+    finally:
+        _groups.reset(token)
+
+
+def _attend(
+    _module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _mask: Tensor | None,
+    scaling: float | None = None,
+    **_others: Any,
+) -> tuple[Tensor, None]:
+    """Attention within each row; in the form in which transformers calls attention.
+
+    Args:
+        query: [1, heads, tokens, width of a head].
+        key: Likewise.
+        value: Likewise.
+        scaling: Factor of the products; None for one over the root of the width.
+
+    Returns:
+        [1, tokens, heads, width of a head], and None for the weights.
+    """
+    by_token = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    groups = _groups.get()
+    if groups[0].tokens is None:
+        return _attend_group(groups[0], by_token, scaling).unsqueeze(0), None
+    output = torch.empty_like(by_token[0])
+    for group in groups:
+        assert group.tokens is not None  # only a group that is the whole batch has none
+        chosen = [tensor.index_select(0, group.tokens) for tensor in by_token]
+        attended, places = _attend_group(group, chosen, scaling), group.tokens
+        if group.real is not None:
+            attended, places = attended.index_select(0, group.real), places.index_select(0, group.real)
+        output.index_copy_(0, places, attended)
+    return output.unsqueeze(0), None
+
+
+def _attend_group(group: RowGroup, by_token: Sequence[Tensor], scaling: float | None) -> Tensor:
+    """Attention of one group: three times [rows * length, heads, width] to one of the same shape."""
+    query, key, value = (t.unflatten(0, (group.rows, group.length)).transpose(1, 2) for t in by_token)
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=group.allowed, scale=scaling)
+    return attended.transpose(1, 2).flatten(0, 1)
+
+
+AttentionInterface.register(ATTENTION, _attend)
