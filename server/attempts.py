@@ -19,7 +19,7 @@ from server.tickets import Floats, Item
 logger = logging.getLogger(__name__)
 
 Compute = Callable[[Sequence[tuple[LoadedTask, Sequence[Features]]]], Sequence[Sequence[Floats]]]
-SplitReason = Literal["failed", "out_of_memory"]
+FailureReason = Literal["failed", "out_of_memory"]
 
 _ALLOCATORS = ("not enough memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -30,11 +30,11 @@ class Attempt:
 
     Attributes:
         answers: Each input with its logits, or with the error that its request is to fail with.
-        splits: Why inputs had to be computed in smaller pieces, once for each time.
+        failures: Why a try failed, once for each, those that a smaller one made good included.
     """
 
     answers: tuple[tuple[Item, Floats | ServerError], ...]
-    splits: tuple[SplitReason, ...] = ()
+    failures: tuple[FailureReason, ...] = ()
 
 
 def attempt(compute: Compute, items: Sequence[Item]) -> Attempt:
@@ -43,17 +43,17 @@ def attempt(compute: Compute, items: Sequence[Item]) -> Attempt:
     try:
         return Attempt(_matched(parts, compute([(part.task, part.features) for part in parts])))
     except Exception as error:
-        reason: SplitReason = "out_of_memory" if _is_out_of_memory(error) else "failed"
+        reason: FailureReason = "out_of_memory" if _is_out_of_memory(error) else "failed"
         pieces = _halves(items) if reason == "out_of_memory" else [part.items for part in parts]
         _log(items, reason, len(pieces))
     # Not in the handler: the error's traceback would hold the tensors of the failed try.
     if len(pieces) == 1:
         failure = OutOfMemoryError() if reason == "out_of_memory" else BackendFailedError()
-        return Attempt(tuple((item, failure) for item in items))
+        return Attempt(tuple((item, failure) for item in items), (reason,))
     tries = [attempt(compute, piece) for piece in pieces]
     return Attempt(
         tuple(answer for one in tries for answer in one.answers),
-        (reason, *(split for one in tries for split in one.splits)),
+        (reason, *(again for one in tries for again in one.failures)),
     )
 
 
@@ -87,7 +87,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(name in str(error) for name in _ALLOCATORS)
 
 
-def _log(items: Sequence[Item], reason: SplitReason, pieces: int) -> None:
+def _log(items: Sequence[Item], reason: FailureReason, pieces: int) -> None:
     """Log the exception that is being handled."""
     ids = ", ".join(dict.fromkeys(item.ticket.request_id for item in items))
     logger.log(

@@ -4,7 +4,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from server.attempts import SplitReason
+from server.attempts import FailureReason
 from server.batching import CloseReason
 from server.engine import BatchReport
 from server.tickets import DropReason
@@ -34,9 +34,9 @@ class BatchMetrics:
             "maskserve_failed_batches", "Batches of which at least one input failed", registry=to
         )
         closed = Counter("maskserve_batches", "Batches by why they were closed", ["closed"], registry=to)
-        splits = Counter(
-            "maskserve_batch_splits",
-            "Times that inputs were computed again in smaller pieces, by why",
+        failures = Counter(
+            "maskserve_compute_failures",
+            "Tries to compute a batch or a piece of it that failed, by why; pieces are tried again",
             ["reason"],
             registry=to,
         )
@@ -47,7 +47,7 @@ class BatchMetrics:
             registry=to,
         )
         self._closed = {reason: closed.labels(reason) for reason in get_args(CloseReason)}
-        self._splits = {reason: splits.labels(reason) for reason in get_args(SplitReason)}
+        self._failures = {reason: failures.labels(reason) for reason in get_args(FailureReason)}
         self._dropped = {reason: dropped.labels(reason) for reason in get_args(DropReason)}
 
     def count(self, report: BatchReport) -> None:
@@ -58,8 +58,8 @@ class BatchMetrics:
         self._tokens.inc(report.cost.tokens)
         self._padding.inc(report.padding_tokens)
         self._closed[report.reason].inc()
-        for reason in report.splits:
-            self._splits[reason].inc()
+        for reason in report.failures:
+            self._failures[reason].inc()
         if report.failed:
             self._failed.inc()
 

@@ -1,6 +1,7 @@
 """What routes are given: the service of this application, and the task that a path names.
 
-The functions are async because FastAPI sends others to a thread, which takes longer than their work.
+The dependencies are async because FastAPI runs others in a thread, which takes longer than their work; the
+one route that must be fast calls `service_of` and `take_task` by itself.
 """
 
 from typing import Annotated

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from threading import Event, Thread
 
 from masking import Features, LoadedTask
-from server.attempts import Attempt, Compute, SplitReason, attempt
+from server.attempts import Attempt, Compute, FailureReason, attempt
 from server.batching import Batch, BatchLimits, BatchQueue, CloseReason
 from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
 from server.tickets import Cost, DropReason, Outcome, Ticket
@@ -32,8 +32,8 @@ class BatchReport:
         padding_tokens: Tokens that padding every row to the longest would have added.
         reason: Why nothing more was taken into it.
         seconds: Time of compute, retries included.
-        splits: Why it had to be computed in smaller pieces, once for each time.
-        failed: Some of its inputs could not be computed.
+        failures: Why a try to compute it, or a piece of it, failed; once for each.
+        failed: Some of its inputs could not be computed at all.
     """
 
     cost: Cost
@@ -41,7 +41,7 @@ class BatchReport:
     padding_tokens: int
     reason: CloseReason
     seconds: float
-    splits: tuple[SplitReason, ...] = ()
+    failures: tuple[FailureReason, ...] = ()
     failed: bool = False
 
 
@@ -188,7 +188,7 @@ class Engine:
             self.queue.note_speed(batch.cost.tokens, seconds)
         self._on_batch(
             BatchReport(
-                batch.cost, batch.tasks, batch.padding_tokens, batch.reason, seconds, result.splits, failed
+                batch.cost, batch.tasks, batch.padding_tokens, batch.reason, seconds, result.failures, failed
             )
         )
 

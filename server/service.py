@@ -36,7 +36,7 @@ from server.watcher import StoreWatcher
 
 logger = logging.getLogger(__name__)
 
-_CPU_TOKENS, _GPU_TOKENS = 4096, 16384
+_CPU_TOKENS, _GPU_TOKENS = 8192, 16384
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def _masked_compute(base: Base, cache: MaskCache) -> Compute:
 
 
 def _limits(settings: Settings, device: torch.device) -> BatchLimits:
-    """A CPU is busy with fewer tokens, and is slower: large batches would only make others wait."""
+    """Limits as set; where the tokens are left to the device, a slower one gets batches that end sooner."""
     return BatchLimits(
         rows=settings.max_batch_rows,
         tokens=settings.max_batch_tokens or (_CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS),

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         description="most tokens in one batch, as computed (without padding); an input with more is refused; "
-        "0: 4096 on a CPU, 16384 on a GPU",
+        "0: 8192 on a CPU, 16384 on a GPU",
     )
     max_wait_ms: float = Field(
         0.0,

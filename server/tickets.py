@@ -100,7 +100,7 @@ class Ticket:
         """Give the request up if it is cancelled or late.
 
         Returns:
-            Why, the first time; None if it is not given up, and from the second time on.
+            Why, the first time; None from the second time on, and for a request that is wanted or answered.
         """
         late = now >= self.deadline and not self._answered
         if self._dropped or not (late or self.future.cancelled()):

@@ -62,7 +62,7 @@ def test_what_succeeds_is_computed_once_task_by_task() -> None:
     result = attempt(compute, interleaved)
     assert compute.asked == [[1, 2, 3, 4]]
     assert _read(result) == {("a", 0): 1, ("a", 1): 2, ("b", 0): 3, ("b", 1): 4}
-    assert result.splits == ()
+    assert result.failures == ()
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
@@ -71,7 +71,7 @@ def test_out_of_memory_halves_until_it_fits(error: Exception) -> None:
     result = attempt(compute, _items(a=[3, 3], b=[3, 3]))
     assert compute.asked == [[3, 3, 3, 3], [3, 3], [3, 3]]
     assert set(_read(result).values()) == {3}
-    assert result.splits == ("out_of_memory",)
+    assert result.failures == ("out_of_memory",)
 
 
 def test_only_an_input_that_alone_is_too_large_fails() -> None:
@@ -79,7 +79,7 @@ def test_only_an_input_that_alone_is_too_large_fails() -> None:
     result = attempt(compute, _items(a=[1, 9], b=[2, 2]))
     assert _read(result) == {("a", 0): 1, ("a", 1): OutOfMemoryError, ("b", 0): 2, ("b", 1): 2}
     assert compute.asked == [[1, 9, 2, 2], [1, 9], [1], [9], [2, 2]]
-    assert result.splits == ("out_of_memory", "out_of_memory")
+    assert result.failures == ("out_of_memory",) * 3
 
 
 def test_other_failures_are_tried_again_task_by_task() -> None:
@@ -99,7 +99,7 @@ def test_other_failures_are_tried_again_task_by_task() -> None:
         ("b", 1): BackendFailedError,
         ("c", 0): 4,
     }
-    assert result.splits == ("failed",)
+    assert result.failures == ("failed", "failed")
 
 
 @pytest.mark.parametrize("wrong", [[], [[]], [[np.zeros(1, np.float32)] * 2]])

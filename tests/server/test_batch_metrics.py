@@ -1,6 +1,6 @@
 from prometheus_client import CollectorRegistry
 
-from server.attempts import SplitReason
+from server.attempts import FailureReason
 from server.batch_metrics import BatchMetrics
 from server.engine import BatchReport
 from server.tickets import Cost
@@ -16,8 +16,8 @@ def test_batches_are_measured() -> None:
     registry = CollectorRegistry()
     metrics = BatchMetrics(registry)
     metrics.count(BatchReport(Cost(4, 30), 3, 10, "full_rows", 0.1))
-    splits: tuple[SplitReason, ...] = ("out_of_memory", "out_of_memory", "failed")
-    metrics.count(BatchReport(Cost(2, 10), 1, 0, "idle", 0.1, splits, failed=True))
+    failures: tuple[FailureReason, ...] = ("out_of_memory", "out_of_memory", "failed")
+    metrics.count(BatchReport(Cost(2, 10), 1, 0, "idle", 0.1, failures, failed=True))
     assert _value(registry, "batch_rows_sum") == 6
     assert _value(registry, "batch_tokens_sum") == 40
     assert _value(registry, "batch_tasks_sum") == 4
@@ -30,8 +30,8 @@ def test_batches_are_measured() -> None:
         for reason in ("full_rows", "full_tokens", "waited", "idle", "drained")
     }
     assert closed == {"full_rows": 1, "full_tokens": 0, "waited": 0, "idle": 1, "drained": 0}
-    assert _value(registry, "batch_splits_total", reason="out_of_memory") == 2
-    assert _value(registry, "batch_splits_total", reason="failed") == 1
+    assert _value(registry, "compute_failures_total", reason="out_of_memory") == 2
+    assert _value(registry, "compute_failures_total", reason="failed") == 1
 
 
 def test_dropped_requests_are_counted_by_reason() -> None:

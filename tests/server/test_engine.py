@@ -167,7 +167,7 @@ def test_a_failure_in_a_mixed_batch_fails_only_its_task(caplog: pytest.LogCaptur
     assert "secret" not in bad.message
     assert (_values(good), _values(fine)) == ([5], [6, 7])
     report = reports[-1]
-    assert (report.tasks, report.splits, report.failed) == (3, ("failed",), True)
+    assert (report.tasks, report.failures, report.failed) == (3, ("failed", "failed"), True)
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
     assert "id-of-bad" in caplog.records[-1].getMessage()
     assert "secret" in caplog.text
@@ -187,7 +187,7 @@ def test_batches_are_reported() -> None:
         asyncio.run(engine.run(TASK, [features(2), features(5)]))
     (report,) = reports
     assert (report.cost, report.tasks, report.padding_tokens) == (Cost(rows=2, tokens=7), 1, 3)
-    assert (report.reason, report.splits, report.failed) == ("idle", (), False)
+    assert (report.reason, report.failures, report.failed) == ("idle", (), False)
     assert report.seconds >= 0
 
 

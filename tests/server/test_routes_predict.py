@@ -80,6 +80,17 @@ def test_a_batch_is_answered_with_one_list_per_input(client: TestClient, base: B
         )
 
 
+def test_a_body_too_long_for_the_event_loop_is_answered_alike(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    with serving(base, tmp_path) as client:
+        alone = scores_in(answer(client, "sentiment", {"inputs": TEXT}))
+        answers = answer(client, "sentiment", {"inputs": [[TEXT]] * 600})
+        assert len(answers) == 600
+        assert all(scores_in(entries) == pytest.approx(alone, rel=1e-4, abs=1e-5) for entries in answers)
+        refused = client.post("/predict/sentiment", content=b'{"inputs": ' + b"[" * 9000)
+        assert refused.status_code == 400
+
+
 def test_a_batch_of_one_stays_a_batch(client: TestClient) -> None:
     assert len(answer(client, "sentiment", {"inputs": [[TEXT]]})[0]) == 3
 

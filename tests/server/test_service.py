@@ -208,7 +208,7 @@ def test_a_request_that_is_not_answered_in_time(base: Base, tmp_path: Path) -> N
     assert stuck.rows == 1
 
 
-@pytest.mark.parametrize(("option", "tokens"), [(0, 4096), (77, 77)])
+@pytest.mark.parametrize(("option", "tokens"), [(0, 8192), (77, 77)])
 def test_the_token_limit_is_chosen_by_the_device_or_the_operator(
     base: Base, tmp_path: Path, option: int, tokens: int
 ) -> None:
