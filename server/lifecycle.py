@@ -260,7 +260,9 @@ class Lifecycle:
     def drop_missing(self, name: str) -> None:
         """Serve a task no longer that the store does not have any more."""
         with suppress(ServerError), self._turn(name):
-            if self._current_or_none(name) is None:
+            try:
+                self._store.current(name)
+            except UnknownTaskError:
                 self._store.check()  # a store that vanished as a whole takes no task away
                 self._registry.remove(name)
                 self._let_go(name)
@@ -293,9 +295,8 @@ class Lifecycle:
             return served
         failure = self._failures.get(name)
         if failure is not None and failure.digest == version.digest and failure.failed_at >= asked:
-            raise TaskUnavailableError(
-                failure.message
-            )  # tried and failed while this caller waited for its turn
+            # tried, and failed, while this caller waited for its turn
+            raise TaskUnavailableError(failure.message)
         self._registry.expect([name])
         started = time.monotonic()
         try:
