@@ -1,8 +1,9 @@
 """The Triton side of the masked matrix product: one program computes a few tiles of outputs.
 
-The product is computed transposed, (W * M) x^T: the weights are the left operand, which tensor cores take
-from registers, where they have just been masked; and they have the long side of a matrix instruction, tokens
-the short one, so 16 tokens of one task fill theirs. Bits are loaded as words of 32 columns, one per row and
+The product is computed transposed, (W * M) x^T: the weights are the left operand, which Hopper's tensor cores
+take from registers, where they are masked (Triton still rearranges them through shared memory between the
+two); and they have the long side of a matrix instruction, tokens the short one, so 16 tokens of a task fill
+theirs. Bits are loaded as words of 32 columns, one per row and
 step; a weight is selected by two instructions, shared by all tokens of a tile.
 
 A program holds one tile of weights at a time and multiplies it with `TILES` tiles of tokens, under the masks
