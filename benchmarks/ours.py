@@ -6,50 +6,48 @@ import torch
 from torch import Tensor
 
 from benchmarks.tasks import RandomTask, Workload
-from masking import Base, Features, LayerMasks, LoadedTask, MaskedEncoder
+from masking import Base, Features, LayerMasks, LoadedTask, MaskedEncoder, Part, maskable_linears
 
-RESIDENT = "packed"
-"""The form that every loaded task has; the others are made of it where memory allows."""
+RESIDENT, FOLDED = "packed", "folded"
+"""The form that every loaded task has, and the one made of it where memory allows."""
 
-FORMS: Mapping[str, Callable[[LoadedTask], LayerMasks]] = {
-    RESIDENT: lambda task: task.masks,
-    "unpacked": lambda task: task.masks.unpack(),
-}
-FORM_BYTES: Mapping[str, int] = {RESIDENT: 0, "unpacked": 1}
+FORM_BYTES: Mapping[str, int] = {RESIDENT: 0, FOLDED: 4}
 """Bytes per masked weight that a form takes beside the resident one."""
 
 
 def counted_bytes(task: LoadedTask) -> int:
     """Bytes of all tensors of a loaded task."""
-    return task.masks.nbytes + task.head_nbytes
+    return task.masks_nbytes + task.head_nbytes
 
 
 class Ours:
-    """The resident encoder, and the forms of masks made so far."""
+    """The resident encoder, and the folded masks made so far."""
 
     def __init__(self, base: Base) -> None:
         """One encoder over `base`."""
-        self._encoder = MaskedEncoder(base)
-        self._made: dict[tuple[RandomTask, str], LayerMasks] = {}
+        self._encoder, self._linears = MaskedEncoder(base), maskable_linears(base)
+        self._folded: dict[RandomTask, list[LayerMasks]] = {}
 
     def answer(self, task: LoadedTask, features: list[Features]) -> None:
         """Computes inputs of one task with its resident masks."""
-        self._encoder.predict(task, FORMS[RESIDENT](task), features)
+        self._encoder.predict([Part(task, features)])
 
     def ready(self, workload: Workload, form: str = RESIDENT) -> Callable[[], Tensor]:
         """What computes a workload with all masks in one form: logits, float32 [rows, classes]."""
         parts = [
-            (task.loaded, self._masks(task, form), features)
+            Part(task.loaded, features, self._masks(task, form))
             for task, features in zip(workload.tasks, workload.features, strict=True)
         ]
 
         def run() -> Tensor:
-            answers = [self._encoder.predict(*part) for part in parts]
+            answers = self._encoder.predict(parts)
             return torch.stack([torch.from_numpy(row) for answer in answers for row in answer])
 
         return run
 
-    def _masks(self, task: RandomTask, form: str) -> LayerMasks:
-        if (task, form) not in self._made:
-            self._made[task, form] = FORMS[form](task.loaded)
-        return self._made[task, form]
+    def _masks(self, task: RandomTask, form: str) -> list[LayerMasks] | None:
+        if form == RESIDENT:
+            return None
+        if task not in self._folded:
+            self._folded[task] = [member.masks.fold(self._linears) for member in task.loaded.members]
+        return self._folded[task]
