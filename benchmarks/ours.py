@@ -8,10 +8,10 @@ from torch import Tensor
 from benchmarks.tasks import RandomTask, Workload
 from masking import Base, Features, LayerMasks, LoadedTask, MaskedEncoder, Part, maskable_linears
 
-RESIDENT, FOLDED = "packed", "folded"
-"""The form that every loaded task has, and the one made of it where memory allows."""
+RESIDENT, HOT = "packed", "folded"
+"""The form that every loaded task has, and the one that takes the most memory and no work for each batch."""
 
-FORM_BYTES: Mapping[str, int] = {RESIDENT: 0, FOLDED: 4}
+FORM_BYTES: Mapping[str, int] = {RESIDENT: 0, HOT: 4}
 """Bytes per masked weight that a form takes beside the resident one."""
 
 
@@ -21,12 +21,12 @@ def counted_bytes(task: LoadedTask) -> int:
 
 
 class Ours:
-    """The resident encoder, and the folded masks made so far."""
+    """The resident encoder, and the forms of masks made so far."""
 
     def __init__(self, base: Base) -> None:
         """One encoder over `base`."""
         self._encoder, self._linears = MaskedEncoder(base), maskable_linears(base)
-        self._folded: dict[RandomTask, list[LayerMasks]] = {}
+        self._folded: dict[RandomTask, LayerMasks] = {}
 
     def answer(self, task: LoadedTask, features: list[Features]) -> None:
         """Computes inputs of one task with its resident masks."""
@@ -34,10 +34,8 @@ class Ours:
 
     def ready(self, workload: Workload, form: str = RESIDENT) -> Callable[[], Tensor]:
         """What computes a workload with all masks in one form: logits, float32 [rows, classes]."""
-        parts = [
-            Part(task.loaded, features, self._masks(task, form))
-            for task, features in zip(workload.tasks, workload.features, strict=True)
-        ]
+        pairs = zip(workload.tasks, workload.features, strict=True)
+        parts = [Part(task.loaded, features, self._masks(task, form)) for task, features in pairs]
 
         def run() -> Tensor:
             answers = self._encoder.predict(parts)
@@ -45,9 +43,10 @@ class Ours:
 
         return run
 
-    def _masks(self, task: RandomTask, form: str) -> list[LayerMasks] | None:
+    def _masks(self, task: RandomTask, form: str) -> list[LayerMasks]:
+        (member,) = task.loaded.members
         if form == RESIDENT:
-            return None
+            return [member.masks]
         if task not in self._folded:
-            self._folded[task] = [member.masks.fold(self._linears) for member in task.loaded.members]
-        return self._folded[task]
+            self._folded[task] = member.masks.fold(self._linears)
+        return [self._folded[task]]
