@@ -1,104 +1,91 @@
 """Masked linear layers of BERT-base: our ways against one dense model, N dense copies, and naive masking.
 
-Every candidate's time is divided by that of ONE dense layer on the whole batch, which no way of telling tasks
-apart is expected to beat by much: it is the bound. All candidates are checked against float64 first.
+Every candidate's time is divided by that of ONE dense layer on the whole batch, in the same precision, which
+no way of telling tasks apart is expected to beat by much: it is the bound. All candidates are checked against
+float64 first; a wrong one makes the command fail.
+
+On CUDA each candidate is captured in a graph, so that what counts is the device's time, and starts with cold
+caches; with --eager it is launched from Python instead. In bf16 all candidates have bfloat16 tensors; beside
+tf32x3 the others are in float32.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.layers import Layer, Setting
 from benchmarks.machine import describe_machine
-from benchmarks.timing import take_turns
+from benchmarks.timing import captured, cuda_seconds, host_seconds, take_turns
 from mask_store.bits import pack_bits
 from masking.binarize import apply_mask
 from masking.compute import (
     BitMask,
     PackedWeight,
-    Segments,
+    Precision,
     StripMask,
+    WordMask,
     available,
+    cuda,
+    mask_addresses,
     masked_linear,
-    reference_linear,
     warm_up,
 )
 
-BATCHES = ("16x32", "16x16", "4x64", "1x32", "1x128", "64x8")
 SHAPES = ("768x768", "3072x768", "768x3072")
 DENSE = "one dense"
+Ways = dict[str, Callable[[], Tensor]]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One cell of the table.
+class Defaults:
+    """What is measured on a device unless the arguments name something else."""
 
-    Attributes:
-        tasks: Tasks in the batch.
-        tokens: Tokens of each.
-        rows: Outputs of the layer.
-        columns: Inputs of the layer.
-        zeros: Share of zeros of each mask.
-        threads: Threads of torch and of the kernels.
-    """
-
-    tasks: int
-    tokens: int
-    rows: int
-    columns: int
-    zeros: float
-    threads: int
+    batches: tuple[str, ...]
+    zeros: tuple[float, ...]
+    threads: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Inputs, weight and masks of a setting."""
-
-    inputs: Tensor
-    weight: Tensor
-    bias: Tensor
-    segments: Segments
-    masks: list[NDArray[np.bool_]]
-
-    @classmethod
-    def random(cls, setting: Setting) -> "Layer":
-        """Normal values, independent masks; always the same for a setting."""
-        generator = np.random.default_rng(0)
-        shape = setting.rows, setting.columns
-        masks = [generator.random(shape, np.float32) >= setting.zeros for _ in range(setting.tasks)]
-        sizes = (setting.tasks * setting.tokens, setting.columns), shape, (setting.rows,)
-        inputs, weight, bias = (torch.from_numpy(generator.standard_normal(one, np.float32)) for one in sizes)
-        return cls(inputs, weight, bias, Segments.of_lengths([setting.tokens] * setting.tasks), masks)
+DEFAULTS = {
+    "cpu": Defaults(("16x32", "16x16", "4x64", "1x32", "1x128", "64x8"), (0.05, 0.07, 0.10), (1, 2)),
+    "cuda": Defaults(("16x32", "64x128", "16x16", "4x64", "1x32", "1x128", "64x8"), (0.05,), (1,)),
+}
+TOLERANCES: dict[Precision, float] = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 5e-3, "bf16": 3e-2}
 
 
-def candidates(layer: Layer) -> dict[str, Callable[[], Tensor]]:
-    """All ways to compute the layer, the bound first."""
-    inputs, weight, bias, segments = layer.inputs, layer.weight, layer.bias, layer.segments
+def candidates(layer: Layer) -> Ways:
+    """All ways to compute the layer on the CPU, the bound first."""
     bits = [BitMask(pack_bits(mask), mask.shape[1]) for mask in layer.masks]
-    copies = [apply_mask(weight, torch.from_numpy(mask)) for mask in layer.masks]
-
-    def dense_copies() -> Tensor:
-        return torch.cat(
-            [F.linear(inputs[a:b], one, bias) for (a, b), one in zip(segments.spans(), copies, strict=True)]
-        )
-
-    ways: dict[str, Callable[[], Tensor]] = {
-        DENSE: lambda: F.linear(inputs, weight, bias),
-        "N dense copies": dense_copies,
+    inputs, weight, bias, segments = layer.inputs, layer.weight, layer.bias, layer.segments
+    ways = _dense_ways(layer, torch.float32) | {
         "expand bits per task": lambda: masked_linear(inputs, weight, bias, segments, bits, method="fold"),
     }
     return ways | _numba_ways(layer, bits) if available() else ways
 
 
-def _numba_ways(layer: Layer, bits: list[BitMask]) -> dict[str, Callable[[], Tensor]]:
+def _dense_ways(layer: Layer, dtype: torch.dtype) -> Ways:
+    inputs, weight, bias = (one.to(dtype) for one in (layer.inputs, layer.weight, layer.bias))
+    copies = [apply_mask(weight, torch.from_numpy(mask).to(weight.device)) for mask in layer.masks]
+
+    def dense_copies() -> Tensor:
+        spans = layer.segments.spans()
+        return torch.cat(
+            [F.linear(inputs[a:b], one, bias) for (a, b), one in zip(spans, copies, strict=True)]
+        )
+
+    return {DENSE: lambda: F.linear(inputs, weight, bias), "N dense copies": dense_copies}
+
+
+def _numba_ways(layer: Layer, bits: list[BitMask]) -> Ways:
     from benchmarks.dropped import DroppedColumns, dropped_linear  # noqa: PLC0415 (needs numba)
 
     common = layer.inputs, layer.weight, layer.bias, layer.segments
@@ -114,21 +101,35 @@ def _numba_ways(layer: Layer, bits: list[BitMask]) -> dict[str, Callable[[], Ten
     }
 
 
-def largest_error(layer: Layer, outputs: Tensor) -> float:
-    """Largest error relative to the largest output, against float64."""
-    masks = [torch.from_numpy(mask) for mask in layer.masks]
-    doubles = layer.inputs.double(), layer.weight.double(), layer.bias.double()
-    exact = reference_linear(*doubles, layer.segments, masks)
-    return float((outputs - exact).abs().max() / exact.abs().max())
+def cuda_candidates(layer: Layer, precision: Precision) -> Ways:
+    """All ways to compute the layer on a CUDA device, the bound first; without Triton, not the kernel."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    device = layer.inputs.device
+    inputs, weight, bias = (one.to(dtype) for one in (layer.inputs, layer.weight, layer.bias))
+    common = inputs, weight, bias, layer.segments
+    masks = [WordMask.of(BitMask(pack_bits(mask), mask.shape[1]), device) for mask in layer.masks]
+    addresses = mask_addresses([masks], device)[0]
+    ways = _dense_ways(layer, dtype) | {
+        "expand bits per task": lambda: masked_linear(*common, masks, method="fold"),
+        "kernel": lambda: masked_linear(
+            *common, masks, method="kernel", precision=precision, addresses=addresses
+        ),
+    }
+    return ways if cuda.available() else {name: way for name, way in ways.items() if name != "kernel"}
 
 
-def measure(setting: Setting, runs: int) -> dict[str, object]:
+def measure(setting: Setting, runs: int, *, eager: bool = False) -> dict[str, object]:
     """Errors, seconds and ratios of all candidates at one setting."""
     torch.set_num_threads(setting.threads)
     layer = Layer.random(setting)
-    ways = candidates(layer)
-    errors = {name: largest_error(layer, run()) for name, run in ways.items() if name != DENSE}
-    times = take_turns(ways, runs)
+    on_cuda = setting.device == "cuda"
+    with _torch_precision(setting.precision):
+        ways = cuda_candidates(layer, setting.precision) if on_cuda else candidates(layer)
+        errors = {name: layer.largest_error(run()) for name, run in ways.items() if name != DENSE}
+        timed: Mapping[str, Callable[[], object]] = ways
+        if on_cuda and not eager:
+            timed = {name: captured(run) for name, run in ways.items()}
+        times = take_turns(timed, runs, cuda_seconds if on_cuda else host_seconds)
     return {
         **asdict(setting),
         "dense_seconds": times[DENSE].best,
@@ -137,13 +138,38 @@ def measure(setting: Setting, runs: int) -> dict[str, object]:
     }
 
 
+@contextmanager
+def _torch_precision(precision: Precision) -> Iterator[None]:
+    """Lets torch's own products of float32 be in tf32 where the kernel's are."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def settings(arguments: argparse.Namespace) -> Iterator[Setting]:
     """All combinations that the arguments name."""
-    lists = arguments.threads, arguments.zeros, arguments.batches, arguments.shapes
-    for threads, zeros, batch, shape in product(*lists):
-        tasks, tokens = map(int, batch.split("x"))
-        rows, columns = map(int, shape.split("x"))
-        yield Setting(tasks, tokens, rows, columns, zeros, threads)
+    defaults = DEFAULTS[arguments.device]
+    threads, zeros = arguments.threads or defaults.threads, arguments.zeros or defaults.zeros
+    for one in product(threads, zeros, arguments.batches or defaults.batches, arguments.shapes):
+        tasks, tokens = map(int, one[2].split("x"))
+        rows, columns = map(int, one[3].split("x"))
+        yield Setting(tasks, tokens, rows, columns, one[1], one[0], arguments.device, arguments.precision)
+
+
+def wrong(result: dict[str, object]) -> list[str]:
+    """A line for each candidate whose error is not that of its precision."""
+    errors, precision = result["errors"], result["precision"]
+    assert isinstance(errors, dict)
+    most = TOLERANCES[precision]  # type: ignore[index]
+    where = "{tasks}x{tokens}, {rows}x{columns}".format_map(result)
+    return [
+        f"{name} is wrong at {where}: relative error {error:.1e}, expected at most {most:.0e}"
+        for name, error in errors.items()
+        if not error <= most
+    ]
 
 
 def _row(result: dict[str, object]) -> str:
@@ -165,23 +191,45 @@ def table(results: Sequence[dict[str, object]]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this benchmark."""
     parser.add_argument("--json", type=Path, help="file to write the results to")
+    parser.add_argument("--device", choices=list(DEFAULTS), default="cpu")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="fp32", help="other than fp32 on cuda only"
+    )
+    parser.add_argument("--eager", action="store_true", help="on cuda, without CUDA graphs")
     parser.add_argument("--runs", type=int, default=15, help="runs of each candidate")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--zeros", type=float, nargs="+", default=[0.05, 0.07, 0.10])
-    parser.add_argument("--batches", nargs="+", default=list(BATCHES), help="tasks x tokens of each")
+    parser.add_argument("--threads", type=int, nargs="+", help="default: 1 2 on cpu, 1 on cuda")
+    parser.add_argument("--zeros", type=float, nargs="+", help="default: .05 .07 .1 on cpu, .05 on cuda")
+    parser.add_argument("--batches", nargs="+", help="tasks x tokens of each")
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="rows x columns")
 
 
+def _impossible(arguments: argparse.Namespace) -> str | None:
+    if arguments.device == "cuda":
+        return None if torch.cuda.is_available() else "there is no CUDA device that torch can use"
+    on_cpu = arguments.precision == "fp32" and not arguments.eager
+    return None if on_cpu else "--eager and precisions other than fp32 need --device cuda"
+
+
 def main(arguments: argparse.Namespace) -> int:
-    """Measures all settings, prints the table, writes the JSON."""
-    if available():
+    """Measures all settings, prints the table, writes the JSON.
+
+    Returns:
+        0; 1 if a candidate's results are wrong; 2 if the device or the precision can't be had.
+    """
+    impossible = _impossible(arguments)
+    if impossible:
+        print(f"masked_linear: {impossible}", file=sys.stderr)
+        return 2
+    if arguments.device == "cpu" and available():
         warm_up()
     before = torch.get_num_threads()
     with torch.inference_mode():
-        results = [measure(setting, arguments.runs) for setting in settings(arguments)]
+        results = [measure(one, arguments.runs, eager=arguments.eager) for one in settings(arguments)]
     torch.set_num_threads(before)
     print(table(results))
     report = {"benchmark": "masked_linear", "machine": describe_machine(), "results": results}
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-    return 0
+    errors = [line for result in results for line in wrong(result)]
+    print("\n".join(errors), end="\n" if errors else "", file=sys.stderr)
+    return 1 if errors else 0

@@ -14,9 +14,9 @@ from benchmarks.models import masked_linears
 from mask_store import (
     HeadTensorInfo,
     LayerInfo,
-    Manifest,
     MaskBundle,
     MaskingSettings,
+    TaskManifest,
     pack_bits,
 )
 from masking import Base, Features, LoadedTask, Row, load_task
@@ -82,8 +82,8 @@ def _manifest(
     seed: int,
     layers: tuple[LayerInfo, ...],
     head: Mapping[str, NDArray[np.float32]],
-) -> Manifest:
-    return Manifest(
+) -> TaskManifest:
+    return TaskManifest(
         task=name,
         kind="sequence-classification",
         pair=False,
@@ -128,9 +128,10 @@ class RandomTask:
     def create(cls, base: Base, index: int, zeros: float) -> "RandomTask":
         """Task number `index`; always the same for a base and a share of zeros."""
         bundle = random_bundle(base, f"task{index}", zeros, index)
-        columns = {layer.name: layer.columns for layer in bundle.manifest.layers}
-        bits = {name: BitMask(packed, columns[name]) for name, packed in bundle.masks.items()}
-        head = {name: torch.from_numpy(array.copy()) for name, array in bundle.head.items()}
+        (member,) = bundle.members
+        columns = {layer.name: layer.columns for layer in member.info.layers}
+        bits = {name: BitMask(packed, columns[name]) for name, packed in member.masks.items()}
+        head = {name: torch.from_numpy(array.copy()) for name, array in member.head.items()}
         return cls(load_task(bundle, base), bits, head)
 
     def head_linear(self, name: str, base: Base) -> tuple[Tensor, Tensor]:

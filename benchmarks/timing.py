@@ -3,7 +3,16 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
+
+import torch
+from torch import Tensor
+
+Stopwatch = Callable[[Callable[[], object]], tuple[float, float]]
+"""Runs something and returns its wall and its CPU seconds."""
+
+_CACHE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -32,16 +41,52 @@ class Times:
         }
 
 
-def take_turns(candidates: Mapping[str, Callable[[], object]], runs: int) -> dict[str, Times]:
+def host_seconds(run: Callable[[], object]) -> tuple[float, float]:
+    """A `Stopwatch` for what is done when the call returns."""
+    start, cpu_start = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - start, time.process_time() - cpu_start
+
+
+def cuda_seconds(run: Callable[[], object]) -> tuple[float, float]:
+    """A `Stopwatch` for work on the present CUDA device: its time there, and the CPU's for launching it.
+
+    The device's caches hold nothing of use at the start, as in a model that is larger than they are. What
+    fills them hides the time of the first launches.
+    """
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    _room().zero_()
+    cpu_start = time.process_time()
+    start.record()
+    run()
+    end.record()
+    cpu = time.process_time() - cpu_start
+    end.synchronize()
+    return start.elapsed_time(end) / 1000, cpu
+
+
+@cache
+def _room() -> Tensor:
+    return torch.empty(_CACHE_BYTES, dtype=torch.uint8, device="cuda")
+
+
+def captured(run: Callable[[], object]) -> Callable[[], None]:
+    """A CUDA graph of something that has run before; without the launches it is the device's time alone."""
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def take_turns(
+    candidates: Mapping[str, Callable[[], object]], runs: int, stopwatch: Stopwatch = host_seconds
+) -> dict[str, Times]:
     """Runs every candidate once to warm up, then all in turn, `runs` times."""
     for run in candidates.values():
         run()
-    wall: dict[str, list[float]] = {name: [] for name in candidates}
-    cpu: dict[str, list[float]] = {name: [] for name in candidates}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
     for _ in range(runs):
         for name, run in candidates.items():
-            start, cpu_start = time.perf_counter(), time.process_time()
-            run()
-            wall[name].append(time.perf_counter() - start)
-            cpu[name].append(time.process_time() - cpu_start)
-    return {name: Times(tuple(wall[name]), tuple(cpu[name])) for name in candidates}
+            taken[name].append(stopwatch(run))
+    return {name: Times(*map(tuple, zip(*each, strict=True))) for name, each in taken.items()}

@@ -1,8 +1,8 @@
 """What a mask is on disk, and where masks live.
 
 A task is a `MaskBundle`: the bits that say which weights of a pretrained encoder it keeps, a small head, and
-a `Manifest`. A `MaskStore` keeps the versions of many tasks. This is the whole public API; the modules behind
-it may change. It needs no torch.
+a `Manifest`; an ensemble holds several such sets of masks with their heads. A `MaskStore` keeps the versions
+of many tasks. This is the whole public API; the modules behind it may change. It needs no torch.
 """
 
 from mask_store.bits import (
@@ -10,6 +10,7 @@ from mask_store.bits import (
     unpack_bits,
 )
 from mask_store.bundle import (
+    BundleMember,
     MaskBundle,
     read_bundle,
     write_bundle,
@@ -18,12 +19,14 @@ from mask_store.container import (
     Limits,
 )
 from mask_store.diff import BundleDiff, LayerDiff
+from mask_store.ensemble import ensemble_of
 from mask_store.errors import (
     BundleError,
     BundleTooLargeError,
     ChecksumError,
     CurrentVersionError,
     DigestMismatchError,
+    EnsembleError,
     FormatVersionError,
     HeaderError,
     HeadValueError,
@@ -53,18 +56,25 @@ from mask_store.errors import (
     UnknownVersionError,
     ZeroCountError,
 )
-from mask_store.manifest import (
-    BaseInfo,
+from mask_store.learned import (
     BitsEncoding,
     Encoding,
     HeadMode,
     HeadTensorInfo,
     JsonScalar,
     LayerInfo,
-    Manifest,
+    LearnedInfo,
     MaskingSettings,
     RiceEncoding,
+)
+from mask_store.manifest import (
+    BaseInfo,
+    CombineRule,
+    EnsembleManifest,
+    Manifest,
+    MemberInfo,
     TaskKind,
+    TaskManifest,
 )
 from mask_store.records import Problem, Snapshot, VersionInfo
 from mask_store.store import MaskStore
@@ -74,11 +84,15 @@ __all__ = [
     "BitsEncoding",
     "BundleDiff",
     "BundleError",
+    "BundleMember",
     "BundleTooLargeError",
     "ChecksumError",
+    "CombineRule",
     "CurrentVersionError",
     "DigestMismatchError",
     "Encoding",
+    "EnsembleError",
+    "EnsembleManifest",
     "FormatVersionError",
     "HeadMode",
     "HeadTensorInfo",
@@ -88,6 +102,7 @@ __all__ = [
     "JsonScalar",
     "LayerDiff",
     "LayerInfo",
+    "LearnedInfo",
     "Limits",
     "Manifest",
     "ManifestError",
@@ -96,6 +111,7 @@ __all__ = [
     "MaskStore",
     "MaskStoreError",
     "MaskingSettings",
+    "MemberInfo",
     "MissingBundleError",
     "NoEarlierVersionError",
     "NonCanonicalError",
@@ -112,6 +128,7 @@ __all__ = [
     "StoreNotWritableError",
     "StoreUnavailableError",
     "TaskKind",
+    "TaskManifest",
     "TensorLayoutError",
     "TensorSetError",
     "TensorShapeError",
@@ -122,6 +139,7 @@ __all__ = [
     "UnknownVersionError",
     "VersionInfo",
     "ZeroCountError",
+    "ensemble_of",
     "pack_bits",
     "read_bundle",
     "unpack_bits",

@@ -1,7 +1,8 @@
-"""The command line of a store: python -m mask_store --store DIR list|show|verify|rollback|delete|diff.
+"""The command line of a store: python -m mask_store --store DIR COMMAND.
 
-Tables for people, or one JSON document with --json. Exit status: 0 done, 1 a problem was found or the
-operation failed (one line on stderr says why), 2 the command was not understood.
+The commands are list, show, verify, rollback, delete, diff and ensemble. Tables for people, or one JSON
+document with --json. Exit status: 0 done, 1 a problem was found or the operation failed (one line on stderr
+says why), 2 the command was not understood.
 """
 
 import argparse
@@ -9,12 +10,14 @@ import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, get_args
 
 from mask_store.bundle import MaskBundle
 from mask_store.diff import BundleDiff
 from mask_store.errors import MaskStoreError, UnknownTaskError
+from mask_store.learned import LearnedInfo
+from mask_store.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
 from mask_store.records import VersionInfo
 from mask_store.store import MaskStore
 
@@ -27,9 +30,17 @@ _EXAMPLES = """examples:
   python -m mask_store --store masks diff trec 3 4               what changed from version 3 to 4
   python -m mask_store --store masks delete trec --version 2     delete one version that is not current
   python -m mask_store --store masks delete trec --all-versions  delete the task
+  python -m mask_store --store masks ensemble trec-3 --combine probabilities trec@1 trec@2 trec@3
+                                                                 a task that three versions answer together
   python -m mask_store --store s3://bucket/masks list --json     any URL that fsspec knows; JSON for programs
 
 A running server follows the store: what is rolled back or deleted here is so there within seconds."""
+
+_COMBINED: Mapping[CombineRule, str] = {
+    "labels": "vote of the labels",
+    "logits": "mean of the logits",
+    "probabilities": "mean of the probabilities",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("task")
     diff.add_argument("a", type=int, help="number of one version")
     diff.add_argument("b", type=int, help="number of the other")
+    _add_ensemble(commands)
     return parser
 
 
@@ -92,6 +104,24 @@ def _command(
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_ensemble(commands: Any) -> None:
+    ensemble = _command(commands, "ensemble", _ensemble, "publish a task that several masks answer together")
+    ensemble.add_argument("task", metavar="NAME", help="task to publish the ensemble as")
+    ensemble.add_argument(
+        "--combine",
+        required=True,
+        choices=get_args(CombineRule),
+        help="answer by the vote of the members' labels, the mean of their logits or of their probabilities",
+    )
+    ensemble.add_argument(
+        "members",
+        nargs="+",
+        type=_member,
+        metavar="MEMBER[@VERSION]",
+        help=f"{MIN_MEMBERS} to {MAX_MEMBERS} tasks, each with the number of a version or the current one",
+    )
 
 
 def _task_and_version(parser: argparse.ArgumentParser, default: str) -> None:
@@ -155,12 +185,28 @@ def _describe(bundle: MaskBundle, version: VersionInfo) -> Iterable[tuple[str, s
     yield "labels", ", ".join(about.labels) or "one score a choice"
     yield "base", f"{base.name}{revision}, {base.architecture}, {base.parameters:,} parameters"
     yield "", base.fingerprint
-    yield "masks", f"{about.mask_bits:,} bits in {len(about.layers)} layers, head {about.masking.head}"
+    if isinstance(about, EnsembleManifest):
+        yield "ensemble", f"{_COMBINED[about.combine]} of {len(about.members)} members"
+    for key, info in about.learned.items():
+        yield f"member {key.rstrip('.')}" if key else "masks", _describe_learned(info)
     yield "zeros", f"{about.initial_sparsity:.2%} before learning, {about.sparsity:.2%} after"
     yield "flipped", f"{about.flipped_share:.2%} of the bits"
-    yield "metrics", ", ".join(f"{name} {value:.4g}" for name, value in about.metrics.items())
-    yield "file", f"{_size(version.size)}; a finetuned copy would take {_size(about.finetuned_bytes)}"
+    yield "metrics", _metrics(about.metrics) or "not measured for the members together"
+    copies = "a finetuned copy" if len(about.learned) == 1 else f"{len(about.learned)} finetuned copies"
+    yield "file", f"{_size(version.size)}; {copies} would take {_size(about.finetuned_bytes)}"
     yield "memory", f"{_size(about.mask_bytes)} of packed masks, {_size(about.head_bytes)} of head"
+
+
+def _describe_learned(info: LearnedInfo) -> str:
+    masks = f"{info.mask_bits:,} bits in {len(info.layers)} layers, head {info.masking.head}"
+    if not isinstance(info, MemberInfo):
+        return masks
+    source = f"{info.task} version {info.version}, {info.digest[:19]}, seed {info.seed}"
+    return f"{source}; {masks}; zeros {info.sparsity:.2%}; {_metrics(info.metrics)}"
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
 def _verify(store: MaskStore, options: argparse.Namespace) -> int:
@@ -203,6 +249,23 @@ def _diff(store: MaskStore, options: argparse.Namespace) -> int:
     return 0
 
 
+def _ensemble(store: MaskStore, options: argparse.Namespace) -> int:
+    version = store.publish_ensemble(options.task, options.combine, options.members)
+    if options.json:
+        _print_json({"published": _version_fields(version)})
+    else:
+        print(f"published {version}, an ensemble of {len(options.members)} members, {_size(version.size)}")
+    return 0
+
+
+def _member(text: str) -> tuple[str, int | None]:
+    """A task and the number of a version, or None, from "task" or "task@number"."""
+    task, at, number = text.partition("@")
+    if at and not (number.isascii() and number.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected TASK or TASK@NUMBER, found {text!r}")
+    return task, int(number) if at else None
+
+
 def _print_diff(diff: BundleDiff, a: int, b: int) -> None:
     rows = [
         (
@@ -217,7 +280,12 @@ def _print_diff(diff: BundleDiff, a: int, b: int) -> None:
     _print_table(("layer", "bits", "differing", f"zeros in {a}", f"zeros in {b}"), rows)
     metrics = [(name, _number(left), _number(right)) for name, (left, right) in diff.metrics.items()]
     _print_table(("metric", f"version {a}", f"version {b}"), metrics)
-    for what, same in (("base", diff.same_base), ("labels", diff.same_labels), ("head", diff.same_head)):
+    for what, same in (
+        ("base", diff.same_base),
+        ("labels", diff.same_labels),
+        ("head", diff.same_head),
+        ("combination of members", diff.same_combine),
+    ):
         print(f"{what}: {'the same' if same else 'differs'}")
 
 

@@ -1,14 +1,16 @@
-"""A mask bundle: one immutable file with the masks, the head and the manifest of one task.
+"""A mask bundle: one immutable file with the masks, the heads and the manifest of one task.
 
-The normative text of the format is docs/bundle-format.md; what is checked when, and by which error class, is
-told there too. A bundle that exists is valid: both ways to get one, `MaskBundle.create` and
-`MaskBundle.from_bytes`, check everything. Nothing here knows about stores or models.
+A task has one member (a learned set of masks with its head), an ensemble has several. The normative text of
+the format is docs/bundle-format.md; what is checked when, and by which error class, is told there too. A
+bundle that exists is valid: every way to get one, `MaskBundle.create`, `create_ensemble` and `from_bytes`,
+checks everything. Nothing here knows about stores or models.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -17,76 +19,73 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mask_store.bits import PackedArray, count_zeros, packed_columns, padding_is_zero
-from mask_store.container import (
-    HEAD_PREFIX,
-    MASK_PREFIX,
-    Container,
-    Dtype,
-    Limits,
-    build_header,
-    join,
-    layout,
-    read_container,
-)
-from mask_store.errors import (
-    ChecksumError,
-    HeadValueError,
-    ManifestError,
-    MaskCodingError,
-    NonCanonicalError,
-    PaddingError,
-    TensorSetError,
-    TensorShapeError,
-    TensorTypeError,
-    ZeroCountError,
-)
+from mask_store.bits import PackedArray
+from mask_store.container import HEAD_PREFIX, MASK_PREFIX, Limits, build_header, join, layout, read_container
+from mask_store.errors import ChecksumError, ManifestError, NonCanonicalError, TensorSetError
 from mask_store.files import LocalFiles
-from mask_store.manifest import (
-    BitsEncoding,
-    HeadTensorInfo,
-    LayerInfo,
-    Manifest,
-    RiceEncoding,
-    canonical_json,
+from mask_store.learned import LearnedInfo
+from mask_store.manifest import CombineRule, EnsembleManifest, Manifest, TaskManifest, canonical_json
+from mask_store.tensors import (
+    FloatArray,
+    check_names,
+    check_sizes,
+    check_tensors,
+    dtype_of,
+    encode_mask,
+    head_of,
+    layers_of,
+    read_head,
+    read_mask,
 )
-from mask_store.rice import rice_decode, rice_encode
 
-FloatArray = NDArray[np.float32]
+Masks = Mapping[str, PackedArray]
+Head = Mapping[str, FloatArray]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
+@dataclass(frozen=True)
+class BundleMember:
+    """One learned set of masks in a bundle, with its head.
+
+    Attributes:
+        info: What the manifest says about it.
+        masks: By layer name, the packed mask: uint8 [rows, ceil(columns / 8)], read-only. The bit order is
+            that of `mask_store.pack_bits`.
+        head: By tensor name, float32 of the shape in `info`, read-only.
+    """
+
+    info: LearnedInfo
+    masks: Masks
+    head: Head
+
+
 class MaskBundle:
-    """Masks, head and manifest of one task; immutable and valid.
+    """Masks, heads and manifest of one task; immutable and valid.
 
     Attributes:
         manifest: What the bundle says about itself.
-        masks: By layer name, the packed mask: uint8 [rows, ceil(columns / 8)], read-only. The bit order is
-            that of `mask_store.pack_bits`.
-        head: By tensor name, float32 of the shape in the manifest, read-only.
+        members: The learned sets of masks: one, or for an ensemble several, in the order of the manifest.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        masks: Mapping[str, PackedArray],
-        head: Mapping[str, FloatArray],
-        data: bytes,
-    ) -> None:
-        """Not for callers: use `create` or `from_bytes`, which check what they are given."""
+    def __init__(self, manifest: Manifest, masks: Masks, head: Head, data: bytes) -> None:
+        """Not for callers: use `create`, `create_ensemble` or `from_bytes`, which check what they are given.
+
+        Masks and head tensors of all members go by the names of `tensors.layers_of` and `tensors.head_of`.
+        """
         self.manifest = manifest
-        self.masks: Mapping[str, PackedArray] = MappingProxyType({k: _frozen(v) for k, v in masks.items()})
-        self.head: Mapping[str, FloatArray] = MappingProxyType({k: _frozen(v) for k, v in head.items()})
+        self.members = tuple(
+            BundleMember(
+                info,
+                MappingProxyType({layer.name: _frozen(masks[key + layer.name]) for layer in info.layers}),
+                MappingProxyType({tensor.name: _frozen(head[key + tensor.name]) for tensor in info.head}),
+            )
+            for key, info in manifest.learned.items()
+        )
         self._data = data
 
     @classmethod
     def create(
-        cls,
-        manifest: Manifest,
-        masks: Mapping[str, PackedArray],
-        head: Mapping[str, FloatArray],
-        *,
-        compress: bool = True,
+        cls, manifest: TaskManifest, masks: Masks, head: Head, *, compress: bool = True
     ) -> "MaskBundle":
         """Make a bundle of masks and head tensors.
 
@@ -99,16 +98,46 @@ class MaskBundle:
         Raises:
             BundleError: One of its subclasses, if manifest and tensors disagree.
         """
-        _check_names(manifest, [MASK_PREFIX + name for name in masks] + [HEAD_PREFIX + name for name in head])
-        layers, coded = [], {}
-        for info in manifest.layers:
-            _check_mask(info, masks[info.name])
-            layer, coded[MASK_PREFIX + info.name] = _encode(info, masks[info.name], compress)
-            layers.append(layer)
-        for tensor in manifest.head:
-            _check_head(tensor, head[tensor.name])
-        manifest = manifest.model_copy(update={"layers": tuple(layers)})
-        tensors = coded | {HEAD_PREFIX + name: array.astype("<f4") for name, array in head.items()}
+        return cls._create(manifest, [(masks, head)], compress)
+
+    @classmethod
+    def create_ensemble(
+        cls, manifest: EnsembleManifest, members: Sequence[tuple[Masks, Head]], *, compress: bool = True
+    ) -> "MaskBundle":
+        """Make the bundle of an ensemble; `mask_store.ensemble_of` makes one of the members' bundles.
+
+        Args:
+            manifest: Describes all members; the encodings of their layers are chosen here.
+            members: Masks and head tensors of each member, as `create` takes them.
+            compress: Entropy-code each mask that gets smaller by it.
+
+        Raises:
+            BundleError: One of its subclasses, if manifest and tensors disagree.
+        """
+        return cls._create(manifest, members, compress)
+
+    @classmethod
+    def _create(
+        cls, manifest: TaskManifest | EnsembleManifest, members: Sequence[tuple[Masks, Head]], compress: bool
+    ) -> "MaskBundle":
+        keys = manifest.learned
+        if len(keys) != len(members):
+            raise TensorSetError(f"expected tensors of {len(keys)} members, found {len(members)}")
+        by_key = list(zip(keys, members, strict=True))
+        masks = {key + name: packed for key, (own, _) in by_key for name, packed in own.items()}
+        head = {key + name: tensor for key, (_, own) in by_key for name, tensor in own.items()}
+        check_names(
+            manifest, [*(MASK_PREFIX + name for name in masks), *(HEAD_PREFIX + name for name in head)]
+        )
+        check_tensors(manifest, masks, head)
+        coded = {
+            name: encode_mask(layer, masks[name], compress) for name, layer in layers_of(manifest).items()
+        }
+        manifest = manifest.with_layers(
+            [tuple(coded[key + layer.name][0] for layer in info.layers) for key, info in keys.items()]
+        )
+        tensors: dict[str, NDArray[Any]] = {MASK_PREFIX + name: stream for name, (_, stream) in coded.items()}
+        tensors |= {HEAD_PREFIX + name: tensor.astype("<f4") for name, tensor in head.items()}
         return cls(manifest, masks, head, _to_file(manifest, tensors))
 
     @classmethod
@@ -126,16 +155,22 @@ class MaskBundle:
         data = bytes(data)
         container = read_container(data, limits)
         checksum, manifest = _read_document(container.document)
-        _check_sizes(manifest, limits)
+        check_sizes(manifest, limits)
         if checksum != _checksum(manifest, container.data):
             raise ChecksumError("checksum: the contents are not those that were written")
-        _check_names(manifest, list(container.entries))
-        masks = {info.name: _decode(info, container) for info in manifest.layers}
-        head = {info.name: _read_head(info, container) for info in manifest.head}
-        shapes = [(name, _dtype(name), entry.shape) for name, entry in container.entries.items()]
+        check_names(manifest, container.entries)
+        masks = {name: read_mask(name, layer, container) for name, layer in layers_of(manifest).items()}
+        head = {name: read_head(name, tensor, container) for name, tensor in head_of(manifest).items()}
+        check_tensors(manifest, masks, head)
+        shapes = [(name, dtype_of(name), entry.shape) for name, entry in container.entries.items()]
         if container.header != build_header(_document(manifest, checksum), layout(shapes)):
             raise NonCanonicalError("header: right contents, but not written in the one way of the format")
         return cls(manifest, masks, head, data)
+
+    @property
+    def combine(self) -> CombineRule | None:
+        """How the answers of an ensemble's members are combined; None for the one member of a task."""
+        return self.manifest.combine if isinstance(self.manifest, EnsembleManifest) else None
 
     def to_bytes(self) -> bytes:
         """The file: a valid safetensors file, the same bytes for the same contents."""
@@ -185,97 +220,8 @@ def _frozen(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     return array
 
 
-def _encode(info: LayerInfo, packed: PackedArray, compress: bool) -> tuple[LayerInfo, PackedArray]:
-    if compress:
-        encoding, stream = rice_encode(packed, info.columns)
-        if stream.size < info.packed_bytes:
-            return info.model_copy(update={"encoding": encoding}), stream
-    return info.model_copy(update={"encoding": BitsEncoding()}), packed
-
-
-def _decode(info: LayerInfo, container: Container) -> PackedArray:
-    name = MASK_PREFIX + info.name
-    entry, raw = container.entries[name], np.frombuffer(container.tensor(name), np.uint8)
-    if entry.dtype != "U8":
-        raise TensorTypeError(f"mask {info.name!r}: expected dtype U8, found {entry.dtype}")
-    if isinstance(info.encoding, RiceEncoding):
-        if entry.shape != (raw.size,):
-            raise TensorShapeError(f"mask {info.name!r}: expected one axis, found shape {list(entry.shape)}")
-        if raw.size >= info.packed_bytes:
-            raise MaskCodingError(
-                f"mask {info.name!r}: {raw.size} coded bytes for {info.packed_bytes} bytes of bits"
-            )
-        packed = rice_decode(raw, info.encoding, info.rows, info.columns)
-    else:
-        expected = (info.rows, packed_columns(info.columns))
-        if entry.shape != expected:
-            raise _shape_error("mask", info.name, expected, entry.shape)
-        packed = raw.reshape(expected)
-    _check_mask(info, packed)
-    return packed
-
-
-def _read_head(info: HeadTensorInfo, container: Container) -> FloatArray:
-    entry = container.entries[HEAD_PREFIX + info.name]
-    if entry.dtype != "F32":
-        raise TensorTypeError(f"head tensor {info.name!r}: expected dtype F32, found {entry.dtype}")
-    if entry.shape != info.shape:
-        raise _shape_error("head tensor", info.name, info.shape, entry.shape)
-    tensor = np.frombuffer(container.tensor(HEAD_PREFIX + info.name), "<f4").astype(np.float32)
-    tensor = tensor.reshape(info.shape)
-    _check_head(info, tensor)
-    return tensor
-
-
-def _check_names(manifest: Manifest, names: list[str]) -> None:
-    expected = {MASK_PREFIX + info.name for info in manifest.layers}
-    expected |= {HEAD_PREFIX + info.name for info in manifest.head}
-    if missing := sorted(expected.difference(names)):
-        raise TensorSetError(f"tensors in the manifest but not in the bundle: {', '.join(missing)}")
-    if unexpected := sorted(set(names) - expected):
-        raise TensorSetError(f"tensors in the bundle but not in the manifest: {', '.join(unexpected)}")
-
-
-def _check_mask(info: LayerInfo, packed: PackedArray) -> None:
-    expected = (info.rows, packed_columns(info.columns))
-    if packed.dtype != np.uint8:
-        raise TensorTypeError(f"mask {info.name!r}: expected packed uint8, found {packed.dtype}")
-    if packed.shape != expected:
-        raise _shape_error("mask", info.name, expected, packed.shape)
-    if not padding_is_zero(packed, info.columns):
-        raise PaddingError(f"mask {info.name!r}: bits after column {info.columns} of a row are not zero")
-    zeros = count_zeros(packed, info.columns)
-    if zeros != info.zeros:
-        raise ZeroCountError(f"mask {info.name!r}: expected {info.zeros} zeros, found {zeros}")
-
-
-def _check_head(info: HeadTensorInfo, tensor: FloatArray) -> None:
-    if tensor.dtype != np.float32:
-        raise TensorTypeError(f"head tensor {info.name!r}: expected float32, found {tensor.dtype}")
-    if tensor.shape != info.shape:
-        raise _shape_error("head tensor", info.name, info.shape, tensor.shape)
-    if not np.isfinite(tensor).all():
-        raise HeadValueError(f"head tensor {info.name!r}: expected finite numbers, found NaN or infinity")
-
-
-def _check_sizes(manifest: Manifest, limits: Limits) -> None:
-    for layer in manifest.layers:
-        limits.check("tensor", f"mask {layer.name!r}", layer.packed_bytes)
-    for tensor in manifest.head:
-        limits.check("tensor", f"head tensor {tensor.name!r}", tensor.nbytes)
-    limits.check("total", "masks and head", manifest.mask_bytes + manifest.head_bytes)
-
-
-def _shape_error(what: str, name: str, expected: tuple[int, ...], found: tuple[int, ...]) -> TensorShapeError:
-    return TensorShapeError(f"{what} {name!r}: expected shape {list(expected)}, found {list(found)}")
-
-
-def _dtype(name: str) -> Dtype:
-    return "F32" if name.startswith(HEAD_PREFIX) else "U8"
-
-
 def _to_file(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    entries = layout((name, _dtype(name), tensor.shape) for name, tensor in tensors.items())
+    entries = layout((name, dtype_of(name), tensor.shape) for name, tensor in tensors.items())
     parts = [tensors[name].tobytes() for name in entries]
     checksum = _checksum(manifest, memoryview(b"".join(parts)))
     return join(build_header(_document(manifest, checksum), entries), parts)

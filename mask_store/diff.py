@@ -1,11 +1,19 @@
-"""What changed between two bundles of a task: bits, sparsities, metrics, head."""
+"""What changed between two bundles of a task: bits, sparsities, metrics, head.
 
-from collections.abc import Mapping
+Members of ensembles are compared by their places, their layers under the names of their tensors, such as
+"00.pooler.dense". A task with one learned set of masks has no layer in common with an ensemble.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from mask_store.bundle import MaskBundle
+from mask_store.bits import PackedArray
+from mask_store.bundle import BundleMember, MaskBundle
+from mask_store.learned import LayerInfo
+
+_Mask = tuple[LayerInfo, PackedArray]
 
 
 @dataclass(frozen=True)
@@ -13,7 +21,7 @@ class LayerDiff:
     """One layer in two bundles.
 
     Attributes:
-        name: Name of the layer.
+        name: Name of the layer, after the member's place in an ensemble.
         bits: Bits of its mask, in the bundle that has it.
         differing: Bits that differ, or None if only one bundle has the layer, or each in another shape.
         sparsity_a: Share of zeros in the first bundle, or None if it lacks the layer.
@@ -37,6 +45,7 @@ class BundleDiff:
         same_base: Whether both belong to the same base.
         same_labels: Whether labels and their order are the same.
         same_head: Whether the head tensors are bitwise the same.
+        same_combine: Whether members, if there are several, are combined in the same way.
         layers: One entry for each layer that either bundle has.
         metrics: By metric, its value in both; None where one lacks it.
     """
@@ -46,6 +55,7 @@ class BundleDiff:
     same_base: bool
     same_labels: bool
     same_head: bool
+    same_combine: bool
     layers: tuple[LayerDiff, ...]
     metrics: Mapping[str, tuple[float | None, float | None]]
 
@@ -57,35 +67,51 @@ class BundleDiff:
 
 def diff_bundles(a: MaskBundle, b: MaskBundle) -> BundleDiff:
     """Compare two bundles bit by bit."""
-    names = dict.fromkeys([*a.masks, *b.masks])
+    masks_a, masks_b = _masks(a), _masks(b)
     metrics = dict.fromkeys([*a.manifest.metrics, *b.manifest.metrics])
     return BundleDiff(
         digest_a=a.digest,
         digest_b=b.digest,
         same_base=a.manifest.base.fingerprint == b.manifest.base.fingerprint,
         same_labels=a.manifest.labels == b.manifest.labels,
-        same_head=_same_head(a, b),
-        layers=tuple(_diff_layer(name, a, b) for name in names),
+        same_head=_head(a) == _head(b),
+        same_combine=a.combine == b.combine,
+        layers=tuple(
+            _diff_layer(name, masks_a.get(name), masks_b.get(name))
+            for name in dict.fromkeys([*masks_a, *masks_b])
+        ),
         metrics={name: (a.manifest.metrics.get(name), b.manifest.metrics.get(name)) for name in metrics},
     )
 
 
-def _diff_layer(name: str, a: MaskBundle, b: MaskBundle) -> LayerDiff:
-    in_a, in_b = ({layer.name: layer for layer in bundle.manifest.layers}.get(name) for bundle in (a, b))
+def _diff_layer(name: str, a: _Mask | None, b: _Mask | None) -> LayerDiff:
     differing = None
-    if in_a and in_b and (in_a.rows, in_a.columns) == (in_b.rows, in_b.columns):
-        differing = int(np.bitwise_count(a.masks[name] ^ b.masks[name]).sum(dtype=np.int64))
+    if a and b and (a[0].rows, a[0].columns) == (b[0].rows, b[0].columns):
+        differing = int(np.bitwise_count(a[1] ^ b[1]).sum(dtype=np.int64))
     return LayerDiff(
         name=name,
-        bits=(in_a or in_b).bits,  # type: ignore[union-attr]
+        bits=(a or b)[0].bits,  # type: ignore[index]
         differing=differing,
-        sparsity_a=in_a.sparsity if in_a else None,
-        sparsity_b=in_b.sparsity if in_b else None,
+        sparsity_a=a[0].sparsity if a else None,
+        sparsity_b=b[0].sparsity if b else None,
     )
 
 
-def _same_head(a: MaskBundle, b: MaskBundle) -> bool:
-    return a.head.keys() == b.head.keys() and all(
-        a.head[name].shape == b.head[name].shape and a.head[name].tobytes() == b.head[name].tobytes()
-        for name in a.head
-    )
+def _masks(bundle: MaskBundle) -> dict[str, _Mask]:
+    return {
+        key + layer.name: (layer, member.masks[layer.name])
+        for key, member in _members(bundle)
+        for layer in member.info.layers
+    }
+
+
+def _head(bundle: MaskBundle) -> dict[str, tuple[tuple[int, ...], bytes]]:
+    return {
+        key + name: (tensor.shape, tensor.tobytes())
+        for key, member in _members(bundle)
+        for name, tensor in member.head.items()
+    }
+
+
+def _members(bundle: MaskBundle) -> Iterable[tuple[str, BundleMember]]:
+    return zip(bundle.manifest.learned, bundle.members, strict=True)

@@ -19,6 +19,7 @@
     │   ├── ZeroCountError           another number of zeros than the manifest says
     │   ├── MaskCodingError          an entropy-coded mask that does not decode
     │   └── HeadValueError           a head tensor that holds NaN or infinity
+    ├── EnsembleError                members that can't answer as one task
     └── StoreError                   the store can't do what it was asked to
         ├── InvalidTaskNameError     a name that no task can have
         ├── UnknownTaskError         no such task
@@ -112,6 +113,10 @@ class MaskCodingError(BundleError):
 
 class HeadValueError(BundleError):
     """A head tensor holds NaN or infinity."""
+
+
+class EnsembleError(MaskStoreError):
+    """The members can't answer as one task."""
 
 
 class StoreError(MaskStoreError):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mask_store.bits import PackedArray, count_zeros, pack_bits, unpack_bits
 from mask_store.errors import MaskCodingError, PaddingError
-from mask_store.manifest import MAX_RICE_PARAMETER, RiceEncoding
+from mask_store.learned import MAX_RICE_PARAMETER, RiceEncoding
 
 
 def rice_encode(packed: PackedArray, columns: int) -> tuple[RiceEncoding, PackedArray]:

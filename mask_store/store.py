@@ -13,7 +13,7 @@ This module is the public face: it opens stores and holds the lock while somethi
 one task is in `task_folder`, how bytes get to disk or network in `files`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from fsspec.core import url_to_fs
 from mask_store.bundle import MaskBundle
 from mask_store.container import Limits
 from mask_store.diff import BundleDiff, diff_bundles
+from mask_store.ensemble import ensemble_of
 from mask_store.errors import (
     InvalidTaskNameError,
     MaskStoreError,
@@ -31,7 +32,8 @@ from mask_store.errors import (
     StoreUnavailableError,
 )
 from mask_store.files import Files, LocalFiles, RemoteFiles
-from mask_store.manifest import TASK_NAME
+from mask_store.learned import TASK_NAME
+from mask_store.manifest import CombineRule
 from mask_store.records import Problem, Snapshot, VersionInfo, current_path, parse_version
 from mask_store.task_folder import TaskFolder
 
@@ -163,6 +165,32 @@ class MaskStore:
             StoreError: As `publish`.
         """
         return self.publish(MaskBundle.from_bytes(data, limits=self._limits))
+
+    def publish_ensemble(
+        self,
+        task: str,
+        combine: CombineRule,
+        members: Sequence[tuple[str, int | None]],
+        *,
+        metrics: Mapping[str, float] | None = None,
+    ) -> VersionInfo:
+        """Make an ensemble of versions in this store and publish it; it holds copies of them.
+
+        Args:
+            task: Name of the ensemble.
+            combine: What its answers are made of; see `ensemble_of`.
+            members: Task and number of the version, None for the current one; 2 to 64.
+            metrics: Dev metrics of the members together, where they were measured.
+
+        Raises:
+            EnsembleError: If these members can't answer as one task.
+            BundleTooLargeError: If they are together more than this store's limits allow.
+            MaskStoreError: As `load` and `publish`.
+        """
+        self._folder(task)
+        versions = [self.version(name, number) for name, number in members]
+        loaded = [(version, self._folder(version.task).load(version)) for version in versions]
+        return self.publish_bytes(ensemble_of(task, combine, loaded, metrics=metrics).to_bytes())
 
     def load(self, task: str, number: int | None = None) -> MaskBundle:
         """Read a version, or the current one, and check all of it.

@@ -20,7 +20,8 @@ from mask_store.errors import (
     UnknownVersionError,
 )
 from mask_store.files import Files
-from mask_store.manifest import TASK_NAME, TASK_NAME_RULE, utc_now
+from mask_store.learned import TASK_NAME, TASK_NAME_RULE
+from mask_store.manifest import utc_now
 from mask_store.records import (
     Problem,
     Tombstone,

@@ -10,45 +10,53 @@ import torch
 from torch import Tensor
 
 
-def keep(scores: Tensor, threshold: float) -> Tensor:
+def keep(scores: Tensor, threshold: float, out: Tensor | None = None) -> Tensor:
     """The mask of `scores`: True where a score is at least `threshold` (equation 2).
 
     Args:
         scores: float32 tensor of any shape.
         threshold: tau.
+        out: Tensor of the same shape to write the mask to, in its own dtype: as 0.0 and 1.0 in a float's.
 
     Returns:
-        Boolean tensor of the same shape.
+        `out`, or a new boolean tensor of the same shape.
     """
-    return scores >= threshold
+    return torch.ge(scores, threshold, out=out)
 
 
-class _StraightThrough(torch.autograd.Function):
-    """Binarizer whose backward pass hands the gradient of the bits to the scores as it is (equation 3)."""
+class _MaskedWeight(torch.autograd.Function):
+    """W * M from the scores of M, which get the gradient of their bits as it is (equation 3).
+
+    One function in place of compare, convert and multiply, so that only W, resident anyway, is kept for the
+    backward pass, and the bits are made in the memory that the product then takes.
+    """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, threshold: float) -> Tensor:
-        return keep(scores, threshold).to(scores.dtype)
+    def forward(ctx: Any, weight: Tensor, scores: Tensor, threshold: float) -> Tensor:
+        ctx.save_for_backward(weight)
+        return keep(scores, threshold, out=torch.empty_like(weight)).mul_(weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        return None, gradients[0] * weight, None
 
 
-def binarize(scores: Tensor, threshold: float) -> Tensor:
-    """Bits of `scores` as 0.0 and 1.0, differentiable by the straight-through estimator.
+def masked_weight(weight: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """W * M of the present scores, differentiable in them by the straight-through estimator.
 
-    The gradient of a score is the gradient of its bit: not clipped, not scaled.
+    The gradient of a score is the gradient of its bit, that of the product times W: not clipped, not scaled.
 
     Args:
-        scores: float32 tensor of any shape.
+        weight: float32, [rows, columns]; frozen: it gets no gradient, and is not written to.
+        scores: float32, the same shape.
         threshold: tau.
 
     Returns:
-        Tensor of the same shape and dtype, each element 0 or 1.
+        float32, [rows, columns]: bit for bit what `apply_mask` makes of the weight and `keep` of the scores.
     """
-    bits: Tensor = _StraightThrough.apply(scores, threshold)  # type: ignore[no-untyped-call]
-    return bits
+    masked: Tensor = _MaskedWeight.apply(weight, scores, threshold)  # type: ignore[no-untyped-call]
+    return masked
 
 
 def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:

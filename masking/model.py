@@ -1,8 +1,9 @@
 """Models that learn a task: by a mask over the frozen base, or by finetuning, the paper's baseline.
 
 In the masked model real-valued scores are a parametrization of each masked layer's weight (paper,
-section 3): wherever PyTorch reads the weight it gets W * binarize(scores). The base tensors themselves are
-shared with the `Base` and never written to. Optimisers, data and stopping belong to `training`.
+section 3): wherever PyTorch reads the weight it gets W * M, M the mask of the scores. The base tensors
+themselves are shared with the `Base` and never written to. Optimisers, data and stopping belong to
+`training`.
 """
 
 import copy
@@ -19,13 +20,13 @@ from torch.nn.utils import parametrize
 from mask_store import (
     HeadTensorInfo,
     LayerInfo,
-    Manifest,
     MaskBundle,
     MaskingSettings,
+    TaskManifest,
     pack_bits,
 )
 from masking.base import Base
-from masking.binarize import apply_mask, binarize, initial_scores, keep
+from masking.binarize import initial_scores, keep, masked_weight
 from masking.heads import CLASSIFIER, POOLER, has_pooler, head_logits, random_linear
 from masking.layers import block_layers, choose_blocks, find_linear
 from masking.settings import MaskSettings
@@ -33,7 +34,7 @@ from masking.tasks.spec import TaskSpec
 
 
 class MaskScores(nn.Module):
-    """Parametrization of one weight: W becomes W * binarize(scores).
+    """Parametrization of one weight: W becomes W * M, M the mask of the scores.
 
     Attributes:
         scores: float32, the shape of the weight; the only thing that is learned.
@@ -51,7 +52,7 @@ class MaskScores(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight, float32 [rows, columns]."""
-        return apply_mask(weight, binarize(self.scores, self.threshold))
+        return masked_weight(weight, self.scores, self.threshold)
 
     def mask(self) -> Tensor:
         """The present mask, boolean [rows, columns]."""
@@ -218,7 +219,7 @@ class MaskedModel(TaskModel):
             seed: The seed that `create` was given.
         """
         head = self._head_tensors()
-        manifest = Manifest(
+        manifest = TaskManifest(
             format_version=1,
             task=task,
             kind=self.spec.kind,

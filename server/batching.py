@@ -1,26 +1,27 @@
 """The one queue in front of the device, and how batches leave it.
 
-Requests are counted in rows. Every task that waits has a lane; lanes take turns, so no task starves, and a
-batch holds rows of one task only. Within a lane the oldest input goes first. Whoever put a request in may
-cancel its future at any time: it is then dropped before compute. Nothing here computes or knows HTTP.
+A batch mixes tasks. The task versions that wait take turns, one input each, and the turns go on where the
+last batch ended: a flood for one task delays another by no more than the batch that is being computed. Rows
+and tokens are counted as they are computed, without padding. Nothing here computes or knows HTTP.
 """
 
+import math
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from threading import Condition, Lock
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
+from threading import Condition
+from typing import Literal
 
 from masking import Features, LoadedTask
 from server.errors import InvalidBodyError, QueueFullError, ServerError, ShuttingDownError
+from server.lanes import Lanes
+from server.tickets import Clock, Cost, DropReason, Item, Ticket
 
-Floats = NDArray[np.float32]
-Clock = Callable[[], float]
+CloseReason = Literal["full_rows", "full_tokens", "waited", "idle", "drained"]
+
+_SMALLEST = Cost(1, 1)
+_MEMORY_OF_SPEED = 0.8  # what the batches before count beside the newest one
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class BatchLimits:
 
     Attributes:
         rows: Most rows in one batch.
-        tokens: Most tokens in one batch, padding included.
-        wait_seconds: How long a batch that is not full waits for more rows.
+        tokens: Most tokens in one batch, of all rows, without padding.
+        wait_seconds: How long a batch that is not full waits for more inputs.
         waiting: Most rows in the queue.
     """
 
@@ -39,77 +40,16 @@ class BatchLimits:
     wait_seconds: float
     waiting: int
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the engine answers for one request: logits per input, and seconds spent."""
-
-    logits: tuple[Floats, ...]
-    queue_seconds: float
-    compute_seconds: float
-
-
-@dataclass(eq=False)
-class Ticket:
-    """One admitted request on its way through the queue.
-
-    Attributes:
-        task: The task version that the request keeps until it is answered.
-        features: Its inputs; each becomes one `Item`.
-        request_id: For the log.
-        future: Resolved with an `Outcome`, or failed with a `ServerError`.
-    """
-
-    task: LoadedTask
-    features: Sequence[Features]
-    request_id: str = ""
-    future: Future[Outcome] = field(default_factory=Future)
-    submitted: float = 0.0
-    started: float | None = None
-    _logits: dict[int, Floats] = field(default_factory=dict)
-    _lock: Lock = field(default_factory=Lock)
-
-    def store(self, index: int, logits: Floats, started: float, now: float) -> None:
-        """Keep the logits of one input; the last one resolves the future."""
-        self.started = started if self.started is None else self.started
-        self._logits[index] = logits
-        if len(self._logits) == len(self.features) and self._settle():
-            ordered = tuple(self._logits[i] for i in range(len(self.features)))
-            self.future.set_result(Outcome(ordered, self.started - self.submitted, now - self.started))
-
-    def fail(self, error: ServerError) -> None:
-        """Fail the whole request, unless it is settled already."""
-        if self._settle():
-            self.future.set_exception(error)
-
-    def _settle(self) -> bool:
-        """Whether the caller may resolve the future: it is the first to ask, and nobody cancelled."""
-        with self._lock:
-            untouched = not (self.future.done() or self.future.running())
-            return untouched and self.future.set_running_or_notify_cancel()
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """One input of a request: the unit that batches are made of."""
-
-    ticket: Ticket
-    index: int
-
-    @property
-    def features(self) -> Features:
-        """The input itself."""
-        return self.ticket.features[self.index]
-
-    @property
-    def rows(self) -> int:
-        """Rows of this input."""
-        return len(self.features.rows)
+    def exceeded_by(self, cost: Cost) -> Literal["full_rows", "full_tokens"] | None:
+        """The limit of a batch that this is over, if there is one."""
+        if cost.rows > self.rows:
+            return "full_rows"
+        return "full_tokens" if cost.tokens > self.tokens else None
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Inputs of one task to be computed together."""
+class Part:
+    """The inputs of one task in a batch."""
 
     task: LoadedTask
     items: tuple[Item, ...]
@@ -119,20 +59,44 @@ class Batch:
         """The inputs in order."""
         return [item.features for item in self.items]
 
-    @property
-    def rows(self) -> int:
-        """Rows of all inputs."""
-        return sum(item.rows for item in self.items)
+
+def parts_of(items: Iterable[Item]) -> tuple[Part, ...]:
+    """Sort inputs by task version."""
+    by_task: dict[str, list[Item]] = {}
+    for item in items:
+        by_task.setdefault(item.ticket.task.digest, []).append(item)
+    return tuple(Part(group[0].ticket.task, tuple(group)) for group in by_task.values())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs to be computed together.
+
+    Attributes:
+        items: The inputs, in the order in which they were taken.
+        reason: Why nothing more was taken: `full_rows` and `full_tokens` (the next input would have been over
+            that limit); else the queue was empty, after the longest wait (`waited`), with nothing to wait for
+            (`idle`), or for good (`drained`).
+    """
+
+    items: tuple[Item, ...]
+    reason: CloseReason
 
     @property
-    def tokens(self) -> int:
-        """Tokens without padding."""
-        return sum(item.features.tokens for item in self.items)
+    def cost(self) -> Cost:
+        """Rows and tokens of all inputs."""
+        return sum((item.cost for item in self.items), Cost())
 
     @property
-    def padded_tokens(self) -> int:
-        """Tokens with padding: what is really computed."""
-        return self.rows * max(item.features.longest for item in self.items)
+    def tasks(self) -> int:
+        """Task versions that it mixes."""
+        return len({item.ticket.task.digest for item in self.items})
+
+    @property
+    def padding_tokens(self) -> int:
+        """Tokens that padding every row to the longest one would add."""
+        longest = max(item.features.longest for item in self.items)
+        return self.cost.rows * longest - self.cost.tokens
 
     @property
     def tickets(self) -> list[Ticket]:
@@ -140,44 +104,52 @@ class Batch:
         return list({id(item.ticket): item.ticket for item in self.items}.values())
 
 
-class _Lane:
-    """The waiting inputs of one task version, oldest first."""
-
-    def __init__(self) -> None:
-        self.items: deque[Item] = deque()
-        self.rows = 0
-        self.tokens = 0
-
-    def push(self, item: Item) -> None:
-        self.items.append(item)
-        self.rows += item.rows
-        self.tokens += item.features.tokens
-
-    def pop(self) -> Item:
-        item = self.items.popleft()
-        self.rows -= item.rows
-        self.tokens -= item.features.tokens
-        return item
+def _ignore(_reason: DropReason) -> None:
+    pass
 
 
 class BatchQueue:
     """Bounded queue of requests; thread-safe. Any thread puts, one worker takes."""
 
-    def __init__(self, limits: BatchLimits, *, clock: Clock = time.monotonic) -> None:
-        """Starts empty and open."""
+    def __init__(
+        self,
+        limits: BatchLimits,
+        *,
+        clock: Clock = time.monotonic,
+        on_drop: Callable[[DropReason], None] = _ignore,
+    ) -> None:
+        """Starts empty and open.
+
+        Args:
+            limits: Limits of batches and of the queue.
+            clock: Seconds, for waiting times and deadlines.
+            on_drop: Told why a request left the queue without being computed.
+        """
         self.limits = limits
         self._clock = clock
+        self._on_drop = on_drop
         self._changed = Condition()
-        self._lanes: OrderedDict[str, _Lane] = OrderedDict()
-        self._waiting = 0
+        self._lanes = Lanes()
         self._reserved = 0
-        self._seconds_per_row = 0.0
+        self._measured_tokens = self._measured_seconds = 0.0
         self._closed = False
 
     @property
     def waiting(self) -> int:
         """Rows in the queue, those still being tokenised included."""
-        return self._waiting + self._reserved
+        return self._lanes.cost.rows + self._reserved
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens in the queue."""
+        return self._lanes.cost.tokens
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest input has waited; 0 if none waits."""
+        with self._changed:
+            oldest = self._lanes.oldest
+            return 0.0 if oldest is None else self._clock() - oldest
 
     @property
     def drained(self) -> bool:
@@ -203,38 +175,35 @@ class BatchQueue:
                 self._reserved -= rows
 
     def put(self, ticket: Ticket) -> None:
-        """Add all inputs of a request, or none of them; longest inputs last, so that padding is small.
+        """Add all inputs of a request, or none of them; longest inputs last, so that equal lengths meet.
 
         Raises:
             InvalidBodyError: An input alone is over the limits of a batch.
             QueueFullError: The rows do not fit in now.
             ShuttingDownError: The queue is closed.
         """
-        items = [Item(ticket, index) for index in range(len(ticket.features))]
+        items = sorted(ticket.items(), key=lambda item: item.features.longest)
         for item in items:
             self._check_size(item)
-        rows = sum(item.rows for item in items)
+        cost = sum((item.cost for item in items), Cost())
         with self._changed:
-            self._check_room(rows)
+            self._check_room(cost.rows)
             ticket.submitted = self._clock()
-            lane = self._lanes.setdefault(ticket.task.digest, _Lane())
-            for item in sorted(items, key=lambda item: item.features.longest):
-                lane.push(item)
-            self._waiting += rows
+            self._lanes.add(items)
             self._changed.notify()
 
     def take(self) -> Batch | None:
         """Wait for a batch.
 
         Returns:
-            Live inputs of one task within the limits; None once the queue is closed and empty.
+            Live inputs within the limits; None once the queue is closed and empty.
         """
         with self._changed:
             while not self.drained:
-                key, wait = self._next_lane()
-                if key is None:
-                    self._changed.wait(wait)
-                elif batch := self._collect(key):
+                wait = self._wait_needed()
+                if wait > 0:
+                    self._changed.wait(None if wait == math.inf else wait)
+                elif batch := self._collect():
                     return batch
         return None
 
@@ -247,26 +216,29 @@ class BatchQueue:
     def abandon(self, error: ServerError) -> None:
         """Fail everything that waits; for a queue that nobody will take from again."""
         with self._changed:
-            for lane in self._lanes.values():
-                for item in lane.items:
-                    item.ticket.fail(error)
+            for ticket in self._lanes.tickets:
+                if not self._dead(ticket):
+                    ticket.fail(error)
+                    self._on_drop("abandoned")
             self._lanes.clear()
-            self._waiting = 0
 
-    def note_speed(self, rows: int, seconds: float) -> None:
-        """Learn from a finished batch how long rows take, for Retry-After."""
-        self._seconds_per_row += 0.2 * (seconds / rows - self._seconds_per_row)
+    def note_speed(self, tokens: int, seconds: float) -> None:
+        """Learn from a finished batch how long tokens take, for Retry-After."""
+        self._measured_tokens = _MEMORY_OF_SPEED * self._measured_tokens + tokens
+        self._measured_seconds = _MEMORY_OF_SPEED * self._measured_seconds + seconds
 
     def _check_size(self, item: Item) -> None:
-        padded = item.rows * item.features.longest
-        for count, limit, unit in (
-            (item.rows, self.limits.rows, "rows"),
-            (padded, self.limits.tokens, "tokens"),
-        ):
-            if count > limit:
-                raise InvalidBodyError(
-                    f"input {item.index} alone has {count} {unit} and a batch takes at most {limit}"
-                )
+        match self.limits.exceeded_by(item.cost):
+            case "full_rows":
+                count, limit, unit = item.cost.rows, self.limits.rows, "rows"
+            case "full_tokens":
+                count, limit, unit = item.cost.tokens, self.limits.tokens, "tokens"
+            case None:
+                return
+        raise InvalidBodyError(
+            f"input {item.index} alone has {count} {unit} and a batch takes at most {limit} "
+            f"(--max-batch-{unit})"
+        )
 
     def _check_room(self, rows: int) -> None:
         limit = self.limits.waiting
@@ -275,50 +247,47 @@ class BatchQueue:
         if rows > limit:
             raise InvalidBodyError(f"the request has {rows} rows and at most {limit} may wait; send fewer")
         if self.waiting + rows > limit:
-            self._purge()
+            self._lanes.discard(self._dead)
         if self.waiting + rows > limit:
-            raise QueueFullError(self.waiting, limit, self.waiting * self._seconds_per_row)
+            raise QueueFullError(self.waiting, limit, self._seconds_to_drain())
 
-    def _purge(self) -> None:
-        """Forget the inputs of settled requests, so that they hold no room."""
-        for key, lane in list(self._lanes.items()):
-            for _ in range(len(lane.items)):
-                item = lane.pop()
-                if item.ticket.future.done():
-                    self._waiting -= item.rows
-                else:
-                    lane.push(item)
-            if not lane.items:
-                del self._lanes[key]
+    def _seconds_to_drain(self) -> float:
+        return self._lanes.cost.tokens * self._measured_seconds / max(1.0, self._measured_tokens)
 
-    def _next_lane(self) -> tuple[str | None, float | None]:
-        """The first lane whose turn it is; else how long until there is one."""
-        shortest: float | None = None
-        for key, lane in self._lanes.items():
-            full = lane.rows >= self.limits.rows or lane.tokens >= self.limits.tokens
-            if full or self._closed:
-                return key, None
-            age = self._clock() - lane.items[0].ticket.submitted
-            if age >= self.limits.wait_seconds:
-                return key, None
-            wait = self.limits.wait_seconds - age
-            shortest = wait if shortest is None else min(shortest, wait)
-        return None, shortest
+    def _dead(self, ticket: Ticket) -> bool:
+        """Whether nobody waits for this request; counts those that were never computed."""
+        if (reason := ticket.drop(self._clock())) is not None:
+            self._on_drop(reason)
+        return ticket.future.done()
 
-    def _collect(self, key: str) -> Batch | None:
-        """Take from a lane what fits into one batch; the lane's rest waits for its next turn."""
-        lane = self._lanes.pop(key)
+    def _wait_needed(self) -> float:
+        """Seconds until the next batch is due; infinite while nothing waits."""
+        oldest, waiting, limits = self._lanes.oldest, self._lanes.cost, self.limits
+        if oldest is None:
+            return math.inf
+        if self._closed or limits.exceeded_by(waiting + _SMALLEST):
+            return 0.0
+        return oldest + limits.wait_seconds - self._clock()
+
+    def _collect(self) -> Batch | None:
+        """Take inputs in turn until the batch is full or nothing is left; None if all of it was dead."""
         taken: list[Item] = []
-        rows = longest = 0
-        while lane.items:
-            item = lane.items[0]
-            if not item.ticket.future.done():
-                rows, longest = rows + item.rows, max(longest, item.features.longest)
-                if taken and (rows > self.limits.rows or rows * longest > self.limits.tokens):
+        cost = Cost()
+        while self._lanes:
+            item = self._lanes.first()
+            if not self._dead(item.ticket):
+                cost += item.cost
+                if self.limits.exceeded_by(cost):
                     break
                 taken.append(item)
-            lane.pop()
-            self._waiting -= item.rows
-        if lane.items:
-            self._lanes[key] = lane
-        return Batch(taken[0].ticket.task, tuple(taken)) if taken else None
+            self._lanes.pop()
+        return Batch(tuple(taken), self._why_closed(cost)) if taken else None
+
+    def _why_closed(self, cost: Cost) -> CloseReason:
+        """Why, from the cost of what was taken and of the input that was too much, if there was one."""
+        full = self.limits.exceeded_by(cost) or self.limits.exceeded_by(cost + _SMALLEST)
+        if full is not None:
+            return full
+        if self._closed:
+            return "drained"
+        return "waited" if self.limits.wait_seconds else "idle"

@@ -1,4 +1,7 @@
-"""What routes are given: the service of this application, and the task that a path names."""
+"""What routes are given: the service of this application, and the task that a path names.
+
+The functions are async because FastAPI sends others to a thread, which takes longer than their work.
+"""
 
 from typing import Annotated
 
@@ -22,29 +25,36 @@ def errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
     return {status: {"model": ErrorReply} for status in statuses}
 
 
-def get_service(request: Request) -> Service:
+def service_of(request: Request) -> Service:
     """The service of this application."""
     service: Service = request.app.state.service
     return service
 
 
-ServiceDep = Annotated[Service, Depends(get_service)]
-
-
-def get_served_task(
-    request: Request,
-    service: ServiceDep,
-    task: Annotated[str, Path(description="name of the task", examples=["sentiment"])],
-) -> ServedTask:
+def take_task(request: Request, name: str) -> ServedTask:
     """The version of the task that this request gets, taken once.
 
     Raises:
         UnknownTaskError: There is no such task.
         TaskUnavailableError: No version of it could be loaded.
     """
-    served = service.registry.get(task)
+    served = service_of(request).registry.get(name)
     context_of(request).task = served.name
     return served
 
 
+TaskName = Annotated[str, Path(description="name of the task", examples=["sentiment"])]
+
+
+async def get_service(request: Request) -> Service:
+    """See `service_of`."""
+    return service_of(request)
+
+
+async def get_served_task(request: Request, task: TaskName) -> ServedTask:
+    """See `take_task`."""
+    return take_task(request, task)
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]
 TaskDep = Annotated[ServedTask, Depends(get_served_task)]

@@ -1,24 +1,25 @@
 """The engine: one supervised worker thread that owns the device and computes batch after batch.
 
-A batch that fails fails only its own requests. A worker that dies fails the batch it was computing, makes the
-engine not ready, and is started anew; what waits in the queue is not lost. Knows neither HTTP nor models: it
-is given a `compute` callable.
+A batch that fails fails only the requests that made it fail. A worker that dies fails the batch it was
+computing, makes the engine not ready, and is started anew; what waits in the queue is not lost. Knows neither
+HTTP nor models: it is given a `compute` callable.
 """
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
 
 from masking import Features, LoadedTask
-from server.batching import Batch, BatchLimits, BatchQueue, Floats, Outcome, Ticket
-from server.errors import BackendFailedError, NotReadyError, ServerError, ShuttingDownError, UnhealthyError
+from server.attempts import Attempt, Compute, SplitReason, attempt
+from server.batching import Batch, BatchLimits, BatchQueue, CloseReason
+from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
+from server.tickets import Cost, DropReason, Outcome, Ticket
 
 logger = logging.getLogger(__name__)
-
-Compute = Callable[[LoadedTask, Sequence[Features]], Sequence[Floats]]
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,25 @@ class BatchReport:
     """What one batch was and took, for the metrics.
 
     Attributes:
-        rows: Rows computed.
-        tokens: Tokens without padding.
-        padded_tokens: Tokens with padding.
-        seconds: Time of compute.
-        failed: Compute raised.
+        cost: Rows and tokens computed.
+        tasks: Task versions in it.
+        padding_tokens: Tokens that padding every row to the longest would have added.
+        reason: Why nothing more was taken into it.
+        seconds: Time of compute, retries included.
+        splits: Why it had to be computed in smaller pieces, once for each time.
+        failed: Some of its inputs could not be computed.
     """
 
-    rows: int
-    tokens: int
-    padded_tokens: int
+    cost: Cost
+    tasks: int
+    padding_tokens: int
+    reason: CloseReason
     seconds: float
-    failed: bool
+    splits: tuple[SplitReason, ...] = ()
+    failed: bool = False
 
 
-def _ignore(_report: BatchReport) -> None:
+def _ignore(_told: object) -> None:
     pass
 
 
@@ -58,18 +63,21 @@ class Engine:
         *,
         prepare: Callable[[], None] = _nothing,
         on_batch: Callable[[BatchReport], None] = _ignore,
+        on_drop: Callable[[DropReason], None] = _ignore,
         restart_seconds: float = 1.0,
     ) -> None:
         """Builds the engine; no thread runs yet.
 
         Args:
-            compute: Logits of a task's inputs; called by the worker thread only.
+            compute: Logits of the inputs of one or more tasks, per task and input in the order given; called
+                by the worker thread only.
             limits: Limits of batches and of the queue.
             prepare: Called in every new worker thread before its first batch.
             on_batch: Told about every batch.
+            on_drop: Told why a request was dropped before compute.
             restart_seconds: Pause before a dead worker is started anew.
         """
-        self.queue = BatchQueue(limits)
+        self.queue = BatchQueue(limits, on_drop=on_drop)
         self.restarts = 0
         self._compute = compute
         self._prepare = prepare
@@ -107,24 +115,32 @@ class Engine:
         self.queue.abandon(ShuttingDownError())
         return in_time
 
-    async def run(self, task: LoadedTask, features: Sequence[Features], request_id: str = "") -> Outcome:
+    async def run(
+        self,
+        task: LoadedTask,
+        features: Sequence[Features],
+        request_id: str = "",
+        *,
+        deadline: float = math.inf,
+    ) -> Outcome:
         """Compute the inputs of one request; cancelling the call drops what is not computed yet.
 
         Args:
             task: The task version, kept to the end.
             features: At least one input.
             request_id: For the log.
+            deadline: When the request is dropped, on the monotonic clock.
 
         Returns:
             Logits per input in order, and the time spent.
 
         Raises:
-            ServerError: The queue is full or closed, the worker is not alive, an input is too large, or
-                its batch failed.
+            ServerError: The queue is full or closed, the worker is not alive, an input is too large, its
+                computation failed, or it was not computed in time.
         """
         if not self.ready:
             raise NotReadyError
-        ticket = Ticket(task, features, request_id)
+        ticket = Ticket(task, features, request_id, deadline)
         self.queue.put(ticket)
         return await asyncio.wrap_future(ticket.future)
 
@@ -157,25 +173,24 @@ class Engine:
 
     def _run_batch(self, batch: Batch) -> None:
         started = time.monotonic()
-        try:
-            logits = self._compute(batch.task, batch.features)
-            if len(logits) != len(batch.items):
-                raise RuntimeError(f"compute answered {len(logits)} of {len(batch.items)} inputs")
-        except Exception:
-            ids = ", ".join(ticket.request_id for ticket in batch.tickets)
-            logger.exception("a batch failed; requests: %s", ids)
-            self._fail(batch, BackendFailedError())
-            self._report(batch, started, failed=True)
-            return
+        result = attempt(self._compute, batch.items)
         now = time.monotonic()
-        self._report(batch, started, failed=False)
-        for item, values in zip(batch.items, logits, strict=True):
-            item.ticket.store(item.index, values, started, now)
+        self._report(batch, result, now - started)
+        for item, answer in result.answers:
+            if isinstance(answer, ServerError):
+                item.ticket.fail(answer)
+            else:
+                item.ticket.store(item.index, answer, started, now)
 
-    def _report(self, batch: Batch, started: float, *, failed: bool) -> None:
-        seconds = time.monotonic() - started
-        self.queue.note_speed(batch.rows, seconds)
-        self._on_batch(BatchReport(batch.rows, batch.tokens, batch.padded_tokens, seconds, failed))
+    def _report(self, batch: Batch, result: Attempt, seconds: float) -> None:
+        failed = any(isinstance(answer, ServerError) for _, answer in result.answers)
+        if not failed:
+            self.queue.note_speed(batch.cost.tokens, seconds)
+        self._on_batch(
+            BatchReport(
+                batch.cost, batch.tasks, batch.padding_tokens, batch.reason, seconds, result.splits, failed
+            )
+        )
 
     @staticmethod
     def _fail(batch: Batch, error: ServerError) -> None:

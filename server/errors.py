@@ -9,6 +9,7 @@
       BodyTooLargeError         413  Validation  the body has more bytes than allowed
       InvalidBodyError          422  Validation  JSON, but not what the task takes
       BackendFailedError        424  Backend     computing this batch failed; others are not touched
+        OutOfMemoryError                         one input alone needs more memory than there is
       ClientGoneError           499  Timeout     the client closed the connection; nobody reads the reply
       QueueFullError            429  Overloaded  too many rows are waiting; come back after Retry-After
       UnhealthyError            503  Unhealthy   the worker died or is not there yet
@@ -121,6 +122,12 @@ class BackendFailedError(ServerError):
         "Backend",
         "computing this batch failed; the server's log has the details",
     )
+
+
+class OutOfMemoryError(BackendFailedError):
+    """Not even one input alone could be computed in the memory that is free."""
+
+    message = "there is not enough memory to compute this input; send a shorter one or try again later"
 
 
 class ClientGoneError(ServerError):

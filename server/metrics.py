@@ -8,18 +8,21 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from server.engine import BatchReport
+from server.batch_metrics import BatchMetrics
 
 UNKNOWN_TASK = "(unknown)"
 NO_TASK = ""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_STAGES = ("tokenize", "queue", "compute", "total")
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own."""
+    """All metrics of one process, in a registry of their own.
+
+    Attributes:
+        batches: Those of the engine.
+    """
 
     def __init__(self) -> None:
         """Creates every metric at zero."""
@@ -28,19 +31,15 @@ class Metrics:
         self._requests = Counter(
             "maskserve_requests", "Requests answered", ["route", "task", "status"], registry=to
         )
-        self._latency = Histogram(
+        latency = Histogram(
             "maskserve_stage_seconds",
             "Time of a prediction by stage: tokenize, queue, compute, total",
             ["stage"],
             buckets=_SECONDS,
             registry=to,
         )
-        self._batch_rows = Histogram("maskserve_batch_rows", "Rows per batch", buckets=_ROWS, registry=to)
-        self._padding = Histogram(
-            "maskserve_batch_padding_share", "Share of padding in a batch", buckets=_SHARES, registry=to
-        )
-        self._tokens = Counter("maskserve_tokens", "Tokens computed, without padding", registry=to)
-        self._failed = Counter("maskserve_failed_batches", "Batches that failed", registry=to)
+        self._latency = {stage: latency.labels(stage) for stage in _STAGES}
+        self.batches = BatchMetrics(to)
         self._swaps = Counter("maskserve_swaps", "Versions put in service", ["task"], registry=to)
         self._load_failures = Counter(
             "maskserve_load_failures", "Versions that could not be loaded", ["task"], registry=to
@@ -65,21 +64,8 @@ class Metrics:
 
     def time_prediction(self, *, tokenize: float, queue: float, compute: float, total: float) -> None:
         """Note the seconds that one prediction spent in each stage."""
-        for stage, seconds in (
-            ("tokenize", tokenize),
-            ("queue", queue),
-            ("compute", compute),
-            ("total", total),
-        ):
-            self._latency.labels(stage).observe(seconds)
-
-    def count_batch(self, report: BatchReport) -> None:
-        """Note one batch."""
-        self._batch_rows.observe(report.rows)
-        self._padding.observe(1.0 - report.tokens / report.padded_tokens)
-        self._tokens.inc(report.tokens)
-        if report.failed:
-            self._failed.inc()
+        for stage, seconds in zip(_STAGES, (tokenize, queue, compute, total), strict=True):
+            self._latency[stage].observe(seconds)
 
     def count_swap(self, task: str) -> None:
         """Count a version put in service."""

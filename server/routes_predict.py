@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -13,11 +13,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from masking import LoadedTask
-from server.dependencies import ServiceDep, TaskDep, errors
+from server.dependencies import ServiceDep, TaskDep, TaskName, errors, service_of, take_task
 from server.errors import (
     BodyTooLargeError,
     ClientGoneError,
-    DeadlineError,
     InvalidBodyError,
     NotReadyError,
     to_server_error,
@@ -32,6 +31,8 @@ from server.service import Answer, Service
 router = APIRouter(tags=["predict"])
 Result = TypeVar("Result")
 
+_SMALL_BODY = 8192  # bytes; reading and answering less than this takes no longer than going to a thread
+
 
 @router.post(
     "/predict/{task}",
@@ -39,17 +40,20 @@ Result = TypeVar("Result")
     openapi_extra={"requestBody": PREDICT_REQUEST_BODY},
     responses={200: PREDICT_REPLY, **errors(400, 404, 413, 422, 424, 429, 503, 504)},
 )
-async def predict(request: Request, service: ServiceDep, served: TaskDep) -> Response:
+async def predict(request: Request, task: TaskName) -> Response:
     """Answer in the Hugging Face shape if the body has the key `parameters`, else in that of TEI.
 
     The headers name the version and the digest that computed the answer, and the milliseconds of each stage.
     """
     started = time.monotonic()
+    service = service_of(request)
+    served = take_task(request, task)
     body = await _read_body(request, service.settings.max_body_bytes)
-    wanted = await run_in_threadpool(lambda: read_request(_parse(body, served.loaded), served.loaded))
+    run = _inline if len(body) <= _SMALL_BODY else run_in_threadpool
+    wanted = await run(lambda: read_request(_parse(body, served.loaded), served.loaded))
     work = service.compute(served.loaded, wanted, context_of(request).request_id)
-    answer = await _in_time(request, work, service.settings.request_timeout_ms / 1000)
-    content = await run_in_threadpool(lambda: to_json(render(served.loaded, wanted, answer.outcome.logits)))
+    answer = await _unless_left(request, work)
+    content = await run(lambda: to_json(render(served.loaded, wanted, answer.outcome.logits)))
     total = time.monotonic() - started
     _note_times(service, answer, total)
     return Response(content, media_type="application/json", headers=_headers(served, answer, total))
@@ -81,10 +85,14 @@ async def task_info(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
         "task_version": served.version,
         "mask_digest": served.digest,
         "max_input_length": manifest.max_length,
-        "max_batch_tokens": settings.max_batch_tokens,
+        "max_batch_tokens": service.engine.queue.limits.tokens,
         "max_batch_requests": settings.max_batch_rows,
         "max_client_batch_size": settings.queue_limit,
     }
+
+
+async def _inline(work: Callable[[], Result]) -> Result:
+    return work()
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -122,15 +130,21 @@ def _parse(body: bytes, task: LoadedTask) -> Body:
         raise refusal from None
 
 
-async def _in_time(request: Request, work: Coroutine[Any, Any, Result], seconds: float) -> Result:
-    """Do the work unless it takes too long or the client leaves; then it is dropped."""
+async def _unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work unless the client leaves; then it is dropped.
+
+    Raises:
+        ClientGoneError: The client closed the connection.
+    """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(request))
+    leaving.add_done_callback(lambda _: working.cancel())
     try:
-        await asyncio.wait({working, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGoneError if leaving.done() else DeadlineError
+        return await working
+    except asyncio.CancelledError:
+        if leaving.done() and not leaving.cancelled():
+            raise ClientGoneError from None
+        raise
     finally:
         working.cancel()
         leaving.cancel()

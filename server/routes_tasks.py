@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from mask_store import JsonScalar, TaskKind
+from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, TaskKind, TaskManifest
 from server.dependencies import ServiceDep, TaskDep, errors
 from server.errors import NotReadyError
 from server.memory import MemoryReport
@@ -44,6 +44,28 @@ class TaskList(BaseModel):
     not_served: list[Unserved]
 
 
+class Member(BaseModel):
+    """One member of an ensemble: the version of a task that its mask was copied from."""
+
+    task: str
+    version: int
+    digest: str
+    seed: int
+    metric: str
+    metrics: dict[str, float]
+    sparsity: float = Field(description="share of zeros in its masks")
+    flipped_share: float
+
+
+class Ensemble(BaseModel):
+    """The members of an ensemble, and how their answers become one."""
+
+    combine: CombineRule = Field(
+        description="vote of the members' labels, mean of their logits, or mean of their probabilities"
+    )
+    members: list[Member]
+
+
 class TaskDetails(BaseModel):
     """Reply of GET /tasks/{task}: what its manifest says, and how to call it."""
 
@@ -59,13 +81,14 @@ class TaskDetails(BaseModel):
     created: datetime
     base: str
     max_length: int
-    metric: str
-    metrics: dict[str, float]
+    metric: str | None = Field(description="what chose the checkpoint; null for an ensemble")
+    metrics: dict[str, float] = Field(description="on the dev set; an ensemble may have none")
     sparsity: float = Field(description="share of zeros in its masks")
     initial_sparsity: float
     flipped_share: float = Field(description="share of mask bits that learning changed")
-    training: dict[str, JsonScalar]
-    seed: int
+    training: dict[str, JsonScalar] | None = Field(description="null for an ensemble")
+    seed: int | None = Field(description="null for an ensemble")
+    ensemble: Ensemble | None = Field(description="null for a task with one learned mask")
     mask_bytes: int
     head_bytes: int
     example: dict[str, Any] = Field(description="a body for POST /predict/{task}")
@@ -91,6 +114,8 @@ async def describe_task(service: ServiceDep, served: TaskDep) -> TaskDetails:
     manifest = served.loaded.manifest
     return TaskDetails(
         **{name: getattr(manifest, name) for name in _FROM_MANIFEST},
+        **_of_one_mask(manifest),
+        ensemble=_ensemble(manifest),
         task=served.name,
         version=served.version,
         digest=served.digest,
@@ -158,16 +183,25 @@ _FROM_MANIFEST = (
     "labels",
     "created",
     "max_length",
-    "metric",
     "metrics",
     "sparsity",
     "initial_sparsity",
     "flipped_share",
-    "training",
-    "seed",
     "mask_bytes",
     "head_bytes",
 )
+
+
+def _of_one_mask(manifest: Manifest) -> dict[str, Any]:
+    names = ("metric", "training", "seed")
+    return {name: getattr(manifest, name) if isinstance(manifest, TaskManifest) else None for name in names}
+
+
+def _ensemble(manifest: Manifest) -> Ensemble | None:
+    if not isinstance(manifest, EnsembleManifest):
+        return None
+    members = [Member.model_validate(member, from_attributes=True) for member in manifest.members]
+    return Ensemble(combine=manifest.combine, members=members)
 
 
 def _summary(served: ServedTask, problem: TaskProblem | None) -> TaskSummary:

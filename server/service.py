@@ -5,9 +5,9 @@ Built whole before the first request (`Service.build`), started and stopped by t
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,17 +15,23 @@ import torch
 
 from mask_store import MaskStore
 from masking import Base, Features, LoadedTask, MaskedEncoder, Part, larger_forms, load_base, maskable_linears
-from server.batching import BatchLimits, Outcome
+from server.attempts import Compute
+from server.batching import BatchLimits
 from server.cache import MaskCache
-from server.engine import Compute, Engine
+from server.engine import Engine
+from server.errors import DeadlineError
 from server.inputs import Request
 from server.memory import MemoryReport, memory_report
 from server.metrics import Metrics
 from server.registry import TaskRegistry
 from server.settings import Settings, SettingsError
+from server.tickets import Floats, Outcome
+from server.tokenizing import TokenizerStage
 from server.watcher import StoreWatcher
 
 logger = logging.getLogger(__name__)
+
+_CPU_TOKENS, _GPU_TOKENS = 4096, 16384
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Service:
         cache: Larger forms of masks.
         engine: Queue and worker.
         metrics: What Prometheus is told.
-        tokenizing: One thread for tokenising; a fast tokenizer is not for several at once.
+        tokenizing: The thread that tokenises.
     """
 
     settings: Settings
@@ -59,7 +65,7 @@ class Service:
     cache: MaskCache
     engine: Engine
     metrics: Metrics
-    tokenizing: ThreadPoolExecutor
+    tokenizing: TokenizerStage
 
     @classmethod
     def build(cls, settings: Settings, *, base: Base | None = None, compute: Compute | None = None) -> Self:
@@ -83,20 +89,17 @@ class Service:
         cache = MaskCache(settings.mask_cache_bytes, maskable_linears(base), forms=forms)
         engine = Engine(
             compute or _masked_compute(base, cache),
-            BatchLimits(
-                rows=settings.max_batch_rows,
-                tokens=settings.max_batch_tokens,
-                wait_seconds=settings.max_wait_ms / 1000,
-                waiting=settings.queue_limit,
-            ),
+            _limits(settings, base.device),
             prepare=lambda: _set_threads(settings.threads),
-            on_batch=metrics.count_batch,
+            on_batch=metrics.batches.count,
+            on_drop=metrics.batches.count_drop,
         )
         watcher = StoreWatcher(
             settings.store, base, registry, cache, metrics, poll_seconds=settings.poll_seconds
         )
-        tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
-        service = cls(settings, base, registry, watcher, cache, engine, metrics, tokenizing)
+        # One text after another: the cores belong to the worker. Who sets it in the environment is heard.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        service = cls(settings, base, registry, watcher, cache, engine, metrics, TokenizerStage())
         service._connect_gauges()
         return service
 
@@ -110,7 +113,7 @@ class Service:
         self.watcher.close(self.settings.shutdown_seconds)
         if not self.engine.close(self.settings.shutdown_seconds):
             logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
-        self.tokenizing.shutdown()
+        self.tokenizing.close()
         self.cache.close()
 
     def why_not_ready(self) -> str | None:
@@ -129,26 +132,29 @@ class Service:
         """Tokenise and compute one request; cancelling the call drops it.
 
         Raises:
-            ServerError: It can't be admitted, or its batch failed.
+            ServerError: It can't be admitted, its computation failed, or it was not computed in time.
             TaskInputError: An input is not one that the task can take.
         """
         started = time.monotonic()
         self.cache.want(task)
-        with self.engine.queue.reservation(request.rows):
-            features = await self._tokenize(task, request)
-        tokenize_seconds = time.monotonic() - started
-        outcome = await self.engine.run(task, features, request_id)
+        seconds = self.settings.request_timeout_ms / 1000
+        try:
+            async with asyncio.timeout(seconds):
+                with self.engine.queue.reservation(request.rows):
+                    features = await self.tokenizing.encode(task, request.inputs, truncate=request.truncate)
+                tokenize_seconds = time.monotonic() - started
+                outcome = await self.engine.run(task, features, request_id, deadline=started + seconds)
+        except TimeoutError:
+            raise DeadlineError from None
         return Answer(outcome, sum(item.tokens for item in features), tokenize_seconds)
 
-    async def _tokenize(self, task: LoadedTask, request: Request) -> Sequence[Features]:
-        def encode() -> Sequence[Features]:
-            return task.codec.encode(request.inputs, truncate=request.truncate)
-
-        return await asyncio.get_running_loop().run_in_executor(self.tokenizing, encode)
-
     def _connect_gauges(self) -> None:
-        metrics = self.metrics
-        metrics.read("maskserve_queue_rows", "Rows that wait", lambda: self.engine.queue.waiting)
+        metrics, queue = self.metrics, self.engine.queue
+        metrics.read("maskserve_queue_rows", "Rows that wait", lambda: queue.waiting)
+        metrics.read("maskserve_queue_tokens", "Tokens that wait", lambda: queue.waiting_tokens)
+        metrics.read(
+            "maskserve_queue_oldest_seconds", "How long the oldest waits", lambda: queue.oldest_seconds
+        )
         metrics.read("maskserve_ready", "1 if requests can be answered", lambda: self.why_not_ready() is None)
         metrics.read("maskserve_worker_restarts", "Times the worker died", lambda: self.engine.restarts)
         metrics.read("maskserve_tasks", "Tasks in service", lambda: len(self.registry.tasks))
@@ -170,7 +176,21 @@ class Service:
 
 def _masked_compute(base: Base, cache: MaskCache) -> Compute:
     encoder = MaskedEncoder(base)
-    return lambda task, features: encoder.predict([Part(task, features, cache.masks_of(task))])[0]
+
+    def compute(parts: Sequence[tuple[LoadedTask, Sequence[Features]]]) -> Sequence[Sequence[Floats]]:
+        return encoder.predict([Part(task, features, cache.masks_of(task)) for task, features in parts])
+
+    return compute
+
+
+def _limits(settings: Settings, device: torch.device) -> BatchLimits:
+    """A CPU is busy with fewer tokens, and is slower: large batches would only make others wait."""
+    return BatchLimits(
+        rows=settings.max_batch_rows,
+        tokens=settings.max_batch_tokens or (_CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS),
+        wait_seconds=settings.max_wait_ms / 1000,
+        waiting=settings.queue_limit,
+    )
 
 
 def _device(wanted: str) -> torch.device:

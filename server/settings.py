@@ -83,17 +83,28 @@ class Settings(BaseSettings):
         description="memory for unpacked and folded masks, used where they are faster than packed ones; "
         "packed masks are always resident",
     )
-    max_batch_rows: int = Field(64, ge=1, description="most rows (token sequences) in one batch")
-    max_batch_tokens: int = Field(16384, ge=1, description="most tokens in one batch, padding included")
-    max_wait_ms: float = Field(
-        0.0, ge=0, le=1000, description="how long a batch that is not full waits for more rows"
+    max_batch_rows: int = Field(256, ge=1, description="most rows (token sequences) in one batch")
+    max_batch_tokens: int = Field(
+        0,
+        ge=0,
+        description="most tokens in one batch, as computed (without padding); an input with more is refused; "
+        "0: 4096 on a CPU, 16384 on a GPU",
     )
-    queue_limit: int = Field(2048, ge=1, description="most rows waiting; above it requests are answered 429")
+    max_wait_ms: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="how long an idle worker waits for more rows before it takes a batch that is not full; "
+        "while it computes, rows gather by themselves",
+    )
+    queue_limit: int = Field(
+        2048, ge=1, description="most rows waiting, of all tasks; a request above it is answered 429"
+    )
     request_timeout_ms: float = Field(
         30_000,
         gt=0,
         le=86_400_000,
-        description="a request not computed after this time is dropped and answered 504",
+        description="a request not answered after this time is answered 504; if it still waits it is dropped",
     )
     poll_seconds: float = Field(
         1.0, gt=0, le=86_400, description="how often the store is looked at for new versions"

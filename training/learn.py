@@ -256,7 +256,7 @@ def _report(
         store=ready.options.store,
         version=version.number,
         digest=version.digest,
-        metric=manifest.metric,
+        metric=bundle.members[0].info.metric,
         metrics=manifest.metrics,
         best_epoch=best_epoch(state),
         resumed_after=resumed_after,

@@ -30,12 +30,11 @@ from training.errors import DivergedError, RunFolderError
 from training.evaluation import evaluate
 from training.features import Collator, EncodedExample
 from training.loss import task_loss
+from training.optimizer import adam
 from training.run_folder import RunFolder
 
 LEARNED_FILE = "learned.safetensors"
 LOG_EVERY_STEPS = 20
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
@@ -135,12 +134,9 @@ class TaskTrainer(Trainer):
         return self.state
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make Adam over what is trainable, as the paper does, without weight decay."""
+        """Make the paper's Adam over what is trainable."""
         if self.optimizer is None:
-            parameters = list(self.learner.trainable().values())
-            self.optimizer = torch.optim.Adam(
-                parameters, lr=self.settings.lr, betas=BETAS, eps=EPSILON, weight_decay=0.0, fused=True
-            )
+            self.optimizer = adam(self.learner.trainable().values(), self.settings.lr)
         return self.optimizer
 
     def compute_loss(

@@ -1,16 +1,18 @@
 """Linear layers under the masks of many tasks at once.
 
-    segments = Segments.of_lengths([32, 32, 64])             # once per batch
-    masks = [ready_mask(bits, columns) for bits in tasks]    # once per task and layer
+    segments = Segments.of_lengths([32, 32, 64])                     # once per batch
+    masks = [ready_mask(bits, columns, device) for bits in tasks]    # once per task and layer
     outputs = masked_linear(inputs, weight, bias, segments, masks)
 
 The weight exists once and is read once per call; tasks add one bit per weight. With numba (the extra
 "kernels") this takes about as long as the layer without masks, whatever the number of tasks and the density
-of their masks; without numba the results are the same and each segment costs a masked copy of the weight.
-Does not know models, caches or requests.
+of their masks; without numba the results are the same and each segment costs a masked copy of the weight. On
+CUDA a Triton kernel does the same, at a choice of precisions and inside CUDA graphs (`masking.compute.cuda`);
+how long it takes has not been measured. Does not know models, caches or requests.
 """
 
 from masking.compute.costs import Costs, costs
+from masking.compute.cuda import Precision, mask_addresses
 from masking.compute.forms import (
     BitMask,
     BoolMask,
@@ -18,9 +20,10 @@ from masking.compute.forms import (
     FoldedMask,
     LinearMask,
     StripMask,
+    WordMask,
     ready_mask,
 )
-from masking.compute.linear import Method, masked_linear
+from masking.compute.linear import Method, kernel_runs, masked_linear
 from masking.compute.native import PackedWeight, available, warm_up
 from masking.compute.reference import reference_linear
 from masking.compute.segments import Segments
@@ -34,10 +37,14 @@ __all__ = [
     "LinearMask",
     "Method",
     "PackedWeight",
+    "Precision",
     "Segments",
     "StripMask",
+    "WordMask",
     "available",
     "costs",
+    "kernel_runs",
+    "mask_addresses",
     "masked_linear",
     "ready_mask",
     "reference_linear",

@@ -1,11 +1,13 @@
 """Forms that one layer's mask may have in memory.
 
-  BitMask     rows of bits, as a bundle holds them                            1 bit per weight
-  StripMask   the same bits, 16 rows to a word: what the kernel reads         1 bit per weight
-  BoolMask    a boolean per weight, where the kernel can't be used         8 bits per weight
-  FoldedMask  W * M itself, for layers where memory is no concern             32 bits per weight
+  BitMask     rows of bits, as a bundle holds them                                     1 bit per weight
+  StripMask   the same bits, 16 rows to a word: what the CPU's kernel reads            1 bit per weight
+  WordMask    the same bits on a device, 32 columns to a word: what its kernel reads   1 bit per weight
+  BoolMask    a boolean per weight, for where no kernel runs                           8 bits per weight
+  FoldedMask  W * M itself, for layers where memory is no concern                      32 bits per weight
 
-All are immutable. Bits and strips take the same memory and hold the same, so a server needs only one of them.
+All are immutable. Bits, strips and words take the same memory and hold the same, so a server needs only one
+of them.
 How a layer is computed with them is decided in `masking.compute.linear`.
 """
 
@@ -22,6 +24,7 @@ from masking.binarize import apply_mask
 from masking.compute import native
 
 BITS_PER_STRIP = 16
+COLUMNS_PER_WORD = 32
 
 
 class LinearMask(Protocol):
@@ -139,6 +142,62 @@ class StripMask:
 
 
 @dataclass(frozen=True)
+class WordMask:
+    """A mask on a device, as the Triton kernel reads it; without Triton it can still be folded there.
+
+    Attributes:
+        words: int32 [ceil(columns / 32), rows], contiguous; bit j of words[i, n] is column 32 i + j of row n;
+            bits after the last column are not looked at.
+        columns: Columns of the mask.
+        address: Of the words, valid while this lives.
+    """
+
+    words: Tensor
+    columns: int
+    address: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Keeps what each call asks for.
+
+        Raises:
+            ValueError: The words are no contiguous int32 matrix, or do not fit the number of columns.
+        """
+        words = self.words
+        if words.dtype != torch.int32 or words.ndim != 2 or not words.is_contiguous():  # noqa: PLR2004
+            raise ValueError(f"expected contiguous int32 words, found {words.dtype} {tuple(words.shape)}")
+        if words.shape[0] != -(-self.columns // COLUMNS_PER_WORD):
+            raise ValueError(f"{words.shape[0]} rows of words do not hold {self.columns} columns")
+        object.__setattr__(self, "address", words.data_ptr())
+
+    @classmethod
+    def of(cls, bits: BitMask, device: torch.device) -> Self:
+        """The same mask on a device."""
+        whole = np.pad(bits.packed, ((0, 0), (0, -bits.packed.shape[1] % 4)))
+        words = np.ascontiguousarray(whole.view("<i4").astype(np.int32, copy=False).T)
+        return cls(torch.from_numpy(words).to(device), bits.columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `LinearMask.shape`."""
+        return self.words.shape[1], self.columns
+
+    @property
+    def nbytes(self) -> int:
+        """See `LinearMask.nbytes`."""
+        return self.words.nbytes
+
+    def expand(self) -> Tensor:
+        """See `ExpandableMask.expand`."""
+        column = torch.arange(COLUMNS_PER_WORD, dtype=torch.int32, device=self.words.device)
+        bits = (self.words.T.unsqueeze(2) >> column) & 1
+        return bits.bool().flatten(1)[:, : self.columns]
+
+    def fold(self, weight: Tensor) -> Tensor:
+        """See `LinearMask.fold`; `weight` is on the same device and may be of any floating dtype."""
+        return apply_mask(weight, self.expand())
+
+
+@dataclass(frozen=True)
 class BoolMask:
     """A mask with a boolean per weight.
 
@@ -192,12 +251,20 @@ class FoldedMask:
         return self.weight
 
 
-def ready_mask(packed: NDArray[np.uint8], columns: int) -> BitMask | StripMask:
-    """A bundle's bits in the form that is fastest here: strips with numba, else the bits as they are.
+def ready_mask(
+    packed: NDArray[np.uint8], columns: int, device: torch.device | None = None
+) -> BitMask | StripMask | WordMask:
+    """A bundle's bits in the form that is fastest on a device.
 
     Args:
-        packed: uint8 [rows, ceil(columns / 8)]; a `BitMask` keeps it, a `StripMask` does not.
+        packed: uint8 [rows, ceil(columns / 8)]; a `BitMask` keeps it, the others do not.
         columns: Columns of the mask.
+        device: Where the layer is computed; None for the CPU.
+
+    Returns:
+        On the CPU strips with numba, else the bits as they are; elsewhere words on the device.
     """
     bits = BitMask(packed, columns)
+    if device is not None and device.type != "cpu":
+        return WordMask.of(bits, device)
     return StripMask.of(bits) if native.available() else bits

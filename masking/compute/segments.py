@@ -4,14 +4,16 @@ Made once per batch and used for all its layers. Does not know tasks or masks: s
 whoever gives the i-th mask.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Segments:
     """
 
     bounds: tuple[int, ...]
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuses bounds that do not start at 0 or do not ascend.
@@ -55,7 +58,15 @@ class Segments:
         """Segments `first` to `last` - 1, counted from their own first token."""
         if (first, last) == (0, len(self)):
             return self
-        return Segments(tuple(bound - self.bounds[first] for bound in self.bounds[first : last + 1]))
+        bounds = tuple(bound - self.bounds[first] for bound in self.bounds[first : last + 1])
+        return self.keep(("part", first, last), lambda: Segments(bounds))
+
+    def keep(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+        """What `make` returns, made on the first call with this key and kept as long as the segments live."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        kept: Kept = self._kept[key]
+        return kept
 
     def spans(self) -> Iterable[tuple[int, int]]:
         """Start and end of each segment."""

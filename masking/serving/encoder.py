@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mask_store import TaskKind
 from masking.base import Base
 from masking.compute import LinearMask, Segments, masked_linear
+from masking.ensemble import combine_logits
 from masking.heads import CLASSIFIER, POOLER, has_pooler
 from masking.layers import block_linears
 from masking.serving.forms import LayerMasks
@@ -201,10 +202,11 @@ def _by_row(batch: RowBatch, run: _Run, logits: Floats) -> list[Floats]:
 
 def _gather(part: Part, by_member: Sequence[Sequence[Floats]]) -> list[Floats]:
     """The logits of each input of a part from those of its rows under each member."""
-    (row_logits,) = by_member
+    codec, rule = part.task.codec, part.task.combine
     results, start = [], 0
     for item in part.features:
         end = start + len(item.rows)
-        results.append(part.task.codec.gather(item, row_logits[start:end]))
+        each = [codec.gather(item, row_logits[start:end]) for row_logits in by_member]
+        results.append(each[0] if rule is None else combine_logits(rule, each))
         start = end
     return results

@@ -17,7 +17,7 @@ from torch import nn
 
 from mask_store import LayerInfo
 from mask_store.bits import PackedArray
-from masking.compute import BoolMask, ExpandableMask, FoldedMask, LinearMask, available, ready_mask
+from masking.compute import BoolMask, ExpandableMask, FoldedMask, LinearMask, kernel_runs, ready_mask
 
 MaskForm = Literal["packed", "unpacked", "folded"]
 
@@ -72,9 +72,9 @@ def pack_masks(
         layers: By layer name, its size.
         device: Where the masks are to be used.
     """
-    return PackedMasks("packed", {n: ready_mask(one, layers[n].columns) for n, one in bits.items()})
+    return PackedMasks("packed", {n: ready_mask(one, layers[n].columns, device) for n, one in bits.items()})
 
 
 def larger_forms(device: torch.device) -> tuple[MaskForm, ...]:
     """Forms beside "packed" that make a task faster on this machine, the smaller first."""
-    return () if device.type == "cpu" and available() else ("unpacked", "folded")
+    return () if kernel_runs(device) else ("unpacked", "folded")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mask_store import Manifest, MaskBundle, unpack_bits
+from mask_store import BundleMember, CombineRule, Manifest, MaskBundle, unpack_bits
 from masking.base import Base
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
@@ -43,7 +43,8 @@ class LoadedTask:
         digest: Digest of the bundle's bytes.
         spec: Kind, labels and input size.
         codec: Encodes its inputs and decodes its logits.
-        members: Its masks, at least one; the answers of several are combined.
+        members: Its masks, at least one.
+        combine: How the answers of several members become one; None where there is one.
     """
 
     manifest: Manifest
@@ -51,6 +52,7 @@ class LoadedTask:
     spec: TaskSpec
     codec: TaskCodec
     members: tuple[Member, ...]
+    combine: CombineRule | None = None
 
     @property
     def masks_nbytes(self) -> int:
@@ -84,8 +86,11 @@ def load_task(bundle: MaskBundle, base: Base) -> LoadedTask:
             f"base {own.name!r} only {base.max_positions}"
         )
     spec = TaskSpec.of(manifest)
-    members = (_member(bundle, base, maskable_linears(base)),)
-    return LoadedTask(manifest, bundle.digest, spec, task_codec(spec, base.tokenizer), members)
+    linears = maskable_linears(base)
+    members = tuple(_load_member(member, manifest, base, linears) for member in bundle.members)
+    return LoadedTask(
+        manifest, bundle.digest, spec, task_codec(spec, base.tokenizer), members, bundle.combine
+    )
 
 
 def maskable_linears(base: Base) -> dict[str, nn.Linear]:
@@ -94,12 +99,14 @@ def maskable_linears(base: Base) -> dict[str, nn.Linear]:
     return linears if base.pooler is None else linears | {POOLER: base.pooler}
 
 
-def _member(bundle: MaskBundle, base: Base, linears: Mapping[str, nn.Linear]) -> Member:
-    layers = {layer.name: layer for layer in bundle.manifest.layers}
-    _check_head(bundle.manifest, base, {name: tensor.shape for name, tensor in bundle.head.items()})
-    head = {name: torch.from_numpy(tensor.copy()) for name, tensor in bundle.head.items()}
+def _load_member(
+    member: BundleMember, manifest: Manifest, base: Base, linears: Mapping[str, nn.Linear]
+) -> Member:
+    layers = {layer.name: layer for layer in member.info.layers}
+    _check_head(manifest, base, {name: tensor.shape for name, tensor in member.head.items()})
+    head = {name: torch.from_numpy(tensor.copy()) for name, tensor in member.head.items()}
     of_base = {}
-    for name, bits in bundle.masks.items():
+    for name, bits in member.masks.items():
         layer, own = layers[name], head.get(f"{name}.weight")
         weight = _maskable(name, linears).weight if own is None else own
         if tuple(weight.shape) != (layer.rows, layer.columns):

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from mask_store import (
     BaseInfo,
+    CombineRule,
+    EnsembleManifest,
     HeadTensorInfo,
     LayerInfo,
-    Manifest,
     MaskBundle,
     MaskingSettings,
+    TaskManifest,
+    VersionInfo,
+    ensemble_of,
     pack_bits,
 )
 
@@ -36,7 +40,7 @@ def layer_of(name: str, mask: NDArray[np.bool_]) -> LayerInfo:
     return LayerInfo(name=name, rows=rows, columns=columns, zeros=zeros, initial_zeros=zeros, flipped=0)
 
 
-def manifest_of(layers: tuple[LayerInfo, ...], **changes: Any) -> Manifest:
+def manifest_of(layers: tuple[LayerInfo, ...], **changes: Any) -> TaskManifest:
     fields: dict[str, Any] = {
         "task": "demo",
         "kind": "sequence-classification",
@@ -68,7 +72,7 @@ def manifest_of(layers: tuple[LayerInfo, ...], **changes: Any) -> Manifest:
         "libraries": {"torch": "2.11.0"},
         "created": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
     }
-    return Manifest(**(fields | changes))
+    return TaskManifest(**(fields | changes))
 
 
 def bundle_of(
@@ -85,6 +89,38 @@ def version_bundle(task: str = "demo", seed: int = 0) -> MaskBundle:
     return bundle_of(
         {"pooler.dense": np.random.default_rng(seed).random((4, 20)) > 0.2}, task=task, seed=seed
     )
+
+
+def published(bundle: MaskBundle, number: int = 1) -> VersionInfo:
+    """What a store would write down of the bundle."""
+    return VersionInfo(
+        bundle.manifest.task,
+        number,
+        bundle.digest,
+        len(bundle.to_bytes()),
+        datetime(2025, 1, 2, tzinfo=UTC),
+    )
+
+
+def member_bundles() -> list[MaskBundle]:
+    """Two bundles of one task that differ in every bit of what they learned."""
+    masks = {"pooler.dense": example_mask()[::-1]}
+    second = manifest_of((layer_of("pooler.dense", masks["pooler.dense"]),), seed=1)
+    packed = {name: pack_bits(mask) for name, mask in masks.items()}
+    return [bundle_of(), MaskBundle.create(second, packed, {"classifier.bias": HEAD["classifier.bias"] + 2})]
+
+
+def ensemble_sample(
+    *, combine: CombineRule = "probabilities", compress: bool = True, **changes: Any
+) -> MaskBundle:
+    """The two bundles above as one ensemble, always with the same bytes."""
+    members = [(published(bundle, number), bundle) for number, bundle in enumerate(member_bundles(), 3)]
+    made = ensemble_of("together", combine, members, metrics={"accuracy": 0.96875})
+    created = {"created": datetime(2025, 2, 3, 4, 5, 6, tzinfo=UTC)}
+    manifest = made.manifest.model_copy(update=created | changes)
+    assert isinstance(manifest, EnsembleManifest)
+    tensors = [(member.masks, member.head) for member in made.members]
+    return MaskBundle.create_ensemble(manifest, tensors, compress=compress)
 
 
 def take_apart(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -125,3 +161,21 @@ def forge(
     data(changed)
     fields(header)
     return seal(header, document, bytes(changed))
+
+
+def set_item(*path: Any, to: Any) -> Callable[[Any], None]:
+    """A change that puts a value where the path leads."""
+
+    def change(fields: Any) -> None:
+        for key in path[:-1]:
+            fields = fields[key]
+        fields[path[-1]] = to
+
+    return change
+
+
+def rewrite(data: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """The file with another header and everything else as it was."""
+    fields, section = take_apart(data)
+    change(fields)
+    return put_together(fields, section)

@@ -1,8 +1,17 @@
 import numpy as np
 
-from mask_store import MaskBundle, pack_bits
+from mask_store import MaskBundle, ensemble_of, pack_bits
 from mask_store.diff import diff_bundles
-from tests.mask_store.samples import HEAD, bundle_of, example_mask, layer_of, manifest_of
+from tests.mask_store.samples import (
+    HEAD,
+    bundle_of,
+    ensemble_sample,
+    example_mask,
+    layer_of,
+    manifest_of,
+    member_bundles,
+    published,
+)
 
 
 def test_a_bundle_and_itself() -> None:
@@ -11,6 +20,7 @@ def test_a_bundle_and_itself() -> None:
     assert diff.same_base
     assert diff.same_labels
     assert diff.same_head
+    assert diff.same_combine
 
 
 def test_counts_bits_that_differ() -> None:
@@ -49,3 +59,29 @@ def test_labels_base_and_head() -> None:
     assert not diff.same_base
     assert not diff.same_labels
     assert not diff.same_head
+
+
+def test_members_are_compared_by_their_places() -> None:
+    first, second = ((published(bundle), bundle) for bundle in member_bundles())
+    one, other = ensemble_of("a", "labels", [first, second]), ensemble_of("a", "logits", [second, first])
+    diff = diff_bundles(one, other)
+    assert [(layer.name, layer.differing) for layer in diff.layers] == [
+        ("00.pooler.dense", 6),
+        ("01.pooler.dense", 6),
+    ]
+    assert not diff.same_head
+    assert not diff.same_combine
+    assert diff_bundles(one, one).differing == 0
+
+
+def test_a_task_and_an_ensemble_have_no_layer_in_common() -> None:
+    diff = diff_bundles(bundle_of(), ensemble_sample())
+    assert [(layer.name, layer.differing) for layer in diff.layers] == [
+        ("pooler.dense", None),
+        ("00.pooler.dense", None),
+        ("01.pooler.dense", None),
+    ]
+    assert diff.same_base
+    assert not diff.same_head
+    assert not diff.same_combine
+    assert diff.metrics == {"accuracy": (0.9375, 0.96875), "loss": (1e-05, None)}

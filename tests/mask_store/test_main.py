@@ -113,9 +113,47 @@ def test_diff(run: Run, run_json: Callable[..., Any]) -> None:
     )
 
 
+def test_ensemble(run: Run, run_json: Callable[..., Any]) -> None:
+    text = run("ensemble", "together", "--combine", "labels", "demo@1", "demo", "other")
+    assert re.fullmatch(r"published task 'together' version 1, an ensemble of 3 members, \d\.\d kB\n", text)
+    made = run_json("ensemble", "together", "--combine", "logits", "demo@2", "other@1")["published"]
+    assert (made["task"], made["number"]) == ("together", 2)
+    assert run("verify") == "no problems found\n"
+    assert [task["task"] for task in run_json("list")["tasks"]] == ["demo", "other", "together"]
+
+
+def test_show_and_diff_of_an_ensemble(run: Run, run_json: Callable[..., Any]) -> None:
+    run("ensemble", "together", "--combine", "labels", "demo@1", "demo", "other")
+    run("ensemble", "together", "--combine", "probabilities", "demo@1", "demo@2")
+    text = run("show", "together", "--version", "1")
+    for expected in (
+        "ensemble   vote of the labels of 3 members",
+        f"member 00  demo version 1, {version_bundle(seed=0).digest[:19]}, seed 0; 80 bits in 1 layers",
+        f"member 01  demo version 3, {version_bundle(seed=2).digest[:19]}, seed 2; 80 bits in 1 layers",
+        "member 02  other version 1",
+        "accuracy 0.9375",
+        "not measured for the members together",
+        "3 finetuned copies would take 1.3 GB",
+        "36 B of packed masks, 24 B of head",
+    ):
+        assert expected in text
+    shown = run_json("show", "together")
+    assert shown["manifest"]["combine"] == "probabilities"
+    assert [member["version"] for member in shown["manifest"]["members"]] == [1, 2]
+    assert shown["mask_bytes"] == 24
+    differences = run("diff", "together", "1", "2")
+    assert "00.pooler.dense" in differences
+    assert "combination of members: differs" in differences
+    assert run_json("diff", "together", "1", "2")["layers"][0]["differing"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["ensemble", "e", "--combine", "labels", "demo"], "2 to 64 members, found 1"),
+        (["ensemble", "e", "--combine", "labels", "demo@3", "demo"], "are one bundle: name it once"),
+        (["ensemble", "e", "--combine", "labels", "demo", "demo@7"], "task 'demo' has no version 7"),
+        (["ensemble", "E", "--combine", "labels", "demo", "other"], "no task can be called 'E'"),
         (["show", "nosuch"], "no task 'nosuch' in .*; `list` shows the tasks there are"),
         (["show", "demo", "--version", "9"], "task 'demo' has no version 9, it has 1, 2, 3"),
         (["show", "../demo"], "no task can be called"),
@@ -145,6 +183,11 @@ def test_failures(
         ["--store", "x", "delete", "demo", "--version", "1", "--all-versions"],
         ["--store", "x", "diff", "demo", "1"],
         ["--store", "x", "show", "demo", "--version", "one"],
+        ["--store", "x", "ensemble", "e", "demo", "other"],
+        ["--store", "x", "ensemble", "e", "--combine", "median", "demo", "other"],
+        ["--store", "x", "ensemble", "e", "--combine", "labels"],
+        ["--store", "x", "ensemble", "e", "--combine", "labels", "demo@", "other"],
+        ["--store", "x", "ensemble", "e", "--combine", "labels", "demo@one", "other"],
     ],
 )
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +202,7 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for command in ("list", "show", "verify", "rollback", "delete", "diff"):
+    for command in ("list", "show", "verify", "rollback", "delete", "diff", "ensemble"):
         assert f"--store masks {command}" in text
 
 

@@ -2,7 +2,8 @@ import math
 
 import torch
 
-from masking.binarize import apply_mask, binarize, initial_scores, keep
+from masking.binarize import apply_mask, initial_scores, keep, masked_weight
+from tests.autograd import saved_for_backward
 
 
 def test_a_score_equal_to_the_threshold_keeps_its_weight() -> None:
@@ -12,22 +13,38 @@ def test_a_score_equal_to_the_threshold_keeps_its_weight() -> None:
     above = torch.nextafter(tau, torch.tensor(1.0))
     scores = torch.stack([below, tau, above])
     assert keep(scores, threshold).tolist() == [False, True, True]
-    assert binarize(scores, threshold).tolist() == [0.0, 1.0, 1.0]
+    assert keep(scores, threshold, out=torch.empty(3)).tolist() == [0.0, 1.0, 1.0]
+    assert masked_weight(torch.full((3,), 2.0), scores, threshold).tolist() == [0.0, 2.0, 2.0]
 
 
-def test_training_and_export_agree_on_every_bit() -> None:
+def test_masked_weight_and_its_gradient_are_bit_for_bit_those_of_the_plain_formula() -> None:
+    weight, inputs, upstream = torch.randn(50, 33), torch.randn(7, 33), torch.randn(7, 50)
     scores = torch.randn(50, 33) * 0.02
     scores[0, :5] = 0.01
-    assert torch.equal(binarize(scores, 0.01).bool(), keep(scores, 0.01))
+    bits = keep(scores, 0.01).float().requires_grad_()
+    scores.requires_grad_()
 
-
-def test_gradient_of_a_score_is_the_gradient_of_its_bit() -> None:
-    scores = (torch.randn(4, 3) * 5).requires_grad_()
-    weight, inputs = torch.randn(4, 3), torch.randn(7, 3)
-    upstream = torch.randn(7, 4)
-    (inputs @ apply_mask(weight, binarize(scores, 0.01)).T).backward(upstream)
+    plain, fused = apply_mask(weight, bits), masked_weight(weight, scores, 0.01)
+    assert torch.equal(fused.view(torch.int32), plain.view(torch.int32))
+    for masked in (plain, fused):
+        (inputs @ masked.T).backward(upstream)
+    assert bits.grad is not None
     assert scores.grad is not None
-    torch.testing.assert_close(scores.grad, (upstream.T @ inputs) * weight)
+    assert torch.equal(scores.grad, bits.grad)
+
+
+def test_gradient_of_a_score_is_neither_clipped_nor_scaled() -> None:
+    scores = torch.tensor([-80.0, 0.01, 80.0], requires_grad=True)
+    masked_weight(torch.tensor([3.0, 3.0, 3.0]), scores, 0.01).backward(torch.tensor([50.0, 50.0, -50.0]))
+    assert scores.grad is not None
+    assert scores.grad.tolist() == [150.0, 150.0, -150.0]
+
+
+def test_masking_keeps_nothing_but_the_weight_for_the_backward_pass() -> None:
+    weight, scores = torch.randn(4, 3), torch.randn(4, 3, requires_grad=True)
+    with saved_for_backward() as saved:
+        masked_weight(weight, scores, 0.01)
+    assert [tensor.data_ptr() for tensor in saved] == [weight.data_ptr()]
 
 
 def test_masking_by_booleans_or_by_floats_gives_the_same_bits() -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from mask_store import HeadMode, MaskBundle, TaskKind, unpack_bits
 from masking import (
@@ -29,7 +30,9 @@ from masking import (
 from masking.base import base_tensors, fingerprint
 from masking.batch import batch_logits
 from masking.heads import CLASSIFIER, POOLER
+from masking.model import MaskScores
 from masking.tasks.predictions import Floats
+from tests.autograd import saved_for_backward
 from tests.tiny import ARCHITECTURES, random_bundle, tiny_base
 
 Doubles = NDArray[np.float64]
@@ -132,6 +135,37 @@ def test_only_scores_learn_and_only_in_the_chosen_blocks(tiny_bert: str) -> None
     assert all(p.grad is not None for p in model.trainable().values())
 
 
+def test_nothing_below_the_first_masked_block_is_kept_for_the_backward_pass(tmp_path: Path) -> None:
+    base = load_base(tiny_base(tmp_path, "bert", blocks=4))
+    model = MaskedModel.create(base, SPECS["single"], MaskSettings(blocks=(2,)), seed=3).train()
+    model.dropout.eval()  # what is random is then the encoder's dropout alone
+    kept_before: list[int] = []
+    outputs: list[torch.Tensor] = []
+    batch = {"input_ids": torch.tensor([[2, 5, 6, 3]])}
+    with saved_for_backward() as kept:
+        for block in model.encoder.get_submodule("encoder.layer").children():
+            block.register_forward_pre_hook(lambda *_: kept_before.append(len(kept)))
+            block.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+        model(batch).sum().backward()
+    assert kept_before[:3] == [0, 0, 0] < kept_before[3:]
+    assert [output.requires_grad for output in outputs] == [False, False, True, True]
+    assert all(p.grad is None for p in base.encoder.parameters())
+    model(batch)
+    assert not torch.equal(outputs[0], outputs[4])  # its dropout is active all the same
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_step_computes_each_masked_weight_once(architecture: str, tmp_path: Path) -> None:
+    base = load_base(tiny_base(tmp_path, architecture))
+    model = MaskedModel.create(base, SPECS["single"], MaskSettings(blocks=(1, 2)), seed=3).train()
+    computed: list[nn.Module] = []
+    for module in model.modules():
+        if isinstance(module, MaskScores):
+            module.register_forward_hook(lambda module, *_: computed.append(module))
+    model({"input_ids": torch.tensor([[2, 5, 6, 3]])}).sum().backward()
+    assert len(computed) == len(set(computed)) == len(model.layer_names)
+
+
 def test_token_classification_masks_no_pooler_for_it_has_none(tiny_bert: str) -> None:
     model = MaskedModel.create(load_base(tiny_bert), SPECS["words"], MaskSettings(), seed=0)
     assert POOLER not in model.layer_names
@@ -139,26 +173,28 @@ def test_token_classification_masks_no_pooler_for_it_has_none(tiny_bert: str) ->
 
 def test_a_pooler_that_the_checkpoint_lacks_is_random_and_travels(tmp_path: Path) -> None:
     base = load_base(tiny_base(tmp_path, "bert", pooler=False))
-    bundle = random_bundle(base, SPECS["single"])
-    assert set(bundle.head) == {
+    (member,) = random_bundle(base, SPECS["single"]).members
+    assert set(member.head) == {
         "classifier.weight",
         "classifier.bias",
         "pooler.dense.weight",
         "pooler.dense.bias",
     }
-    assert POOLER in {layer.name for layer in bundle.manifest.layers}
+    assert POOLER in {layer.name for layer in member.info.layers}
 
 
 def test_the_random_head_is_as_the_paper_sets_it(tmp_path: Path) -> None:
     base = load_base(tiny_base(tmp_path, "bert", hidden=256, blocks=3, pooler=False))
-    bundle = random_bundle(base, SPECS["single"])
-    assert bundle.head["pooler.dense.weight"].std() == pytest.approx(0.02, rel=0.02)
-    assert not bundle.head["pooler.dense.bias"].any()
-    assert not bundle.head["classifier.bias"].any()
+    head = random_bundle(base, SPECS["single"]).members[0].head
+    assert head["pooler.dense.weight"].std() == pytest.approx(0.02, rel=0.02)
+    assert not head["pooler.dense.bias"].any()
+    assert not head["classifier.bias"].any()
 
 
 def test_the_seed_alone_decides_the_initial_mask(tiny_bert: str) -> None:
-    one, same, other = (random_bundle(load_base(tiny_bert), SPECS["single"], seed=seed) for seed in (1, 1, 2))
+    one, same, other = (
+        random_bundle(load_base(tiny_bert), SPECS["single"], seed=seed).members[0] for seed in (1, 1, 2)
+    )
     assert all(np.array_equal(one.masks[name], same.masks[name]) for name in one.masks)
     assert not all(np.array_equal(one.masks[name], other.masks[name]) for name in one.masks)
 
@@ -166,8 +202,9 @@ def test_the_seed_alone_decides_the_initial_mask(tiny_bert: str) -> None:
 def test_the_manifest_counts_zeros_and_flips(tiny_bert: str) -> None:
     model = learn(load_base(tiny_bert), "single")
     bundle = to_bundle(model)
-    for layer in bundle.manifest.layers:
-        bits = unpack_bits(bundle.masks[layer.name], layer.columns)
+    (member,) = bundle.members
+    for layer in member.info.layers:
+        bits = unpack_bits(member.masks[layer.name], layer.columns)
         assert layer.zeros == int((~bits).sum())
         assert 0 < layer.flipped <= layer.bits
     assert bundle.manifest.sparsity == pytest.approx(model.sparsity())
@@ -210,9 +247,10 @@ def test_one_masked_block_agrees_with_an_independent_reference(tmp_path: Path) -
 
 def _reference_logits(base: Base, bundle: MaskBundle, batch: dict[str, torch.Tensor]) -> Doubles:
     p = {n: t.detach().numpy().astype(np.float64) for n, t in base_tensors(base.encoder, base.pooler)}
-    p |= {name: array.astype(np.float64) for name, array in bundle.head.items()}
-    for layer in bundle.manifest.layers:
-        bits = np.unpackbits(bundle.masks[layer.name], axis=1, bitorder="little")[:, : layer.columns]
+    (member,) = bundle.members
+    p |= {name: array.astype(np.float64) for name, array in member.head.items()}
+    for layer in member.info.layers:
+        bits = np.unpackbits(member.masks[layer.name], axis=1, bitorder="little")[:, : layer.columns]
         p[f"{layer.name}.weight"] = p[f"{layer.name}.weight"] * bits
 
     def linear(x: Doubles, name: str) -> Doubles:

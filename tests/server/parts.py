@@ -1,13 +1,17 @@
 """Small parts that several tests of the server's lower half share."""
 
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
 
+import numpy as np
+
 from masking import Base, Features, LoadedTask, Row, TaskSpec, load_base, load_task
-from server.batching import BatchLimits, Ticket
+from server.batching import BatchLimits
 from server.inputs import Body
 from server.schemas import predict_body
+from server.tickets import Floats, Ticket
 from tests.tiny import random_bundle
 
 SINGLE = TaskSpec("sequence-classification", False, ("refund", "praise", "other"), 32)
@@ -34,9 +38,9 @@ def loaded(base: Base, spec: TaskSpec, *, task: str = "demo", seed: int = 0) -> 
     return load_task(random_bundle(base, spec, task=task, seed=seed), base)
 
 
-def only_digest(digest: str) -> LoadedTask:
+def only_digest(digest: str, members: int = 1) -> LoadedTask:
     """What the queue needs of a task."""
-    return cast(LoadedTask, SimpleNamespace(digest=digest))
+    return cast(LoadedTask, SimpleNamespace(digest=digest, members=(None,) * members))
 
 
 def features(*lengths: int) -> Features:
@@ -44,8 +48,18 @@ def features(*lengths: int) -> Features:
     return Features(tuple(Row((7,) * length) for length in lengths))
 
 
-def ticket(digest: str, inputs: Sequence[Features], request_id: str = "") -> Ticket:
-    return Ticket(only_digest(digest), inputs, request_id)
+def ticket(
+    digest: str, inputs: Sequence[Features], request_id: str = "", *, deadline: float = math.inf
+) -> Ticket:
+    return Ticket(only_digest(digest), inputs, request_id, deadline)
+
+
+Parts = Sequence[tuple[LoadedTask, Sequence[Features]]]
+
+
+def zeros(parts: Parts, width: int = 3) -> list[list[Floats]]:
+    """A compute that answers every input with zeros."""
+    return [[np.zeros(width, np.float32) for _ in inputs] for _, inputs in parts]
 
 
 def limits(

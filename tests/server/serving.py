@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from mask_store import MaskBundle, MaskStore
 from masking import Base, ClassPrediction, MaskedEncoder, Part, TaskInput, TaskSpec, TextInput, load_task
 from server.app import create_app
-from server.engine import Compute
+from server.attempts import Compute
 from server.service import Service
 from server.settings import Settings
 from tests.tiny import random_bundle

@@ -1,33 +1,40 @@
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from threading import Event, get_ident
+from typing import Any
 
 import numpy as np
 import pytest
 
-from masking import Features, LoadedTask
-from server.batching import Floats, Outcome
-from server.engine import BatchReport, Compute, Engine
+from server.attempts import Compute
+from server.engine import BatchReport, Engine
 from server.errors import (
     BackendFailedError,
+    DeadlineError,
     InvalidBodyError,
     NotReadyError,
     QueueFullError,
     ShuttingDownError,
     UnhealthyError,
 )
-from tests.server.parts import features, limits, only_digest
+from server.tickets import Cost, DropReason, Floats, Outcome
+from tests.server.parts import Parts, features, limits, only_digest
 
 PATIENCE = 20.0
 TASK = only_digest("a")
 
 
-def _lengths(_task: LoadedTask, inputs: Sequence[Features]) -> Sequence[Floats]:
+def _lengths(parts: Parts) -> list[list[Floats]]:
     """Answers each input with its number of tokens."""
-    return [np.array([item.tokens], dtype=np.float32) for item in inputs]
+    return [[np.array([item.tokens], dtype=np.float32) for item in inputs] for _, inputs in parts]
+
+
+def _tokens(parts: Parts) -> list[int]:
+    return [item.tokens for _, inputs in parts for item in inputs]
 
 
 @contextmanager
@@ -51,26 +58,26 @@ class Gate:
         self.entered, self.open = Event(), Event()
         self.computed: list[int] = []
 
-    def __call__(self, task: LoadedTask, inputs: Sequence[Features]) -> Sequence[Floats]:
+    def __call__(self, parts: Parts) -> list[list[Floats]]:
         self.entered.set()
         assert self.open.wait(PATIENCE)
-        self.computed.extend(item.tokens for item in inputs)
-        return _lengths(task, inputs)
+        self.computed.extend(_tokens(parts))
+        return _lengths(parts)
 
     async def reached(self) -> None:
         assert await asyncio.to_thread(self.entered.wait, PATIENCE)
 
 
 class Failing:
-    """A compute that raises once for an input of one token."""
+    """A compute that raises for an input of one token."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    def __call__(self, task: LoadedTask, inputs: Sequence[Features]) -> Sequence[Floats]:
-        if any(item.tokens == 1 for item in inputs):
+    def __call__(self, parts: Parts) -> list[list[Floats]]:
+        if 1 in _tokens(parts):
             raise self.error
-        return _lengths(task, inputs)
+        return _lengths(parts)
 
 
 def test_answers_come_in_the_order_of_the_inputs() -> None:
@@ -94,9 +101,9 @@ def test_every_one_of_many_requests_gets_its_own_answer() -> None:
 def test_one_prepared_thread_computes() -> None:
     seen: list[tuple[str, int]] = []
 
-    def compute(task: LoadedTask, inputs: Sequence[Features]) -> Sequence[Floats]:
+    def compute(parts: Parts) -> list[list[Floats]]:
         seen.append(("compute", get_ident()))
-        return _lengths(task, inputs)
+        return _lengths(parts)
 
     engine = Engine(compute, limits(), prepare=lambda: seen.append(("prepare", get_ident())))
     with _running(engine):
@@ -133,28 +140,42 @@ def test_what_the_queue_refuses_is_refused() -> None:
         asyncio.run(ask(engine))
 
 
-def test_a_failed_batch_fails_its_own_requests_only(caplog: pytest.LogCaptureFixture) -> None:
-    async def ask(engine: Engine) -> list[Outcome | BaseException]:
-        bad = engine.run(only_digest("bad"), [features(1)], "id-of-bad")
-        good = engine.run(only_digest("good"), [features(5)])
-        return list(await asyncio.gather(bad, good, return_exceptions=True))
+async def _ask_behind(gate: Gate, engine: Engine, calls: Sequence[Coroutine[Any, Any, Outcome]]) -> list[Any]:
+    """Outcomes of calls that meet in one batch, for they wait while the worker is held up."""
+    first = asyncio.create_task(engine.run(only_digest("first"), [features(2)]))
+    await gate.reached()
+    waiting = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)
+    gate.open.set()
+    await first
+    return await asyncio.gather(*waiting, return_exceptions=True)
 
+
+def test_a_failure_in_a_mixed_batch_fails_only_its_task(caplog: pytest.LogCaptureFixture) -> None:
     reports: list[BatchReport] = []
-    engine = Engine(Failing(RuntimeError("secret")), limits(), on_batch=reports.append)
+    gate, failing = Gate(), Failing(RuntimeError("secret"))
+    engine = Engine(lambda parts: gate(parts) and failing(parts), limits(), on_batch=reports.append)
     with _running(engine):
-        bad, good = asyncio.run(ask(engine))
+        calls = [
+            engine.run(only_digest("good"), [features(5)]),
+            engine.run(only_digest("bad"), [features(1)], "id-of-bad"),
+            engine.run(only_digest("fine"), [features(6), features(7)]),
+        ]
+        good, bad, fine = asyncio.run(_ask_behind(gate, engine, calls))
         assert engine.restarts == 0
     assert isinstance(bad, BackendFailedError)
     assert "secret" not in bad.message
-    assert isinstance(good, Outcome)
-    assert sorted(report.failed for report in reports) == [False, True]
-    assert "id-of-bad" in caplog.text
+    assert (_values(good), _values(fine)) == ([5], [6, 7])
+    report = reports[-1]
+    assert (report.tasks, report.splits, report.failed) == (3, ("failed",), True)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
+    assert "id-of-bad" in caplog.records[-1].getMessage()
     assert "secret" in caplog.text
 
 
 def test_an_answer_of_the_wrong_length_is_a_failed_batch() -> None:
     with (
-        _running(Engine(lambda _task, _inputs: [], limits())) as engine,
+        _running(Engine(lambda _parts: [[]], limits())) as engine,
         pytest.raises(BackendFailedError),
     ):
         asyncio.run(engine.run(TASK, [features(2)]))
@@ -165,18 +186,19 @@ def test_batches_are_reported() -> None:
     with _running(Engine(_lengths, limits(), on_batch=reports.append)) as engine:
         asyncio.run(engine.run(TASK, [features(2), features(5)]))
     (report,) = reports
-    assert (report.rows, report.tokens, report.padded_tokens, report.failed) == (2, 7, 10, False)
+    assert (report.cost, report.tasks, report.padding_tokens) == (Cost(rows=2, tokens=7), 1, 3)
+    assert (report.reason, report.splits, report.failed) == ("idle", (), False)
     assert report.seconds >= 0
 
 
 def test_a_worker_that_dies_is_replaced_and_the_queue_survives(caplog: pytest.LogCaptureFixture) -> None:
     gate, prepared = Gate(), []
 
-    def compute(task: LoadedTask, inputs: Sequence[Features]) -> Sequence[Floats]:
-        gate(task, inputs)
-        if inputs[0].tokens == 1:
+    def compute(parts: Parts) -> list[list[Floats]]:
+        answers = gate(parts)
+        if _tokens(parts) == [1]:
             raise SystemExit
-        return _lengths(task, inputs)
+        return answers
 
     async def ask(engine: Engine) -> list[Outcome | BaseException]:
         dying = asyncio.create_task(engine.run(only_digest("dying"), [features(1)]))
@@ -252,6 +274,21 @@ def test_a_cancelled_call_is_not_computed() -> None:
 
     with _running(Engine(gate, limits())) as engine:
         asyncio.run(ask(engine))
+    assert gate.computed == [2, 4]
+
+
+def test_a_late_request_is_dropped_and_the_drop_is_told() -> None:
+    gate, told = Gate(), list[DropReason]()
+    engine = Engine(gate, limits(), on_drop=told.append)
+    with _running(engine):
+        calls = [
+            engine.run(TASK, [features(3)], deadline=time.monotonic()),
+            engine.run(TASK, [features(4)], deadline=time.monotonic() + PATIENCE),
+        ]
+        late, stays = asyncio.run(_ask_behind(gate, engine, calls))
+    assert isinstance(late, DeadlineError)
+    assert _values(stays) == [4]
+    assert told == ["expired"]
     assert gate.computed == [2, 4]
 
 

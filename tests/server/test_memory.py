@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel, BertConfig
 
-from mask_store import BaseInfo
+from mask_store import BaseInfo, VersionInfo, ensemble_of
 from masking import Base, LoadedTask, MaskForm, MaskSettings, TaskSpec, load_task, maskable_linears
 from server.cache import MaskCache
 from server.memory import MemoryReport, memory_report
@@ -149,9 +149,8 @@ def test_table_8_of_the_paper(base: Base) -> None:
         bert, spec, settings=MaskSettings()
     )  # one for both: bytes do not depend on the bits
     tasks = {name: _served(load_task(bundle, bert), name=name) for name in ("one", "two")}
-    assert {
-        layer.rows * layer.columns // 8 for layer in bundle.manifest.layers if layer.name == "classifier"
-    } == {192}
+    bits = {layer.name: layer.bits for layer in bundle.members[0].info.layers}
+    assert bits["classifier"] == 8 * 192
     report = memory_report(bert, tasks, _cache(bert))
     assert report.base.bytes == 437_928_960
     for line in report.tasks.values():
@@ -160,3 +159,18 @@ def test_table_8_of_the_paper(base: Base) -> None:
     assert report.total.resident_bytes == 437_928_960 + 2 * (8_921_088 + 6_152)
     assert report.finetuned.bytes == 2 * (437_928_960 + 6_152)
     assert report.finetuned.ratio == pytest.approx(1.92, abs=0.005)
+
+
+def test_an_ensemble_counts_every_member(base: Base) -> None:
+    bundles = [random_bundle(base, SINGLE, seed=seed) for seed in range(3)]
+    sources = [
+        (VersionInfo("demo", n, bundle.digest, 1, datetime.now(UTC)), bundle)
+        for n, bundle in enumerate(bundles, 1)
+    ]
+    line = _report(base, _cache(base), load_task(ensemble_of("together", "labels", sources), base)).tasks[
+        "together"
+    ]
+    alone = _report(base, _cache(base), load_task(bundles[0], base)).tasks["demo"]
+    assert (line.members, alone.members) == (3, 1)
+    for name in ("packed_mask_bytes", "head_bytes", "resident_bytes", "finetuned_bytes"):
+        assert getattr(line, name) == 3 * getattr(alone, name)

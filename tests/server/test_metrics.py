@@ -1,6 +1,3 @@
-import pytest
-
-from server.engine import BatchReport
 from server.metrics import NO_TASK, UNKNOWN_TASK, Metrics
 
 
@@ -15,6 +12,7 @@ def test_everything_starts_at_zero_and_two_instances_share_nothing() -> None:
     assert _lines(first)["maskserve_store_up"] == 1
     assert _lines(second)["maskserve_store_up"] == 0
     assert _lines(second)["maskserve_failed_batches_total"] == 0
+    assert _lines(second)['maskserve_batches_total{closed="idle"}'] == 0
 
 
 def test_requests_are_counted_by_route_task_and_status() -> None:
@@ -37,19 +35,6 @@ def test_seconds_are_kept_by_stage() -> None:
     for stage, seconds in {"tokenize": 1.0, "queue": 2.0, "compute": 4.0, "total": 7.5}.items():
         assert lines[f'maskserve_stage_seconds_sum{{stage="{stage}"}}'] == seconds
         assert lines[f'maskserve_stage_seconds_count{{stage="{stage}"}}'] == 1
-
-
-def test_batches_are_measured() -> None:
-    metrics = Metrics()
-    metrics.count_batch(BatchReport(rows=4, tokens=30, padded_tokens=40, seconds=0.1, failed=False))
-    metrics.count_batch(BatchReport(rows=2, tokens=10, padded_tokens=10, seconds=0.1, failed=True))
-    lines = _lines(metrics)
-    assert lines["maskserve_batch_rows_sum"] == 6
-    assert lines["maskserve_batch_rows_count"] == 2
-    assert lines["maskserve_batch_padding_share_sum"] == pytest.approx(0.25)
-    assert lines['maskserve_batch_padding_share_bucket{le="0.0"}'] == 1
-    assert lines["maskserve_tokens_total"] == 40
-    assert lines["maskserve_failed_batches_total"] == 1
 
 
 def test_gauges_are_read_when_scraped() -> None:

@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from masking import Base, ChoiceInput, Features, LoadedTask, TextInput, load_base
-from server.batching import Floats
+from masking import Base, ChoiceInput, TextInput, load_base
+from server.tickets import Floats
+from tests.server.parts import Parts, zeros
 from tests.server.serving import (
     SPECS,
     TEXT,
@@ -292,9 +293,9 @@ def test_a_deadline_drops_the_request(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
     let_go = Event()
 
-    def stuck(_: LoadedTask, features: Sequence[Features]) -> list[Floats]:
+    def stuck(parts: Parts) -> list[list[Floats]]:
         let_go.wait(20)
-        return [np.zeros(3, np.float32) for _ in features]
+        return zeros(parts)
 
     with serving(base, tmp_path, compute=stuck, request_timeout_ms=100) as client:
         reply = client.post("/predict/sentiment", json={"inputs": TEXT})
@@ -308,10 +309,10 @@ def test_a_full_queue_says_when_to_come_back(base: Base, tmp_path: Path) -> None
     fill(tmp_path, base, ["sentiment"])
     started, let_go = Event(), Event()
 
-    def stuck(_: LoadedTask, features: Sequence[Features]) -> list[Floats]:
+    def stuck(parts: Parts) -> list[list[Floats]]:
         started.set()
         let_go.wait(20)
-        return [np.zeros(3, np.float32) for _ in features]
+        return zeros(parts)
 
     body = {"inputs": [[TEXT], [TEXT]]}
     with (
@@ -333,7 +334,7 @@ def test_a_full_queue_says_when_to_come_back(base: Base, tmp_path: Path) -> None
 def test_a_failed_batch_is_a_clear_error(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
 
-    def broken(_: LoadedTask, features: Sequence[Features]) -> list[Floats]:
+    def broken(_: Parts) -> list[list[Floats]]:
         raise RuntimeError("CUDA error: secret/path")
 
     with serving(base, tmp_path, compute=broken) as client:

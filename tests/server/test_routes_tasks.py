@@ -1,13 +1,19 @@
+import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskStore
-from masking import Base, load_base
+from masking import Base, load_base, load_task
 from server.engine import Engine
+from server.registry import ServedTask, TaskRegistry
+from server.routes_tasks import describe_task
+from server.service import Service
 from tests.server.serving import SPECS, TEXT, bundle_of, fill, serving, wait_until
 from tests.tiny import tiny_base
 
@@ -54,6 +60,25 @@ def test_a_task_tells_what_its_manifest_says(client: TestClient, place: Path, ta
     assert details["flipped_share"] == pytest.approx(manifest.flipped_share)
     assert details["mask_bytes"] == manifest.mask_bytes
     assert details["max_length"] == manifest.max_length
+    assert details["seed"] == 0
+    assert details["metric"] == "accuracy"
+    assert details["ensemble"] is None
+
+
+def test_an_ensemble_names_its_members_and_its_rule(base: Base, tmp_path: Path) -> None:
+    store = fill(tmp_path, base, ["sentiment"])
+    store.publish(bundle_of(base, "sentiment", seed=1))
+    store.publish_ensemble("both", "labels", [("sentiment", 1), ("sentiment", 2)])
+    served = ServedTask("both", 1, load_task(store.load("both"), base), datetime.now(UTC), 0.0)
+    service = cast(Service, SimpleNamespace(registry=TaskRegistry()))
+    details = asyncio.run(describe_task(service, served)).model_dump()
+    assert (details["seed"], details["metric"], details["training"]) == (None, None, None)
+    assert details["mask_bytes"] == 2 * store.load("sentiment").manifest.mask_bytes
+    assert details["ensemble"]["combine"] == "labels"
+    members = [(m["task"], m["version"], m["digest"], m["seed"]) for m in details["ensemble"]["members"]]
+    assert members == [("sentiment", v.number, v.digest, v.number - 1) for v in store.versions("sentiment")]
+    assert all(member["metrics"] == {"accuracy": 0.5} for member in details["ensemble"]["members"])
+    assert all(0.1 < member["sparsity"] < 0.3 for member in details["ensemble"]["members"])
 
 
 def test_an_unknown_task_is_helped(client: TestClient) -> None:
@@ -69,7 +94,7 @@ def test_memory_counts_what_is_held(client: TestClient, base: Base, place: Path)
     assert report["tasks"].keys() == SPECS.keys()
     for task, held in report["tasks"].items():
         manifest = store.load(task).manifest
-        of_base = [layer for layer in manifest.layers if layer.name != "classifier"]
+        of_base = [layer for layer in manifest.all_layers() if layer.name != "classifier"]
         assert held["packed_mask_bytes"] == sum(layer.rows * layer.columns // 8 for layer in of_base)
         assert held["head_bytes"] == manifest.head_bytes
         assert held["finetuned_bytes"] == manifest.finetuned_bytes

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from mask_store import StoreNotFoundError
-from masking import Base, InputTooLongError, LoadedTask, TextInput, load_base
-from server.batching import Floats
-from server.errors import QueueFullError, ShuttingDownError
+from masking import Base, InputTooLongError, TextInput, load_base
+from server.errors import DeadlineError, QueueFullError, ShuttingDownError
 from server.inputs import Reply, Request
-from server.service import Service
+from server.service import Answer, Service
 from server.settings import Settings, SettingsError
+from server.tickets import Floats
+from tests.server.parts import Parts, zeros
 from tests.server.serving import TEXT, fill, settings_of, wait_until
 
 
@@ -110,11 +111,11 @@ class Stuck:
         self.started, self.let_go = Event(), Event()
         self.rows = 0
 
-    def __call__(self, _: LoadedTask, features: Any) -> list[Floats]:
+    def __call__(self, parts: Parts) -> list[list[Floats]]:
         self.started.set()
         assert self.let_go.wait(20)
-        self.rows += len(features)
-        return [np.zeros(3, np.float32) for _ in features]
+        self.rows += sum(len(inputs) for _, inputs in parts)
+        return zeros(parts)
 
 
 def test_rows_over_the_limit_are_refused_at_admission(base: Base, tmp_path: Path) -> None:
@@ -157,6 +158,61 @@ def test_a_cancelled_call_is_not_computed(base: Base, tmp_path: Path) -> None:
 
         asyncio.run(leave())
     assert stuck.rows == 1
+
+
+def test_requests_of_many_tasks_are_computed_together(base: Base, tmp_path: Path) -> None:
+    names = ["sentiment", "paraphrase"]
+    fill(tmp_path, base, names)
+    inputs = [TextInput(TEXT), TextInput("it is good", "it is great")]
+    asked: list[list[int]] = []
+    stuck = Stuck()
+
+    def compute(parts: Parts) -> list[list[Floats]]:
+        asked.append([len(features) for _, features in parts])
+        return stuck(parts)
+
+    with started(base, tmp_path, compute=compute) as service:
+        tasks = [service.registry.get(name).loaded for name in names]
+
+        async def call(index: int) -> Answer:
+            wanted = Request((inputs[index],), False, Reply("tei", batched=True))
+            return await service.compute(tasks[index], wanted, str(index))
+
+        async def together() -> None:
+            first = asyncio.create_task(call(0))
+            await asyncio.to_thread(stuck.started.wait, 20)
+            calls = [asyncio.create_task(call(index)) for index in (0, 1, 0, 1, 1)]
+            queue = service.engine.queue
+            await asyncio.to_thread(wait_until, lambda: (queue.waiting, queue._reserved) == (5, 0))
+            stuck.let_go.set()
+            await asyncio.gather(first, *calls)
+
+        asyncio.run(together())
+    assert [sorted(batch) for batch in asked] == [[1], [2, 3]]
+
+
+def test_a_request_that_is_not_answered_in_time(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with started(base, tmp_path, compute=stuck, request_timeout_ms=50) as service:
+        task = service.registry.get("sentiment").loaded
+        with pytest.raises(DeadlineError):
+            asyncio.run(service.compute(task, request(TEXT), "a"))
+        with pytest.raises(DeadlineError):
+            asyncio.run(service.compute(task, request(TEXT), "waits behind the first"))
+        stuck.let_go.set()
+        wait_until(lambda: service.engine.queue.waiting == 0)
+        wait_until(lambda: 'reason="expired"} 1.0' in service.metrics.exposition().decode())
+    assert stuck.rows == 1
+
+
+@pytest.mark.parametrize(("option", "tokens"), [(0, 4096), (77, 77)])
+def test_the_token_limit_is_chosen_by_the_device_or_the_operator(
+    base: Base, tmp_path: Path, option: int, tokens: int
+) -> None:
+    fill(tmp_path, base, [])
+    service = Service.build(settings_of(tmp_path, max_batch_tokens=option), base=base)
+    assert service.engine.queue.limits.tokens == tokens
 
 
 def test_closing_computes_what_waits_and_refuses_the_rest(base: Base, tmp_path: Path) -> None:

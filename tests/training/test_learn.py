@@ -13,6 +13,7 @@ from mask_store import (
     StoreFormatError,
     StoreFullError,
     TaskKind,
+    TaskManifest,
     VersionInfo,
 )
 from masking import BaseLoadError, WordsInput, load_base
@@ -40,8 +41,8 @@ class KillInEpoch(TrainerCallback):
 
 
 def _masks(store: str, number: int) -> dict[str, bytes]:
-    bundle = MaskStore.open(store).load("demo", number)
-    return {name: mask.tobytes() for name, mask in bundle.masks.items()}
+    (member,) = MaskStore.open(store).load("demo", number).members
+    return {name: mask.tobytes() for name, mask in member.masks.items()}
 
 
 @pytest.mark.parametrize("kind", list(ROWS))
@@ -51,6 +52,7 @@ def test_every_kind_is_learned_and_published(tmp_path: Path, tiny_bert: str, kin
 
     bundle = MaskStore.open(options.store).load("demo")
     manifest = bundle.manifest
+    assert isinstance(manifest, TaskManifest)
     assert (report.version, report.digest) == (1, bundle.digest)
     assert (manifest.kind, manifest.max_length, manifest.seed) == (kind, 32, 0)
     assert manifest.metrics == report.metrics
@@ -85,15 +87,15 @@ def test_a_random_pooler_is_learned_over_and_travels(tmp_path: Path) -> None:
     base = tiny_base(tmp_path / "base", "bert", pooler=False)
     options = tiny_options(tmp_path, base, epochs=1)
     learn(options)
-    assert "pooler.dense.weight" in MaskStore.open(options.store).load("demo").head
+    assert "pooler.dense.weight" in MaskStore.open(options.store).load("demo").members[0].head
 
 
 def test_a_trained_head_is_published_as_it_was_learned(tmp_path: Path, tiny_bert: str) -> None:
     options = tiny_options(tmp_path, tiny_bert, epochs=1, head="trained")
     learn(options)
-    bundle = MaskStore.open(options.store).load("demo")
-    assert "classifier" not in bundle.masks
-    assert "classifier.weight" in bundle.head
+    (member,) = MaskStore.open(options.store).load("demo").members
+    assert "classifier" not in member.masks
+    assert "classifier.weight" in member.head
 
 
 def test_two_runs_of_one_seed_publish_the_same_masks(tmp_path: Path, tiny_bert: str) -> None:

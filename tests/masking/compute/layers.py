@@ -22,7 +22,7 @@ class Case:
     def bits(self) -> list[BitMask]:
         return [BitMask(pack_bits(mask), mask.shape[1]) for mask in self.masks]
 
-    def assert_close(self, outputs: Tensor, *, bias: bool = True) -> None:
+    def assert_close(self, outputs: Tensor, *, bias: bool = True, tolerance: float = 1e-5) -> None:
         exact = reference_linear(
             self.inputs.double(),
             self.weight.double(),
@@ -33,7 +33,7 @@ class Case:
         assert outputs.dtype == torch.float32
         assert outputs.shape == exact.shape
         scale = float(exact.abs().max()) or 1.0
-        assert float((outputs.double() - exact).abs().max()) <= 1e-5 * scale
+        assert float((outputs.double() - exact).abs().max()) <= tolerance * scale
 
 
 def random_case(

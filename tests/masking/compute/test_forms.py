@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mask_store.bits import pack_bits
-from masking.compute import BitMask, FoldedMask, StripMask, native, ready_mask
+from masking.compute import BitMask, FoldedMask, StripMask, WordMask, native, ready_mask
 from tests.masking.compute.conftest import needs_kernels
 
 
@@ -62,3 +62,40 @@ def test_strips_that_the_kernel_could_not_read() -> None:
         StripMask(np.zeros((1, 8), np.uint16)[:, ::2], 16)
     with pytest.raises(ValueError, match="1 strips do not hold 17 rows"):
         StripMask(np.zeros((1, 8), np.uint16), 17)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.floats(0, 1), st.integers(0, 2**20))
+def test_words_hold_the_same_bits(rows: int, columns: int, share: float, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((rows, columns)) < share
+    words = WordMask.of(BitMask(pack_bits(mask), columns), torch.device("cpu"))
+    assert words.shape == (rows, columns)
+    assert np.array_equal(words.expand().numpy(), mask)
+
+
+def test_known_word() -> None:
+    mask = np.zeros((3, 33), np.bool_)
+    mask[[0, 1, 1, 2], [0, 1, 32, 31]] = True
+    words = WordMask.of(BitMask(pack_bits(mask), 33), torch.device("cpu")).words
+    assert words.tolist() == [[1, 2, -(2**31)], [0, 1, 0]]
+
+
+def test_a_word_mask_takes_one_bit_per_weight_and_folds() -> None:
+    bits = BitMask(np.random.default_rng(0).integers(0, 256, (96, 96), np.uint8), 768)
+    words, weight = WordMask.of(bits, torch.device("cpu")), torch.randn(96, 768)
+    assert words.nbytes == bits.nbytes == 96 * 768 // 8
+    assert torch.equal(words.fold(weight), bits.fold(weight))
+    assert words.fold(weight.bfloat16()).dtype == torch.bfloat16
+
+
+def test_words_that_the_kernel_could_not_read() -> None:
+    with pytest.raises(ValueError, match="contiguous int32"):
+        WordMask(torch.zeros(2, 8, dtype=torch.int32).T, 16)
+    with pytest.raises(ValueError, match="1 rows of words do not hold 33 columns"):
+        WordMask(torch.zeros(1, 8, dtype=torch.int32), 33)
+
+
+def test_a_mask_for_another_device_lives_there() -> None:
+    mask = ready_mask(np.zeros((2, 1), np.uint8), 3, torch.device("meta"))
+    assert isinstance(mask, WordMask)
+    assert (mask.words.device.type, mask.shape) == ("meta", (2, 3))

@@ -36,3 +36,11 @@ def test_part() -> None:
     segments = Segments.of_lengths([3, 1, 5])
     assert segments.part(1, 3).bounds == (0, 1, 6)
     assert segments.part(0, 3) is segments
+    assert segments.part(1, 3) is segments.part(1, 3)
+
+
+def test_what_is_kept_lives_with_its_own_segments() -> None:
+    segments, equal = Segments.of_lengths([3, 1]), Segments.of_lengths([3, 1])
+    assert segments.keep("key", lambda: 1) == segments.keep("key", lambda: 2) == 1
+    assert equal.keep("key", lambda: 2) == 2
+    assert segments == equal

@@ -22,7 +22,7 @@ def test_a_task_holds_its_bits_and_its_head(tiny_bert: str) -> None:
     bundle = random_bundle(base, SPEC)
     task = load_task(bundle, base)
     (member,) = task.members
-    of_base = [layer for layer in bundle.manifest.layers if layer.name != "classifier"]
+    of_base = [layer for layer in bundle.members[0].info.layers if layer.name != "classifier"]
     assert member.masks.layers.keys() == {layer.name for layer in of_base}
     assert task.masks_nbytes == sum(layer.rows * layer.columns // 8 for layer in of_base)
     assert member.masks.bits == 8 * task.masks_nbytes
@@ -34,12 +34,12 @@ def test_the_heads_own_masks_are_applied_once(pooler: bool, tmp_path: Path) -> N
     base = load_base(tiny_base(tmp_path, pooler=pooler))
     bundle = random_bundle(base, SPEC)
     head = load_task(bundle, base).members[0].head
-    columns = {layer.name: layer.columns for layer in bundle.manifest.layers}
+    columns = {layer.name: layer.columns for layer in bundle.members[0].info.layers}
     assert ("pooler.dense.weight" in head) != pooler
     for name, tensor in head.items():
         layer, _, kind = name.rpartition(".")
-        bits = unpack_bits(bundle.masks[layer], columns[layer]) if kind == "weight" else True
-        np.testing.assert_array_equal(tensor.numpy(), np.where(bits, bundle.head[name], 0))
+        bits = unpack_bits(bundle.members[0].masks[layer], columns[layer]) if kind == "weight" else True
+        np.testing.assert_array_equal(tensor.numpy(), np.where(bits, bundle.members[0].head[name], 0))
 
 
 def test_a_mask_of_another_base_is_refused_with_both_names(tiny_bert: str, tmp_path: Path) -> None:

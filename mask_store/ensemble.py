@@ -1,0 +1,99 @@
+"""Making an ensemble: one bundle with copies of several tasks' masks (paper section 5.3).
+
+The members must be able to answer the same input with the same classes; how their answers are combined is
+computed where masks are executed, not here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from mask_store.bundle import MaskBundle
+from mask_store.errors import EnsembleError
+from mask_store.learned import LearnedInfo
+from mask_store.manifest import (
+    MAX_MEMBERS,
+    MIN_MEMBERS,
+    CombineRule,
+    EnsembleManifest,
+    Manifest,
+    MemberInfo,
+    TaskManifest,
+    utc_now,
+)
+from mask_store.records import VersionInfo
+
+_SHARED: Mapping[str, Callable[[Manifest], object]] = {
+    "base": lambda manifest: manifest.base.fingerprint,
+    "kind": lambda manifest: manifest.kind,
+    "pair": lambda manifest: manifest.pair,
+    "labels": lambda manifest: manifest.labels,
+    "longest input": lambda manifest: manifest.max_length,
+}
+
+
+def ensemble_of(
+    task: str,
+    combine: CombineRule,
+    members: Sequence[tuple[VersionInfo, MaskBundle]],
+    *,
+    metrics: Mapping[str, float] | None = None,
+) -> MaskBundle:
+    """Make an ensemble of published tasks or of versions of one task.
+
+    Args:
+        task: Name of the new task.
+        combine: What its answers are made of: the vote of labels, the mean of logits or of probabilities.
+        members: Each with the version that it was published as; 2 to 64.
+        metrics: Dev metrics of the members together, where they were measured.
+
+    Returns:
+        A bundle that holds copies of all masks and heads and needs its members no more. Name, revision and
+        size of its base are those of the first member.
+
+    Raises:
+        EnsembleError: If these members can't answer as one task; the message says what differs.
+    """
+    sources = [_source(version, bundle) for version, bundle in members]
+    if not MIN_MEMBERS <= len(sources) <= MAX_MEMBERS:
+        raise EnsembleError(f"an ensemble has {MIN_MEMBERS} to {MAX_MEMBERS} members, found {len(sources)}")
+    _check_agreement(sources)
+    first = sources[0][1]
+    manifest = EnsembleManifest(
+        task=task,
+        kind=first.kind,
+        pair=first.pair,
+        labels=first.labels,
+        base=first.base,
+        max_length=first.max_length,
+        combine=combine,
+        members=tuple(_member(version, source) for version, source in sources),
+        metrics=dict(metrics or {}),
+        created=utc_now(),
+    )
+    tensors = [(member.masks, member.head) for _, bundle in members for member in bundle.members]
+    return MaskBundle.create_ensemble(manifest, tensors)
+
+
+def _source(version: VersionInfo, bundle: MaskBundle) -> tuple[VersionInfo, TaskManifest]:
+    if not isinstance(bundle.manifest, TaskManifest):
+        raise EnsembleError(f"{version} is an ensemble itself: name its members in its place")
+    return version, bundle.manifest
+
+
+def _check_agreement(sources: Sequence[tuple[VersionInfo, TaskManifest]]) -> None:
+    (first, expected), *others = sources
+    seen = {first.digest: first}
+    for version, manifest in others:
+        if version.digest in seen:
+            raise EnsembleError(f"{seen[version.digest]} and {version} are one bundle: name it once")
+        seen[version.digest] = version
+        for what, read in _SHARED.items():
+            wanted, found = read(expected), read(manifest)
+            if found != wanted:
+                raise EnsembleError(
+                    f"members differ in {what}: {first} has {wanted!s:.80}, {version} has {found!s:.80}"
+                )
+
+
+def _member(version: VersionInfo, manifest: TaskManifest) -> MemberInfo:
+    learned = {name: getattr(manifest, name) for name in LearnedInfo.model_fields}
+    return MemberInfo(version=version.number, digest=version.digest, **learned)

@@ -1,0 +1,255 @@
+"""What a manifest says about one learned set of masks: how it was learned, its layers and its head.
+
+A task's manifest has one such part, an ensemble's has one for each member. Validation is strict: no unknown
+fields, no coercion, no NaN, tuples and not lists. Nothing here knows of tasks' inputs, of files or of bits.
+"""
+
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Iterable
+from datetime import UTC
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+TASK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+TASK_NAME_RULE = "1 to 64 of a-z 0-9 . _ - and the first a letter or digit"
+MAX_RICE_PARAMETER = 30
+
+HeadMode = Literal["masked", "trained"]
+JsonScalar = str | bool | int | float | None
+Text = Annotated[str, Field(min_length=1)]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+_Count = Annotated[int, Field(ge=0)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
+_TensorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
+_TaskName = Annotated[str, Field(pattern=f"^{TASK_NAME.pattern}$")]
+_UtcDatetime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+
+
+class Part(BaseModel):
+    """Base of all parts of a manifest: immutable, strict, finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class MaskingSettings(Part):
+    """How the mask was learned (paper section 3): score range, threshold, masked blocks.
+
+    Attributes:
+        blocks: Masked transformer blocks, counted from 0, ascending.
+        threshold: tau of the binarizer: a bit is 1 where its score is at least this.
+        score_low: Lower end of the uniform distribution that scores start from.
+        score_high: Upper end of it.
+        initial_sparsity: Share of zeros that this range gives before learning.
+        head: "masked" (random, frozen, masked) or "trained" (learned, not masked).
+    """
+
+    blocks: tuple[_Count, ...]
+    threshold: float
+    score_low: float
+    score_high: float
+    initial_sparsity: _Share
+    head: HeadMode
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError(f"blocks must ascend without repeats, found {list(self.blocks)}")
+        if not self.score_low < self.score_high:
+            raise ValueError(f"score_low {self.score_low} must be below score_high {self.score_high}")
+        return self
+
+
+class BitsEncoding(Part):
+    """A mask tensor holds the packed bits as they are."""
+
+    name: Literal["bits"] = "bits"
+
+
+class RiceEncoding(Part):
+    """A mask tensor holds Golomb-Rice codes of the gaps between the rarer bits.
+
+    Attributes:
+        parameter: k; a gap is cut into its k low bits and the rest, which is written in unary.
+        symbol: The bit whose places are coded.
+        count: How many such bits there are.
+    """
+
+    name: Literal["rice"] = "rice"
+    parameter: Annotated[int, Field(ge=0, le=MAX_RICE_PARAMETER)]
+    symbol: Literal[0, 1]
+    count: _Count
+
+
+Encoding = BitsEncoding | RiceEncoding
+
+
+class LayerInfo(Part):
+    """One masked layer.
+
+    Attributes:
+        name: Module name of the linear layer in the base, or of the classifier.
+        rows: Output features, the first axis of the weight.
+        columns: Input features, the second axis.
+        zeros: Zero bits of the mask.
+        initial_zeros: Zero bits before learning.
+        flipped: Bits that differ from the mask before learning.
+        encoding: How the file holds the mask.
+    """
+
+    name: _TensorName
+    rows: PositiveInt
+    columns: PositiveInt
+    zeros: _Count
+    initial_zeros: _Count
+    flipped: _Count
+    encoding: Annotated[Encoding, Field(discriminator="name")] = BitsEncoding()
+
+    @property
+    def bits(self) -> int:
+        """Weights of the layer, and bits of its mask."""
+        return self.rows * self.columns
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros."""
+        return self.zeros / self.bits
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the packed mask, each row padded to whole bytes."""
+        return self.rows * -(-self.columns // 8)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for field in ("zeros", "initial_zeros", "flipped"):
+            if getattr(self, field) > self.bits:
+                raise ValueError(f"{field} {getattr(self, field)} of a layer of {self.bits} bits")
+        if abs(self.zeros - self.initial_zeros) > self.flipped:
+            raise ValueError(
+                f"zeros went from {self.initial_zeros} to {self.zeros} with only {self.flipped} bits flipped"
+            )
+        if isinstance(self.encoding, RiceEncoding):
+            symbol = 0 if self.zeros * 2 <= self.bits else 1
+            count = min(self.zeros, self.bits - self.zeros)
+            if (self.encoding.symbol, self.encoding.count) != (symbol, count):
+                raise ValueError(f"rice encoding must code the {count} bits that are {symbol}")
+        return self
+
+
+class HeadTensorInfo(Part):
+    """One float32 tensor of the task's head, such as "classifier.weight"."""
+
+    name: _TensorName
+    shape: Annotated[tuple[PositiveInt, ...], Field(max_length=4)]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return 4 * math.prod(self.shape)
+
+
+class Described(Part):
+    """What a manifest and a member of an ensemble have in common.
+
+    Attributes:
+        task: Name of the task: 1 to 64 of a-z 0-9 . _ -, the first a letter or digit.
+        metrics: Dev metrics.
+        created: When the bundle was made, in UTC.
+    """
+
+    task: _TaskName
+    metrics: dict[str, float]
+    created: _UtcDatetime
+
+    @abstractmethod
+    def all_layers(self) -> Iterable[LayerInfo]:
+        """Every masked layer that is described here."""
+
+    @abstractmethod
+    def all_head(self) -> Iterable[HeadTensorInfo]:
+        """Every head tensor that is described here."""
+
+    @property
+    def mask_bits(self) -> int:
+        """Weights that have a mask bit; a weight that several members mask counts for each."""
+        return sum(layer.bits for layer in self.all_layers())
+
+    @property
+    def mask_bytes(self) -> int:
+        """Bytes of all packed masks in memory."""
+        return sum(layer.packed_bytes for layer in self.all_layers())
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of all head tensors."""
+        return sum(tensor.nbytes for tensor in self.all_head())
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros in all masks together."""
+        return sum(layer.zeros for layer in self.all_layers()) / self.mask_bits
+
+    @property
+    def initial_sparsity(self) -> float:
+        """Share of zeros in all masks together before learning."""
+        return sum(layer.initial_zeros for layer in self.all_layers()) / self.mask_bits
+
+    @property
+    def flipped_share(self) -> float:
+        """Share of bits that learning changed."""
+        return sum(layer.flipped for layer in self.all_layers()) / self.mask_bits
+
+
+class LearnedInfo(Described):
+    """One learned set of masks, with its head.
+
+    Attributes:
+        masking: How the mask was learned.
+        seed: Seed of the run.
+        layers: Masked layers, in the order of the model.
+        head: Head tensors that travel with the mask.
+        metric: Name of the metric that chose the checkpoint, a key of `metrics`.
+        training: Learning rate, epochs, batch size and so on.
+        data_digest: Digest of the training data.
+        libraries: Versions of the libraries that learned the mask.
+    """
+
+    masking: MaskingSettings
+    seed: int
+    layers: Annotated[tuple[LayerInfo, ...], Field(min_length=1)]
+    head: tuple[HeadTensorInfo, ...]
+    metric: str
+    training: dict[str, JsonScalar]
+    data_digest: str
+    libraries: dict[str, str]
+
+    def all_layers(self) -> tuple[LayerInfo, ...]:
+        """See `Described.all_layers`."""
+        return self.layers
+
+    def all_head(self) -> tuple[HeadTensorInfo, ...]:
+        """See `Described.all_head`."""
+        return self.head
+
+    @model_validator(mode="after")
+    def _check_learned(self) -> Self:
+        for field in ("layers", "head"):
+            refuse_repeats(f"names in {field}", [part.name for part in getattr(self, field)])
+        if self.metric not in self.metrics:
+            raise ValueError(f"metric {self.metric!r} is not among metrics {sorted(self.metrics)}")
+        return self
+
+
+def refuse_repeats(what: str, names: list[str]) -> None:
+    """Refuse names that occur twice.
+
+    Raises:
+        ValueError: Names them.
+    """
+    repeats = sorted({name for name in names if names.count(name) > 1})
+    if repeats:
+        raise ValueError(f"{what} repeat: {', '.join(repeats)}")
