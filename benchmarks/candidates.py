@@ -14,7 +14,7 @@ from benchmarks.tasks import Workload
 from masking import Base
 from masking.compute import available
 
-DENSE, KERNEL = "one dense", "kernel, no masks"
+DENSE, KERNEL = "one dense", "unmasked_kernel"
 COPIES, NAIVE, PEFT, POLYLORA = "copies", "naive", "peft", "polylora"
 PEERS = (KERNEL, COPIES, NAIVE, PEFT, POLYLORA)
 LARGEST_ERROR = 1e-5

@@ -71,7 +71,7 @@ def _draw_bars(axes: Any, results: Sequence[Result]) -> None:
         heights = [result["ratios"].get(name, {}).get("min") for result in results]
         for index, height in enumerate(heights):
             left = index - 0.42 + width * (place + 0.5)
-            _draw_bar(axes, left, width, height, _COLORS[place % len(_COLORS)], name if index == 0 else None)
+            _draw_bar(axes, left, width, height, _color(name), name if index == 0 else None)
     axes.axhline(1.0, color=_DARK, linewidth=1)
     axes.set_xticks(range(len(results)), [_label(result) for result in results], fontsize=8)
     axes.set_ylim(0, 1.12 * _TOP)
@@ -89,6 +89,11 @@ def _draw_bar(
     axes.text(place, shown + 0.02, text, ha="center", va="bottom", fontsize=6.5, rotation=90, color=_DARK)
 
 
+def _color(name: str) -> str:
+    """The same for a candidate in every figure."""
+    return _COLORS[list(COLUMNS).index(name)]
+
+
 def _label(result: Result) -> str:
     return f"{result['tasks']} x {result['tokens']}\n{result['assignment']}, {result['zeros']:.0%} zeros"
 
@@ -96,10 +101,9 @@ def _label(result: Result) -> str:
 def _draw_curve(axes: Any, curve: Sequence[Result]) -> None:
     names = [name for name in (curve[0]["relative_throughput"] if curve else ()) if name != DENSE]
     for name in names:
-        color = _COLORS[list(COLUMNS).index(name) % len(_COLORS)]
         tasks = [point["tasks"] for point in curve]
         shares = [point["relative_throughput"][name]["median"] for point in curve]
-        axes.plot(tasks, shares, marker="o", color=color, label=name)
+        axes.plot(tasks, shares, marker="o", color=_color(name), label=name)
     axes.axhline(1.0, color=_DARK, linewidth=1)
     if curve:
         axes.set_xscale("log", base=2)

@@ -3,10 +3,11 @@
 The process loads the encoder and one task and answers with it; then it loads more tasks and answers with
 each. What its resident memory grew by is divided by their number: masks, heads, manifests, and all else that
 stays.
-Linux only: resident memory is read from /proc.
+Linux with glibc only: resident memory is read from /proc, once freed memory was given back to the system.
 """
 
 import argparse
+import ctypes
 import gc
 import os
 from collections.abc import Mapping, Sequence
@@ -29,13 +30,15 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process.
+    """Resident memory of this process, once what it has freed is given back.
 
     Raises:
         BenchmarkError: The system does not tell.
     """
     if not _STATM.exists():
         raise BenchmarkError(f"resident memory is read from {_STATM}, which this system does not have")
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -60,10 +63,8 @@ def load_tasks(arguments: argparse.Namespace, place: str, count: int) -> dict[st
         return task
 
     tasks = [load(names[0])]
-    gc.collect()
     before = resident_bytes()
     tasks += [load(name) for name in names[1 : count + 1]]
-    gc.collect()
     after = resident_bytes()
     return {
         "tasks": count,
