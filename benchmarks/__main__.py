@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import figure, masked_linear, memory, mixed_batch, swap, training_step
+from benchmarks import figure, masked_linear, memory, mixed_batch, serving, swap, training_step
 from benchmarks.errors import BenchmarkError
 
 BENCHMARKS: dict[
@@ -12,6 +12,7 @@ BENCHMARKS: dict[
 ] = {
     "masked_linear": (masked_linear.add_arguments, masked_linear.main),
     "mixed_batch": (mixed_batch.add_arguments, mixed_batch.main),
+    "serving": (serving.add_arguments, serving.main),
     "swap": (swap.add_arguments, swap.main),
     "memory": (memory.add_arguments, memory.main),
     "training_step": (training_step.add_arguments, training_step.main),

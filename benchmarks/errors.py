@@ -16,6 +16,10 @@ class MissingExtraError(BenchmarkError):
     """A package of the extra "bench" is not installed."""
 
 
+class ServerNotReadyError(BenchmarkError):
+    """A server that a benchmark started did not come up."""
+
+
 def need(module: str) -> ModuleType:
     """Imports a package that only some benchmarks need.
 

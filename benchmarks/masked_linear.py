@@ -30,7 +30,6 @@ from mask_store.bits import pack_bits
 from masking.binarize import apply_mask
 from masking.compute import (
     BitMask,
-    PackedWeight,
     Precision,
     StripMask,
     WordMask,
@@ -91,13 +90,9 @@ def _numba_ways(layer: Layer, bits: list[BitMask]) -> Ways:
     common = layer.inputs, layer.weight, layer.bias, layer.segments
     strips = [StripMask.of(one) for one in bits]
     dropped = [DroppedColumns.of(mask) for mask in layer.masks]
-    packed = PackedWeight(layer.weight)
     return {
         "sparse correction": lambda: dropped_linear(*common, dropped),
         "kernel": lambda: masked_linear(*common, strips, method="kernel"),
-        "kernel, packed weight": lambda: masked_linear(
-            *common, strips, method="kernel", packed_weight=packed
-        ),
     }
 
 

@@ -16,7 +16,7 @@ import torch
 
 from mask_store import MaskStore
 from masking import Base, Features, LoadedTask, MaskedEncoder, Part, larger_forms, load_base, maskable_linears
-from masking.compute import costs, kernel_runs
+from masking.compute import Precision, costs, kernel_runs
 from server.attempts import Compute
 from server.batching import BatchLimits
 from server.cache import MaskCache
@@ -108,7 +108,7 @@ class Service:
             poll_seconds=settings.poll_seconds,
             load_threads=settings.load_threads,
         )
-        masked = _masked_compute(base, cache)
+        masked = _masked_compute(base, cache, settings.precision)
 
         def prepare() -> None:
             _set_threads(settings.threads)
@@ -227,8 +227,8 @@ class Service:
         )
 
 
-def _masked_compute(base: Base, cache: MaskCache) -> Compute:
-    encoder = MaskedEncoder(base)
+def _masked_compute(base: Base, cache: MaskCache, precision: Precision) -> Compute:
+    encoder = MaskedEncoder(base, precision)
 
     def compute(parts: Sequence[tuple[LoadedTask, Sequence[Features]]]) -> Sequence[Sequence[Floats]]:
         return encoder.predict([Part(task, features, cache.masks_of(task)) for task, features in parts])

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         description="auto (the GPU where there is one), cpu, cuda, cuda:N or mps",
     )
     threads: int = Field(0, ge=0, description="compute threads on a CPU; 0 leaves it to torch")
+    precision: Literal["fp32", "tf32x3", "tf32", "bf16"] = Field(
+        "fp32",
+        description="how masked layers are multiplied on a GPU: fp32 as float32, tf32x3 on tensor cores and "
+        "about as exact, tf32 and bf16 faster and less exact; a CPU always multiplies in float32",
+    )
     mask_cache_bytes: ByteSize = Field(
         ByteSize(1 << 30),
         ge=0,

@@ -24,7 +24,7 @@ from masking.compute.forms import (
     ready_mask,
 )
 from masking.compute.linear import Method, kernel_runs, masked_linear
-from masking.compute.native import PackedWeight, available, warm_up
+from masking.compute.native import available, warm_up
 from masking.compute.reference import reference_linear
 from masking.compute.segments import Segments
 
@@ -36,7 +36,6 @@ __all__ = [
     "FoldedMask",
     "LinearMask",
     "Method",
-    "PackedWeight",
     "Precision",
     "Segments",
     "StripMask",

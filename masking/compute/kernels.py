@@ -5,8 +5,8 @@ A job is one block of int64 (see `Job`): addresses and sizes, valid while it run
 another program slows down take less. Two phases, with a barrier of the caller's between them:
 
   pack      each tile of tokens is transposed to [columns, tokens], once for all output rows
-  multiply  each panel of output rows: its weights transposed to [columns, rows] (unless they were, for good),
-            then every tile of every segment multiplied with them, under the bits of the segment's task
+  multiply  each panel of output rows: its weights transposed to [columns, rows], then every tile of every
+            segment multiplied with them, under the bits of the segment's task
 
 So W is read once per call whatever the number of tasks, and stays in L2 while all of them use it.
 Needs numba; `masking.compute.native` is the only caller, and does all checking.
@@ -60,32 +60,30 @@ class Job(IntEnum):
     COLUMNS = 2
     WEIGHT = 3
     """Address of float32 [rows, columns]."""
-    PACKED_WEIGHT = 4
-    """Address of the same weight as `pack_weight` lays it out, or 0."""
-    BIAS = 5
+    BIAS = 4
     """Address of float32 [rows, rounded up to whole strips]."""
-    INPUTS = 6
+    INPUTS = 5
     """Address of float32 [tokens, columns]."""
-    OUTPUTS = 7
+    OUTPUTS = 6
     """Address of float32 [tokens, rows]."""
-    TILES = 8
+    TILES = 7
     """Address of int64 [tiles, 3]: first token, tokens, segment."""
-    TILE_COUNT = 9
-    MASKS = 10
+    TILE_COUNT = 8
+    MASKS = 9
     """Address of int64 [segments, 2]: address of the mask's strips, bytes from strip to strip."""
-    PACKED_INPUTS = 11
+    PACKED_INPUTS = 10
     """Address of room for the packed tiles: tokens * columns floats and `SLACK` bytes per tile."""
-    SCRATCH = 12
+    SCRATCH = 11
     """Address of one room per thread; see `scratch_bytes`."""
-    SCRATCH_BYTES = 13
-    NEXT_TILE = 14
-    NEXT_PANEL = 15
-    NEXT_SLOT = 16
+    SCRATCH_BYTES = 12
+    NEXT_TILE = 13
+    NEXT_PANEL = 14
+    NEXT_SLOT = 15
 
 
 _SIZE = 8
 _PHASE, _ROWS, _COLUMNS = (_SIZE * one for one in (Job.PHASE, Job.ROWS, Job.COLUMNS))
-_WEIGHT, _PACKED_WEIGHT, _BIAS = (_SIZE * one for one in (Job.WEIGHT, Job.PACKED_WEIGHT, Job.BIAS))
+_WEIGHT, _BIAS = _SIZE * Job.WEIGHT, _SIZE * Job.BIAS
 _INPUTS, _OUTPUTS = _SIZE * Job.INPUTS, _SIZE * Job.OUTPUTS
 _TILES, _TILE_COUNT, _MASKS = (_SIZE * one for one in (Job.TILES, Job.TILE_COUNT, Job.MASKS))
 _PACKED_INPUTS, _SCRATCH = _SIZE * Job.PACKED_INPUTS, _SIZE * Job.SCRATCH
@@ -129,23 +127,18 @@ def _pack_tile(job: int, tile: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _panel_weights(job: int, first: int, width: int, scratch: int) -> int:
-    """Address of a panel's weights as [columns, width]; packs them into `scratch` where no one has."""
-    columns = load_int(job + _COLUMNS)
-    packed = load_int(job + _PACKED_WEIGHT)
-    if packed != 0:
-        return packed + _FLOAT * columns * first
-    rows = load_int(job + _ROWS) - first
+def _pack_panel(job: int, first: int, width: int, scratch: int) -> None:
+    """Packs a panel's weights into `scratch`, as [columns, width]."""
+    columns, rows = load_int(job + _COLUMNS), load_int(job + _ROWS) - first
     source = load_int(job + _WEIGHT) + _FLOAT * columns * first
     _transpose(source, min(rows, width), columns, width, scratch)
-    return scratch
 
 
 @njit(nogil=True, cache=True)
 def _multiply_panel(job: int, first: int, width: int, scratch: int) -> None:
     """All tiles of all segments with the output rows from `first` on."""
     rows, columns = load_int(job + _ROWS), load_int(job + _COLUMNS)
-    weights = _panel_weights(job, first, width, scratch)
+    _pack_panel(job, first, width, scratch)
     bias = load_int(job + _BIAS) + _FLOAT * first
     valid = min(width, rows - first)
     aside = scratch + _FLOAT * PANEL * columns + 2 * _LINE
@@ -158,11 +151,11 @@ def _multiply_panel(job: int, first: int, width: int, scratch: int) -> None:
         inputs = load_int(job + _PACKED_INPUTS) + _FLOAT * columns * token + SLACK * tile
         outputs = load_int(job + _OUTPUTS) + _FLOAT * (rows * token + first)
         if width == PANEL and valid == PANEL:
-            _wide_tile(tokens, weights, bits, stride, inputs, columns, outputs, _FLOAT * rows, bias)
+            _wide_tile(tokens, scratch, bits, stride, inputs, columns, outputs, _FLOAT * rows, bias)
         elif valid == STRIP:
-            _narrow_tile(tokens, weights, bits, stride, inputs, columns, outputs, _FLOAT * rows, bias)
+            _narrow_tile(tokens, scratch, bits, stride, inputs, columns, outputs, _FLOAT * rows, bias)
         else:
-            _narrow_tile(tokens, weights, bits, stride, inputs, columns, aside, _FLOAT * STRIP, bias)
+            _narrow_tile(tokens, scratch, bits, stride, inputs, columns, aside, _FLOAT * STRIP, bias)
             for one in range(tokens):
                 for row in range(valid):
                     copy_float(aside + _FLOAT * (STRIP * one + row), outputs + _FLOAT * (rows * one + row))
@@ -207,22 +200,6 @@ def work(job: int) -> None:
 def work_function(job: int) -> None:
     """`work` as a C function void(int64 *)."""
     work(job)
-
-
-@njit(types.void(types.int64, types.int64, types.int64, types.int64), nogil=True, cache=True)
-def pack_weight(weight: int, rows: int, columns: int, target: int) -> None:
-    """Lays a weight out for good as `work` would for each call.
-
-    Args:
-        weight: Address of float32 [rows, columns].
-        rows: Its rows.
-        columns: Its columns.
-        target: Address of float32 [rows rounded up to whole strips, columns].
-    """
-    for panel in range(panel_count(rows)):
-        first, width = panel_of(rows, panel)
-        source = weight + _FLOAT * columns * first
-        _transpose(source, min(rows - first, width), columns, width, target + _FLOAT * columns * first)
 
 
 @njit("uint64(uint8[:, ::1], int64, int64, int64)", nogil=True, cache=True)

@@ -41,7 +41,6 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
     *,
     method: Method | None = None,
     precision: Precision = "fp32",
-    packed_weight: native.PackedWeight | None = None,
     addresses: Tensor | None = None,
 ) -> Tensor:
     """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
@@ -56,7 +55,6 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
             can't be used; segments whose masks are not in its form are folded whatever the method.
         precision: How the kernel multiplies on CUDA. On the CPU it does so in float32; after folding, torch's
             own settings count.
-        packed_weight: The same weight laid out for the kernel before; for small batches on the CPU.
         addresses: The masks' row of `mask_addresses`, on CUDA; without it, made by the call.
 
     Returns:
@@ -69,8 +67,6 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
     _check(inputs, weight, bias, segments, masks, addresses)
     if precision not in _PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(_PRECISIONS)}")
-    if packed_weight is not None and packed_weight.shape != tuple(weight.shape):
-        raise ValueError(f"packed weight {packed_weight.shape} is not of weight {tuple(weight.shape)}")
     form = _kernel_form(inputs, weight)
     parts = []
     for by_kernel, first, last in _plan(_chosen(method), form, segments, masks):
@@ -85,7 +81,7 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
                 addresses = cuda.mask_addresses([masks], inputs.device)[0]
             parts.append(cuda.masked_product(*layer, addresses[first:last], precision))
         else:
-            parts.append(native.masked_product(*layer, _places(masks[first:last], weight), packed_weight))
+            parts.append(native.masked_product(*layer, _places(masks[first:last], weight)))
     if not parts:
         return inputs.new_empty(0, weight.shape[0])
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -92,24 +92,6 @@ def strips_of_bits(packed: NDArray[np.uint8], columns: int) -> NDArray[np.uint16
     return strips
 
 
-class PackedWeight:
-    """A weight laid out for the kernel for good, so that small batches need not do it each time.
-
-    As large as the weight itself: worth it where batches have under some hundred tokens.
-
-    Attributes:
-        values: float32, in the kernel's order.
-        shape: Rows and columns of the weight.
-    """
-
-    def __init__(self, weight: Tensor) -> None:
-        """Copies `weight`, float32 [rows, columns], contiguous, on the CPU."""
-        rows, columns = weight.shape
-        self.shape = (rows, columns)
-        self.values = torch.empty(-(-rows // 16) * 16 * columns)
-        _kernels().pack_weight(weight.data_ptr(), rows, columns, self.values.data_ptr())
-
-
 class _Workspace(threading.local):
     """Memory that a thread's calls use one after another, grown as needed."""
 
@@ -136,7 +118,6 @@ def masked_product(
     bias: Tensor | None,
     segments: Segments,
     places: Sequence[Place],
-    packed_weight: PackedWeight | None = None,
 ) -> Tensor:
     """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
 
@@ -146,7 +127,6 @@ def masked_product(
         bias: float32 [rows], or None.
         segments: They cover `tokens`.
         places: Per segment that of its mask, or `no_mask`; the arrays must live until this returns.
-        packed_weight: The same weight, laid out before.
 
     Returns:
         float32 [tokens, rows].
@@ -163,8 +143,7 @@ def masked_product(
     room = _workspace.address(packed_size + threads * scratch_size)
     job = np.array(
         [
-            *(0, rows, columns, weight.data_ptr()),
-            *(packed_weight.values.data_ptr() if packed_weight else 0, padded.data_ptr()),
+            *(0, rows, columns, weight.data_ptr(), padded.data_ptr()),
             *(inputs.data_ptr(), outputs.data_ptr(), tiles.address, tiles.count, _address(masks)),
             *(room, room + packed_size, scratch_size, 0, 0, 0),
         ],
@@ -192,4 +171,4 @@ def warm_up() -> None:
     """Compiles the kernels, or loads them from numba's cache."""
     layer = torch.ones(16, 8)
     strips = strips_of_bits(np.full((16, 1), 255, np.uint8), 8)
-    masked_product(torch.ones(1, 8), layer, None, Segments((0, 1)), [place_of(strips)], PackedWeight(layer))
+    masked_product(torch.ones(1, 8), layer, None, Segments((0, 1)), [place_of(strips)])

@@ -7,11 +7,12 @@ call can see another's masks, and a call without masks is refused rather than an
 base tensors are read, never written. Which forms of which masks stay in memory is decided elsewhere.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from mask_store import TaskKind
 from masking.base import Base
-from masking.compute import LinearMask, Segments, masked_linear
+from masking.compute import LinearMask, Precision, Segments, mask_addresses, masked_linear
 from masking.ensemble import combine_logits
 from masking.heads import CLASSIFIER, POOLER, has_pooler
 from masking.layers import block_linears
@@ -71,15 +72,40 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Segmented:
-    """What a masked layer has to know of the batch that is being computed."""
+    """What a masked layer has to know of the batch that is being computed.
+
+    Attributes:
+        segments: Of the batch's tokens.
+        masks: By layer name, per segment its mask or None.
+        addresses: On CUDA by layer name, where the kernel finds them; see `mask_addresses`.
+    """
 
     segments: Segments
-    masks: Sequence[LayerMasks]
+    masks: Mapping[str, Sequence[LinearMask | None]]
+    addresses: Mapping[str, Tensor]
 
-    def linear(self, name: str, inputs: Tensor, layer: "nn.Linear | _RoutedLinear") -> Tensor:
+    @classmethod
+    def of(cls, runs: Sequence[_Run], lengths: Sequence[int], names: Sequence[str], base: Base) -> Self:
+        """Runs with these many tokens each, in the layers called `names`."""
+        masks = {name: [run.masks.layers.get(name) for run in runs] for name in names}
+        addresses: Mapping[str, Tensor] = {}
+        if base.device.type == "cuda":
+            addresses = dict(zip(names, mask_addresses(list(masks.values()), base.device), strict=True))
+        return cls(Segments.of_lengths(lengths), masks, addresses)
+
+    def linear(
+        self, name: str, inputs: Tensor, layer: "nn.Linear | _RoutedLinear", precision: Precision
+    ) -> Tensor:
         """The layer under each segment's mask: [tokens, columns] to [tokens, rows]."""
-        chosen: list[LinearMask | None] = [masks.layers.get(name) for masks in self.masks]
-        return masked_linear(inputs, layer.weight, layer.bias, self.segments, chosen)
+        return masked_linear(
+            inputs,
+            layer.weight,
+            layer.bias,
+            self.segments,
+            self.masks[name],
+            precision=precision,
+            addresses=self.addresses.get(name),
+        )
 
 
 _computed: ContextVar[_Segmented] = ContextVar("computed")
@@ -97,31 +123,38 @@ def _computing(batch: _Segmented) -> Iterator[None]:
 class _RoutedLinear(nn.Module):
     """A linear layer of the base that asks the batch being computed for its masks."""
 
-    def __init__(self, name: str, linear: nn.Linear) -> None:
+    def __init__(self, name: str, linear: nn.Linear, precision: Precision) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.precision = name, precision
         self.weight = linear.weight
         self.bias = linear.bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs = _computed.get().linear(self.name, inputs.flatten(0, -2), self)
+        outputs = _computed.get().linear(self.name, inputs.flatten(0, -2), self, self.precision)
         return outputs.view(*inputs.shape[:-1], -1)
 
 
 class MaskedEncoder:
     """The resident base, able to compute any loaded tasks. Call it from one thread at a time."""
 
-    def __init__(self, base: Base) -> None:
-        """Routes the maskable layers of `base` (its tensors are shared, its modules left alone)."""
+    def __init__(self, base: Base, precision: Precision = "fp32") -> None:
+        """Routes the maskable layers of `base` (its tensors are shared, its modules left alone).
+
+        Args:
+            base: The resident base.
+            precision: How masked layers are multiplied on CUDA; on a CPU it is always float32.
+        """
         self.base = base
+        self._precision = precision
         self._encoder = base.share_encoder()
         self._lay_out: Callable[[Sequence[Row], Base], RowBatch] = pad_rows
         if can_pack(base):
             self._lay_out = pack_rows
             self._encoder.set_attn_implementation(ATTENTION)
         linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+        self._names = tuple(linears)
         for name, linear in linears.items():
-            self._encoder.set_submodule(name, _RoutedLinear(name, linear))
+            self._encoder.set_submodule(name, _RoutedLinear(name, linear, precision))
 
     def predict(self, parts: Sequence[Part]) -> list[list[Floats]]:
         """Logits of every input, the inputs of all tasks computed together.
@@ -145,8 +178,9 @@ class MaskedEncoder:
 
     def _hidden(self, batch: RowBatch, runs: Sequence[_Run]) -> Tensor:
         """The encoder's output: float32 [tokens, hidden], padding included where rows are padded."""
-        segments = Segments.of_lengths(sum(batch.widths[run.first : run.last]) for run in runs)
-        with _computing(_Segmented(segments, [run.masks for run in runs])), attending(batch):
+        lengths = [sum(batch.widths[run.first : run.last]) for run in runs]
+        segmented = _Segmented.of(runs, lengths, self._names, self.base)
+        with _computing(segmented), attending(batch):
             hidden: Tensor = self._encoder(**batch.inputs).last_hidden_state
         return hidden.flatten(0, 1)
 
@@ -169,8 +203,8 @@ class MaskedEncoder:
         if self.base.pooler is None:
             inputs = torch.split(first_tokens, counts)
             return [torch.tanh(_own_linear(POOLER, run, one)) for run, one in zip(runs, inputs, strict=True)]
-        segmented = _Segmented(Segments.of_lengths(counts), [run.masks for run in runs])
-        pooled = torch.tanh(segmented.linear(POOLER, first_tokens, self.base.pooler))
+        segmented = _Segmented.of(runs, counts, (POOLER,), self.base)
+        pooled = torch.tanh(segmented.linear(POOLER, first_tokens, self.base.pooler, self._precision))
         return torch.split(pooled, counts)
 
 

@@ -8,7 +8,6 @@ from masking.compute import (
     FoldedMask,
     LinearMask,
     Method,
-    PackedWeight,
     StripMask,
     linear,
     masked_linear,
@@ -21,11 +20,10 @@ METHODS = [pytest.param("kernel", marks=needs_kernels), "fold"]
 SHAPES = [(1, 1), (3, 5), (16, 8), (17, 9), (47, 31), (48, 64), (49, 65), (100, 129), (770, 771)]
 
 
-def run(case: Case, method: Method, *, bias: bool = True, packed: bool = False) -> torch.Tensor:
+def run(case: Case, method: Method, *, bias: bool = True) -> torch.Tensor:
     masks: list[LinearMask | None] = [
         StripMask.of(bits) if method == "kernel" else bits for bits in case.bits()
     ]
-    layout = PackedWeight(case.weight) if packed else None
     return masked_linear(
         case.inputs,
         case.weight,
@@ -33,7 +31,6 @@ def run(case: Case, method: Method, *, bias: bool = True, packed: bool = False) 
         case.segments,
         masks,
         method=method,
-        packed_weight=layout,
     )
 
 
@@ -71,14 +68,13 @@ def test_bert_widths(method: Method, threads: int) -> None:
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     zeros=st.floats(0, 1),
     bias=st.booleans(),
-    packed=st.booleans(),
     seed=st.integers(0, 2**20),
 )
 def test_kernel_equals_reference(
-    rows: int, columns: int, lengths: list[int], zeros: float, bias: bool, packed: bool, seed: int
+    rows: int, columns: int, lengths: list[int], zeros: float, bias: bool, seed: int
 ) -> None:
     case = random_case(rows, columns, lengths, zeros, seed)
-    case.assert_close(run(case, "kernel", bias=bias, packed=packed), bias=bias)
+    case.assert_close(run(case, "kernel", bias=bias), bias=bias)
 
 
 @needs_kernels

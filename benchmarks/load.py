@@ -1,0 +1,93 @@
+"""Many concurrent clients, each with one request at a time: over HTTP, or any coroutine.
+
+The HTTP client does only what a measurement needs (keep-alive, a fixed set of requests, replies with a
+length), so that it takes little of the cores that the server is measured on.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+Call = Callable[[int], Awaitable[None]]
+"""Sends request number n and waits for its answer."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What some clients got done.
+
+    Attributes:
+        seconds: How long it took.
+        latencies: Seconds of each request.
+    """
+
+    seconds: float
+    latencies: tuple[float, ...]
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return len(self.latencies) / self.seconds
+
+    @property
+    def p50(self) -> float:
+        """Median seconds of a request."""
+        return median(self.latencies)
+
+
+async def load(clients: Sequence[Call], seconds: float) -> Load:
+    """Lets each client send one request after another; all start together and finish what they began."""
+    latencies: list[float] = []
+    start = time.perf_counter()
+
+    async def run(call: Call, number: int) -> None:
+        while (began := time.perf_counter()) < start + seconds:
+            await call(number)
+            latencies.append(time.perf_counter() - began)
+            number += len(clients)
+
+    await asyncio.gather(*(run(call, number) for number, call in enumerate(clients)))
+    return Load(time.perf_counter() - start, tuple(latencies))
+
+
+class HttpClient:
+    """One connection that sends the requests of a list in turn."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requests: list[bytes]
+    ) -> None:
+        """Use `connect`."""
+        self._reader, self._writer, self._requests = reader, writer, requests
+
+    @classmethod
+    async def connect(cls, host: str, port: int, bodies: Sequence[tuple[str, object]]) -> "HttpClient":
+        """Connects; `bodies` are paths with what is posted to them as JSON."""
+        reader, writer = await asyncio.open_connection(host, port)
+        return cls(reader, writer, [_post(host, path, body) for path, body in bodies])
+
+    async def __call__(self, number: int) -> None:
+        """Posts body `number`, counted round and round.
+
+        Raises:
+            ConnectionError: The answer is not 200.
+        """
+        self._writer.write(self._requests[number % len(self._requests)])
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        body = await self._reader.readexactly(int(length))
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(f"{head.splitlines()[0]!r}: {body[:200]!r}")
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+def _post(host: str, path: str, body: object) -> bytes:
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    return head.encode() + f"content-length: {len(content)}\r\n\r\n".encode() + content
