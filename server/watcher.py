@@ -11,6 +11,7 @@ from threading import Event, Thread
 
 from mask_store import MaskStore, Snapshot, StoreError
 from server.lifecycle import Lifecycle
+from server.memory import give_back
 from server.metrics import Metrics
 from server.registry import TaskRegistry
 
@@ -110,6 +111,7 @@ class StoreWatcher:
                 load.result()
                 if done % _PROGRESS == 0:
                     logger.info("%d of %d tasks loaded or reported", done, len(names))
+        give_back()
 
     def _refresh(self, name: str) -> None:
         if not self._stopping.is_set():

@@ -1,7 +1,9 @@
 import copy
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModel, BertConfig
@@ -99,7 +101,8 @@ def test_larger_forms_count_while_they_are_held(base: Base, form: MaskForm, byte
     )
     assert warm.total.resident_bytes - cold.total.resident_bytes == size
     cache.retain(())
-    assert _report(base, cache, task) == cold
+    again = _report(base, cache, task)
+    assert again.model_copy(update={"process_bytes": cold.process_bytes}) == cold
 
 
 def test_a_pooler_of_the_task_counts_as_head(base: Base) -> None:
@@ -174,3 +177,13 @@ def test_an_ensemble_counts_every_member(base: Base) -> None:
     assert (line.members, alone.members) == (3, 1)
     for name in ("packed_mask_bytes", "head_bytes", "resident_bytes", "finetuned_bytes"):
         assert getattr(line, name) == 3 * getattr(alone, name)
+
+
+def test_the_whole_process_is_told_where_the_system_tells(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = _report(base, _cache(base)).process_bytes
+    assert told is not None
+    assert told == pytest.approx(psutil.Process().memory_info().rss, rel=0.02)
+    monkeypatch.setattr("server.memory._STATM", Path("/there/is/none"))
+    assert _report(base, _cache(base)).process_bytes is None
