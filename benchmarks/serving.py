@@ -34,6 +34,9 @@ from server.tickets import Floats
 HTTP, ENGINE, PER_TASK = "HTTP", "engine", "engine, one batch per task"
 ZEROS, START_SECONDS = 0.06, 120.0
 _FEWEST_WORDS, _MOST_WORDS, _TEXTS = 4, 16, 64
+_WARM_SECONDS = 1.0
+
+Requests = Sequence[tuple[str, dict[str, str]]]
 
 
 def bodies(base: Base, tasks: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
@@ -97,7 +100,7 @@ def _one_task_at_a_time(base: Base) -> Callable[..., list[list[Floats]]]:
     return compute
 
 
-def direct(service: Service, requests: Sequence[tuple[str, dict[str, str]]]) -> Call:
+def direct(service: Service, requests: Requests) -> Call:
     """A client that calls the engine with requests that were read before."""
     ready = []
     for path, body in requests:
@@ -110,27 +113,39 @@ def direct(service: Service, requests: Sequence[tuple[str, dict[str, str]]]) -> 
     return call
 
 
+async def load_http(address: tuple[str, int], requests: Requests, count: int, seconds: float) -> Load:
+    """The load of clients that connect for it: a server closes connections on which nothing comes."""
+    clients = [await HttpClient.connect(*address, requests) for _ in range(count)]
+    try:
+        return await load(clients, seconds)
+    finally:
+        for client in clients:
+            await client.close()
+
+
 async def measure(
     address: tuple[str, int],
     services: Mapping[str, Service],
-    requests: Sequence[tuple[str, dict[str, str]]],
+    requests: Requests,
     arguments: argparse.Namespace,
 ) -> dict[str, dict[str, list[Load]]]:
     """All ways in turn, `rounds` times: with one client, then with many."""
-    clients = [await HttpClient.connect(*address, requests) for _ in range(arguments.clients)]
-    calls: dict[str, list[Call]] = {HTTP: list(clients)}
-    calls |= {name: [direct(one, requests)] * arguments.clients for name, one in services.items()}
+    calls = {name: direct(one, requests) for name, one in services.items()}
+
+    async def run(name: str, count: int, seconds: float) -> Load:
+        if name == HTTP:
+            return await load_http(address, requests, count, seconds)
+        return await load([calls[name]] * count, seconds)
+
     results: dict[str, dict[str, list[Load]]] = {}
     for count in (1, arguments.clients):
-        found: dict[str, list[Load]] = {name: [] for name in calls}
-        for way in calls.values():
-            await load(way[:count], 1.0)
+        found: dict[str, list[Load]] = {HTTP: [], **{name: [] for name in calls}}
+        for name in found:
+            await run(name, count, _WARM_SECONDS)
         for _ in range(arguments.rounds):
-            for name, way in calls.items():
-                found[name].append(await load(way[:count], arguments.seconds))
+            for name, loads in found.items():
+                loads.append(await run(name, count, arguments.seconds))
         results[str(count)] = found
-    for client in clients:
-        await client.close()
     return results
 
 

@@ -1,5 +1,6 @@
 """python -m server: load the base, open the store, serve until SIGTERM."""
 
+import gc
 import signal
 import sys
 from threading import Timer
@@ -60,6 +61,7 @@ def serve(service: Service, settings: Settings) -> int:
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     server = _Server(config, service)
+    _spare_collections()
     # uvicorn drains at SIGTERM and then raises the signal again, for the handler that was there before it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
@@ -87,6 +89,16 @@ class _Server(uvicorn.Server):
         leave = Timer(wait, super().handle_exit, (sig, frame))
         leave.daemon = True
         leave.start()
+
+
+def _spare_collections() -> None:
+    """Take what lives as long as the process out of the garbage collector's sight.
+
+    The libraries have hundreds of thousands of objects, and each full collection would stop all threads for
+    as long as it takes to look at them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -45,6 +45,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="maskserve", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service
     for_clients = [Depends(require_client)]
+    app.router.routes.append(routes_predict.fast_route)
     app.include_router(routes_predict.router, dependencies=for_clients)
     app.include_router(routes_bulk.router, dependencies=for_clients)
     app.include_router(routes_tasks.router)

@@ -8,11 +8,11 @@ import hmac
 from collections.abc import Iterable
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
-from server.dependencies import ServiceDep
+from server.dependencies import ServiceDep, service_of
 from server.errors import AdminDisabledError, UnauthorizedError
 
 _bearer = HTTPBearer(auto_error=False, description="an API key, or the admin key for what changes tasks")
@@ -29,6 +29,11 @@ async def require_client(service: ServiceDep, given: Credentials) -> None:
     keys = settings.api_keys if settings.admin_key is None else (*settings.api_keys, settings.admin_key)
     if settings.api_keys and not _is_one_of(given, keys):
         raise UnauthorizedError
+
+
+async def check_client(request: Request) -> None:
+    """`require_client` for a route without FastAPI's dependencies."""
+    await require_client(service_of(request), await _bearer(request))
 
 
 async def require_admin(service: ServiceDep, given: Credentials) -> None:

@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import Route
 
+from server.auth import check_client
 from server.dependencies import ServiceDep, TaskDep, TaskName, errors, service_of, take_task
 from server.errors import NotReadyError
 from server.exchange import answer_request, note_times, read_body
@@ -43,6 +45,16 @@ async def predict(request: Request, task: TaskName) -> Response:
     content = await run(lambda: to_json(render(served.loaded, wanted, answer.outcome.logits)))
     headers = note_times(service, answer, started)
     return Response(content, media_type="application/json", headers=headers)
+
+
+async def _predict_at_once(request: Request) -> Response:
+    await check_client(request)
+    return await predict(request, request.path_params["task"])
+
+
+# The same without FastAPI's dependencies, which take as long as all the rest; it comes before the router,
+# which is left with the documentation.
+fast_route = Route("/predict/{task}", _predict_at_once, methods=["POST"], include_in_schema=False)
 
 
 @router.get("/predict/{task}/health", summary="Whether the task can be called", responses=errors(404, 503))
