@@ -193,7 +193,7 @@ class Service:
         seconds = self.settings.request_timeout_ms / 1000
         try:
             async with asyncio.timeout(seconds):
-                with self.engine.queue.reservation(request.rows):
+                with self.engine.queue.reservation(len(task.members) * request.rows):
                     features = await self.tokenizing.encode(task, request.inputs, truncate=request.truncate)
                 tokenize_seconds = time.monotonic() - started
                 outcome = await self.engine.run(task, features, request_id, deadline=started + seconds)
