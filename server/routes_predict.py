@@ -48,6 +48,7 @@ async def predict(request: Request, task: TaskName) -> Response:
 
 
 async def _predict_at_once(request: Request) -> Response:
+    request.scope["route"] = fast_route  # what is counted and logged; FastAPI sets it for its own routes only
     await check_client(request)
     return await predict(request, request.path_params["task"])
 
