@@ -144,7 +144,11 @@ class Settings(BaseSettings):
         description="a request not answered after this time is answered 504; if it still waits it is dropped",
     )
     poll_seconds: float = Field(
-        1.0, gt=0, le=86_400, description="how often the store is looked at for new versions"
+        0.1,
+        gt=0,
+        le=86_400,
+        description="how often the store is looked at for new versions; more seldom where a look takes long, "
+        "so that looking takes 2 % of the time at most",
     )
     load_threads: int = Field(2, ge=1, le=64, description="how many versions are loaded at once")
     require_task: Names = Field(

@@ -1,10 +1,11 @@
-"""Looks at the store every second and has what changed loaded, off the request path.
+"""Looks at the store again and again and has what changed loaded, off the request path.
 
 It only finds out what there is to do; `Lifecycle` does it, in several threads where there is much to load. A
 store that can't be read changes nothing.
 """
 
 import logging
+import time
 from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event, Thread
@@ -18,6 +19,8 @@ from server.registry import TaskRegistry
 logger = logging.getLogger(__name__)
 
 _PROGRESS = 100
+_REST = 50
+"""A pause is at least this many times as long as the look before it."""
 
 
 class StoreWatcher:
@@ -40,6 +43,7 @@ class StoreWatcher:
         self._metrics = metrics
         self._poll_seconds = poll_seconds
         self._load_threads = load_threads
+        self._look_seconds = 0.0
         self._readable = True
         self._first_pass_done = False
         self._settled = Event()
@@ -60,6 +64,11 @@ class StoreWatcher:
         """Wait until every task found at start is loaded or reported, or the watch is closed."""
         self._settled.wait()
 
+    @property
+    def pause_seconds(self) -> float:
+        """How long until the next look at the store."""
+        return max(self._poll_seconds, _REST * self._look_seconds)
+
     def start(self) -> None:
         """Start watching."""
         self._thread.start()
@@ -73,8 +82,10 @@ class StoreWatcher:
 
     def poll(self) -> None:
         """Look at the store once and load what changed."""
+        started = time.monotonic()
         try:
             snapshot = self._store.snapshot()
+            self._look_seconds = time.monotonic() - started
             gone = self._registry.entries.keys() - _names(snapshot)
             if gone:
                 self._store.check()  # if the store vanished while it was read, nothing is removed
@@ -99,7 +110,7 @@ class StoreWatcher:
                 self.poll()
             except Exception:
                 logger.exception("looking at the store failed; trying again")
-            self._stopping.wait(self._poll_seconds)
+            self._stopping.wait(self.pause_seconds)
 
     def _load(self, names: Set[str]) -> None:
         if not names:

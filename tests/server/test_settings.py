@@ -45,7 +45,7 @@ def test_command_line_wins_over_environment_over_file_over_default(
     monkeypatch.setenv("MASKSERVE_MAX_BATCH_ROWS", "20")
     settings = load_settings([*NEEDED, "--config", str(file), "--port", "100"])
     assert (settings.port, settings.max_batch_rows, settings.queue_limit) == (100, 20, 3)
-    assert settings.poll_seconds == 1.0
+    assert settings.poll_seconds == 0.1
 
 
 def test_the_environment_can_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,11 @@
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mask_store import MaskStore
+from mask_store import MaskStore, Snapshot
 from masking import Base, load_base, maskable_linears
 from server.cache import MaskCache
 from server.lifecycle import Lifecycle
@@ -220,3 +221,19 @@ def test_an_error_nobody_thought_of_does_not_end_the_watch(
     assert watched.watcher.alive
     watched.watcher.close(5)
     assert not watched.watcher.alive
+
+
+def test_a_store_that_answers_slowly_is_looked_at_seldom(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.watcher.poll()
+    quick = watched.watcher.pause_seconds
+    look = MaskStore.snapshot
+
+    def slow(store: MaskStore) -> Snapshot:
+        time.sleep(0.05)
+        return look(store)
+
+    monkeypatch.setattr(MaskStore, "snapshot", slow)
+    watched.watcher.poll()
+    assert 0.01 <= quick < 2.5 <= watched.watcher.pause_seconds
