@@ -147,8 +147,8 @@ class Settings(BaseSettings):
         0.1,
         gt=0,
         le=86_400,
-        description="how often the store is looked at for new versions; more seldom where a look takes long, "
-        "so that looking takes 2 % of the time at most",
+        description="how often the store is looked at for new versions; more seldom where a look is much "
+        "work, so that looking takes 2 % of a core at most",
     )
     load_threads: int = Field(2, ge=1, le=64, description="how many versions are loaded at once")
     require_task: Names = Field(

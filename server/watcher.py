@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _PROGRESS = 100
 _REST = 50
-"""A pause is at least this many times as long as the look before it."""
+"""A pause is at least this many times the processor time of the look before it."""
 
 
 class StoreWatcher:
@@ -82,10 +82,10 @@ class StoreWatcher:
 
     def poll(self) -> None:
         """Look at the store once and load what changed."""
-        started = time.monotonic()
+        started = time.thread_time()
         try:
             snapshot = self._store.snapshot()
-            self._look_seconds = time.monotonic() - started
+            self._look_seconds = time.thread_time() - started
             gone = self._registry.entries.keys() - _names(snapshot)
             if gone:
                 self._store.check()  # if the store vanished while it was read, nothing is removed
