@@ -4,7 +4,6 @@ Times do not depend on the values of the weights, so random ones need no downloa
 """
 
 import argparse
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast
 from mask_store import BaseInfo
 from masking import Base, load_base
 from masking.base import base_tensors, fingerprint
-from masking.layers import choose_blocks, layer_names
+from masking.layers import block_linears, choose_blocks
 
 _PAD, _UNKNOWN, _POSITIONS = "[PAD]", "[UNK]", 512
 
@@ -95,14 +94,8 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 def masked_linears(base: Base) -> dict[str, nn.Linear]:
     """The encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
-    return block_linears(base, choose_blocks(None, base.num_blocks))
-
-
-def block_linears(base: Base, blocks: Iterable[int]) -> dict[str, nn.Linear]:
-    """The six linear layers of some blocks, by name."""
-    names = layer_names(base.info.architecture)
-    linears = {name: base.encoder.get_submodule(name) for block in blocks for name in names.in_block(block)}
-    return {name: linear for name, linear in linears.items() if isinstance(linear, nn.Linear)}
+    blocks = choose_blocks(None, base.num_blocks)
+    return block_linears(base.encoder, base.info.architecture, blocks)
 
 
 def describe_model(base: Base, arguments: argparse.Namespace) -> dict[str, object]:

@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.models import block_linears, masked_linears
+from benchmarks.models import masked_linears
 from benchmarks.tasks import RandomTask, Workload
 from masking import Base
 from masking.compute import masked_linear
 from masking.heads import CLASSIFIER, POOLER, head_logits
+from masking.layers import block_linears
 
 Apply = Callable[[str, Tensor, Tensor, Tensor | None], Tensor]
 Run = Callable[[], Tensor]
@@ -98,7 +99,8 @@ def kernel(workload: Workload) -> Run:
     def apply(name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return masked_linear(inputs, weight, bias, segments, unmasked, method="kernel")
 
-    encoder = _routed(base, block_linears(base, range(base.num_blocks)), apply)
+    every = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+    encoder = _routed(base, every, apply)
     model = HeadedEncoder.unmasked(base, workload.tasks[0], encoder)
     return lambda: model(workload.ids)
 

@@ -8,7 +8,6 @@ of a `Base` is pretrained and its fingerprint means something.
 import copy
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from mask_store import BaseInfo
 from masking.errors import BaseLoadError
-from masking.layers import block_layers, count_blocks, layer_names
+from masking.layers import count_blocks, layer_names
 
 Tokenizer = PreTrainedTokenizerBase
 
@@ -64,11 +63,6 @@ class Base:
     def num_blocks(self) -> int:
         """Number of transformer blocks."""
         return count_blocks(self.encoder, self.info.architecture)
-
-    @cached_property
-    def maskable_layers(self) -> tuple[str, ...]:
-        """Full names of the linear layers that a mask may cover, of all blocks."""
-        return block_layers(self.encoder, self.info.architecture, range(self.num_blocks))
 
     @property
     def first_position(self) -> int:

@@ -28,7 +28,7 @@ from mask_store import (
 from masking.base import Base
 from masking.binarize import initial_scores, keep, masked_weight
 from masking.heads import CLASSIFIER, POOLER, has_pooler, head_logits, random_linear
-from masking.layers import block_layers, choose_blocks, find_linear
+from masking.layers import block_linears, choose_blocks
 from masking.settings import MaskSettings
 from masking.tasks.spec import TaskSpec
 
@@ -243,8 +243,7 @@ class MaskedModel(TaskModel):
 
     def _add_scores(self, generator: torch.Generator) -> dict[str, MaskScores]:
         """Parametrizes the chosen layers, in the order in which their scores are drawn."""
-        names = block_layers(self.encoder, self.base.info.architecture, self.blocks)
-        layers = {name: find_linear(self.encoder, name) for name in names}
+        layers = block_linears(self.encoder, self.base.info.architecture, self.blocks)
         trained_head = self.settings.head == "trained"
         if self.pooler is not None and not (trained_head and self.pooler_is_random):
             layers[POOLER] = self.pooler
