@@ -76,7 +76,16 @@ class Preparation:
     def loop(self) -> LoopSettings:
         """Settings of the training loop."""
         o = self.options
-        return LoopSettings(o.lr, o.epochs, o.patience, o.batch_size, o.seed, self.metric)
+        return LoopSettings(
+            lr=o.lr,
+            epochs=o.epochs,
+            patience=o.patience,
+            batch_size=o.batch_size,
+            group_by_length=o.group_by_length,
+            precision=o.precision,
+            seed=o.seed,
+            metric=self.metric,
+        )
 
 
 def learn(
@@ -211,6 +220,8 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
         "epochs": o.epochs,
         "patience": o.patience,
         "batch_size": o.batch_size,
+        "group_by_length": o.group_by_length,
+        "precision": o.precision,
         "epochs_run": len(records),
         "best_epoch": best,
         "optimizer": "Adam",

@@ -15,6 +15,7 @@ from mask_store import HeadMode, TaskKind
 from training.errors import OptionsError
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
 Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
 Metric = Literal["accuracy", "matthews_correlation", "f1"]
 
@@ -29,7 +30,7 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "multiple-choice": ("accuracy",),
 }
 LEARNING_SETTINGS = (
-    *("kind", "lr", "epochs", "patience", "batch_size", "max_length", "blocks"),
+    *("kind", "lr", "epochs", "patience", "batch_size", "group_by_length", "precision", "max_length", "blocks"),
     *("initial_sparsity", "threshold", "score_low", "head", "seed"),
 )
 MIN_TOKENS = 8
@@ -58,6 +59,9 @@ class LearnOptions:
         epochs: most passes over the training rows.
         patience: epochs without gain in the dev metric after which learning stops.
         batch_size: examples in a batch.
+        group_by_length: make batches of inputs of similar length, in random order: less padding.
+        precision: ``fp32``, or ``bf16`` for autocast: the base's matrix products in bfloat16, scores, their
+            gradients' sums in Adam, and evaluation in float32.
         max_length: tokens an input is cut at, special tokens included.
         blocks: blocks to mask, such as ``2-`` (2 to last), ``2-11`` or ``0,3,8-11``.
         initial_sparsity: share of zeros that the masks start with.
@@ -95,6 +99,8 @@ class LearnOptions:
     epochs: int = 10
     patience: int = 2
     batch_size: int = 32
+    group_by_length: bool = False
+    precision: Precision = "fp32"
     max_length: int = 128
     blocks: str = "2-"
     initial_sparsity: float = 0.05
@@ -159,6 +165,10 @@ class LearnOptions:
 
     def _number_problems(self) -> list[str]:
         checks = [
+            (
+                self.precision in get_args(Precision),
+                f"--precision {self.precision}: not one of {', '.join(get_args(Precision))}",
+            ),
             (0 < self.lr < math.inf, f"--lr {self.lr}: must be a number above 0"),
             (self.epochs >= 1, f"--epochs {self.epochs}: must be at least 1"),
             (self.patience >= 1, f"--patience {self.patience}: must be at least 1"),

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -24,6 +25,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from masking import TaskCodec, TaskModel
 from training.errors import DivergedError, RunFolderError
@@ -31,13 +33,14 @@ from training.evaluation import evaluate
 from training.features import Collator, EncodedExample
 from training.loss import task_loss
 from training.optimizer import adam
+from training.options import Precision
 from training.run_folder import RunFolder
 
 LEARNED_FILE = "learned.safetensors"
 LOG_EVERY_STEPS = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoopSettings:
     """What the loop is told.
 
@@ -46,6 +49,8 @@ class LoopSettings:
         epochs: most passes over the training examples.
         patience: epochs without gain after which to stop.
         batch_size: examples a batch in learning; rows a batch in evaluation.
+        group_by_length: whether batches are of examples of similar length, in random order.
+        precision: ``fp32``, or ``bf16`` for autocast in learning; evaluation is in fp32, as serving is.
         seed: seed of shuffling and dropout.
         metric: name of the dev metric to choose the best epoch by; higher is better.
     """
@@ -54,6 +59,8 @@ class LoopSettings:
     epochs: int
     patience: int
     batch_size: int
+    group_by_length: bool
+    precision: Precision
     seed: int
     metric: str
 
@@ -103,7 +110,7 @@ class TaskTrainer(Trainer):
         self.codec = codec
         self.settings = settings
         self.folder = folder
-        self._dev = data[1]
+        self._train, self._dev = data
         super().__init__(
             model=model,
             args=_arguments(settings, folder, model.base.device),
@@ -175,6 +182,14 @@ class TaskTrainer(Trainer):
             raise DivergedError(f"the loss is no longer a number at step {step}: try a lower --lr")
         super().log(logs | {"zeros": self.learner.sparsity(), "flipped": self.learner.flipped()}, start_time)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        """Order examples at random, or in random batches of similar length."""
+        if not self.settings.group_by_length:
+            sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
+            return sampler
+        lengths = [item.features.longest for item in self._train]
+        return _ByLength(self.settings, lengths)
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
         """Skip the norm of all gradients, which is of use to clipping only."""
         return grad_norm
@@ -195,6 +210,22 @@ class TaskTrainer(Trainer):
             self.folder.keep_only(self.state.global_step, self.state.best_global_step)
         except (OSError, RuntimeError) as error:
             raise RunFolderError(f"{self.folder.path}: a checkpoint can't be written: {error}") from error
+
+
+class _ByLength(LengthGroupedSampler):
+    """Random batches of similar length, which depend on the seed and the epoch's number alone.
+
+    So a run that goes on after an epoch has the batches of one that was never stopped.
+    """
+
+    def __init__(self, settings: LoopSettings, lengths: list[int]) -> None:
+        super().__init__(settings.batch_size, lengths=lengths, generator=torch.Generator())
+        self._seed = settings.seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the number of the epoch to come, from 0; the data loader calls this."""
+        self.generator.manual_seed(self._seed + epoch)
 
 
 class _EpochEnd(TrainerCallback):
@@ -272,6 +303,7 @@ def _arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) 
         logging_strategy="steps",
         logging_steps=LOG_EVERY_STEPS,
         logging_nan_inf_filter=False,
+        bf16=settings.precision == "bf16",
         seed=settings.seed,
         data_seed=settings.seed,
         use_cpu=device.type == "cpu",
