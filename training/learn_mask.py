@@ -173,13 +173,13 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
         "--batch-size", type=int, help="examples in a batch (32; the paper: 128 for large sets)"
     )
     group.add_argument(
-        "--group-by-length", action="store_true", help="make batches of inputs of similar length: less padding"
+        "--group-by-length", action="store_true", help="batches of inputs of similar length: less padding"
     )
     group.add_argument(
         "--precision",
         choices=get_args(Precision),
-        help="bf16: matrix products in bfloat16, everything learned in float32; faster where the processor has "
-        "it (fp32)",
+        help="bf16: matrix products in bfloat16, what is learned in float32; faster where the processor "
+        "has it (fp32)",
     )
     group.add_argument("--max-length", type=int, help="tokens that longer inputs are cut to (128)")
     group.add_argument(

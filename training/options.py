@@ -30,8 +30,8 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "multiple-choice": ("accuracy",),
 }
 LEARNING_SETTINGS = (
-    *("kind", "lr", "epochs", "patience", "batch_size", "group_by_length", "precision", "max_length", "blocks"),
-    *("initial_sparsity", "threshold", "score_low", "head", "seed"),
+    *("kind", "lr", "epochs", "patience", "batch_size", "group_by_length", "precision", "max_length"),
+    *("blocks", "initial_sparsity", "threshold", "score_low", "head", "seed"),
 )
 MIN_TOKENS = 8
 MAX_SEED = 2**32 - 1

@@ -138,7 +138,7 @@ def test_grouped_batches_hold_every_example_once_an_epoch_in_another_order(
     model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=0)
     with RunFolder.open(tmp_path, {}) as run:
         data = (ready.encoded.train, ready.encoded.dev)
-        loader = TaskTrainer(model, ready.codec, data, loop, run).get_train_dataloader()
+        loader: Any = TaskTrainer(model, ready.codec, data, loop, run).get_train_dataloader()
     orders = []
     for epoch in (0, 1, 0):
         loader.set_epoch(epoch)
