@@ -191,12 +191,28 @@ class MaskedModel(TaskModel):
         """Names of the masked layers, in the order of the computation."""
         return tuple(self._masks)
 
+    @property
+    def masks(self) -> Mapping[str, MaskScores]:
+        """Scores and mask of each masked layer by its name, in the order of the computation."""
+        return self._masks
+
     def trainable(self) -> dict[str, nn.Parameter]:
         """What the optimiser may change: scores by layer name, and `head.*` for a trained head."""
         learned = {name: mask.scores for name, mask in self._masks.items()}
         if self.settings.head == "trained":
             learned |= {f"head.{name}": p for name, p in self._head_modules().named_parameters()}
         return learned
+
+    def learned_state(self) -> dict[str, Tensor]:
+        """See `TaskModel.learned_state`; with the threshold, where it is no longer that of the settings."""
+        moved = self.threshold != self.settings.threshold
+        threshold = {"threshold": torch.tensor(self.threshold, dtype=torch.float64)} if moved else {}
+        return super().learned_state() | threshold
+
+    def load_learned_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `TaskModel.load_learned_state`."""
+        super().load_learned_state({name: t for name, t in state.items() if name != "threshold"})
+        self._set_threshold(float(state.get("threshold", self.settings.threshold)))
 
     def sparsity(self) -> float:
         """Share of zeros in all masks."""
@@ -214,9 +230,7 @@ class MaskedModel(TaskModel):
         """
         scores = torch.cat([mask.scores.detach().flatten() for mask in self._masks.values()])
         zeros = min(round(share * scores.numel()), scores.numel() - 1)
-        self.threshold = float(scores.sort().values[zeros])  # not kthvalue: CUDA has no deterministic one
-        for mask in self._masks.values():
-            mask.threshold = self.threshold
+        self._set_threshold(float(scores.sort().values[zeros]))  # CUDA's kthvalue is not deterministic
 
     def flipped(self) -> float:
         """Share of bits that differ from the mask before learning."""
@@ -264,6 +278,11 @@ class MaskedModel(TaskModel):
         )
         masks = {name: pack_bits(mask.mask().cpu().numpy()) for name, mask in self._masks.items()}
         return MaskBundle.create(manifest, masks, {name: t.numpy() for name, t in head.items()})
+
+    def _set_threshold(self, threshold: float) -> None:
+        self.threshold = threshold
+        for mask in self._masks.values():
+            mask.threshold = threshold
 
     def _add_scores(self, generator: torch.Generator) -> dict[str, MaskScores]:
         """Parametrizes the chosen layers, in the order in which their scores are drawn."""

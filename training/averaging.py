@@ -3,8 +3,7 @@
 The optimizer goes on from the parameters themselves; averages never flow back into learning.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -37,15 +36,6 @@ class Average(TrainerCallback):
         """Exchange parameters and averages."""
         for name, parameter in self._parameters.items():
             parameter.data, self._averages[name] = self._averages[name], parameter.data
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Inside, the parameters have the values of their averages."""
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of the averages, on the CPU, by name."""

@@ -25,7 +25,7 @@ from training.errors import OptionsError, PublishError
 from training.examples import ExampleSet, describe_unusable
 from training.features import EncodedExample
 from training.metrics import choose_metric
-from training.options import LearnOptions, Metric, parse_blocks
+from training.options import EXTRA_SETTINGS, LearnOptions, Metric, parse_blocks
 from training.report import Report, SetReport, request_body
 from training.run_folder import RunFolder
 from training.trainer import LoopSettings, TaskTrainer, best_epoch, epoch_records
@@ -78,7 +78,16 @@ class Preparation:
     def loop(self) -> LoopSettings:
         """Settings of the training loop, whatever it learns."""
         o = self.options
-        return LoopSettings(o.lr, o.epochs, o.patience, o.batch_size, o.seed, self.metric)
+        return LoopSettings(
+            lr=o.lr,
+            epochs=o.epochs,
+            patience=o.patience,
+            batch_size=o.batch_size,
+            group_by_length=o.group_by_length,
+            precision=o.precision,
+            seed=o.seed,
+            metric=self.metric,
+        )
 
     @property
     def mask_loop(self) -> LoopSettings:
@@ -234,13 +243,9 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
         "epochs": o.epochs,
         "patience": o.patience,
         "batch_size": o.batch_size,
-        "score_init": o.score_init,
-        "score_gradient": o.score_gradient,
-        "temperature": o.temperature,
-        "final_sparsity": o.final_sparsity,
-        "head_lr": o.head_lr,
-        "scale_lr": o.scale_lr,
-        "average": o.average,
+        "group_by_length": o.group_by_length,
+        "precision": o.precision,
+        **{name: getattr(o, name) for name in EXTRA_SETTINGS},
         "epochs_run": len(records),
         "best_epoch": best,
         "optimizer": "Adam",

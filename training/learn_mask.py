@@ -17,7 +17,7 @@ from typing import get_args
 
 from mask_store import HeadMode, MaskStoreError, ScoreGradient, ScoreInit, TaskKind
 from training.errors import OptionsError, TrainingError
-from training.options import Device, LearnOptions, Metric
+from training.options import Device, LearnOptions, Metric, Precision
 from training.presets import Preset, options_of
 
 FAILED, BAD_INPUT, STOPPED = 1, 2, 130
@@ -181,6 +181,15 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patience", type=int, help="stop after so many epochs without gain (2)")
     group.add_argument(
         "--batch-size", type=int, help="examples in a batch (32; the paper: 128 for large sets)"
+    )
+    group.add_argument(
+        "--group-by-length", action="store_true", help="batches of inputs of similar length: less padding"
+    )
+    group.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        help="bf16: matrix products in bfloat16, what is learned in float32; faster where the processor "
+        "has it (fp32)",
     )
     group.add_argument("--max-length", type=int, help="tokens that longer inputs are cut to (128)")
     group.add_argument(

@@ -15,6 +15,7 @@ from mask_store import HeadMode, JsonScalar, ScoreGradient, ScoreInit, TaskKind
 from training.errors import OptionsError
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
 Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
 Metric = Literal["accuracy", "matthews_correlation", "f1"]
 
@@ -28,10 +29,20 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "token-classification": ("accuracy", "f1"),
     "multiple-choice": ("accuracy",),
 }
+# What goes beyond the paper, and the value by which each is off.
+EXTRA_SETTINGS: dict[str, JsonScalar] = {
+    "score_init": "uniform",
+    "score_gradient": "straight-through",
+    "temperature": None,
+    "final_sparsity": None,
+    "average": None,
+    "scale_lr": False,
+    "head_lr": None,
+}
 LEARNING_SETTINGS = (
-    *("kind", "lr", "epochs", "patience", "batch_size", "max_length", "blocks"),
-    *("initial_sparsity", "threshold", "score_low", "head", "seed"),
-    *("score_init", "score_gradient", "temperature", "final_sparsity", "head_lr", "scale_lr", "average"),
+    *("kind", "lr", "epochs", "patience", "batch_size", "group_by_length", "precision", "max_length"),
+    *("blocks", "initial_sparsity", "threshold", "score_low", "head", "seed"),
+    *EXTRA_SETTINGS,
 )
 MIN_TOKENS = 8
 MAX_SEED = 2**32 - 1
@@ -62,6 +73,9 @@ class LearnOptions:
         epochs: most passes over the training rows.
         patience: epochs without gain in the dev metric after which learning stops.
         batch_size: examples in a batch.
+        group_by_length: make batches of inputs of similar length, in random order: less padding.
+        precision: ``fp32``, or ``bf16`` for autocast: the base's matrix products in bfloat16, scores, their
+            gradients' sums in Adam, and evaluation in float32.
         max_length: tokens an input is cut at, special tokens included.
         blocks: blocks to mask, such as ``2-`` (2 to last), ``2-11`` or ``0,3,8-11``.
         initial_sparsity: share of zeros that the masks start with.
@@ -108,6 +122,8 @@ class LearnOptions:
     epochs: int = 10
     patience: int = 2
     batch_size: int = 32
+    group_by_length: bool = False
+    precision: Precision = "fp32"
     max_length: int = 128
     blocks: str = "2-"
     initial_sparsity: float = 0.05
@@ -145,9 +161,13 @@ class LearnOptions:
         return Path(self.run_dir) if self.run_dir else Path("runs") / self.task
 
     def learning_settings(self) -> dict[str, JsonScalar]:
-        """Return the settings that decide, with base and data, which mask is learned."""
+        """Return the settings that decide, with base and data, which mask is learned.
+
+        Those beyond the paper are left out where they are off: they decide nothing then.
+        """
         values = asdict(self)
-        return {name: values[name] for name in LEARNING_SETTINGS}
+        off = {name for name, value in EXTRA_SETTINGS.items() if values[name] == value}
+        return {name: values[name] for name in LEARNING_SETTINGS if name not in off}
 
     def _column(self, role: str) -> str | None:
         value: str | None = getattr(self, f"{role}_column")
@@ -179,6 +199,10 @@ class LearnOptions:
 
     def _number_problems(self) -> list[str]:
         checks = [
+            (
+                self.precision in get_args(Precision),
+                f"--precision {self.precision}: not one of {', '.join(get_args(Precision))}",
+            ),
             (0 < self.lr < math.inf, f"--lr {self.lr}: must be a number above 0"),
             (self.epochs >= 1, f"--epochs {self.epochs}: must be at least 1"),
             (self.patience >= 1, f"--patience {self.patience}: must be at least 1"),

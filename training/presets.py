@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from mask_store import JsonScalar
 from training.errors import OptionsError
-from training.options import LearnOptions
+from training.options import EXTRA_SETTINGS, LearnOptions
 
 Preset = Literal["paper"]
 
@@ -15,19 +15,15 @@ PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
         "epochs": 10,
         "patience": 2,
         "batch_size": 32,
+        "group_by_length": False,
+        "precision": "fp32",
         "max_length": 128,
         "blocks": "2-",
         "initial_sparsity": 0.05,
         "threshold": 0.01,
         "score_low": -0.02,
-        "score_init": "uniform",
-        "score_gradient": "straight-through",
-        "temperature": None,
-        "final_sparsity": None,
         "head": "masked",
-        "head_lr": None,
-        "scale_lr": False,
-        "average": None,
+        **EXTRA_SETTINGS,
     }
 }
 

@@ -8,14 +8,14 @@ state, the optimizer, the random state and the log, so a run that goes on from i
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -24,23 +24,23 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from masking import MaskedModel, TaskCodec, TaskModel
-from training.averaging import Average
+from masking import TaskCodec, TaskModel
 from training.errors import DivergedError, RunFolderError
 from training.evaluation import evaluate
 from training.features import Collator, EncodedExample
+from training.kept import KeptState
 from training.loss import task_loss
 from training.optimizer import adam, parameter_groups
+from training.options import Precision
 from training.run_folder import RunFolder
-from training.sparsity import SparsityTarget, ramp_epochs
+from training.sparsity import ramp_epochs
 
-LEARNED_FILE = "learned.safetensors"
-AVERAGE_FILE = "average.safetensors"
 LOG_EVERY_STEPS = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoopSettings:
     """What the loop is told.
 
@@ -49,6 +49,8 @@ class LoopSettings:
         epochs: most passes over the training examples.
         patience: epochs without gain after which to stop.
         batch_size: examples a batch in learning; rows a batch in evaluation.
+        group_by_length: whether batches are of examples of similar length, in random order.
+        precision: ``fp32``, or ``bf16`` for autocast in learning; evaluation is in fp32, as serving is.
         seed: seed of shuffling and dropout.
         metric: name of the dev metric to choose the best epoch by; higher is better.
         head_lr: learning rate of a trained head; None for that of the rest.
@@ -60,6 +62,8 @@ class LoopSettings:
     epochs: int
     patience: int
     batch_size: int
+    group_by_length: bool
+    precision: Precision
     seed: int
     metric: str
     head_lr: float | None = None
@@ -117,21 +121,15 @@ class TaskTrainer(Trainer):
         self.codec = codec
         self.settings = settings
         self.folder = folder
-        self._dev = data[1]
-        self._average = Average(model.trainable(), settings.average) if settings.average else None
-        self._sparsity = (
-            SparsityTarget(model, settings.final_sparsity)
-            if settings.final_sparsity and isinstance(model, MaskedModel)
-            else None
-        )
-        own = [part for part in (self._average, self._sparsity) if part is not None]
+        self._train, self._dev = data
+        self._kept = KeptState(model, settings.average, settings.final_sparsity)
         super().__init__(
             model=model,
             args=_arguments(settings, folder, model.base.device),
             data_collator=Collator(codec.spec.kind, model.base.tokenizer),
             train_dataset=data[0],
             eval_dataset=data[1],
-            callbacks=[_EpochEnd(settings), *own, *callbacks],
+            callbacks=[_EpochEnd(settings), *self._kept.callbacks, *callbacks],
         )
         self.remove_callback(PrinterCallback)
 
@@ -154,10 +152,7 @@ class TaskTrainer(Trainer):
             with _deterministic(self.args.device):
                 self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         self._load_from_checkpoint(str(self.folder.checkpoint(self.state.best_global_step or 0)))
-        if self._average is not None:
-            self._average.swap()
-        if self._sparsity is not None:
-            self._sparsity.move(self.state)
+        self._kept.apply(self.state)
         return self.state
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -186,9 +181,7 @@ class TaskTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Measure the dev examples as serving would predict them, and log the metrics."""
-        with self._average.applied() if self._average is not None else nullcontext():
-            if self._sparsity is not None:
-                self._sparsity.move(self.state)
+        with self._kept.applied(self.state):
             measured = evaluate(self.learner, self.codec, self._dev, max_rows=self.settings.batch_size)
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
             self.log(dict(metrics))
@@ -206,6 +199,14 @@ class TaskTrainer(Trainer):
             raise DivergedError(f"the loss is no longer a number at step {step}: try a lower --lr")
         super().log(logs | {"zeros": self.learner.sparsity(), "flipped": self.learner.flipped()}, start_time)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        """Order examples at random, or in random batches of similar length."""
+        if not self.settings.group_by_length:
+            sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
+            return sampler
+        lengths = [item.features.longest for item in self._train]
+        return _ByLength(self.settings, lengths)
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
         """Skip the norm of all gradients, which is of use to clipping only."""
         return grad_norm
@@ -214,15 +215,10 @@ class TaskTrainer(Trainer):
         """Write the learned state alone, where Trainer would write the whole model."""
         folder = Path(output_dir or self.folder.path)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.learner.learned_state(), folder / LEARNED_FILE)
-        if self._average is not None:
-            save_file(self._average.state(), folder / AVERAGE_FILE)
+        self._kept.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        self.learner.load_learned_state(load_file(folder / LEARNED_FILE))
-        if self._average is not None:
-            self._average.load_state(load_file(folder / AVERAGE_FILE))
+        self._kept.load(Path(resume_from_checkpoint))
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Leave out the epochs before the masks have the final share of zeros."""
@@ -237,6 +233,22 @@ class TaskTrainer(Trainer):
             self.folder.keep_only(self.state.global_step, self.state.best_global_step)
         except (OSError, RuntimeError) as error:
             raise RunFolderError(f"{self.folder.path}: a checkpoint can't be written: {error}") from error
+
+
+class _ByLength(LengthGroupedSampler):
+    """Random batches of similar length, which depend on the seed and the epoch's number alone.
+
+    So a run that goes on after an epoch has the batches of one that was never stopped.
+    """
+
+    def __init__(self, settings: LoopSettings, lengths: list[int]) -> None:
+        super().__init__(settings.batch_size, lengths=lengths, generator=torch.Generator())
+        self._seed = settings.seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the number of the epoch to come, from 0; the data loader calls this."""
+        self.generator.manual_seed(self._seed + epoch)
 
 
 class _EpochEnd(TrainerCallback):
@@ -320,6 +332,7 @@ def _arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) 
         logging_strategy="steps",
         logging_steps=LOG_EVERY_STEPS,
         logging_nan_inf_filter=False,
+        bf16=settings.precision == "bf16",
         seed=settings.seed,
         data_seed=settings.seed,
         use_cpu=device.type == "cpu",
