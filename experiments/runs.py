@@ -32,10 +32,7 @@ METHODS: tuple[Method, ...] = ("masking", "finetuning")
 RECORD_FILE = "run.json"
 LEARNED_FILE = "learned.safetensors"
 BITS_OF_BYTE = 8
-_MASK_ONLY = (
-    *("blocks", "initial_sparsity", "threshold", "score_low", "head", "score_init", "score_gradient"),
-    *("temperature", "final_sparsity", "head_lr", "scale_lr"),
-)
+_MASK_ONLY = ("blocks", "initial_sparsity", "threshold", "score_low", "head", *EXTRA_SETTINGS)
 
 
 @dataclass(frozen=True)
