@@ -17,7 +17,7 @@ from typing import get_args
 
 from mask_store import HeadMode, MaskStoreError, TaskKind
 from training.errors import OptionsError, TrainingError
-from training.options import Device, LearnOptions, Metric
+from training.options import DEFAULT_LR, Device, LearnOptions, Method, Metric
 
 FAILED, BAD_INPUT, STOPPED = 1, 2, 130
 
@@ -75,7 +75,21 @@ def parse_options(arguments: argparse.Namespace) -> LearnOptions:
         OptionsError: they don't make sense; lists every mistake.
     """
     names = {field.name for field in dataclasses.fields(LearnOptions)}
-    return LearnOptions(**{name: value for name, value in vars(arguments).items() if name in names})
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    return LearnOptions(**({"lr": DEFAULT_LR[getattr(arguments, "method", "mask")]} | given))
+
+
+def add_method(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the choice between masking and finetuning; returns its group."""
+    group = parser.add_argument_group("method")
+    group.add_argument(
+        "--method",
+        choices=get_args(Method),
+        default="mask",
+        help="learn a mask, or finetune a copy of the base on the same data, for comparison (mask); options "
+        "of masks say nothing to finetuning",
+    )
+    return group
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,7 +158,7 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
         "--base", required=True, metavar="ID_OR_FOLDER", help="pretrained encoder: hub id or folder"
     )
     group.add_argument(
-        "--store", required=True, metavar="DIR", help="store to publish to, made if absent: folder or URL"
+        "--store", metavar="DIR", help="store to publish masks to, made if absent: folder or URL"
     )
 
 
@@ -164,8 +178,8 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--lr",
         type=float,
-        help="Adam's rate, constant (0.001); it belongs to the range that scores start in, so another "
-        "--initial-sparsity, --threshold or --score-low wants another rate",
+        help="Adam's rate, constant (0.001; in finetuning 0.00005); that of masks belongs to the range that "
+        "scores start in, so another --initial-sparsity, --threshold or --score-low wants another rate",
     )
     group.add_argument("--epochs", type=int, help="most passes over the training rows (10)")
     group.add_argument("--patience", type=int, help="stop after so many epochs without gain (2)")
