@@ -68,6 +68,8 @@ from mask_store.learned import (
     RiceEncoding,
 )
 from mask_store.manifest import (
+    MAX_MEMBERS,
+    MIN_MEMBERS,
     BaseInfo,
     CombineRule,
     EnsembleManifest,
@@ -80,6 +82,8 @@ from mask_store.records import Problem, Snapshot, VersionInfo
 from mask_store.store import MaskStore
 
 __all__ = [
+    "MAX_MEMBERS",
+    "MIN_MEMBERS",
     "BaseInfo",
     "BitsEncoding",
     "BundleDiff",
