@@ -85,9 +85,9 @@ class Results:
         self._known = [] if path is None or not path.exists() else list(_read(path))
 
     def get(self, identity: Identity) -> Result | None:
-        """Return the result of an identity, None if there is none."""
+        """Return the newest result of an identity, None if there is none."""
         wanted = _plain(identity)
-        return next((result for own, result in self._known if own == wanted), None)
+        return next((result for own, result in reversed(self._known) if own == wanted), None)
 
     def over(self, name: str, identity: Identity) -> list[Result]:
         """Return the results of all runs that differ in one entry of their identity at most, oldest first.

@@ -87,12 +87,13 @@ class Runner:
     store: MaskStore | None = None
 
     def run(self, ready: Preparation, method: Method, rival: Result | None = None) -> Result:
-        """Return what a run came to; it is made only if the results don't hold it.
+        """Return what a run came to; it is made only if the results don't hold it whole.
 
         Args:
             ready: the task and its settings.
             method: how to learn it.
-            rival: the best run so far, for `StopHopeless`; None to let the run go on whatever its values.
+            rival: the best run so far, for `StopHopeless`; None to let the run go on whatever its values, and
+                to make one again that was stopped.
 
         Returns:
             The result; a run that diverged has one too.
@@ -102,7 +103,7 @@ class Runner:
         """
         identity = ready.identity_for(method)
         known = self.results.get(identity)
-        if known is not None:
+        if known is not None and (rival is not None or known.end != "stopped"):
             return known
         path = self.folder / f"{method}-lr{ready.options.lr:g}-seed{ready.options.seed}"
         with RunFolder.open(path, identity, fresh=ready.options.fresh) as folder:

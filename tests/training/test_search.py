@@ -188,6 +188,10 @@ def test_a_hopeless_run_is_stopped_and_a_diverging_one_recorded(tmp_path: Path, 
     runner = Runner(Results(), tmp_path / "runs")
     stopped = runner.run(ready.varied(lr=1e-9), "finetune", result(0.1, 1.0, 1.0, 1.0))
     assert (stopped.end, len(stopped.values)) == ("stopped", 2)
+    assert runner.run(ready.varied(lr=1e-9), "finetune", result(0.1, 1.0)) is stopped
+    whole = runner.run(ready.varied(lr=1e-9), "finetune")
+    assert (whole.end, len(whole.values)) == ("finished", 3)
+    assert runner.run(ready.varied(lr=1e-9), "finetune") is whole
     diverged = runner.run(ready.varied(lr=1e30), "finetune")
     assert (diverged.end, diverged.values, diverged.nbytes) == ("diverged", (), 0)
 
