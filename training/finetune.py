@@ -17,11 +17,12 @@ from transformers import TrainerCallback
 
 from masking import FinetunedModel
 from training.errors import KeepError
+from training.kept import LEARNED_FILE
 from training.learn import Preparation, Say, learn_model, prepare
 from training.options import LearnOptions
 from training.report import human_bytes, human_seconds, measured
 from training.run_folder import REPORT, RunFolder
-from training.trainer import LEARNED_FILE, EpochRecord, best_epoch, epoch_records
+from training.trainer import EpochRecord, best_epoch, epoch_records
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def finetune_copy(
         RunFolderError: a checkpoint could not be written.
     """
     model = FinetunedModel.create(ready.base, ready.spec, seed=ready.options.seed)
-    state, _ = learn_model(model, ready, folder, callbacks=callbacks, say=say)
+    state, _ = learn_model(model, ready, ready.loop, folder, callbacks=callbacks, say=say)
     return Finetuned(model, epoch_records(state), best_epoch(state))
 
 

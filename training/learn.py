@@ -4,12 +4,11 @@
 once, `learn_bundle` learns one mask of what was prepared, `publish` hands a bundle to a store.
 """
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,10 +29,12 @@ from training.errors import OptionsError, PublishError
 from training.examples import ExampleSet, describe_unusable
 from training.features import EncodedExample
 from training.metrics import choose_metric
-from training.options import LearnOptions, Method, Metric, parse_blocks
+from training.options import EXTRA_SETTINGS, LearnOptions, Method, Metric, parse_blocks
 from training.report import Report, SetReport, request_body
 from training.run_folder import RunFolder
 from training.trainer import EpochRecord, LoopSettings, TaskTrainer, best_epoch, epoch_records, is_finished
+
+PAPER_SCORE_RANGE = 0.6
 
 Say = Callable[[str], None]
 
@@ -82,14 +83,35 @@ class Preparation:
     def varied(self, *, lr: float | None = None, seed: int | None = None) -> "Preparation":
         """Return the same for another learning rate or seed; nothing is read or encoded again."""
         o = self.options
-        changed = dataclasses.replace(o, lr=o.lr if lr is None else lr, seed=o.seed if seed is None else seed)
-        return dataclasses.replace(self, options=changed)
+        changed = replace(o, lr=o.lr if lr is None else lr, seed=o.seed if seed is None else seed)
+        return replace(self, options=changed)
 
     @property
     def loop(self) -> LoopSettings:
-        """Settings of the training loop."""
+        """Settings of the training loop, whatever it learns."""
         o = self.options
-        return LoopSettings(o.lr, o.epochs, o.patience, o.batch_size, o.seed, self.metric)
+        return LoopSettings(
+            lr=o.lr,
+            epochs=o.epochs,
+            patience=o.patience,
+            batch_size=o.batch_size,
+            group_by_length=o.group_by_length,
+            precision=o.precision,
+            seed=o.seed,
+            metric=self.metric,
+        )
+
+    @property
+    def mask_loop(self) -> LoopSettings:
+        """Settings of the training loop when it learns a mask."""
+        o = self.options
+        return replace(
+            self.loop,
+            lr=o.lr * self.mask.score_range / PAPER_SCORE_RANGE if o.scale_lr else o.lr,
+            head_lr=(o.head_lr or o.lr) if o.head == "trained" else None,
+            average=o.average,
+            final_sparsity=o.final_sparsity,
+        )
 
 
 @dataclass(frozen=True)
@@ -161,13 +183,14 @@ def learn_bundle(
         RunFolderError: a checkpoint could not be written.
     """
     model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=ready.options.seed)
-    state, resumed_after = learn_model(model, ready, folder, callbacks=callbacks, say=say)
+    state, resumed_after = learn_model(model, ready, ready.mask_loop, folder, callbacks=callbacks, say=say)
     return Learned(_bundle(ready, model, state), epoch_records(state), best_epoch(state), resumed_after)
 
 
 def learn_model(
     model: TaskModel,
     ready: Preparation,
+    loop: LoopSettings,
     folder: RunFolder,
     *,
     callbacks: Sequence[TrainerCallback] = (),
@@ -177,7 +200,8 @@ def learn_model(
 
     Args:
         model: a fresh model of the task.
-        ready: as for `learn_bundle`, as are the others.
+        ready: the task.
+        loop: settings of the loop, one of those of `ready`.
         folder: where checkpoints go.
         callbacks: told of steps, logs and epochs.
         say: called with a line of text for what a user should know on the way.
@@ -194,10 +218,10 @@ def learn_model(
     if resumed_after:
         say(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
     data = (ready.encoded.train, ready.encoded.dev)
-    state = TaskTrainer(model, ready.codec, data, ready.loop, folder, callbacks).learn()
+    state = TaskTrainer(model, ready.codec, data, loop, folder, callbacks).learn()
     done = len(epoch_records(state))
-    if done < ready.options.epochs and is_finished(state, ready.options.patience):
-        say(f"stopped after epoch {done}: the last {ready.options.patience} brought no gain")
+    if done < loop.epochs and is_finished(state, loop.patience, loop.first_candidate):
+        say(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
     return state, resumed_after
 
 
@@ -282,7 +306,16 @@ def mask_settings(options: LearnOptions, base: Base) -> MaskSettings:
         problems.append(f"--blocks {options.blocks}: base {base.info.name} has blocks 0 to {last}")
     if problems:
         raise OptionsError(problems)
-    return MaskSettings(blocks, options.threshold, options.score_low, options.initial_sparsity, options.head)
+    return MaskSettings(
+        blocks,
+        options.threshold,
+        options.score_low,
+        options.initial_sparsity,
+        options.head,
+        options.score_init,
+        options.score_gradient,
+        options.temperature,
+    )
 
 
 def open_store(options: LearnOptions) -> MaskStore:
@@ -318,6 +351,9 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
         "epochs": o.epochs,
         "patience": o.patience,
         "batch_size": o.batch_size,
+        "group_by_length": o.group_by_length,
+        "precision": o.precision,
+        **{name: getattr(o, name) for name in EXTRA_SETTINGS},
         "epochs_run": len(records),
         "best_epoch": best,
         "optimizer": "Adam",

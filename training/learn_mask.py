@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from mask_store import HeadMode, MaskStoreError, TaskKind
+from mask_store import HeadMode, MaskStoreError, ScoreGradient, ScoreInit, TaskKind
 from training.errors import OptionsError, TrainingError
-from training.options import DEFAULT_LR, Device, LearnOptions, Method, Metric
+from training.options import DEFAULT_LR, Device, LearnOptions, Method, Metric, Precision
+from training.presets import Preset, options_of
 
 if TYPE_CHECKING:
     from training.ensemble import EnsembleReport
@@ -70,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(parser.add_argument_group("data"))
     _add_learning(parser.add_argument_group("learning (defaults are the paper's, but for --lr)"))
     _add_masks(parser.add_argument_group("masks (defaults are the paper's)"))
+    _add_extras(parser.add_argument_group("beyond the paper's setting (off by default)"))
     _add_run(parser.add_argument_group("run"))
     return parser
 
@@ -82,7 +84,7 @@ def parse_options(arguments: argparse.Namespace) -> LearnOptions:
     """
     names = {field.name for field in dataclasses.fields(LearnOptions)}
     given = {name: value for name, value in vars(arguments).items() if name in names}
-    return LearnOptions(**({"lr": DEFAULT_LR[getattr(arguments, "method", "mask")]} | given))
+    return options_of({"lr": DEFAULT_LR[getattr(arguments, "method", "mask")]} | given, arguments.preset)
 
 
 def add_method(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -233,6 +235,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
+        "--preset",
+        choices=get_args(Preset),
+        default=None,
+        help="paper: the paper's value of every setting but --lr and --seed, whatever the defaults are; "
+        "those can't be given as well",
+    )
+    group.add_argument(
         "--lr",
         type=float,
         help="Adam's rate, constant (0.001; in finetuning 0.00005); that of masks belongs to the range that "
@@ -242,6 +251,15 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patience", type=int, help="stop after so many epochs without gain (2)")
     group.add_argument(
         "--batch-size", type=int, help="examples in a batch (32; the paper: 128 for large sets)"
+    )
+    group.add_argument(
+        "--group-by-length", action="store_true", help="batches of inputs of similar length: less padding"
+    )
+    group.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        help="bf16: matrix products in bfloat16, what is learned in float32; faster where the processor "
+        "has it (fp32)",
     )
     group.add_argument("--max-length", type=int, help="tokens that longer inputs are cut to (128)")
     group.add_argument(
@@ -261,6 +279,49 @@ def _add_masks(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--score-low", type=float, help="lowest score at the start (-0.02)")
     group.add_argument(
         "--head", choices=get_args(HeadMode), help="random, frozen and masked, or trained dense (masked)"
+    )
+
+
+def _add_extras(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--score-init",
+        choices=get_args(ScoreInit),
+        help="which weights start with low scores: any (uniform), or the smallest, so that learning starts "
+        "from magnitude pruning (magnitude)",
+    )
+    group.add_argument(
+        "--score-gradient",
+        choices=get_args(ScoreGradient),
+        help="a score gets its bit's gradient as it is (straight-through), or the less of it the farther it "
+        "is from the threshold (sigmoid, with --temperature)",
+    )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="width of that sigmoid, in units of scores, such as 0.1",
+    )
+    group.add_argument(
+        "--average",
+        type=float,
+        metavar="DECAY",
+        help="take masks from a moving average of the scores over the steps; 0.99 looks back about 100 steps",
+    )
+    group.add_argument(
+        "--final-sparsity",
+        type=float,
+        metavar="SHARE",
+        help="share of zeros to end with; the threshold moves there over the first half of --epochs, and "
+        "only epochs from then on can be the best",
+    )
+    group.add_argument(
+        "--scale-lr",
+        action="store_true",
+        help="scale --lr by the width of the initial scores' range over the paper's 0.60, so that one rate "
+        "fits other --initial-sparsity",
+    )
+    group.add_argument(
+        "--head-lr", type=float, help="Adam's rate on a head that is trained (--lr, never scaled)"
     )
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -24,20 +24,23 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from masking import TaskCodec, TaskModel
 from training.errors import DivergedError, RunFolderError
 from training.evaluation import evaluate
 from training.features import Collator, EncodedExample
+from training.kept import KeptState
 from training.loss import task_loss
-from training.optimizer import adam
+from training.optimizer import adam, parameter_groups
+from training.options import Precision
 from training.run_folder import RunFolder
+from training.sparsity import ramp_epochs
 
-LEARNED_FILE = "learned.safetensors"
 LOG_EVERY_STEPS = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoopSettings:
     """What the loop is told.
 
@@ -46,16 +49,31 @@ class LoopSettings:
         epochs: most passes over the training examples.
         patience: epochs without gain after which to stop.
         batch_size: examples a batch in learning; rows a batch in evaluation.
+        group_by_length: whether batches are of examples of similar length, in random order.
+        precision: ``fp32``, or ``bf16`` for autocast in learning; evaluation is in fp32, as serving is.
         seed: seed of shuffling and dropout.
         metric: name of the dev metric to choose the best epoch by; higher is better.
+        head_lr: learning rate of a trained head; None for that of the rest.
+        average: decay of the average that is evaluated and kept; None for what was learned last.
+        final_sparsity: share of zeros that masks end with; None for what learning makes of it.
     """
 
     lr: float
     epochs: int
     patience: int
     batch_size: int
+    group_by_length: bool
+    precision: Precision
     seed: int
     metric: str
+    head_lr: float | None = None
+    average: float | None = None
+    final_sparsity: float | None = None
+
+    @property
+    def first_candidate(self) -> int:
+        """Number of the first epoch that may be the best: the first to have the final share of zeros."""
+        return 1 if self.final_sparsity is None else ramp_epochs(self.epochs)
 
 
 @dataclass(frozen=True)
@@ -103,14 +121,15 @@ class TaskTrainer(Trainer):
         self.codec = codec
         self.settings = settings
         self.folder = folder
-        self._dev = data[1]
+        self._train, self._dev = data
+        self._kept = KeptState(model, settings.average, settings.final_sparsity)
         super().__init__(
             model=model,
             args=_arguments(settings, folder, model.base.device),
             data_collator=Collator(codec.spec.kind, model.base.tokenizer),
             train_dataset=data[0],
             eval_dataset=data[1],
-            callbacks=[_EpochEnd(settings.patience), *callbacks],
+            callbacks=[_EpochEnd(settings), *self._kept.callbacks, *callbacks],
         )
         self.remove_callback(PrinterCallback)
 
@@ -127,16 +146,20 @@ class TaskTrainer(Trainer):
         checkpoint = self.folder.last_checkpoint()
         if checkpoint is not None:
             self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if checkpoint is None or not is_finished(self.state, self.settings.patience):
+        if checkpoint is None or not is_finished(
+            self.state, self.settings.patience, self.settings.first_candidate
+        ):
             with _deterministic(self.args.device):
                 self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         self._load_from_checkpoint(str(self.folder.checkpoint(self.state.best_global_step or 0)))
+        self._kept.apply(self.state)
         return self.state
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the paper's Adam over what is trainable."""
         if self.optimizer is None:
-            self.optimizer = adam(self.learner.trainable().values(), self.settings.lr)
+            groups = parameter_groups(self.learner.trainable(), self.settings.head_lr)
+            self.optimizer = adam(groups, self.settings.lr)
         return self.optimizer
 
     def compute_loss(
@@ -158,9 +181,10 @@ class TaskTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Measure the dev examples as serving would predict them, and log the metrics."""
-        measured = evaluate(self.learner, self.codec, self._dev, max_rows=self.settings.batch_size)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
-        self.log(dict(metrics))
+        with self._kept.applied(self.state):
+            measured = evaluate(self.learner, self.codec, self._dev, max_rows=self.settings.batch_size)
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+            self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -175,6 +199,14 @@ class TaskTrainer(Trainer):
             raise DivergedError(f"the loss is no longer a number at step {step}: try a lower --lr")
         super().log(logs | {"zeros": self.learner.sparsity(), "flipped": self.learner.flipped()}, start_time)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        """Order examples at random, or in random batches of similar length."""
+        if not self.settings.group_by_length:
+            sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
+            return sampler
+        lengths = [item.features.longest for item in self._train]
+        return _ByLength(self.settings, lengths)
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
         """Skip the norm of all gradients, which is of use to clipping only."""
         return grad_norm
@@ -183,10 +215,16 @@ class TaskTrainer(Trainer):
         """Write the learned state alone, where Trainer would write the whole model."""
         folder = Path(output_dir or self.folder.path)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.learner.learned_state(), folder / LEARNED_FILE)
+        self._kept.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.learner.load_learned_state(load_file(Path(resume_from_checkpoint) / LEARNED_FILE))
+        self._kept.load(Path(resume_from_checkpoint))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Leave out the epochs before the masks have the final share of zeros."""
+        if round(self.state.epoch or 0) < self.settings.first_candidate:
+            return False
+        return super()._determine_best_metric(metrics, trial)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint, and only when it is whole drop the older ones that are not the best."""
@@ -197,6 +235,22 @@ class TaskTrainer(Trainer):
             raise RunFolderError(f"{self.folder.path}: a checkpoint can't be written: {error}") from error
 
 
+class _ByLength(LengthGroupedSampler):
+    """Random batches of similar length, which depend on the seed and the epoch's number alone.
+
+    So a run that goes on after an epoch has the batches of one that was never stopped.
+    """
+
+    def __init__(self, settings: LoopSettings, lengths: list[int]) -> None:
+        super().__init__(settings.batch_size, lengths=lengths, generator=torch.Generator())
+        self._seed = settings.seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the number of the epoch to come, from 0; the data loader calls this."""
+        self.generator.manual_seed(self._seed + epoch)
+
+
 class _EpochEnd(TrainerCallback):
     """Logs the rest of an epoch's loss, and stops after epochs without gain.
 
@@ -204,8 +258,8 @@ class _EpochEnd(TrainerCallback):
     run killed after its last epoch does not learn another one when it is started again.
     """
 
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
+    def __init__(self, settings: LoopSettings) -> None:
+        self._settings = settings
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -215,14 +269,20 @@ class _EpochEnd(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if is_finished(state, self._patience):
+        if is_finished(state, self._settings.patience, self._settings.first_candidate):
             control.should_training_stop = True
 
 
-def is_finished(state: TrainerState, patience: int) -> bool:
-    """Tell from the state after an epoch whether all are done or the last ones brought no gain."""
+def is_finished(state: TrainerState, patience: int, first_candidate: int = 1) -> bool:
+    """Tell from the state after an epoch whether all are done or the last ones brought no gain.
+
+    Args:
+        state: the state.
+        patience: epochs without gain after which to stop.
+        first_candidate: number of the first epoch that may be the best; patience runs from there.
+    """
     done = round(state.epoch or 0)
-    return done >= state.num_train_epochs or done - best_epoch(state) >= patience
+    return done >= state.num_train_epochs or done - max(best_epoch(state), first_candidate) >= patience
 
 
 def best_epoch(state: TrainerState) -> int:
@@ -272,6 +332,7 @@ def _arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) 
         logging_strategy="steps",
         logging_steps=LOG_EVERY_STEPS,
         logging_nan_inf_filter=False,
+        bf16=settings.precision == "bf16",
         seed=settings.seed,
         data_seed=settings.seed,
         use_cpu=device.type == "cpu",

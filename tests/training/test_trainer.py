@@ -10,9 +10,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from masking import MaskedModel
 from tests.training.data import tiny_options
 from training.errors import DivergedError, RunFolderError
+from training.kept import LEARNED_FILE
 from training.learn import Preparation, prepare
 from training.run_folder import RunFolder
-from training.trainer import LEARNED_FILE, TaskTrainer, best_epoch, epoch_records, is_finished
+from training.trainer import TaskTrainer, best_epoch, epoch_records, is_finished
 
 
 class Killed(Exception):
@@ -113,6 +114,43 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(ready: Preparation, tmp_pa
     assert epoch_records(state) == epoch_records(expected)
 
 
+def test_a_killed_run_of_grouped_bf16_batches_ends_the_same_too(ready: Preparation, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"group_by_length": True, "precision": "bf16"}
+    undisturbed, expected = _learn(ready, tmp_path / "whole", **settings)
+    with pytest.raises(Killed):
+        _learn(ready, tmp_path / "killed", [KillAtStep(8)], **settings)
+    resumed, state = _learn(ready, tmp_path / "killed", **settings)
+    assert _same(undisturbed, resumed)
+    assert epoch_records(state) == epoch_records(expected)
+
+
+def test_bf16_multiplies_in_bf16_and_learns_in_fp32(ready: Preparation, tmp_path: Path) -> None:
+    exact, _ = _learn(ready, tmp_path / "fp32", epochs=1)
+    model, _ = _learn(ready, tmp_path / "bf16", epochs=1, precision="bf16")
+    assert all(p.dtype == torch.float32 for p in model.trainable().values())
+    assert not _same(exact, model)
+    assert model.base.encoder.dtype == torch.float32
+
+
+def test_grouped_batches_hold_every_example_once_an_epoch_in_another_order(
+    ready: Preparation, tmp_path: Path
+) -> None:
+    loop = type(ready.loop)(**(vars(ready.loop) | {"group_by_length": True, "batch_size": 4}))
+    model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=0)
+    with RunFolder.open(tmp_path, {}) as run:
+        data = (ready.encoded.train, ready.encoded.dev)
+        loader: Any = TaskTrainer(model, ready.codec, data, loop, run).get_train_dataloader()
+    orders = []
+    for epoch in (0, 1, 0):
+        loader.set_epoch(epoch)
+        orders.append([batch["inputs"]["input_ids"].tolist() for batch in loader])
+    assert orders[0] == orders[2] != orders[1]
+    tokens = sum(item.features.tokens for item in ready.encoded.train)
+    padded = sum(len(batch) * len(batch[0]) for batch in orders[0])
+    assert sum(map(len, orders[0])) == len(ready.encoded.train)
+    assert tokens <= padded < 1.1 * tokens
+
+
 def test_a_run_killed_after_its_last_epoch_learns_no_further(ready: Preparation, tmp_path: Path) -> None:
     done, expected = _learn(ready, tmp_path)
     again, state = _learn(ready, tmp_path, [KillAtStep(expected.global_step + 1)])
@@ -166,7 +204,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.trainer.save_file", full)
+    monkeypatch.setattr("training.kept.save_file", full)
     with pytest.raises(RunFolderError, match=r"can't be written.*No space left"):
         _learn(ready, tmp_path)
 
