@@ -34,6 +34,7 @@ class Result:
         end: ``finished``, ``stopped`` early as hopeless, or ``diverged``.
         metric: name of the dev metric that chose the best epoch.
         values: dev metric after each epoch; empty where the run diverged.
+        best_epoch: number of the epoch that was chosen; 0 where the run diverged.
         nbytes: bytes that the task takes beside the base: packed masks, or the finetuned fp32 copy; 0 where
             the run diverged.
         seconds: time of learning and measuring, without reading data and loading the base; of the last
@@ -46,13 +47,14 @@ class Result:
     end: Literal["finished", "stopped", "diverged"]
     metric: str
     values: tuple[float, ...]
+    best_epoch: int
     nbytes: int
     seconds: float
 
     @property
     def value(self) -> float:
         """Value of the best epoch; minus infinity, worse than any, where the run diverged."""
-        return max(self.values, default=float("-inf"))
+        return self.values[self.best_epoch - 1] if self.values else float("-inf")
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values, `value` too (None where the run diverged)."""

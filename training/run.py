@@ -21,7 +21,7 @@ from training.learn import Preparation, Say, learn_bundle, publish, silent
 from training.options import Method
 from training.results import Result, Results
 from training.run_folder import RunFolder
-from training.trainer import EpochRecord, epoch_records
+from training.trainer import EpochRecord, best_epoch, epoch_records
 
 HOPELESS_EPOCH = 2
 HOPELESS_MARGIN = 0.1
@@ -32,6 +32,8 @@ class StopHopeless(TrainerCallback):
 
     The rule: from the second epoch on, a run ends when its best dev value so far is more than 0.1 (10 points)
     below what the best run had reached after as many epochs.
+
+    A run whose masks are on their way to a final share of zeros goes on until they have it.
 
     Attributes:
         stopped: whether the rule has ended the run.
@@ -52,7 +54,7 @@ class StopHopeless(TrainerCallback):
         """Look at the epoch that was just measured and saved."""
         metric = str(args.metric_for_best_model).removeprefix("eval_")
         values = [record.metrics[metric] for record in epoch_records(state)]
-        if is_hopeless(values, self._best):
+        if best_epoch(state) and is_hopeless(values, self._best):
             self.stopped = control.should_training_stop = True
 
 
@@ -116,9 +118,9 @@ class Runner:
         started = time.monotonic()
         stop = StopHopeless(rival.values if rival else ())
         epochs: tuple[EpochRecord, ...] = ()
-        nbytes = 0
+        best = nbytes = 0
         with suppress(DivergedError):
-            epochs, nbytes = self._learn(ready, method, folder, stop)
+            epochs, best, nbytes = self._learn(ready, method, folder, stop)
         return Result(
             method=method,
             lr=ready.options.lr,
@@ -126,18 +128,20 @@ class Runner:
             end="diverged" if not epochs else "stopped" if stop.stopped else "finished",
             metric=ready.metric,
             values=tuple(record.metrics[ready.metric] for record in epochs),
+            best_epoch=best,
             nbytes=nbytes,
             seconds=round(time.monotonic() - started, 3),
         )
 
     def _learn(
         self, ready: Preparation, method: Method, folder: RunFolder, stop: StopHopeless
-    ) -> tuple[tuple[EpochRecord, ...], int]:
+    ) -> tuple[tuple[EpochRecord, ...], int, int]:
+        """What each epoch came to, the number of the best one, and the bytes of what was learned."""
         callbacks = [*self.callbacks, stop]
         if method == "finetune":
             tuned = finetune_copy(ready, folder, callbacks=callbacks, say=self.say)
-            return tuned.epochs, tuned.nbytes
+            return tuned.epochs, tuned.best_epoch, tuned.nbytes
         learned = learn_bundle(ready, folder, callbacks=callbacks, say=self.say)
         if self.store is not None:
             publish(self.store, learned.bundle, folder.path)
-        return learned.epochs, learned.bundle.manifest.mask_bytes
+        return learned.epochs, learned.best_epoch, learned.bundle.manifest.mask_bytes

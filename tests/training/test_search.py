@@ -178,7 +178,7 @@ def test_a_run_comes_to_what_learning_alone_comes_to(tmp_path: Path, tiny_bert: 
     report = learn(options)
     assert any("going on after epoch 1" in line for line in said)
     assert made.values == tuple(record.metrics["accuracy"] for record in report.epochs)
-    assert (made.value, made.nbytes) == (report.value, report.mask_bytes)
+    assert (made.value, made.best_epoch, made.nbytes) == (report.value, report.best_epoch, report.mask_bytes)
     assert Results(path).get(ready.identity_for("mask")) == made
     assert not list((tmp_path / "runs").rglob("checkpoint-*"))
 
@@ -194,6 +194,15 @@ def test_a_hopeless_run_is_stopped_and_a_diverging_one_recorded(tmp_path: Path, 
     assert runner.run(ready.varied(lr=1e-9), "finetune") is whole
     diverged = runner.run(ready.varied(lr=1e30), "finetune")
     assert (diverged.end, diverged.values, diverged.nbytes) == ("diverged", (), 0)
+
+
+def test_a_run_goes_on_until_its_masks_have_their_final_share_of_zeros(
+    tmp_path: Path, tiny_bert: str
+) -> None:
+    options = tiny_options(tmp_path, tiny_bert, epochs=6, patience=6, lr=1e-9, final_sparsity=0.3)
+    made = Runner(Results(), tmp_path / "runs").run(prepare(options), "mask", result(0.1, 2.0))
+    assert (made.end, made.best_epoch, len(made.values)) == ("stopped", 3, 3)
+    assert made.value == made.values[2]
 
 
 def test_the_command_prints_an_option_and_publishes_nothing(
