@@ -17,6 +17,7 @@ from typing import Any
 
 from training.learn_mask import build_parser, parse_options, run_command, say
 from training.options import LearnOptions
+from training.processes import is_main
 
 FINETUNE_LR = 5e-5
 
@@ -66,7 +67,8 @@ def _compare(options: LearnOptions, arguments: argparse.Namespace) -> int:
             _run("masking", seed, mask.metric, mask.value, mask.mask_bytes, mask.seconds),
             _run("finetuning", seed, tuned.metric, tuned.value, tuned.model_bytes, tuned.seconds),
         ]
-    print(json.dumps(runs, indent=2) if arguments.json else comparison_table(options.task, runs))
+    if is_main():
+        print(json.dumps(runs, indent=2) if arguments.json else comparison_table(options.task, runs))
     return 0
 
 

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from masking import FinetunedModel
 from training.learn import Say, prepare
 from training.options import LearnOptions
+from training.processes import on_main
 from training.run_folder import RunFolder
 from training.trainer import EpochRecord, TaskTrainer, best_epoch, epoch_records
 
@@ -75,5 +76,5 @@ def finetune(
             model_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
             seconds=round(time.monotonic() - started, 3),
         )
-        folder.finish(dataclasses.asdict(report))
+        on_main(lambda: folder.finish(dataclasses.asdict(report)))
     return report
