@@ -20,6 +20,7 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Sampler
 from transformers import (
     PrinterCallback,
@@ -118,6 +119,8 @@ class TaskTrainer(Trainer):
             folder: where checkpoints go.
             callbacks: told of steps, logs and epochs.
         """
+        if count() > 1:
+            _leave_frozen_alone(model)
         self.learner = model
         self.codec = codec
         self.settings = settings
@@ -371,7 +374,6 @@ def _arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) 
         per_device_train_batch_size=settings.batch_size // count(),
         gradient_accumulation_steps=settings.accumulate,
         ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,
         learning_rate=settings.lr,
         lr_scheduler_type="constant",
         max_grad_norm=0.0,
@@ -392,6 +394,13 @@ def _arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) 
         report_to="none",
         log_level="error",
     )
+
+
+def _leave_frozen_alone(model: TaskModel) -> None:
+    """Have processes that learn together send each other what is learned, and never write to the base."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    buffers = {name for name, _ in model.named_buffers()}
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen | buffers)
 
 
 @contextmanager
