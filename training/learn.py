@@ -201,10 +201,10 @@ def choose_device(wanted: str) -> str:
         return "cpu"
     if processes.count() == 1:
         return "cuda"
-    gpus, number = torch.cuda.device_count(), processes.local_rank()
-    if number >= gpus:
+    gpus = torch.cuda.device_count()
+    if processes.local_count() > gpus:
         raise OptionsError([f"there are more processes than the {gpus} CUDA devices of this machine"])
-    return f"cuda:{number}"
+    return f"cuda:{processes.local_rank()}"
 
 
 def mask_settings(options: LearnOptions, base: Base) -> MaskSettings:

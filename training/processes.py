@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-from training.errors import OtherProcessError, exit_code
+from training.errors import FAILED, OtherProcessError, exit_code
 
 T = TypeVar("T")
 
@@ -24,6 +24,11 @@ def rank() -> int:
 def local_rank() -> int:
     """Return the number of this process among those of its machine, which is that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_count() -> int:
+    """Return how many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def count() -> int:
@@ -61,7 +66,7 @@ def together() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _gather((exit_code(error) or 1, f"process {rank()}: {error}"))
+        _gather((exit_code(error) or FAILED, f"process {rank()}: {error}"))
         raise
     failures = [failure for failure in _gather(None) if failure]
     if failures:

@@ -198,9 +198,10 @@ def test_each_process_has_a_gpu_of_its_own(three: pytest.MonkeyPatch) -> None:
     three.setattr(torch.cuda, "is_available", lambda: True)
     three.setattr(torch.cuda, "device_count", lambda: 2)
     three.setenv("LOCAL_RANK", "1")
+    three.setenv("LOCAL_WORLD_SIZE", "2")  # the third is on another machine
     assert choose_device("auto") == "cuda:1"
     assert choose_device("cpu") == "cpu"
-    three.setenv("LOCAL_RANK", "2")
+    three.setenv("LOCAL_WORLD_SIZE", "3")
     with pytest.raises(OptionsError, match="more processes than the 2 CUDA devices"):
         choose_device("cuda")
 
