@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Sampler
@@ -30,20 +29,21 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations import TensorBoardCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from masking import TaskCodec, TaskModel
+from training.callbacks import SaveSteps, tensorboard
 from training.errors import DivergedError, RunFolderError
 from training.evaluation import measure, predict
 from training.features import Collator, EncodedExample
+from training.kept import KeptState
 from training.loss import task_loss
-from training.optimizer import adam
+from training.optimizer import adam, parameter_groups
 from training.options import MAX_SEED, Precision
 from training.processes import count, gather_shares, is_main, rank, share, together
 from training.run_folder import RunFolder
+from training.sparsity import ramp_epochs
 
-LEARNED_FILE = "learned.safetensors"
 LOG_EVERY_STEPS = 20
 
 
@@ -63,19 +63,30 @@ class LoopSettings:
         metric: name of the dev metric to choose the best epoch by; higher is better.
         save_steps: steps between checkpoints within an epoch; None for none but at its end.
         tensorboard: folder for TensorBoard, where the run has the subfolder of its own name; None for none.
+        head_lr: learning rate of a trained head; None for that of the rest.
+        average: decay of the average that is evaluated and kept; None for what was learned last.
+        final_sparsity: share of zeros that masks end with; None for what learning makes of it.
     """
 
     lr: float
     epochs: int
     patience: int
     batch_size: int
-    accumulate: int
     group_by_length: bool
     precision: Precision
     seed: int
     metric: str
-    save_steps: int | None
-    tensorboard: str | None
+    accumulate: int = 1
+    save_steps: int | None = None
+    tensorboard: str | None = None
+    head_lr: float | None = None
+    average: float | None = None
+    final_sparsity: float | None = None
+
+    @property
+    def first_candidate(self) -> int:
+        """Number of the first epoch that may be the best: the first to have the final share of zeros."""
+        return 1 if self.final_sparsity is None else ramp_epochs(self.epochs)
 
 
 @dataclass(frozen=True)
@@ -126,13 +137,14 @@ class TaskTrainer(Trainer):
         self.settings = settings
         self.folder = folder
         self._train, self._dev = data
+        self._kept = KeptState(model, settings.average, settings.final_sparsity)
         super().__init__(
             model=model,
             args=_arguments(settings, folder, model.base.device),
             data_collator=Collator(codec.spec.kind, model.base.tokenizer),
             train_dataset=data[0],
             eval_dataset=data[1],
-            callbacks=[_EpochEnd(settings.patience), *_extras(settings, folder), *callbacks],
+            callbacks=[_EpochEnd(settings), *self._kept.callbacks, *_extras(settings, folder), *callbacks],
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the targets of the whole step
@@ -151,16 +163,20 @@ class TaskTrainer(Trainer):
         checkpoint = self.folder.last_checkpoint()
         if checkpoint is not None:
             self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if checkpoint is None or not is_finished(self.state, self.settings.patience):
+        if checkpoint is None or not is_finished(
+            self.state, self.settings.patience, self.settings.first_candidate
+        ):
             with _deterministic(self.args.device):
                 self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         self._load_from_checkpoint(str(self.folder.checkpoint(self.state.best_global_step or 0)))
+        self._kept.apply(self.state)
         return self.state
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the paper's Adam over what is trainable."""
         if self.optimizer is None:
-            self.optimizer = adam(self.learner.trainable().values(), self.settings.lr)
+            groups = parameter_groups(self.learner.trainable(), self.settings.head_lr)
+            self.optimizer = adam(groups, self.settings.lr)
         return self.optimizer
 
     def compute_loss(
@@ -214,10 +230,11 @@ class TaskTrainer(Trainer):
     ) -> dict[str, float]:
         """Measure the dev examples as serving would predict them, and log the metrics."""
         rows = self.settings.batch_size // count()
-        own = predict(self.learner, self.codec, share(self._dev), max_rows=rows)
-        measured = measure(self.codec, self._dev, gather_shares(own))
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
-        self.log(dict(metrics))
+        with self._kept.applied(self.state):
+            own = predict(self.learner, self.codec, share(self._dev), max_rows=rows)
+            measured = measure(self.codec, self._dev, gather_shares(own))
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+            self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -250,10 +267,16 @@ class TaskTrainer(Trainer):
         with together():
             if is_main():
                 folder.mkdir(parents=True, exist_ok=True)
-                save_file(self.learner.learned_state(), folder / LEARNED_FILE)
+                self._kept.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.learner.load_learned_state(load_file(Path(resume_from_checkpoint) / LEARNED_FILE))
+        self._kept.load(Path(resume_from_checkpoint))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Leave out the epochs before the masks have the final share of zeros."""
+        if round(self.state.epoch or 0) < self.settings.first_candidate:
+            return False
+        return super()._determine_best_metric(metrics, trial)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint, and only when it is whole drop the older ones that are not the best."""
@@ -291,8 +314,8 @@ class _EpochEnd(TrainerCallback):
     run killed after its last epoch does not learn another one when it is started again.
     """
 
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
+    def __init__(self, settings: LoopSettings) -> None:
+        self._settings = settings
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -302,37 +325,27 @@ class _EpochEnd(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if is_finished(state, self._patience):
+        if is_finished(state, self._settings.patience, self._settings.first_candidate):
             control.should_training_stop = True
-
-
-class _SaveSteps(TrainerCallback):
-    """Saves and logs every so many steps within an epoch; its end is saved anyway, after evaluation."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        within = state.epoch is not None and not state.epoch.is_integer()
-        if within and state.global_step % self._steps == 0:
-            control.should_save = control.should_log = True
 
 
 def _extras(settings: LoopSettings, folder: RunFolder) -> Iterator[TrainerCallback]:
     if settings.save_steps:
-        yield _SaveSteps(settings.save_steps)
+        yield SaveSteps(settings.save_steps)
     if settings.tensorboard:
-        board = TensorBoardCallback()
-        board.logging_dir = str(Path(settings.tensorboard) / folder.path.name)
-        yield board
+        yield tensorboard(Path(settings.tensorboard) / folder.path.name)
 
 
-def is_finished(state: TrainerState, patience: int) -> bool:
-    """Tell from the state whether all epochs are done or the last ones brought no gain."""
+def is_finished(state: TrainerState, patience: int, first_candidate: int = 1) -> bool:
+    """Tell from the state whether all epochs are done or the last ones brought no gain.
+
+    Args:
+        state: the state.
+        patience: epochs without gain after which to stop.
+        first_candidate: number of the first epoch that may be the best; patience runs from there.
+    """
     done = int(state.epoch or 0)
-    return done >= state.num_train_epochs or done - best_epoch(state) >= patience
+    return done >= state.num_train_epochs or done - max(best_epoch(state), first_candidate) >= patience
 
 
 def best_epoch(state: TrainerState) -> int:

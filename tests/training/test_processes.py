@@ -36,7 +36,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dropped-2-killed": ({"save_steps": 3}, {"kill": 11}),
     "dropped-3-resumed": ({"save_steps": 3}, {}),
     "no-publishing": ({}, {"full": "mask_store.MaskStore.publish", "full_in": 0}),
-    "no-checkpoint": ({}, {"full": "training.trainer.save_file", "full_in": 0}),
+    "no-checkpoint": ({}, {"full": "training.kept.save_file", "full_in": 0}),
     "no-reading": ({}, {"full": "training.learn.load_data", "full_in": 1}),
 }
 
