@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from transformers import TrainerCallback, TrainerState
-from transformers.integrations import is_tensorboard_available
+from transformers.integrations.integration_utils import is_tensorboard_available
 
 from mask_store import (
     JsonScalar,

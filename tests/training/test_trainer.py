@@ -127,7 +127,14 @@ def test_a_killed_run_of_grouped_bf16_batches_ends_the_same_too(ready: Preparati
     assert epoch_records(state) == epoch_records(expected)
 
 
-@pytest.mark.parametrize("settings", [{"batch_size": 8}, {"batch_size": 4, "accumulate": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 8},
+        {"batch_size": 4, "accumulate": 2},
+        {"average": 0.9, "final_sparsity": 0.3, "group_by_length": True},
+    ],
+)
 def test_a_run_goes_on_from_within_an_epoch(
     ready: Preparation, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
