@@ -23,7 +23,7 @@ from training.learn_mask import main
 from training.options import LearnOptions
 
 KINDS: tuple[TaskKind, ...] = ("sequence-classification", "token-classification", "multiple-choice")
-TOLERANCE = 1e-6
+TOLERANCE = 5e-6  # a two-hundredth of a step of Adam
 FEW_BITS = 3
 
 # name: (options other than a small run's, what else is to happen); "dropped" cases keep the base's dropout
