@@ -22,7 +22,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt \
-	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train,serve,tracing,kernels,demo,bench,dev]'
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train,tensorboard,serve,tracing,kernels,demo,bench,dev]'
 	touch $@
 
 demo: install

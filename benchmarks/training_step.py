@@ -91,7 +91,7 @@ class Step:
     def __call__(self) -> None:
         """Learns from the batch once."""
         logits = self.model(self.batch)
-        task_loss(self.model.spec.kind, logits, self.targets, ()).backward()
+        task_loss(self.model.spec.kind, logits, self.targets, (), len(self.targets)).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if logits.is_cuda:

@@ -19,6 +19,7 @@ from statistics import fmean, stdev
 from training.errors import OptionsError
 from training.learn_mask import build_parser, parse_options, run_command, say, seed_problems
 from training.options import DEFAULT_LR, LearnOptions, Method
+from training.processes import refuse_several
 from training.results import Result, Results
 
 NAMES: dict[Method, str] = {"mask": "masking", "finetune": "finetuning"}
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    refuse_several("training.compare")
     problems = seed_problems(arguments)
     if problems:
         raise OptionsError(problems)

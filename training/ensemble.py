@@ -28,6 +28,7 @@ from training.errors import OptionsError
 from training.evaluation import measure, served_logits
 from training.learn import Preparation, Say, learn_bundle, open_store, prepare, publish, silent
 from training.options import LearnOptions
+from training.processes import refuse_several
 from training.report import curl_line, human_bytes, human_seconds, measured, request_body
 from training.run_folder import RunFolder
 
@@ -165,6 +166,7 @@ def learn_ensemble(
         TrainingError, MaskingError, MaskStoreError: as in `training.learn.learn`.
     """
     started = time.monotonic()
+    refuse_several("an ensemble (--seeds)")
     if not MIN_MEMBERS <= len(set(seeds)) == len(seeds) <= MAX_MEMBERS:
         raise OptionsError(
             [f"--seeds: an ensemble has {MIN_MEMBERS} to {MAX_MEMBERS} masks, each of another seed"]

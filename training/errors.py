@@ -15,17 +15,22 @@
       KeepError             everything was learned, but the weights can't be written where they are to be kept
       ResultsError          a file of results can't be used
       SearchError           a learning-rate search found no rate
+      OtherProcessError     another of the processes that learn together failed
 
 Each class carries the exit code that ``python -m training.learn_mask`` ends with.
 """
 
 from collections.abc import Sequence
 
+from mask_store import MaskStoreError
+
+FAILED, BAD_INPUT = 1, 2
+
 
 class TrainingError(Exception):
     """Base of everything this package raises on purpose; the message is one line meant for the user."""
 
-    exit_code = 2
+    exit_code = BAD_INPUT
 
 
 class OptionsError(TrainingError):
@@ -68,13 +73,13 @@ class LabelError(DataError):
 class RunFolderError(TrainingError):
     """The run folder can't be used."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class RunMismatchError(RunFolderError):
     """The run folder holds an unfinished run with other settings or other data."""
 
-    exit_code = 2
+    exit_code = BAD_INPUT
 
 
 class RunInUseError(RunFolderError):
@@ -84,19 +89,19 @@ class RunInUseError(RunFolderError):
 class DivergedError(TrainingError):
     """The training loss became infinite or not a number."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class PublishError(TrainingError):
     """The mask was learned but could not be published; the run folder still holds it."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class KeepError(TrainingError):
     """Weights were learned but could not be kept; the run folder still holds them."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class ResultsError(TrainingError):
@@ -106,4 +111,31 @@ class ResultsError(TrainingError):
 class SearchError(TrainingError):
     """A learning-rate search found no rate that learns."""
 
-    exit_code = 1
+    exit_code = FAILED
+
+
+class OtherProcessError(TrainingError):
+    """Another of the processes that learn together failed.
+
+    Attributes:
+        exit_code: that of the failure.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        """Take what failed where, and the exit code."""
+        super().__init__(message)
+        self.exit_code = code
+
+
+def exit_code(error: Exception) -> int | None:
+    """Return the exit code of an error that is the user's to mend; None for one that is ours."""
+    if isinstance(error, TrainingError):
+        return error.exit_code
+    if isinstance(error, MaskStoreError):
+        return BAD_INPUT
+    if isinstance(error, OSError):
+        return FAILED
+    # torch takes seconds to import, which --help and mistakes don't wait for
+    from masking import MaskingError  # noqa: PLC0415
+
+    return BAD_INPUT if isinstance(error, MaskingError) else None

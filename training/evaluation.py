@@ -40,7 +40,12 @@ def evaluate(
 def measure(
     codec: TaskCodec, examples: Sequence[EncodedExample], predictions: Sequence[Prediction]
 ) -> dict[str, float]:
-    """Measure one prediction for each example, in their order.
+    """Measure predictions.
+
+    Args:
+        codec: the task's codec.
+        examples: at least one.
+        predictions: a prediction for each.
 
     Returns:
         Every metric of the task's kind by name.

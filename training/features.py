@@ -15,6 +15,7 @@ from mask_store import TaskKind
 from masking import Features, TaskCodec, TaskInputError, Tokenizer, collate
 from training.errors import DataError
 from training.examples import Example, ExampleSet, Target
+from training.processes import share
 
 IGNORED = -100
 _CPU = torch.device("cpu")
@@ -80,15 +81,21 @@ class Collator:
         Returns:
             On the CPU: ``inputs``, the encoder's keyword arguments, int64 [rows, tokens] each; ``targets``,
             int64 [examples], or for token classification [rows, tokens] with `IGNORED` off the last
-            wordpieces; ``counts``, a list with the rows of each example.
+            wordpieces; ``counts``, a list with the rows of each example; all of these for this process's
+            share of the examples alone; ``total``, the number of targets of all examples.
         """
-        rows = [row for item in items for row in item.features.rows]
+        own = share(items) or items[:1]
+        rows = [row for item in own for row in item.features.rows]
         inputs = collate(rows, self._tokenizer, _CPU)
         if self._kind == "token-classification":
-            targets = _word_targets(items, inputs["input_ids"].shape)
+            targets = _word_targets(own, inputs["input_ids"].shape)
         else:
-            targets = torch.tensor([item.target[0] for item in items])
-        return dict(inputs=inputs, targets=targets, counts=[len(item.features.rows) for item in items])
+            targets = torch.tensor([item.target[0] for item in own])
+        if not share(items):  # fewer examples than processes: this one goes along and teaches nothing
+            targets.fill_(IGNORED)
+        counts = [len(item.features.rows) for item in own]
+        total = sum(len(item.target) for item in items)
+        return dict(inputs=inputs, targets=targets, counts=counts, total=total)
 
 
 def _indices(target: Target, index: dict[str, int]) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from training.errors import KeepError
 from training.kept import LEARNED_FILE
 from training.learn import Preparation, Say, learn_model, prepare
 from training.options import LearnOptions
+from training.processes import on_main
 from training.report import human_bytes, human_seconds, measured
 from training.run_folder import REPORT, RunFolder
 from training.trainer import EpochRecord, best_epoch, epoch_records
@@ -140,9 +141,13 @@ def finetune(
             seconds=round(time.monotonic() - started, 3),
             kept=str(keep) if keep else None,
         )
-        if keep is not None:
-            _keep(keep, tuned.model, report)
-        folder.finish(report.to_dict())
+
+        def conclude() -> None:
+            if keep is not None:
+                _keep(keep, tuned.model, report)
+            folder.finish(report.to_dict())
+
+        on_main(conclude)
     return report
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from transformers import TrainerCallback, TrainerState
+from transformers.integrations.integration_utils import is_tensorboard_available
 
 from mask_store import (
     JsonScalar,
@@ -24,6 +25,7 @@ from mask_store import (
     VersionInfo,
 )
 from masking import Base, MaskedModel, MaskSettings, TaskCodec, TaskModel, TaskSpec, load_base, task_codec
+from training import processes
 from training.data import EncodedData, TaskData, load_data
 from training.errors import OptionsError, PublishError
 from training.examples import ExampleSet, describe_unusable
@@ -74,6 +76,7 @@ class Preparation:
             "labels": list(self.spec.labels),
             "base": self.base.info.fingerprint,
             "data": self.data.digest,
+            "processes": processes.count(),
         }
 
     def identity_for(self, method: Method) -> dict[str, object]:
@@ -95,10 +98,13 @@ class Preparation:
             epochs=o.epochs,
             patience=o.patience,
             batch_size=o.batch_size,
+            accumulate=o.accumulate,
             group_by_length=o.group_by_length,
             precision=o.precision,
             seed=o.seed,
             metric=self.metric,
+            save_steps=o.save_steps,
+            tensorboard=o.tensorboard,
         )
 
     @property
@@ -136,6 +142,9 @@ def learn(
 ) -> Report:
     """Learn a task's mask and publish it; prints nothing.
 
+    Several processes, as torchrun starts them, call this together: each learns from its share of every batch,
+    the first says and publishes, and all return its report.
+
     Args:
         options: what to learn, from what, and where to publish.
         callbacks: told of steps, logs and epochs, such as `training.progress.ProgressBar`.
@@ -150,14 +159,19 @@ def learn(
         MaskStoreError: the store can't be opened or written, or can't have such a task.
     """
     started = time.monotonic()
-    store = open_store(options)
+    processes.join(choose_device(options.device))
+    store = processes.main_first(lambda: open_store(options))
     ready = prepare(options, say)
     with RunFolder.open(options.run_folder, ready.identity, fresh=options.fresh) as folder:
         learned = learn_bundle(ready, folder, callbacks=callbacks, say=say)
-        version = publish(store, learned.bundle, options.run_folder)
-        report = _report(ready, learned, version, time.monotonic() - started)
-        folder.finish(report.to_dict())
-    return report
+
+        def conclude() -> Report:
+            version = publish(store, learned.bundle, options.run_folder)
+            report = _report(ready, learned, version, time.monotonic() - started)
+            folder.finish(report.to_dict())
+            return report
+
+        return processes.on_main(conclude)
 
 
 def learn_bundle(
@@ -213,7 +227,7 @@ def learn_model(
         DivergedError: the loss became infinite or not a number.
         RunFolderError: a checkpoint could not be written.
     """
-    say = say or silent
+    say = _heard(say)
     resumed_after = _epochs_done(folder)
     if resumed_after:
         say(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
@@ -255,34 +269,62 @@ def prepare(options: LearnOptions, say: Say | None = None) -> Preparation:
     Raises:
         TrainingError, MaskingError: as in `learn`.
     """
-    say = say or silent
+    say = _heard(say)
     if options.threads:
         torch.set_num_threads(options.threads)
+    check_launch(options)
     device = choose_device(options.device)
-    data = load_data(options)
-    metric = choose_metric(options.kind, data.labels, options.metric)
-    base = load_base(options.base, device=device)
-    spec = data.spec(options)
-    mask = mask_settings(options, base)
-    codec = task_codec(spec, base.tokenizer)
-    encoded = EncodedData.of(data, codec)
+    processes.join(device)
+    with processes.together():
+        data = load_data(options)
+        metric = choose_metric(options.kind, data.labels, options.metric)
+        base = load_base(options.base, device=device)
+        spec = data.spec(options)
+        mask = mask_settings(options, base)
+        codec = task_codec(spec, base.tokenizer)
+        encoded = EncodedData.of(data, codec)
     for examples, features in ((data.train, encoded.train), (data.dev, encoded.dev)):
         _say_data(say, examples, features)
     labels = f"{len(data.labels)} labels, " if data.labels else ""
-    say(f"learning {options.task}: {labels}base {base.info.name}, blocks {_span(mask)}, on {device}")
+    shared = f", {processes.count()} processes" if processes.count() > 1 else ""
+    say(f"learning {options.task}: {labels}base {base.info.name}, blocks {_span(mask)}, on {device}{shared}")
     return Preparation(options, data, encoded, base, spec, codec, mask, metric)
 
 
-def choose_device(wanted: str) -> str:
-    """Return ``cuda`` or ``cpu``.
+def check_launch(options: LearnOptions) -> None:
+    """Make sure that the options fit what is installed and how many processes were started.
 
     Raises:
-        OptionsError: a GPU is asked for and there is none.
+        OptionsError: a batch can't be shared out evenly, or TensorBoard is asked for and not installed.
+    """
+    problems = []
+    if options.batch_size % processes.count():
+        problems.append(
+            f"--batch-size {options.batch_size}: {processes.count()} processes can't share it out evenly"
+        )
+    if options.tensorboard and not is_tensorboard_available():
+        problems.append("--tensorboard: it is not installed; pip install 'maskserve[tensorboard]'")
+    if problems:
+        raise OptionsError(problems)
+
+
+def choose_device(wanted: str) -> str:
+    """Return ``cpu`` or ``cuda``; of several processes each has the GPU of its number, as ``cuda:1``.
+
+    Raises:
+        OptionsError: a GPU is asked for and there is none, or there are more processes than GPUs.
     """
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
         raise OptionsError(["--device cuda: there is no CUDA device here; use --device cpu or auto"])
-    return "cuda" if there and wanted != "cpu" else "cpu"
+    if wanted == "cpu" or not there:
+        return "cpu"
+    if processes.count() == 1:
+        return "cuda"
+    gpus = torch.cuda.device_count()
+    if processes.local_count() > gpus:
+        raise OptionsError([f"there are more processes than the {gpus} CUDA devices of this machine"])
+    return f"cuda:{processes.local_rank()}"
 
 
 def mask_settings(options: LearnOptions, base: Base) -> MaskSettings:
@@ -351,6 +393,8 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
         "epochs": o.epochs,
         "patience": o.patience,
         "batch_size": o.batch_size,
+        "accumulate": o.accumulate,
+        "processes": processes.count(),
         "group_by_length": o.group_by_length,
         "precision": o.precision,
         **{name: getattr(o, name) for name in EXTRA_SETTINGS},
@@ -420,6 +464,11 @@ def _span(mask: MaskSettings) -> str:
     blocks = mask.blocks or ()
     whole = blocks == tuple(range(blocks[0], blocks[-1] + 1)) and len(blocks) > 1
     return f"{blocks[0]}-{blocks[-1]}" if whole else ",".join(map(str, blocks))
+
+
+def _heard(say: Say | None) -> Say:
+    """What is said by the first process alone."""
+    return say if say and processes.is_main() else silent
 
 
 def silent(text: str) -> None:

@@ -16,17 +16,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from mask_store import HeadMode, MaskStoreError, ScoreGradient, ScoreInit, TaskKind
-from training.errors import OptionsError, TrainingError
+from mask_store import HeadMode, ScoreGradient, ScoreInit, TaskKind
+from training.errors import OptionsError, exit_code
 from training.options import DEFAULT_LR, Device, LearnOptions, Method, Metric, Precision
 from training.presets import Preset, options_of
+from training.processes import is_main
 
 if TYPE_CHECKING:
     from training.ensemble import EnsembleReport
     from training.finetune import FinetuneReport
     from training.report import Report
 
-FAILED, BAD_INPUT, STOPPED = 1, 2, 130
+STOPPED = 130
 
 _DESCRIPTION = """\
 Learn a new task for a server of masks. The pretrained encoder (--base) stays as it is; what is learned is one
@@ -54,7 +55,10 @@ examples:
         --train train.csv --dev dev.csv --text-column question1 --pair-column question2 \\
         --label-column is_duplicate --store s3://bucket/masks
 
-A killed run goes on after its last whole epoch when the same command is given again."""
+  two processes, each with half of every batch (on GPUs, one each):
+    torchrun --nproc-per-node 2 -m training.learn_mask --task questions ... --batch-size 32
+
+A killed run goes on after its last checkpoint when the same command is given again."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -133,31 +137,18 @@ def run_command(work: Callable[[], int]) -> int:
         work: returns the exit code when nothing goes wrong.
 
     Returns:
-        The exit code.
+        The exit code; of several processes that learn together, the first alone prints.
     """
     try:
         return work()
     except KeyboardInterrupt:
-        return _fail("stopped; give the same command again to go on after the last whole epoch", STOPPED)
+        return _fail("stopped; give the same command again to go on after the last checkpoint", STOPPED)
     except Exception as error:
-        code = _exit_code(error)
+        code = exit_code(error)
         if code is None:
             raise
         mistakes = error.problems if isinstance(error, OptionsError) else [str(error)]
         return _fail("\nerror: ".join(mistakes), code)
-
-
-def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error that is the user's to mend; None for one that is ours."""
-    if isinstance(error, TrainingError):
-        return error.exit_code
-    if isinstance(error, MaskStoreError):
-        return BAD_INPUT
-    if isinstance(error, OSError):
-        return FAILED
-    from masking import MaskingError  # noqa: PLC0415 (see _run)
-
-    return BAD_INPUT if isinstance(error, MaskingError) else None
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -177,7 +168,8 @@ def _run(arguments: argparse.Namespace) -> int:
         report = ensemble.learn_ensemble(options, arguments.seeds, callbacks=callbacks, say=tell)
     else:
         report = learn.learn(options, callbacks=callbacks, say=tell)
-    print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if arguments.json else report)
+    if is_main():
+        print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if arguments.json else report)
     return 0
 
 
@@ -251,6 +243,12 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--patience", type=int, help="stop after so many epochs without gain (2)")
     group.add_argument(
         "--batch-size", type=int, help="examples in a batch (32; the paper: 128 for large sets)"
+    )
+    group.add_argument(
+        "--accumulate",
+        type=int,
+        metavar="N",
+        help="batches a step of Adam: as one batch N times the size, in the memory of one (1)",
     )
     group.add_argument(
         "--group-by-length", action="store_true", help="batches of inputs of similar length: less padding"
@@ -334,6 +332,12 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--fresh", action="store_true", help="drop an unfinished run there instead of going on with it"
     )
+    group.add_argument(
+        "--save-steps", type=int, metavar="N", help="a checkpoint every N steps too, not only every epoch"
+    )
+    group.add_argument(
+        "--tensorboard", metavar="DIR", help="folder for TensorBoard: loss, dev metrics, zeros, flipped bits"
+    )
     group.add_argument("--quiet", action="store_true", default=False, help="show no progress")
     group.add_argument("--json", action="store_true", default=False, help="print the final report as JSON")
 
@@ -344,7 +348,8 @@ def say(text: str) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    if is_main():
+        print(f"error: {message}", file=sys.stderr, flush=True)
     return code
 
 

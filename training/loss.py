@@ -11,25 +11,28 @@ from mask_store import TaskKind
 from training.features import IGNORED
 
 
-def task_loss(kind: TaskKind, logits: Tensor, targets: Tensor, counts: Sequence[int]) -> Tensor:
-    """Mean cross entropy of one batch.
+def task_loss(
+    kind: TaskKind, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int | Tensor
+) -> Tensor:
+    """Cross entropy of one batch, or its part in that of a step of several batches.
 
     Args:
         kind: kind of task.
         logits: float32 [rows, labels]; [rows, tokens, labels] for token classification; [rows, 1] for
             multiple choice.
-        targets: int64 [examples]; [rows, tokens] for token classification, where `IGNORED` marks tokens
-            without a label.
+        targets: int64 [examples]; [rows, tokens] for token classification; `IGNORED` where nothing is to
+            be predicted, as at tokens without a label.
         counts: rows of each example: the number of its choices for multiple choice, which may vary.
+        total: targets of the whole step: its examples, or its labelled words for token classification.
 
     Returns:
-        A scalar: the mean over examples, or over labelled words for token classification.
+        A scalar: the sum over the batch's targets, divided by `total`; the mean where the batch is the step.
     """
     if kind == "token-classification":
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        logits, targets = logits.flatten(0, 1), targets.flatten()
     if kind == "multiple-choice":
         logits = choice_logits(logits, counts)
-    return functional.cross_entropy(logits, targets)
+    return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / total
 
 
 def choice_logits(logits: Tensor, counts: Sequence[int]) -> Tensor:

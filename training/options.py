@@ -43,8 +43,8 @@ EXTRA_SETTINGS: dict[str, JsonScalar] = {
     "head_lr": None,
 }
 LEARNING_SETTINGS = (
-    *("kind", "lr", "epochs", "patience", "batch_size", "group_by_length", "precision", "max_length"),
-    *("blocks", "initial_sparsity", "threshold", "score_low", "head", "seed"),
+    *("kind", "lr", "epochs", "patience", "batch_size", "accumulate", "group_by_length", "precision"),
+    *("max_length", "blocks", "initial_sparsity", "threshold", "score_low", "head", "seed"),
     *EXTRA_SETTINGS,
 )
 MIN_TOKENS = 8
@@ -75,7 +75,8 @@ class LearnOptions:
         average: decay of the moving average of scores from which masks are taken; None for the last scores.
         epochs: most passes over the training rows.
         patience: epochs without gain in the dev metric after which learning stops.
-        batch_size: examples in a batch.
+        batch_size: examples in a batch, which several processes share out evenly.
+        accumulate: batches a step of Adam: as one batch so many times the size.
         group_by_length: make batches of inputs of similar length, in random order: less padding.
         precision: ``fp32``, or ``bf16`` for autocast: the base's matrix products in bfloat16, scores, their
             gradients' sums in Adam, and evaluation in float32.
@@ -97,6 +98,8 @@ class LearnOptions:
         metric: dev metric to choose the best epoch by; None for the default of the kind.
         run_dir: folder for checkpoints; None for ``runs/<task>``.
         fresh: drop an unfinished run in `run_dir` instead of going on with it.
+        save_steps: steps after which to write a checkpoint within an epoch; None for none but at its end.
+        tensorboard: folder for TensorBoard, where each run has a subfolder; None for none.
 
     Raises:
         OptionsError: when built with values that don't make sense; lists every mistake.
@@ -125,6 +128,7 @@ class LearnOptions:
     epochs: int = 10
     patience: int = 2
     batch_size: int = 32
+    accumulate: int = 1
     group_by_length: bool = False
     precision: Precision = "fp32"
     max_length: int = 128
@@ -143,6 +147,8 @@ class LearnOptions:
     metric: Metric | None = None
     run_dir: str | None = None
     fresh: bool = False
+    save_steps: int | None = None
+    tensorboard: str | None = None
 
     def __post_init__(self) -> None:
         """Check everything at once."""
@@ -210,6 +216,11 @@ class LearnOptions:
             (self.epochs >= 1, f"--epochs {self.epochs}: must be at least 1"),
             (self.patience >= 1, f"--patience {self.patience}: must be at least 1"),
             (self.batch_size >= 1, f"--batch-size {self.batch_size}: must be at least 1"),
+            (self.accumulate >= 1, f"--accumulate {self.accumulate}: must be at least 1"),
+            (
+                self.save_steps is None or self.save_steps >= 1,
+                f"--save-steps {self.save_steps}: must be at least 1",
+            ),
             (self.max_length >= MIN_TOKENS, f"--max-length {self.max_length}: must be at least {MIN_TOKENS}"),
             (0 <= self.seed <= MAX_SEED, f"--seed {self.seed}: must be 0 to {MAX_SEED}"),
             (self.threads is None or self.threads >= 1, f"--threads {self.threads}: must be at least 1"),

@@ -12,7 +12,8 @@ from training.trainer import EpochRecord, epoch_records
 class ProgressBar(TrainerCallback):
     """A tqdm bar on stderr: loss, dev metric, share of zeros, share of flipped bits.
 
-    Where stderr is no terminal the bar is left out and the line per epoch stays.
+    Where stderr is no terminal the bar is left out and the line per epoch stays. Of several processes
+    that learn together the first alone shows anything.
     """
 
     def __init__(self, metric: str | None = None) -> None:
@@ -29,6 +30,8 @@ class ProgressBar(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the bar, where a killed run stopped if this one goes on with it."""
+        if not state.is_world_process_zero:
+            return
         self.close()
         self._bar = tqdm(
             total=state.max_steps, initial=state.global_step, unit="batch", dynamic_ncols=True, disable=None
@@ -60,6 +63,8 @@ class ProgressBar(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Write the epoch's line."""
+        if not state.is_world_process_zero:
+            return
         metric = self._metric or str(args.metric_for_best_model).removeprefix("eval_")
         record = epoch_records(state)[-1]
         self._dev = {metric: f"{record.metrics[metric]:.4f}"}

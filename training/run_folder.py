@@ -5,7 +5,8 @@
     bundle.safetensors    the mask of a run that is done, kept until it is published with others
     lock                  held while a process learns here
 
-A run that finished leaves only ``report.json``. Nothing else in the folder is ever touched.
+A run that finished leaves only ``report.json``. Nothing else in the folder is ever touched. Where several
+processes learn together, the first alone takes the lock and writes.
 """
 
 import json
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from mask_store import MaskBundle, MaskStoreError, read_bundle, write_bundle
 from training.errors import RunFolderError, RunInUseError, RunMismatchError
+from training.processes import is_main, together
 
 RECORD = "run.json"
 REPORT = "report.json"
@@ -49,20 +51,15 @@ class RunFolder:
             RunMismatchError: the folder holds an unfinished run of another identity.
             RunInUseError: another process is learning here.
             RunFolderError: the folder can't be written.
+            OtherProcessError: the first process could not open it, as the others are told.
         """
         lock = FileLock(path / "lock", timeout=0)
+        folder = cls(path.resolve())
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise RunInUseError(
-                f"{path}: another process is learning here; choose another --run-dir"
-            ) from None
-        except OSError as error:
-            raise RunFolderError(f"run folder {path} can't be written: {error.strerror or error}") from error
-        try:
-            folder = cls(path.resolve())
-            folder._claim(json.loads(json.dumps(identity)), fresh)
+            with together():
+                if is_main():
+                    _take(lock, path)
+                    folder._claim(json.loads(json.dumps(identity)), fresh)
             yield folder
         finally:
             lock.release()
@@ -141,6 +138,16 @@ class RunFolder:
         for step in steps:
             (self.checkpoint(step) / COMPLETE).unlink(missing_ok=True)
             shutil.rmtree(self.checkpoint(step))
+
+
+def _take(lock: FileLock, path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise RunInUseError(f"{path}: another process is learning here; choose another --run-dir") from None
+    except OSError as error:
+        raise RunFolderError(f"run folder {path} can't be written: {error.strerror or error}") from error
 
 
 def _differences(old: Identity, new: Identity) -> list[str]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from training.errors import OptionsError, SearchError
 from training.learn_mask import add_method, build_parser, parse_options, run_command, say
 from training.options import LearnOptions, Method
+from training.processes import refuse_several
 from training.results import Result, Results
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    refuse_several("training.search")
     options = parse_options(arguments)
     grid = _grid(options, arguments)
     results = Results(Path(getattr(arguments, "results", f"{options.run_folder}-search.jsonl")))

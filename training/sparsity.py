@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from masking import MaskedModel
+from training.callbacks import within_epoch
 
 MOVE_EVERY_STEPS = 20
 
@@ -46,7 +47,8 @@ class SparsityTarget(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Leave what the evaluation set, in a run that goes on as in one that resumes."""
-        self.move(state)
+        if not within_epoch(state):
+            self.move(state)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

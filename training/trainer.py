@@ -3,6 +3,9 @@
 Adam at a constant rate without decay (decay would pull scores below the threshold) and without clipping; an
 evaluation and a checkpoint every epoch; stops after some epochs without gain. A checkpoint holds the learned
 state, the optimizer, the random state and the log, so a run that goes on from it learns the very same mask.
+
+A step may take several batches, and several processes may share each batch: the loss is that of all targets
+of the step together, so it is the step of one process with one large batch.
 """
 
 import math
@@ -14,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
-from torch.utils.data import Sampler
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Sampler
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -27,13 +32,15 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from masking import TaskCodec, TaskModel
+from training.callbacks import SaveSteps, tensorboard
 from training.errors import DivergedError, RunFolderError
-from training.evaluation import evaluate
+from training.evaluation import measure, predict
 from training.features import Collator, EncodedExample
 from training.kept import KeptState
 from training.loss import task_loss
 from training.optimizer import adam, parameter_groups
-from training.options import Precision
+from training.options import MAX_SEED, Precision
+from training.processes import count, gather_shares, is_main, rank, share, together
 from training.run_folder import RunFolder
 from training.sparsity import ramp_epochs
 
@@ -48,11 +55,14 @@ class LoopSettings:
         lr: learning rate.
         epochs: most passes over the training examples.
         patience: epochs without gain after which to stop.
-        batch_size: examples a batch in learning; rows a batch in evaluation.
+        batch_size: examples a batch in learning, rows a batch in evaluation, of all processes together.
+        accumulate: batches a step.
         group_by_length: whether batches are of examples of similar length, in random order.
         precision: ``fp32``, or ``bf16`` for autocast in learning; evaluation is in fp32, as serving is.
         seed: seed of shuffling and dropout.
         metric: name of the dev metric to choose the best epoch by; higher is better.
+        save_steps: steps between checkpoints within an epoch; None for none but at its end.
+        tensorboard: folder for TensorBoard, where the run has the subfolder of its own name; None for none.
         head_lr: learning rate of a trained head; None for that of the rest.
         average: decay of the average that is evaluated and kept; None for what was learned last.
         final_sparsity: share of zeros that masks end with; None for what learning makes of it.
@@ -66,6 +76,9 @@ class LoopSettings:
     precision: Precision
     seed: int
     metric: str
+    accumulate: int = 1
+    save_steps: int | None = None
+    tensorboard: str | None = None
     head_lr: float | None = None
     average: float | None = None
     final_sparsity: float | None = None
@@ -117,6 +130,8 @@ class TaskTrainer(Trainer):
             folder: where checkpoints go.
             callbacks: told of steps, logs and epochs.
         """
+        if count() > 1:
+            _leave_frozen_alone(model)
         self.learner = model
         self.codec = codec
         self.settings = settings
@@ -129,9 +144,10 @@ class TaskTrainer(Trainer):
             data_collator=Collator(codec.spec.kind, model.base.tokenizer),
             train_dataset=data[0],
             eval_dataset=data[1],
-            callbacks=[_EpochEnd(settings), *self._kept.callbacks, *callbacks],
+            callbacks=[_EpochEnd(settings), *self._kept.callbacks, *_extras(settings, folder), *callbacks],
         )
         self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = True  # compute_loss divides by the targets of the whole step
 
     def learn(self) -> TrainerState:
         """Learn, from the folder's last checkpoint on if there is one; the model ends as the best epoch.
@@ -142,6 +158,7 @@ class TaskTrainer(Trainer):
         Raises:
             DivergedError: the loss became infinite or not a number.
             RunFolderError: a checkpoint could not be written.
+            OtherProcessError: another of the processes that learn together failed.
         """
         checkpoint = self.folder.last_checkpoint()
         if checkpoint is not None:
@@ -169,10 +186,41 @@ class TaskTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the task's loss on one batch, a scalar (with the logits if asked for)."""
+        """Return the batch's part in the loss of the step, a scalar (with the logits if asked for).
+
+        The gradients of several processes are averaged, so each has its part times their number.
+        """
         logits = model(inputs["inputs"])
-        loss = task_loss(self.codec.spec.kind, logits, inputs["targets"], inputs["counts"])
+        total = inputs["total"] if num_items_in_batch is None else num_items_in_batch
+        loss = task_loss(self.codec.spec.kind, logits, inputs["targets"], inputs["counts"], total) * count()
         return (loss, logits) if return_outputs else loss
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Go through the same batches in every process; the collator takes this one's share of each."""
+        loader: DataLoader[Any] = DataLoader(
+            self._train,  # type: ignore[arg-type]  # a sequence is a dataset
+            batch_size=self.settings.batch_size,
+            sampler=self._get_train_sampler(),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = prepare_data_loader(
+            loader,
+            self.args.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            use_seedable_sampler=True,
+            data_seed=self.settings.seed,
+        )
+        return prepared
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], int]:
+        """Return the batches of a step, and the number of their targets in all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return batches, sum(batch["total"] for batch in batches)
 
     def evaluate(
         self,
@@ -181,8 +229,10 @@ class TaskTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Measure the dev examples as serving would predict them, and log the metrics."""
+        rows = self.settings.batch_size // count()
         with self._kept.applied(self.state):
-            measured = evaluate(self.learner, self.codec, self._dev, max_rows=self.settings.batch_size)
+            own = predict(self.learner, self.codec, share(self._dev), max_rows=rows)
+            measured = measure(self.codec, self._dev, gather_shares(own))
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
             self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -211,11 +261,13 @@ class TaskTrainer(Trainer):
         """Skip the norm of all gradients, which is of use to clipping only."""
         return grad_norm
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the learned state alone, where Trainer would write the whole model."""
         folder = Path(output_dir or self.folder.path)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._kept.save(folder)
+        with together():
+            if is_main():
+                folder.mkdir(parents=True, exist_ok=True)
+                self._kept.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self._kept.load(Path(resume_from_checkpoint))
@@ -229,8 +281,11 @@ class TaskTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint, and only when it is whole drop the older ones that are not the best."""
         try:
-            super()._save_checkpoint(model, trial)
-            self.folder.keep_only(self.state.global_step, self.state.best_global_step)
+            with together():
+                super()._save_checkpoint(model, trial)
+            with together():
+                if is_main():
+                    self.folder.keep_only(self.state.global_step, self.state.best_global_step)
         except (OSError, RuntimeError) as error:
             raise RunFolderError(f"{self.folder.path}: a checkpoint can't be written: {error}") from error
 
@@ -242,7 +297,8 @@ class _ByLength(LengthGroupedSampler):
     """
 
     def __init__(self, settings: LoopSettings, lengths: list[int]) -> None:
-        super().__init__(settings.batch_size, lengths=lengths, generator=torch.Generator())
+        step = settings.batch_size * settings.accumulate
+        super().__init__(step, lengths=lengths, generator=torch.Generator())
         self._seed = settings.seed
         self.set_epoch(0)
 
@@ -273,15 +329,22 @@ class _EpochEnd(TrainerCallback):
             control.should_training_stop = True
 
 
+def _extras(settings: LoopSettings, folder: RunFolder) -> Iterator[TrainerCallback]:
+    if settings.save_steps:
+        yield SaveSteps(settings.save_steps)
+    if settings.tensorboard:
+        yield tensorboard(Path(settings.tensorboard) / folder.path.name)
+
+
 def is_finished(state: TrainerState, patience: int, first_candidate: int = 1) -> bool:
-    """Tell from the state after an epoch whether all are done or the last ones brought no gain.
+    """Tell from the state whether all epochs are done or the last ones brought no gain.
 
     Args:
         state: the state.
         patience: epochs without gain after which to stop.
         first_candidate: number of the first epoch that may be the best; patience runs from there.
     """
-    done = round(state.epoch or 0)
+    done = int(state.epoch or 0)
     return done >= state.num_train_epochs or done - max(best_epoch(state), first_candidate) >= patience
 
 
@@ -321,7 +384,9 @@ def _arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) 
     return _OneDeviceArguments(
         output_dir=str(folder.path),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=settings.batch_size // count(),
+        gradient_accumulation_steps=settings.accumulate,
+        ddp_find_unused_parameters=False,
         learning_rate=settings.lr,
         lr_scheduler_type="constant",
         max_grad_norm=0.0,
@@ -333,7 +398,7 @@ def _arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) 
         logging_steps=LOG_EVERY_STEPS,
         logging_nan_inf_filter=False,
         bf16=settings.precision == "bf16",
-        seed=settings.seed,
+        seed=(settings.seed + rank()) % (MAX_SEED + 1),  # a dropout of its own in each process
         data_seed=settings.seed,
         use_cpu=device.type == "cpu",
         dataloader_pin_memory=device.type == "cuda",
@@ -342,6 +407,13 @@ def _arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) 
         report_to="none",
         log_level="error",
     )
+
+
+def _leave_frozen_alone(model: TaskModel) -> None:
+    """Have processes that learn together send each other what is learned, and never write to the base."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    buffers = {name for name, _ in model.named_buffers()}
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen | buffers)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,15 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> Path:
     data = text.encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
+
+
+def without_dropout(base: str, folder: Path) -> str:
+    """A copy of a base that drops nothing in learning, so that a batch may be split and come to the same."""
+    shutil.copytree(base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {name: 0.0 for name in config if name.endswith("dropout_prob")}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
 
 
 def tiny_options(

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from mask_store import TaskKind
 from masking import MaskedModel
-from tests.training.data import tiny_options
+from tests.training.data import ROWS, tiny_options, without_dropout
 from training.errors import DivergedError, RunFolderError
 from training.kept import LEARNED_FILE
 from training.learn import Preparation, prepare
@@ -34,11 +35,12 @@ class KillAtStep(TrainerCallback):
 
 
 class Watch(TrainerCallback):
-    """Keeps the optimizer, and the learning rate and dropout of every step."""
+    """Keeps the optimizer, and the number, learning rate and dropout of every step."""
 
     def __init__(self) -> None:
         self.optimizer: Any = None
         self.rates: set[float] = set()
+        self.steps: list[int] = []
         self.training = True
 
     def on_step_end(
@@ -46,6 +48,7 @@ class Watch(TrainerCallback):
     ) -> None:
         self.optimizer = kwargs["optimizer"]
         self.rates |= {group["lr"] for group in self.optimizer.param_groups}
+        self.steps.append(state.global_step)
         self.training &= kwargs["model"].training
 
 
@@ -134,6 +137,47 @@ def test_a_killed_run_of_grouped_bf16_batches_ends_the_same_too(ready: Preparati
     resumed, state = _learn(ready, tmp_path / "killed", **settings)
     assert _same(undisturbed, resumed)
     assert epoch_records(state) == epoch_records(expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 8},
+        {"batch_size": 4, "accumulate": 2},
+        {"average": 0.9, "final_sparsity": 0.3, "group_by_length": True},
+    ],
+)
+def test_a_run_goes_on_from_within_an_epoch(
+    ready: Preparation, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    plain, _ = _learn(ready, tmp_path / "plain", **settings)
+    undisturbed, expected = _learn(ready, tmp_path / "whole", save_steps=2, **settings)
+    with pytest.raises(Killed):
+        _learn(ready, tmp_path / "killed", [KillAtStep(9)], save_steps=2, **settings)
+    assert (tmp_path / "killed" / "checkpoint-8" / "complete").is_file()
+    watch = Watch()
+    resumed, state = _learn(ready, tmp_path / "killed", [watch], save_steps=2, **settings)
+    assert watch.steps == list(range(9, 19))
+    assert _same(undisturbed, resumed)
+    assert _same(undisturbed, plain)
+    assert epoch_records(state) == epoch_records(expected)
+
+
+@pytest.mark.parametrize("kind", list(ROWS))
+@pytest.mark.parametrize("group_by_length", [False, True])
+def test_accumulated_batches_learn_what_one_large_batch_does(
+    tmp_path: Path, tiny_bert: str, kind: TaskKind, group_by_length: bool
+) -> None:
+    base = without_dropout(tiny_bert, tmp_path / "base")
+    ready = prepare(tiny_options(tmp_path, base, kind, lr=1e-3, group_by_length=group_by_length, epochs=2))
+    large, expected = _learn(ready, tmp_path / "large", batch_size=10)
+    small, state = _learn(ready, tmp_path / "small", batch_size=5, accumulate=2)
+    assert state.global_step == expected.global_step == 10
+    scores = small.learned_state()
+    for name, tensor in large.learned_state().items():
+        torch.testing.assert_close(scores[name], tensor, atol=5e-6, rtol=0.0)  # of steps of 1e-3
+    losses = [record.loss for record in epoch_records(expected)]
+    assert [record.loss for record in epoch_records(state)] == pytest.approx(losses, abs=1e-5)
 
 
 def test_bf16_multiplies_in_bf16_and_learns_in_fp32(ready: Preparation, tmp_path: Path) -> None:
@@ -245,9 +289,7 @@ def test_checkpoints_hold_what_is_learned_and_no_base(ready: Preparation, tmp_pa
 def test_a_loss_that_is_no_number_ends_the_run(
     ready: Preparation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(
-        kind: str, logits: torch.Tensor, targets: torch.Tensor, counts: Sequence[int]
-    ) -> torch.Tensor:
+    def diverge(kind: str, logits: torch.Tensor, *_: object) -> torch.Tensor:
         return logits.sum() * float("nan")
 
     monkeypatch.setattr("training.trainer.task_loss", diverge)

@@ -1,0 +1,135 @@
+"""Several processes that learn one task together, as torchrun and accelerate start them.
+
+All go through the same batches in the same order; each computes its share of every batch, and gradients are
+averaged. The first process alone prints, writes and publishes, and what fails in one ends all of them. With
+one process everything here is a plain call. How gradients are averaged is accelerate's business.
+"""
+
+import atexit
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+from training.errors import FAILED, OptionsError, OtherProcessError, exit_code
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """Return the number of this process among those of its machine, which is that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_count() -> int:
+    """Return how many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def count() -> int:
+    """Return how many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Tell whether this is the process that prints, writes and publishes."""
+    return rank() == 0
+
+
+def refuse_several(what: str) -> None:
+    """Make sure that there is one process, for work that is not shared out.
+
+    Args:
+        what: the work, for the message.
+
+    Raises:
+        OptionsError: there are several.
+    """
+    if count() > 1:
+        raise OptionsError([f"{what} is for one process, not for {count()}: start it without torchrun"])
+
+
+def join(device: str) -> None:
+    """Meet the other processes, if there are any; must come before all that follows here.
+
+    Args:
+        device: where this process learns; processes on CPUs talk by gloo, those on GPUs by NCCL.
+    """
+    # torch takes seconds to import, which commands that only print their help don't wait for
+    from accelerate import PartialState  # noqa: PLC0415
+    from torch import distributed  # noqa: PLC0415
+
+    if count() > 1 and not distributed.is_initialized():
+        PartialState(cpu=device == "cpu")
+        atexit.register(distributed.destroy_process_group)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Wait at the end for all processes, and go on only if none has failed inside.
+
+    Raises:
+        OtherProcessError: another process failed, this one didn't.
+    """
+    try:
+        yield
+    except Exception as error:
+        _gather((exit_code(error) or FAILED, f"process {rank()}: {error}"))
+        raise
+    failures = [failure for failure in _gather(None) if failure]
+    if failures:
+        code, message = failures[0]
+        raise OtherProcessError(message, code)
+
+
+def on_main(work: Callable[[], T]) -> T:
+    """Do something in the first process only; the others wait and get its result.
+
+    Args:
+        work: what to do; its result must be picklable.
+
+    Raises:
+        OtherProcessError: it failed, as all but the first process are told.
+    """
+    with together():
+        result = work() if is_main() else None
+    return cast(T, _gather(result)[0])
+
+
+def main_first(work: Callable[[], T]) -> T:
+    """Do something in the first process and, once that has succeeded, in the others.
+
+    Raises:
+        OtherProcessError: it failed in another process.
+    """
+    with together():
+        result = work() if is_main() else None
+    with together():
+        return cast(T, result) if is_main() else work()
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """Return the items that are this process's part; may be empty where there are few."""
+    return items[rank() :: count()]
+
+
+def gather_shares(results: Sequence[T]) -> list[T]:
+    """Put together what each process made of its `share`, a result an item, in the order of the items."""
+    parts = _gather(list(results))
+    return [parts[index % len(parts)][index // len(parts)] for index in range(sum(map(len, parts)))]
+
+
+def _gather(value: Any) -> list[Any]:
+    """The value of each process, in all of them."""
+    if count() == 1:
+        return [value]
+    from torch import distributed  # noqa: PLC0415
+
+    values: list[Any] = [None] * count()
+    distributed.all_gather_object(values, value)
+    return values
