@@ -17,7 +17,7 @@ from masking.errors import (
     UnknownLayerError,
     UnsupportedArchitectureError,
 )
-from masking.model import FinetunedModel, MaskedModel, TaskModel
+from masking.model import FinetunedModel, MaskedModel, MaskScores, TaskModel
 from masking.serving import (
     LayerMasks,
     LoadedTask,
@@ -66,6 +66,7 @@ __all__ = [
     "LayerMasks",
     "LoadedTask",
     "MaskForm",
+    "MaskScores",
     "MaskSettings",
     "MaskedEncoder",
     "MaskedModel",

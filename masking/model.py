@@ -182,6 +182,11 @@ class MaskedModel(TaskModel):
         """Names of the masked layers, in the order of the computation."""
         return tuple(self._masks)
 
+    @property
+    def masks(self) -> Mapping[str, MaskScores]:
+        """Scores and mask of each masked layer by its name, in the order of the computation."""
+        return self._masks
+
     def trainable(self) -> dict[str, nn.Parameter]:
         """What the optimiser may change: scores by layer name, and `head.*` for a trained head."""
         learned = {name: mask.scores for name, mask in self._masks.items()}

@@ -1,0 +1,1 @@
+"""One command for each table and figure of the paper."""
