@@ -21,7 +21,22 @@ def evaluate(
     Returns:
         Every metric of the task's kind by name.
     """
-    predictions = predict(model, codec, examples, max_rows=max_rows)
+    return measure(codec, examples, predict(model, codec, examples, max_rows=max_rows))
+
+
+def measure(
+    codec: TaskCodec, examples: Sequence[EncodedExample], predictions: Sequence[Prediction]
+) -> dict[str, float]:
+    """Measure predictions.
+
+    Args:
+        codec: the task's codec.
+        examples: at least one.
+        predictions: one for each example.
+
+    Returns:
+        Every metric of the task's kind by name.
+    """
     kind, labels = codec.spec.kind, codec.spec.labels
     if kind == "token-classification":
         truth = [[labels[index] for index in item.target] for item in examples]

@@ -1,0 +1,244 @@
+"""Figures 6 and 7: are the models that masking and finetuning find connected by a path of good models?
+
+The ends are dense models of one task and seed: pretrained (with the random head that both methods start from),
+finetuned, and masked (W * M written out). Everything lies on the path, the head too. Figure 6 looks at straight
+lines, figure 7 at a learned curve between finetuned and masked.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from experiments.claims import Claim
+from experiments.colors import FINETUNING, MASKING, SERIES
+from experiments.context import Context
+from experiments.curve import CurveSettings, learn_curve
+from experiments.output import short_name
+from experiments.paths import Examples, PathPoint, Weights, barrier, drop, fall, walk
+from experiments.result import Result, Table
+from experiments.runs import Runs, dense_model
+from masking import TaskModel
+from training.learn import Preparation
+
+BETWEEN = "finetuned to masked"
+FROM_PRETRAINED = {"pretrained to finetuned": FINETUNING, "pretrained to masked": MASKING}
+LINE, CURVE = "straight line", "learned curve"
+_COLORS = {BETWEEN: SERIES[2], **FROM_PRETRAINED, LINE: SERIES[6], CURVE: SERIES[2]}
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Paths between the models of one task and seed.
+
+    Attributes:
+        task: name of the task.
+        seed: seed of the runs.
+        metric: name of the metric.
+        paths: points by the name of the path.
+    """
+
+    task: str
+    seed: int
+    metric: str
+    paths: Mapping[str, Sequence[PathPoint]]
+
+    @property
+    def title(self) -> str:
+        """Task and seed."""
+        return f"{self.task}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The models of one task and seed.
+
+    Attributes:
+        setting: the task.
+        model: a dense model to measure with, whose weights may be overwritten.
+        pretrained: weights before learning, with the random head.
+        finetuned: weights after finetuning.
+        masked: weights times masks after masking.
+    """
+
+    setting: Preparation
+    model: TaskModel
+    pretrained: Weights
+    finetuned: Weights
+    masked: Weights
+
+    @classmethod
+    def of(cls, runs: Runs, task: str, seed: int) -> "Ends":
+        """Take the ends from trained runs."""
+        finetuned, masked = (runs.get(task, method, seed=seed) for method in ("finetuning", "masking"))
+        model = dense_model(masked.setting)
+        return cls(masked.setting, model, model.learned_state(), finetuned.weights(), masked.weights())
+
+    @property
+    def dev(self) -> Examples:
+        """What to measure by."""
+        return Examples(self.setting.codec, self.setting.encoded.dev, self.setting.metric)
+
+
+def figure6(context: Context) -> Result:
+    """Measure models on straight lines between pretrained, finetuned and masked."""
+    count = 11 if context.quick else 21
+    found = _each(context, lambda ends: walk_lines(ends, count))
+    return _result(
+        "Figure 6: straight lines in weight space",
+        context,
+        found,
+        [judge_line, judge_pretrained],
+        {"Points": count},
+    )
+
+
+def figure7(context: Context) -> Result:
+    """Learn a curve between finetuned and masked, and measure models on it and on the straight line."""
+    count = 11 if context.quick else 21
+    settings = CurveSettings(epochs=2 if context.quick else 5)
+    found = _each(context, lambda ends: walk_curve(ends, settings, count))
+    shown = {
+        "Points": count,
+        "Curve": f"{settings.bends} bends, ends included, {settings.epochs} epochs of Adam",
+    }
+    return _result("Figure 7: a learned Bezier curve", context, found, [judge_curve], shown)
+
+
+def walk_lines(ends: Ends, count: int) -> dict[str, tuple[PathPoint, ...]]:
+    """Measure models on the three straight lines between the ends.
+
+    Args:
+        ends: the models.
+        count: models to measure on each line.
+    """
+    lines = {
+        BETWEEN: (ends.finetuned, ends.masked),
+        "pretrained to finetuned": (ends.pretrained, ends.finetuned),
+        "pretrained to masked": (ends.pretrained, ends.masked),
+    }
+    return {name: walk(line, ends.model, ends.dev, count, label=name) for name, line in lines.items()}
+
+
+def walk_curve(ends: Ends, settings: CurveSettings, count: int) -> dict[str, tuple[PathPoint, ...]]:
+    """Learn a curve between finetuned and masked, and measure models on it and on the line that it started from.
+
+    Args:
+        ends: the models.
+        settings: how to learn the curve.
+        count: models to measure on each path.
+    """
+    line = (ends.finetuned, ends.masked)
+    straight = walk(line, ends.model, ends.dev, count, label=LINE)
+    curve = learn_curve(line, ends.model, ends.setting.encoded.train, settings)
+    return {LINE: straight, CURVE: walk(curve, ends.model, ends.dev, count, label=CURVE)}
+
+
+def judge_line(found: Sequence[Paths]) -> Claim:
+    """Set the paper's claim on the line between the two minima against what was found."""
+    return Claim(
+        "the straight line between the finetuned and the masked model is a path of nearly constant accuracy.",
+        f"the metric falls nowhere on it more than {100 * _TOLERANCE:.0f} points below the lower one of its ends",
+        all(drop(one.paths[BETWEEN]) <= _TOLERANCE for one in found),
+    )
+
+
+def judge_pretrained(found: Sequence[Paths]) -> Claim:
+    """Set the paper's claim on the lines from the pretrained model against what was found."""
+    return Claim(
+        "the lines from the pretrained model to either are not, so the pretrained model alone does not explain it.",
+        "the metric falls further below that of the learned model on both of them than on the line between the two",
+        all(
+            fall(one.paths[name]) > max(0.0, drop(one.paths[BETWEEN]))
+            for one in found
+            for name in FROM_PRETRAINED
+        ),
+    )
+
+
+def judge_curve(found: Sequence[Paths]) -> Claim:
+    """Set the paper's claim on the learned curve against what was found."""
+    return Claim(
+        "a learned Bezier curve connects the two at nearly constant accuracy, as the straight line does.",
+        f"the metric falls nowhere on it more than {100 * _TOLERANCE:.0f} points below the lower one of its ends",
+        all(drop(one.paths[CURVE]) <= _TOLERANCE for one in found),
+    )
+
+
+def _each(context: Context, measure: Callable[[Ends], Mapping[str, Sequence[PathPoint]]]) -> list[Paths]:
+    """Paths of every task and seed."""
+    tasks = context.choose_tasks(quick=("sst2",), full=("mrpc", "sst2"))
+    seeds = context.choose_seeds(quick=(0,), full=(0,))
+    runs = context.runs()
+    found = []
+    for task in tasks:
+        for seed in seeds:
+            ends = Ends.of(runs, task, seed)
+            found.append(Paths(task, seed, ends.setting.metric, measure(ends)))
+    return found
+
+
+def _result(
+    title: str,
+    context: Context,
+    found: Sequence[Paths],
+    judges: Sequence[Callable[[Sequence[Paths]], Claim]],
+    settings: Mapping[str, Any],
+) -> Result:
+    claims = [judge(found) for judge in judges]
+    records = [
+        {**asdict(one), "paths": {name: [asdict(p) for p in path] for name, path in one.paths.items()}}
+        for one in found
+    ]
+    return Result(
+        title=f"{title} between pretrained, finetuned and masked",
+        tables=[_table(found)],
+        values={"found": records, "claims": [claim.values() for claim in claims]},
+        settings={**settings, "Measured on": "dev"},
+        notes=[claim.note("Here") for claim in claims],
+        draw=lambda figure: draw_paths(
+            figure, found, f"{title} ({short_name(context.base)}, {context.scale})"
+        ),
+    )
+
+
+def _table(found: Sequence[Paths]) -> Table:
+    head = ["task", "path", "metric", "at 0", "at 1", "lowest", "below lower end", "loss above higher end"]
+    rows = [
+        [one.title, name, one.metric]
+        + [
+            f"{100 * value:.1f}"
+            for value in (path[0].value, path[-1].value, min(p.value for p in path), drop(path))
+        ]
+        + [f"{barrier(path):.3f}"]
+        for one in found
+        for name, path in one.paths.items()
+    ]
+    return Table(
+        head, rows, "Metric in %, loss in nats; the last two columns tell how far the path leaves its ends"
+    )
+
+
+def draw_paths(figure: Any, found: Sequence[Paths], title: str) -> None:
+    """Draw metric and loss along the paths: a row for each task and seed.
+
+    Args:
+        figure: an empty matplotlib figure.
+        found: what to draw.
+        title: title of the figure.
+    """
+    figure.set_size_inches(9, 1.0 + 3.0 * len(found))
+    rows = figure.subplots(len(found), 2, squeeze=False)
+    for one, (left, right) in zip(found, rows, strict=True):
+        for name, path in one.paths.items():
+            style = {"color": _COLORS[name], "marker": "o", "markersize": 3, "label": name}
+            left.plot([p.t for p in path], [100 * p.value for p in path], **style)
+            right.plot([p.t for p in path], [p.loss for p in path], **style)
+        left.set_ylabel(f"{one.title}\ndev {one.metric.replace('_', ' ')}, %", fontsize=9)
+        right.set_ylabel("dev cross entropy, nats", fontsize=9)
+        for axes in (left, right):
+            axes.set_xlabel("place on the path (0 its start, 1 its end)", fontsize=9)
+            axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, ncols=len(labels), loc="outside lower center")
+    figure.suptitle(title, fontsize=10)

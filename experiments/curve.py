@@ -1,0 +1,122 @@
+"""Learns the inner control points of a Bezier curve between two models (Garipov et al. 2018; paper, figure 7).
+
+The ends stay as they are. Each step draws one point of the curve, t ~ U(0, 1), and lowers the loss there, so
+that in expectation the loss along the whole curve falls. Bends are counted as Garipov et al. do in their code:
+every control point, the two ends included, so three bends are a quadratic curve with one point to learn.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from experiments.errors import ExperimentError
+from experiments.paths import Weights, blend, check_controls
+from masking import TaskModel
+from training.features import Collator, EncodedExample
+from training.loss import task_loss
+from training.optimizer import adam
+
+_ENDS = 2
+
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """How a curve is learned.
+
+    Attributes:
+        bends: control points, the two ends included; at least 3.
+        lr: Adam's learning rate on the inner ones.
+        epochs: passes over the examples.
+        batch_size: examples a step.
+        seed: seed of shuffling, t and dropout.
+    """
+
+    bends: int = 3
+    lr: float = 5e-5
+    epochs: int = 3
+    batch_size: int = 32
+    seed: int = 0
+
+
+def learn_curve(
+    ends: tuple[Weights, Weights],
+    model: TaskModel,
+    examples: Sequence[EncodedExample],
+    settings: CurveSettings,
+) -> list[Weights]:
+    """Learn a curve that starts on the straight line between its ends.
+
+    Args:
+        ends: weights of the two models, alike in names and shapes; not changed.
+        model: a dense model of the same shape, for its arithmetic; its own weights are not used.
+        examples: training examples of the task.
+        settings: see `CurveSettings`.
+
+    Returns:
+        All control points in order, the ends included.
+
+    Raises:
+        ExperimentError: there is nothing to learn, the ends are not alike, or the loss is no longer a number.
+    """
+    if settings.bends <= _ENDS:
+        raise ExperimentError(f"a curve of {settings.bends} bends has no point to learn: 3 is the least")
+    check_controls(ends)
+    controls = _straight(ends, settings.bends, model.base.device)
+    inner = [parameter for control in controls[1:-1] for parameter in control.values()]
+    optimizer = adam([p for p in inner if isinstance(p, nn.Parameter)], settings.lr)
+    loader = _loader(model, examples, settings)
+    draw = torch.Generator().manual_seed(settings.seed)
+    with torch.random.fork_rng(), _bar(len(loader) * settings.epochs) as bar:
+        torch.manual_seed(settings.seed)
+        for _ in range(settings.epochs):
+            for batch in loader:
+                t = float(torch.rand((), generator=draw))
+                loss = _loss(model, blend(controls, t), batch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                bar.set_postfix(t=f"{t:.2f}", loss=f"{float(loss):.3f}", refresh=False)
+                bar.update()
+    return [{name: tensor.detach() for name, tensor in control.items()} for control in controls]
+
+
+def _straight(ends: tuple[Weights, Weights], bends: int, device: torch.device) -> list[dict[str, Tensor]]:
+    """Control points at equal distances on the line between the ends; the inner ones can learn."""
+    start, end = ({name: tensor.to(device) for name, tensor in weights.items()} for weights in ends)
+    inner = [blend((start, end), step / (bends - 1)) for step in range(1, bends - 1)]
+    learned: list[dict[str, Tensor]] = [
+        {name: nn.Parameter(tensor) for name, tensor in control.items()} for control in inner
+    ]
+    return [start, *learned, end]
+
+
+def _loader(
+    model: TaskModel, examples: Sequence[EncodedExample], settings: CurveSettings
+) -> DataLoader[EncodedExample]:
+    return DataLoader(
+        list(examples),  # type: ignore[arg-type]
+        batch_size=settings.batch_size,
+        shuffle=True,
+        generator=torch.Generator().manual_seed(settings.seed),
+        collate_fn=Collator(model.spec.kind, model.base.tokenizer),
+    )
+
+
+def _loss(model: TaskModel, weights: Weights, batch: dict[str, object]) -> Tensor:
+    device = model.base.device
+    inputs = {name: tensor.to(device) for name, tensor in batch["inputs"].items()}  # type: ignore[attr-defined]
+    logits = functional_call(model.train(), dict(weights), (inputs,))
+    loss = task_loss(model.spec.kind, logits, batch["targets"].to(device), batch["counts"])  # type: ignore
+    if not math.isfinite(float(loss)):
+        raise ExperimentError("the loss on the curve is no longer a number: a lower learning rate is needed")
+    return loss
+
+
+def _bar(total: int) -> "tqdm[None]":
+    return tqdm(total=total, desc="curve", unit="batch", dynamic_ncols=True, disable=None)

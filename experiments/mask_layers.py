@@ -1,0 +1,168 @@
+"""Figure 5: how much masks of two tasks differ, layer by layer.
+
+The masks compared start equal (same seed, same number of labels), as in the paper: what differs was learned. Beside
+them: each mask against itself before learning, and what independent random masks would give. Masks of one task
+with two seeds start as independent random masks, and are compared where more than one seed is asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from experiments.claims import Claim
+from experiments.colors import DARK, SERIES
+from experiments.context import Context
+from experiments.dissimilarity import KINDS, Grid, Masks, block_means, by_block, chance, mean_grid, rises
+from experiments.errors import ExperimentOptionsError
+from experiments.result import Result, Table
+from experiments.runs import Run
+
+_TASKS = 2
+TITLES = {
+    "tasks": "two tasks, same start",
+    "learning": "one task, before and after learning",
+    "seeds": "one task, two seeds",
+}
+
+
+@dataclass(frozen=True)
+class LearnedMasks:
+    """The masks of one run.
+
+    Attributes:
+        task: name of the task.
+        seed: seed of the run.
+        before: masks before learning by layer name.
+        after: masks at the best epoch by layer name.
+    """
+
+    task: str
+    seed: int
+    before: Masks
+    after: Masks
+
+    @classmethod
+    def of(cls, run: Run) -> "LearnedMasks":
+        """Read the masks of a run, without the head's."""
+        return cls(run.task, run.seed, run.initial_masks(), run.masks())
+
+
+def figure5(context: Context) -> Result:
+    """Compare the masks of tasks by layer.
+
+    Raises:
+        ExperimentOptionsError: there is only one task, or masks of two tasks did not start equal.
+    """
+    tasks = context.choose_tasks(quick=("sst2", "cola"), full=("mrpc", "sst2", "cola", "rte"))
+    seeds = context.choose_seeds(quick=(0,), full=(0, 1, 2, 3))
+    if len(tasks) < _TASKS:
+        raise ExperimentOptionsError(
+            "figure5 sets masks of tasks against each other: give --tasks two or more"
+        )
+    runs = context.runs()
+    base = runs.setting(tasks[0]).base.info
+    masks = [LearnedMasks.of(runs.get(task, "masking", seed=seed)) for task in tasks for seed in seeds]
+    grids = compare(masks, base.architecture)
+    random = random_share(masks)
+    claim = judge(grids["tasks"])
+    return Result(
+        title="Figure 5: dissimilarity of masks by layer",
+        tables=[_table(name, grid) for name, grid in grids.items()],
+        values={
+            **{name: {str(block): row for block, row in grid.items()} for name, grid in grids.items()},
+            "independent_random_masks": random,
+            "claim": claim.values(),
+        },
+        settings={"Tasks": ", ".join(tasks), "Seeds": ", ".join(map(str, seeds))},
+        notes=[
+            "s = |M1 - M2| / (|M1| + |M2|), counting ones: 0 equal, 1 nothing in common.",
+            f"Independent random masks with as many zeros as these would have s = {random:.4f}.",
+            claim.note("Here"),
+        ],
+        draw=lambda figure: _draw(figure, grids, random, f"{base.name}, {', '.join(tasks)}, {context.scale}"),
+    )
+
+
+def compare(masks: Sequence[LearnedMasks], architecture: str) -> dict[str, Grid]:
+    """Compare masks in every way that there are pairs for; means over the pairs.
+
+    Args:
+        masks: masks of at least two tasks.
+        architecture: the base's Hugging Face model type.
+
+    Returns:
+        ``tasks``: two tasks, same seed; ``learning``: before and after learning; ``seeds``: two seeds of one task,
+        where there are two.
+
+    Raises:
+        ExperimentOptionsError: masks of two tasks with the same seed did not start equal.
+    """
+    pairs = list(combinations(masks, 2))
+    tasks = [(one, other) for one, other in pairs if one.seed == other.seed]
+    for one, other in tasks:
+        _check_start(one, other)
+    seeds = [(one, other) for one, other in pairs if one.task == other.task]
+    grids = {
+        "tasks": mean_grid([by_block(one.after, other.after, architecture) for one, other in tasks]),
+        "learning": mean_grid([by_block(one.before, one.after, architecture) for one in masks]),
+    }
+    if seeds:
+        grids["seeds"] = mean_grid([by_block(one.after, other.after, architecture) for one, other in seeds])
+    return grids
+
+
+def _check_start(one: LearnedMasks, other: LearnedMasks) -> None:
+    shared = one.before.keys() & other.before.keys()
+    if not all(torch.equal(one.before[name], other.before[name]) for name in shared):
+        raise ExperimentOptionsError(
+            f"masks of {one.task} and {other.task} don't start equal, so what differs is not what was learned: "
+            "choose --tasks of the same kind with as many labels"
+        )
+
+
+def random_share(masks: Sequence[LearnedMasks]) -> float:
+    """Return the s that independent random masks with as many zeros as these would have, in the mean."""
+    return fmean(chance(mask, mask) for one in masks for mask in one.after.values())
+
+
+def judge(tasks: Grid) -> Claim:
+    """Set the paper's claim against the dissimilarity of tasks."""
+    return Claim(
+        "masks of two tasks differ more in the higher layers of the encoder than in the lower ones.",
+        "the mean s over the upper half of the masked blocks is above that over the lower half",
+        rises(tasks),
+    )
+
+
+def _table(name: str, grid: Grid) -> Table:
+    means = block_means(grid)
+    rows = [
+        [str(block), *(f"{row[kind]:.4f}" for kind in KINDS), f"{means[block]:.4f}"]
+        for block, row in grid.items()
+    ]
+    return Table(["block", *KINDS, "mean"], rows, f"s of {TITLES[name]}")
+
+
+def _draw(figure: Any, grids: Mapping[str, Grid], random: float, where: str) -> None:
+    figure.set_size_inches(0.6 + 3.6 * len(grids), 4.2)
+    panels = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]
+    for axes, (name, grid) in zip(panels, grids.items(), strict=True):
+        blocks = list(grid)
+        for kind, color in zip(KINDS, SERIES, strict=False):
+            axes.plot(
+                blocks, [grid[b][kind] for b in blocks], marker="o", markersize=3, color=color, label=kind
+            )
+        axes.axhline(random, color=DARK, linewidth=1, linestyle="--", label="independent random masks")
+        axes.set_xticks(blocks)
+        axes.set_xlabel("block (0 is the lowest)")
+        axes.set_title(TITLES[name], fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("dissimilarity s")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, ncols=4, loc="outside lower center")
+    figure.suptitle(f"Masks compared by layer ({where})", fontsize=10)
