@@ -5,14 +5,14 @@ for the quick and the full scale.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import ExperimentOptionsError
-from experiments.runs import Method, Run, Runs, Scale
-from experiments.scales import Change, scale_of
-from training.learn import Preparation
+from experiments.runs import Runs, Scale
+from experiments.scales import Change, describe, scale_of
+from experiments.tasks import TASKS, task_files
 from training.progress import ProgressBar
 
 
@@ -41,7 +41,11 @@ class Context:
     runs_dir: Path
     changes: tuple[Change, ...]
     say: Callable[[str], None]
-    _runs: dict[tuple[str, str], Runs] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def scale(self) -> str:
+        """``quick`` or ``full``."""
+        return "quick" if self.quick else "full"
 
     @property
     def base(self) -> str:
@@ -55,55 +59,48 @@ class Context:
         return self.bases[0]
 
     def choose_tasks(self, *, quick: Sequence[str], full: Sequence[str]) -> tuple[str, ...]:
-        """Tasks asked for, or else those of the scale."""
-        return self.tasks or tuple(quick if self.quick else full)
+        """Tasks asked for, or else those of the scale.
+
+        Raises:
+            DataError: the rows of one are not there, which is told before hours of learning.
+        """
+        tasks = self.tasks or tuple(quick if self.quick else full)
+        for task in tasks:
+            scale = self.scale_of(task)
+            task_files(TASKS[task], self.data, (scale.train_rows, scale.dev_rows), self.runs_dir / "samples")
+        return tasks
 
     def choose_seeds(self, *, quick: Sequence[int], full: Sequence[int]) -> tuple[int, ...]:
         """Seeds asked for, or else those of the scale."""
         return self.seeds or tuple(quick if self.quick else full)
 
-    def scale(self, task: str) -> Scale:
-        """The scale at which a task is learned."""
+    def scale_of(self, task: str | None) -> Scale:
+        """The scale at which a task is learned; None for a task that has none of its own."""
         return scale_of(self.quick, self.changes, task)
 
-    def setting(self, task: str, *, base: str | None = None) -> Preparation:
-        """A task's data, encoded, with the base.
+    def runs(self, base: str | None = None) -> Runs:
+        """Trained runs on a base, which hold data and base of every task that is asked for.
 
         Args:
-            task: its name.
             base: None for the one base.
-
-        Raises:
-            TrainingError, MaskingError: data or base can't be used.
         """
-        return self._runs_of(task, base).setting(task)
+        special = {change.task for change in self.changes if change.task}
+        return Runs(
+            self.runs_dir,
+            base or self.base,
+            self.scale_of(None),
+            scales={task: self.scale_of(task) for task in special},
+            data=self.data,
+            callbacks=lambda: [ProgressBar()],
+            say=self.say,
+        )
 
-    def run(
-        self, task: str, method: Method, *, seed: int = 0, base: str | None = None, **changes: Any
-    ) -> Run:
-        """A trained run, learned now if it isn't there yet.
-
-        Args:
-            task: its name.
-            method: how to learn it.
-            seed: seed of the run.
-            base: None for the one base.
-            changes: fields of `LearnOptions` that differ from the scale's.
-
-        Raises:
-            TrainingError, MaskingError: see `training.learn.learn`.
-        """
-        return self._runs_of(task, base).get(task, method, seed=seed, **changes)
-
-    def _runs_of(self, task: str, base: str | None) -> Runs:
-        name = base or self.base
-        if (name, task) not in self._runs:
-            self._runs[name, task] = Runs(
-                self.runs_dir,
-                name,
-                self.scale(task),
-                data=self.data,
-                callbacks=lambda: [ProgressBar()],
-                say=self.say,
-            )
-        return self._runs[name, task]
+    def learning(self) -> dict[str, dict[str, Any]]:
+        """Settings of learning, for a report: those of all tasks, and by task what differs."""
+        common = describe(self.scale_of(None))
+        special = sorted({change.task for change in self.changes if change.task})
+        own = {task: describe(self.scale_of(task)) for task in special}
+        return {"all tasks": common} | {
+            task: {name: value for name, value in settings.items() if common.get(name) != value}
+            for task, settings in own.items()
+        }
