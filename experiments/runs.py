@@ -1,8 +1,8 @@
 """Trained runs, kept in a folder, so that every table and figure learns only what no other has learned yet.
 
-A run is one task learned by one method with one seed and one set of settings. Its folder holds ``run.json`` (settings
-and what they came to) and ``learned.safetensors`` (scores of a mask, or finetuned weights). A command that is killed
-goes on with what is there.
+A run is one task learned by one method with one seed and one set of settings. Its folder holds ``run.json``
+(settings and what they came to) and ``learned.safetensors`` (scores of a mask, or finetuned weights). A
+command that is killed goes on with what is there.
 """
 
 import dataclasses
@@ -218,7 +218,7 @@ class Runs:
 
 
 def dense_weights(model: TaskModel) -> dict[str, Tensor]:
-    """Every weight of a model as float32 copies on the CPU, masks applied, by the names of a `FinetunedModel`."""
+    """Float32 copies of all weights on the CPU, masks applied, by the names of a `FinetunedModel`."""
     weights: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if "parametrizations" in name.split("."):

@@ -1,7 +1,7 @@
 """The tasks of the paper (section 4): where their rows are, what is measured, how much of them is used.
 
-Rows come from a folder of files, ``<folder>/<task>/train.jsonl.gz`` and ``dev.jsonl.gz`` (or any other format that
-`training.rows` reads), or from the hub. Nothing here learns or measures.
+Rows come from a folder of files, ``<folder>/<task>/train.jsonl.gz`` and ``dev.jsonl.gz`` (or any other format
+that `training.rows` reads), or from the hub. Nothing here learns or measures.
 """
 
 import json
