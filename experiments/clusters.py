@@ -1,7 +1,7 @@
 """Figure 4: are the classes of a task apart in the encoder's last state at [CLS]?
 
-Pretrained, finetuned and masked encoders are looked at on the dev set. A map by t-SNE can show clusters that are
-none, so the silhouette of the classes in the full space is measured beside it.
+Pretrained, finetuned and masked encoders are looked at on the dev set. A map by t-SNE can show clusters that
+are none, so the silhouette of the classes in the full space is measured beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from statistics import fmean
 from typing import Any
 
 from experiments.claims import Claim
-from experiments.colors import SERIES
 from experiments.context import Context
+from experiments.drawing import SERIES, where
 from experiments.errors import ExperimentOptionsError
 from experiments.representation import Array, cls_states, flatten, separation
 from experiments.result import Result, Table
-from experiments.runs import METHODS, Runs
+from experiments.runs import METHODS
 
 ENCODERS = ("pretrained", "finetuning", "masking")
 TITLES = {"pretrained": "pretrained", "finetuning": "finetuned", "masking": "masked"}
@@ -47,8 +47,7 @@ def figure4(context: Context) -> Result:
     """
     tasks = context.choose_tasks(quick=("sst2",), full=("sst2",))
     seeds = context.choose_seeds(quick=(0,), full=(0, 1, 2, 3))
-    runs = context.runs()
-    views = [look(runs, task, seeds) for task in tasks]
+    views = [look(context, task, seeds) for task in tasks]
     claims = {view.task: judge(view) for view in views}
     return Result(
         title="Figure 4: dev examples in the last hidden state at [CLS]",
@@ -64,29 +63,29 @@ def figure4(context: Context) -> Result:
         },
         settings={"Tasks": ", ".join(tasks), "Seeds": ", ".join(map(str, seeds))},
         notes=[claim.note(task) for task, claim in claims.items()],
-        draw=lambda figure: _draw(figure, views, f"{runs.setting(tasks[0]).base.info.name}, {context.scale}"),
+        draw=lambda figure: _draw(figure, views, where(context)),
     )
 
 
-def look(runs: Runs, task: str, seeds: Sequence[int]) -> View:
+def look(context: Context, task: str, seeds: Sequence[int]) -> View:
     """Look at a task's dev examples through all encoders.
 
     Args:
-        runs: trained runs.
+        context: the command.
         task: a task of sequence classification.
         seeds: seeds of the runs, at least one; the first is mapped.
 
     Raises:
         ExperimentOptionsError: the task is of another kind.
     """
-    setting = runs.setting(task)
+    setting = context.setting(task)
     if setting.spec.kind != "sequence-classification":
         raise ExperimentOptionsError(f"figure4 colors inputs by their class, which {task} does not have")
     features = [item.features for item in setting.encoded.dev]
     labels = [str(item.example.target) for item in setting.encoded.dev]
     states = {"pretrained": [cls_states(setting.base.encoder, setting.base, features)]}
     for method in METHODS:
-        encoders = (runs.get(task, method, seed=seed).model().encoder for seed in seeds)
+        encoders = (context.run(task, method, seed=seed).model().encoder for seed in seeds)
         states[method] = [cls_states(encoder, setting.base, features) for encoder in encoders]
     return View(
         task,
@@ -114,11 +113,11 @@ def _table(views: Sequence[View]) -> Table:
         for view in views
     ]
     return Table(
-        head, rows, "Mean silhouette of the classes in the full space (-1 mixed, 0 overlapping, 1 apart)"
+        head, rows, "Silhouette of the classes in the full space, mean over seeds (-1 to 1, 1 is apart)"
     )
 
 
-def _draw(figure: Any, views: Sequence[View], where: str) -> None:
+def _draw(figure: Any, views: Sequence[View], origin: str) -> None:
     figure.set_size_inches(9.6, 0.9 + 3.2 * len(views))
     rows = figure.subplots(len(views), len(ENCODERS), squeeze=False)
     for view, row in zip(views, rows, strict=True):
@@ -126,7 +125,7 @@ def _draw(figure: Any, views: Sequence[View], where: str) -> None:
             _draw_map(axes, view, name)
         row[0].set_ylabel(f"{view.task}\nt-SNE 2", fontsize=9)
         row[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(f"[CLS], last hidden state, dev examples by class ({where})", fontsize=10)
+    figure.suptitle(f"[CLS], last hidden state, dev examples by class ({origin})", fontsize=10)
 
 
 def _draw_map(axes: Any, view: View, name: str) -> None:

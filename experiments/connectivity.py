@@ -1,8 +1,8 @@
 """Figures 6 and 7: are the models that masking and finetuning find connected by a path of good models?
 
-The ends are dense models of one task and seed: pretrained (with the random head that both methods start from),
-finetuned, and masked (W * M written out). Everything lies on the path, the head too. Figure 6 looks at straight
-lines, figure 7 at a learned curve between finetuned and masked.
+The ends are dense models of one task and seed: pretrained (with the random head that both methods start
+from), finetuned, and masked (W * M written out). Everything lies on the path, the head too. Figure 6 looks at
+straight lines, figure 7 at a learned curve between finetuned and masked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from experiments.claims import Claim
-from experiments.colors import FINETUNING, MASKING, SERIES
 from experiments.context import Context
 from experiments.curve import CurveSettings, learn_curve
-from experiments.output import short_name
+from experiments.drawing import FINETUNING, MASKING, SERIES, clear, where
 from experiments.paths import Examples, PathPoint, Weights, barrier, drop, fall, walk
 from experiments.result import Result, Table
-from experiments.runs import Runs, dense_model
+from experiments.runs import dense_model
 from masking import TaskModel
 from training.learn import Preparation
 
@@ -25,6 +24,9 @@ FROM_PRETRAINED = {"pretrained to finetuned": FINETUNING, "pretrained to masked"
 LINE, CURVE = "straight line", "learned curve"
 _COLORS = {BETWEEN: SERIES[2], **FROM_PRETRAINED, LINE: SERIES[6], CURVE: SERIES[2]}
 _TOLERANCE = 0.02
+_NEARLY_CONSTANT = (
+    f"the metric falls nowhere on it more than {100 * _TOLERANCE:.0f} points below the lower one of its ends"
+)
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,10 @@ class Ends:
     masked: Weights
 
     @classmethod
-    def of(cls, runs: Runs, task: str, seed: int) -> "Ends":
+    def of(cls, context: Context, task: str, seed: int) -> "Ends":
         """Take the ends from trained runs."""
-        finetuned, masked = (runs.get(task, method, seed=seed) for method in ("finetuning", "masking"))
+        finetuned = context.run(task, "finetuning", seed=seed)
+        masked = context.run(task, "masking", seed=seed)
         model = dense_model(masked.setting)
         return cls(masked.setting, model, model.learned_state(), finetuned.weights(), masked.weights())
 
@@ -84,24 +87,17 @@ def figure6(context: Context) -> Result:
     """Measure models on straight lines between pretrained, finetuned and masked."""
     count = 11 if context.quick else 21
     found = _each(context, lambda ends: walk_lines(ends, count))
-    return _result(
-        "Figure 6: straight lines in weight space",
-        context,
-        found,
-        [judge_line, judge_pretrained],
-        {"Points": count},
-    )
+    judges = [judge_line, judge_pretrained]
+    return _result("Figure 6: straight lines in weight space", context, found, judges, {"Points": count})
 
 
 def figure7(context: Context) -> Result:
     """Learn a curve between finetuned and masked, and measure models on it and on the straight line."""
     count = 11 if context.quick else 21
-    settings = CurveSettings(epochs=2 if context.quick else 5)
-    found = _each(context, lambda ends: walk_curve(ends, settings, count))
-    shown = {
-        "Points": count,
-        "Curve": f"{settings.bends} bends, ends included, {settings.epochs} epochs of Adam",
-    }
+    epochs = 2 if context.quick else 5
+    found = _each(context, lambda ends: walk_curve(ends, epochs, count))
+    learned = f"{CurveSettings.bends} bends, ends included; {epochs} epochs of Adam at {CurveSettings.lr}"
+    shown = {"Points": count, "Curve": learned}
     return _result("Figure 7: a learned Bezier curve", context, found, [judge_curve], shown)
 
 
@@ -120,15 +116,18 @@ def walk_lines(ends: Ends, count: int) -> dict[str, tuple[PathPoint, ...]]:
     return {name: walk(line, ends.model, ends.dev, count, label=name) for name, line in lines.items()}
 
 
-def walk_curve(ends: Ends, settings: CurveSettings, count: int) -> dict[str, tuple[PathPoint, ...]]:
-    """Learn a curve between finetuned and masked, and measure models on it and on the line that it started from.
+def walk_curve(ends: Ends, epochs: int, count: int) -> dict[str, tuple[PathPoint, ...]]:
+    """Learn a curve between finetuned and masked, and measure models on it and on the straight line.
 
     Args:
         ends: the models.
-        settings: how to learn the curve.
+        epochs: passes over the training examples to learn the curve in.
         count: models to measure on each path.
     """
-    line = (ends.finetuned, ends.masked)
+    line, options = (ends.finetuned, ends.masked), ends.setting.options
+    settings = CurveSettings(
+        epochs=epochs, batch_size=options.batch_size, seed=options.seed, precision=options.precision
+    )
     straight = walk(line, ends.model, ends.dev, count, label=LINE)
     curve = learn_curve(line, ends.model, ends.setting.encoded.train, settings)
     return {LINE: straight, CURVE: walk(curve, ends.model, ends.dev, count, label=CURVE)}
@@ -138,7 +137,7 @@ def judge_line(found: Sequence[Paths]) -> Claim:
     """Set the paper's claim on the line between the two minima against what was found."""
     return Claim(
         "the straight line between the finetuned and the masked model is a path of nearly constant accuracy.",
-        f"the metric falls nowhere on it more than {100 * _TOLERANCE:.0f} points below the lower one of its ends",
+        _NEARLY_CONSTANT,
         all(drop(one.paths[BETWEEN]) <= _TOLERANCE for one in found),
     )
 
@@ -146,13 +145,9 @@ def judge_line(found: Sequence[Paths]) -> Claim:
 def judge_pretrained(found: Sequence[Paths]) -> Claim:
     """Set the paper's claim on the lines from the pretrained model against what was found."""
     return Claim(
-        "the lines from the pretrained model to either are not, so the pretrained model alone does not explain it.",
-        "the metric falls further below that of the learned model on both of them than on the line between the two",
-        all(
-            fall(one.paths[name]) > max(0.0, drop(one.paths[BETWEEN]))
-            for one in found
-            for name in FROM_PRETRAINED
-        ),
+        "the lines from the pretrained model to either are no such paths: not any two models are connected.",
+        "on both the metric falls further below the learned model's than on the line between the two",
+        all(fall(one.paths[name]) > drop(one.paths[BETWEEN]) for one in found for name in FROM_PRETRAINED),
     )
 
 
@@ -160,7 +155,7 @@ def judge_curve(found: Sequence[Paths]) -> Claim:
     """Set the paper's claim on the learned curve against what was found."""
     return Claim(
         "a learned Bezier curve connects the two at nearly constant accuracy, as the straight line does.",
-        f"the metric falls nowhere on it more than {100 * _TOLERANCE:.0f} points below the lower one of its ends",
+        _NEARLY_CONSTANT,
         all(drop(one.paths[CURVE]) <= _TOLERANCE for one in found),
     )
 
@@ -169,11 +164,10 @@ def _each(context: Context, measure: Callable[[Ends], Mapping[str, Sequence[Path
     """Paths of every task and seed."""
     tasks = context.choose_tasks(quick=("sst2",), full=("mrpc", "sst2"))
     seeds = context.choose_seeds(quick=(0,), full=(0,))
-    runs = context.runs()
     found = []
     for task in tasks:
         for seed in seeds:
-            ends = Ends.of(runs, task, seed)
+            ends = Ends.of(context, task, seed)
             found.append(Paths(task, seed, ends.setting.metric, measure(ends)))
     return found
 
@@ -186,37 +180,25 @@ def _result(
     settings: Mapping[str, Any],
 ) -> Result:
     claims = [judge(found) for judge in judges]
-    records = [
-        {**asdict(one), "paths": {name: [asdict(p) for p in path] for name, path in one.paths.items()}}
-        for one in found
-    ]
     return Result(
         title=f"{title} between pretrained, finetuned and masked",
         tables=[_table(found)],
-        values={"found": records, "claims": [claim.values() for claim in claims]},
+        values={"found": [asdict(one) for one in found], "claims": [claim.values() for claim in claims]},
         settings={**settings, "Measured on": "dev"},
         notes=[claim.note("Here") for claim in claims],
-        draw=lambda figure: draw_paths(
-            figure, found, f"{title} ({short_name(context.base)}, {context.scale})"
-        ),
+        draw=lambda figure: draw_paths(figure, found, f"{title} ({where(context)})"),
     )
 
 
 def _table(found: Sequence[Paths]) -> Table:
     head = ["task", "path", "metric", "at 0", "at 1", "lowest", "below lower end", "loss above higher end"]
-    rows = [
-        [one.title, name, one.metric]
-        + [
-            f"{100 * value:.1f}"
-            for value in (path[0].value, path[-1].value, min(p.value for p in path), drop(path))
-        ]
-        + [f"{barrier(path):.3f}"]
-        for one in found
-        for name, path in one.paths.items()
-    ]
-    return Table(
-        head, rows, "Metric in %, loss in nats; the last two columns tell how far the path leaves its ends"
-    )
+    rows = []
+    for one in found:
+        for name, path in one.paths.items():
+            values = (path[0].value, path[-1].value, min(point.value for point in path), drop(path))
+            cells = [f"{100 * value:.1f}" for value in values]
+            rows.append([one.title, name, one.metric, *cells, f"{barrier(path):.3f}"])
+    return Table(head, rows, "Dev metric in %, loss in nats")
 
 
 def draw_paths(figure: Any, found: Sequence[Paths], title: str) -> None:
@@ -238,7 +220,7 @@ def draw_paths(figure: Any, found: Sequence[Paths], title: str) -> None:
         right.set_ylabel("dev cross entropy, nats", fontsize=9)
         for axes in (left, right):
             axes.set_xlabel("place on the path (0 its start, 1 its end)", fontsize=9)
-            axes.spines[["top", "right"]].set_visible(False)
+            clear(axes)
     handles, labels = rows[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=8, ncols=len(labels), loc="outside lower center")
     figure.suptitle(title, fontsize=10)

@@ -1,13 +1,14 @@
-"""Learns the inner control points of a Bezier curve between two models (Garipov et al. 2018; paper, figure 7).
+"""Learns the inner points of a Bezier curve between two models (Garipov et al. 2018; paper, figure 7).
 
 The ends stay as they are. Each step draws one point of the curve, t ~ U(0, 1), and lowers the loss there, so
-that in expectation the loss along the whole curve falls. Bends are counted as Garipov et al. do in their code:
-every control point, the two ends included, so three bends are a quadratic curve with one point to learn.
+that in expectation the loss along the whole curve falls. Bends are counted as in their code: every
+control point, the two ends included, so three bends are a quadratic curve with one point to learn.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from masking import TaskModel
 from training.features import Collator, EncodedExample
 from training.loss import task_loss
 from training.optimizer import adam
+from training.options import Precision
 
 _ENDS = 2
 
@@ -35,6 +37,7 @@ class CurveSettings:
         epochs: passes over the examples.
         batch_size: examples a step.
         seed: seed of shuffling, t and dropout.
+        precision: arithmetic of the model; control points and optimizer are always fp32.
     """
 
     bends: int = 3
@@ -42,6 +45,7 @@ class CurveSettings:
     epochs: int = 3
     batch_size: int = 32
     seed: int = 0
+    precision: Precision = "fp32"
 
 
 def learn_curve(
@@ -67,9 +71,10 @@ def learn_curve(
     if settings.bends <= _ENDS:
         raise ExperimentError(f"a curve of {settings.bends} bends has no point to learn: 3 is the least")
     check_controls(ends)
-    controls = _straight(ends, settings.bends, model.base.device)
-    inner = [parameter for control in controls[1:-1] for parameter in control.values()]
-    optimizer = adam([p for p in inner if isinstance(p, nn.Parameter)], settings.lr)
+    start, end = (_on(model.base.device, weights) for weights in ends)
+    inner = _on_the_line(start, end, settings.bends)
+    controls: list[Weights] = [start, *inner, end]
+    optimizer = adam([parameter for control in inner for parameter in control.values()], settings.lr)
     loader = _loader(model, examples, settings)
     draw = torch.Generator().manual_seed(settings.seed)
     with torch.random.fork_rng(), _bar(len(loader) * settings.epochs) as bar:
@@ -77,7 +82,7 @@ def learn_curve(
         for _ in range(settings.epochs):
             for batch in loader:
                 t = float(torch.rand((), generator=draw))
-                loss = _loss(model, blend(controls, t), batch)
+                loss = _loss(model, blend(controls, t), batch, settings.precision)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -86,14 +91,14 @@ def learn_curve(
     return [{name: tensor.detach() for name, tensor in control.items()} for control in controls]
 
 
-def _straight(ends: tuple[Weights, Weights], bends: int, device: torch.device) -> list[dict[str, Tensor]]:
-    """Control points at equal distances on the line between the ends; the inner ones can learn."""
-    start, end = ({name: tensor.to(device) for name, tensor in weights.items()} for weights in ends)
-    inner = [blend((start, end), step / (bends - 1)) for step in range(1, bends - 1)]
-    learned: list[dict[str, Tensor]] = [
-        {name: nn.Parameter(tensor) for name, tensor in control.items()} for control in inner
-    ]
-    return [start, *learned, end]
+def _on(device: torch.device, weights: Weights) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in weights.items()}
+
+
+def _on_the_line(start: Weights, end: Weights, bends: int) -> list[dict[str, nn.Parameter]]:
+    """The inner control points, at equal distances on the line between the ends."""
+    points = (blend((start, end), step / (bends - 1)) for step in range(1, bends - 1))
+    return [{name: nn.Parameter(tensor) for name, tensor in point.items()} for point in points]
 
 
 def _loader(
@@ -108,15 +113,17 @@ def _loader(
     )
 
 
-def _loss(model: TaskModel, weights: Weights, batch: dict[str, object]) -> Tensor:
+def _loss(
+    model: TaskModel, weights: dict[str, Tensor], batch: dict[str, Any], precision: Precision
+) -> Tensor:
     device = model.base.device
-    inputs = {name: tensor.to(device) for name, tensor in batch["inputs"].items()}  # type: ignore[attr-defined]
-    logits = functional_call(model.train(), dict(weights), (inputs,))
-    loss = task_loss(model.spec.kind, logits, batch["targets"].to(device), batch["counts"])  # type: ignore
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits = functional_call(model.train(), weights, (_on(device, batch["inputs"]),))
+    loss = task_loss(model.spec.kind, logits.float(), batch["targets"].to(device), batch["counts"])
     if not math.isfinite(float(loss)):
         raise ExperimentError("the loss on the curve is no longer a number: a lower learning rate is needed")
     return loss
 
 
-def _bar(total: int) -> "tqdm[None]":
+def _bar(total: int) -> "tqdm[Any]":
     return tqdm(total=total, desc="curve", unit="batch", dynamic_ncols=True, disable=None)

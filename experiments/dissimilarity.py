@@ -1,7 +1,7 @@
 """How much two masks of a layer differ (paper, figure 5): s = |M1 - M2| / (|M1| + |M2|), |.| counting ones.
 
-s is 0 where the masks are equal and 1 where no weight is kept by both. Masks drawn independently differ without
-having learned anything; `chance` says by how much.
+s is 0 where the masks are equal and 1 where no weight is kept by both. Masks drawn independently differ
+without having learned anything; `chance` says by how much.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """Figure 5: how much masks of two tasks differ, layer by layer.
 
-The masks compared start equal (same seed, same number of labels), as in the paper: what differs was learned. Beside
-them: each mask against itself before learning, and what independent random masks would give. Masks of one task
-with two seeds start as independent random masks, and are compared where more than one seed is asked for.
+The masks compared start equal (same seed, same number of labels): what differs was learned. Beside them: each
+mask against itself before learning, and what independent random masks would give. Masks of one task with two
+seeds start as independent random masks, and are compared where more than one seed is asked for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from experiments.claims import Claim
-from experiments.colors import DARK, SERIES
 from experiments.context import Context
 from experiments.dissimilarity import KINDS, Grid, Masks, block_means, by_block, chance, mean_grid, rises
+from experiments.drawing import DARK, SERIES, clear, where
 from experiments.errors import ExperimentOptionsError
 from experiments.result import Result, Table
 from experiments.runs import Run
@@ -60,13 +60,9 @@ def figure5(context: Context) -> Result:
     tasks = context.choose_tasks(quick=("sst2", "cola"), full=("mrpc", "sst2", "cola", "rte"))
     seeds = context.choose_seeds(quick=(0,), full=(0, 1, 2, 3))
     if len(tasks) < _TASKS:
-        raise ExperimentOptionsError(
-            "figure5 sets masks of tasks against each other: give --tasks two or more"
-        )
-    runs = context.runs()
-    base = runs.setting(tasks[0]).base.info
-    masks = [LearnedMasks.of(runs.get(task, "masking", seed=seed)) for task in tasks for seed in seeds]
-    grids = compare(masks, base.architecture)
+        raise ExperimentOptionsError("figure5 compares masks of tasks: give --tasks two names or more")
+    masks = [LearnedMasks.of(context.run(task, "masking", seed=seed)) for task in tasks for seed in seeds]
+    grids = compare(masks, context.setting(tasks[0]).base.info.architecture)
     random = random_share(masks)
     claim = judge(grids["tasks"])
     return Result(
@@ -83,7 +79,7 @@ def figure5(context: Context) -> Result:
             f"Independent random masks with as many zeros as these would have s = {random:.4f}.",
             claim.note("Here"),
         ],
-        draw=lambda figure: _draw(figure, grids, random, f"{base.name}, {', '.join(tasks)}, {context.scale}"),
+        draw=lambda figure: _draw(figure, grids, random, f"{', '.join(tasks)}; {where(context)}"),
     )
 
 
@@ -95,8 +91,8 @@ def compare(masks: Sequence[LearnedMasks], architecture: str) -> dict[str, Grid]
         architecture: the base's Hugging Face model type.
 
     Returns:
-        ``tasks``: two tasks, same seed; ``learning``: before and after learning; ``seeds``: two seeds of one task,
-        where there are two.
+        ``tasks``: two tasks, same seed; ``learning``: before and after learning; ``seeds``: two seeds of one
+        task, where there are two.
 
     Raises:
         ExperimentOptionsError: masks of two tasks with the same seed did not start equal.
@@ -119,7 +115,7 @@ def _check_start(one: LearnedMasks, other: LearnedMasks) -> None:
     shared = one.before.keys() & other.before.keys()
     if not all(torch.equal(one.before[name], other.before[name]) for name in shared):
         raise ExperimentOptionsError(
-            f"masks of {one.task} and {other.task} don't start equal, so what differs is not what was learned: "
+            f"masks of {one.task} and {other.task} don't start equal, so what differs was not learned: "
             "choose --tasks of the same kind with as many labels"
         )
 
@@ -147,7 +143,7 @@ def _table(name: str, grid: Grid) -> Table:
     return Table(["block", *KINDS, "mean"], rows, f"s of {TITLES[name]}")
 
 
-def _draw(figure: Any, grids: Mapping[str, Grid], random: float, where: str) -> None:
+def _draw(figure: Any, grids: Mapping[str, Grid], random: float, origin: str) -> None:
     figure.set_size_inches(0.6 + 3.6 * len(grids), 4.2)
     panels = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]
     for axes, (name, grid) in zip(panels, grids.items(), strict=True):
@@ -160,9 +156,9 @@ def _draw(figure: Any, grids: Mapping[str, Grid], random: float, where: str) -> 
         axes.set_xticks(blocks)
         axes.set_xlabel("block (0 is the lowest)")
         axes.set_title(TITLES[name], fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
+        clear(axes)
     panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("dissimilarity s")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=8, ncols=4, loc="outside lower center")
-    figure.suptitle(f"Masks compared by layer ({where})", fontsize=10)
+    figure.suptitle(f"Masks compared by layer ({origin})", fontsize=10)

@@ -6,6 +6,7 @@ its figure 7, whose middle point `experiments.curve` learns. Nothing is learned 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import comb
 
 import torch
@@ -87,7 +88,7 @@ def blend(controls: Sequence[Weights], t: float) -> dict[str, Tensor]:
     """
     shares = bernstein(len(controls), t)
     return {
-        name: torch.stack([share * c[name] for share, c in zip(shares, controls, strict=True)]).sum(0)
+        name: reduce(torch.add, [share * c[name] for share, c in zip(shares, controls, strict=True)])
         for name in controls[0]
     }
 
@@ -142,7 +143,7 @@ def drop(path: Sequence[PathPoint]) -> float:
 
 
 def barrier(path: Sequence[PathPoint]) -> float:
-    """Return how far the loss rises along a path above the higher one of its ends, in nats; 0 if it does not."""
+    """Return how far the loss, in nats, rises above the higher one of a path's ends; 0 if it does not."""
     return max(point.loss for point in path) - max(path[0].loss, path[-1].loss)
 
 
