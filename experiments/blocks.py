@@ -15,7 +15,6 @@ from experiments.drawing import SERIES, clear, where
 from experiments.errors import ExperimentOptionsError
 from experiments.paper import NOT_AVAILABLE_NOTE, quote
 from experiments.result import Result, Table
-from experiments.runs import Runs
 from experiments.statistics import Scores, listed
 from experiments.tasks import TASKS
 
@@ -93,8 +92,7 @@ def judge(points: Sequence[Point]) -> Claim:
 def _result(context: Context, title: str) -> Result:
     tasks = context.choose_tasks(quick=QUICK_TASKS, full=FULL_TASKS)
     seeds = context.choose_seeds(quick=SEEDS[:1], full=SEEDS)
-    runs = context.runs()
-    points = [point for task in tasks for point in _measure(runs, task, seeds, _STEPS[context.quick])]
+    points = [point for task in tasks for point in _measure(context, task, seeds)]
     claim = judge(points)
     return Result(
         title=title,
@@ -106,16 +104,16 @@ def _result(context: Context, title: str) -> Result:
     )
 
 
-def _measure(runs: Runs, task: str, seeds: Sequence[int], steps: int) -> list[Point]:
-    base = runs.setting(task).base
+def _measure(context: Context, task: str, seeds: Sequence[int]) -> list[Point]:
+    base = context.setting(task).base
     blocks = base.num_blocks
     if blocks < 2:  # noqa: PLR2004
         raise ExperimentOptionsError(f"{base.info.name} has one block: there is nothing to choose")
     points = []
     for direction in DIRECTIONS:
-        for count in counts_of(blocks, steps):
+        for count in counts_of(blocks, _STEPS[context.quick]):
             chosen = blocks_of(direction, count, blocks)
-            found = [runs.get(task, "masking", seed=seed, blocks=chosen) for seed in seeds]
+            found = [context.run(task, "masking", seed=seed, blocks=chosen) for seed in seeds]
             scores = Scores(tuple(run.value for run in found))
             points.append(Point(task, direction, count, chosen, scores, found[0].nbytes))
     return points

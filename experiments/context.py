@@ -5,15 +5,18 @@ for the quick and the full scale.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import ExperimentOptionsError
-from experiments.runs import Runs, Scale
+from experiments.runs import Method, Run, Runs, Scale
 from experiments.scales import Change, describe, scale_of
 from experiments.tasks import TASKS, task_files
+from training.learn import Preparation
 from training.progress import ProgressBar
+
+_HELD = 4  # tasks whose data and base are held at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,7 @@ class Context:
     runs_dir: Path
     changes: tuple[Change, ...]
     say: Callable[[str], None]
+    _held: dict[tuple[str, str], Runs] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def scale(self) -> str:
@@ -78,22 +82,34 @@ class Context:
         """The scale at which a task is learned; None for a task that has none of its own."""
         return scale_of(self.quick, self.changes, task)
 
-    def runs(self, base: str | None = None) -> Runs:
-        """Trained runs on a base, which hold data and base of every task that is asked for.
+    def setting(self, task: str, *, base: str | None = None) -> Preparation:
+        """A task's data, encoded, with the base.
 
         Args:
+            task: its name.
             base: None for the one base.
+
+        Raises:
+            TrainingError, MaskingError: data or base can't be used.
         """
-        special = {change.task for change in self.changes if change.task}
-        return Runs(
-            self.runs_dir,
-            base or self.base,
-            self.scale_of(None),
-            scales={task: self.scale_of(task) for task in special},
-            data=self.data,
-            callbacks=lambda: [ProgressBar()],
-            say=self.say,
-        )
+        return self._runs_of(task, base or self.base).setting(task)
+
+    def run(
+        self, task: str, method: Method, *, seed: int = 0, base: str | None = None, **changes: Any
+    ) -> Run:
+        """A trained run, learned now if it isn't there yet.
+
+        Args:
+            task: its name.
+            method: how to learn it.
+            seed: seed of the run.
+            base: None for the one base.
+            changes: fields of `LearnOptions` that differ from the scale's.
+
+        Raises:
+            TrainingError, MaskingError: see `training.learn.learn`.
+        """
+        return self._runs_of(task, base or self.base).get(task, method, seed=seed, **changes)
 
     def learning(self) -> dict[str, dict[str, Any]]:
         """Settings of learning, for a report: those of all tasks, and by task what differs."""
@@ -104,3 +120,18 @@ class Context:
             task: {name: value for name, value in settings.items() if common.get(name) != value}
             for task, settings in own.items()
         }
+
+    def _runs_of(self, task: str, base: str) -> Runs:
+        """Runs of a task; those used last are held, since they hold the base and the task's data."""
+        runs = self._held.pop((base, task), None) or Runs(
+            self.runs_dir,
+            base,
+            self.scale_of(task),
+            data=self.data,
+            callbacks=lambda: [ProgressBar()],
+            say=self.say,
+        )
+        self._held[base, task] = runs
+        if len(self._held) > _HELD:
+            del self._held[next(iter(self._held))]
+        return runs

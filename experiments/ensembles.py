@@ -2,7 +2,7 @@
 
 An ensemble is made of the runs of all seeds, by masking or by finetuning. Table 2 shows the rule of combining
 that is best on dev, Table 6 every rule. Errors are on the test rows where the data have a ``test`` file, and
-otherwise on dev, which has also chosen the epochs and the rule: errors of both methods are then too low, alike.
+otherwise on dev, which has also chosen epochs and rule: errors of both methods are then too low, alike.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from experiments.held_out import read_test
 from experiments.output import short_name
 from experiments.paper import NOT_AVAILABLE_NOTE, quote
 from experiments.result import Result, Table
-from experiments.runs import METHODS, Method, Run, Runs
+from experiments.runs import METHODS, Method, Run
 from experiments.statistics import Scores, errors_of, listed
 from experiments.tasks import TASKS
 from mask_store import CombineRule
@@ -33,7 +33,7 @@ SEEDS = (0, 1, 2, 3)
 _FLOAT_BYTES = 4
 _MEGA = 1e6
 _DEV_NOTE = (
-    "There is no test file, so errors are on dev, which has also chosen the epochs and the rule: those of both "
+    "There is no test file, so errors are on dev, which has also chosen epochs and rule: those of both "
     "methods are too low, alike."
 )
 
@@ -116,7 +116,7 @@ def combine(members: Sequence[Sequence[Floats]], rule: CombineRule) -> list[Floa
 
 
 def head_bytes(setting: Preparation) -> int:
-    """Bytes of the head that travels with a task's masks: the classifier, and the pooler where it is random."""
+    """Bytes of the head that travels with masks: the classifier, and the pooler where it is random."""
     width = setting.base.hidden_size
     rows = setting.spec.outputs
     if has_pooler(setting.spec.kind) and setting.base.pooler is None:
@@ -131,17 +131,20 @@ def _groups(context: Context) -> list[Group]:
         raise ExperimentOptionsError("an ensemble has at least two members: give --seeds two numbers or more")
     groups = []
     for task in tasks:
-        runs = context.runs()  # anew for each task: it holds the base and the task's data
-        test = read_test(context.data, runs.setting(task))
-        groups += [_group(runs, task, method, seeds, test) for method in METHODS]
+        test = read_test(context.data, context.setting(task))
+        groups += [_group(context, task, method, seeds, test) for method in METHODS]
     return groups
 
 
 def _group(
-    runs: Runs, task: str, method: Method, seeds: Sequence[int], test: Sequence[EncodedExample] | None
+    context: Context,
+    task: str,
+    method: Method,
+    seeds: Sequence[int],
+    test: Sequence[EncodedExample] | None,
 ) -> Group:
-    setting = runs.setting(task)
-    members = [runs.get(task, method, seed=seed) for seed in seeds]
+    setting = context.setting(task)
+    members = [context.run(task, method, seed=seed) for seed in seeds]
     dev = _Measured(setting, members, setting.encoded.dev)
     seen = dev if test is None else _Measured(setting, members, test)
     one = members[0].nbytes

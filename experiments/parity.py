@@ -21,15 +21,9 @@ QUICK_TASKS = ("trec", "sst2", "pos")
 SEEDS = (0, 1, 2, 3)
 MEAN_GAP, TASK_GAP = -0.5, -2.0
 
+_ORDER: tuple[Method, ...] = ("finetuning", "masking")
 _HEAD = ("task", "metric", "train / dev rows", "finetuning", "masking", "difference", "paper: finetuning")
-_COST_HEAD = (
-    "task",
-    "bytes: finetuned copy",
-    "bytes: masks",
-    "ratio",
-    "seconds: finetuning",
-    "seconds: masking",
-)
+_COST_HEAD = ("task", "finetuned copy, bytes", "masks, bytes", "ratio", "finetuning, s", "masking, s")
 
 
 @dataclass(frozen=True)
@@ -104,8 +98,9 @@ def judge(pairs: Sequence[Pair]) -> Claim:
 
 
 def _compare(context: Context, base: str, task: str, seeds: Sequence[int]) -> Pair:
-    runs = context.runs(base)  # anew for each task: it holds the base and the task's data
-    found = {method: [runs.get(task, method, seed=seed) for seed in seeds] for method in METHODS}
+    found = {
+        method: [context.run(task, method, seed=seed, base=base) for seed in seeds] for method in METHODS
+    }
     one = found["masking"][0]
     return Pair(task, one.metric, one.rows, {method: _side(own) for method, own in found.items()})
 
@@ -121,9 +116,9 @@ def _scores(base: str, pairs: Sequence[Pair]) -> Table:
             TASKS[pair.task].title,
             pair.metric,
             f"{pair.rows[0]} / {pair.rows[1]}",
-            *(str(pair.sides[method].scores) for method in ("finetuning", "masking")),
+            *(str(pair.sides[method].scores) for method in _ORDER),
             f"{pair.difference:+.2f}",
-            *(quote("table1", base, pair.task, method) for method in ("finetuning", "masking")),
+            *(quote("table1", base, pair.task, method) for method in _ORDER),
         ]
         for pair in pairs
     ]
@@ -139,7 +134,7 @@ def _costs(base: str, pairs: Sequence[Pair]) -> Table:
         tuned, masked = pair.sides["finetuning"], pair.sides["masking"]
         sizes = [f"{tuned.nbytes:,}", f"{masked.nbytes:,}", f"{tuned.nbytes / masked.nbytes:.1f}"]
         rows.append([TASKS[pair.task].title, *sizes, f"{tuned.seconds:.0f}", f"{masked.seconds:.0f}"])
-    return Table(_COST_HEAD, rows, f"{short_name(base)}, what a task takes, and time to learn a seed")
+    return Table(_COST_HEAD, rows, f"{short_name(base)}, bytes of a task, and seconds to learn it once")
 
 
 def _record(pair: Pair) -> dict[str, Any]:
@@ -161,7 +156,7 @@ def _draw(figure: Any, pairs: dict[str, list[Pair]]) -> None:
     for axes, (base, found) in zip(
         figure.subplots(len(pairs), squeeze=False)[:, 0], pairs.items(), strict=True
     ):
-        for place, method in enumerate(("finetuning", "masking")):
+        for place, method in enumerate(_ORDER):
             scores = [pair.sides[method].scores for pair in found]
             lefts = [index + 0.4 * (place - 0.5) for index in range(len(found))]
             spreads = [score.spread or 0.0 for score in scores]

@@ -116,7 +116,6 @@ class Runs:
         base: str,
         scale: Scale,
         *,
-        scales: Mapping[str, Scale] | None = None,
         data: Path | None = None,
         callbacks: Callable[[], Iterable[TrainerCallback]] = tuple,
         say: Callable[[str], None] = lambda text: None,
@@ -127,7 +126,6 @@ class Runs:
             folder: where runs are kept; made if absent.
             base: hub id or folder of the pretrained encoder.
             scale: how much to learn from.
-            scales: by task, for those that have a scale of their own.
             data: folder of the tasks' files; None for the hub.
             callbacks: makes callbacks for each run's loop, such as a progress bar.
             say: called with a line of text before a run is learned.
@@ -135,7 +133,6 @@ class Runs:
         self.folder = folder
         self.base = base
         self.scale = scale
-        self._scales = scales or {}
         self._data = data
         self._callbacks = callbacks
         self._say = say
@@ -173,11 +170,8 @@ class Runs:
         record["rows"] = tuple(record["rows"])
         return Run(**record, folder=folder, setting=setting)
 
-    def _scale_of(self, task: str) -> Scale:
-        return self._scales.get(task, self.scale)
-
     def _options(self, task: str) -> LearnOptions:
-        paper, scale = TASKS[task], self._scale_of(task)
+        paper, scale = TASKS[task], self.scale
         files = task_files(paper, self._data, (scale.train_rows, scale.dev_rows), self.folder / "samples")
         return LearnOptions(
             task=task,
@@ -193,9 +187,7 @@ class Runs:
 
     def _changed(self, task: str, method: Method, changes: Mapping[str, Any]) -> Preparation:
         setting = self.setting(task)
-        options = dataclasses.replace(
-            setting.options, **{"lr": self._scale_of(task).rates[method], **changes}
-        )
+        options = dataclasses.replace(setting.options, **{"lr": self.scale.rates[method], **changes})
         return dataclasses.replace(setting, options=options, mask=mask_settings(options, setting.base))
 
     def _learn(self, setting: Preparation, method: Method, identity: dict[str, Any], folder: Path) -> None:

@@ -1,9 +1,9 @@
 """Figure 1: the share of zeros that masks start with.
 
-The share decides the range that scores are drawn from, and the learning rate belongs to that range: a rate that
-is right for one hardly moves the scores of another, or throws them about. So each share is learned with the rate
-as it stands and with the rate scaled by the width of the range, and the better one on dev counts, as a search
-over rates would choose.
+The share decides the range that scores are drawn from, and the learning rate belongs to that range: a rate
+that is right for one hardly moves the scores of another, or throws them about. So each share is learned with
+the rate as it stands and with the rate scaled by the width of the range, and the better one on dev counts, as
+a search over rates would choose.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,6 @@ from experiments.claims import Claim
 from experiments.context import Context
 from experiments.drawing import PRETRAINED, SERIES, clear, where
 from experiments.result import Result, Table
-from experiments.runs import Runs
 from experiments.statistics import Scores, listed
 from experiments.tasks import TASKS
 from masking import MaskSettings
@@ -59,9 +58,7 @@ def figure1(context: Context) -> Result:
     tasks = context.choose_tasks(quick=QUICK_TASKS, full=FULL_TASKS)
     seeds = context.choose_seeds(quick=SEEDS[:1], full=SEEDS)
     shares = QUICK_SHARES if context.quick else FULL_SHARES
-    runs = context.runs()
-    rates = {task: context.scale_of(task).rates["masking"] for task in tasks}
-    points = [measure(runs, task, share, rates[task], seeds) for task in tasks for share in shares]
+    points = [measure(context, task, share, seeds) for task in tasks for share in shares]
     claim = judge(points)
     return Result(
         title="Figure 1: the share of zeros that masks start with",
@@ -86,12 +83,12 @@ def rates_of(mask: MaskSettings, share: float, rate: float) -> tuple[float, ...]
     return tuple(dict.fromkeys((rate, float(f"{rate * widths[1] / widths[0]:.3g}"))))
 
 
-def measure(runs: Runs, task: str, share: float, rate: float, seeds: Sequence[int]) -> Point:
+def measure(context: Context, task: str, share: float, seeds: Sequence[int]) -> Point:
     """Learn one share on one task at each rate that `rates_of` gives."""
-    mask = runs.setting(task).mask
+    mask, rate = context.setting(task).mask, context.scale_of(task).rates["masking"]
     by_rate, finals = {}, {}
     for one in rates_of(mask, share, rate):
-        found = [runs.get(task, "masking", seed=seed, initial_sparsity=share, lr=one) for seed in seeds]
+        found = [context.run(task, "masking", seed=seed, initial_sparsity=share, lr=one) for seed in seeds]
         by_rate[one] = Scores(tuple(run.value for run in found))
         finals[one] = fmean(run.epochs[-1]["zeros"] for run in found)
     best = max(by_rate, key=lambda one: by_rate[one].mean)
