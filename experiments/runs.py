@@ -23,7 +23,7 @@ from transformers import TrainerCallback
 from experiments.tasks import TASKS, task_files
 from masking import FinetunedModel, MaskedModel, MaskScores, TaskModel
 from training.learn import Preparation, mask_settings, prepare
-from training.options import LearnOptions
+from training.options import EXTRA_SETTINGS, LearnOptions
 from training.run_folder import RunFolder
 from training.trainer import TaskTrainer, best_epoch, epoch_records
 
@@ -32,7 +32,7 @@ METHODS: tuple[Method, ...] = ("masking", "finetuning")
 RECORD_FILE = "run.json"
 LEARNED_FILE = "learned.safetensors"
 BITS_OF_BYTE = 8
-_MASK_ONLY = ("blocks", "initial_sparsity", "threshold", "score_low", "head")
+_MASK_ONLY = ("blocks", "initial_sparsity", "threshold", "score_low", "head", *EXTRA_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,8 @@ class Runs:
             model = _new_model(setting, method)
             data = (setting.encoded.train, setting.encoded.dev)
             callbacks = list(self._callbacks())
-            state = TaskTrainer(model, setting.codec, data, setting.loop, unfinished, callbacks).learn()
+            loop = setting.mask_loop if method == "masking" else setting.loop
+            state = TaskTrainer(model, setting.codec, data, loop, unfinished, callbacks).learn()
             records = epoch_records(state)
             best = records[best_epoch(state) - 1]
             save_file(model.learned_state(), folder / LEARNED_FILE)

@@ -66,6 +66,8 @@ from mask_store.learned import (
     LearnedInfo,
     MaskingSettings,
     RiceEncoding,
+    ScoreGradient,
+    ScoreInit,
 )
 from mask_store.manifest import (
     BaseInfo,
@@ -120,6 +122,8 @@ __all__ = [
     "Problem",
     "RecordError",
     "RiceEncoding",
+    "ScoreGradient",
+    "ScoreInit",
     "Snapshot",
     "StoreError",
     "StoreFormatError",

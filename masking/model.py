@@ -26,7 +26,7 @@ from mask_store import (
     pack_bits,
 )
 from masking.base import Base
-from masking.binarize import initial_scores, keep, masked_weight
+from masking.binarize import initial_scores, keep, masked_weight, ranked_by_magnitude
 from masking.heads import CLASSIFIER, POOLER, has_pooler, head_logits, random_linear
 from masking.layers import block_linears, choose_blocks
 from masking.settings import MaskSettings
@@ -38,21 +38,23 @@ class MaskScores(nn.Module):
 
     Attributes:
         scores: float32, the shape of the weight; the only thing that is learned.
+        threshold: tau, which a target for the share of zeros moves.
         initial: Boolean, the mask before learning.
     """
 
     initial: Tensor
 
-    def __init__(self, scores: Tensor, threshold: float) -> None:
-        """Takes the scores before learning and the threshold tau."""
+    def __init__(self, scores: Tensor, threshold: float, temperature: float | None = None) -> None:
+        """Takes the scores before learning, tau, and the temperature of the gradient; None for no scaling."""
         super().__init__()
         self.scores = nn.Parameter(scores)
         self.threshold = threshold
+        self.temperature = temperature
         self.register_buffer("initial", keep(scores, threshold), persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight, float32 [rows, columns]."""
-        return masked_weight(weight, self.scores, self.threshold)
+        return masked_weight(weight, self.scores, self.threshold, self.temperature)
 
     def mask(self) -> Tensor:
         """The present mask, boolean [rows, columns]."""
@@ -149,13 +151,20 @@ class FinetunedModel(TaskModel):
 
 
 class MaskedModel(TaskModel):
-    """Encoder and head with a learnable mask on every chosen linear layer."""
+    """Encoder and head with a learnable mask on every chosen linear layer.
+
+    Attributes:
+        settings: How the masks start and learn.
+        blocks: The masked blocks, ascending.
+        threshold: The present tau of all masks; that of the settings until `set_sparsity` moves it.
+    """
 
     def __init__(self, base: Base, spec: TaskSpec, settings: MaskSettings, seed: int) -> None:
         """Use `create`."""
         generator = torch.Generator().manual_seed(seed)
         super().__init__(base, spec, base.share_encoder(), generator)
         self.settings = settings
+        self.threshold = settings.threshold
         self.blocks = choose_blocks(settings.blocks, base.num_blocks)
         self._masks = self._add_scores(generator)
         if settings.head == "trained":
@@ -194,10 +203,34 @@ class MaskedModel(TaskModel):
             learned |= {f"head.{name}": p for name, p in self._head_modules().named_parameters()}
         return learned
 
+    def learned_state(self) -> dict[str, Tensor]:
+        """See `TaskModel.learned_state`; with the threshold, where it is no longer that of the settings."""
+        moved = self.threshold != self.settings.threshold
+        threshold = {"threshold": torch.tensor(self.threshold, dtype=torch.float64)} if moved else {}
+        return super().learned_state() | threshold
+
+    def load_learned_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `TaskModel.load_learned_state`."""
+        super().load_learned_state({name: t for name, t in state.items() if name != "threshold"})
+        self._set_threshold(float(state.get("threshold", self.settings.threshold)))
+
     def sparsity(self) -> float:
         """Share of zeros in all masks."""
         kept = sum(int(mask.mask().sum()) for mask in self._masks.values())
         return 1.0 - kept / self._bits()
+
+    def set_sparsity(self, share: float) -> None:
+        """Moves the threshold to where this share of all bits is zero.
+
+        Exact to within one bit over all masks together, and to as many as have the very score that becomes
+        the threshold.
+
+        Args:
+            share: Wanted share of zeros, from 0 up to but not including 1.
+        """
+        scores = torch.cat([mask.scores.detach().flatten() for mask in self._masks.values()])
+        zeros = min(round(share * scores.numel()), scores.numel() - 1)
+        self._set_threshold(float(scores.sort().values[zeros]))  # CUDA's kthvalue is not deterministic
 
     def flipped(self) -> float:
         """Share of bits that differ from the mask before learning."""
@@ -246,6 +279,11 @@ class MaskedModel(TaskModel):
         masks = {name: pack_bits(mask.mask().cpu().numpy()) for name, mask in self._masks.items()}
         return MaskBundle.create(manifest, masks, {name: t.numpy() for name, t in head.items()})
 
+    def _set_threshold(self, threshold: float) -> None:
+        self.threshold = threshold
+        for mask in self._masks.values():
+            mask.threshold = threshold
+
     def _add_scores(self, generator: torch.Generator) -> dict[str, MaskScores]:
         """Parametrizes the chosen layers, in the order in which their scores are drawn."""
         layers = block_linears(self.encoder, self.base.info.architecture, self.blocks)
@@ -260,7 +298,9 @@ class MaskedModel(TaskModel):
         settings = self.settings
         shape = tuple(linear.weight.shape)
         scores = initial_scores(shape, settings.score_low, settings.score_high, generator)
-        mask = MaskScores(scores.to(linear.weight.device), settings.threshold)
+        if settings.score_init == "magnitude":
+            scores = ranked_by_magnitude(scores, linear.weight)
+        mask = MaskScores(scores.to(linear.weight.device), settings.threshold, settings.temperature)
         parametrize.register_parametrization(linear, "weight", mask)
         return mask
 
@@ -281,7 +321,7 @@ class MaskedModel(TaskModel):
         settings = self.settings
         return MaskingSettings(
             blocks=self.blocks,
-            threshold=settings.threshold,
+            threshold=self.threshold,
             score_low=settings.score_low,
             score_high=settings.score_high,
             initial_sparsity=settings.initial_sparsity,

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,10 +25,12 @@ from training.errors import OptionsError, PublishError
 from training.examples import ExampleSet, describe_unusable
 from training.features import EncodedExample
 from training.metrics import choose_metric
-from training.options import LearnOptions, Metric, parse_blocks
+from training.options import EXTRA_SETTINGS, LearnOptions, Metric, parse_blocks
 from training.report import Report, SetReport, request_body
 from training.run_folder import RunFolder
 from training.trainer import LoopSettings, TaskTrainer, best_epoch, epoch_records
+
+PAPER_SCORE_RANGE = 0.6
 
 Say = Callable[[str], None]
 
@@ -74,7 +76,7 @@ class Preparation:
 
     @property
     def loop(self) -> LoopSettings:
-        """Settings of the training loop."""
+        """Settings of the training loop, whatever it learns."""
         o = self.options
         return LoopSettings(
             lr=o.lr,
@@ -85,6 +87,18 @@ class Preparation:
             precision=o.precision,
             seed=o.seed,
             metric=self.metric,
+        )
+
+    @property
+    def mask_loop(self) -> LoopSettings:
+        """Settings of the training loop when it learns a mask."""
+        o = self.options
+        return replace(
+            self.loop,
+            lr=o.lr * self.mask.score_range / PAPER_SCORE_RANGE if o.scale_lr else o.lr,
+            head_lr=(o.head_lr or o.lr) if o.head == "trained" else None,
+            average=o.average,
+            final_sparsity=o.final_sparsity,
         )
 
 
@@ -115,7 +129,7 @@ def learn(
             say(f"going on after epoch {resumed_after} of the unfinished run in {options.run_folder}")
         model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=options.seed)
         data = (ready.encoded.train, ready.encoded.dev)
-        trainer = TaskTrainer(model, ready.codec, data, ready.loop, folder, callbacks)
+        trainer = TaskTrainer(model, ready.codec, data, ready.mask_loop, folder, callbacks)
         state = trainer.learn()
         _say_end(say, state, options)
         bundle = _bundle(ready, model, state)
@@ -187,7 +201,16 @@ def mask_settings(options: LearnOptions, base: Base) -> MaskSettings:
         problems.append(f"--blocks {options.blocks}: base {base.info.name} has blocks 0 to {last}")
     if problems:
         raise OptionsError(problems)
-    return MaskSettings(blocks, options.threshold, options.score_low, options.initial_sparsity, options.head)
+    return MaskSettings(
+        blocks,
+        options.threshold,
+        options.score_low,
+        options.initial_sparsity,
+        options.head,
+        options.score_init,
+        options.score_gradient,
+        options.temperature,
+    )
 
 
 def open_store(options: LearnOptions) -> MaskStore:
@@ -222,6 +245,7 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
         "batch_size": o.batch_size,
         "group_by_length": o.group_by_length,
         "precision": o.precision,
+        **{name: getattr(o, name) for name in EXTRA_SETTINGS},
         "epochs_run": len(records),
         "best_epoch": best,
         "optimizer": "Adam",

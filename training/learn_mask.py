@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import get_args
 
-from mask_store import HeadMode, MaskStoreError, TaskKind
+from mask_store import HeadMode, MaskStoreError, ScoreGradient, ScoreInit, TaskKind
 from training.errors import OptionsError, TrainingError
 from training.options import Device, LearnOptions, Metric, Precision
+from training.presets import Preset, options_of
 
 FAILED, BAD_INPUT, STOPPED = 1, 2, 130
 
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(parser.add_argument_group("data"))
     _add_learning(parser.add_argument_group("learning (defaults are the paper's, but for --lr)"))
     _add_masks(parser.add_argument_group("masks (defaults are the paper's)"))
+    _add_extras(parser.add_argument_group("beyond the paper's setting (off by default)"))
     _add_run(parser.add_argument_group("run"))
     return parser
 
@@ -75,7 +77,8 @@ def parse_options(arguments: argparse.Namespace) -> LearnOptions:
         OptionsError: they don't make sense; lists every mistake.
     """
     names = {field.name for field in dataclasses.fields(LearnOptions)}
-    return LearnOptions(**{name: value for name, value in vars(arguments).items() if name in names})
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    return options_of(given, arguments.preset)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,6 +165,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
+        "--preset",
+        choices=get_args(Preset),
+        default=None,
+        help="paper: the paper's value of every setting but --lr and --seed, whatever the defaults are; "
+        "those can't be given as well",
+    )
+    group.add_argument(
         "--lr",
         type=float,
         help="Adam's rate, constant (0.001); it belongs to the range that scores start in, so another "
@@ -199,6 +209,49 @@ def _add_masks(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--score-low", type=float, help="lowest score at the start (-0.02)")
     group.add_argument(
         "--head", choices=get_args(HeadMode), help="random, frozen and masked, or trained dense (masked)"
+    )
+
+
+def _add_extras(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--score-init",
+        choices=get_args(ScoreInit),
+        help="which weights start with low scores: any (uniform), or the smallest, so that learning starts "
+        "from magnitude pruning (magnitude)",
+    )
+    group.add_argument(
+        "--score-gradient",
+        choices=get_args(ScoreGradient),
+        help="a score gets its bit's gradient as it is (straight-through), or the less of it the farther it "
+        "is from the threshold (sigmoid, with --temperature)",
+    )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="width of that sigmoid, in units of scores, such as 0.1",
+    )
+    group.add_argument(
+        "--average",
+        type=float,
+        metavar="DECAY",
+        help="take masks from a moving average of the scores over the steps; 0.99 looks back about 100 steps",
+    )
+    group.add_argument(
+        "--final-sparsity",
+        type=float,
+        metavar="SHARE",
+        help="share of zeros to end with; the threshold moves there over the first half of --epochs, and "
+        "only epochs from then on can be the best",
+    )
+    group.add_argument(
+        "--scale-lr",
+        action="store_true",
+        help="scale --lr by the width of the initial scores' range over the paper's 0.60, so that one rate "
+        "fits other --initial-sparsity",
+    )
+    group.add_argument(
+        "--head-lr", type=float, help="Adam's rate on a head that is trained (--lr, never scaled)"
     )
 
 

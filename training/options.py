@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from mask_store import HeadMode, TaskKind
+from mask_store import HeadMode, JsonScalar, ScoreGradient, ScoreInit, TaskKind
 from training.errors import OptionsError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -29,9 +29,20 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "token-classification": ("accuracy", "f1"),
     "multiple-choice": ("accuracy",),
 }
+# What goes beyond the paper, and the value by which each is off.
+EXTRA_SETTINGS: dict[str, JsonScalar] = {
+    "score_init": "uniform",
+    "score_gradient": "straight-through",
+    "temperature": None,
+    "final_sparsity": None,
+    "average": None,
+    "scale_lr": False,
+    "head_lr": None,
+}
 LEARNING_SETTINGS = (
     *("kind", "lr", "epochs", "patience", "batch_size", "group_by_length", "precision", "max_length"),
     *("blocks", "initial_sparsity", "threshold", "score_low", "head", "seed"),
+    *EXTRA_SETTINGS,
 )
 MIN_TOKENS = 8
 MAX_SEED = 2**32 - 1
@@ -56,6 +67,9 @@ class LearnOptions:
         text_column: and the other columns: None stands for the default names, see `training.examples`.
         lr: Adam's learning rate on the scores; belongs to the score range (`score_low` to the high end that
             `initial_sparsity` implies): another range wants another rate.
+        scale_lr: whether `lr` is meant for the paper's score range, 0.60 wide, and is scaled to this run's.
+        head_lr: Adam's learning rate on a trained head; None for `lr`, unscaled.
+        average: decay of the moving average of scores from which masks are taken; None for the last scores.
         epochs: most passes over the training rows.
         patience: epochs without gain in the dev metric after which learning stops.
         batch_size: examples in a batch.
@@ -67,6 +81,12 @@ class LearnOptions:
         initial_sparsity: share of zeros that the masks start with.
         threshold: tau, at and above which a score keeps its weight.
         score_low: low end of the uniform distribution the scores start from.
+        score_init: which weight gets which initial score: ``uniform``, or ``magnitude`` for the lowest scores
+            to the smallest weights.
+        score_gradient: what a bit's gradient is times, to be its score's: ``straight-through`` for 1, or
+            ``sigmoid`` for a slope that is 1 at the threshold and falls with the distance from it.
+        temperature: width of that slope in units of scores; for ``sigmoid``, and needed there.
+        final_sparsity: share of zeros to end with, over all masks together; None for no target.
         head: ``masked`` (random, frozen, masked) or ``trained`` (dense).
         seed: seed of scores, head, shuffling and dropout.
         device: where to learn; ``auto`` is the GPU where there is one.
@@ -96,6 +116,9 @@ class LearnOptions:
     context_column: str | None = None
     choices_column: str | None = None
     lr: float = 1e-3
+    scale_lr: bool = False
+    head_lr: float | None = None
+    average: float | None = None
     epochs: int = 10
     patience: int = 2
     batch_size: int = 32
@@ -106,6 +129,10 @@ class LearnOptions:
     initial_sparsity: float = 0.05
     threshold: float = 0.01
     score_low: float = -0.02
+    score_init: ScoreInit = "uniform"
+    score_gradient: ScoreGradient = "straight-through"
+    temperature: float | None = None
+    final_sparsity: float | None = None
     head: HeadMode = "masked"
     seed: int = 0
     device: Device = "auto"
@@ -116,7 +143,10 @@ class LearnOptions:
 
     def __post_init__(self) -> None:
         """Check everything at once."""
-        problems = [*self._data_problems(), *self._kind_problems(), *self._number_problems()]
+        problems = [
+            *(*self._data_problems(), *self._kind_problems()),
+            *(*self._number_problems(), *self._extra_problems()),
+        ]
         if problems:
             raise OptionsError(problems)
 
@@ -130,10 +160,14 @@ class LearnOptions:
         """Folder of this run's checkpoints."""
         return Path(self.run_dir) if self.run_dir else Path("runs") / self.task
 
-    def learning_settings(self) -> dict[str, str | float | int]:
-        """Return the settings that decide, with base and data, which mask is learned."""
+    def learning_settings(self) -> dict[str, JsonScalar]:
+        """Return the settings that decide, with base and data, which mask is learned.
+
+        Those beyond the paper are left out where they are off: they decide nothing then.
+        """
         values = asdict(self)
-        return {name: values[name] for name in LEARNING_SETTINGS}
+        off = {name for name, value in EXTRA_SETTINGS.items() if values[name] == value}
+        return {name: values[name] for name in LEARNING_SETTINGS if name not in off}
 
     def _column(self, role: str) -> str | None:
         value: str | None = getattr(self, f"{role}_column")
@@ -191,6 +225,39 @@ class LearnOptions:
         except ValueError as error:
             problems.append(str(error))
         return problems
+
+    def _extra_problems(self) -> list[str]:
+        """Mistakes in what goes beyond the paper's setting."""
+        temperature, head_lr, sigmoid = self.temperature, self.head_lr, self.score_gradient == "sigmoid"
+        shares = {"--average": self.average, "--final-sparsity": self.final_sparsity}
+        checks = [
+            *(
+                (value is None or 0 < value < 1, f"{name} {value}: must lie between 0 and 1")
+                for name, value in shares.items()
+            ),
+            (
+                sigmoid or temperature is None,
+                f"--temperature {temperature}: goes with --score-gradient sigmoid only",
+            ),
+            (
+                not sigmoid or (temperature is not None and 0 < temperature < math.inf),
+                f"--temperature {temperature}: --score-gradient sigmoid needs a number above 0, such as 0.1",
+            ),
+            (
+                head_lr is None or self.head == "trained",
+                f"--head-lr {head_lr}: a masked head does not learn; it goes with --head trained only",
+            ),
+            (head_lr is None or 0 < head_lr < math.inf, f"--head-lr {head_lr}: must be a number above 0"),
+        ]
+        choices = {"score_init": ScoreInit, "score_gradient": ScoreGradient, "head": HeadMode}
+        return [
+            *(message for good, message in checks if not good),
+            *(
+                f"--{name.replace('_', '-')} {getattr(self, name)}: not one of {', '.join(get_args(allowed))}"
+                for name, allowed in choices.items()
+                if getattr(self, name) not in get_args(allowed)
+            ),
+        ]
 
 
 def parse_blocks(text: str, last: int | None = None) -> tuple[int, ...]:

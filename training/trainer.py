@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import (
@@ -31,12 +30,13 @@ from masking import TaskCodec, TaskModel
 from training.errors import DivergedError, RunFolderError
 from training.evaluation import evaluate
 from training.features import Collator, EncodedExample
+from training.kept import KeptState
 from training.loss import task_loss
-from training.optimizer import adam
+from training.optimizer import adam, parameter_groups
 from training.options import Precision
 from training.run_folder import RunFolder
+from training.sparsity import ramp_epochs
 
-LEARNED_FILE = "learned.safetensors"
 LOG_EVERY_STEPS = 20
 
 
@@ -53,6 +53,9 @@ class LoopSettings:
         precision: ``fp32``, or ``bf16`` for autocast in learning; evaluation is in fp32, as serving is.
         seed: seed of shuffling and dropout.
         metric: name of the dev metric to choose the best epoch by; higher is better.
+        head_lr: learning rate of a trained head; None for that of the rest.
+        average: decay of the average that is evaluated and kept; None for what was learned last.
+        final_sparsity: share of zeros that masks end with; None for what learning makes of it.
     """
 
     lr: float
@@ -63,6 +66,14 @@ class LoopSettings:
     precision: Precision
     seed: int
     metric: str
+    head_lr: float | None = None
+    average: float | None = None
+    final_sparsity: float | None = None
+
+    @property
+    def first_candidate(self) -> int:
+        """Number of the first epoch that may be the best: the first to have the final share of zeros."""
+        return 1 if self.final_sparsity is None else ramp_epochs(self.epochs)
 
 
 @dataclass(frozen=True)
@@ -111,13 +122,14 @@ class TaskTrainer(Trainer):
         self.settings = settings
         self.folder = folder
         self._train, self._dev = data
+        self._kept = KeptState(model, settings.average, settings.final_sparsity)
         super().__init__(
             model=model,
             args=_arguments(settings, folder, model.base.device),
             data_collator=Collator(codec.spec.kind, model.base.tokenizer),
             train_dataset=data[0],
             eval_dataset=data[1],
-            callbacks=[_EpochEnd(settings.patience), *callbacks],
+            callbacks=[_EpochEnd(settings), *self._kept.callbacks, *callbacks],
         )
         self.remove_callback(PrinterCallback)
 
@@ -134,16 +146,20 @@ class TaskTrainer(Trainer):
         checkpoint = self.folder.last_checkpoint()
         if checkpoint is not None:
             self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if checkpoint is None or not is_finished(self.state, self.settings.patience):
+        if checkpoint is None or not is_finished(
+            self.state, self.settings.patience, self.settings.first_candidate
+        ):
             with _deterministic(self.args.device):
                 self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         self._load_from_checkpoint(str(self.folder.checkpoint(self.state.best_global_step or 0)))
+        self._kept.apply(self.state)
         return self.state
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the paper's Adam over what is trainable."""
         if self.optimizer is None:
-            self.optimizer = adam(self.learner.trainable().values(), self.settings.lr)
+            groups = parameter_groups(self.learner.trainable(), self.settings.head_lr)
+            self.optimizer = adam(groups, self.settings.lr)
         return self.optimizer
 
     def compute_loss(
@@ -165,9 +181,10 @@ class TaskTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Measure the dev examples as serving would predict them, and log the metrics."""
-        measured = evaluate(self.learner, self.codec, self._dev, max_rows=self.settings.batch_size)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
-        self.log(dict(metrics))
+        with self._kept.applied(self.state):
+            measured = evaluate(self.learner, self.codec, self._dev, max_rows=self.settings.batch_size)
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+            self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -198,10 +215,16 @@ class TaskTrainer(Trainer):
         """Write the learned state alone, where Trainer would write the whole model."""
         folder = Path(output_dir or self.folder.path)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.learner.learned_state(), folder / LEARNED_FILE)
+        self._kept.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.learner.load_learned_state(load_file(Path(resume_from_checkpoint) / LEARNED_FILE))
+        self._kept.load(Path(resume_from_checkpoint))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Leave out the epochs before the masks have the final share of zeros."""
+        if round(self.state.epoch or 0) < self.settings.first_candidate:
+            return False
+        return super()._determine_best_metric(metrics, trial)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint, and only when it is whole drop the older ones that are not the best."""
@@ -235,8 +258,8 @@ class _EpochEnd(TrainerCallback):
     run killed after its last epoch does not learn another one when it is started again.
     """
 
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
+    def __init__(self, settings: LoopSettings) -> None:
+        self._settings = settings
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -246,14 +269,20 @@ class _EpochEnd(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if is_finished(state, self._patience):
+        if is_finished(state, self._settings.patience, self._settings.first_candidate):
             control.should_training_stop = True
 
 
-def is_finished(state: TrainerState, patience: int) -> bool:
-    """Tell from the state after an epoch whether all are done or the last ones brought no gain."""
+def is_finished(state: TrainerState, patience: int, first_candidate: int = 1) -> bool:
+    """Tell from the state after an epoch whether all are done or the last ones brought no gain.
+
+    Args:
+        state: the state.
+        patience: epochs without gain after which to stop.
+        first_candidate: number of the first epoch that may be the best; patience runs from there.
+    """
     done = round(state.epoch or 0)
-    return done >= state.num_train_epochs or done - best_epoch(state) >= patience
+    return done >= state.num_train_epochs or done - max(best_epoch(state), first_candidate) >= patience
 
 
 def best_epoch(state: TrainerState) -> int:

@@ -30,6 +30,8 @@ def test_public_api() -> None:
         "MemberInfo",
         "Problem",
         "RiceEncoding",
+        "ScoreGradient",
+        "ScoreInit",
         "Snapshot",
         "TaskKind",
         "TaskManifest",

@@ -10,9 +10,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from masking import MaskedModel
 from tests.training.data import tiny_options
 from training.errors import DivergedError, RunFolderError
+from training.kept import LEARNED_FILE
 from training.learn import Preparation, prepare
 from training.run_folder import RunFolder
-from training.trainer import LEARNED_FILE, TaskTrainer, best_epoch, epoch_records, is_finished
+from training.trainer import TaskTrainer, best_epoch, epoch_records, is_finished
 
 
 class Killed(Exception):
@@ -203,7 +204,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.trainer.save_file", full)
+    monkeypatch.setattr("training.kept.save_file", full)
     with pytest.raises(RunFolderError, match=r"can't be written.*No space left"):
         _learn(ready, tmp_path)
 
