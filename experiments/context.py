@@ -11,9 +11,12 @@ from typing import Any
 
 from experiments.errors import ExperimentOptionsError
 from experiments.runs import Method, Run, Runs, Scale
-from experiments.scales import Change, scale_of
+from experiments.scales import Change, describe, scale_of
+from experiments.tasks import TASKS, task_files
 from training.learn import Preparation
 from training.progress import ProgressBar
+
+_HELD = 4  # tasks whose data and base are held at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,12 @@ class Context:
     runs_dir: Path
     changes: tuple[Change, ...]
     say: Callable[[str], None]
-    _runs: dict[tuple[str, str], Runs] = field(default_factory=dict, repr=False, compare=False)
+    _held: dict[tuple[str, str], Runs] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def scale(self) -> str:
+        """``quick`` or ``full``."""
+        return "quick" if self.quick else "full"
 
     @property
     def base(self) -> str:
@@ -55,15 +63,23 @@ class Context:
         return self.bases[0]
 
     def choose_tasks(self, *, quick: Sequence[str], full: Sequence[str]) -> tuple[str, ...]:
-        """Tasks asked for, or else those of the scale."""
-        return self.tasks or tuple(quick if self.quick else full)
+        """Tasks asked for, or else those of the scale.
+
+        Raises:
+            DataError: the rows of one are not there, which is told before hours of learning.
+        """
+        tasks = self.tasks or tuple(quick if self.quick else full)
+        for task in tasks:
+            scale = self.scale_of(task)
+            task_files(TASKS[task], self.data, (scale.train_rows, scale.dev_rows), self.runs_dir / "samples")
+        return tasks
 
     def choose_seeds(self, *, quick: Sequence[int], full: Sequence[int]) -> tuple[int, ...]:
         """Seeds asked for, or else those of the scale."""
         return self.seeds or tuple(quick if self.quick else full)
 
-    def scale(self, task: str) -> Scale:
-        """The scale at which a task is learned."""
+    def scale_of(self, task: str | None) -> Scale:
+        """The scale at which a task is learned; None for a task that has none of its own."""
         return scale_of(self.quick, self.changes, task)
 
     def setting(self, task: str, *, base: str | None = None) -> Preparation:
@@ -76,7 +92,7 @@ class Context:
         Raises:
             TrainingError, MaskingError: data or base can't be used.
         """
-        return self._runs_of(task, base).setting(task)
+        return self._runs_of(task, base or self.base).setting(task)
 
     def run(
         self, task: str, method: Method, *, seed: int = 0, base: str | None = None, **changes: Any
@@ -93,17 +109,29 @@ class Context:
         Raises:
             TrainingError, MaskingError: see `training.learn.learn`.
         """
-        return self._runs_of(task, base).get(task, method, seed=seed, **changes)
+        return self._runs_of(task, base or self.base).get(task, method, seed=seed, **changes)
 
-    def _runs_of(self, task: str, base: str | None) -> Runs:
-        name = base or self.base
-        if (name, task) not in self._runs:
-            self._runs[name, task] = Runs(
-                self.runs_dir,
-                name,
-                self.scale(task),
-                data=self.data,
-                callbacks=lambda: [ProgressBar()],
-                say=self.say,
-            )
-        return self._runs[name, task]
+    def learning(self) -> dict[str, dict[str, Any]]:
+        """Settings of learning, for a report: those of all tasks, and by task what differs."""
+        common = describe(self.scale_of(None))
+        special = sorted({change.task for change in self.changes if change.task})
+        own = {task: describe(self.scale_of(task)) for task in special}
+        return {"all tasks": common} | {
+            task: {name: value for name, value in settings.items() if common.get(name) != value}
+            for task, settings in own.items()
+        }
+
+    def _runs_of(self, task: str, base: str) -> Runs:
+        """Runs of a task; those used last are held, since they hold the base and the task's data."""
+        runs = self._held.pop((base, task), None) or Runs(
+            self.runs_dir,
+            base,
+            self.scale_of(task),
+            data=self.data,
+            callbacks=lambda: [ProgressBar()],
+            say=self.say,
+        )
+        self._held[base, task] = runs
+        if len(self._held) > _HELD:
+            del self._held[next(iter(self._held))]
+        return runs

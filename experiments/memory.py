@@ -135,7 +135,6 @@ def break_even(cost: Cost) -> int:
 
 
 def _parts(name: str, cost: Cost) -> Table:
-    quoted = paper.TABLE_8.get(name, {})
     rows = [
         ("base", f"{cost.parameters:,} parameters, fp32", cost.base_bytes, "base"),
         ("masks of a task, blocks and pooler", f"{cost.mask_bits:,} bits", cost.mask_bytes, "masks"),
@@ -143,7 +142,7 @@ def _parts(name: str, cost: Cost) -> Table:
         ("head of a task, fp32", f"{cost.head_parameters:,} parameters", cost.head_bytes, "head"),
     ]
     cells = [
-        [part, amount, f"{size:,}", _kilobytes(size), quoted.get(key, paper.NOT_AVAILABLE)]
+        [part, amount, f"{size:,}", _kilobytes(size), paper.quote("table8", name, key)]
         for part, amount, size, key in rows
     ]
     return Table(["part", "amount", "bytes", "KB", "paper"], cells, f"{name}, parts")

@@ -72,12 +72,18 @@ def _provenance(result: Result, context: Context) -> str:
     versions: Any = machine["versions"]
     gpu: Any = machine["gpu"]
     where = gpu["name"] if gpu else f"{machine['processor']}, {machine['cores']} cores"
+    learning = {} if result.exact else context.learning()
     lines = [
         f"Base: {', '.join(map(short_name, context.bases))}.",
         *(f"{name}: {value}." for name, value in result.settings.items()),
+        *(f"Learning, {who}: {_listed(settings)}." for who, settings in learning.items()),
         f"Machine: {where}; torch {versions['torch']}, transformers {versions['transformers']}.",
     ]
     return "  \n".join(lines)
+
+
+def _listed(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {'all' if value is None else value}" for name, value in settings.items())
 
 
 def short_name(base: str) -> str:
@@ -93,6 +99,7 @@ def _record(result: Result, context: Context) -> dict[str, Any]:
         "scale": result.scale(context),
         "bases": [short_name(base) for base in context.bases],
         "settings": dict(result.settings),
+        "learning": None if result.exact else context.learning(),
         "machine": describe_machine(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "values": dict(result.values),

@@ -49,4 +49,4 @@ class Result:
 
     def scale(self, context: Context) -> str:
         """``quick``, ``full`` or ``exact``."""
-        return "exact" if self.exact else "quick" if context.quick else "full"
+        return "exact" if self.exact else context.scale

@@ -91,7 +91,7 @@ def read_settings(texts: Sequence[str]) -> list[Change]:
     return changes
 
 
-def scale_of(quick: bool, changes: Sequence[Change], task: str) -> Scale:
+def scale_of(quick: bool, changes: Sequence[Change], task: str | None) -> Scale:
     """The scale at which a task is learned; a change for the task goes before one for all tasks."""
     scale = QUICK if quick else FULL
     for change in sorted(changes, key=lambda change: change.task is not None):
