@@ -86,7 +86,7 @@ def learn_curve(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                bar.set_postfix(t=f"{t:.2f}", loss=f"{float(loss):.3f}", refresh=False)
+                bar.set_postfix(t=f"{t:.2f}", loss=f"{loss.item():.3f}", refresh=False)
                 bar.update()
     return [{name: tensor.detach() for name, tensor in control.items()} for control in controls]
 
@@ -120,7 +120,7 @@ def _loss(
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = functional_call(model.train(), weights, (_on(device, batch["inputs"]),))
     loss = task_loss(model.spec.kind, logits.float(), batch["targets"].to(device), batch["counts"])
-    if not math.isfinite(float(loss)):
+    if not math.isfinite(loss.item()):
         raise ExperimentError("the loss on the curve is no longer a number: a lower learning rate is needed")
     return loss
 

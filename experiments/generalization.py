@@ -11,8 +11,7 @@ from typing import Any
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import DARK, clear, where
-from experiments.drawing import METHODS as COLORS
+from experiments.drawing import DARK, METHOD_COLORS, clear, where
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.result import Result, Table
 from experiments.runs import METHODS, Run
@@ -93,8 +92,8 @@ def judge(accuracies: Accuracies, majority: Mapping[str, float]) -> Claim:
     )
     return Claim(
         "masked models generalise to the other task's dev set as finetuned ones do, above the majority vote.",
-        "on each task that was not learned from, masking's accuracy is above the majority vote and not more than "
-        f"{100 * _TOLERANCE:.0f} points below that of finetuning",
+        "on a task that was not learned from, masking is above the majority vote and at most "
+        f"{100 * _TOLERANCE:.0f} points below finetuning",
         holds,
     )
 
@@ -146,7 +145,7 @@ def _draw(figure: Any, accuracies: Accuracies, majority: Mapping[str, float], or
     for place, method in enumerate(METHODS):
         lefts = [index + 0.36 * (place - 0.5) for index in range(len(pairs))]
         heights = [100 * fmean(accuracies[method, *pair]) for pair in pairs]
-        bars = axes.bar(lefts, heights, 0.34, color=COLORS[method], label=method)
+        bars = axes.bar(lefts, heights, 0.34, color=METHOD_COLORS[method], label=method)
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
     for index, (_, target) in enumerate(pairs):
         line = 100 * majority[target]
