@@ -39,9 +39,8 @@ def test_one_table_for_each_base(tmp_path: Path, tiny_bert: str, capsys: pytest.
 
 
 def _pair(difference: float) -> Pair:
-    sides = {name: Side(Scores((value,)), 1, 1.0) for name, value in (("finetuning", 0.8), ("masking", 0.8))}
-    sides["masking"] = Side(Scores((0.8 + difference / 100,)), 1, 1.0)
-    return Pair("trec", "accuracy", (1, 1), sides)
+    tuned, masked = (Side(Scores((value,)), 1, 1.0) for value in (0.8, 0.8 + difference / 100))
+    return Pair("trec", "accuracy", (1, 1), {"finetuning": tuned, "masking": masked})
 
 
 @pytest.mark.parametrize(
