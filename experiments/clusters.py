@@ -16,6 +16,7 @@ from experiments.errors import ExperimentOptionsError
 from experiments.representation import Array, cls_states, flatten, separation
 from experiments.result import Result, Table
 from experiments.runs import METHODS
+from experiments.statistics import listed
 
 ENCODERS = ("pretrained", "finetuning", "masking")
 TITLES = {"pretrained": "pretrained", "finetuning": "finetuned", "masking": "masked"}
@@ -61,7 +62,7 @@ def figure4(context: Context) -> Result:
             }
             for view in views
         },
-        settings={"Tasks": ", ".join(tasks), "Seeds": ", ".join(map(str, seeds))},
+        settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
         notes=[claim.note(task) for task, claim in claims.items()],
         draw=lambda figure: _draw(figure, views, where(context)),
     )

@@ -20,6 +20,7 @@ from experiments.drawing import DARK, SERIES, clear, where
 from experiments.errors import ExperimentOptionsError
 from experiments.result import Result, Table
 from experiments.runs import Run
+from experiments.statistics import listed
 
 _TASKS = 2
 TITLES = {
@@ -73,13 +74,13 @@ def figure5(context: Context) -> Result:
             "independent_random_masks": random,
             "claim": claim.values(),
         },
-        settings={"Tasks": ", ".join(tasks), "Seeds": ", ".join(map(str, seeds))},
+        settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
         notes=[
             "s = |M1 - M2| / (|M1| + |M2|), counting ones: 0 equal, 1 nothing in common.",
             f"Independent random masks with as many zeros as these would have s = {random:.4f}.",
             claim.note("Here"),
         ],
-        draw=lambda figure: _draw(figure, grids, random, f"{', '.join(tasks)}; {where(context)}"),
+        draw=lambda figure: _draw(figure, grids, random, f"{listed(tasks)}; {where(context)}"),
     )
 
 
