@@ -4,7 +4,6 @@ SST-2 (sentences of film reviews) and SEM (tweets) have the same two labels. A m
 measured on the dev sets of both, with nothing learned in between.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -14,11 +13,11 @@ from experiments.context import Context
 from experiments.drawing import DARK, clear, where
 from experiments.drawing import METHODS as COLORS
 from experiments.errors import ExperimentError, ExperimentOptionsError
+from experiments.majority import majority_value
 from experiments.result import Result, Table
 from experiments.runs import METHODS, Run
 from experiments.statistics import Scores, listed
 from training.evaluation import evaluate
-from training.examples import ExampleSet
 from training.features import encode_examples
 from training.learn import Preparation
 
@@ -49,14 +48,8 @@ def table3(context: Context) -> Result:
                 for target in tasks:
                     value = transfer(run, settings[target])
                     accuracies.setdefault((method, source, target), []).append(value)
-    majority = {task: majority_share(ready.data.dev) for task, ready in settings.items()}
+    majority = {task: majority_value(ready.encoded.dev, "accuracy") for task, ready in settings.items()}
     return _result(accuracies, majority, seeds, where(context))
-
-
-def majority_share(examples: ExampleSet) -> float:
-    """Return the share of the most frequent label."""
-    counts = Counter(example.target for example in examples.examples)
-    return counts.most_common(1)[0][1] / counts.total()
 
 
 def transfer(run: Run, target: Preparation) -> float:
