@@ -140,7 +140,7 @@ def judge(tasks: Grid) -> Claim:
     """Set the paper's claim against the dissimilarity of tasks."""
     return Claim(
         "masks of two tasks differ more in the higher layers of the encoder than in the lower ones.",
-        f"the mean s of the upper half of the masked blocks is at least {MARGIN:.0%} above that of the lower half",
+        f"the mean s of the upper half of the masked blocks is {MARGIN:.0%} or more above that of the lower",
         rises(tasks),
     )
 
