@@ -16,6 +16,8 @@ from experiments.errors import ExperimentOptionsError
 from experiments.representation import Array, cls_states, flatten, separation
 from experiments.result import Result, Table
 from experiments.runs import METHODS
+from experiments.statistics import listed
+from experiments.tasks import TASKS
 
 ENCODERS = ("pretrained", "finetuning", "masking")
 TITLES = {"pretrained": "pretrained", "finetuning": "finetuned", "masking": "masked"}
@@ -61,7 +63,7 @@ def figure4(context: Context) -> Result:
             }
             for view in views
         },
-        settings={"Tasks": ", ".join(tasks), "Seeds": ", ".join(map(str, seeds))},
+        settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
         notes=[claim.note(task) for task, claim in claims.items()],
         draw=lambda figure: _draw(figure, views, where(context)),
     )
@@ -123,7 +125,7 @@ def _draw(figure: Any, views: Sequence[View], origin: str) -> None:
     for view, row in zip(views, rows, strict=True):
         for name, axes in zip(ENCODERS, row, strict=True):
             _draw_map(axes, view, name)
-        row[0].set_ylabel(f"{view.task}\nt-SNE 2", fontsize=9)
+        row[0].set_ylabel(f"{TASKS[view.task].title}\nt-SNE 2", fontsize=9)
         row[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.suptitle(f"[CLS], last hidden state, dev examples by class ({origin})", fontsize=10)
 

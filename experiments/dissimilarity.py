@@ -15,6 +15,8 @@ from masking.layers import layer_names
 KINDS = ("query", "key", "value", "attention output", "intermediate", "output")
 """The layers of a block, in the order of `masking.layers.LayerNames.in_block`."""
 
+MARGIN = 0.1
+
 Masks = Mapping[str, Tensor]
 Grid = dict[int, dict[str, float]]
 """s by block and kind of layer."""
@@ -94,10 +96,10 @@ def block_means(grid: Grid) -> dict[int, float]:
 
 
 def rises(grid: Grid) -> bool:
-    """Tell whether the upper half of the blocks is more dissimilar than the lower half, in the mean.
+    """Tell whether the mean of the upper half of the blocks exceeds that of the lower half by `MARGIN`.
 
     With an odd number of blocks the one in the middle belongs to neither.
     """
     means = [mean for _, mean in sorted(block_means(grid).items())]
     half = len(means) // 2
-    return half > 0 and fmean(means[-half:]) > fmean(means[:half])
+    return half > 0 and fmean(means[-half:]) >= (1.0 + MARGIN) * fmean(means[:half]) > 0.0

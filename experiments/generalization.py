@@ -4,19 +4,20 @@ SST-2 (sentences of film reviews) and SEM (tweets) have the same two labels. A m
 measured on the dev sets of both, with nothing learned in between.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import DARK, METHOD_COLORS, clear, where
+from experiments.drawing import DARK, clear, where
+from experiments.drawing import METHODS as COLORS
 from experiments.errors import ExperimentError, ExperimentOptionsError
+from experiments.majority import majority_value
 from experiments.result import Result, Table
 from experiments.runs import METHODS, Run
+from experiments.statistics import Scores, listed
 from training.evaluation import evaluate
-from training.examples import ExampleSet
 from training.features import encode_examples
 from training.learn import Preparation
 
@@ -47,14 +48,8 @@ def table3(context: Context) -> Result:
                 for target in tasks:
                     value = transfer(run, settings[target])
                     accuracies.setdefault((method, source, target), []).append(value)
-    majority = {task: majority_share(ready.data.dev) for task, ready in settings.items()}
+    majority = {task: majority_value(ready.encoded.dev, "accuracy") for task, ready in settings.items()}
     return _result(accuracies, majority, seeds, where(context))
-
-
-def majority_share(examples: ExampleSet) -> float:
-    """Return the share of the most frequent label."""
-    counts = Counter(example.target for example in examples.examples)
-    return counts.most_common(1)[0][1] / counts.total()
 
 
 def transfer(run: Run, target: Preparation) -> float:
@@ -108,14 +103,14 @@ def _result(
         [
             method,
             source,
-            *(_mean(accuracies[method, source, target]) for target in tasks),
-            *(f"{100 * (fmean(accuracies[method, source, t]) - majority[t]):+.1f}" for t in tasks),
+            *(str(Scores(tuple(accuracies[method, source, target]))) for target in tasks),
+            *(f"{100 * (fmean(accuracies[method, source, t]) - majority[t]):+.2f}" for t in tasks),
         ]
         for method in METHODS
         for source in tasks
     ]
     rows.append(
-        ["majority vote", "-", *(f"{100 * majority[task]:.1f}" for task in tasks), *("0.0" for _ in tasks)]
+        ["majority vote", "-", *(f"{100 * majority[task]:.2f}" for task in tasks), *("0.00" for _ in tasks)]
     )
     return Result(
         title="Table 3: generalisation between two sentiment tasks",
@@ -128,15 +123,10 @@ def _result(
             "majority": dict(majority),
             "claim": claim.values(),
         },
-        settings={"Tasks": ", ".join(tasks), "Seeds": ", ".join(map(str, seeds))},
+        settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
         notes=[claim.note("Here")],
         draw=lambda figure: _draw(figure, accuracies, majority, origin),
     )
-
-
-def _mean(values: Sequence[float]) -> str:
-    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * fmean(values):.1f}{spread}"
 
 
 def _draw(figure: Any, accuracies: Accuracies, majority: Mapping[str, float], origin: str) -> None:
@@ -145,7 +135,7 @@ def _draw(figure: Any, accuracies: Accuracies, majority: Mapping[str, float], or
     for place, method in enumerate(METHODS):
         lefts = [index + 0.36 * (place - 0.5) for index in range(len(pairs))]
         heights = [100 * fmean(accuracies[method, *pair]) for pair in pairs]
-        bars = axes.bar(lefts, heights, 0.34, color=METHOD_COLORS[method], label=method)
+        bars = axes.bar(lefts, heights, 0.34, color=COLORS[method], label=method)
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
     for index, (_, target) in enumerate(pairs):
         line = 100 * majority[target]

@@ -15,11 +15,22 @@ import torch
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.dissimilarity import KINDS, Grid, Masks, block_means, by_block, chance, mean_grid, rises
+from experiments.dissimilarity import (
+    KINDS,
+    MARGIN,
+    Grid,
+    Masks,
+    block_means,
+    by_block,
+    chance,
+    mean_grid,
+    rises,
+)
 from experiments.drawing import DARK, SERIES, clear, where
 from experiments.errors import ExperimentOptionsError
 from experiments.result import Result, Table
 from experiments.runs import Run
+from experiments.statistics import listed
 
 _TASKS = 2
 TITLES = {
@@ -73,13 +84,13 @@ def figure5(context: Context) -> Result:
             "independent_random_masks": random,
             "claim": claim.values(),
         },
-        settings={"Tasks": ", ".join(tasks), "Seeds": ", ".join(map(str, seeds))},
+        settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
         notes=[
             "s = |M1 - M2| / (|M1| + |M2|), counting ones: 0 equal, 1 nothing in common.",
             f"Independent random masks with as many zeros as these would have s = {random:.4f}.",
             claim.note("Here"),
         ],
-        draw=lambda figure: _draw(figure, grids, random, f"{', '.join(tasks)}; {where(context)}"),
+        draw=lambda figure: _draw(figure, grids, random, f"{listed(tasks)}; {where(context)}"),
     )
 
 
@@ -129,7 +140,7 @@ def judge(tasks: Grid) -> Claim:
     """Set the paper's claim against the dissimilarity of tasks."""
     return Claim(
         "masks of two tasks differ more in the higher layers of the encoder than in the lower ones.",
-        "the mean s over the upper half of the masked blocks is above that over the lower half",
+        f"the mean s of the upper half of the masked blocks is {MARGIN:.0%} or more above that of the lower",
         rises(tasks),
     )
 
@@ -145,20 +156,32 @@ def _table(name: str, grid: Grid) -> Table:
 
 def _draw(figure: Any, grids: Mapping[str, Grid], random: float, origin: str) -> None:
     figure.set_size_inches(0.6 + 3.6 * len(grids), 4.2)
-    panels = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(grids), squeeze=False)[0]
     for axes, (name, grid) in zip(panels, grids.items(), strict=True):
         blocks = list(grid)
         for kind, color in zip(KINDS, SERIES, strict=False):
             axes.plot(
                 blocks, [grid[b][kind] for b in blocks], marker="o", markersize=3, color=color, label=kind
             )
-        axes.axhline(random, color=DARK, linewidth=1, linestyle="--", label="independent random masks")
+        _draw_random(axes, random, 1.15 * max(share for row in grid.values() for share in row.values()))
         axes.set_xticks(blocks)
         axes.set_xlabel("block (0 is the lowest)")
         axes.set_title(TITLES[name], fontsize=9)
         clear(axes)
-    panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("dissimilarity s")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=8, ncols=4, loc="outside lower center")
+    figure.legend(handles, labels, frameon=False, fontsize=8, ncols=len(KINDS), loc="outside lower center")
     figure.suptitle(f"Masks compared by layer ({origin})", fontsize=10)
+
+
+def _draw_random(axes: Any, random: float, top: float) -> None:
+    """Draws what independent random masks would give, or says it where that is far above all else."""
+    axes.set_ylim(0, top)
+    text = f"independent random masks: {random:.3f}"
+    if random <= top:
+        axes.axhline(random, color=DARK, linewidth=1, linestyle="--")
+        axes.text(
+            0.98, random, text, fontsize=8, ha="right", va="bottom", transform=axes.get_yaxis_transform()
+        )
+    else:
+        axes.text(0.98, 0.98, f"{text} (above)", fontsize=8, ha="right", va="top", transform=axes.transAxes)

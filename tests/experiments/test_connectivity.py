@@ -42,14 +42,20 @@ def _path(*values: float) -> list[PathPoint]:
     return [PathPoint(index / (len(values) - 1), value, 0.0) for index, value in enumerate(values)]
 
 
+def _paths(between: list[PathPoint], from_pretrained: list[PathPoint]) -> Paths:
+    paths = dict.fromkeys((BETWEEN, CURVE), between) | dict.fromkeys(FROM_PRETRAINED, from_pretrained)
+    return Paths("sst2", 0, "accuracy", 0.6, paths)
+
+
 def test_the_claims() -> None:
     flat, hollow, rising = _path(0.9, 0.89, 0.91), _path(0.9, 0.8, 0.9), _path(0.5, 0.6, 0.9)
-    good = Paths(
-        "sst2", 0, "accuracy", {BETWEEN: flat, CURVE: flat, **dict.fromkeys(FROM_PRETRAINED, rising)}
-    )
-    bad = Paths(
-        "sst2", 0, "accuracy", {BETWEEN: hollow, CURVE: hollow, **dict.fromkeys(FROM_PRETRAINED, flat)}
-    )
+    good, bad = (_paths(*pair) for pair in ((flat, rising), (hollow, flat)))
     for judge in (judge_line, judge_curve, judge_pretrained):
         assert judge([good]).holds
         assert not judge([good, bad]).holds
+
+
+def test_two_models_that_have_learned_nothing_prove_nothing() -> None:
+    found = [_paths(_path(0.9, 0.62), _path(0.6, 0.62))]
+    assert not judge_line(found).holds
+    assert not judge_curve(found).holds

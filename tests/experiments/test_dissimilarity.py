@@ -55,4 +55,5 @@ def test_higher_blocks_are_told_from_lower_ones() -> None:
     assert block_means(grid) == {2: 0.1, 3: 0.9, 4: 0.5}
     assert rises(grid)
     assert not rises({2: grid[4], 3: grid[2]})
+    assert not rises({2: {"key": 0.5}, 3: {"key": 0.54}})
     assert not rises({2: grid[2]})

@@ -48,6 +48,7 @@ def test_masks_that_started_otherwise() -> None:
 
 
 def test_one_task_is_not_enough(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["figure5", "--quick", "--base", tiny_bert, "--data", str(tmp_path), "--tasks", "sst2"]
+    data = write_tasks(tmp_path / "data", "sst2")
+    command = ["figure5", "--quick", "--base", tiny_bert, "--data", str(data), "--tasks", "sst2"]
     assert main(command) == 2
     assert "give --tasks two names or more" in capsys.readouterr().err
