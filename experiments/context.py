@@ -112,13 +112,10 @@ class Context:
         return self._runs_of(task, base or self.base).get(task, method, seed=seed, **changes)
 
     def learning(self) -> dict[str, dict[str, Any]]:
-        """Settings of learning, for a report: those of all tasks, and by task what differs."""
-        common = describe(self.scale_of(None))
+        """Settings of learning, for a report: for all tasks, and for those that have a scale of their own."""
         special = sorted({change.task for change in self.changes if change.task})
-        own = {task: describe(self.scale_of(task)) for task in special}
-        return {"all tasks": common} | {
-            task: {name: value for name, value in settings.items() if common.get(name) != value}
-            for task, settings in own.items()
+        return {"all tasks": describe(self.scale_of(None))} | {
+            task: describe(self.scale_of(task)) for task in special
         }
 
     def _runs_of(self, task: str, base: str) -> Runs:

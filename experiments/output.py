@@ -77,14 +77,15 @@ def _provenance(result: Result, context: Context) -> str:
     lines = [
         f"Base: {'; '.join(map(_describe_base, context.bases))}.",
         *(f"{name}: {value}." for name, value in result.settings.items()),
-        *(f"Learning, {who}: {_listed(settings)}." for who, settings in learning.items()),
+        *(_learning(who, settings) for who, settings in learning.items()),
         f"Machine: {where}; torch {versions['torch']}, transformers {versions['transformers']}.",
     ]
     return "  \n".join(lines)
 
 
-def _listed(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {'all' if value is None else value}" for name, value in settings.items())
+def _learning(who: str, settings: dict[str, Any]) -> str:
+    told = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return f"Learning, {who}: {told}; for the rest the paper's preset."
 
 
 def _describe_base(base: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import METHOD_COLORS, clear
+from experiments.drawing import METHODS as COLORS
+from experiments.drawing import clear
 from experiments.output import short_name
 from experiments.paper import NOT_AVAILABLE_NOTE, quote
 from experiments.result import Result, Table
@@ -163,7 +164,7 @@ def _draw(figure: Any, pairs: dict[str, list[Pair]]) -> None:
                 fmt="o",
                 markersize=5,
                 capsize=3,
-                color=METHOD_COLORS[method],
+                color=COLORS[method],
                 label=method,
             )
         axes.set_xticks(range(len(found)), [TASKS[pair.task].title for pair in found], fontsize=8)

@@ -11,15 +11,19 @@ from experiments.errors import ExperimentOptionsError
 from experiments.runs import METHODS, Method, Scale
 from experiments.tasks import TASKS
 from training.options import LearnOptions
+from training.presets import PRESETS
 
+PAPER = PRESETS["paper"]
 QUICK = Scale(
     "quick",
     train_rows=800,
     dev_rows=400,
-    options={"epochs": 3, "precision": "bf16", "group_by_length": True, "max_length": 64},
+    options={**PAPER, "epochs": 3, "precision": "bf16", "group_by_length": True, "max_length": 64},
     rates={"masking": 2e-3, "finetuning": 1e-4},
 )
-FULL = Scale("full", train_rows=None, dev_rows=None, options={}, rates={"masking": 1e-3, "finetuning": 5e-5})
+FULL = Scale(
+    "full", train_rows=None, dev_rows=None, options=PAPER, rates={"masking": 1e-3, "finetuning": 5e-5}
+)
 
 _ROWS = re.compile(r"(?:(\w+)=)?(\d+|all)/(\d+|all)")
 _SETTING = re.compile(r"(?:(\w+)\.)?(\w+)=(.+)")
@@ -101,9 +105,10 @@ def scale_of(quick: bool, changes: Sequence[Change], task: str | None) -> Scale:
 
 
 def describe(scale: Scale) -> dict[str, Any]:
-    """Its settings, for a report."""
-    rows = {"train_rows": scale.train_rows, "dev_rows": scale.dev_rows}
-    return {**rows, **scale.options, **{f"{method}_lr": rate for method, rate in scale.rates.items()}}
+    """What differs from the paper's settings, the rows and the rates, for a report."""
+    rows = {"train_rows": scale.train_rows or "all", "dev_rows": scale.dev_rows or "all"}
+    options = {name: value for name, value in scale.options.items() if PAPER.get(name) != value}
+    return {**rows, **{f"{method}_lr": rate for method, rate in scale.rates.items()}, **options}
 
 
 def _changed(scale: Scale, change: Change) -> Scale:

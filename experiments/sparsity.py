@@ -17,7 +17,6 @@ from experiments.drawing import PRETRAINED, SERIES, clear, where
 from experiments.result import Result, Table
 from experiments.statistics import Scores, listed
 from experiments.tasks import TASKS
-from masking import MaskSettings
 
 QUICK_SHARES = (0.01, 0.05, 0.15, 0.5, 0.95)
 FULL_SHARES = (0.01, 0.03, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.65, 0.8, 0.95)
@@ -70,24 +69,23 @@ def figure1(context: Context) -> Result:
     )
 
 
-def rates_of(mask: MaskSettings, share: float, rate: float) -> tuple[float, ...]:
-    """Return the learning rates to try for an initial share of zeros: the rate itself, and scaled.
+def rates_of(own: float, share: float, rate: float) -> tuple[float, ...]:
+    """Return the learning rates to try: the rate as it stands, and scaled by the width of the range.
 
     Args:
-        mask: settings that `rate` belongs to.
-        share: share of zeros before learning.
+        own: share of zeros before learning that `rate` belongs to.
+        share: the wanted share; the range of scores is as much narrower as the share is larger.
         rate: learning rate.
     """
-    other = MaskSettings(mask.blocks, mask.threshold, mask.score_low, share, mask.head)
-    widths = [one.score_high - one.score_low for one in (mask, other)]
-    return tuple(dict.fromkeys((rate, float(f"{rate * widths[1] / widths[0]:.3g}"))))
+    return tuple(dict.fromkeys((rate, float(f"{rate * own / share:.3g}"))))
 
 
 def measure(context: Context, task: str, share: float, seeds: Sequence[int]) -> Point:
     """Learn one share on one task at each rate that `rates_of` gives."""
-    mask, rate = context.setting(task).mask, context.scale_of(task).rates["masking"]
+    rate = context.scale_of(task).rates["masking"]
+    own = context.setting(task).mask.initial_sparsity
     by_rate, finals = {}, {}
-    for one in rates_of(mask, share, rate):
+    for one in rates_of(own, share, rate):
         found = [context.run(task, "masking", seed=seed, initial_sparsity=share, lr=one) for seed in seeds]
         by_rate[one] = Scores(tuple(run.value for run in found))
         finals[one] = fmean(run.epochs[-1]["zeros"] for run in found)

@@ -1,13 +1,20 @@
 import pytest
 
 from experiments.errors import ExperimentOptionsError
-from experiments.scales import FULL, QUICK, read_rows, read_settings, scale_of
+from experiments.scales import FULL, QUICK, describe, read_rows, read_settings, scale_of
+from training.presets import PRESETS
 
 
 def test_without_changes() -> None:
     assert scale_of(True, (), "trec") == QUICK
     assert scale_of(False, (), "trec") == FULL
-    assert FULL.options == {}  # the defaults of LearnOptions, which are the paper's
+    assert FULL.options == PRESETS["paper"]
+    assert describe(FULL) == {
+        "train_rows": "all",
+        "dev_rows": "all",
+        "masking_lr": 1e-3,
+        "finetuning_lr": 5e-5,
+    }
 
 
 def test_changes_for_a_task_go_before_those_for_all() -> None:
@@ -18,8 +25,8 @@ def test_changes_for_a_task_go_before_those_for_all() -> None:
     sst2, trec = (scale_of(False, changes, task) for task in ("sst2", "trec"))
     assert (sst2.train_rows, sst2.dev_rows) == (6000, 872)
     assert (trec.train_rows, trec.dev_rows) == (500, None)
-    assert sst2.options == {"epochs": 5, "precision": "bf16"}
-    assert trec.options == {"epochs": 7, "precision": "bf16"}
+    assert sst2.options == {**PRESETS["paper"], "epochs": 5, "precision": "bf16"}
+    assert trec.options == {**PRESETS["paper"], "epochs": 7, "precision": "bf16"}
     assert sst2.rates == {**FULL.rates, "masking": 0.002}
     assert trec.rates == FULL.rates
 

@@ -20,9 +20,10 @@ def test_figure1(tmp_path: Path, tiny_bert: str) -> None:
 
 
 def test_the_rate_is_scaled_by_the_width_of_the_range() -> None:
-    mask = MaskSettings()  # U(-0.02, 0.58): 0.6 wide
-    assert rates_of(mask, 0.05, 1e-3) == (1e-3,)
-    assert rates_of(mask, 0.5, 1e-3) == (1e-3, 1e-4)  # U(-0.02, 0.04): a tenth of it
+    assert rates_of(0.05, 0.05, 1e-3) == (1e-3,)
+    assert rates_of(0.05, 0.5, 1e-3) == (1e-3, 1e-4)
+    widths = [MaskSettings(initial_sparsity=share).score_range for share in (0.05, 0.5)]
+    assert widths[1] / widths[0] == pytest.approx(1e-4 / 1e-3)
 
 
 @pytest.mark.parametrize(("best", "holds"), [(0.03, True), (0.1, True), (0.15, False), (0.01, False)])
