@@ -63,7 +63,8 @@ def transfer(run: Run, target: Preparation) -> float:
         ExperimentError: the task has other labels or another kind of input than the run's own.
     """
     source = run.setting
-    if set(source.spec.labels) != set(target.spec.labels) or source.spec.pair != target.spec.pair:
+    one, other = ((spec.kind, spec.pair, set(spec.labels)) for spec in (source.spec, target.spec))
+    if one != other:
         labels = [", ".join(ready.spec.labels) for ready in (source, target)]
         raise ExperimentError(
             f"{run.task} ({labels[0]}) can't be measured on {target.options.task} ({labels[1]}): "
