@@ -8,7 +8,7 @@ _NAME = "all-MiniLM-L6-v2"
 
 
 def quick_base(folder: Path) -> str:
-    """Return a folder with the encoder's files (links into its package) and with its name, which bases go by.
+    """Return a folder named all-MiniLM-L6-v2 with links to the encoder's files in its package from PyPI.
 
     Args:
         folder: where to make that folder.

@@ -166,5 +166,5 @@ def _draw(figure: Any, points: Sequence[Point], title: str) -> None:
     axes.set_xlabel("number of masked blocks")
     axes.set_ylabel("dev metric, %")
     axes.set_title(title, loc="left", fontsize=9)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     clear(axes)

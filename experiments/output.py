@@ -15,6 +15,7 @@ from benchmarks.report import markdown_table
 from experiments.context import Context
 from experiments.result import Result
 
+_SENTENCE_ENCODERS = ("all-MiniLM-L6-v2", "gte-small", "all-mpnet-base-v2")
 _SCALES = {
     "quick": "quick (few rows and epochs, for two cores: shows the direction, not the level)",
     "full": "full (whole data, the paper's settings)",
@@ -74,7 +75,7 @@ def _provenance(result: Result, context: Context) -> str:
     where = gpu["name"] if gpu else f"{machine['processor']}, {machine['cores']} cores"
     learning = {} if result.exact else context.learning()
     lines = [
-        f"Base: {', '.join(map(short_name, context.bases))}.",
+        f"Base: {'; '.join(map(_describe_base, context.bases))}.",
         *(f"{name}: {value}." for name, value in result.settings.items()),
         *(f"Learning, {who}: {_listed(settings)}." for who, settings in learning.items()),
         f"Machine: {where}; torch {versions['torch']}, transformers {versions['transformers']}.",
@@ -84,6 +85,13 @@ def _provenance(result: Result, context: Context) -> str:
 
 def _listed(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {'all' if value is None else value}" for name, value in settings.items())
+
+
+def _describe_base(base: str) -> str:
+    """A base by its name, and how it differs from the paper's; folders above it are left out."""
+    name = short_name(base)
+    tuned = ", pretrained and then tuned contrastively as a sentence encoder"
+    return name + (tuned if name.rpartition("/")[2] in _SENTENCE_ENCODERS else "")
 
 
 def short_name(base: str) -> str:

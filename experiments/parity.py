@@ -7,8 +7,7 @@ from typing import Any
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import METHODS as COLORS
-from experiments.drawing import clear
+from experiments.drawing import METHOD_COLORS, clear
 from experiments.output import short_name
 from experiments.paper import NOT_AVAILABLE_NOTE, quote
 from experiments.result import Result, Table
@@ -152,25 +151,26 @@ def _record(pair: Pair) -> dict[str, Any]:
 
 
 def _draw(figure: Any, pairs: dict[str, list[Pair]]) -> None:
-    figure.set_size_inches(7, 0.4 + 2.8 * len(pairs))
-    for axes, (base, found) in zip(
-        figure.subplots(len(pairs), squeeze=False)[:, 0], pairs.items(), strict=True
-    ):
-        for place, method in enumerate(_ORDER):
+    figure.set_size_inches(7, 0.8 + 2.6 * len(pairs))
+    panels = figure.subplots(len(pairs), squeeze=False)[:, 0]
+    for axes, (base, found) in zip(panels, pairs.items(), strict=True):
+        for method, shift in zip(_ORDER, (-0.1, 0.1), strict=True):
             scores = [pair.sides[method].scores for pair in found]
-            lefts = [index + 0.4 * (place - 0.5) for index in range(len(found))]
-            spreads = [score.spread or 0.0 for score in scores]
-            axes.bar(
-                lefts,
-                [s.mean for s in scores],
-                0.38,
-                yerr=spreads,
-                capsize=2,
-                color=COLORS[method],
+            axes.errorbar(
+                [index + shift for index in range(len(found))],
+                [score.mean for score in scores],
+                yerr=[score.spread or 0.0 for score in scores],
+                fmt="o",
+                markersize=5,
+                capsize=3,
+                color=METHOD_COLORS[method],
                 label=method,
             )
         axes.set_xticks(range(len(found)), [TASKS[pair.task].title for pair in found], fontsize=8)
+        axes.set_xlim(-0.5, len(found) - 0.5)
         axes.set_ylabel("dev metric, %")
         axes.set_title(short_name(base), loc="left", fontsize=9)
-        axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower right")
+        axes.grid(axis="y", linewidth=0.4)
         clear(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=2, frameon=False, fontsize=8, loc="outside lower center")

@@ -47,7 +47,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "table3": Experiment("generalization:table3", "learned on one sentiment task, measured on another"),
     "table6": Experiment("ensembles:table6", "error of the ensemble under each rule of combining"),
     "table7": Experiment("blocks:table7", "which blocks are masked, in numbers"),
-    "table8": Experiment("memory:table8", "parameters and memory of one and two tasks, exact", trains=False),
+    "table8": Experiment("memory:table8", "parameters and memory of a number of tasks, exact", trains=False),
     "figure1": Experiment("sparsity:figure1", "the share of zeros that masks start with"),
     "figure2": Experiment("blocks:figure2", "which blocks are masked: from the top and from the bottom"),
     "figure3": Experiment("memory:figure3", "memory against the number of tasks, exact", trains=False),

@@ -138,10 +138,11 @@ def _record(point: Point) -> dict[str, Any]:
 
 def _draw(figure: Any, points: Sequence[Point], title: str) -> None:
     axes = figure.subplots()
+    shares = sorted({point.share for point in points})
     for index, task in enumerate(dict.fromkeys(point.task for point in points)):
         own = [point for point in points if point.task == task]
         axes.errorbar(
-            [100 * p.share for p in own],
+            [shares.index(p.share) for p in own],
             [p.scores.mean for p in own],
             yerr=[p.scores.spread or 0.0 for p in own],
             color=SERIES[index % len(SERIES)],
@@ -150,13 +151,10 @@ def _draw(figure: Any, points: Sequence[Point], title: str) -> None:
             capsize=2,
             label=TASKS[task].title,
         )
-    axes.axvspan(
-        *(100 * share for share in BEST_SHARES), color=PRETRAINED, alpha=0.3, label="the paper's best"
-    )
-    axes.set_xscale("log")
-    shares = sorted({point.share for point in points})
-    axes.set_xticks([100 * share for share in shares], [f"{share:.0%}" for share in shares], fontsize=8)
-    axes.minorticks_off()
+    low, high = BEST_SHARES
+    best = [place for place, share in enumerate(shares) if low <= share <= high]
+    axes.axvspan(best[0] - 0.5, best[-1] + 0.5, color=PRETRAINED, alpha=0.3, label="the paper's best")
+    axes.set_xticks(range(len(shares)), [f"{share:.0%}" for share in shares])
     axes.set_xlabel("zeros at the start")
     axes.set_ylabel("dev metric, %")
     axes.set_title(title, loc="left", fontsize=9)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mask_store import HeadMode, MaskBundle, TaskKind, unpack_bits
+from mask_store import HeadMode, MaskBundle, TaskKind, TaskManifest, unpack_bits
 from masking import (
     Base,
     ChoiceInput,
@@ -197,6 +197,59 @@ def test_the_seed_alone_decides_the_initial_mask(tiny_bert: str) -> None:
     )
     assert all(np.array_equal(one.masks[name], same.masks[name]) for name in one.masks)
     assert not all(np.array_equal(one.masks[name], other.masks[name]) for name in one.masks)
+
+
+def test_the_papers_scores_are_these_draws_of_the_seed(tiny_bert: str) -> None:
+    base = load_base(tiny_bert)
+    model = MaskedModel.create(base, SPECS["single"], MaskSettings(), seed=3)
+    generator = torch.Generator().manual_seed(3)
+    head = torch.empty(2, base.hidden_size).normal_(0.0, 0.02, generator=generator)
+    torch.empty(base.hidden_size, base.hidden_size).normal_(
+        generator=generator
+    )  # the pooler, if it were random
+    for mask in model.masks.values():
+        drawn = torch.empty(mask.scores.shape).uniform_(-0.02, 0.58, generator=generator)
+        assert torch.equal(mask.scores, drawn)
+        assert torch.equal(mask.initial, drawn >= 0.01)
+    np.testing.assert_array_equal(to_bundle(model).members[0].head["classifier.weight"], head.numpy())
+
+
+def test_magnitude_scores_start_as_magnitude_pruning_with_as_many_zeros(tiny_bert: str) -> None:
+    base = load_base(tiny_bert)
+    uniform, ranked = (
+        MaskedModel.create(base, SPECS["single"], MaskSettings(score_init=name), seed=3)
+        for name in ("uniform", "magnitude")
+    )
+    assert ranked.sparsity() == uniform.sparsity()
+    weights = dict(base_tensors(base.encoder, base.pooler))
+    for name in set(ranked.layer_names) - {CLASSIFIER}:
+        magnitudes, initial = weights[f"{name}.weight"].abs(), ranked.masks[name].initial
+        assert magnitudes[~initial].max() <= magnitudes[initial].min()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.97])
+def test_the_share_of_zeros_is_set_to_within_a_bit_and_published_with_its_threshold(
+    tiny_bert: str, share: float
+) -> None:
+    model = learn(load_base(tiny_bert), "single")
+    model.set_sparsity(share)
+    manifest = to_bundle(model).manifest
+    assert isinstance(manifest, TaskManifest)
+    zeros = sum(layer.zeros for layer in manifest.layers)
+    assert abs(zeros - share * manifest.mask_bits) <= 1.0
+    assert manifest.masking.threshold == model.threshold
+    below = sum(int((mask.scores < model.threshold).sum()) for mask in model.masks.values())
+    assert below == zeros
+
+
+def test_a_moved_threshold_is_part_of_what_was_learned(tiny_bert: str) -> None:
+    base = load_base(tiny_bert)
+    model = learn(base, "single")
+    model.set_sparsity(0.4)
+    restored = MaskedModel.create(base, SPECS["single"], MaskSettings(), seed=3)
+    restored.load_learned_state(model.learned_state())
+    assert restored.threshold == model.threshold
+    assert all(torch.equal(restored.masks[name].mask(), mask.mask()) for name, mask in model.masks.items())
 
 
 def test_the_manifest_counts_zeros_and_flips(tiny_bert: str) -> None:

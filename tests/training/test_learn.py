@@ -21,6 +21,7 @@ from tests.tiny import tiny_base
 from tests.training.data import ROWS, pairs, tiny_options, write_lines
 from training.errors import LabelError, OptionsError, PublishError, RunMismatchError
 from training.learn import choose_device, learn, prepare
+from training.options import EXTRA_SETTINGS
 
 
 class Killed(Exception):
@@ -96,6 +97,32 @@ def test_a_trained_head_is_published_as_it_was_learned(tmp_path: Path, tiny_bert
     (member,) = MaskStore.open(options.store).load("demo").members
     assert "classifier" not in member.masks
     assert "classifier.weight" in member.head
+
+
+def test_what_goes_beyond_the_paper_is_published_and_recorded(tmp_path: Path, tiny_bert: str) -> None:
+    extras: dict[str, Any] = {"score_init": "magnitude", "score_gradient": "sigmoid", "temperature": 0.1}
+    extras |= {"average": 0.9, "final_sparsity": 0.3, "scale_lr": True, "head": "trained", "head_lr": 1e-3}
+    options = tiny_options(tmp_path, tiny_bert, **extras)
+    report = learn(options)
+    manifest = MaskStore.open(options.store).load("demo").manifest
+    assert isinstance(manifest, TaskManifest)
+    assert {name: manifest.training[name] for name in EXTRA_SETTINGS} == {
+        name: value for name, value in extras.items() if name != "head"
+    }
+    assert manifest.sparsity == pytest.approx(0.3, abs=1e-4)
+    assert manifest.masking.threshold != options.threshold
+    assert manifest.metrics == report.epochs[report.best_epoch - 1].metrics
+
+
+def test_rates_follow_the_range_of_scores_if_asked_to_and_only_for_masks(
+    tmp_path: Path, tiny_bert: str
+) -> None:
+    options = tiny_options(tmp_path, tiny_bert, initial_sparsity=0.01, scale_lr=True, head="trained", lr=1e-3)
+    ready = prepare(options)
+    assert ready.mask_loop.lr == pytest.approx(5e-3)  # the scores' range is 3.0
+    assert ready.mask_loop.head_lr == 1e-3
+    assert ready.loop.lr == 1e-3
+    assert ready.loop.head_lr is None
 
 
 def test_two_runs_of_one_seed_publish_the_same_masks(tmp_path: Path, tiny_bert: str) -> None:

@@ -77,6 +77,14 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     assert message in printed.err
 
 
+def test_a_preset_is_refused_together_with_what_it_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    required = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--store", "s", "--dataset", "d"]
+    parsed = parse_options(build_parser().parse_args([*required, "--preset", "paper", "--lr", "0.01"]))
+    assert (parsed.lr, parsed.initial_sparsity, parsed.head) == (0.01, 0.05, "masked")
+    assert main([*required, "--preset", "paper", "--blocks", "2-"]) == 2
+    assert capsys.readouterr().err == "error: --blocks: --preset paper sets it; leave out one of the two\n"
+
+
 def test_mistakes_in_options_are_told_all_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     required = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--store", "s", "--dataset", "d"]
     assert main([*required, "--lr", "0", "--epochs", "0", "--text-column", "x"]) == 2

@@ -5,7 +5,7 @@ import pytest
 
 from tests.training.data import write_lines
 from training.errors import OptionsError
-from training.options import LearnOptions, parse_blocks
+from training.options import EXTRA_SETTINGS, LearnOptions, parse_blocks
 
 
 @pytest.fixture
@@ -32,6 +32,8 @@ def test_defaults_are_the_papers(settings: dict[str, Any]) -> None:
 def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
     wrong = {"train": "absent.jsonl", "lr": float("nan"), "epochs": 0, "blocks": "2-x", "metric": "f1"}
     wrong |= {"tags_column": "t", "initial_sparsity": 1.0, "score_low": 0.5, "seed": -1, "threads": 0}
+    wrong |= {"score_init": "normal", "score_gradient": "identity", "temperature": 0.1, "average": 1.0}
+    wrong |= {"final_sparsity": 0.0, "head": "random", "head_lr": 0.1}
     with pytest.raises(OptionsError) as caught:
         LearnOptions(**(settings | wrong))
     told = "\n".join(caught.value.problems)
@@ -50,6 +52,12 @@ def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
         ({"max_length": 2}, "--max-length 2: must be at least 8"),
         ({"lr": float("inf")}, "--lr inf"),
         ({"metric": "f1"}, "choose from accuracy, matthews_correlation"),
+        ({"temperature": 0.1}, "goes with --score-gradient sigmoid only"),
+        ({"score_gradient": "sigmoid"}, "--temperature None: --score-gradient sigmoid needs a number"),
+        ({"score_gradient": "sigmoid", "temperature": -1.0}, "--temperature -1.0"),
+        ({"head_lr": 1e-3}, "a masked head does not learn"),
+        ({"head": "trained", "head_lr": 0.0}, "--head-lr 0.0: must be a number above 0"),
+        ({"average": float("nan")}, "--average nan: must lie between 0 and 1"),
     ],
 )
 def test_mistakes(settings: dict[str, Any], change: dict[str, Any], message: str) -> None:
@@ -62,6 +70,15 @@ def test_where_a_run_is_kept_does_not_change_what_it_learns(settings: dict[str, 
     other = LearnOptions(**(settings | {"store": "t", "run_dir": "r", "fresh": True, "threads": 3}))
     assert one.learning_settings() == other.learning_settings()
     assert one.learning_settings() != LearnOptions(**(settings | {"seed": 1})).learning_settings()
+
+
+def test_a_setting_beyond_the_paper_is_part_of_what_a_run_is_once_it_is_on(settings: dict[str, Any]) -> None:
+    plain = LearnOptions(**settings).learning_settings()
+    assert not plain.keys() & EXTRA_SETTINGS.keys()
+    on = {"score_init": "magnitude", "score_gradient": "sigmoid", "temperature": 0.1, "average": 0.9}
+    on |= {"final_sparsity": 0.2, "scale_lr": True, "head": "trained", "head_lr": 1e-4}
+    assert LearnOptions(**(settings | on)).learning_settings() == plain | on
+    assert EXTRA_SETTINGS.keys() <= on.keys()
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,18 @@ class Watch(TrainerCallback):
         self.training &= kwargs["model"].training
 
 
+class KeepScores(TrainerCallback):
+    """Keeps a layer's scores after every step."""
+
+    def __init__(self) -> None:
+        self.scores: list[torch.Tensor] = []
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.scores.append(kwargs["model"].learned_state()["classifier"])
+
+
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory, tiny_bert: str) -> Preparation:
     return prepare(tiny_options(tmp_path_factory.mktemp("data"), tiny_bert))
@@ -151,6 +163,51 @@ def test_grouped_batches_hold_every_example_once_an_epoch_in_another_order(
     assert tokens <= padded < 1.1 * tokens
 
 
+@pytest.mark.parametrize(
+    "settings", [{"average": 0.9}, {"final_sparsity": 0.3}, {"average": 0.9, "final_sparsity": 0.3}]
+)
+def test_a_killed_run_with_an_average_or_a_target_ends_the_same_too(
+    ready: Preparation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("training.sparsity.MOVE_EVERY_STEPS", 4)
+    undisturbed, expected = _learn(ready, tmp_path / "whole", **settings)
+    with pytest.raises(Killed):
+        _learn(ready, tmp_path / "killed", [KillAtStep(15)], **settings)
+    resumed, state = _learn(ready, tmp_path / "killed", **settings)
+    assert _same(undisturbed, resumed)
+    assert epoch_records(state) == epoch_records(expected)
+
+
+def test_an_average_is_evaluated_and_kept_while_learning_goes_on_without_it(
+    ready: Preparation, tmp_path: Path
+) -> None:
+    plain_steps, steps = KeepScores(), KeepScores()
+    _learn(ready, tmp_path / "plain", [plain_steps])
+    model, state = _learn(ready, tmp_path / "averaged", [steps], average=0.9)
+    assert all(torch.equal(a, b) for a, b in zip(plain_steps.scores, steps.scores, strict=True))
+
+    fresh = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=ready.loop.seed)
+    average = fresh.learned_state()["classifier"]
+    for scores in steps.scores[: state.best_global_step]:
+        average = 0.9 * average + 0.1 * scores
+    torch.testing.assert_close(model.learned_state()["classifier"], average)
+    best = epoch_records(state)[best_epoch(state) - 1]
+    assert (model.sparsity(), model.flipped()) == (best.zeros, best.flipped)
+
+
+def test_only_epochs_with_the_final_share_of_zeros_can_be_the_best(
+    ready: Preparation, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"epochs": 9, "lr": 1e-12, "patience": 2, "final_sparsity": 0.5}
+    model, state = _learn(ready, tmp_path, **settings)
+    records = epoch_records(state)
+    assert best_epoch(state) == 5
+    assert len(records) == 7  # two without gain, counted from there
+    assert [record.zeros for record in records[4:]] == [pytest.approx(0.5, abs=1e-4)] * 3
+    assert records[3].zeros < 0.4999
+    assert model.sparsity() == records[4].zeros
+
+
 def test_a_run_killed_after_its_last_epoch_learns_no_further(ready: Preparation, tmp_path: Path) -> None:
     done, expected = _learn(ready, tmp_path)
     again, state = _learn(ready, tmp_path, [KillAtStep(expected.global_step + 1)])
@@ -216,3 +273,6 @@ def test_finished_follows_from_the_state_alone() -> None:
     assert not is_finished(state, patience=3)
     state.epoch = 10.0
     assert is_finished(state, patience=30)
+    state.epoch, state.best_global_step = 3.0, None
+    assert is_finished(state, patience=2)
+    assert not is_finished(state, patience=2, first_candidate=5)
