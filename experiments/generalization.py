@@ -10,8 +10,7 @@ from typing import Any
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import DARK, clear, where
-from experiments.drawing import METHODS as COLORS
+from experiments.drawing import DARK, METHOD_COLORS, clear, where
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.majority import majority_value
 from experiments.result import Result, Table
@@ -136,7 +135,7 @@ def _draw(figure: Any, accuracies: Accuracies, majority: Mapping[str, float], or
     for place, method in enumerate(METHODS):
         lefts = [index + 0.36 * (place - 0.5) for index in range(len(pairs))]
         heights = [100 * fmean(accuracies[method, *pair]) for pair in pairs]
-        bars = axes.bar(lefts, heights, 0.34, color=COLORS[method], label=method)
+        bars = axes.bar(lefts, heights, 0.34, color=METHOD_COLORS[method], label=method)
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
     for index, (_, target) in enumerate(pairs):
         line = 100 * majority[target]
