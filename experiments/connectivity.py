@@ -236,8 +236,8 @@ def draw_paths(figure: Any, found: Sequence[Paths], title: str) -> None:
             style = {"color": _COLORS[name], "marker": "o", "markersize": 3, "label": name}
             left.plot([p.t for p in path], [100 * p.value for p in path], **style)
             right.plot([p.t for p in path], [p.loss for p in path], **style)
-        lowest = min(point.value for path in one.paths.values() for point in path)
-        left.set_ylim(100 * min(0.0, lowest), 100)
+        values = [100 * point.value for path in one.paths.values() for point in path]
+        left.set_ylim(min(values) - 10, max(values) + 5)  # wide enough for little to look like little
         right.set_ylim(bottom=0)
         left.set_ylabel(f"{one.title}\ndev {one.metric.replace('_', ' ')}, %", fontsize=9)
         right.set_ylabel("dev cross entropy, nats", fontsize=9)

@@ -7,7 +7,7 @@ from experiments.output import short_name
 
 DARK = "#333333"
 PRETRAINED, FINETUNING, MASKING = "#9aa5b1", "#d98c3f", "#0b6e4f"
-METHODS = {"masking": MASKING, "finetuning": FINETUNING}
+METHOD_COLORS = {"masking": MASKING, "finetuning": FINETUNING}
 SERIES = (MASKING, FINETUNING, "#5b7db1", "#b5482e", "#6bbf8a", "#8e6bb0", PRETRAINED, DARK)
 """For things that have no color of their own, in this order."""
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import DARK, clear, where
-from experiments.drawing import METHODS as COLORS
+from experiments.drawing import DARK, METHOD_COLORS, clear, where
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.majority import majority_value
 from experiments.result import Result, Table
@@ -63,7 +62,8 @@ def transfer(run: Run, target: Preparation) -> float:
         ExperimentError: the task has other labels or another kind of input than the run's own.
     """
     source = run.setting
-    if set(source.spec.labels) != set(target.spec.labels) or source.spec.pair != target.spec.pair:
+    one, other = ((spec.kind, spec.pair, set(spec.labels)) for spec in (source.spec, target.spec))
+    if one != other:
         labels = [", ".join(ready.spec.labels) for ready in (source, target)]
         raise ExperimentError(
             f"{run.task} ({labels[0]}) can't be measured on {target.options.task} ({labels[1]}): "
@@ -135,7 +135,7 @@ def _draw(figure: Any, accuracies: Accuracies, majority: Mapping[str, float], or
     for place, method in enumerate(METHODS):
         lefts = [index + 0.36 * (place - 0.5) for index in range(len(pairs))]
         heights = [100 * fmean(accuracies[method, *pair]) for pair in pairs]
-        bars = axes.bar(lefts, heights, 0.34, color=COLORS[method], label=method)
+        bars = axes.bar(lefts, heights, 0.34, color=METHOD_COLORS[method], label=method)
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
     for index, (_, target) in enumerate(pairs):
         line = 100 * majority[target]

@@ -31,6 +31,7 @@ from experiments.errors import ExperimentOptionsError
 from experiments.result import Result, Table
 from experiments.runs import Run
 from experiments.statistics import listed
+from masking.heads import CLASSIFIER, POOLER
 
 _TASKS = 2
 TITLES = {
@@ -59,7 +60,11 @@ class LearnedMasks:
     @classmethod
     def of(cls, run: Run) -> "LearnedMasks":
         """Read the masks of a run, without the head's."""
-        return cls(run.task, run.seed, run.initial_masks(), run.masks())
+        before, after = (
+            {name: mask for name, mask in masks.items() if name not in (POOLER, CLASSIFIER)}
+            for masks in (run.initial_masks(), run.masks())
+        )
+        return cls(run.task, run.seed, before, after)
 
 
 def figure5(context: Context) -> Result:
@@ -160,9 +165,8 @@ def _draw(figure: Any, grids: Mapping[str, Grid], random: float, origin: str) ->
     for axes, (name, grid) in zip(panels, grids.items(), strict=True):
         blocks = list(grid)
         for kind, color in zip(KINDS, SERIES, strict=False):
-            axes.plot(
-                blocks, [grid[b][kind] for b in blocks], marker="o", markersize=3, color=color, label=kind
-            )
+            shares = [grid[block][kind] for block in blocks]
+            axes.plot(blocks, shares, marker="o", markersize=3, color=color, label=kind)
         _draw_random(axes, random, 1.15 * max(share for row in grid.values() for share in row.values()))
         axes.set_xticks(blocks)
         axes.set_xlabel("block (0 is the lowest)")
@@ -180,8 +184,7 @@ def _draw_random(axes: Any, random: float, top: float) -> None:
     text = f"independent random masks: {random:.3f}"
     if random <= top:
         axes.axhline(random, color=DARK, linewidth=1, linestyle="--")
-        axes.text(
-            0.98, random, text, fontsize=8, ha="right", va="bottom", transform=axes.get_yaxis_transform()
-        )
+        across = axes.get_yaxis_transform()
+        axes.text(0.98, random, text, fontsize=8, ha="right", va="bottom", transform=across)
     else:
         axes.text(0.98, 0.98, f"{text} (above)", fontsize=8, ha="right", va="top", transform=axes.transAxes)

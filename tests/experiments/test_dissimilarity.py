@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.dissimilarity import block_means, by_block, chance, dissimilarity, mean_grid, rises
+from experiments.dissimilarity import Grid, block_means, by_block, chance, dissimilarity, mean_grid, rises
 from experiments.errors import ExperimentError
 from masking.layers import layer_names
 
@@ -46,7 +46,7 @@ def test_by_block_leaves_out_the_head_and_what_only_one_masks() -> None:
 
 
 def test_higher_blocks_are_told_from_lower_ones() -> None:
-    grids = [
+    grids: list[Grid] = [
         {2: {"key": 0.0, "value": 0.2}, 3: {"key": 0.9, "value": 0.9}, 4: {"key": s, "value": s}}
         for s in (0, 1)
     ]
