@@ -7,8 +7,7 @@ from typing import Any
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import METHODS as COLORS
-from experiments.drawing import clear
+from experiments.drawing import FINETUNING, MASKING, clear
 from experiments.output import short_name
 from experiments.paper import NOT_AVAILABLE_NOTE, quote
 from experiments.result import Result, Table
@@ -155,7 +154,7 @@ def _draw(figure: Any, pairs: dict[str, list[Pair]]) -> None:
     figure.set_size_inches(7, 0.8 + 2.6 * len(pairs))
     panels = figure.subplots(len(pairs), squeeze=False)[:, 0]
     for axes, (base, found) in zip(panels, pairs.items(), strict=True):
-        for method, shift in zip(_ORDER, (-0.1, 0.1), strict=True):
+        for method, color, shift in zip(_ORDER, (FINETUNING, MASKING), (-0.1, 0.1), strict=True):
             scores = [pair.sides[method].scores for pair in found]
             axes.errorbar(
                 [index + shift for index in range(len(found))],
@@ -164,7 +163,7 @@ def _draw(figure: Any, pairs: dict[str, list[Pair]]) -> None:
                 fmt="o",
                 markersize=5,
                 capsize=3,
-                color=COLORS[method],
+                color=color,
                 label=method,
             )
         axes.set_xticks(range(len(found)), [TASKS[pair.task].title for pair in found], fontsize=8)
