@@ -238,7 +238,7 @@ def draw_paths(figure: Any, found: Sequence[Paths], title: str) -> None:
             right.plot([p.t for p in path], [p.loss for p in path], **style)
         values = [100 * point.value for path in one.paths.values() for point in path]
         left.set_ylim(min(values) - 10, max(values) + 5)  # wide enough for little to look like little
-        right.set_ylim(bottom=0)
+        right.set_ylim(0, 1.1 * max(point.loss for path in one.paths.values() for point in path))
         left.set_ylabel(f"{one.title}\ndev {one.metric.replace('_', ' ')}, %", fontsize=9)
         right.set_ylabel("dev cross entropy, nats", fontsize=9)
         for axes in (left, right):

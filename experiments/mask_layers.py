@@ -167,7 +167,9 @@ def _draw(figure: Any, grids: Mapping[str, Grid], random: float, origin: str) ->
         for kind, color in zip(KINDS, SERIES, strict=False):
             shares = [grid[block][kind] for block in blocks]
             axes.plot(blocks, shares, marker="o", markersize=3, color=color, label=kind)
-        _draw_random(axes, random, 1.15 * max(share for row in grid.values() for share in row.values()))
+        _draw_random(
+            axes, random, 1.15 * max(share for row in grid.values() for share in row.values()) or 1.0
+        )
         axes.set_xticks(blocks)
         axes.set_xlabel("block (0 is the lowest)")
         axes.set_title(TITLES[name], fontsize=9)

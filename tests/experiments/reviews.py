@@ -1,10 +1,11 @@
-"""Runs an experiment on made-up tasks and a tiny random encoder, as its command would."""
+"""Runs a command of `experiments` on tasks of two labels that differ in their rows."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from experiments.__main__ import main
+from tests.experiments.commands import command, picture
 from tests.training.data import reviews, write_lines
 
 
@@ -18,11 +19,8 @@ def write_tasks(folder: Path, *tasks: str) -> Path:
 
 
 def run_experiment(folder: Path, base: str, name: str, *more: str) -> dict[str, Any]:
-    """Runs a command at the quick scale on the tasks in ``folder / "data"``; returns its JSON."""
-    out = folder / "out"
-    settings = ["epochs=1", "batch_size=8", "blocks=0-", "max_length=32", "device=cpu"]
-    places = ["--data", str(folder / "data"), "--runs", str(folder / "runs"), "--output", str(out)]
-    assert main([name, "--quick", "--base", base, *places, "--set", *settings, *more]) == 0
-    assert (out / f"{name}-quick.png").read_bytes().startswith(b"\x89PNG")
-    report: dict[str, Any] = json.loads((out / f"{name}-quick.json").read_text())
+    """Runs a command on the tasks in ``folder / "data"``; returns its JSON."""
+    assert main(command(folder, base, name, "blocks=0-", *more)) == 0
+    assert picture(folder, name)
+    report: dict[str, Any] = json.loads((folder / "out" / f"{name}-quick.json").read_text())
     return report
