@@ -37,7 +37,6 @@ _DEFAULTS = {
 }
 
 
-
 @dataclass(frozen=True)
 class Change:
     """One thing that a command changes of its scale.
@@ -137,5 +136,7 @@ def _value(whole: str, field: str, text: str) -> Any:
         value = text
     kinds = (bool,) if isinstance(default, bool) else (int, float)
     if not isinstance(value, kinds):
-        raise ExperimentOptionsError(f"--set {whole}: {'write true or false' if bool in kinds else 'not a number'}")
+        raise ExperimentOptionsError(
+            f"--set {whole}: {'write true or false' if bool in kinds else 'not a number'}"
+        )
     return value

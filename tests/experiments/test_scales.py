@@ -37,7 +37,22 @@ def test_rows_that_are_none(text: str) -> None:
         read_rows([text])
 
 
-@pytest.mark.parametrize("text", ["epochs", "nix=1", "nix.epochs=1", "lr=1", "seed=1", "train=x", "epochs=", "epochs=x", "group_by_length=1", "masking_lr=x", "threads=x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epochs",
+        "nix=1",
+        "nix.epochs=1",
+        "lr=1",
+        "seed=1",
+        "train=x",
+        "epochs=",
+        "epochs=x",
+        "group_by_length=1",
+        "masking_lr=x",
+        "threads=x",
+    ],
+)
 def test_settings_that_are_none(text: str) -> None:
     with pytest.raises(ExperimentOptionsError):
         read_settings([text])
