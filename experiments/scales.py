@@ -136,7 +136,6 @@ def _value(whole: str, field: str, text: str) -> Any:
         value = text
     kinds = (bool,) if isinstance(default, bool) else (int, float)
     if not isinstance(value, kinds):
-        raise ExperimentOptionsError(
-            f"--set {whole}: {'write true or false' if bool in kinds else 'not a number'}"
-        )
+        wanted = "true or false" if bool in kinds else "a number"
+        raise ExperimentOptionsError(f"--set {whole}: the value must be {wanted}")
     return value
