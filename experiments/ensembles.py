@@ -7,7 +7,7 @@ otherwise on dev, which has also chosen epochs and rule: errors of both methods 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from experiments.context import Context
 from experiments.errors import ExperimentOptionsError
@@ -22,11 +22,11 @@ from mask_store import CombineRule
 from masking.ensemble import combine_logits
 from masking.heads import has_pooler
 from masking.tasks.predictions import Floats
+from training.ensemble import RULES
 from training.evaluation import measure, predict_logits
 from training.features import EncodedExample
 from training.learn import Preparation
 
-RULES: tuple[CombineRule, ...] = get_args(CombineRule)
 QUICK_TASKS = ("trec", "sst2")
 FULL_TASKS = ("sem", "trec", "agnews", "pos", "ner")
 SEEDS = (0, 1, 2, 3)

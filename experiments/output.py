@@ -58,7 +58,8 @@ def to_markdown(result: Result, context: Context) -> str:
 
 def _paragraphs(result: Result, context: Context) -> Iterator[str]:
     yield f"# {result.title}"
-    yield f"Scale: {_SCALES[result.scale(context)]}."
+    changed = ", changed as told below" if context.changes and not result.exact else ""
+    yield f"Scale: {_SCALES[result.scale(context)]}{changed}."
     yield _provenance(result, context)
     for table in result.tables:
         if table.caption:

@@ -28,21 +28,13 @@ FULL = Scale(
 _ROWS = re.compile(r"(?:(\w+)=)?(\d+|all)/(\d+|all)")
 _SETTING = re.compile(r"(?:(\w+)\.)?(\w+)=(.+)")
 _RATES: dict[str, Method] = {f"{method}_lr": method for method in METHODS}
-_NO_SETTING = (
-    "task",
-    "kind",
-    "base",
-    "store",
-    "train",
-    "dev",
-    "dataset",
-    "lr",
-    "seed",
-    "metric",
-    "run_dir",
-    "fresh",
-)
-_FIELDS = [field.name for field in dataclasses.fields(LearnOptions) if field.name not in _NO_SETTING]
+_DATA = ("task", "kind", "base", "store", "train", "dev", "dataset", "metric")  # not settings of learning
+_OWN = ("lr", "seed", "run_dir", "fresh")  # set for each run
+_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(LearnOptions)
+    if field.name not in (*_DATA, *_OWN) and not field.name.endswith(("_column", "_split"))
+}
 
 
 @dataclass(frozen=True)
@@ -87,11 +79,10 @@ def read_settings(texts: Sequence[str]) -> list[Change]:
     changes = []
     for text in texts:
         match = _SETTING.fullmatch(text)
-        if not match or match[2] not in [*_FIELDS, *_RATES]:
-            raise ExperimentOptionsError(
-                f"--set {text}: write [TASK.]SETTING=VALUE with a setting of {', '.join([*_RATES, *_FIELDS])}"
-            )
-        changes.append(Change(_task(match[1]), match[2], _value(match[3])))
+        if not match or match[2] not in (*_RATES, *_DEFAULTS):
+            names = ", ".join([*_RATES, *_DEFAULTS])
+            raise ExperimentOptionsError(f"--set {text}: write [TASK.]NAME=VALUE; the names are {names}")
+        changes.append(Change(_task(match[1]), match[2], _value(text, match[2], match[3])))
     return changes
 
 
@@ -134,8 +125,17 @@ def check_task(name: str) -> str:
     return name
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
+def _value(whole: str, field: str, text: str) -> Any:
+    """The value in the type that the field has."""
+    default = _DEFAULTS.get(field)
+    if isinstance(default, str):
         return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    kinds = (bool,) if isinstance(default, bool) else (int, float)
+    if not isinstance(value, kinds):
+        wanted = "true or false" if bool in kinds else "a number"
+        raise ExperimentOptionsError(f"--set {whole}: the value must be {wanted}")
+    return value

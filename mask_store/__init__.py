@@ -70,6 +70,8 @@ from mask_store.learned import (
     ScoreInit,
 )
 from mask_store.manifest import (
+    MAX_MEMBERS,
+    MIN_MEMBERS,
     BaseInfo,
     CombineRule,
     EnsembleManifest,
@@ -82,6 +84,8 @@ from mask_store.records import Problem, Snapshot, VersionInfo
 from mask_store.store import MaskStore
 
 __all__ = [
+    "MAX_MEMBERS",
+    "MIN_MEMBERS",
     "BaseInfo",
     "BitsEncoding",
     "BundleDiff",

@@ -201,7 +201,8 @@ def _describe_learned(info: LearnedInfo) -> str:
     masks = f"{info.mask_bits:,} bits in {len(info.layers)} layers, head {info.masking.head}"
     if not isinstance(info, MemberInfo):
         return masks
-    source = f"{info.task} version {info.version}, {info.digest[:19]}, seed {info.seed}"
+    place = f"version {info.version}" if info.version else "learned for the ensemble"
+    source = f"{info.task} {place}, {info.digest[:19]}, seed {info.seed}"
     return f"{source}; {masks}; zeros {info.sparsity:.2%}; {_metrics(info.metrics)}"
 
 

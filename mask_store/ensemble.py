@@ -5,6 +5,8 @@ computed where masks are executed, not here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from mask_store.bundle import MaskBundle
 from mask_store.errors import EnsembleError
@@ -33,16 +35,16 @@ _SHARED: Mapping[str, Callable[[Manifest], object]] = {
 def ensemble_of(
     task: str,
     combine: CombineRule,
-    members: Sequence[tuple[VersionInfo, MaskBundle]],
+    members: Sequence[tuple[VersionInfo | None, MaskBundle]],
     *,
     metrics: Mapping[str, float] | None = None,
 ) -> MaskBundle:
-    """Make an ensemble of published tasks or of versions of one task.
+    """Make an ensemble of published tasks, of versions of one task, or of masks learned for it.
 
     Args:
         task: Name of the new task.
         combine: What its answers are made of: the vote of labels, the mean of logits or of probabilities.
-        members: Each with the version that it was published as; 2 to 64.
+        members: Each with the version that it was published as, None if it never was; 2 to 64.
         metrics: Dev metrics of the members together, where they were measured.
 
     Returns:
@@ -52,11 +54,11 @@ def ensemble_of(
     Raises:
         EnsembleError: If these members can't answer as one task; the message says what differs.
     """
-    sources = [_source(version, bundle) for version, bundle in members]
+    sources = [_Source.of(version, bundle) for version, bundle in members]
     if not MIN_MEMBERS <= len(sources) <= MAX_MEMBERS:
         raise EnsembleError(f"an ensemble has {MIN_MEMBERS} to {MAX_MEMBERS} members, found {len(sources)}")
     _check_agreement(sources)
-    first = sources[0][1]
+    first = sources[0].manifest
     manifest = EnsembleManifest(
         task=task,
         kind=first.kind,
@@ -65,7 +67,7 @@ def ensemble_of(
         base=first.base,
         max_length=first.max_length,
         combine=combine,
-        members=tuple(_member(version, source) for version, source in sources),
+        members=tuple(source.member() for source in sources),
         metrics=dict(metrics or {}),
         created=utc_now(),
     )
@@ -73,27 +75,40 @@ def ensemble_of(
     return MaskBundle.create_ensemble(manifest, tensors)
 
 
-def _source(version: VersionInfo, bundle: MaskBundle) -> tuple[VersionInfo, TaskManifest]:
-    if not isinstance(bundle.manifest, TaskManifest):
-        raise EnsembleError(f"{version} is an ensemble itself: name its members in its place")
-    return version, bundle.manifest
+@dataclass(frozen=True)
+class _Source:
+    """Where a member comes from."""
+
+    version: VersionInfo | None
+    digest: str
+    manifest: TaskManifest
+
+    @classmethod
+    def of(cls, version: VersionInfo | None, bundle: MaskBundle) -> Self:
+        if not isinstance(bundle.manifest, TaskManifest):
+            name = version or f"task {bundle.manifest.task!r}"
+            raise EnsembleError(f"{name} is an ensemble itself: name its members in its place")
+        return cls(version, bundle.digest, bundle.manifest)
+
+    def member(self) -> MemberInfo:
+        learned = {name: getattr(self.manifest, name) for name in LearnedInfo.model_fields}
+        number = None if self.version is None else self.version.number
+        return MemberInfo(version=number, digest=self.digest, **learned)
+
+    def __str__(self) -> str:
+        return str(self.version or f"task {self.manifest.task!r} seed {self.manifest.seed}")
 
 
-def _check_agreement(sources: Sequence[tuple[VersionInfo, TaskManifest]]) -> None:
-    (first, expected), *others = sources
+def _check_agreement(sources: Sequence[_Source]) -> None:
+    first, *others = sources
     seen = {first.digest: first}
-    for version, manifest in others:
-        if version.digest in seen:
-            raise EnsembleError(f"{seen[version.digest]} and {version} are one bundle: name it once")
-        seen[version.digest] = version
+    for source in others:
+        if source.digest in seen:
+            raise EnsembleError(f"{seen[source.digest]} and {source} are one bundle: name it once")
+        seen[source.digest] = source
         for what, read in _SHARED.items():
-            wanted, found = read(expected), read(manifest)
+            wanted, found = read(first.manifest), read(source.manifest)
             if found != wanted:
                 raise EnsembleError(
-                    f"members differ in {what}: {first} has {wanted!s:.80}, {version} has {found!s:.80}"
+                    f"members differ in {what}: {first} has {wanted!s:.80}, {source} has {found!s:.80}"
                 )
-
-
-def _member(version: VersionInfo, manifest: TaskManifest) -> MemberInfo:
-    learned = {name: getattr(manifest, name) for name in LearnedInfo.model_fields}
-    return MemberInfo(version=version.number, digest=version.digest, **learned)

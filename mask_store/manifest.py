@@ -144,20 +144,21 @@ class TaskManifest(Manifest, LearnedInfo):
 
 
 class MemberInfo(LearnedInfo):
-    """One member of an ensemble: a learned set of masks, and the version of a task that it was copied from.
+    """One member of an ensemble: a learned set of masks, and the bundle that it was copied from.
 
     Attributes:
-        task: The task that it was published as.
-        version: Number of the version there.
-        digest: Digest of the bundle there.
+        task: The task that it was learned as.
+        version: Number of the version that was published there; None where it was learned for the ensemble
+            and never published alone.
+        digest: Digest of the bundle.
     """
 
-    version: PositiveInt
+    version: PositiveInt | None
     digest: Digest
 
     def __str__(self) -> str:
-        """Task and version that it came from, for messages."""
-        return f"task {self.task!r} version {self.version}"
+        """Where it came from, for messages."""
+        return f"task {self.task!r} " + (f"version {self.version}" if self.version else f"seed {self.seed}")
 
 
 class EnsembleManifest(Manifest):

@@ -77,7 +77,9 @@ def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
     blocks = _blocks(README, port)
     tiny_base(tmp_path / "encoder")
     _shell(blocks["files"], tmp_path)
-    learned = _shell(blocks["learn"].rstrip() + " --max-length 32 --epochs 1 --blocks 1-2", tmp_path)
+    quick = " --max-length 32 --epochs 1 --blocks 1-2"
+    assert _shell(blocks["search"].rstrip() + f"{quick} --max-runs 3", tmp_path).startswith("--lr 0.0")
+    learned = _shell(blocks["learn"].rstrip() + quick, tmp_path)
     assert "curl" in learned
     with _serving(blocks["serve"].strip(), tmp_path, port):
         replies = _shell(blocks["query"], tmp_path)

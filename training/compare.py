@@ -1,28 +1,31 @@
 """Command: learn a task by masking and by finetuning, and set the two side by side (paper, Table 1).
 
-    python -m training.compare --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE --store
-    DIR [--seeds 1 2 3 4]
+    python -m training.compare --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE
+    [--seeds 1 2 3 4] [--store DIR] [--results FILE.jsonl]
 
-Takes the options of `training.learn_mask`; masks are published as that command would. Exit codes are the
-same too.
+Takes the options of `training.learn_mask`; masks are published if a store is given. Each run is made once if
+its result is kept in a file, so a comparison that was killed goes on. Exit codes are those of
+`training.learn_mask`.
 """
 
 import argparse
-import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
-from training.learn_mask import build_parser, parse_options, run_command, say
-from training.options import LearnOptions
+from training.errors import OptionsError
+from training.learn_mask import build_parser, parse_options, run_command, say, seed_problems
+from training.options import DEFAULT_LR, LearnOptions, Method
+from training.results import Result, Results
 
-FINETUNE_LR = 5e-5
+NAMES: dict[Method, str] = {"mask": "masking", "finetune": "finetuning"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command.
+    """Run the command.
 
     Args:
         argv: arguments; None for the process's own.
@@ -34,66 +37,91 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.prog = "python -m training.compare"
     parser.description = (
         "Learn a task by masking and by finetuning the same encoder on the same data, with the same metric "
-        "and early stopping, and print both."
+        "and early stopping, and print both: mean and standard deviation over seeds, size and time."
     )
     parser.epilog = None
-    group = parser.add_argument_group("comparison")
+    rate = DEFAULT_LR["finetune"]
+    group = parser.add_argument_group("comparison (--lr is the rate of masking)")
     group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to run (the --seed alone)")
+    group.add_argument("--finetune-lr", type=float, default=rate, help=f"Adam's rate in finetuning ({rate})")
     group.add_argument(
-        "--finetune-lr", type=float, default=FINETUNE_LR, help=f"Adam's rate in finetuning ({FINETUNE_LR})"
+        "--results", metavar="FILE.jsonl", help="keeps what each run came to, and no run it holds is repeated"
     )
     arguments = parser.parse_args(argv)
-    return run_command(lambda: _compare(parse_options(arguments), arguments))
+    return run_command(lambda: _compare(arguments))
 
 
-def _compare(options: LearnOptions, arguments: argparse.Namespace) -> int:
-    # torch takes seconds to import, which --help and mistakes don't wait for
-    from training.finetune import finetune  # noqa: PLC0415
-    from training.learn import learn  # noqa: PLC0415
-    from training.progress import ProgressBar  # noqa: PLC0415
-
-    quiet = arguments.quiet
-    runs: list[dict[str, Any]] = []
-    for seed in getattr(arguments, "seeds", None) or [options.seed]:
-        seeded = dataclasses.replace(options, seed=seed, run_dir=f"{options.run_folder}-seed{seed}")
-        mask = learn(seeded, callbacks=_bars(quiet, ProgressBar), say=None if quiet else say)
-        tuned = finetune(
-            dataclasses.replace(seeded, lr=arguments.finetune_lr),
-            callbacks=_bars(quiet, ProgressBar),
-            say=None if quiet else say,
-        )
-        runs += [
-            _run("masking", seed, mask.metric, mask.value, mask.mask_bytes, mask.seconds),
-            _run("finetuning", seed, tuned.metric, tuned.value, tuned.model_bytes, tuned.seconds),
-        ]
-    print(json.dumps(runs, indent=2) if arguments.json else comparison_table(options.task, runs))
+def _compare(arguments: argparse.Namespace) -> int:
+    problems = seed_problems(arguments)
+    if problems:
+        raise OptionsError(problems)
+    options = parse_options(arguments)
+    results = Results(Path(arguments.results) if "results" in arguments else None)
+    runs = _run_all(options, arguments, results)
+    if arguments.json:
+        print(json.dumps([run.to_dict() for run in runs], indent=2))
+    else:
+        print(comparison_table(options.task, runs))
     return 0
 
 
-def comparison_table(task: str, runs: Sequence[dict[str, Any]]) -> str:
-    """Mean and standard deviation over seeds of each method, and what a task takes in memory.
+def _run_all(options: LearnOptions, arguments: argparse.Namespace, results: Results) -> list[Result]:
+    # torch takes seconds to import, which --help and mistakes don't wait for
+    from training.learn import open_store, prepare, silent  # noqa: PLC0415
+    from training.progress import ProgressBar  # noqa: PLC0415
+    from training.run import Runner  # noqa: PLC0415
+
+    tell = silent if arguments.quiet else say
+    callbacks = [] if arguments.quiet else [ProgressBar()]
+    store = open_store(options) if options.store else None
+    ready = prepare(options, tell)
+    runner = Runner(results, Path(f"{options.run_folder}-compare"), callbacks, tell, store)
+    rates: dict[Method, float] = {"mask": options.lr, "finetune": arguments.finetune_lr}
+    seeds = getattr(arguments, "seeds", [options.seed])
+    plan = [(method, ready.varied(seed=seed, lr=rates[method])) for seed in seeds for method in NAMES]
+    runs = []
+    for method, run in plan:
+        runs.append(runner.run(run, method))
+        tell(f"{NAMES[method]}, seed {run.options.seed}, {runs[-1]}")
+    return runs
+
+
+def comparison_table(task: str, runs: Sequence[Result]) -> str:
+    """Write both methods below each other, and the difference of their means.
 
     Args:
         task: name of the task.
-        runs: one record per method and seed, as the command collects them.
+        runs: one for each method and seed.
+
+    Returns:
+        Mean and standard deviation over seeds of the dev metric in percent, bytes that one task takes beside
+        the base, and mean time of a run. Runs that diverged are left out, and how many is told.
     """
-    lines = [f"{task}: dev {runs[0]['metric']} over {len(runs) // 2} seed(s)"]
-    lines.append(f"{'method':<12}{'mean':>9}{'sd':>9}{'bytes a task':>16}{'seconds':>10}")
-    for method in ("masking", "finetuning"):
-        own = [run for run in runs if run["method"] == method]
-        values = [100 * run["value"] for run in own]
-        spread = f"{stdev(values):.2f}" if len(values) > 1 else "-"
-        seconds = fmean(run["seconds"] for run in own)
-        lines.append(f"{method:<12}{fmean(values):>9.2f}{spread:>9}{own[0]['bytes']:>16,}{seconds:>10.0f}")
-    return "\n".join(lines)
+    title = f"{task}: dev {runs[0].metric} over {len({run.seed for run in runs})} seed(s), in percent"
+    head = f"{'method':<12}{'mean':>8}{'sd':>7}{'size of a task':>26}{'time of a run':>16}"
+    by_method = {method: [run for run in runs if run.method == method] for method in NAMES}
+    lines = [f"{NAMES[method]:<12}{_figures(own)}" for method, own in by_method.items()]
+    means = [_mean(own) for own in by_method.values()]
+    return "\n".join([title, head, *lines, f"{'difference':<12}{means[0] - means[1]:>+8.2f}"])
 
 
-def _run(method: str, seed: int, metric: str, value: float, size: int, seconds: float) -> dict[str, Any]:
-    return dict(method=method, seed=seed, metric=metric, value=value, bytes=size, seconds=seconds)
+def _figures(runs: Sequence[Result]) -> str:
+    values = _percents(runs)
+    spread = f"{stdev(values):.2f}" if len(values) > 1 else "-"
+    size = max(run.nbytes for run in runs)
+    seconds = fmean(run.seconds for run in runs)
+    diverged = len(runs) - len(values)
+    told = f"  {diverged} of {len(runs)} diverged" if diverged else ""
+    return f"{_mean(runs):>8.2f}{spread:>7}{f'{size:,} bytes':>26}{seconds:>14,.0f} s{told}"
 
 
-def _bars(quiet: bool, bar: Any) -> list[Any]:
-    return [] if quiet else [bar()]
+def _mean(runs: Sequence[Result]) -> float:
+    """Mean in percent; not a number where every run diverged."""
+    return fmean(_percents(runs) or [math.nan])
+
+
+def _percents(runs: Sequence[Result]) -> list[float]:
+    return [100 * run.value for run in runs if run.values]
 
 
 if __name__ == "__main__":

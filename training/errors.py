@@ -12,6 +12,9 @@
         RunInUseError         another process is learning in it
       DivergedError         the loss is no longer a number
       PublishError          everything was learned, but the store refused the mask
+      KeepError             everything was learned, but the weights can't be written where they are to be kept
+      ResultsError          a file of results can't be used
+      SearchError           a learning-rate search found no rate
 
 Each class carries the exit code that ``python -m training.learn_mask`` ends with.
 """
@@ -86,5 +89,21 @@ class DivergedError(TrainingError):
 
 class PublishError(TrainingError):
     """The mask was learned but could not be published; the run folder still holds it."""
+
+    exit_code = 1
+
+
+class KeepError(TrainingError):
+    """Weights were learned but could not be kept; the run folder still holds them."""
+
+    exit_code = 1
+
+
+class ResultsError(TrainingError):
+    """A file of results can't be read or written, or is none."""
+
+
+class SearchError(TrainingError):
+    """A learning-rate search found no rate that learns."""
 
     exit_code = 1

@@ -1,8 +1,20 @@
-"""Dev metrics of a model that is learning, by the very code that serving predicts with."""
+"""Dev metrics of a model that is learning, or of masks as they are served, by the code that serves them."""
 
 from collections.abc import Sequence
 
-from masking import Prediction, TaskCodec, TaskModel, WordsPrediction, batch_logits, token_batches
+from mask_store import MaskBundle
+from masking import (
+    Base,
+    MaskedEncoder,
+    Part,
+    Prediction,
+    TaskCodec,
+    TaskModel,
+    WordsPrediction,
+    batch_logits,
+    load_task,
+    token_batches,
+)
 from masking.tasks.predictions import Floats
 from training.features import EncodedExample
 from training.metrics import measure_classes, measure_words
@@ -28,12 +40,7 @@ def evaluate(
 def measure(
     codec: TaskCodec, examples: Sequence[EncodedExample], predictions: Sequence[Prediction]
 ) -> dict[str, float]:
-    """Measure predictions.
-
-    Args:
-        codec: the task's codec.
-        examples: at least one.
-        predictions: one for each example.
+    """Measure one prediction for each example, in their order.
 
     Returns:
         Every metric of the task's kind by name.
@@ -78,3 +85,27 @@ def predict_logits(
             logits = batch_logits(model, codec, chosen, tokenizer=base.tokenizer, device=base.device)
             results.update(zip(batch, logits, strict=True))
     return [results[index] for index in range(len(features))]
+
+
+def served_logits(
+    bundle: MaskBundle, base: Base, examples: Sequence[EncodedExample], *, max_rows: int
+) -> list[Floats]:
+    """Compute what a server computes.
+
+    Args:
+        bundle: the task's masks.
+        base: the encoder that they were learned on.
+        examples: at least one, encoded for the task.
+        max_rows: rows of a batch at most.
+
+    Returns:
+        float32 logits of each example, in their order: [labels], [choices] or [words, labels]. Those of an
+        ensemble are combined.
+    """
+    task, encoder = load_task(bundle, base), MaskedEncoder(base)
+    features = [item.features for item in examples]
+    found: dict[int, Floats] = {}
+    for batch in token_batches(features, max_rows):
+        (logits,) = encoder.predict([Part(task, [features[i] for i in batch])])
+        found.update(zip(batch, logits, strict=True))
+    return [found[index] for index in range(len(features))]

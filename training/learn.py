@@ -1,4 +1,8 @@
-"""Learning one task from options to a published mask: the one function that commands are built on."""
+"""Learning one task, from options to a published mask.
+
+`learn` does all of it. Its parts stand alone for what learns without publishing: `prepare` reads and encodes
+once, `learn_bundle` learns one mask of what was prepared, `publish` hands a bundle to a store.
+"""
 
 import os
 import time
@@ -19,16 +23,16 @@ from mask_store import (
     UnknownTaskError,
     VersionInfo,
 )
-from masking import Base, MaskedModel, MaskSettings, TaskCodec, TaskSpec, load_base, task_codec
+from masking import Base, MaskedModel, MaskSettings, TaskCodec, TaskModel, TaskSpec, load_base, task_codec
 from training.data import EncodedData, TaskData, load_data
 from training.errors import OptionsError, PublishError
 from training.examples import ExampleSet, describe_unusable
 from training.features import EncodedExample
 from training.metrics import choose_metric
-from training.options import EXTRA_SETTINGS, LearnOptions, Metric, parse_blocks
+from training.options import EXTRA_SETTINGS, LearnOptions, Method, Metric, parse_blocks
 from training.report import Report, SetReport, request_body
 from training.run_folder import RunFolder
-from training.trainer import LoopSettings, TaskTrainer, best_epoch, epoch_records
+from training.trainer import EpochRecord, LoopSettings, TaskTrainer, best_epoch, epoch_records, is_finished
 
 PAPER_SCORE_RANGE = 0.6
 
@@ -41,7 +45,6 @@ class Preparation:
 
     Attributes:
         options: what the run was told.
-        store: where to publish.
         data: labelled data.
         encoded: the same as features.
         base: the pretrained encoder, on its device.
@@ -52,7 +55,6 @@ class Preparation:
     """
 
     options: LearnOptions
-    store: MaskStore
     data: TaskData
     encoded: EncodedData
     base: Base
@@ -73,6 +75,16 @@ class Preparation:
             "base": self.base.info.fingerprint,
             "data": self.data.digest,
         }
+
+    def identity_for(self, method: Method) -> dict[str, object]:
+        """Settings and digests that decide what a method comes to."""
+        return {**self.identity, "method": method}
+
+    def varied(self, *, lr: float | None = None, seed: int | None = None) -> "Preparation":
+        """Return the same for another learning rate or seed; nothing is read or encoded again."""
+        o = self.options
+        changed = replace(o, lr=o.lr if lr is None else lr, seed=o.seed if seed is None else seed)
+        return replace(self, options=changed)
 
     @property
     def loop(self) -> LoopSettings:
@@ -102,6 +114,23 @@ class Preparation:
         )
 
 
+@dataclass(frozen=True)
+class Learned:
+    """A mask that was learned and is not published.
+
+    Attributes:
+        bundle: the mask of the best epoch.
+        epochs: what each epoch came to.
+        best_epoch: number of the best epoch.
+        resumed_after: epochs that an earlier, killed run had done.
+    """
+
+    bundle: MaskBundle
+    epochs: tuple[EpochRecord, ...]
+    best_epoch: int
+    resumed_after: int
+
+
 def learn(
     options: LearnOptions, *, callbacks: Sequence[TrainerCallback] = (), say: Say | None = None
 ) -> Report:
@@ -121,39 +150,115 @@ def learn(
         MaskStoreError: the store can't be opened or written, or can't have such a task.
     """
     started = time.monotonic()
-    say = say or _silent
+    store = open_store(options)
     ready = prepare(options, say)
     with RunFolder.open(options.run_folder, ready.identity, fresh=options.fresh) as folder:
-        resumed_after = _epochs_done(folder, ready)
-        if resumed_after:
-            say(f"going on after epoch {resumed_after} of the unfinished run in {options.run_folder}")
-        model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=options.seed)
-        data = (ready.encoded.train, ready.encoded.dev)
-        trainer = TaskTrainer(model, ready.codec, data, ready.mask_loop, folder, callbacks)
-        state = trainer.learn()
-        _say_end(say, state, options)
-        bundle = _bundle(ready, model, state)
-        version = _publish(ready, bundle)
-        report = _report(ready, bundle, version, state, resumed_after, time.monotonic() - started)
+        learned = learn_bundle(ready, folder, callbacks=callbacks, say=say)
+        version = publish(store, learned.bundle, options.run_folder)
+        report = _report(ready, learned, version, time.monotonic() - started)
         folder.finish(report.to_dict())
     return report
 
 
-def prepare(options: LearnOptions, say: Say | None = None) -> Preparation:
-    """Do all that comes before learning: check the store, read the data, load the base, encode.
+def learn_bundle(
+    ready: Preparation,
+    folder: RunFolder,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+    say: Say | None = None,
+) -> Learned:
+    """Learn a mask, from the folder's last checkpoint on if there is one; publishes nothing.
 
     Args:
-        options: see `LearnOptions`.
+        ready: what `prepare` returned, or a variation of it.
+        folder: where checkpoints go; they stay there until the caller finishes the folder.
+        callbacks: as for `learn`.
+        say: as for `learn`.
+
+    Returns:
+        The mask of the best epoch, and how it was learned.
+
+    Raises:
+        DivergedError: the loss became infinite or not a number.
+        RunFolderError: a checkpoint could not be written.
+    """
+    model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=ready.options.seed)
+    state, resumed_after = learn_model(model, ready, ready.mask_loop, folder, callbacks=callbacks, say=say)
+    return Learned(_bundle(ready, model, state), epoch_records(state), best_epoch(state), resumed_after)
+
+
+def learn_model(
+    model: TaskModel,
+    ready: Preparation,
+    loop: LoopSettings,
+    folder: RunFolder,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+    say: Say | None = None,
+) -> tuple[TrainerState, int]:
+    """Learn with a model, masked or finetuned; it ends as the best epoch.
+
+    Args:
+        model: a fresh model of the task.
+        ready: the task.
+        loop: settings of the loop, one of those of `ready`.
+        folder: where checkpoints go.
+        callbacks: told of steps, logs and epochs.
+        say: called with a line of text for what a user should know on the way.
+
+    Returns:
+        The final state, and how many epochs an earlier, killed run had done.
+
+    Raises:
+        DivergedError: the loss became infinite or not a number.
+        RunFolderError: a checkpoint could not be written.
+    """
+    say = say or silent
+    resumed_after = _epochs_done(folder)
+    if resumed_after:
+        say(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
+    data = (ready.encoded.train, ready.encoded.dev)
+    state = TaskTrainer(model, ready.codec, data, loop, folder, callbacks).learn()
+    done = len(epoch_records(state))
+    if done < loop.epochs and is_finished(state, loop.patience, loop.first_candidate):
+        say(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
+    return state, resumed_after
+
+
+def publish(store: MaskStore, bundle: MaskBundle, run_folder: Path) -> VersionInfo:
+    """Publish what was learned.
+
+    Args:
+        store: where to.
+        bundle: a mask, or masks that answer together.
+        run_folder: where what was learned is still kept, for the message.
+
+    Raises:
+        PublishError: the store refused it.
+    """
+    try:
+        return store.publish_bytes(bundle.to_bytes())
+    except MaskStoreError as error:
+        raise PublishError(
+            f"the mask is learned but can't be published: {error}; nothing is lost: mend the store and "
+            f"learn again with the same settings, and what {run_folder} holds is published"
+        ) from error
+
+
+def prepare(options: LearnOptions, say: Say | None = None) -> Preparation:
+    """Do all that comes before learning: read the data, load the base, encode.
+
+    Args:
+        options: see `LearnOptions`; the store is not looked at.
         say: see `learn`.
 
     Raises:
-        TrainingError, MaskingError, MaskStoreError: as in `learn`.
+        TrainingError, MaskingError: as in `learn`.
     """
-    say = say or _silent
+    say = say or silent
     if options.threads:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
-    store = open_store(options)
     data = load_data(options)
     metric = choose_metric(options.kind, data.labels, options.metric)
     base = load_base(options.base, device=device)
@@ -165,7 +270,7 @@ def prepare(options: LearnOptions, say: Say | None = None) -> Preparation:
         _say_data(say, examples, features)
     labels = f"{len(data.labels)} labels, " if data.labels else ""
     say(f"learning {options.task}: {labels}base {base.info.name}, blocks {_span(mask)}, on {device}")
-    return Preparation(options, store, data, encoded, base, spec, codec, mask, metric)
+    return Preparation(options, data, encoded, base, spec, codec, mask, metric)
 
 
 def choose_device(wanted: str) -> str:
@@ -217,8 +322,11 @@ def open_store(options: LearnOptions) -> MaskStore:
     """Open the store and make sure, before hours of learning, that the task can be published there.
 
     Raises:
+        OptionsError: no store is named.
         StoreError: the name is no task name, or the store can't be opened or written.
     """
+    if not options.store:
+        raise OptionsError(["--store missing: name the store to publish to, a folder or URL"])
     folder = Path(options.store)
     if folder.is_dir() and not os.access(folder, os.W_OK):
         raise StoreNotWritableError(f"store {folder}: the folder can't be written")
@@ -228,7 +336,7 @@ def open_store(options: LearnOptions) -> MaskStore:
     return store
 
 
-def _epochs_done(folder: RunFolder, ready: Preparation) -> int:
+def _epochs_done(folder: RunFolder) -> int:
     checkpoint = folder.last_checkpoint()
     if checkpoint is None:
         return 0
@@ -263,39 +371,22 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
     )
 
 
-def _publish(ready: Preparation, bundle: MaskBundle) -> VersionInfo:
-    try:
-        return ready.store.publish(bundle)
-    except MaskStoreError as error:
-        raise PublishError(
-            f"the mask is learned but can't be published: {error}; nothing is lost: mend the store and "
-            f"learn again with the same settings, and what {ready.options.run_folder} holds is published"
-        ) from error
-
-
-def _report(
-    ready: Preparation,
-    bundle: MaskBundle,
-    version: VersionInfo,
-    state: TrainerState,
-    resumed_after: int,
-    seconds: float,
-) -> Report:
-    manifest = bundle.manifest
+def _report(ready: Preparation, learned: Learned, version: VersionInfo, seconds: float) -> Report:
+    bundle, manifest = learned.bundle, learned.bundle.manifest
     return Report(
         task=manifest.task,
         kind=manifest.kind,
         labels=manifest.labels,
         base=manifest.base.name,
         device=ready.base.device.type,
-        store=ready.options.store,
+        store=ready.options.store or "",
         version=version.number,
         digest=version.digest,
         metric=bundle.members[0].info.metric,
         metrics=manifest.metrics,
-        best_epoch=best_epoch(state),
-        resumed_after=resumed_after,
-        epochs=epoch_records(state),
+        best_epoch=learned.best_epoch,
+        resumed_after=learned.resumed_after,
+        epochs=learned.epochs,
         zeros_start=manifest.initial_sparsity,
         zeros_end=manifest.sparsity,
         flipped=manifest.flipped_share,
@@ -325,17 +416,11 @@ def _say_data(say: Say, examples: ExampleSet, encoded: Sequence[EncodedExample])
             say(f"  {line}")
 
 
-def _say_end(say: Say, state: TrainerState, options: LearnOptions) -> None:
-    done = len(epoch_records(state))
-    if done < options.epochs:
-        say(f"stopped after epoch {done}: the last {options.patience} brought no gain")
-
-
 def _span(mask: MaskSettings) -> str:
     blocks = mask.blocks or ()
     whole = blocks == tuple(range(blocks[0], blocks[-1] + 1)) and len(blocks) > 1
     return f"{blocks[0]}-{blocks[-1]}" if whole else ",".join(map(str, blocks))
 
 
-def _silent(text: str) -> None:
+def silent(text: str) -> None:
     """Say nothing."""

@@ -1,11 +1,11 @@
-"""Command: learn a task's mask from a labelled file and publish it.
+"""Command: learn a task's mask from a labelled file and publish it; or several as an ensemble, or finetune.
 
     python -m training.learn_mask --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE --store
     DIR
 
-Parses options and prints; everything else is `training.learn.learn`. Exit codes: 0 published, 1 something
-failed on the way (disk, store, learning), 2 bad input (options, data, base or store as given), 130 stopped by
-^C.
+Parses options and prints; the rest is in `training.learn`, `training.ensemble` and `training.finetune`. Exit
+codes: 0 published (or finetuned), 1 something failed on the way (disk, store, learning), 2 bad input
+(options, data, base or store as given), 130 stopped by ^C.
 """
 
 import argparse
@@ -13,12 +13,18 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from mask_store import HeadMode, MaskStoreError, ScoreGradient, ScoreInit, TaskKind
 from training.errors import OptionsError, TrainingError
-from training.options import Device, LearnOptions, Metric, Precision
+from training.options import DEFAULT_LR, Device, LearnOptions, Method, Metric, Precision
 from training.presets import Preset, options_of
+
+if TYPE_CHECKING:
+    from training.ensemble import EnsembleReport
+    from training.finetune import FinetuneReport
+    from training.report import Report
 
 FAILED, BAD_INPUT, STOPPED = 1, 2, 130
 
@@ -78,7 +84,20 @@ def parse_options(arguments: argparse.Namespace) -> LearnOptions:
     """
     names = {field.name for field in dataclasses.fields(LearnOptions)}
     given = {name: value for name, value in vars(arguments).items() if name in names}
-    return options_of(given, arguments.preset)
+    return options_of({"lr": DEFAULT_LR[getattr(arguments, "method", "mask")]} | given, arguments.preset)
+
+
+def add_method(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the choice between masking and finetuning; returns its group."""
+    group = parser.add_argument_group("method")
+    group.add_argument(
+        "--method",
+        choices=get_args(Method),
+        default="mask",
+        help="learn a mask, or finetune a copy of the base on the same data, for comparison (mask); options "
+        "of masks say nothing to finetuning",
+    )
+    return group
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +109,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    method = add_method(parser)
+    method.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="learn a mask for each of these seeds and publish them as one task, an ensemble whose labels, "
+        "logits or probabilities are combined, whichever is best on dev",
+    )
+    method.add_argument(
+        "--save-to", metavar="DIR", help="folder to keep finetuned weights in (with --method finetune)"
+    )
+    arguments = parser.parse_args(argv)
     return run_command(lambda: _run(arguments))
 
 
@@ -129,15 +161,53 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    _check_together(arguments)
     options = parse_options(arguments)
     # torch takes seconds to import, which --help and mistakes don't wait for
-    from training.learn import learn  # noqa: PLC0415
+    from training import ensemble, finetune, learn  # noqa: PLC0415
     from training.progress import ProgressBar  # noqa: PLC0415
 
     callbacks = [] if arguments.quiet else [ProgressBar()]
-    report = learn(options, callbacks=callbacks, say=None if arguments.quiet else say)
+    tell = None if arguments.quiet else say
+    report: EnsembleReport | FinetuneReport | Report
+    if arguments.method == "finetune":
+        keep = Path(arguments.save_to) if "save_to" in arguments else None
+        report = finetune.finetune(options, callbacks=callbacks, say=tell, keep=keep)
+    elif "seeds" in arguments:
+        report = ensemble.learn_ensemble(options, arguments.seeds, callbacks=callbacks, say=tell)
+    else:
+        report = learn.learn(options, callbacks=callbacks, say=tell)
     print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if arguments.json else report)
     return 0
+
+
+def _check_together(arguments: argparse.Namespace) -> None:
+    """Refuse options that don't go together.
+
+    Raises:
+        OptionsError: lists every mistake.
+    """
+    finetunes = arguments.method == "finetune"
+    problems = seed_problems(arguments)
+    if finetunes and "seeds" in arguments:
+        problems.append(
+            "--seeds learns an ensemble of masks, which --method finetune doesn't; "
+            "training.compare runs both methods for several seeds"
+        )
+    if "save_to" in arguments and not finetunes:
+        problems.append("--save-to is where --method finetune keeps weights; masks are kept in --store")
+    if problems:
+        raise OptionsError(problems)
+
+
+def seed_problems(arguments: argparse.Namespace) -> list[str]:
+    """Return what is wrong with `--seeds` beside the other options, one sentence each."""
+    seeds = getattr(arguments, "seeds", [])
+    checks = [
+        (not seeds or "seed" not in arguments, "--seed and --seeds: give one or the other"),
+        (len(set(seeds)) == len(seeds), "--seeds: give each seed once"),
+    ]
+    return [message for good, message in checks if not good]
 
 
 def _add_task(group: argparse._ArgumentGroup) -> None:
@@ -147,7 +217,7 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
         "--base", required=True, metavar="ID_OR_FOLDER", help="pretrained encoder: hub id or folder"
     )
     group.add_argument(
-        "--store", required=True, metavar="DIR", help="store to publish to, made if absent: folder or URL"
+        "--store", metavar="DIR", help="store to publish masks to, made if absent: folder or URL"
     )
 
 
@@ -174,8 +244,8 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--lr",
         type=float,
-        help="Adam's rate, constant (0.001); it belongs to the range that scores start in, so another "
-        "--initial-sparsity, --threshold or --score-low wants another rate",
+        help="Adam's rate, constant (0.001; in finetuning 0.00005); that of masks belongs to the range that "
+        "scores start in, so another --initial-sparsity, --threshold or --score-low wants another rate",
     )
     group.add_argument("--epochs", type=int, help="most passes over the training rows (10)")
     group.add_argument("--patience", type=int, help="stop after so many epochs without gain (2)")

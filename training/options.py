@@ -18,6 +18,9 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
 Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
 Metric = Literal["accuracy", "matthews_correlation", "f1"]
+Method = Literal["mask", "finetune"]
+
+DEFAULT_LR: dict[Method, float] = {"mask": 1e-3, "finetune": 5e-5}
 
 ROLES: dict[TaskKind, tuple[Role, ...]] = {
     "sequence-classification": ("text", "pair", "label"),
@@ -58,7 +61,7 @@ class LearnOptions:
         task: name to publish under.
         kind: kind of task.
         base: hub id or folder of the pretrained encoder.
-        store: folder or URL of the mask store.
+        store: folder or URL of the mask store; None where nothing is to be published.
         train: file of labelled rows to learn from; None with `dataset`.
         dev: file of labelled rows to choose the best epoch by; None with `dataset`.
         dataset: ``ID[:CONFIG]`` of a hub dataset, in place of the two files.
@@ -102,7 +105,7 @@ class LearnOptions:
     task: str
     kind: TaskKind
     base: str
-    store: str
+    store: str | None = None
     train: str | None = None
     dev: str | None = None
     dataset: str | None = None
@@ -115,7 +118,7 @@ class LearnOptions:
     tags_column: str | None = None
     context_column: str | None = None
     choices_column: str | None = None
-    lr: float = 1e-3
+    lr: float = DEFAULT_LR["mask"]
     scale_lr: bool = False
     head_lr: float | None = None
     average: float | None = None

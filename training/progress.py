@@ -29,6 +29,7 @@ class ProgressBar(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the bar, where a killed run stopped if this one goes on with it."""
+        self.close()
         self._bar = tqdm(
             total=state.max_steps, initial=state.global_step, unit="batch", dynamic_ncols=True, disable=None
         )

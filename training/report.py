@@ -101,10 +101,7 @@ class Report:
     @property
     def curl(self) -> str:
         """Command that sends `request` to a server on this machine."""
-        body = json.dumps(self.request, ensure_ascii=False)
-        return (
-            f"curl -s {SERVER}/predict/{self.task} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
-        )
+        return curl_line(self.task, self.request)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values, with `ratio` and `curl`."""
@@ -112,13 +109,10 @@ class Report:
 
     def __str__(self) -> str:
         """Return the text that is printed at the end of a run."""
-        others = "".join(
-            f", {name} {value:.4f}" for name, value in self.metrics.items() if name != self.metric
-        )
         lines = {
             "published": f"{self.task} version {self.version} in {self.store}",
             "digest": self.digest,
-            "dev": f"{self.metric} {self.value:.4f}{others} on {self.dev.used} examples"
+            "dev": f"{measured(self.metric, self.metrics)} on {self.dev.used} examples"
             f" (best epoch {self.best_epoch} of {len(self.epochs)})",
             "zeros": f"{self.zeros_start:.2%} at the start, {self.zeros_end:.2%} now;"
             f" {self.flipped:.2%} of the bits flipped",
@@ -130,6 +124,18 @@ class Report:
         }
         table = "\n".join(f"{name:<10} {text}" for name, text in lines.items())
         return f"{table}\n\nWith a server on this store, ask it:\n\n    {self.curl}"
+
+
+def measured(metric: str, metrics: Mapping[str, float]) -> str:
+    """Write dev metrics on a line, the one that decides first."""
+    others = "".join(f", {name} {value:.4f}" for name, value in metrics.items() if name != metric)
+    return f"{metric} {metrics[metric]:.4f}{others}"
+
+
+def curl_line(task: str, request: Mapping[str, object]) -> str:
+    """Return the command that sends a request to a server on this machine."""
+    body = json.dumps(request, ensure_ascii=False)
+    return f"curl -s {SERVER}/predict/{task} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 
 
 def request_body(task_input: TaskInput) -> dict[str, object]:

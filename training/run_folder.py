@@ -1,8 +1,9 @@
 """The folder of one unfinished run: what it was told, and its checkpoints.
 
     run.json              the settings and digests that decide which mask is learned
-    checkpoint-<step>/    written by the trainer at the end of each epoch; whole once it holds the file
-    `complete` lock                  held while a process learns here
+    checkpoint-<step>/    written by the trainer at the end of each epoch; whole once it holds `complete`
+    bundle.safetensors    the mask of a run that is done, kept until it is published with others
+    lock                  held while a process learns here
 
 A run that finished leaves only ``report.json``. Nothing else in the folder is ever touched.
 """
@@ -15,10 +16,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mask_store import MaskBundle, MaskStoreError, read_bundle, write_bundle
 from training.errors import RunFolderError, RunInUseError, RunMismatchError
 
 RECORD = "run.json"
 REPORT = "report.json"
+BUNDLE = "bundle.safetensors"
 COMPLETE = "complete"
 PREFIX = "checkpoint-"
 
@@ -78,17 +81,43 @@ class RunFolder:
         (self.checkpoint(newest) / COMPLETE).touch()
         self._remove(step for step in self._steps() if step not in {newest, best})
 
+    def keep(self, bundle: MaskBundle) -> None:
+        """Keep what a run has learned in place of its checkpoints, until the folder is finished.
+
+        Raises:
+            RunFolderError: it can't be written.
+        """
+        try:
+            write_bundle(self.path / BUNDLE, bundle)
+        except MaskStoreError as error:
+            raise RunFolderError(f"{self.path}: the mask can't be kept there: {error}") from error
+        self._remove(self._steps())
+
+    def kept(self) -> MaskBundle | None:
+        """Return what `keep` kept, None if there is nothing.
+
+        Raises:
+            RunFolderError: the file can't be read or is damaged.
+        """
+        path = self.path / BUNDLE
+        try:
+            return read_bundle(path) if path.exists() else None
+        except (OSError, MaskStoreError) as error:
+            raise RunFolderError(f"{path} can't be read: {error}; --fresh learns it again") from error
+
     def finish(self, report: Mapping[str, object]) -> None:
-        """Remove the checkpoints of a run that is published, and leave its report."""
+        """Remove what is left of a run that is published, and leave its report."""
         (self.path / RECORD).unlink(missing_ok=True)
+        (self.path / BUNDLE).unlink(missing_ok=True)
         self._remove(self._steps())
         (self.path / REPORT).write_text(
             json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
 
     def _claim(self, identity: Identity, fresh: bool) -> None:
-        unfinished = None if fresh else self.last_checkpoint()
-        if unfinished is None:
+        unfinished = self.last_checkpoint() is not None or (self.path / BUNDLE).exists()
+        if fresh or not unfinished:
+            (self.path / BUNDLE).unlink(missing_ok=True)
             self._remove(self._steps())
             (self.path / RECORD).write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
         elif differences := _differences(self._record(), identity):

@@ -37,7 +37,16 @@ def test_rows_that_are_none(text: str) -> None:
         read_rows([text])
 
 
-@pytest.mark.parametrize("text", ["epochs", "nix=1", "nix.epochs=1", "lr=1", "seed=1", "train=x", "epochs="])
+_NO_NAME = ("epochs", "nix=1", "nix.epochs=1", "lr=1", "seed=1", "train=x", "epochs=")
+_NO_VALUE = ("epochs=x", "group_by_length=1", "masking_lr=x", "threads=x")
+
+
+@pytest.mark.parametrize("text", [*_NO_NAME, *_NO_VALUE])
 def test_settings_that_are_none(text: str) -> None:
     with pytest.raises(ExperimentOptionsError):
         read_settings([text])
+
+
+def test_a_setting_has_the_type_of_its_option() -> None:
+    texts = ["blocks=2", "group_by_length=true", "initial_sparsity=0.1", "threads=2"]
+    assert [change.value for change in read_settings(texts)] == ["2", True, 0.1, 2]

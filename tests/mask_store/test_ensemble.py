@@ -435,6 +435,17 @@ class TestEnsembleOf:
         made = MaskBundle.from_bytes(ensemble_of("together", "labels", members).to_bytes())
         assert [member.info.seed for member in made.members] == list(range(64))
 
+    def test_members_that_were_never_published(self) -> None:
+        bundles = [seeded(0), seeded(1)]
+        made = ensemble_of("together", "labels", [(None, bundle) for bundle in bundles])
+        again = manifest_of(MaskBundle.from_bytes(made.to_bytes()))
+        assert [(member.version, member.digest) for member in again.members] == [
+            (None, bundle.digest) for bundle in bundles
+        ]
+        assert [str(member) for member in again.members] == ["task 'demo' seed 0", "task 'demo' seed 1"]
+        with pytest.raises(EnsembleError, match="task 'demo' seed 0 and task 'demo' seed 0 are one bundle"):
+            ensemble_of("together", "labels", [(None, bundles[0])] * 2)
+
     def test_one_bundle_twice(self) -> None:
         members = [(published(bundle_of(), number), bundle_of()) for number in (1, 4)]
         with pytest.raises(EnsembleError, match="version 1 and task 'demo' version 4 are one bundle"):

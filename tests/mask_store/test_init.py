@@ -9,6 +9,8 @@ from mask_store import errors
 def test_public_api() -> None:
     error_names = {name for name, value in vars(errors).items() if inspect.isclass(value)}
     assert set(mask_store.__all__) == error_names | {
+        "MAX_MEMBERS",
+        "MIN_MEMBERS",
         "BaseInfo",
         "BitsEncoding",
         "BundleDiff",
@@ -46,8 +48,8 @@ def test_public_api() -> None:
     assert all(hasattr(mask_store, name) for name in mask_store.__all__)
 
 
-def _ruff_order(name: str) -> tuple[bool, str]:
-    return name[0].islower(), name
+def _ruff_order(name: str) -> tuple[bool, bool, str]:
+    return not name.isupper(), name[0].islower(), name
 
 
 def test_errors_are_drawn_in_their_module() -> None:

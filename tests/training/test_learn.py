@@ -20,8 +20,9 @@ from masking import BaseLoadError, WordsInput, load_base
 from tests.tiny import tiny_base
 from tests.training.data import ROWS, pairs, tiny_options, write_lines
 from training.errors import LabelError, OptionsError, PublishError, RunMismatchError
-from training.learn import choose_device, learn, prepare
+from training.learn import choose_device, learn, learn_bundle, prepare
 from training.options import EXTRA_SETTINGS
+from training.run_folder import RunFolder
 
 
 class Killed(Exception):
@@ -51,7 +52,7 @@ def test_every_kind_is_learned_and_published(tmp_path: Path, tiny_bert: str, kin
     options = tiny_options(tmp_path, tiny_bert, kind)
     report = learn(options)
 
-    bundle = MaskStore.open(options.store).load("demo")
+    bundle = MaskStore.open(str(options.store)).load("demo")
     manifest = bundle.manifest
     assert isinstance(manifest, TaskManifest)
     assert (report.version, report.digest) == (1, bundle.digest)
@@ -78,7 +79,7 @@ def test_pairs_are_seen_by_their_column(tmp_path: Path, tiny_bert: str) -> None:
         epochs=1,
     )
     report = learn(options)
-    manifest = MaskStore.open(options.store).load("demo").manifest
+    manifest = MaskStore.open(str(options.store)).load("demo").manifest
     assert manifest.pair
     assert manifest.labels == ("0", "1")
     assert isinstance(report.request["inputs"], list)
@@ -88,13 +89,13 @@ def test_a_random_pooler_is_learned_over_and_travels(tmp_path: Path) -> None:
     base = tiny_base(tmp_path / "base", "bert", pooler=False)
     options = tiny_options(tmp_path, base, epochs=1)
     learn(options)
-    assert "pooler.dense.weight" in MaskStore.open(options.store).load("demo").members[0].head
+    assert "pooler.dense.weight" in MaskStore.open(str(options.store)).load("demo").members[0].head
 
 
 def test_a_trained_head_is_published_as_it_was_learned(tmp_path: Path, tiny_bert: str) -> None:
     options = tiny_options(tmp_path, tiny_bert, epochs=1, head="trained")
     learn(options)
-    (member,) = MaskStore.open(options.store).load("demo").members
+    (member,) = MaskStore.open(str(options.store)).load("demo").members
     assert "classifier" not in member.masks
     assert "classifier.weight" in member.head
 
@@ -129,8 +130,8 @@ def test_two_runs_of_one_seed_publish_the_same_masks(tmp_path: Path, tiny_bert: 
     options = tiny_options(tmp_path, tiny_bert, epochs=1)
     assert (learn(options).version, learn(options).version) == (1, 2)
     learn(tiny_options(tmp_path, tiny_bert, epochs=1, seed=1))
-    assert _masks(options.store, 1) == _masks(options.store, 2)
-    assert _masks(options.store, 1) != _masks(options.store, 3)
+    assert _masks(str(options.store), 1) == _masks(str(options.store), 2)
+    assert _masks(str(options.store), 1) != _masks(str(options.store), 3)
 
 
 def test_a_killed_run_goes_on_and_publishes_the_same_masks(tmp_path: Path, tiny_bert: str) -> None:
@@ -144,7 +145,7 @@ def test_a_killed_run_goes_on_and_publishes_the_same_masks(tmp_path: Path, tiny_
     assert (undisturbed.resumed_after, resumed.resumed_after) == (0, 2)
     assert any("after epoch 2" in line for line in said)
     assert resumed.epochs == undisturbed.epochs
-    assert _masks(options.store, 1) == _masks(options.store, 2)
+    assert _masks(str(options.store), 1) == _masks(str(options.store), 2)
 
 
 def test_an_unfinished_run_is_not_mixed_with_other_settings_or_data(tmp_path: Path, tiny_bert: str) -> None:
@@ -241,6 +242,27 @@ def test_a_store_that_is_none_is_refused_before_the_data_is_read(tmp_path: Path,
     options = tiny_options(tmp_path, tiny_bert, train=str(write_lines(tmp_path / "bad.jsonl", ["{"])))
     with pytest.raises(StoreFormatError):
         learn(options)
+
+
+def test_publishing_needs_a_store_and_learning_does_not(tmp_path: Path, tiny_bert: str) -> None:
+    options = tiny_options(tmp_path, tiny_bert, store=None, epochs=1)
+    with pytest.raises(OptionsError, match="--store missing"):
+        learn(options)
+    ready = prepare(options)
+    with RunFolder.open(options.run_folder, ready.identity) as folder:
+        learned = learn_bundle(ready, folder)
+        assert learned.bundle.manifest.metrics == learned.epochs[learned.best_epoch - 1].metrics
+        assert folder.last_checkpoint(), "checkpoints stay until the caller finishes the folder"
+
+
+def test_a_variation_of_a_preparation_learns_what_its_options_say(tmp_path: Path, tiny_bert: str) -> None:
+    options = tiny_options(tmp_path, tiny_bert, epochs=1, seed=3, lr=2e-3)
+    ready = prepare(tiny_options(tmp_path, tiny_bert, epochs=1)).varied(lr=2e-3, seed=3)
+    assert ready.identity == prepare(options).identity
+    with RunFolder.open(tmp_path / "varied", ready.identity) as folder:
+        (varied,) = learn_bundle(ready, folder).bundle.members
+    learn(options)
+    assert {name: mask.tobytes() for name, mask in varied.masks.items()} == _masks(str(options.store), 1)
 
 
 def test_a_label_of_dev_that_train_lacks_is_an_error(tmp_path: Path, tiny_bert: str) -> None:

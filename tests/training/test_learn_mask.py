@@ -118,13 +118,21 @@ def test_what_ends_a_run_is_told_without_a_traceback(
     assert told.count("\n") == 1
 
 
-def test_help_teaches_without_loading_torch() -> None:
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("learn_mask", ("--seeds", "examples:", "columns", "bert-base-uncased")),
+        ("search", ("--grid", "--method", "goes on")),
+        ("compare", ("--finetune-lr", "standard deviation")),
+    ],
+)
+def test_help_teaches_without_loading_torch(command: str, told: tuple[str, ...]) -> None:
     check = (
-        "import runpy, sys; sys.argv = ['learn_mask', '--help']\n"
-        "try: runpy.run_module('training.learn_mask', run_name='__main__')\n"
+        f"import runpy, sys; sys.argv = ['{command}', '--help']\n"
+        f"try: runpy.run_module('training.{command}', run_name='__main__')\n"
         "except SystemExit as end: sys.exit(end.code or ('torch' in sys.modules) * 3)\n"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for expected in ("--lr", "examples:", "columns", "bert-base-uncased"):
-        assert expected in done.stdout
+    for expected in ("--lr", *told):
+        assert expected in " ".join(done.stdout.split())

@@ -43,7 +43,7 @@ def test_questions_are_learned_and_served_as_measured(tmp_path: Path) -> None:
     majority = Counter(labels).most_common(1)[0][1] / len(labels)
     assert report.value > majority + 0.3
 
-    bundle = MaskStore.open(options.store).load("trec")
+    bundle = MaskStore.open(str(options.store)).load("trec")
     base = load_base(str(base_folder))
     task = load_task(bundle, base)
     served = MaskedEncoder(base).predict([Part(task, [item.features for item in ready.encoded.dev])])[0]

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.mask_store.samples import bundle_of
 from training.errors import RunFolderError, RunInUseError, RunMismatchError
-from training.run_folder import COMPLETE, RunFolder
+from training.run_folder import BUNDLE, COMPLETE, RunFolder
 
 IDENTITY = {"lr": 0.001, "labels": ("a", "b"), "data": "sha256:" + "0" * 64}
 
@@ -93,6 +94,43 @@ def test_a_finished_run_leaves_its_report_and_what_it_does_not_know(tmp_path: Pa
     left = {path.name for path in tmp_path.iterdir()} - {"lock"}
     assert left == {"notes.txt", "checkpoint-final", "report.json"}
     assert json.loads((tmp_path / "report.json").read_text()) == {"task": "demo"}
+
+
+def test_a_mask_that_waits_takes_the_place_of_checkpoints(tmp_path: Path) -> None:
+    bundle = bundle_of()
+    with RunFolder.open(tmp_path, IDENTITY) as folder:
+        assert folder.kept() is None
+        _write(folder, 5, 5)
+        folder.keep(bundle)
+        assert _steps(tmp_path) == []
+    with pytest.raises(RunMismatchError), RunFolder.open(tmp_path, IDENTITY | {"lr": 0.002}):
+        pass
+    with RunFolder.open(tmp_path, IDENTITY) as folder:
+        kept = folder.kept()
+        assert kept is not None
+        assert kept.digest == bundle.digest
+        folder.finish({})
+        assert folder.kept() is None
+
+
+def test_a_mask_that_waits_is_dropped_for_a_fresh_run_and_refused_when_damaged(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, IDENTITY) as folder:
+        folder.keep(bundle_of())
+        (tmp_path / BUNDLE).write_bytes(b"cut")
+        with pytest.raises(RunFolderError, match="--fresh"):
+            folder.kept()
+    with RunFolder.open(tmp_path, IDENTITY, fresh=True) as folder:
+        assert folder.kept() is None
+
+
+def test_a_mask_that_can_not_be_kept_leaves_the_checkpoints(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, IDENTITY) as folder:
+        _write(folder, 5, 5)
+        (tmp_path / BUNDLE).mkdir()
+        with pytest.raises(RunFolderError, match="can't be kept"):
+            folder.keep(bundle_of())
+        assert folder.last_checkpoint() is not None
+        (tmp_path / BUNDLE).rmdir()
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -1,0 +1,234 @@
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tests.training.data import command_line, tiny_options
+from tests.training.test_results import result
+from training.errors import OptionsError, SearchError
+from training.learn import Preparation, learn, prepare
+from training.options import Method
+from training.results import Result, Results
+from training.run import Runner, is_hopeless
+from training.search import Found, Grid, main, search
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process."""
+
+
+@dataclass(frozen=True)
+class MadeUp(Runner):
+    """Makes up what runs come to, as a function of the rate."""
+
+    value: Callable[[float], float | None] = lambda lr: 0.5
+    tried: list[float] = field(default_factory=list)
+    rivals: list[float | None] = field(default_factory=list)
+
+    def run(self, ready: Preparation, method: Method, rival: Result | None = None) -> Result:
+        lr = ready.options.lr
+        self.tried.append(lr)
+        self.rivals.append(rival.lr if rival else None)
+        value = self.value(lr)
+        made = result(
+            lr, *([] if value is None else [value]), end="diverged" if value is None else "finished"
+        )
+        self.results.add(ready.identity_for(method), made)
+        return made
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory, tiny_bert: str) -> Preparation:
+    return prepare(tiny_options(tmp_path_factory.mktemp("data"), tiny_bert))
+
+
+def _made_up(value: Callable[[float], float | None]) -> MadeUp:
+    return MadeUp(Results(), Path("none"), value=value)
+
+
+def _peak(best: float) -> Callable[[float], float]:
+    return lambda lr: 1.0 - abs(lr / best - 1) if lr < best else 1.0 - abs(best / lr - 1)
+
+
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [
+        (1e-3, [1e-3, 5e-4, 2e-3]),
+        (4e-3, [1e-3, 5e-4, 2e-3, 4e-3, 8e-3]),
+        (1.25e-4, [1e-3, 5e-4, 2e-3, 2.5e-4, 1.25e-4, 6.25e-5]),
+    ],
+)
+def test_the_grid_grows_until_the_best_rate_is_not_on_its_border(
+    ready: Preparation, best: float, tried: list[float]
+) -> None:
+    runner = _made_up(_peak(best))
+    grid = Grid.around(1e-3)
+    found = search(ready, "mask", grid, runner)
+    assert runner.tried == tried
+    assert found.best.lr == best
+    assert grid.beyond(found) is None
+
+
+def test_a_grid_of_one_rate_grows_both_ways(ready: Preparation) -> None:
+    runner = _made_up(_peak(1e-3))
+    assert search(ready, "mask", Grid((1e-3,), factor=10), runner).best.lr == 1e-3
+    assert runner.tried == [1e-3, 1e-4, 1e-2]
+
+
+def test_runs_are_limited_and_the_border_is_told(ready: Preparation) -> None:
+    runner = _made_up(_peak(1.0))
+    grid = Grid.around(1e-3, max_runs=5)
+    found = search(ready, "mask", grid, runner)
+    assert len(runner.tried) == 5
+    assert grid.beyond(found) == pytest.approx(1.6e-2)
+
+
+def test_each_run_is_held_against_the_best_before_it(ready: Preparation) -> None:
+    runner = _made_up(_peak(4e-3))
+    search(ready, "mask", Grid.around(1e-3), runner)
+    assert runner.rivals == [None, 1e-3, 1e-3, 2e-3, 4e-3]
+
+
+def test_a_run_that_diverged_counts_as_worst(ready: Preparation) -> None:
+    runner = _made_up(lambda lr: None if lr > 1e-3 else -0.5)
+    assert search(ready, "mask", Grid.around(2e-3), runner).best.lr < 2e-3
+    assert runner.tried[:3] == [2e-3, 1e-3, 4e-3]
+
+
+def test_where_everything_diverges_lower_rates_are_tried_and_then_it_fails(ready: Preparation) -> None:
+    runner = _made_up(lambda lr: None)
+    with pytest.raises(SearchError, match=r"every rate from 0\.000125 to 0\.002 diverged"):
+        search(ready, "mask", Grid.around(1e-3, max_runs=5), runner)
+
+
+def test_of_equal_runs_the_middle_one_is_best() -> None:
+    assert Found(tuple(result(lr, 0.5) for lr in (1.0, 2.0, 3.0))).best.lr == 2.0
+    assert Found((result(1.0, 0.5), result(2.0, 0.5), result(3.0, 0.4))).best.lr == 2.0
+
+
+def test_a_killed_search_goes_on_and_repeats_nothing(ready: Preparation) -> None:
+    def kill(lr: float) -> float:
+        if lr == 2e-3:
+            raise Killed
+        return _peak(4e-3)(lr)
+
+    results = Results()
+    with pytest.raises(Killed):
+        search(ready, "mask", Grid.around(1e-3), MadeUp(results, Path("none"), value=kill))
+    runner = MadeUp(results, Path("none"), value=_peak(4e-3))
+    assert search(ready, "mask", Grid.around(1e-3), runner).best.lr == 4e-3
+    assert runner.tried == [2e-3, 4e-3, 8e-3]
+    again = MadeUp(results, Path("none"), value=_peak(4e-3))
+    assert search(ready, "mask", Grid.around(1e-3), again).best.lr == 4e-3
+    assert again.tried == []
+
+
+def test_runs_of_other_settings_do_not_count(ready: Preparation) -> None:
+    results = Results()
+    search(ready, "finetune", Grid.around(1e-3), MadeUp(results, Path("none")))
+    search(ready.varied(seed=1), "mask", Grid.around(1e-3), MadeUp(results, Path("none")))
+    runner = MadeUp(results, Path("none"))
+    search(ready, "mask", Grid.around(1e-3), runner)
+    assert len(runner.tried) == 3
+
+
+def test_a_grid_that_makes_no_sense_is_refused_with_every_mistake() -> None:
+    with pytest.raises(OptionsError) as raised:
+        Grid((-1.0, 1.0), factor=1.0, max_runs=1)
+    assert [problem.split()[0] for problem in raised.value.problems] == ["--grid", "--factor", "--max-runs"]
+
+
+@pytest.mark.parametrize(
+    ("values", "hopeless"),
+    [
+        ([0.1], False),
+        ([0.1, 0.79], True),
+        ([0.1, 0.81], False),
+        ([0.85, 0.1], False),
+        ([0.1, 0.1, 0.1], True),
+    ],
+)
+def test_a_run_is_hopeless_ten_points_behind_from_the_second_epoch_on(
+    values: list[float], hopeless: bool
+) -> None:
+    assert is_hopeless(values, [0.5, 0.9]) == hopeless
+    assert not is_hopeless(values, [])
+
+
+class KillInEpoch(TrainerCallback):
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.epoch is not None and state.epoch > 1.5:
+            raise Killed
+
+
+def test_a_run_comes_to_what_learning_alone_comes_to(tmp_path: Path, tiny_bert: str) -> None:
+    options = tiny_options(tmp_path, tiny_bert)
+    ready = prepare(options)
+    path = tmp_path / "results.jsonl"
+    with pytest.raises(Killed):
+        Runner(Results(path), tmp_path / "runs", [KillInEpoch()]).run(ready, "mask")
+    said: list[str] = []
+    made = Runner(Results(path), tmp_path / "runs", say=said.append).run(ready, "mask")
+    report = learn(options)
+    assert any("going on after epoch 1" in line for line in said)
+    assert made.values == tuple(record.metrics["accuracy"] for record in report.epochs)
+    assert (made.value, made.best_epoch, made.nbytes) == (report.value, report.best_epoch, report.mask_bytes)
+    assert Results(path).get(ready.identity_for("mask")) == made
+    assert not list((tmp_path / "runs").rglob("checkpoint-*"))
+
+
+def test_a_hopeless_run_is_stopped_and_a_diverging_one_recorded(tmp_path: Path, tiny_bert: str) -> None:
+    ready = prepare(tiny_options(tmp_path, tiny_bert))
+    runner = Runner(Results(), tmp_path / "runs")
+    stopped = runner.run(ready.varied(lr=1e-9), "finetune", result(0.1, 1.0, 1.0, 1.0))
+    assert (stopped.end, len(stopped.values)) == ("stopped", 2)
+    assert runner.run(ready.varied(lr=1e-9), "finetune", result(0.1, 1.0)) is stopped
+    whole = runner.run(ready.varied(lr=1e-9), "finetune")
+    assert (whole.end, len(whole.values)) == ("finished", 3)
+    assert runner.run(ready.varied(lr=1e-9), "finetune") is whole
+    diverged = runner.run(ready.varied(lr=1e30), "finetune")
+    assert (diverged.end, diverged.values, diverged.nbytes) == ("diverged", (), 0)
+
+
+def test_a_run_goes_on_until_its_masks_have_their_final_share_of_zeros(
+    tmp_path: Path, tiny_bert: str
+) -> None:
+    options = tiny_options(tmp_path, tiny_bert, epochs=6, patience=6, lr=1e-9, final_sparsity=0.3)
+    made = Runner(Results(), tmp_path / "runs").run(prepare(options), "mask", result(0.1, 2.0))
+    assert (made.end, made.best_epoch, len(made.values)) == ("stopped", 3, 3)
+    assert made.value == made.values[2]
+
+
+def test_the_command_prints_an_option_and_publishes_nothing(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*command_line(tmp_path, tiny_bert, store=""), "--max-runs", "2"]
+    assert main([*arguments, "--grid", "0.002", "0.004"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out in {"--lr 0.002\n", "--lr 0.004\n"}
+    assert "2 of at most 2 runs" in printed.err
+    assert not (tmp_path / "store").exists()
+    lines = (tmp_path / "run-search.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+
+    assert main([*arguments, "--grid", "0.004", "0.002", "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert f"--lr {found['lr']}\n" == printed.out
+    assert [run["lr"] for run in found["runs"]] == [0.002, 0.004]
+    assert (tmp_path / "run-search.jsonl").read_text().splitlines() == lines
+
+
+def test_bad_input_is_one_line_and_exit_code_two(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*command_line(tmp_path, tiny_bert), "--grid", "0.1"]
+    assert main([*arguments, "--lr", "0.1"]) == 2
+    assert "give one" in capsys.readouterr().err
+    assert main([*arguments, "--results", str(tmp_path / "train.jsonl")]) == 2
+    assert "no result of a run" in capsys.readouterr().err

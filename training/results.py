@@ -1,0 +1,161 @@
+"""What runs came to, remembered in a file of JSON lines.
+
+    {"identity": {"lr": 0.001, "data": "sha256:...", ...}, "result": {"method": "mask", "values": [...], ...}}
+
+A line is appended the moment its run ends, so a command that was killed goes on with what is there. The
+identity holds every setting and digest that the result follows from, so runs of many tasks can share a file.
+No line is ever changed. Which runs to make, and making them, is done elsewhere.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from training.errors import ResultsError
+from training.options import Method
+
+Identity = Mapping[str, object]
+
+_START = '{"identity": '
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run came to.
+
+    Attributes:
+        method: how the task was learned.
+        lr: learning rate.
+        seed: seed of the run.
+        end: ``finished``, ``stopped`` early as hopeless, or ``diverged``.
+        metric: name of the dev metric that chose the best epoch.
+        values: dev metric after each epoch; empty where the run diverged.
+        best_epoch: number of the epoch that was chosen; 0 where the run diverged.
+        nbytes: bytes that the task takes beside the base: packed masks, or the finetuned fp32 copy; 0 where
+            the run diverged.
+        seconds: time of learning and measuring, without reading data and loading the base; of the last
+            process alone where a killed run was gone on with.
+    """
+
+    method: Method
+    lr: float
+    seed: int
+    end: Literal["finished", "stopped", "diverged"]
+    metric: str
+    values: tuple[float, ...]
+    best_epoch: int
+    nbytes: int
+    seconds: float
+
+    @property
+    def value(self) -> float:
+        """Value of the best epoch; minus infinity, worse than any, where the run diverged."""
+        return self.values[self.best_epoch - 1] if self.values else float("-inf")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values, `value` too (None where the run diverged)."""
+        return asdict(self) | {"value": self.value if self.values else None}
+
+    def __str__(self) -> str:
+        """Say in a line what the run came to."""
+        if self.end == "diverged":
+            return f"lr {self.lr:g}: diverged"
+        how = ", stopped early" if self.end == "stopped" else ""
+        return f"lr {self.lr:g}: dev {self.metric} {self.value:.4f} after {len(self.values)} epochs{how}"
+
+
+_RESULT = TypeAdapter(Result)
+
+
+class Results:
+    """The results of a file, or of this process alone where there is none."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Read what is there.
+
+        Args:
+            path: the file, made with the first result; None to keep nothing.
+
+        Raises:
+            ResultsError: the file can't be read, or holds something else.
+        """
+        self._path = path
+        self._known = [] if path is None or not path.exists() else list(_read(path))
+
+    def get(self, identity: Identity) -> Result | None:
+        """Return the newest result of an identity, None if there is none."""
+        wanted = _plain(identity)
+        return next((result for own, result in reversed(self._known) if own == wanted), None)
+
+    def over(self, name: str, identity: Identity) -> list[Result]:
+        """Return the results of all runs that differ in one entry of their identity at most, oldest first.
+
+        Args:
+            name: the entry, such as ``lr``.
+            identity: all the entries.
+        """
+        wanted = _without(name, _plain(identity))
+        return [result for own, result in self._known if _without(name, own) == wanted]
+
+    def add(self, identity: Identity, result: Result) -> None:
+        """Remember a result.
+
+        Raises:
+            ResultsError: the file can't be written.
+        """
+        plain = _plain(identity)
+        if self._path is not None:
+            _append(self._path, json.dumps({"identity": plain, "result": asdict(result)}))
+        self._known.append((plain, result))
+
+
+def _read(path: Path) -> Iterator[tuple[Identity, Result]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"--results {path} can't be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            yield record["identity"], _RESULT.validate_python(record["result"])
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            if not line or _was_cut_off(line):
+                continue
+            raise ResultsError(f"--results {path}: line {number} is no result of a run") from error
+
+
+def _was_cut_off(line: str) -> bool:
+    """Tell whether a line is the beginning of a result, left by a process that was killed in writing it."""
+    begun = _START.startswith(line) or line.startswith(_START)
+    try:
+        json.loads(line)
+    except ValueError:
+        return begun
+    return False
+
+
+def _append(path: Path, line: str) -> None:
+    """Add a line in one write, on a line of its own even after one that was cut off."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 1))
+            cut_off = file.read(1) not in {b"", b"\n"}
+            file.write(("\n" * cut_off + line + "\n").encode())
+    except OSError as error:
+        raise ResultsError(f"--results {path} can't be written: {error.strerror or error}") from error
+
+
+def _plain(identity: Identity) -> Identity:
+    """The identity as it is read back from JSON."""
+    plain: Identity = json.loads(json.dumps(identity))
+    return plain
+
+
+def _without(name: str, identity: Identity) -> Identity:
+    return {key: value for key, value in identity.items() if key != name}
