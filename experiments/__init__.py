@@ -1,1 +1,1 @@
-"""One command for each table and figure of the paper."""
+"""One command for each table and figure of the paper: `python -m experiments NAME [--quick]`."""

@@ -9,6 +9,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mask_store import TaskKind
 from training.errors import DataError
@@ -72,7 +73,7 @@ class TaskFiles:
 
     train: str
     dev: str
-    columns: Mapping[str, str]
+    columns: Mapping[str, Any]
 
 
 def task_files(

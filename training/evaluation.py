@@ -62,17 +62,34 @@ def measure(
 def predict(
     model: TaskModel, codec: TaskCodec, examples: Sequence[EncodedExample], *, max_rows: int
 ) -> list[Prediction]:
-    """Predict examples in batches of similar length; returns a prediction each, in their order."""
+    """Predict examples; returns a prediction each, in their order."""
+    return [codec.decode(logits) for logits in predict_logits(model, codec, examples, max_rows=max_rows)]
+
+
+def predict_logits(
+    model: TaskModel, codec: TaskCodec, examples: Sequence[EncodedExample], *, max_rows: int
+) -> list[Floats]:
+    """Compute logits in batches of similar length.
+
+    Args:
+        model: the model; left in evaluation mode.
+        codec: the task's codec.
+        examples: the examples.
+        max_rows: rows of a batch at most.
+
+    Returns:
+        float32 logits of each example, in their order: [labels], [choices] or [words, labels].
+    """
     model.eval()
     features = [item.features for item in examples]
-    predictions: dict[int, Prediction] = {}
+    results: dict[int, Floats] = {}
     base = model.base
     with model.cached():
         for batch in token_batches(features, max_rows):
             chosen = [features[i] for i in batch]
             logits = batch_logits(model, codec, chosen, tokenizer=base.tokenizer, device=base.device)
-            predictions.update(zip(batch, map(codec.decode, logits), strict=True))
-    return [predictions[index] for index in range(len(features))]
+            results.update(zip(batch, logits, strict=True))
+    return [results[index] for index in range(len(features))]
 
 
 def served_logits(

