@@ -15,7 +15,8 @@ from benchmarks.errors import BenchmarkError
 from experiments.bases import quick_base
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.registry import EXPERIMENTS, Experiment
-from training.learn_mask import FAILED, run_command, say
+from training.errors import FAILED
+from training.learn_mask import run_command, say
 
 if TYPE_CHECKING:
     from experiments.context import Context

@@ -119,7 +119,8 @@ def _loss(
     device = model.base.device
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = functional_call(model.train(), weights, (_on(device, batch["inputs"]),))
-    loss = task_loss(model.spec.kind, logits.float(), batch["targets"].to(device), batch["counts"])
+    targets = batch["targets"].to(device)
+    loss = task_loss(model.spec.kind, logits.float(), targets, batch["counts"], batch["total"])
     if not math.isfinite(loss.item()):
         raise ExperimentError("the loss on the curve is no longer a number: a lower learning rate is needed")
     return loss

@@ -105,7 +105,7 @@ def test_what_goes_beyond_the_paper_is_published_and_recorded(tmp_path: Path, ti
     extras |= {"average": 0.9, "final_sparsity": 0.3, "scale_lr": True, "head": "trained", "head_lr": 1e-3}
     options = tiny_options(tmp_path, tiny_bert, **extras)
     report = learn(options)
-    manifest = MaskStore.open(options.store).load("demo").manifest
+    manifest = MaskStore.open(str(options.store)).load("demo").manifest
     assert isinstance(manifest, TaskManifest)
     assert {name: manifest.training[name] for name in EXTRA_SETTINGS} == {
         name: value for name, value in extras.items() if name != "head"

@@ -109,7 +109,7 @@ def test_two_processes_learn_what_one_does(
             torch.testing.assert_close(mine[key], scores, atol=TOLERANCE, rtol=0.0)
         assert torch.equal(mine[key], other[key])
     if not happening:
-        assert _differing_bits(options.store, str(pair / name / "store")) <= FEW_BITS
+        assert _differing_bits(str(options.store), str(pair / name / "store")) <= FEW_BITS
 
 
 def test_the_first_process_alone_speaks(pair: Path) -> None:
