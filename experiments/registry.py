@@ -1,4 +1,4 @@
-"""The commands: one for each result of the paper.
+"""The commands: one for each result of the paper, and one for settings beyond it.
 
 To add one, write a module with a function that takes a `Context` and returns a `Result`, and name it here.
 Modules are imported when their command is run, so that ``--help`` and mistakes need not wait for torch.
@@ -55,4 +55,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "figure5": Experiment("mask_layers:figure5", "how much masks of two tasks differ, layer by layer"),
     "figure6": Experiment("connectivity:figure6", "the lines between pretrained, finetuned and masked model"),
     "figure7": Experiment("connectivity:figure7", "a learned Bezier curve from finetuned to masked model"),
+    "ablation": Experiment("ablation:ablation", "settings beyond the paper's, one at a time"),
 }

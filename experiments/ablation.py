@@ -1,0 +1,97 @@
+"""Settings beyond the paper's, one at a time: what each does to the dev metric.
+
+No result of the paper; it decides which defaults of `training.learn_mask` may differ from the paper's
+setting. Everything that a variant doesn't name is the scale's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from experiments.context import Context
+from experiments.result import Result, Table
+from experiments.statistics import Scores, listed
+from experiments.tasks import TASKS
+
+QUICK_TASKS, FULL_TASKS = ("trec", "cola", "ner"), ("mrpc", "cola", "trec", "ner")
+SEEDS = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to learn a mask.
+
+    Attributes:
+        name: what differs from the paper's setting.
+        changes: fields of `LearnOptions`.
+        rate: factor of the scale's learning rate of masks.
+    """
+
+    name: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    rate: float = 1.0
+
+
+VARIANTS = (
+    Variant("none: the paper's setting"),
+    Variant("learning rate times 2", rate=2.0),
+    Variant("learning rate times 3", rate=3.0),
+    Variant("head trained", {"head": "trained"}),
+    Variant("head trained, learning rate of scores times 2", {"head": "trained", "head_lr": 1e-3}, rate=2.0),
+    Variant("all blocks", {"blocks": "0-"}),
+    Variant("blocks 1 to last", {"blocks": "1-"}),
+    Variant("blocks 3 to last", {"blocks": "3-"}),
+    Variant("3 % zeros at the start", {"initial_sparsity": 0.03}),
+    Variant("10 % zeros at the start", {"initial_sparsity": 0.1}),
+    Variant("3 % zeros, learning rate scaled to the range", {"initial_sparsity": 0.03, "scale_lr": True}),
+    Variant("10 % zeros, learning rate scaled to the range", {"initial_sparsity": 0.1, "scale_lr": True}),
+    Variant("scores by magnitude", {"score_init": "magnitude"}),
+    Variant("gradient by sigmoid, temperature 0.2", {"score_gradient": "sigmoid", "temperature": 0.2}),
+    Variant("scores averaged, decay 0.98", {"average": 0.98}),
+    Variant("5 % zeros at the end", {"final_sparsity": 0.05}),
+    Variant("10 % zeros at the end", {"final_sparsity": 0.1}),
+)
+
+
+def ablation(context: Context) -> Result:
+    """Learn masks in every variant on every task."""
+    tasks = context.choose_tasks(quick=QUICK_TASKS, full=FULL_TASKS)
+    seeds = context.choose_seeds(quick=SEEDS[:1], full=SEEDS)
+    found = {
+        variant.name: {task: _measure(context, task, variant, seeds) for task in tasks}
+        for variant in VARIANTS
+    }
+    gains = {name: gain(found[VARIANTS[0].name], scores) for name, scores in found.items()}
+    return Result(
+        title="Settings beyond the paper's",
+        tables=[_table(tasks, found, gains)],
+        values={
+            name: {"gain": gains[name], **{task: one.record() for task, one in scores.items()}}
+            for name, scores in found.items()
+        },
+        settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
+        notes=["Gain: mean over tasks of the dev metric less that of the paper's setting, in points."],
+    )
+
+
+def gain(paper: Mapping[str, Scores], variant: Mapping[str, Scores]) -> float:
+    """Mean over tasks of what a variant gains on the paper's setting, in points."""
+    return fmean(scores.mean - paper[task].mean for task, scores in variant.items())
+
+
+def _measure(context: Context, task: str, variant: Variant, seeds: Sequence[int]) -> Scores:
+    rate = variant.rate * context.scale_of(task).rates["masking"]
+    runs = [context.run(task, "masking", seed=seed, lr=rate, **variant.changes) for seed in seeds]
+    return Scores(tuple(run.value for run in runs))
+
+
+def _table(
+    tasks: Sequence[str], found: Mapping[str, Mapping[str, Scores]], gains: Mapping[str, float]
+) -> Table:
+    head = ["what differs", *(f"{TASKS[task].title}, {TASKS[task].metric}" for task in tasks), "gain"]
+    rows = [
+        [name, *(str(scores[task]) for task in tasks), f"{gains[name]:+.2f}"]
+        for name, scores in found.items()
+    ]
+    return Table(head, rows)
