@@ -15,6 +15,7 @@ PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
         "epochs": 10,
         "patience": 2,
         "batch_size": 32,
+        "accumulate": 1,
         "group_by_length": False,
         "precision": "fp32",
         "max_length": 128,

@@ -21,6 +21,7 @@ def test_the_papers_preset_is_these_values() -> None:
         "epochs": 10,
         "patience": 2,
         "batch_size": 32,
+        "accumulate": 1,
         "group_by_length": False,
         "precision": "fp32",
         "max_length": 128,
