@@ -1,7 +1,8 @@
 """One step of learning a mask against one step of finetuning: forward, loss, backward, Adam, zero_grad.
 
-Both see the same random batch without padding and take turns. Peak memory is that of a process of its own for
-each. Weights are random unless `--base` names pretrained ones: time and memory don't depend on their values.
+Both see the same random batch without padding and take turns, in fp32 and under bf16 autocast. Peak memory is
+that of a process of its own for each method, in fp32. Weights are random unless `--base` names pretrained ones:
+time and memory don't depend on their values.
 Reading data, evaluation and checkpoints are not measured.
 """
 
@@ -26,7 +27,8 @@ from training.loss import task_loss
 from training.optimizer import adam
 from training.options import parse_blocks
 
-MASKED, FINETUNED = "masked", "finetuned"
+METHODS = MASKED, FINETUNED = "masked", "finetuned"
+BF16 = " bf16"  # follows the method's name
 LR = 5e-5
 STATUS = Path("/proc/self/status")
 
@@ -78,8 +80,9 @@ class Memory:
 class Step:
     """A training step that can be repeated."""
 
-    def __init__(self, setting: Setting, base: Base, method: str) -> None:
+    def __init__(self, setting: Setting, base: Base, method: str, *, bf16: bool = False) -> None:
         """Builds the model, its optimizer and a batch that is the same for every method."""
+        self.bf16 = bf16
         self.model = _build(setting, base, method).train()
         generator = torch.Generator().manual_seed(0)
         vocabulary, size = base.encoder.config.vocab_size, (setting.batch, setting.tokens)
@@ -90,8 +93,10 @@ class Step:
 
     def __call__(self) -> None:
         """Learns from the batch once."""
-        logits = self.model(self.batch)
-        task_loss(self.model.spec.kind, logits, self.targets, (), len(self.targets)).backward()
+        with torch.autocast(self.targets.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.model(self.batch)
+            loss = task_loss(self.model.spec.kind, logits, self.targets, (), len(self.targets))
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if logits.is_cuda:
@@ -118,11 +123,16 @@ def _build(setting: Setting, base: Base, method: str) -> TaskModel:
 
 
 def measure_times(setting: Setting, runs: int) -> dict[str, Times]:
-    """Times of the steps of both methods, which take turns in this process."""
+    """Times of the steps of both methods in both precisions, which all take turns in this process."""
     before = torch.get_num_threads()
     torch.set_num_threads(setting.threads)
     base = open_base(setting)
-    times = take_turns({method: Step(setting, base, method) for method in (MASKED, FINETUNED)}, runs)
+    steps = {
+        method + name: Step(setting, base, method, bf16=bool(name))
+        for method in METHODS
+        for name in ("", BF16)
+    }
+    times = take_turns(steps, runs)
     torch.set_num_threads(before)
     return times
 
@@ -132,7 +142,7 @@ def measure_memory(setting: Setting) -> dict[str, Memory]:
     if setting.device == "cpu" and not STATUS.exists():
         return {}
     measured = {}
-    for method in (MASKED, FINETUNED):
+    for method in METHODS:
         with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
             measured[method] = fresh.submit(_memory, setting, method).result()
     return measured
@@ -176,9 +186,11 @@ def _process_meter() -> Meter:
 def table(times: dict[str, Times], memory: dict[str, Memory]) -> str:
     """A Markdown table of both methods and their ratios."""
     rows = [
-        ("fastest step, s", {m: t.best for m, t in times.items()}),
-        ("median step, s", {m: median(t.wall) for m, t in times.items()}),
-        ("median step, CPU s", {m: median(t.cpu) for m, t in times.items()}),
+        ("fastest step, s", {m: times[m].best for m in METHODS}),
+        ("median step, s", {m: median(times[m].wall) for m in METHODS}),
+        ("median step, CPU s", {m: median(times[m].cpu) for m in METHODS}),
+        ("bf16: fastest step, s", {m: times[m + BF16].best for m in METHODS}),
+        ("bf16 over fp32, fastest", {m: times[m + BF16].best / times[m].best for m in METHODS}),
     ]
     if memory:
         rows += [

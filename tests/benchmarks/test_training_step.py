@@ -45,3 +45,4 @@ def test_command_line(tiny_bert: str, tmp_path: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "2 x 8 tokens, blocks 1-; cpu, threads: 1; runs: 2" in printed
     assert "| fastest step, s |" in printed
+    assert "| bf16 over fp32, fastest |" in printed
