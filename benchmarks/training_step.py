@@ -1,8 +1,8 @@
 """One step of learning a mask against one step of finetuning: forward, loss, backward, Adam, zero_grad.
 
 Both see the same random batch without padding and take turns, in fp32 and under bf16 autocast. Peak memory is
-that of a process of its own for each method, in fp32. Weights are random unless `--base` names pretrained ones:
-time and memory don't depend on their values.
+that of a process of its own for each method, in fp32. Weights are random unless `--base` names pretrained
+ones: time and memory don't depend on their values.
 Reading data, evaluation and checkpoints are not measured.
 """
 
