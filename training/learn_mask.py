@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_task(parser.add_argument_group("task"))
     _add_data(parser.add_argument_group("data"))
     _add_learning(parser.add_argument_group("learning (defaults are the paper's, but for --lr)"))
-    _add_masks(parser.add_argument_group("masks (defaults are the paper's)"))
+    _add_masks(parser.add_argument_group("masks (defaults are the paper's, but for --head)"))
     _add_extras(parser.add_argument_group("beyond the paper's setting (off by default)"))
     _add_run(parser.add_argument_group("run"))
     return parser
@@ -276,7 +276,9 @@ def _add_masks(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threshold", type=float, help="score from which a weight is kept (0.01)")
     group.add_argument("--score-low", type=float, help="lowest score at the start (-0.02)")
     group.add_argument(
-        "--head", choices=get_args(HeadMode), help="random, frozen and masked, or trained dense (masked)"
+        "--head",
+        choices=get_args(HeadMode),
+        help="trained and dense, or the paper's: random, frozen and masked (trained)",
     )
 
 

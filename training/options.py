@@ -1,8 +1,8 @@
 """The settings of one learning run: one frozen object, built at the start and passed down.
 
-Defaults are those of the paper (Zhao et al., EMNLP 2020), except `lr`. Nothing here reads data,
-loads a model or imports torch; what can only be known with them (whether a block exists in the base, whether
-a column is in the file) is checked where it is used.
+Defaults are those of the paper (Zhao et al., EMNLP 2020), except `lr` and `head`; `training.presets` has the
+paper's setting whole. Nothing here reads data, loads a model or imports torch; what can only be known with
+them (whether a block exists in the base, whether a column is in the file) is checked where it is used.
 """
 
 import math
@@ -140,7 +140,7 @@ class LearnOptions:
     score_gradient: ScoreGradient = "straight-through"
     temperature: float | None = None
     final_sparsity: float | None = None
-    head: HeadMode = "masked"
+    head: HeadMode = "trained"
     seed: int = 0
     device: Device = "auto"
     threads: int | None = None
