@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from masking import FinetunedModel
+from training.epochs import EpochRecord, best_epoch, epoch_records
 from training.errors import KeepError
 from training.kept import LEARNED_FILE
 from training.learn import Preparation, Say, learn_model, prepare
@@ -23,7 +24,6 @@ from training.options import LearnOptions
 from training.processes import on_main
 from training.report import human_bytes, human_seconds, measured
 from training.run_folder import REPORT, RunFolder
-from training.trainer import EpochRecord, best_epoch, epoch_records
 
 
 @dataclass(frozen=True)

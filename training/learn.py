@@ -27,14 +27,16 @@ from mask_store import (
 from masking import Base, MaskedModel, MaskSettings, TaskCodec, TaskModel, TaskSpec, load_base, task_codec
 from training import processes
 from training.data import EncodedData, TaskData, load_data
+from training.epochs import EpochRecord, best_epoch, epoch_records, is_finished
 from training.errors import OptionsError, PublishError
 from training.examples import ExampleSet, describe_unusable
 from training.features import EncodedExample
+from training.loop import LoopSettings
 from training.metrics import choose_metric
 from training.options import EXTRA_SETTINGS, LearnOptions, Method, Metric, parse_blocks
 from training.report import Report, SetReport, request_body
 from training.run_folder import RunFolder
-from training.trainer import EpochRecord, LoopSettings, TaskTrainer, best_epoch, epoch_records, is_finished
+from training.trainer import TaskTrainer
 
 PAPER_SCORE_RANGE = 0.6
 

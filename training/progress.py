@@ -6,7 +6,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from training.trainer import EpochRecord, epoch_records
+from training.epochs import EpochRecord, epoch_records
 
 
 class ProgressBar(TrainerCallback):

@@ -8,8 +8,8 @@ from typing import Any
 
 from mask_store import TaskKind
 from masking import ChoiceInput, TaskInput, TextInput, WordsInput
+from training.epochs import EpochRecord
 from training.examples import Unusable
-from training.trainer import EpochRecord
 
 SERVER = "http://127.0.0.1:8000"
 KIB = 1000

@@ -15,13 +15,13 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import MaskStore
+from training.epochs import EpochRecord, best_epoch, epoch_records
 from training.errors import DivergedError
 from training.finetune import finetune_copy
 from training.learn import Preparation, Say, learn_bundle, publish, silent
 from training.options import Method
 from training.results import Result, Results
 from training.run_folder import RunFolder
-from training.trainer import EpochRecord, best_epoch, epoch_records
 
 HOPELESS_EPOCH = 2
 HOPELESS_MARGIN = 0.1

@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,79 +32,16 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from masking import TaskCodec, TaskModel
 from training.callbacks import SaveSteps, tensorboard
+from training.epochs import is_finished
 from training.errors import DivergedError, RunFolderError
 from training.evaluation import measure, predict
 from training.features import Collator, EncodedExample
 from training.kept import KeptState
+from training.loop import LoopSettings, trainer_arguments
 from training.loss import task_loss
 from training.optimizer import adam, parameter_groups
-from training.options import MAX_SEED, Precision
-from training.processes import count, gather_shares, is_main, rank, share, together
+from training.processes import count, gather_shares, is_main, share, together
 from training.run_folder import RunFolder
-from training.sparsity import ramp_epochs
-
-LOG_EVERY_STEPS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """What the loop is told.
-
-    Attributes:
-        lr: learning rate.
-        epochs: most passes over the training examples.
-        patience: epochs without gain after which to stop.
-        batch_size: examples a batch in learning, rows a batch in evaluation, of all processes together.
-        accumulate: batches a step.
-        group_by_length: whether batches are of examples of similar length, in random order.
-        precision: ``fp32``, or ``bf16`` for autocast in learning; evaluation is in fp32, as serving is.
-        seed: seed of shuffling and dropout.
-        metric: name of the dev metric to choose the best epoch by; higher is better.
-        save_steps: steps between checkpoints within an epoch; None for none but at its end.
-        tensorboard: folder for TensorBoard, where the run has the subfolder of its own name; None for none.
-        head_lr: learning rate of a trained head; None for that of the rest.
-        average: decay of the average that is evaluated and kept; None for what was learned last.
-        final_sparsity: share of zeros that masks end with; None for what learning makes of it.
-    """
-
-    lr: float
-    epochs: int
-    patience: int
-    batch_size: int
-    group_by_length: bool
-    precision: Precision
-    seed: int
-    metric: str
-    accumulate: int = 1
-    save_steps: int | None = None
-    tensorboard: str | None = None
-    head_lr: float | None = None
-    average: float | None = None
-    final_sparsity: float | None = None
-
-    @property
-    def first_candidate(self) -> int:
-        """Number of the first epoch that may be the best: the first to have the final share of zeros."""
-        return 1 if self.final_sparsity is None else ramp_epochs(self.epochs)
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch came to.
-
-    Attributes:
-        number: 1 for the first.
-        loss: mean training loss over it.
-        metrics: dev metrics after it.
-        zeros: share of zero bits after it.
-        flipped: share of bits that differ from the mask at the start.
-    """
-
-    number: int
-    loss: float
-    metrics: dict[str, float]
-    zeros: float
-    flipped: float
 
 
 class TaskTrainer(Trainer):
@@ -140,7 +76,7 @@ class TaskTrainer(Trainer):
         self._kept = KeptState(model, settings.average, settings.final_sparsity)
         super().__init__(
             model=model,
-            args=_arguments(settings, folder, model.base.device),
+            args=trainer_arguments(settings, folder, model.base.device),
             data_collator=Collator(codec.spec.kind, model.base.tokenizer),
             train_dataset=data[0],
             eval_dataset=data[1],
@@ -153,7 +89,7 @@ class TaskTrainer(Trainer):
         """Learn, from the folder's last checkpoint on if there is one; the model ends as the best epoch.
 
         Returns:
-            The final state; read it with `epoch_records` and `best_epoch`.
+            The final state; read it with `training.epochs`.
 
         Raises:
             DivergedError: the loss became infinite or not a number.
@@ -334,79 +270,6 @@ def _extras(settings: LoopSettings, folder: RunFolder) -> Iterator[TrainerCallba
         yield SaveSteps(settings.save_steps)
     if settings.tensorboard:
         yield tensorboard(Path(settings.tensorboard) / folder.path.name)
-
-
-def is_finished(state: TrainerState, patience: int, first_candidate: int = 1) -> bool:
-    """Tell from the state whether all epochs are done or the last ones brought no gain.
-
-    Args:
-        state: the state.
-        patience: epochs without gain after which to stop.
-        first_candidate: number of the first epoch that may be the best; patience runs from there.
-    """
-    done = int(state.epoch or 0)
-    return done >= state.num_train_epochs or done - max(best_epoch(state), first_candidate) >= patience
-
-
-def best_epoch(state: TrainerState) -> int:
-    """Return the number of the epoch with the best dev metric, the first of equals; 0 before any."""
-    return round((state.best_global_step or 0) * state.num_train_epochs / state.max_steps)
-
-
-def epoch_records(state: TrainerState) -> tuple[EpochRecord, ...]:
-    """Read what each epoch came to from the log."""
-    records: list[EpochRecord] = []
-    losses: list[tuple[int, float]] = []
-    last_step = 0
-    for entry in state.log_history:
-        if "loss" in entry:
-            steps = int(entry["step"]) - last_step
-            losses.append((steps, entry["loss"] * steps))
-            last_step = int(entry["step"])
-        metrics = {name.removeprefix("eval_"): v for name, v in entry.items() if name.startswith("eval_")}
-        if metrics:
-            loss = sum(total for _, total in losses) / max(1, sum(steps for steps, _ in losses))
-            number = len(records) + 1
-            records.append(EpochRecord(number, loss, metrics, entry["zeros"], entry["flipped"]))
-            losses.clear()
-    return tuple(records)
-
-
-class _OneDeviceArguments(TrainingArguments):
-    """Arguments of a loop on one device; with several GPUs Trainer would split batches over them."""
-
-    @property
-    def n_gpu(self) -> int:
-        return min(int(super().n_gpu), 1)
-
-
-def _arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) -> TrainingArguments:
-    return _OneDeviceArguments(
-        output_dir=str(folder.path),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size // count(),
-        gradient_accumulation_steps=settings.accumulate,
-        ddp_find_unused_parameters=False,
-        learning_rate=settings.lr,
-        lr_scheduler_type="constant",
-        max_grad_norm=0.0,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        metric_for_best_model=settings.metric,
-        greater_is_better=True,
-        logging_strategy="steps",
-        logging_steps=LOG_EVERY_STEPS,
-        logging_nan_inf_filter=False,
-        bf16=settings.precision == "bf16",
-        seed=(settings.seed + rank()) % (MAX_SEED + 1),  # a dropout of its own in each process
-        data_seed=settings.seed,
-        use_cpu=device.type == "cpu",
-        dataloader_pin_memory=device.type == "cuda",
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to="none",
-        log_level="error",
-    )
 
 
 def _leave_frozen_alone(model: TaskModel) -> None:

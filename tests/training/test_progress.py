@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from tests.training.data import tiny_options
+from training.epochs import EpochRecord
 from training.learn import learn
 from training.progress import ProgressBar, epoch_line
-from training.trainer import EpochRecord
 
 
 class Terminal(io.StringIO):

@@ -4,8 +4,8 @@ import shlex
 import pytest
 
 from masking import ChoiceInput, TaskInput, TextInput, WordsInput
+from training.epochs import EpochRecord
 from training.report import Report, SetReport, human_bytes, human_seconds, request_body
-from training.trainer import EpochRecord
 
 
 @pytest.fixture

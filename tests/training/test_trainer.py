@@ -10,11 +10,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from mask_store import TaskKind
 from masking import MaskedModel
 from tests.training.data import ROWS, tiny_options, without_dropout
+from training.epochs import best_epoch, epoch_records
 from training.errors import DivergedError, RunFolderError
 from training.kept import LEARNED_FILE
 from training.learn import Preparation, prepare
 from training.run_folder import RunFolder
-from training.trainer import TaskTrainer, best_epoch, epoch_records, is_finished
+from training.trainer import TaskTrainer
 
 
 class Killed(Exception):
@@ -306,15 +307,3 @@ def test_a_checkpoint_that_cannot_be_written_is_told(
     monkeypatch.setattr("training.kept.save_file", full)
     with pytest.raises(RunFolderError, match=r"can't be written.*No space left"):
         _learn(ready, tmp_path)
-
-
-def test_finished_follows_from_the_state_alone() -> None:
-    state = TrainerState(epoch=3.0, num_train_epochs=10, max_steps=100, global_step=30, best_global_step=10)
-    assert best_epoch(state) == 1
-    assert is_finished(state, patience=2)
-    assert not is_finished(state, patience=3)
-    state.epoch = 10.0
-    assert is_finished(state, patience=30)
-    state.epoch, state.best_global_step = 3.0, None
-    assert is_finished(state, patience=2)
-    assert not is_finished(state, patience=2, first_candidate=5)
