@@ -16,7 +16,8 @@ from experiments.bases import quick_base
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.registry import EXPERIMENTS, Experiment
 from training.errors import FAILED
-from training.learn_mask import run_command, say
+from training.learn_mask import run_command
+from training.messages import say
 
 if TYPE_CHECKING:
     from experiments.context import Context

@@ -19,7 +19,7 @@ from experiments.result import Result, Table
 from experiments.runs import dense_model
 from experiments.tasks import TASKS
 from masking import TaskModel
-from training.learn import Preparation
+from training.preparation import Preparation
 
 BETWEEN = "finetuned to masked"
 FROM_PRETRAINED = {"pretrained to finetuned": FINETUNING, "pretrained to masked": MASKING}

@@ -13,7 +13,7 @@ from experiments.errors import ExperimentOptionsError
 from experiments.runs import Method, Run, Runs, Scale
 from experiments.scales import Change, describe, scale_of
 from experiments.tasks import TASKS, task_files
-from training.learn import Preparation
+from training.preparation import Preparation
 from training.progress import ProgressBar
 
 _HELD = 4  # tasks whose data and base are held at once

@@ -25,7 +25,7 @@ from masking.tasks.predictions import Floats
 from training.ensemble import RULES
 from training.evaluation import measure, predict_logits
 from training.features import EncodedExample
-from training.learn import Preparation
+from training.preparation import Preparation
 
 QUICK_TASKS = ("trec", "sst2")
 FULL_TASKS = ("sem", "trec", "agnews", "pos", "ner")

@@ -18,7 +18,7 @@ from experiments.runs import METHODS, Run
 from experiments.statistics import Scores, listed
 from training.evaluation import evaluate
 from training.features import encode_examples
-from training.learn import Preparation
+from training.preparation import Preparation
 
 _MAX_ROWS = 64
 _TOLERANCE = 0.02

@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.tasks import FORMATS
 from training.examples import choose_columns, learn_labels, read_examples
 from training.features import EncodedExample, encode_examples
-from training.learn import Preparation
+from training.preparation import Preparation
 from training.rows import read_file
 
 

@@ -23,8 +23,8 @@ from transformers import TrainerCallback
 from experiments.tasks import TASKS, task_files
 from masking import FinetunedModel, MaskedModel, MaskScores, TaskModel
 from training.epochs import best_epoch, epoch_records
-from training.learn import Preparation, mask_settings, prepare
 from training.options import EXTRA_SETTINGS, LearnOptions
+from training.preparation import Preparation, mask_settings, prepare
 from training.run_folder import RunFolder
 from training.trainer import TaskTrainer
 

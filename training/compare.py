@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from training.errors import OptionsError
-from training.learn_mask import build_parser, parse_options, run_command, say, seed_problems
+from training.learn_mask import build_parser, parse_options, run_command, seed_problems
+from training.messages import say, silent
 from training.options import DEFAULT_LR, LearnOptions, Method
 from training.processes import refuse_several
 from training.results import Result, Results
@@ -69,7 +70,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _run_all(options: LearnOptions, arguments: argparse.Namespace, results: Results) -> list[Result]:
     # torch takes seconds to import, which --help and mistakes don't wait for
-    from training.learn import open_store, prepare, silent  # noqa: PLC0415
+    from training.learn import open_store  # noqa: PLC0415
+    from training.preparation import prepare  # noqa: PLC0415
     from training.progress import ProgressBar  # noqa: PLC0415
     from training.run import Runner  # noqa: PLC0415
 

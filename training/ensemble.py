@@ -26,8 +26,10 @@ from mask_store import (
 from masking.ensemble import combine_logits
 from training.errors import OptionsError
 from training.evaluation import measure, served_logits
-from training.learn import Preparation, Say, learn_bundle, open_store, prepare, publish, silent
+from training.learn import learn_bundle, open_store, publish
+from training.messages import Say, silent
 from training.options import LearnOptions
+from training.preparation import Preparation, prepare
 from training.processes import refuse_several
 from training.report import curl_line, human_bytes, human_seconds, measured, request_body
 from training.run_folder import RunFolder

@@ -19,8 +19,10 @@ from masking import FinetunedModel
 from training.epochs import EpochRecord, best_epoch, epoch_records
 from training.errors import KeepError
 from training.kept import LEARNED_FILE
-from training.learn import Preparation, Say, learn_model, prepare
+from training.learn import learn_model
+from training.messages import Say
 from training.options import LearnOptions
+from training.preparation import Preparation, prepare
 from training.processes import on_main
 from training.report import human_bytes, human_seconds, measured
 from training.run_folder import REPORT, RunFolder
@@ -161,7 +163,7 @@ def finetune_copy(
     """Finetune a copy of the base, from the folder's last checkpoint on if there is one.
 
     Args:
-        ready: what `training.learn.prepare` returned, or a variation of it.
+        ready: what `training.preparation.prepare` returned, or a variation of it.
         folder: where checkpoints go; they stay there until the caller finishes the folder.
         callbacks: told of steps, logs and epochs.
         say: called with a line of text for what a user should know on the way.

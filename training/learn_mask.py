@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, get_args
 
 from mask_store import HeadMode, ScoreGradient, ScoreInit, TaskKind
 from training.errors import OptionsError, exit_code
+from training.messages import say
 from training.options import DEFAULT_LR, Device, LearnOptions, Method, Metric, Precision
 from training.presets import Preset, options_of
 from training.processes import is_main
@@ -342,11 +343,6 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--quiet", action="store_true", default=False, help="show no progress")
     group.add_argument("--json", action="store_true", default=False, help="print the final report as JSON")
-
-
-def say(text: str) -> None:
-    """Tell the user something on the way, on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _fail(message: str, code: int) -> int:

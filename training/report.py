@@ -2,14 +2,15 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from mask_store import TaskKind
 from masking import ChoiceInput, TaskInput, TextInput, WordsInput
 from training.epochs import EpochRecord
-from training.examples import Unusable
+from training.examples import ExampleSet, Unusable
+from training.features import EncodedExample
 
 SERVER = "http://127.0.0.1:8000"
 KIB = 1000
@@ -30,6 +31,12 @@ class SetReport:
     used: int
     truncated: int
     unusable: tuple[Unusable, ...]
+
+    @classmethod
+    def of(cls, examples: ExampleSet, encoded: Sequence[EncodedExample]) -> Self:
+        """Count what became of examples that were encoded."""
+        truncated = sum(item.features.truncated for item in encoded)
+        return cls(examples.source, len(encoded), truncated, examples.unusable)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from mask_store import MaskStore
 from training.epochs import EpochRecord, best_epoch, epoch_records
 from training.errors import DivergedError
 from training.finetune import finetune_copy
-from training.learn import Preparation, Say, learn_bundle, publish, silent
+from training.learn import learn_bundle, publish
+from training.messages import Say, silent
 from training.options import Method
+from training.preparation import Preparation
 from training.results import Result, Results
 from training.run_folder import RunFolder
 

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.errors import OptionsError, SearchError
-from training.learn_mask import add_method, build_parser, parse_options, run_command, say
+from training.learn_mask import add_method, build_parser, parse_options, run_command
+from training.messages import Say, say, silent
 from training.options import LearnOptions, Method
 from training.processes import refuse_several
 from training.results import Result, Results
 
 if TYPE_CHECKING:
-    from training.learn import Preparation, Say
+    from training.preparation import Preparation
     from training.run import Runner
 
 FACTOR = 2.0
@@ -174,7 +175,7 @@ def _run(arguments: argparse.Namespace) -> int:
     grid = _grid(options, arguments)
     results = Results(Path(getattr(arguments, "results", f"{options.run_folder}-search.jsonl")))
     # torch takes seconds to import, which --help and mistakes don't wait for
-    from training.learn import prepare, silent  # noqa: PLC0415
+    from training.preparation import prepare  # noqa: PLC0415
     from training.progress import ProgressBar  # noqa: PLC0415
     from training.run import Runner  # noqa: PLC0415
 
@@ -213,7 +214,7 @@ def _summary(found: Found, grid: Grid, method: Method) -> dict[str, Any]:
     }
 
 
-def _tell(found: Found, grid: Grid, tell: "Say") -> None:
+def _tell(found: Found, grid: Grid, tell: Say) -> None:
     for run in found.runs:
         tell(f"{run}{'  <- best' if run is found.best else ''}")
     if grid.beyond(found) is not None:

@@ -11,7 +11,7 @@ from experiments.paths import Examples, Weights, walk
 from experiments.runs import dense_model
 from masking import TaskModel
 from tests.training.data import tiny_options
-from training.learn import Preparation, prepare
+from training.preparation import Preparation, prepare
 
 _SETTINGS = CurveSettings(lr=5e-3, epochs=8, batch_size=8)
 

@@ -5,7 +5,7 @@ import pytest
 from experiments.majority import majority_value
 from mask_store import TaskKind
 from tests.training.data import tiny_options, write_lines
-from training.learn import prepare
+from training.preparation import prepare
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from mask_store import TaskKind
 from tests.training.data import ROWS, tiny_options
 from training.evaluation import evaluate, predict
 from training.features import Collator
-from training.learn import prepare
 from training.loss import task_loss
+from training.preparation import prepare
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

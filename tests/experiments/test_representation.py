@@ -7,7 +7,7 @@ import torch
 from experiments.representation import cls_states, flatten, separation
 from masking import collate
 from tests.training.data import tiny_options
-from training.learn import prepare
+from training.preparation import prepare
 
 
 def test_states_come_in_order_whatever_the_batches(tmp_path: Path, tiny_bert: str) -> None:

@@ -19,8 +19,9 @@ from tests.training.data import ROWS, command_line, tiny_options
 from training.ensemble import RULES, choose_rule, learn_ensemble, measure_rules
 from training.errors import OptionsError, PublishError, RunMismatchError
 from training.evaluation import measure, served_logits
-from training.learn import learn_bundle, prepare
+from training.learn import learn_bundle
 from training.learn_mask import main
+from training.preparation import prepare
 from training.run_folder import RunFolder
 
 

@@ -10,7 +10,7 @@ from masking import MaskedEncoder, MaskedModel, Part, WordsPrediction, load_task
 from tests.training.data import ROWS, tiny_options
 from training.evaluation import evaluate, predict
 from training.features import EncodedExample
-from training.learn import Preparation, prepare
+from training.preparation import Preparation, prepare
 
 
 def _ready(folder: Path, base: str, kind: TaskKind) -> tuple[Preparation, MaskedModel]:

@@ -12,8 +12,8 @@ from tests.training.data import command_line, tiny_options
 from training.errors import KeepError
 from training.evaluation import evaluate
 from training.finetune import finetune
-from training.learn import prepare
 from training.learn_mask import build_parser, main, parse_options
+from training.preparation import prepare
 
 
 class Killed(Exception):

@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import (
@@ -20,8 +19,9 @@ from masking import BaseLoadError, WordsInput, load_base
 from tests.tiny import tiny_base
 from tests.training.data import ROWS, pairs, tiny_options, write_lines
 from training.errors import LabelError, OptionsError, PublishError, RunMismatchError
-from training.learn import choose_device, learn, learn_bundle, prepare
+from training.learn import learn, learn_bundle
 from training.options import EXTRA_SETTINGS
+from training.preparation import prepare
 from training.run_folder import RunFolder
 
 
@@ -113,17 +113,6 @@ def test_what_goes_beyond_the_paper_is_published_and_recorded(tmp_path: Path, ti
     assert manifest.sparsity == pytest.approx(0.3, abs=1e-4)
     assert manifest.masking.threshold != options.threshold
     assert manifest.metrics == report.epochs[report.best_epoch - 1].metrics
-
-
-def test_rates_follow_the_range_of_scores_if_asked_to_and_only_for_masks(
-    tmp_path: Path, tiny_bert: str
-) -> None:
-    options = tiny_options(tmp_path, tiny_bert, initial_sparsity=0.01, scale_lr=True, head="trained", lr=1e-3)
-    ready = prepare(options)
-    assert ready.mask_loop.lr == pytest.approx(5e-3)  # the scores' range is 3.0
-    assert ready.mask_loop.head_lr == 1e-3
-    assert ready.loop.lr == 1e-3
-    assert ready.loop.head_lr is None
 
 
 def test_two_runs_of_one_seed_publish_the_same_masks(tmp_path: Path, tiny_bert: str) -> None:
@@ -287,13 +276,3 @@ def test_long_sentences_are_learned_in_windows(tmp_path: Path, tiny_bert: str) -
     assert len(item.features.positions) == 60
     assert len(item.features.rows) > 1
     assert learn(options).train.truncated == 0
-
-
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto") == choose_device("cpu") == "cpu"
-    with pytest.raises(OptionsError, match="no CUDA device"):
-        choose_device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto") == choose_device("cuda") == "cuda"
-    assert choose_device("cpu") == "cpu"

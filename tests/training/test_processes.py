@@ -16,11 +16,10 @@ from safetensors.torch import load_file
 from mask_store import MaskStore, TaskKind
 from tests.training import launched
 from tests.training.data import ROWS, command_line, tiny_options, without_dropout, write_lines
-from training.errors import OptionsError
 from training.features import IGNORED, Collator
-from training.learn import check_launch, choose_device, prepare
 from training.learn_mask import main
 from training.options import LearnOptions
+from training.preparation import prepare
 
 KINDS: tuple[TaskKind, ...] = ("sequence-classification", "token-classification", "multiple-choice")
 TOLERANCE = 5e-6  # a two-hundredth of a step of Adam
@@ -37,7 +36,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dropped-3-resumed": ({"save_steps": 3}, {}),
     "no-publishing": ({}, {"full": "mask_store.MaskStore.publish", "full_in": 0}),
     "no-checkpoint": ({}, {"full": "training.kept.save_file", "full_in": 0}),
-    "no-reading": ({}, {"full": "training.learn.load_data", "full_in": 1}),
+    "no-reading": ({}, {"full": "training.preparation.load_data", "full_in": 1}),
 }
 
 
@@ -164,13 +163,6 @@ def test_the_command_tells_bad_input_once(bases: tuple[str, str], tmp_path: Path
     assert "exitcode  : 2" in done.stderr
 
 
-@pytest.fixture
-def three(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The environment of one of three processes."""
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    return monkeypatch
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_shares_of_a_batch_make_up_the_batch(
     tiny_bert: str, tmp_path: Path, kind: TaskKind, monkeypatch: pytest.MonkeyPatch
@@ -184,33 +176,3 @@ def test_shares_of_a_batch_make_up_the_batch(
         batch = Collator(kind, ready.base.tokenizer)(items)
         assert int((batch["targets"] != IGNORED).sum()) == own
         assert batch["total"] == sum(targets)
-
-
-def test_a_batch_that_cannot_be_shared_out_is_an_error(
-    tiny_bert: str, tmp_path: Path, three: pytest.MonkeyPatch
-) -> None:
-    check_launch(tiny_options(tmp_path, tiny_bert, batch_size=9))
-    with pytest.raises(OptionsError, match="--batch-size 8: 3 processes can't share it out evenly"):
-        check_launch(tiny_options(tmp_path, tiny_bert))
-
-
-def test_each_process_has_a_gpu_of_its_own(three: pytest.MonkeyPatch) -> None:
-    three.setattr(torch.cuda, "is_available", lambda: True)
-    three.setattr(torch.cuda, "device_count", lambda: 2)
-    three.setenv("LOCAL_RANK", "1")
-    three.setenv("LOCAL_WORLD_SIZE", "2")  # the third is on another machine
-    assert choose_device("auto") == "cuda:1"
-    assert choose_device("cpu") == "cpu"
-    three.setenv("LOCAL_WORLD_SIZE", "3")
-    with pytest.raises(OptionsError, match="more processes than the 2 CUDA devices"):
-        choose_device("cuda")
-
-
-def test_another_number_of_processes_is_another_run(
-    tiny_bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ready = prepare(tiny_options(tmp_path, tiny_bert))
-    alone = ready.identity
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    assert ready.identity == alone | {"processes": 3}
-    assert ready.identity != alone

@@ -10,8 +10,9 @@ import pytest
 from mask_store import MaskStore
 from masking import MaskedEncoder, Part, load_base, load_task
 from tests.training.data import write_lines
-from training.learn import learn, prepare
+from training.learn import learn
 from training.options import LearnOptions
+from training.preparation import prepare
 from training.rows import read_file
 
 DATA = os.environ.get("MASKSERVE_DATA")

@@ -10,8 +10,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tests.training.data import command_line, tiny_options
 from tests.training.test_results import result
 from training.errors import OptionsError, SearchError
-from training.learn import Preparation, learn, prepare
+from training.learn import learn
 from training.options import Method
+from training.preparation import Preparation, prepare
 from training.results import Result, Results
 from training.run import Runner, is_hopeless
 from training.search import Found, Grid, main, search

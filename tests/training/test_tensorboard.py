@@ -5,7 +5,8 @@ import pytest
 
 from tests.training.data import tiny_options
 from training.errors import OptionsError
-from training.learn import learn, prepare
+from training.learn import learn
+from training.preparation import prepare
 
 
 def test_a_run_is_drawn_in_a_folder_of_its_own(tmp_path: Path, tiny_bert: str) -> None:
@@ -25,6 +26,6 @@ def test_a_run_is_drawn_in_a_folder_of_its_own(tmp_path: Path, tiny_bert: str) -
 def test_what_is_not_installed_is_told_before_anything_is_learned(
     tmp_path: Path, tiny_bert: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.learn.is_tensorboard_available", lambda: False)
+    monkeypatch.setattr("training.preparation.is_tensorboard_available", lambda: False)
     with pytest.raises(OptionsError, match=r"pip install 'maskserve\[tensorboard\]'"):
         prepare(tiny_options(tmp_path, tiny_bert, tensorboard="board"))

@@ -13,7 +13,7 @@ from tests.training.data import ROWS, tiny_options, without_dropout
 from training.epochs import best_epoch, epoch_records
 from training.errors import DivergedError, RunFolderError
 from training.kept import LEARNED_FILE
-from training.learn import Preparation, prepare
+from training.preparation import Preparation, prepare
 from training.run_folder import RunFolder
 from training.trainer import TaskTrainer
 
