@@ -1,7 +1,7 @@
 """Command: reproduce one table or figure of the paper (Zhao et al., EMNLP 2020).
 
 Parses arguments, prints and writes; what is measured is in the modules that `experiments.registry` names.
-Exit codes are those of `training.learn_mask`: 0 done, 1 something failed on the way, 2 bad input, 130 stopped
+Exit codes are those of `training.command`: 0 done, 1 something failed on the way, 2 bad input, 130 stopped
 by ^C.
 """
 
@@ -15,8 +15,8 @@ from benchmarks.errors import BenchmarkError
 from experiments.bases import quick_base
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.registry import EXPERIMENTS, Experiment
+from training.command import run_command
 from training.errors import FAILED
-from training.learn_mask import run_command
 from training.messages import say
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@
     [--seeds 1 2 3 4] [--store DIR] [--results FILE.jsonl]
 
 Takes the options of `training.learn_mask`; masks are published if a store is given. Each run is made once if
-its result is kept in a file, so a comparison that was killed goes on. Exit codes are those of
-`training.learn_mask`.
+its result is kept in a file, so a comparison that was killed goes on. Exit codes: see `training.command`.
 """
 
 import argparse
@@ -16,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
+from training.arguments import build_parser, parse_options, seed_problems
+from training.command import run_command
 from training.errors import OptionsError
-from training.learn_mask import build_parser, parse_options, run_command, seed_problems
 from training.messages import say, silent
 from training.options import DEFAULT_LR, LearnOptions, Method
 from training.processes import refuse_several
@@ -35,13 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = build_parser()
-    parser.prog = "python -m training.compare"
-    parser.description = (
+    parser = build_parser(
+        "training.compare",
         "Learn a task by masking and by finetuning the same encoder on the same data, with the same metric "
-        "and early stopping, and print both: mean and standard deviation over seeds, size and time."
+        "and early stopping, and print both: mean and standard deviation over seeds, size and time.",
     )
-    parser.epilog = None
     rate = DEFAULT_LR["finetune"]
     group = parser.add_argument_group("comparison (--lr is the rate of masking)")
     group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to run (the --seed alone)")

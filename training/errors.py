@@ -17,7 +17,7 @@
       SearchError           a learning-rate search found no rate
       OtherProcessError     another of the processes that learn together failed
 
-Each class carries the exit code that ``python -m training.learn_mask`` ends with.
+Each class carries the exit code that a command ends with; see `training.command`.
 """
 
 from collections.abc import Sequence

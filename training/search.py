@@ -6,8 +6,8 @@
 Takes the options of `training.learn_mask`, publishes nothing, and prints the rate as an option for that
 command, such as ``--lr 0.002``; what each run came to is told on stderr. The grid grows by a step at its
 lower or upper end until the best rate is not on its border; runs that lie far behind are stopped
-(`training.run.StopHopeless`), and a run that diverges counts as worse than any other. Exit codes are those
-of `training.learn_mask`.
+(`training.run.StopHopeless`), and a run that diverges counts as worse than any other. Exit codes: see
+`training.command`.
 """
 
 import argparse
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.arguments import add_method, build_parser, parse_options
+from training.command import run_command
 from training.errors import OptionsError, SearchError
-from training.learn_mask import add_method, build_parser, parse_options, run_command
 from training.messages import Say, say, silent
 from training.options import LearnOptions, Method
 from training.processes import refuse_several
@@ -144,13 +145,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = build_parser()
-    parser.prog = "python -m training.search"
-    parser.description = (
+    parser = build_parser(
+        "training.search",
         "Search the learning rate of a task: a grid that extends itself until the best rate is not on its "
-        "border. Prints the rate as an option for training.learn_mask and publishes nothing."
+        "border. Prints the rate as an option for training.learn_mask and publishes nothing.",
+        "A search that was killed goes on when the same command is given again.",
     )
-    parser.epilog = "A search that was killed goes on when the same command is given again."
     add_method(parser)
     group = parser.add_argument_group("search")
     group.add_argument(

@@ -12,7 +12,7 @@ from tests.training.data import command_line, tiny_options
 from training.errors import KeepError
 from training.evaluation import evaluate
 from training.finetune import finetune
-from training.learn_mask import build_parser, main, parse_options
+from training.learn_mask import main
 from training.preparation import prepare
 
 
@@ -71,18 +71,6 @@ def test_weights_that_can_not_be_kept_are_not_lost(tmp_path: Path, tiny_bert: st
         finetune(options, keep=tmp_path / "file")
     finetune(options, keep=tmp_path / "kept", callbacks=[KillInEpoch(1)])
     assert (tmp_path / "kept" / "learned.safetensors").is_file()
-
-
-def test_the_rate_belongs_to_the_method() -> None:
-    required = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--dataset", "d"]
-
-    def rate(*options: str) -> float:
-        parser = build_parser()
-        parser.add_argument("--method")
-        return parse_options(parser.parse_args([*required, *options])).lr
-
-    assert (rate("--method", "mask"), rate("--method", "finetune")) == (1e-3, 5e-5)
-    assert rate("--method", "finetune", "--lr", "0.5") == 0.5
 
 
 def test_the_command_finetunes_without_a_store(

@@ -9,8 +9,7 @@ import pytest
 from mask_store import MaskStore
 from tests.training.data import command_line, reviews, write_lines
 from training import learn as learn_module
-from training.learn_mask import build_parser, main, parse_options
-from training.options import LearnOptions
+from training.learn_mask import main
 
 
 def test_the_report_is_printed_with_the_line_that_calls_the_task(
@@ -34,17 +33,6 @@ def test_json_is_all_there_is_on_stdout(
     assert report["version"] == 1
     assert report["metrics"]["accuracy"] == report["epochs"][report["best_epoch"] - 1]["metrics"]["accuracy"]
     assert printed.err == ""
-
-
-def test_every_option_has_the_default_of_the_settings() -> None:
-    required = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--store", "s", "--dataset", "d"]
-    parsed = parse_options(build_parser().parse_args(required))
-    assert parsed == LearnOptions(task="t", kind="multiple-choice", base="b", store="s", dataset="d")
-
-
-def test_every_setting_is_an_option() -> None:
-    names = {action.dest for action in build_parser()._actions}
-    assert set(LearnOptions.__dataclass_fields__) <= names
 
 
 GOOD = reviews(1)[0]
@@ -79,8 +67,6 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
 
 def test_a_preset_is_refused_together_with_what_it_sets(capsys: pytest.CaptureFixture[str]) -> None:
     required = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--store", "s", "--dataset", "d"]
-    parsed = parse_options(build_parser().parse_args([*required, "--preset", "paper", "--lr", "0.01"]))
-    assert (parsed.lr, parsed.initial_sparsity, parsed.head) == (0.01, 0.05, "masked")
     assert main([*required, "--preset", "paper", "--blocks", "2-"]) == 2
     assert capsys.readouterr().err == "error: --blocks: --preset paper sets it; leave out one of the two\n"
 
