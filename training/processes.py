@@ -1,4 +1,4 @@
-"""Several processes that learn one task together, as torchrun and accelerate start them.
+"""Several processes that learn one task together, as torchrun starts them.
 
 All go through the same batches in the same order; each computes its share of every batch, and gradients are
 averaged. The first process alone prints, writes and publishes, and what fails in one ends all of them. With
