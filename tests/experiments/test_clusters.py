@@ -5,13 +5,13 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.clusters import ENCODERS, View, judge
-from tests.experiments.reviews import run_experiment, write_tasks
-from tests.training.data import entities, write_lines
+from tests.experiments.commands import command, picture, run
+from tests.experiments.data import write_tasks
 
 
 def test_figure4(tmp_path: Path, tiny_bert: str) -> None:
-    write_tasks(tmp_path / "data", "sst2")
-    found = run_experiment(tmp_path, tiny_bert, "figure4", "--seeds", "0", "1")["values"]["sst2"]
+    found = run(tmp_path, tiny_bert, "figure4", "blocks=0-", "--seeds", "0", "1")["values"]["sst2"]
+    assert picture(tmp_path, "figure4")
     assert {name: len(values) for name, values in found["silhouettes"].items()} == {
         "pretrained": 1,
         "finetuning": 2,
@@ -32,10 +32,6 @@ def test_the_claim(masking: float, holds: bool) -> None:
 def test_words_have_no_class_at_cls(
     tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "ner").mkdir()
-    for split in ("train", "dev"):
-        write_lines(tmp_path / "ner" / f"{split}.jsonl", entities(8))
-    places = ["--data", str(tmp_path), "--runs", str(tmp_path / "runs")]
-    command = ["figure4", "--quick", "--base", tiny_bert, *places, "--set", "max_length=32"]
-    assert main([*command, "--tasks", "ner"]) == 2
+    write_tasks(tmp_path / "data")
+    assert main(command(tmp_path, tiny_bert, "figure4", "--tasks", "ner")) == 2
     assert "ner does not have" in capsys.readouterr().err

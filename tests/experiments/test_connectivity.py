@@ -13,12 +13,12 @@ from experiments.connectivity import (
     judge_pretrained,
 )
 from experiments.paths import PathPoint
-from tests.experiments.reviews import run_experiment, write_tasks
+from tests.experiments.commands import picture, run
 
 
 def test_figure6(tmp_path: Path, tiny_bert: str) -> None:
-    write_tasks(tmp_path / "data", "sst2")
-    values = run_experiment(tmp_path, tiny_bert, "figure6")["values"]
+    values = run(tmp_path, tiny_bert, "figure6", "blocks=0-")["values"]
+    assert picture(tmp_path, "figure6")
     (found,) = values["found"]
     assert list(found["paths"]) == [BETWEEN, *FROM_PRETRAINED]
     assert {len(path) for path in found["paths"].values()} == {11}
@@ -31,8 +31,8 @@ def test_figure6(tmp_path: Path, tiny_bert: str) -> None:
 
 
 def test_figure7(tmp_path: Path, tiny_bert: str) -> None:
-    write_tasks(tmp_path / "data", "sst2")
-    (found,) = run_experiment(tmp_path, tiny_bert, "figure7")["values"]["found"]
+    (found,) = run(tmp_path, tiny_bert, "figure7", "blocks=0-")["values"]["found"]
+    assert picture(tmp_path, "figure7")
     line, curve = found["paths"][LINE], found["paths"][CURVE]
     assert [line[0], line[-1]] == [curve[0], curve[-1]]
     assert line[5]["loss"] != curve[5]["loss"]

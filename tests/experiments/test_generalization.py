@@ -4,13 +4,14 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.generalization import judge
-from tests.experiments.reviews import run_experiment, write_tasks
+from tests.experiments.commands import command, picture, run
+from tests.experiments.data import write_tasks
 from tests.training.data import write_lines
 
 
 def test_table3(tmp_path: Path, tiny_bert: str) -> None:
-    write_tasks(tmp_path / "data", "sst2", "sem")
-    values = run_experiment(tmp_path, tiny_bert, "table3", "--seeds", "0", "1")["values"]
+    values = run(tmp_path, tiny_bert, "table3", "blocks=0-", "--seeds", "0", "1")["values"]
+    assert picture(tmp_path, "table3")
     assert values["majority"] == {"sst2": 0.5, "sem": 0.5}
     cells = {(c["method"], c["learned_from"], c["measured_on"]): c["by_seed"] for c in values["accuracy"]}
     assert len(cells) == 8
@@ -34,21 +35,11 @@ def test_the_claim(masking: float, finetuning: float, holds: bool) -> None:
 
 
 def test_tasks_that_do_not_fit(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_tasks(tmp_path / "data", "sst2", "trec")
+    data = write_tasks(tmp_path / "data")
     for split in ("train", "dev"):
         rows = [{"text": "the movie", "label": label} for label in ("film", "plot")]
-        write_lines(data / "trec" / f"{split}.jsonl", rows)
-    command = [
-        "table3",
-        "--quick",
-        "--base",
-        tiny_bert,
-        "--data",
-        str(data),
-        "--runs",
-        str(tmp_path / "runs"),
-    ]
-    assert main([*command, "--tasks", "sst2"]) == 2
+        write_lines(data / "trec" / f"{split}.jsonl.gz", rows)
+    assert main(command(tmp_path, tiny_bert, "table3", "--tasks", "sst2")) == 2
     assert "give --tasks two names" in capsys.readouterr().err
-    assert main([*command, "--tasks", "sst2", "trec", "--set", "epochs=1", "max_length=32"]) != 0
+    assert main(command(tmp_path, tiny_bert, "table3", "--tasks", "sst2", "trec")) != 0
     assert "both must have the same labels" in capsys.readouterr().err

@@ -7,14 +7,15 @@ from experiments.__main__ import main
 from experiments.dissimilarity import KINDS
 from experiments.errors import ExperimentOptionsError
 from experiments.mask_layers import LearnedMasks, compare, random_share
-from tests.experiments.reviews import run_experiment, write_tasks
+from tests.experiments.commands import command, picture, run
+from tests.experiments.data import write_tasks
 
 _LAYER = "encoder.layer.0.output.dense"
 
 
 def test_figure5(tmp_path: Path, tiny_bert: str) -> None:
-    write_tasks(tmp_path / "data", "sst2", "cola")
-    values = run_experiment(tmp_path, tiny_bert, "figure5", "--seeds", "0", "1")["values"]
+    values = run(tmp_path, tiny_bert, "figure5", "blocks=0-", "--seeds", "0", "1")["values"]
+    assert picture(tmp_path, "figure5")
     for name in ("tasks", "learning", "seeds"):
         assert list(values[name]) == ["0", "1", "2"]
         assert list(values[name]["0"]) == list(KINDS)
@@ -48,7 +49,6 @@ def test_masks_that_started_otherwise() -> None:
 
 
 def test_one_task_is_not_enough(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_tasks(tmp_path / "data", "sst2")
-    command = ["figure5", "--quick", "--base", tiny_bert, "--data", str(data), "--tasks", "sst2"]
-    assert main(command) == 2
+    write_tasks(tmp_path / "data")
+    assert main(command(tmp_path, tiny_bert, "figure5", "--tasks", "sst2")) == 2
     assert "give --tasks two names or more" in capsys.readouterr().err
