@@ -13,7 +13,7 @@ _LAYER = "encoder.layer.0.output.dense"
 
 
 def test_figure5(tmp_path: Path, tiny_bert: str) -> None:
-    write_tasks(tmp_path / "data", "sst2", "cola")
+    write_tasks(tmp_path / "data", "sst2", "sem")
     values = run_experiment(tmp_path, tiny_bert, "figure5", "--seeds", "0", "1")["values"]
     for name in ("tasks", "learning", "seeds"):
         assert list(values[name]) == ["0", "1", "2"]
