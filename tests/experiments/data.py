@@ -10,7 +10,6 @@ TASKS = {
     "sst2": "sequence-classification",
     "ner": "token-classification",
     "codah": "multiple-choice",
-    "cola": "sequence-classification",
 }
 
 

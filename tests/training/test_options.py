@@ -21,11 +21,11 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_defaults_are_the_papers(settings: dict[str, Any]) -> None:
+def test_defaults_are_the_papers_but_for_the_head(settings: dict[str, Any]) -> None:
     options = LearnOptions(**settings)
     assert (options.epochs, options.patience, options.batch_size, options.max_length) == (10, 2, 32, 128)
     assert (options.blocks, options.initial_sparsity, options.threshold) == ("2-", 0.05, 0.01)
-    assert (options.score_low, options.head, options.lr) == (-0.02, "masked", 1e-3)
+    assert (options.score_low, options.head, options.lr) == (-0.02, "trained", 1e-3)
     assert options.run_folder == Path("runs/demo")
 
 
@@ -55,7 +55,7 @@ def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
         ({"temperature": 0.1}, "goes with --score-gradient sigmoid only"),
         ({"score_gradient": "sigmoid"}, "--temperature None: --score-gradient sigmoid needs a number"),
         ({"score_gradient": "sigmoid", "temperature": -1.0}, "--temperature -1.0"),
-        ({"head_lr": 1e-3}, "a masked head does not learn"),
+        ({"head": "masked", "head_lr": 1e-3}, "a masked head does not learn"),
         ({"head": "trained", "head_lr": 0.0}, "--head-lr 0.0: must be a number above 0"),
         ({"average": float("nan")}, "--average nan: must lie between 0 and 1"),
     ],

@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from mask_store import TaskKind
 from masking import MaskedModel
 from tests.training.data import ROWS, tiny_options, without_dropout
+from tests.training.learned import assert_learned_alike
 from training.epochs import best_epoch, epoch_records
 from training.errors import DivergedError, RunFolderError
 from training.kept import LEARNED_FILE
@@ -56,13 +57,15 @@ class Watch(TrainerCallback):
 class KeepScores(TrainerCallback):
     """Keeps a layer's scores after every step."""
 
+    LAYER = "pooler.dense"
+
     def __init__(self) -> None:
         self.scores: list[torch.Tensor] = []
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.scores.append(kwargs["model"].learned_state()["classifier"])
+        self.scores.append(kwargs["model"].learned_state()[self.LAYER])
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +177,7 @@ def test_accumulated_batches_learn_what_one_large_batch_does(
     large, expected = _learn(ready, tmp_path / "large", batch_size=10)
     small, state = _learn(ready, tmp_path / "small", batch_size=5, accumulate=2)
     assert state.global_step == expected.global_step == 10
-    scores = small.learned_state()
-    for name, tensor in large.learned_state().items():
-        torch.testing.assert_close(scores[name], tensor, atol=5e-6, rtol=0.0)  # of steps of 1e-3
+    assert_learned_alike(kind, small.learned_state(), large.learned_state())
     losses = [record.loss for record in epoch_records(expected)]
     assert [record.loss for record in epoch_records(state)] == pytest.approx(losses, abs=1e-5)
 
@@ -232,10 +233,10 @@ def test_an_average_is_evaluated_and_kept_while_learning_goes_on_without_it(
     assert all(torch.equal(a, b) for a, b in zip(plain_steps.scores, steps.scores, strict=True))
 
     fresh = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=ready.loop.seed)
-    average = fresh.learned_state()["classifier"]
+    average = fresh.learned_state()[KeepScores.LAYER]
     for scores in steps.scores[: state.best_global_step]:
         average = 0.9 * average + 0.1 * scores
-    torch.testing.assert_close(model.learned_state()["classifier"], average)
+    torch.testing.assert_close(model.learned_state()[KeepScores.LAYER], average)
     best = epoch_records(state)[best_epoch(state) - 1]
     assert (model.sparsity(), model.flipped()) == (best.zeros, best.flipped)
 
