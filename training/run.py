@@ -54,7 +54,8 @@ class StopHopeless(TrainerCallback):
         """Look at the epoch that was just measured and saved."""
         metric = str(args.metric_for_best_model).removeprefix("eval_")
         values = [record.metrics[metric] for record in epoch_records(state)]
-        if best_epoch(state) and is_hopeless(values, self._best):
+        over = control.should_training_stop  # by itself, which is no early end
+        if not over and best_epoch(state) and is_hopeless(values, self._best):
             self.stopped = control.should_training_stop = True
 
 
