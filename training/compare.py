@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     refuse_several("training.compare")
     problems = seed_problems(arguments)
+    if not 0 < arguments.finetune_lr < math.inf:
+        problems.append(f"--finetune-lr {arguments.finetune_lr}: must be a number above 0")
     if problems:
         raise OptionsError(problems)
     options = parse_options(arguments)
