@@ -5,6 +5,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.clusters import ENCODERS, View, judge
+from tests.experiments.commands import command
 from tests.experiments.reviews import run_experiment, write_tasks
 from tests.training.data import entities, write_lines
 
@@ -36,6 +37,14 @@ def test_words_have_no_class_at_cls(
     for split in ("train", "dev"):
         write_lines(tmp_path / "ner" / f"{split}.jsonl", entities(8))
     places = ["--data", str(tmp_path), "--runs", str(tmp_path / "runs")]
-    command = ["figure4", "--quick", "--base", tiny_bert, *places, "--set", "max_length=32"]
-    assert main([*command, "--tasks", "ner"]) == 2
+    options = ["figure4", "--quick", "--base", tiny_bert, *places, "--set", "max_length=32"]
+    assert main([*options, "--tasks", "ner"]) == 2
     assert "ner does not have" in capsys.readouterr().err
+
+
+def test_too_few_dev_rows_for_a_map(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tasks(tmp_path / "data", "sst2")
+    assert main([*command(tmp_path, tiny_bert, "figure4", "--tasks", "sst2"), "--rows", "12/3"]) == 2
+    assert "sst2 has 3 rows" in capsys.readouterr().err
