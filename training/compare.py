@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to run (the --seed alone)")
     group.add_argument("--finetune-lr", type=float, default=rate, help=f"Adam's rate in finetuning ({rate})")
     group.add_argument(
-        "--results", metavar="FILE.jsonl", help="keeps what each run came to, and no run it holds is repeated"
+        "--results",
+        metavar="FILE.jsonl",
+        help="keeps what each run came to; a run it holds is not repeated, nor its mask published again",
     )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _compare(arguments))
