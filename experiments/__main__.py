@@ -15,6 +15,7 @@ from benchmarks.errors import BenchmarkError
 from experiments.bases import quick_base
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.registry import EXPERIMENTS, Experiment
+from experiments.statistics import listed
 from training.command import run_command
 from training.errors import FAILED
 from training.messages import say
@@ -143,6 +144,10 @@ def _context(arguments: argparse.Namespace, experiment: Experiment) -> "Context"
             f"--data {arguments.data}: no such folder; wanted is one with TASK/train.jsonl.gz and "
             "TASK/dev.jsonl.gz for each task"
         )
+    for name in ("tasks", "seeds", "base"):
+        given = getattr(arguments, name) or ()
+        if len(set(given)) < len(given):
+            raise ExperimentOptionsError(f"--{name} {listed(given)}: give each once")
     threads = [f"threads={arguments.threads}"] if arguments.threads is not None else []
     return Context(
         name=arguments.experiment,

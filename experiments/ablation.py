@@ -26,11 +26,13 @@ class Variant:
         name: what differs from the paper's setting.
         changes: fields of `LearnOptions`.
         rate: factor of the scale's learning rate of masks.
+        head_apart: whether a trained head keeps the scale's rate, and `rate` is for scores alone.
     """
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     rate: float = 1.0
+    head_apart: bool = False
 
 
 VARIANTS = (
@@ -38,7 +40,7 @@ VARIANTS = (
     Variant("learning rate times 2", rate=2.0),
     Variant("learning rate times 3", rate=3.0),
     Variant("head trained", {"head": "trained"}),
-    Variant("head trained, learning rate of scores times 2", {"head": "trained", "head_lr": 1e-3}, rate=2.0),
+    Variant("head trained, learning rate of scores times 2", {"head": "trained"}, rate=2.0, head_apart=True),
     Variant("all blocks", {"blocks": "0-"}),
     Variant("blocks 1 to last", {"blocks": "1-"}),
     Variant("blocks 3 to last", {"blocks": "3-"}),
@@ -81,9 +83,15 @@ def gain(paper: Mapping[str, Scores], variant: Mapping[str, Scores]) -> float:
 
 
 def _measure(context: Context, task: str, variant: Variant, seeds: Sequence[int]) -> Scores:
-    rate = variant.rate * context.scale_of(task).rates["masking"]
-    runs = [context.run(task, "masking", seed=seed, lr=rate, **variant.changes) for seed in seeds]
+    changes = changes_of(variant, context.scale_of(task).rates["masking"])
+    runs = [context.run(task, "masking", seed=seed, **changes) for seed in seeds]
     return Scores(tuple(run.value for run in runs))
+
+
+def changes_of(variant: Variant, rate: float) -> dict[str, Any]:
+    """Fields of `LearnOptions` that a variant sets, where the scale's learning rate of masks is `rate`."""
+    head = {"head_lr": rate} if variant.head_apart else {}
+    return {**variant.changes, **head, "lr": variant.rate * rate}
 
 
 def _table(

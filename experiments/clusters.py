@@ -13,7 +13,7 @@ from experiments.claims import Claim
 from experiments.context import Context
 from experiments.drawing import SERIES, where
 from experiments.errors import ExperimentOptionsError
-from experiments.representation import Array, cls_states, flatten, separation
+from experiments.representation import MIN_INPUTS, Array, cls_states, flatten, separation
 from experiments.result import Result, Table
 from experiments.runs import METHODS
 from experiments.statistics import listed
@@ -78,13 +78,18 @@ def look(context: Context, task: str, seeds: Sequence[int]) -> View:
         seeds: seeds of the runs, at least one; the first is mapped.
 
     Raises:
-        ExperimentOptionsError: the task is of another kind.
+        ExperimentOptionsError: the task is of another kind, or has too few dev rows.
     """
     setting = context.setting(task)
     if setting.spec.kind != "sequence-classification":
         raise ExperimentOptionsError(f"figure4 colors inputs by their class, which {task} does not have")
     features = [item.features for item in setting.encoded.dev]
     labels = [str(item.example.target) for item in setting.encoded.dev]
+    if not 1 < len(set(labels)) < len(labels) or len(labels) < MIN_INPUTS:
+        raise ExperimentOptionsError(
+            f"figure4 needs {MIN_INPUTS} dev rows or more, of two labels or more and more rows than labels; "
+            f"{task} has {len(labels)} rows of {len(set(labels))} labels"
+        )
     states = {"pretrained": [cls_states(setting.base.encoder, setting.base, features)]}
     for method in METHODS:
         encoders = (context.run(task, method, seed=seed).model().encoder for seed in seeds)

@@ -20,7 +20,6 @@ from experiments.statistics import Scores, errors_of, listed
 from experiments.tasks import TASKS
 from mask_store import CombineRule
 from masking.ensemble import combine_logits
-from masking.heads import has_pooler
 from masking.tasks.predictions import Floats
 from training.ensemble import RULES
 from training.evaluation import measure, predict_logits
@@ -30,7 +29,6 @@ from training.preparation import Preparation
 QUICK_TASKS = ("trec", "sst2")
 FULL_TASKS = ("sem", "trec", "agnews", "pos", "ner")
 SEEDS = (0, 1, 2, 3)
-_FLOAT_BYTES = 4
 _MEGA = 1e6
 _DEV_NOTE = (
     "There is no test file, so errors are on dev, which has also chosen epochs and rule: those of both "
@@ -115,15 +113,6 @@ def combine(members: Sequence[Sequence[Floats]], rule: CombineRule) -> list[Floa
     return [combine_logits(rule, logits) for logits in zip(*members, strict=True)]
 
 
-def head_bytes(setting: Preparation) -> int:
-    """Bytes of the head that travels with masks: the classifier, and the pooler where it is random."""
-    width = setting.base.hidden_size
-    rows = setting.spec.outputs
-    if has_pooler(setting.spec.kind) and setting.base.pooler is None:
-        rows += width
-    return _FLOAT_BYTES * rows * (width + 1)
-
-
 def _groups(context: Context) -> list[Group]:
     tasks = context.choose_tasks(quick=QUICK_TASKS, full=FULL_TASKS)
     seeds = context.choose_seeds(quick=SEEDS, full=SEEDS)
@@ -147,9 +136,8 @@ def _group(
     members = [context.run(task, method, seed=seed) for seed in seeds]
     dev = _Measured(setting, members, setting.encoded.dev)
     seen = dev if test is None else _Measured(setting, members, test)
-    one = members[0].nbytes
-    single = one if method == "finetuning" else setting.base.nbytes + one + head_bytes(setting)
-    added = single - (0 if method == "finetuning" else setting.base.nbytes)
+    one = members[0].task_bytes
+    shared = 0 if method == "finetuning" else setting.base.nbytes
     return Group(
         task,
         method,
@@ -157,8 +145,8 @@ def _group(
         errors_of(seen.single),
         {rule: 1 - value for rule, value in seen.rules.items()},
         max(RULES, key=lambda rule: dev.rules[rule]),
-        single,
-        single + (len(members) - 1) * added,
+        shared + one,
+        shared + len(members) * one,
     )
 
 

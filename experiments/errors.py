@@ -1,8 +1,7 @@
 """What an experiment may end with; the command line prints the message.
 
-ExperimentError
-ExperimentOptionsError   the command's arguments don't make sense
-MissingDataError         the folder of data is not there, or lacks a task's files
+ExperimentError             something can't be measured as asked
+  ExperimentOptionsError    the command's arguments don't make sense
 """
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.tasks import random_bundle
 from experiments import paper
 from experiments.context import Context
+from experiments.output import short_name
 from experiments.result import Result, Table
 from experiments.shapes import base_of_shape
 from masking.heads import CLASSIFIER
@@ -100,7 +101,7 @@ def count(base_name: str) -> Cost:
 
 def table8(context: Context) -> Result:
     """Parameters and memory: the parts, and what a growing number of tasks takes."""
-    costs = {name: count(name) for name in context.bases}
+    costs = {short_name(name): count(name) for name in context.bases}
     tables = [table for name, cost in costs.items() for table in (_parts(name, cost), _growth(name, cost))]
     return Result(
         title="Table 8: parameters and memory",
@@ -114,7 +115,7 @@ def table8(context: Context) -> Result:
 
 def figure3(context: Context) -> Result:
     """Memory against the number of tasks, and from how many on masking takes less."""
-    costs = {name: count(name) for name in context.bases}
+    costs = {short_name(name): count(name) for name in context.bases}
     return Result(
         title="Figure 3: memory against the number of tasks",
         tables=[_growth(name, cost, FIGURE_TASKS) for name, cost in costs.items()],

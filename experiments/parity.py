@@ -22,7 +22,14 @@ MEAN_GAP, TASK_GAP = -0.5, -2.0
 
 _ORDER: tuple[Method, ...] = ("finetuning", "masking")
 _HEAD = ("task", "metric", "train / dev rows", "finetuning", "masking", "difference", "paper: finetuning")
-_COST_HEAD = ("task", "finetuned copy, bytes", "masks, bytes", "ratio", "finetuning, s", "masking, s")
+_COST_HEAD = (
+    "task",
+    "finetuned copy, bytes",
+    "masks and head, bytes",
+    "ratio",
+    "finetuning, s",
+    "masking, s",
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Side:
 
     Attributes:
         scores: dev metric over seeds.
-        nbytes: bytes of the masks or of the finetuned copy.
+        nbytes: bytes that the task takes beside the base: masks and head, or the finetuned copy.
         seconds: mean time of learning a seed.
     """
 
@@ -106,7 +113,7 @@ def _compare(context: Context, base: str, task: str, seeds: Sequence[int]) -> Pa
 
 def _side(runs: Sequence[Run]) -> Side:
     scores = Scores(tuple(run.value for run in runs))
-    return Side(scores, runs[0].nbytes, fmean(run.seconds for run in runs))
+    return Side(scores, runs[0].task_bytes, fmean(run.seconds for run in runs))
 
 
 def _scores(base: str, pairs: Sequence[Pair]) -> Table:

@@ -14,6 +14,9 @@ from masking import Base, Features, collate, token_batches
 
 Array = NDArray[np.float32]
 
+MIN_INPUTS = 4
+"""Inputs that a map needs at least."""
+
 _PERPLEXITY = 30.0
 
 
@@ -50,7 +53,7 @@ def flatten(states: Array, *, seed: int = 0) -> Array:
     """Return a map of states by t-SNE, float32 [inputs, 2].
 
     Args:
-        states: [inputs, hidden], at least four inputs.
+        states: [inputs, hidden], at least `MIN_INPUTS` inputs.
         seed: decides the map.
     """
     perplexity = min(_PERPLEXITY, (len(states) - 1) / 3)

@@ -22,6 +22,7 @@ from transformers import TrainerCallback
 
 from experiments.tasks import TASKS, task_files
 from masking import FinetunedModel, MaskedModel, MaskScores, TaskModel
+from masking.heads import has_pooler
 from training.epochs import best_epoch, epoch_records
 from training.options import EXTRA_SETTINGS, LearnOptions
 from training.preparation import Preparation, mask_settings, prepare
@@ -33,6 +34,7 @@ METHODS: tuple[Method, ...] = ("masking", "finetuning")
 RECORD_FILE = "run.json"
 LEARNED_FILE = "learned.safetensors"
 BITS_OF_BYTE = 8
+FLOAT_BYTES = 4
 _MASK_ONLY = ("blocks", "initial_sparsity", "threshold", "score_low", "head", *EXTRA_SETTINGS)
 
 
@@ -68,7 +70,7 @@ class Run:
         metrics: every dev metric at the best epoch.
         epochs: what each epoch came to.
         nbytes: bytes of the packed masks, or of the finetuned copy.
-        seconds: time learning took.
+        seconds: time learning took; of the last process alone where a killed run was gone on with.
         rows: rows of train and dev.
         settings: every setting that decided what was learned.
         folder: where the run is kept.
@@ -98,6 +100,11 @@ class Run:
     def weights(self) -> dict[str, Tensor]:
         """Dense float32 weights by name, W * M where there is a mask; the same names for both methods."""
         return dense_weights(self.model())
+
+    @property
+    def task_bytes(self) -> int:
+        """Bytes that the task takes beside the base: masks and head, or the finetuned copy."""
+        return self.nbytes + (head_bytes(self.setting) if self.method == "masking" else 0)
 
     def masks(self) -> dict[str, Tensor]:
         """Boolean masks by layer name; none for a finetuned run."""
@@ -215,8 +222,8 @@ class Runs:
                 "rows": [len(setting.encoded.train), len(setting.encoded.dev)],
                 "settings": identity,
             }
+            _write_json(folder / RECORD_FILE, record)
             unfinished.finish({})
-        _write_json(folder / RECORD_FILE, record)
 
 
 def dense_weights(model: TaskModel) -> dict[str, Tensor]:
@@ -267,6 +274,15 @@ def _short_hash(identity: dict[str, Any]) -> str:
 
 def _told(changes: Mapping[str, Any]) -> str:
     return "".join(f", {name} {value}" for name, value in changes.items())
+
+
+def head_bytes(setting: Preparation) -> int:
+    """Bytes of the head that travels with masks: the classifier, and the pooler where it is random."""
+    width = setting.base.hidden_size
+    rows = setting.spec.outputs
+    if has_pooler(setting.spec.kind) and setting.base.pooler is None:
+        rows += width
+    return FLOAT_BYTES * rows * (width + 1)
 
 
 def _nbytes(model: TaskModel) -> int:

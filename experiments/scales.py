@@ -25,11 +25,12 @@ FULL = Scale(
     "full", train_rows=None, dev_rows=None, options=PAPER, rates={"masking": 1e-3, "finetuning": 5e-5}
 )
 
-_ROWS = re.compile(r"(?:(\w+)=)?(\d+|all)/(\d+|all)")
+_ROWS = re.compile(r"(?:(\w+)=)?([1-9]\d*|all)/([1-9]\d*|all)")
 _SETTING = re.compile(r"(?:(\w+)\.)?(\w+)=(.+)")
 _RATES: dict[str, Method] = {f"{method}_lr": method for method in METHODS}
 _DATA = ("task", "kind", "base", "store", "train", "dev", "dataset", "metric")  # not settings of learning
 _OWN = ("lr", "seed", "run_dir", "fresh")  # set for each run
+_TEXTS, _WHOLE = ("tensorboard",), ("threads", "save_steps")  # whose default, None, says no type
 _DEFAULTS = {
     field.name: field.default
     for field in dataclasses.fields(LearnOptions)
@@ -128,14 +129,22 @@ def check_task(name: str) -> str:
 def _value(whole: str, field: str, text: str) -> Any:
     """The value in the type that the field has."""
     default = _DEFAULTS.get(field)
-    if isinstance(default, str):
+    if isinstance(default, str) or field in _TEXTS:
         return text
     try:
         value = json.loads(text)
     except ValueError:
         value = text
-    kinds = (bool,) if isinstance(default, bool) else (int, float)
-    if not isinstance(value, kinds):
-        wanted = "true or false" if bool in kinds else "a number"
+    kinds, wanted = _kinds(field, default)
+    if type(value) not in kinds:  # a bool is an int to isinstance
         raise ExperimentOptionsError(f"--set {whole}: the value must be {wanted}")
     return value
+
+
+def _kinds(field: str, default: Any) -> tuple[tuple[type, ...], str]:
+    """The types that a value of a field may have, and how they are called."""
+    if isinstance(default, bool):
+        return (bool,), "true or false"
+    if isinstance(default, int) or field in _WHOLE:
+        return (int,), "a whole number"
+    return (int, float), "a number"

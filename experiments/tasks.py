@@ -4,6 +4,7 @@ Rows come from a folder of files, ``<folder>/<task>/train.jsonl.gz`` and ``dev.j
 that `training.rows` reads), or from the hub. Nothing here learns or measures.
 """
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping
@@ -85,7 +86,7 @@ def task_files(
         task: the task.
         data: folder of files; None for the hub.
         rows: most rows of train and of dev; None for all. A sample is drawn with a fixed seed.
-        samples: folder for samples and for what comes from the hub.
+        samples: folder for samples and for what comes from the hub, by the content that they are drawn from.
 
     Raises:
         DataError: the rows are not there; the message says where they were looked for.
@@ -98,7 +99,8 @@ def _path(task: PaperTask, data: Path | None, split: str, most: int | None, samp
     source = _find(task, data, split) if data else None
     if source and most is None:
         return source
-    sample = samples / f"{task.name}-{split}{'' if most is None else f'-{most}'}.jsonl"
+    origin = hashlib.sha256(source.read_bytes()).hexdigest()[:8] if source else "hub"
+    sample = samples / f"{task.name}-{split}-{origin}{'' if most is None else f'-{most}'}.jsonl"
     if not sample.is_file():
         rows = read_file(source) if source else _from_hub(task, split)
         _write(sample, rows, most)

@@ -202,7 +202,9 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, help="CPU threads (torch's choice)")
     group.add_argument("--run-dir", metavar="DIR", help="folder of checkpoints (runs/NAME)")
     group.add_argument(
-        "--fresh", action="store_true", help="drop an unfinished run there instead of going on with it"
+        "--fresh",
+        action="store_true",
+        help="drop an unfinished run there instead of going on with it (not what a file of results holds)",
     )
     group.add_argument(
         "--save-steps", type=int, metavar="N", help="a checkpoint every N steps too, not only every epoch"

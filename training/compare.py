@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to run (the --seed alone)")
     group.add_argument("--finetune-lr", type=float, default=rate, help=f"Adam's rate in finetuning ({rate})")
     group.add_argument(
-        "--results", metavar="FILE.jsonl", help="keeps what each run came to, and no run it holds is repeated"
+        "--results",
+        metavar="FILE.jsonl",
+        help="keeps what each run came to; a run it holds is not repeated, nor its mask published again",
     )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _compare(arguments))
@@ -54,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     refuse_several("training.compare")
     problems = seed_problems(arguments)
+    if not 0 < arguments.finetune_lr < math.inf:
+        problems.append(f"--finetune-lr {arguments.finetune_lr}: must be a number above 0")
     if problems:
         raise OptionsError(problems)
     options = parse_options(arguments)

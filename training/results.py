@@ -35,7 +35,7 @@ class Result:
         metric: name of the dev metric that chose the best epoch.
         values: dev metric after each epoch; empty where the run diverged.
         best_epoch: number of the epoch that was chosen; 0 where the run diverged.
-        nbytes: bytes that the task takes beside the base: packed masks, or the finetuned fp32 copy; 0 where
+        nbytes: bytes that the task takes beside the base: packed masks and head, or the finetuned fp32 copy; 0 where
             the run diverged.
         seconds: time of learning and measuring, without reading data and loading the base; of the last
             process alone where a killed run was gone on with.
@@ -68,7 +68,15 @@ class Result:
         return f"lr {self.lr:g}: dev {self.metric} {self.value:.4f} after {len(self.values)} epochs{how}"
 
 
-_RESULT = TypeAdapter(Result)
+@dataclass(frozen=True)
+class _Line:
+    """A line of the file."""
+
+    identity: dict[str, object]
+    result: Result
+
+
+_LINE = TypeAdapter(_Line)
 
 
 class Results:
@@ -120,12 +128,12 @@ def _read(path: Path) -> Iterator[tuple[Identity, Result]]:
         raise ResultsError(f"--results {path} can't be read: {error}") from error
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            yield record["identity"], _RESULT.validate_python(record["result"])
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            record = _LINE.validate_json(line)
+        except ValidationError as error:
             if not line or _was_cut_off(line):
                 continue
             raise ResultsError(f"--results {path}: line {number} is no result of a run") from error
+        yield record.identity, record.result
 
 
 def _was_cut_off(line: str) -> bool:

@@ -56,7 +56,8 @@ class StopHopeless(TrainerCallback):
         """Look at the epoch that was just measured and saved."""
         metric = str(args.metric_for_best_model).removeprefix("eval_")
         values = [record.metrics[metric] for record in epoch_records(state)]
-        if best_epoch(state) and is_hopeless(values, self._best):
+        over = control.should_training_stop  # by itself, which is no early end
+        if not over and best_epoch(state) and is_hopeless(values, self._best):
             self.stopped = control.should_training_stop = True
 
 
@@ -146,4 +147,5 @@ class Runner:
         learned = learn_bundle(ready, folder, callbacks=callbacks, say=self.say)
         if self.store is not None:
             publish(self.store, learned.bundle, folder.path)
-        return learned.epochs, learned.best_epoch, learned.bundle.manifest.mask_bytes
+        manifest = learned.bundle.manifest
+        return learned.epochs, learned.best_epoch, manifest.mask_bytes + manifest.head_bytes

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments import ablation
-from experiments.ablation import VARIANTS, gain
+from experiments.ablation import VARIANTS, changes_of, gain
 from experiments.statistics import Scores
 from masking import MaskSettings
 from tests.experiments.commands import run
@@ -26,6 +26,12 @@ def test_ablation(tmp_path: Path, tiny_bert: str, monkeypatch: pytest.MonkeyPatc
 def test_gain_is_the_mean_over_tasks_in_points() -> None:
     paper = {"sem": Scores((0.8, 0.9)), "ner": Scores((0.5,))}
     assert gain(paper, {"sem": Scores((0.86, 0.86)), "ner": Scores((0.52,))}) == pytest.approx(1.5)
+
+
+def test_a_head_apart_keeps_the_rate_of_the_scale() -> None:
+    (apart,) = (variant for variant in VARIANTS if variant.head_apart)
+    assert changes_of(apart, 0.002) == {"head": "trained", "head_lr": 0.002, "lr": 0.004}
+    assert changes_of(VARIANTS[0], 0.002) == {"lr": 0.002}
 
 
 def test_every_variant_but_the_first_changes_the_papers_setting() -> None:

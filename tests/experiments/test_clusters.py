@@ -35,3 +35,11 @@ def test_words_have_no_class_at_cls(
     write_tasks(tmp_path / "data")
     assert main(command(tmp_path, tiny_bert, "figure4", "--tasks", "ner")) == 2
     assert "ner does not have" in capsys.readouterr().err
+
+
+def test_too_few_dev_rows_for_a_map(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tasks(tmp_path / "data")
+    assert main([*command(tmp_path, tiny_bert, "figure4", "--tasks", "sst2"), "--rows", "12/3"]) == 2
+    assert "sst2 has 3 rows" in capsys.readouterr().err

@@ -35,6 +35,12 @@ def test_table_8_of_the_paper_to_the_byte(tmp_path: Path, capsys: pytest.Capture
     assert row.count("437,928.96") == 2  # the paper's beside ours
 
 
+def test_a_folder_is_told_by_its_name(tmp_path: Path, tiny_bert: str) -> None:
+    assert main(["table8", "--base", tiny_bert, "--output", str(tmp_path)]) == 0
+    assert list(json.loads((tmp_path / "table8.json").read_text())["values"]) == ["tiny-bert"]
+    assert tiny_bert not in (tmp_path / "table8.md").read_text()
+
+
 def test_distilbert() -> None:
     cost = memory.count("distilbert-base-uncased")
     assert cost.mask_bits == 28_901_376

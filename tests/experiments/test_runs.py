@@ -93,13 +93,15 @@ def test_masks_are_those_of_the_scores_and_differ_from_the_first(runs: Runs) -> 
         assert torch.equal(mask, keep(model.masks[name].scores.detach(), model.settings.threshold))
     assert any(not torch.equal(mask, initial[name]) for name, mask in masks.items())
     assert run.nbytes == sum(mask.shape[0] * -(-mask.shape[1] // 8) for mask in masks.values())
+    head = sum(tensor.nbytes for name, tensor in run.weights().items() if name.startswith("classifier."))
+    assert run.task_bytes == run.nbytes + head
 
 
 def test_a_finetuned_run_has_no_masks_and_takes_all_its_bytes(runs: Runs) -> None:
     run = runs.get("trec", "finetuning")
     assert isinstance(run.model(), FinetunedModel)
     assert run.masks() == {}
-    assert run.nbytes == sum(weight.nbytes for weight in run.weights().values())
+    assert run.task_bytes == run.nbytes == sum(weight.nbytes for weight in run.weights().values())
 
 
 def test_the_pretrained_model_has_the_base_s_weights(runs: Runs) -> None:

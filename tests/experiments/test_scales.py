@@ -31,14 +31,14 @@ def test_changes_for_a_task_go_before_those_for_all() -> None:
     assert trec.rates == FULL.rates
 
 
-@pytest.mark.parametrize("text", ["5", "5/", "nix=5/5", "-1/5", "five/5"])
+@pytest.mark.parametrize("text", ["5", "5/", "0/5", "nix=5/5", "-1/5", "five/5"])
 def test_rows_that_are_none(text: str) -> None:
     with pytest.raises(ExperimentOptionsError):
         read_rows([text])
 
 
 _NO_NAME = ("epochs", "nix=1", "nix.epochs=1", "lr=1", "seed=1", "train=x", "epochs=")
-_NO_VALUE = ("epochs=x", "group_by_length=1", "masking_lr=x", "threads=x")
+_NO_VALUE = ("epochs=x", "epochs=2.5", "epochs=true", "group_by_length=1", "masking_lr=x", "threads=1.5")
 
 
 @pytest.mark.parametrize("text", [*_NO_NAME, *_NO_VALUE])
@@ -48,5 +48,5 @@ def test_settings_that_are_none(text: str) -> None:
 
 
 def test_a_setting_has_the_type_of_its_option() -> None:
-    texts = ["blocks=2", "group_by_length=true", "initial_sparsity=0.1", "threads=2"]
-    assert [change.value for change in read_settings(texts)] == ["2", True, 0.1, 2]
+    texts = ["blocks=2", "group_by_length=true", "initial_sparsity=0.1", "threads=2", "tensorboard=logs"]
+    assert [change.value for change in read_settings(texts)] == ["2", True, 0.1, 2, "logs"]

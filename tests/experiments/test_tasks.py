@@ -40,6 +40,15 @@ def test_a_sample_holds_rows_of_the_file_in_order_and_is_the_same_again(tmp_path
     assert first.dev == str(data / "trec" / "dev.jsonl.gz")
 
 
+def test_other_data_under_the_same_names_have_samples_of_their_own(tmp_path: Path) -> None:
+    first, second = (write_tasks(tmp_path / name, train=size) for name, size in (("one", 24), ("two", 30)))
+    samples = tmp_path / "samples"
+    paths = [task_files(TASKS["trec"], data, (10, 5), samples).train for data in (first, second)]
+    again = task_files(TASKS["trec"], first, (10, 5), samples).train
+    assert Path(paths[0]).read_bytes() != Path(paths[1]).read_bytes()
+    assert again == paths[0]
+
+
 def test_missing_data_are_told_with_the_place_they_should_be_in(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"RTE: no file .*rte/train\.jsonl\.gz \(nor \.jsonl, \.csv"):
         task_files(TASKS["rte"], tmp_path, (None, None), tmp_path)

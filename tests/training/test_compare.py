@@ -70,6 +70,8 @@ def test_bad_input_is_one_line_and_exit_code_two(
 ) -> None:
     assert main(command_line(tmp_path, tiny_bert, lr="-1")) == 2
     assert capsys.readouterr().err.startswith("error: --lr")
+    assert main([*command_line(tmp_path, tiny_bert), "--finetune-lr", "-1"]) == 2
+    assert capsys.readouterr().err.startswith("error: --finetune-lr")
 
 
 def test_seeds_are_given_once_and_in_one_way(

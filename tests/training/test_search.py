@@ -1,12 +1,13 @@
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from mask_store import MaskStore
 from tests.training.data import command_line, tiny_options
 from tests.training.test_results import result
 from training.errors import OptionsError, SearchError
@@ -179,7 +180,9 @@ def test_a_run_comes_to_what_learning_alone_comes_to(tmp_path: Path, tiny_bert: 
     report = learn(options)
     assert any("going on after epoch 1" in line for line in said)
     assert made.values == tuple(record.metrics["accuracy"] for record in report.epochs)
-    assert (made.value, made.best_epoch, made.nbytes) == (report.value, report.best_epoch, report.mask_bytes)
+    manifest = MaskStore.open(str(options.store)).load("demo").manifest
+    assert (made.value, made.best_epoch) == (report.value, report.best_epoch)
+    assert made.nbytes == manifest.mask_bytes + manifest.head_bytes
     assert Results(path).get(ready.identity_for("mask")) == made
     assert not list((tmp_path / "runs").rglob("checkpoint-*"))
 
@@ -190,6 +193,8 @@ def test_a_hopeless_run_is_stopped_and_a_diverging_one_recorded(tmp_path: Path, 
     stopped = runner.run(ready.varied(lr=1e-9), "finetune", result(0.1, 1.0, 1.0, 1.0))
     assert (stopped.end, len(stopped.values)) == ("stopped", 2)
     assert runner.run(ready.varied(lr=1e-9), "finetune", result(0.1, 1.0)) is stopped
+    short = replace(ready, options=replace(ready.options, lr=1e-8, epochs=2))
+    assert runner.run(short, "finetune", result(0.1, 1.0, 1.0)).end == "finished"  # though hopeless
     whole = runner.run(ready.varied(lr=1e-9), "finetune")
     assert (whole.end, len(whole.values)) == ("finished", 3)
     assert runner.run(ready.varied(lr=1e-9), "finetune") is whole

@@ -295,7 +295,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
         return logits.sum() * float("nan")
 
     monkeypatch.setattr("training.trainer.task_loss", diverge)
-    with pytest.raises(DivergedError, match="try a lower --lr"):
+    with pytest.raises(DivergedError, match="try a lower learning rate"):
         _learn(ready, tmp_path)
 
 
