@@ -204,7 +204,7 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--fresh",
         action="store_true",
-        help="drop an unfinished run there instead of going on with it (not what a file of results holds)",
+        help="drop an unfinished run there instead of going on with it (a file of results stays as it is)",
     )
     group.add_argument(
         "--save-steps", type=int, metavar="N", help="a checkpoint every N steps too, not only every epoch"

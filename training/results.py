@@ -35,8 +35,8 @@ class Result:
         metric: name of the dev metric that chose the best epoch.
         values: dev metric after each epoch; empty where the run diverged.
         best_epoch: number of the epoch that was chosen; 0 where the run diverged.
-        nbytes: bytes that the task takes beside the base: packed masks and head, or the finetuned fp32 copy; 0 where
-            the run diverged.
+        nbytes: bytes that the task takes beside the base: packed masks and head, or the finetuned fp32
+            copy; 0 where the run diverged.
         seconds: time of learning and measuring, without reading data and loading the base; of the last
             process alone where a killed run was gone on with.
     """

@@ -10,9 +10,6 @@ from training.results import Result, Results
 IDENTITY: dict[str, object] = {"lr": 0.001, "labels": ("a", "b"), "data": "sha256:0"}
 
 
-NO_OBJECT = json.dumps({"identity": 5, "result": {}})
-
-
 def result(lr: float = 0.001, *values: float, **changes: Any) -> Result:
     settings: dict[str, Any] = {"method": "mask", "seed": 0, "end": "finished", "metric": "accuracy"}
     settings |= {"nbytes": 100, "seconds": 1.5}
@@ -53,9 +50,7 @@ def test_a_line_that_was_cut_off_is_passed_over_and_spoils_no_other(tmp_path: Pa
     assert [run.lr for run in Results(path).over("lr", IDENTITY)] == [0.001, 0.002]
 
 
-@pytest.mark.parametrize(
-    "line", ["{}", "[1]", "3", '{"text": "good"}', "some text", '{"identity": {}}', NO_OBJECT]
-)
+@pytest.mark.parametrize("line", ["{}", "[1]", "3", '{"text": "good"}', "some text", '{"identity": {}}'])
 def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, line: str) -> None:
     path = tmp_path / "results.jsonl"
     Results(path).add(IDENTITY, result(0.001, 0.5))
@@ -64,6 +59,14 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, l
     with pytest.raises(ResultsError, match="line 2 is no result of a run"):
         Results(path)
     assert path.read_text() == text
+
+
+def test_an_identity_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    Results(path).add(IDENTITY, result(0.001, 0.5))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": 5}) + "\n")
+    with pytest.raises(ResultsError, match="line 1 is no result of a run"):
+        Results(path)
 
 
 def test_a_place_that_holds_no_file_is_an_error(tmp_path: Path) -> None:
