@@ -38,20 +38,15 @@ class Variant:
 VARIANTS = (
     Variant("none: the paper's setting"),
     Variant("learning rate times 2", rate=2.0),
-    Variant("learning rate times 3", rate=3.0),
     Variant("head trained", {"head": "trained"}),
     Variant("head trained, learning rate of scores times 2", {"head": "trained"}, rate=2.0, head_apart=True),
     Variant("all blocks", {"blocks": "0-"}),
-    Variant("blocks 1 to last", {"blocks": "1-"}),
-    Variant("blocks 3 to last", {"blocks": "3-"}),
-    Variant("3 % zeros at the start", {"initial_sparsity": 0.03}),
     Variant("10 % zeros at the start", {"initial_sparsity": 0.1}),
     Variant("3 % zeros, learning rate scaled to the range", {"initial_sparsity": 0.03, "scale_lr": True}),
     Variant("10 % zeros, learning rate scaled to the range", {"initial_sparsity": 0.1, "scale_lr": True}),
     Variant("scores by magnitude", {"score_init": "magnitude"}),
     Variant("gradient by sigmoid, temperature 0.2", {"score_gradient": "sigmoid", "temperature": 0.2}),
     Variant("scores averaged, decay 0.98", {"average": 0.98}),
-    Variant("5 % zeros at the end", {"final_sparsity": 0.05}),
     Variant("10 % zeros at the end", {"final_sparsity": 0.1}),
 )
 
