@@ -50,3 +50,9 @@ def test_settings_that_are_none(text: str) -> None:
 def test_a_setting_has_the_type_of_its_option() -> None:
     texts = ["blocks=2", "group_by_length=true", "initial_sparsity=0.1", "threads=2", "tensorboard=logs"]
     assert [change.value for change in read_settings(texts)] == ["2", True, 0.1, 2, "logs"]
+
+
+def test_null_takes_back_for_a_task_what_all_have() -> None:
+    changes = read_settings(["average=0.98", "trec.average=null"])
+    assert scale_of(True, changes, "trec").options["average"] is None
+    assert scale_of(True, changes, "sst2").options["average"] == 0.98
