@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import main
-from experiments.ensembles import combine
 from masking import load_base
 from tests.experiments.commands import command, run
 from tests.experiments.data import write_tasks
 from tests.training.data import write_lines
-from training.ensemble import RULES
+from training.ensemble import RULES, combine
 from training.rows import read_file
 
 

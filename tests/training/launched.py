@@ -17,6 +17,7 @@ from unittest import mock
 from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tests.training.killing import KillAtStep
 from training.errors import exit_code
 from training.finetune import finetune
 from training.learn import learn
@@ -34,19 +35,6 @@ class KeepLearned(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         save_file(kwargs["model"].learned_state(), self._folder / f"learned-{rank()}.safetensors")
-
-
-class KillAtStep(TrainerCallback):
-    """Ends the run at the end of a step."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.global_step == self._step:
-            raise RuntimeError("killed")
 
 
 def full(*_: object) -> None:

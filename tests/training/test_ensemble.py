@@ -16,6 +16,7 @@ from mask_store import (
     VersionInfo,
 )
 from tests.training.data import ROWS, command_line, tiny_options
+from tests.training.killing import Killed
 from training.ensemble import RULES, choose_rule, learn_ensemble, measure_rules
 from training.errors import OptionsError, PublishError, RunMismatchError
 from training.evaluation import measure, served_logits
@@ -23,10 +24,6 @@ from training.learn import learn_bundle
 from training.learn_mask import main
 from training.preparation import prepare
 from training.run_folder import RunFolder
-
-
-class Killed(Exception):
-    """Stands for whatever ends a process."""
 
 
 class KillIn(TrainerCallback):

@@ -1,36 +1,18 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from masking import FinetunedModel
 from tests.training.data import command_line, tiny_options
+from tests.training.killing import Killed, KillInEpoch
 from training.errors import KeepError
 from training.evaluation import evaluate
 from training.finetune import finetune
 from training.learn_mask import main
 from training.preparation import prepare
-
-
-class Killed(Exception):
-    """Stands for whatever ends a process."""
-
-
-class KillInEpoch(TrainerCallback):
-    """Ends the run in an epoch, counted from 1."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.epoch is not None and state.epoch > self.epoch - 0.5:
-            raise Killed
 
 
 def test_kept_weights_are_those_that_were_measured(tmp_path: Path, tiny_bert: str) -> None:

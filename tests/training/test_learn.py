@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import (
     InvalidTaskNameError,
@@ -18,28 +17,12 @@ from mask_store import (
 from masking import BaseLoadError, WordsInput, load_base
 from tests.tiny import tiny_base
 from tests.training.data import ROWS, pairs, tiny_options, write_lines
+from tests.training.killing import Killed, KillInEpoch
 from training.errors import LabelError, OptionsError, PublishError, RunMismatchError
 from training.learn import learn, learn_bundle
 from training.options import EXTRA_SETTINGS
 from training.preparation import prepare
 from training.run_folder import RunFolder
-
-
-class Killed(Exception):
-    """Stands for whatever ends a process."""
-
-
-class KillInEpoch(TrainerCallback):
-    """Ends the run in the middle of an epoch, counted from 1."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.epoch is not None and state.epoch > self.epoch - 0.5:
-            raise Killed
 
 
 def _masks(store: str, number: int) -> dict[str, bytes]:

@@ -2,13 +2,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import MaskStore
 from tests.training.data import command_line, tiny_options
+from tests.training.killing import Killed, KillInEpoch
 from tests.training.test_results import result
 from training.errors import OptionsError, SearchError
 from training.learn import learn
@@ -17,10 +16,6 @@ from training.preparation import Preparation, prepare
 from training.results import Result, Results
 from training.run import Runner, is_hopeless
 from training.search import Found, Grid, main, search
-
-
-class Killed(Exception):
-    """Stands for whatever ends a process."""
 
 
 @dataclass(frozen=True)
@@ -161,20 +156,12 @@ def test_a_run_is_hopeless_ten_points_behind_from_the_second_epoch_on(
     assert not is_hopeless(values, [])
 
 
-class KillInEpoch(TrainerCallback):
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.epoch is not None and state.epoch > 1.5:
-            raise Killed
-
-
 def test_a_run_comes_to_what_learning_alone_comes_to(tmp_path: Path, tiny_bert: str) -> None:
     options = tiny_options(tmp_path, tiny_bert)
     ready = prepare(options)
     path = tmp_path / "results.jsonl"
     with pytest.raises(Killed):
-        Runner(Results(path), tmp_path / "runs", [KillInEpoch()]).run(ready, "mask")
+        Runner(Results(path), tmp_path / "runs", [KillInEpoch(2)]).run(ready, "mask")
     said: list[str] = []
     made = Runner(Results(path), tmp_path / "runs", say=said.append).run(ready, "mask")
     report = learn(options)

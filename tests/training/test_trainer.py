@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from mask_store import TaskKind
 from masking import MaskedModel
 from tests.training.data import ROWS, tiny_options, without_dropout
+from tests.training.killing import KillAtStep, Killed
 from tests.training.learned import assert_learned_alike
 from training.epochs import best_epoch, epoch_records
 from training.errors import DivergedError, RunFolderError
@@ -17,23 +18,6 @@ from training.kept import LEARNED_FILE
 from training.preparation import Preparation, prepare
 from training.run_folder import RunFolder
 from training.trainer import TaskTrainer
-
-
-class Killed(Exception):
-    """Stands for whatever ends a process."""
-
-
-class KillAtStep(TrainerCallback):
-    """Ends the run at the end of a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.global_step == self.step:
-            raise Killed
 
 
 class Watch(TrainerCallback):
