@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import SERIES, clear, where
+from experiments.drawing import SERIES, clear, draw_scores, where
 from experiments.errors import ExperimentOptionsError
 from experiments.paper import NOT_AVAILABLE_NOTE, quote
 from experiments.result import Result, Table
@@ -151,15 +151,12 @@ def _draw(figure: Any, points: Sequence[Point], title: str) -> None:
     for index, task in enumerate(dict.fromkeys(point.task for point in points)):
         for direction in DIRECTIONS:
             own = [p for p in points if (p.task, p.direction) == (task, direction)]
-            axes.errorbar(
+            draw_scores(
+                axes,
                 [p.count for p in own],
-                [p.scores.mean for p in own],
-                yerr=[p.scores.spread or 0.0 for p in own],
+                [p.scores for p in own],
                 color=SERIES[index % len(SERIES)],
                 linestyle=_STYLES[direction],
-                marker="o",
-                markersize=4,
-                capsize=2,
                 label=f"{TASKS[task].title}, {direction}",
             )
     axes.set_xticks(sorted({point.count for point in points}))

@@ -19,9 +19,7 @@ from experiments.runs import METHODS, Method, Run
 from experiments.statistics import Scores, errors_of, listed
 from experiments.tasks import TASKS
 from mask_store import CombineRule
-from masking.ensemble import combine_logits
-from masking.tasks.predictions import Floats
-from training.ensemble import RULES
+from training.ensemble import RULES, choose_rule, measure_together
 from training.evaluation import measure, predict_logits
 from training.features import EncodedExample
 from training.preparation import Preparation
@@ -103,16 +101,6 @@ def table6(context: Context) -> Result:
     return _result(context, title, groups, Table(head, rows, _caption(context, groups)))
 
 
-def combine(members: Sequence[Sequence[Floats]], rule: CombineRule) -> list[Floats]:
-    """Combine the logits of several models example by example.
-
-    Args:
-        members: by model, the logits of each example.
-        rule: what the answer is made of.
-    """
-    return [combine_logits(rule, logits) for logits in zip(*members, strict=True)]
-
-
 def _groups(context: Context) -> list[Group]:
     tasks = context.choose_tasks(quick=QUICK_TASKS, full=FULL_TASKS)
     seeds = context.choose_seeds(quick=SEEDS, full=SEEDS)
@@ -143,8 +131,8 @@ def _group(
         method,
         "dev" if test is None else "test",
         errors_of(seen.single),
-        {rule: 1 - value for rule, value in seen.rules.items()},
-        max(RULES, key=lambda rule: dev.rules[rule]),
+        {rule: 1 - metrics[setting.metric] for rule, metrics in seen.rules.items()},
+        choose_rule(dev.rules, setting.metric),
         shared + one,
         shared + len(members) * one,
     )
@@ -156,17 +144,11 @@ class _Measured:
     def __init__(
         self, setting: Preparation, members: Sequence[Run], examples: Sequence[EncodedExample]
     ) -> None:
-        self._setting = setting
-        self._examples = examples
-        size = setting.options.batch_size
-        logits = [predict_logits(run.model(), setting.codec, examples, max_rows=size) for run in members]
-        self.single = [self._metric(own) for own in logits]
-        self.rules = {rule: self._metric(combine(logits, rule)) for rule in RULES}
-
-    def _metric(self, logits: Sequence[Floats]) -> float:
-        codec = self._setting.codec
-        predictions = [codec.decode(one) for one in logits]
-        return measure(codec, self._examples, predictions)[self._setting.metric]
+        codec, size = setting.codec, setting.options.batch_size
+        logits = [predict_logits(run.model(), codec, examples, max_rows=size) for run in members]
+        alone = [measure(codec, examples, [codec.decode(one) for one in own]) for own in logits]
+        self.single = [metrics[setting.metric] for metrics in alone]
+        self.rules = measure_together(codec, examples, logits)
 
 
 def _result(context: Context, title: str, groups: Sequence[Group], table: Table) -> Result:

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import FINETUNING, MASKING, clear
+from experiments.drawing import FINETUNING, MASKING, clear, draw_scores
 from experiments.output import short_name
 from experiments.paper import NOT_AVAILABLE_NOTE, quote
 from experiments.result import Result, Table
@@ -162,17 +162,9 @@ def _draw(figure: Any, pairs: dict[str, list[Pair]]) -> None:
     panels = figure.subplots(len(pairs), squeeze=False)[:, 0]
     for axes, (base, found) in zip(panels, pairs.items(), strict=True):
         for method, color, shift in zip(_ORDER, (FINETUNING, MASKING), (-0.1, 0.1), strict=True):
+            places = [index + shift for index in range(len(found))]
             scores = [pair.sides[method].scores for pair in found]
-            axes.errorbar(
-                [index + shift for index in range(len(found))],
-                [score.mean for score in scores],
-                yerr=[score.spread or 0.0 for score in scores],
-                fmt="o",
-                markersize=5,
-                capsize=3,
-                color=color,
-                label=method,
-            )
+            draw_scores(axes, places, scores, linestyle="none", color=color, label=method)
         axes.set_xticks(range(len(found)), [TASKS[pair.task].title for pair in found], fontsize=8)
         axes.set_xlim(-0.5, len(found) - 0.5)
         axes.set_ylabel("dev metric, %")

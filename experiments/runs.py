@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,19 +20,19 @@ from torch.nn.utils import parametrize
 from transformers import TrainerCallback
 
 from experiments.tasks import TASKS, task_files
+from mask_store import pack_bits
 from masking import FinetunedModel, MaskedModel, MaskScores, TaskModel
 from masking.heads import has_pooler
 from training.epochs import best_epoch, epoch_records
+from training.learn import learn_model
 from training.options import EXTRA_SETTINGS, LearnOptions
 from training.preparation import Preparation, mask_settings, prepare
 from training.run_folder import RunFolder
-from training.trainer import TaskTrainer
 
 Method = Literal["masking", "finetuning"]
 METHODS: tuple[Method, ...] = ("masking", "finetuning")
 RECORD_FILE = "run.json"
 LEARNED_FILE = "learned.safetensors"
-BITS_OF_BYTE = 8
 FLOAT_BYTES = 4
 _MASK_ONLY = ("blocks", "initial_sparsity", "threshold", "score_low", "head", *EXTRA_SETTINGS)
 
@@ -185,7 +184,6 @@ class Runs:
             task=task,
             kind=paper.kind,
             base=self.base,
-            store=str(self.folder / "store"),
             train=files.train,
             dev=files.dev,
             metric=paper.metric,
@@ -202,10 +200,8 @@ class Runs:
         started = time.monotonic()
         with RunFolder.open(folder / "unfinished", identity) as unfinished:
             model = _new_model(setting, method)
-            data = (setting.encoded.train, setting.encoded.dev)
-            callbacks = list(self._callbacks())
             loop = setting.mask_loop if method == "masking" else setting.loop
-            state = TaskTrainer(model, setting.codec, data, loop, unfinished, callbacks).learn()
+            state, _ = learn_model(model, setting, loop, unfinished, callbacks=list(self._callbacks()))
             records = epoch_records(state)
             best = records[best_epoch(state) - 1]
             save_file(model.learned_state(), folder / LEARNED_FILE)
@@ -287,8 +283,7 @@ def head_bytes(setting: Preparation) -> int:
 
 def _nbytes(model: TaskModel) -> int:
     if isinstance(model, MaskedModel):
-        shapes = [mask.scores.shape for mask in model.masks.values()]
-        return sum(rows * ceil(columns / BITS_OF_BYTE) for rows, columns in shapes)
+        return sum(pack_bits(mask.numpy()).nbytes for mask in _masks(model, lambda own: own.mask()).values())
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 

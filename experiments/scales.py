@@ -136,11 +136,8 @@ def _value(whole: str, field: str, text: str) -> Any:
     except ValueError:
         value = text
     kinds, wanted = _kinds(field, default)
-    if (
-        value is None and field in _DEFAULTS and default is None
-    ):  # "null": off, for a task where others have it
-        return None
-    if type(value) not in kinds:  # a bool is an int to isinstance
+    can_be_off = field in _DEFAULTS and default is None  # by null
+    if type(value) not in kinds and not (can_be_off and value is None):  # a bool is an int to isinstance
         raise ExperimentOptionsError(f"--set {whole}: the value must be {wanted}")
     return value
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.claims import Claim
 from experiments.context import Context
-from experiments.drawing import PRETRAINED, SERIES, clear, where
+from experiments.drawing import PRETRAINED, SERIES, clear, draw_scores, where
 from experiments.result import Result, Table
 from experiments.statistics import Scores, listed
 from experiments.tasks import TASKS
@@ -139,14 +139,11 @@ def _draw(figure: Any, points: Sequence[Point], title: str) -> None:
     shares = sorted({point.share for point in points})
     for index, task in enumerate(dict.fromkeys(point.task for point in points)):
         own = [point for point in points if point.task == task]
-        axes.errorbar(
+        draw_scores(
+            axes,
             [shares.index(p.share) for p in own],
-            [p.scores.mean for p in own],
-            yerr=[p.scores.spread or 0.0 for p in own],
+            [p.scores for p in own],
             color=SERIES[index % len(SERIES)],
-            marker="o",
-            markersize=4,
-            capsize=2,
             label=TASKS[task].title,
         )
     low, high = BEST_SHARES

@@ -23,15 +23,26 @@ from mask_store import (
     VersionInfo,
     ensemble_of,
 )
+from masking import TaskCodec
 from masking.ensemble import combine_logits
+from masking.tasks.predictions import Floats
 from training.errors import OptionsError
 from training.evaluation import measure, served_logits
+from training.features import EncodedExample
 from training.learn import learn_bundle, open_store, publish
 from training.messages import Say, silent
 from training.options import LearnOptions
 from training.preparation import Preparation, prepare
 from training.processes import refuse_several
-from training.report import curl_line, human_bytes, human_seconds, measured, request_body
+from training.report import (
+    curl_line,
+    human_bytes,
+    human_seconds,
+    measured,
+    request_body,
+    size_line,
+    with_curl,
+)
 from training.run_folder import RunFolder
 
 RULES: tuple[CombineRule, ...] = ("probabilities", "logits", "labels")  # the first of equals is chosen
@@ -135,15 +146,14 @@ class EnsembleReport:
             **members,
             **rules,
             "chosen": f"{self.combine}: {self.metric} {self.value:.4f} on {self.dev_examples} examples",
-            "size": f"{human_bytes(self.bundle_bytes)} on disk;"
-            f" {self.mask_bits:,} mask bits = {human_bytes(self.mask_bytes)} in memory",
+            "size": size_line(self.bundle_bytes, self.mask_bits, self.mask_bytes),
             "finetuned": f"{len(members)} finetuned copies take {human_bytes(self.finetuned_bytes)},"
             f" {ratio:,.0f} times the file",
             "time": f"{human_seconds(self.seconds)} on {self.device}",
         }
         width = max(map(len, lines)) + 1
         table = "\n".join(f"{name:<{width}}{text}" for name, text in lines.items())
-        return f"{table}\n\nWith a server on this store, ask it:\n\n    {curl_line(self.task, self.request)}"
+        return with_curl(table, curl_line(self.task, self.request))
 
 
 def learn_ensemble(
@@ -185,9 +195,9 @@ def learn_ensemble(
             _member(run, folder, callbacks, say) for (run, _), folder in zip(runs, folders, strict=True)
         ]
         rules = measure_rules(ready, members)
-        combine = choose_rule(rules, ready.metric)
+        chosen = choose_rule(rules, ready.metric)
         bundle = ensemble_of(
-            options.task, combine, [(None, member) for member in members], metrics=rules[combine]
+            options.task, chosen, [(None, member) for member in members], metrics=rules[chosen]
         )
         version = publish(store, bundle, options.run_folder)
         report = _report(ready, bundle, rules, version, time.monotonic() - started)
@@ -208,11 +218,35 @@ def measure_rules(ready: Preparation, members: Sequence[MaskBundle]) -> dict[Com
     """
     dev = ready.encoded.dev
     logits = [served_logits(member, ready.base, dev, max_rows=ready.options.batch_size) for member in members]
-    together = list(zip(*logits, strict=True))
+    return measure_together(ready.codec, dev, logits)
+
+
+def measure_together(
+    codec: TaskCodec, examples: Sequence[EncodedExample], logits: Sequence[Sequence[Floats]]
+) -> dict[CombineRule, dict[str, float]]:
+    """Measure models together, by each rule.
+
+    Args:
+        codec: the task's codec.
+        examples: at least one.
+        logits: by model, the logits of each example.
+
+    Returns:
+        Every metric of the task's kind by name, by rule.
+    """
     return {
-        rule: measure(ready.codec, dev, [ready.codec.decode(combine_logits(rule, own)) for own in together])
-        for rule in RULES
+        rule: measure(codec, examples, [codec.decode(one) for one in combine(logits, rule)]) for rule in RULES
     }
+
+
+def combine(members: Sequence[Sequence[Floats]], rule: CombineRule) -> list[Floats]:
+    """Combine the logits of several models example by example.
+
+    Args:
+        members: by model, the logits of each example.
+        rule: what the answer is made of.
+    """
+    return [combine_logits(rule, logits) for logits in zip(*members, strict=True)]
 
 
 def choose_rule(rules: Mapping[CombineRule, Mapping[str, float]], metric: str) -> CombineRule:

@@ -154,7 +154,7 @@ class LearnOptions:
         """Check everything at once."""
         problems = [
             *(*self._data_problems(), *self._kind_problems()),
-            *(*self._number_problems(), *self._extra_problems()),
+            *(*self._number_problems(), *self._extra_problems(), *self._choice_problems()),
         ]
         if problems:
             raise OptionsError(problems)
@@ -208,10 +208,6 @@ class LearnOptions:
 
     def _number_problems(self) -> list[str]:
         checks = [
-            (
-                self.precision in get_args(Precision),
-                f"--precision {self.precision}: not one of {', '.join(get_args(Precision))}",
-            ),
             (0 < self.lr < math.inf, f"--lr {self.lr}: must be a number above 0"),
             (self.epochs >= 1, f"--epochs {self.epochs}: must be at least 1"),
             (self.patience >= 1, f"--patience {self.patience}: must be at least 1"),
@@ -263,14 +259,19 @@ class LearnOptions:
             ),
             (head_lr is None or 0 < head_lr < math.inf, f"--head-lr {head_lr}: must be a number above 0"),
         ]
-        choices = {"score_init": ScoreInit, "score_gradient": ScoreGradient, "head": HeadMode}
+        return [message for good, message in checks if not good]
+
+    def _choice_problems(self) -> list[str]:
+        choices = {
+            "precision": Precision,
+            "score_init": ScoreInit,
+            "score_gradient": ScoreGradient,
+            "head": HeadMode,
+        }
         return [
-            *(message for good, message in checks if not good),
-            *(
-                f"--{name.replace('_', '-')} {getattr(self, name)}: not one of {', '.join(get_args(allowed))}"
-                for name, allowed in choices.items()
-                if getattr(self, name) not in get_args(allowed)
-            ),
+            f"--{name.replace('_', '-')} {getattr(self, name)}: not one of {', '.join(get_args(allowed))}"
+            for name, allowed in choices.items()
+            if getattr(self, name) not in get_args(allowed)
         ]
 
 

@@ -123,14 +123,13 @@ class Report:
             f" (best epoch {self.best_epoch} of {len(self.epochs)})",
             "zeros": f"{self.zeros_start:.2%} at the start, {self.zeros_end:.2%} now;"
             f" {self.flipped:.2%} of the bits flipped",
-            "size": f"{human_bytes(self.bundle_bytes)} on disk;"
-            f" {self.mask_bits:,} mask bits = {human_bytes(self.mask_bytes)} in memory",
+            "size": size_line(self.bundle_bytes, self.mask_bits, self.mask_bytes),
             "finetuned": f"a finetuned copy takes {human_bytes(self.finetuned_bytes)},"
             f" {self.ratio:,.0f} times the file",
             "time": f"{human_seconds(self.seconds)} on {self.device}",
         }
         table = "\n".join(f"{name:<10} {text}" for name, text in lines.items())
-        return f"{table}\n\nWith a server on this store, ask it:\n\n    {self.curl}"
+        return with_curl(table, self.curl)
 
 
 def measured(metric: str, metrics: Mapping[str, float]) -> str:
@@ -143,6 +142,18 @@ def curl_line(task: str, request: Mapping[str, object]) -> str:
     """Return the command that sends a request to a server on this machine."""
     body = json.dumps(request, ensure_ascii=False)
     return f"curl -s {SERVER}/predict/{task} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+
+
+def size_line(bundle_bytes: int, mask_bits: int, mask_bytes: int) -> str:
+    """Write what a published file takes on disk and its masks in memory."""
+    return (
+        f"{human_bytes(bundle_bytes)} on disk; {mask_bits:,} mask bits = {human_bytes(mask_bytes)} in memory"
+    )
+
+
+def with_curl(table: str, curl: str) -> str:
+    """Write under a report how to ask a server."""
+    return f"{table}\n\nWith a server on this store, ask it:\n\n    {curl}"
 
 
 def request_body(task_input: TaskInput) -> dict[str, object]:
