@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.candidates import COLUMNS, DENSE
-from benchmarks.errors import BenchmarkError, need
+from benchmarks.errors import BenchmarkError
+from benchmarks.peers.candidates import COLUMNS, DENSE
+from lab.extras import need
 
 _TOP = 2.6
 """Bars end here; those that are longer tell by how much."""

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from masking.compute import Precision, Segments, reference_linear
+from masking.kernels import Precision, Segments, reference_linear
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Command: reproduce one table or figure of the paper (Zhao et al., EMNLP 2020).
 
 Parses arguments, prints and writes; what is measured is in the modules that `experiments.registry` names.
-Exit codes are those of `training.command`: 0 done, 1 something failed on the way, 2 bad input, 130 stopped
-by ^C.
+Exit codes are those of `training.cli.command`: 0 done, 1 something failed on the way, 2 bad input,
+130 stopped by ^C.
 """
 
 import argparse
@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.errors import BenchmarkError
-from experiments.bases import quick_base
+from experiments.common.scores import listed
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.registry import EXPERIMENTS, Experiment
-from experiments.statistics import listed
-from training.command import run_command
+from lab.extras import MissingExtraError
+from lab.minilm import quick_base
+from training.cli.command import run_command
+from training.cli.messages import say
 from training.errors import FAILED
-from training.messages import say
 
 if TYPE_CHECKING:
-    from experiments.context import Context
+    from experiments.common.context import Context
 
 _DESCRIPTION = """\
 Reproduce one result of the paper "Masking as an Efficient Alternative to Finetuning for Pretrained Language
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         return run_command(lambda: _run(arguments))
-    except (ExperimentError, BenchmarkError) as error:
+    except (ExperimentError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", FAILED)
 
@@ -124,9 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     experiment = EXPERIMENTS[arguments.experiment]
     context = _context(arguments, experiment)
-    from experiments.output import to_markdown, write_result  # noqa: PLC0415 (see _context)
+    from experiments.common.output import to_markdown, write_result  # noqa: PLC0415 (see _context)
 
-    result = experiment.run(context)
+    result = experiment.run(arguments.experiment, context)
     paths = write_result(result, context, arguments.output)
     print(to_markdown(result, context))
     say(f"written: {', '.join(map(str, paths))}")
@@ -135,8 +135,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _context(arguments: argparse.Namespace, experiment: Experiment) -> "Context":
     # torch takes seconds to import, which --help doesn't wait for
-    from experiments.context import Context  # noqa: PLC0415
-    from experiments.scales import check_task, read_rows, read_settings  # noqa: PLC0415
+    from experiments.common.context import Context  # noqa: PLC0415
+    from experiments.common.scales import check_task, read_rows, read_settings  # noqa: PLC0415
 
     seeds, tasks = arguments.seeds, arguments.tasks
     if arguments.data is not None and not arguments.data.is_dir():

@@ -5,21 +5,6 @@ a `Manifest`; an ensemble holds several such sets of masks with their heads. A `
 of many tasks. This is the whole public API; the modules behind it may change. It needs no torch.
 """
 
-from mask_store.bits import (
-    pack_bits,
-    unpack_bits,
-)
-from mask_store.bundle import (
-    BundleMember,
-    MaskBundle,
-    read_bundle,
-    write_bundle,
-)
-from mask_store.container import (
-    Limits,
-)
-from mask_store.diff import BundleDiff, LayerDiff
-from mask_store.ensemble import ensemble_of
 from mask_store.errors import (
     BundleError,
     BundleTooLargeError,
@@ -56,7 +41,32 @@ from mask_store.errors import (
     UnknownVersionError,
     ZeroCountError,
 )
-from mask_store.learned import (
+from mask_store.format.bits import (
+    pack_bits,
+    unpack_bits,
+)
+from mask_store.format.bundle import (
+    BundleMember,
+    MaskBundle,
+    read_bundle,
+    write_bundle,
+)
+from mask_store.format.container import (
+    Limits,
+)
+from mask_store.format.diff import BundleDiff, LayerDiff
+from mask_store.format.manifest import (
+    MAX_MEMBERS,
+    MIN_MEMBERS,
+    BaseInfo,
+    CombineRule,
+    EnsembleManifest,
+    Manifest,
+    MemberInfo,
+    TaskKind,
+    TaskManifest,
+)
+from mask_store.format.mask_info import (
     BitsEncoding,
     Encoding,
     HeadMode,
@@ -69,19 +79,9 @@ from mask_store.learned import (
     ScoreGradient,
     ScoreInit,
 )
-from mask_store.manifest import (
-    MAX_MEMBERS,
-    MIN_MEMBERS,
-    BaseInfo,
-    CombineRule,
-    EnsembleManifest,
-    Manifest,
-    MemberInfo,
-    TaskKind,
-    TaskManifest,
-)
-from mask_store.records import Problem, Snapshot, VersionInfo
-from mask_store.store import MaskStore
+from mask_store.store.ensemble import ensemble_of
+from mask_store.store.records import Problem, Snapshot, VersionInfo
+from mask_store.store.store import MaskStore
 
 __all__ = [
     "MAX_MEMBERS",

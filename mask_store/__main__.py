@@ -13,13 +13,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
-from mask_store.bundle import MaskBundle
-from mask_store.diff import BundleDiff
 from mask_store.errors import MaskStoreError, UnknownTaskError
-from mask_store.learned import LearnedInfo
-from mask_store.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
-from mask_store.records import VersionInfo
-from mask_store.store import MaskStore
+from mask_store.format.bundle import MaskBundle
+from mask_store.format.diff import BundleDiff
+from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
+from mask_store.format.mask_info import LearnedInfo
+from mask_store.store.records import VersionInfo
+from mask_store.store.store import MaskStore
 
 _EXAMPLES = """examples:
   python -m mask_store --store masks list                        what is there

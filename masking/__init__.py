@@ -5,7 +5,6 @@ Models" (EMNLP 2020). Does not read data sets, optimise, or speak HTTP.
 """
 
 from masking.base import Base, Tokenizer, load_base
-from masking.batch import batch_logits, token_batches
 from masking.errors import (
     BaseLoadError,
     BaseMismatchError,
@@ -17,8 +16,7 @@ from masking.errors import (
     UnknownLayerError,
     UnsupportedArchitectureError,
 )
-from masking.model import FinetunedModel, MaskedModel, MaskScores, TaskModel
-from masking.serving import (
+from masking.inference import (
     LayerMasks,
     LoadedTask,
     MaskedEncoder,
@@ -30,7 +28,8 @@ from masking.serving import (
     load_task,
     maskable_linears,
 )
-from masking.settings import MaskSettings
+from masking.learning.masked_model import FinetunedModel, MaskedModel, MaskScores, TaskModel
+from masking.learning.settings import MaskSettings
 from masking.tasks import (
     ChoiceInput,
     ClassPrediction,
@@ -88,7 +87,6 @@ __all__ = [
     "Word",
     "WordsInput",
     "WordsPrediction",
-    "batch_logits",
     "collate",
     "group_entities",
     "larger_forms",
@@ -97,5 +95,4 @@ __all__ = [
     "maskable_linears",
     "split_words",
     "task_codec",
-    "token_batches",
 ]

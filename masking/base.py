@@ -25,8 +25,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from mask_store import BaseInfo
+from masking.architectures import count_blocks, layer_names
 from masking.errors import BaseLoadError
-from masking.layers import count_blocks, layer_names
 
 Tokenizer = PreTrainedTokenizerBase
 
@@ -124,7 +124,7 @@ def load_base(name_or_path: str, *, revision: str | None = None, device: str | t
 
     Raises:
         BaseLoadError: There is no such encoder, its files are broken, or tensors are missing.
-        UnsupportedArchitectureError: It is not a BERT-like encoder with a row in `masking.layers`.
+        UnsupportedArchitectureError: It is not a BERT-like encoder with a row in `masking.architectures`.
     """
     try:
         config = AutoConfig.from_pretrained(name_or_path, revision=revision)

@@ -4,7 +4,7 @@
 hand it to `create_app`.
 """
 
-from server.app import create_app
+from server.http.app import create_app
 from server.service import Service
 from server.settings import Settings, load_settings
 

@@ -10,10 +10,10 @@ import uvicorn
 
 from mask_store import MaskStoreError, StoreNotFoundError
 from masking import MaskingError
-from server.app import create_app
-from server.logs import configure_logs
+from server.http.app import create_app
 from server.service import Service
 from server.settings import Settings, SettingsError, load_settings
+from server.telemetry.logging import configure_logs
 
 _FAILED = 1
 _USAGE = 2

@@ -16,23 +16,23 @@ import torch
 
 from mask_store import MaskStore
 from masking import Base, Features, LoadedTask, MaskedEncoder, Part, larger_forms, load_base, maskable_linears
-from masking.compute import Precision, costs, kernel_runs
-from server.attempts import Compute
-from server.batching import BatchLimits
-from server.cache import MaskCache
-from server.engine import Engine
+from masking.kernels import Precision, costs, kernel_runs
+from server.engine.pending import Floats, Outcome
+from server.engine.queue import BatchLimits
+from server.engine.retry import Compute
+from server.engine.tokenizer import TokenizerStage
+from server.engine.worker import Engine
 from server.errors import DeadlineError
-from server.inputs import Request, read_request
-from server.lifecycle import Lifecycle
-from server.memory import MemoryReport, memory_report
-from server.metrics import Metrics
-from server.registry import TaskRegistry
-from server.schemas import example_body, predict_body
+from server.http.parsing import Request, read_request
+from server.http.schemas import example_body, predict_body
+from server.memory_report import MemoryReport, memory_report
 from server.settings import Settings, SettingsError
-from server.tickets import Floats, Outcome
-from server.tokenizing import TokenizerStage
-from server.tracing import RequestTracer
-from server.watcher import StoreWatcher
+from server.tasks.cache import MaskCache
+from server.tasks.lifecycle import Lifecycle
+from server.tasks.registry import TaskRegistry
+from server.tasks.watcher import StoreWatcher
+from server.telemetry.metrics import Metrics
+from server.telemetry.tracing import RequestTracer
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pytest
 # torch is imported; servers and commands that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests.tiny import tiny_base
+from tests.support.models import tiny_base
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from masking import load_base
-from tests.ports import free_port
-from tests.server.serving import fill
-from tests.tiny import tiny_base
+from tests.support.models import tiny_base
+from tests.support.ports import free_port
+from tests.support.serving import fill
 
 README = Path(__file__).parent.parent / "README.md"
 PROTOCOLS = README.parent / "docs" / "protocols.md"

@@ -2,6 +2,7 @@
 
     options -> rows -> examples -> features -> trainer -> bundle -> store
 
-`training.learn.learn` is the whole of it as one function, ``python -m training.learn_mask`` the same as a
-command. The method itself (scores, masks, heads) is in `masking`, the files it ends in are in `mask_store`.
+`training.runs.learn.learn` is the whole of it as one function, ``python -m training.learn_mask`` the same
+as a command. The method itself (scores, masks, heads) is in `masking`, the files it ends in are in
+`mask_store`.
 """

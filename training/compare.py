@@ -4,7 +4,7 @@
     [--seeds 1 2 3 4] [--store DIR] [--results FILE.jsonl]
 
 Takes the options of `training.learn_mask`; masks are published if a store is given. Each run is made once if
-its result is kept in a file, so a comparison that was killed goes on. Exit codes: see `training.command`.
+its result is kept in a file, so a comparison that was killed goes on. Exit codes: see `training.cli.command`.
 """
 
 import argparse
@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from training.arguments import build_parser, parse_options, seed_problems
-from training.command import run_command
+from training.cli.command import run_command
+from training.cli.messages import say, silent
+from training.cli.parser import build_parser, parse_options, seed_problems
+from training.distributed import refuse_several
 from training.errors import OptionsError
-from training.messages import say, silent
 from training.options import DEFAULT_LR, LearnOptions, Method
-from training.processes import refuse_several
-from training.results import Result, Results
+from training.runs.results import Result, Results
 
 NAMES: dict[Method, str] = {"mask": "masking", "finetune": "finetuning"}
 
@@ -72,10 +72,10 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _run_all(options: LearnOptions, arguments: argparse.Namespace, results: Results) -> list[Result]:
     # torch takes seconds to import, which --help and mistakes don't wait for
-    from training.learn import open_store  # noqa: PLC0415
-    from training.preparation import prepare  # noqa: PLC0415
-    from training.progress import ProgressBar  # noqa: PLC0415
-    from training.run import Runner  # noqa: PLC0415
+    from training.cli.progress import ProgressBar  # noqa: PLC0415
+    from training.runs.learn import open_store  # noqa: PLC0415
+    from training.runs.preparation import prepare  # noqa: PLC0415
+    from training.runs.runner import Runner  # noqa: PLC0415
 
     tell = silent if arguments.quiet else say
     callbacks = [] if arguments.quiet else [ProgressBar()]

@@ -17,7 +17,7 @@
       SearchError           a learning-rate search found no rate
       OtherProcessError     another of the processes that learn together failed
 
-Each class carries the exit code that a command ends with; see `training.command`.
+Each class carries the exit code that a command ends with; see `training.cli.command`.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
     python -m training.learn_mask --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE --store
     DIR
 
-Parses options and prints; the rest is in `training.learn`, `training.ensemble` and `training.finetune`. Exit
+Parses options and prints; the rest is in `training.runs`. Exit
 codes: 0 published (or finetuned), 1 something failed on the way (disk, store, learning), 2 bad input
 (options, data, base or store as given), 130 stopped by ^C.
 """
@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.arguments import add_method, build_parser, parse_options, seed_problems
-from training.command import run_command
+from training.cli.command import run_command
+from training.cli.messages import say
+from training.cli.parser import add_method, build_parser, parse_options, seed_problems
+from training.distributed import is_main
 from training.errors import OptionsError
-from training.messages import say
-from training.processes import is_main
 
 if TYPE_CHECKING:
-    from training.ensemble import EnsembleReport
-    from training.finetune import FinetuneReport
-    from training.report import Report
+    from training.runs.ensemble import EnsembleReport
+    from training.runs.finetune import FinetuneReport
+    from training.runs.report import Report
 
 _DESCRIPTION = """\
 Learn a new task for a server of masks. The pretrained encoder (--base) stays as it is; what is learned is one
@@ -88,8 +88,8 @@ def _run(arguments: argparse.Namespace) -> int:
     _check_together(arguments)
     options = parse_options(arguments)
     # torch takes seconds to import, which --help and mistakes don't wait for
-    from training import ensemble, finetune, learn  # noqa: PLC0415
-    from training.progress import ProgressBar  # noqa: PLC0415
+    from training.cli.progress import ProgressBar  # noqa: PLC0415
+    from training.runs import ensemble, finetune, learn  # noqa: PLC0415
 
     callbacks = [] if arguments.quiet else [ProgressBar()]
     tell = None if arguments.quiet else say

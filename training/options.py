@@ -55,7 +55,7 @@ _BLOCK_RANGE = re.compile(r"(\d{1,4})(-(\d{0,4}))?")
 
 @dataclass(frozen=True, kw_only=True)
 class LearnOptions:
-    """Everything that one run of `training.learn.learn` is told.
+    """Everything that one run of `training.runs.learn.learn` is told.
 
     Attributes:
         task: name to publish under.
@@ -67,7 +67,7 @@ class LearnOptions:
         dataset: ``ID[:CONFIG]`` of a hub dataset, in place of the two files.
         train_split: split of `dataset` to learn from.
         dev_split: split of `dataset` to choose the best epoch by.
-        text_column: and the other columns: None stands for the default names, see `training.examples`.
+        text_column: and the other columns: None stands for the default names, see `training.data.examples`.
         lr: Adam's learning rate on the scores; belongs to the score range (`score_low` to the high end that
             `initial_sparsity` implies): another range wants another rate.
         scale_lr: whether `lr` is meant for the paper's score range, 0.60 wide, and is scaled to this run's.

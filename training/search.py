@@ -6,8 +6,8 @@
 Takes the options of `training.learn_mask`, publishes nothing, and prints the rate as an option for that
 command, such as ``--lr 0.002``; what each run came to is told on stderr. The grid grows by a step at its
 lower or upper end until the best rate is not on its border; runs that lie far behind are stopped
-(`training.run.StopHopeless`), and a run that diverges counts as worse than any other. Exit codes: see
-`training.command`.
+(`training.runs.runner.StopHopeless`), and a run that diverges counts as worse than any other. Exit codes: see
+`training.cli.command`.
 """
 
 import argparse
@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.arguments import add_method, build_parser, parse_options
-from training.command import run_command
+from training.cli.command import run_command
+from training.cli.messages import Say, say, silent
+from training.cli.parser import add_method, build_parser, parse_options
+from training.distributed import refuse_several
 from training.errors import OptionsError, SearchError
-from training.messages import Say, say, silent
 from training.options import LearnOptions, Method
-from training.processes import refuse_several
-from training.results import Result, Results
+from training.runs.results import Result, Results
 
 if TYPE_CHECKING:
-    from training.preparation import Preparation
-    from training.run import Runner
+    from training.runs.preparation import Preparation
+    from training.runs.runner import Runner
 
 FACTOR = 2.0
 MAX_RUNS = 12
@@ -117,7 +117,7 @@ def search(ready: "Preparation", method: Method, grid: Grid, runner: "Runner") -
 
     Raises:
         SearchError: every run diverged.
-        TrainingError, MaskingError: as in `training.learn.learn`.
+        TrainingError, MaskingError: as in `training.runs.learn.learn`.
     """
     known = {run.lr: run for run in runner.results.over("lr", ready.identity_for(method))}
     waiting = grid.in_order()
@@ -175,9 +175,9 @@ def _run(arguments: argparse.Namespace) -> int:
     grid = _grid(options, arguments)
     results = Results(Path(getattr(arguments, "results", f"{options.run_folder}-search.jsonl")))
     # torch takes seconds to import, which --help and mistakes don't wait for
-    from training.preparation import prepare  # noqa: PLC0415
-    from training.progress import ProgressBar  # noqa: PLC0415
-    from training.run import Runner  # noqa: PLC0415
+    from training.cli.progress import ProgressBar  # noqa: PLC0415
+    from training.runs.preparation import prepare  # noqa: PLC0415
+    from training.runs.runner import Runner  # noqa: PLC0415
 
     tell = silent if arguments.quiet else say
     callbacks = [] if arguments.quiet else [ProgressBar()]

@@ -6,15 +6,15 @@ HTTP, of files, or of masks.
 
 from mask_store import TaskKind
 from masking.base import Tokenizer
-from masking.tasks.choices import ChoiceCodec
 from masking.tasks.codec import TaskCodec
 from masking.tasks.entities import Entity, group_entities
 from masking.tasks.features import Features, Row, collate
 from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsInput, split_words
+from masking.tasks.multiple_choice import ChoiceCodec
 from masking.tasks.predictions import ClassPrediction, Prediction, WordsPrediction
-from masking.tasks.sequences import SequenceCodec
+from masking.tasks.sequence_classification import SequenceCodec
 from masking.tasks.spec import TaskSpec
-from masking.tasks.words import WordsCodec
+from masking.tasks.token_classification import WordsCodec
 
 _CODECS: dict[TaskKind, type[SequenceCodec] | type[WordsCodec] | type[ChoiceCodec]] = {
     "sequence-classification": SequenceCodec,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.candidates import COPIES, KERNEL, ours
-from benchmarks.ours import RESIDENT
+from benchmarks.peers.candidates import COPIES, KERNEL, ours
+from benchmarks.peers.ours import RESIDENT
 
 
 def _report(path: Path) -> Path:

@@ -6,8 +6,8 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.registry import EXPERIMENTS
-from tests.experiments.commands import command, run
-from tests.experiments.data import write_tasks
+from tests.support.experiment_commands import command, run
+from tests.support.experiment_data import write_tasks
 
 
 def test_help_imports_no_torch() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mask_store import MaskStore
 from mask_store.__main__ import main
-from tests.mask_store.samples import version_bundle
+from tests.support.bundles import version_bundle
 
 Run = Callable[..., str]
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from masking import BaseLoadError, UnsupportedArchitectureError, load_base
-from tests.tiny import ARCHITECTURES, tiny_base
+from tests.support.models import ARCHITECTURES, tiny_base
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -3,7 +3,7 @@ import math
 import torch
 
 from masking.binarize import apply_mask, initial_scores, keep, masked_weight, ranked_by_magnitude
-from tests.autograd import saved_for_backward
+from tests.support.autograd import saved_for_backward
 
 
 def test_a_score_equal_to_the_threshold_keeps_its_weight() -> None:

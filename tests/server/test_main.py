@@ -14,8 +14,8 @@ import pytest
 from mask_store import MaskBundle, MaskStore
 from masking import Base, TextInput, load_base
 from server.__main__ import main
-from tests.server.processes import Running, running
-from tests.server.serving import (
+from tests.support.server_processes import Running, running
+from tests.support.serving import (
     SPECS,
     TEXT,
     Scores,

@@ -13,13 +13,13 @@ import torch
 
 from mask_store import MaskStore, StoreNotFoundError, StoreUnavailableError
 from masking import Base, InputTooLongError, MaskedEncoder, Part, TextInput, load_base
+from server.engine.pending import Floats
 from server.errors import DeadlineError, QueueFullError, ShuttingDownError, TaskUnloadedError
-from server.inputs import Reply, Request
+from server.http.parsing import Reply, Request
 from server.service import Answer, Service
 from server.settings import Settings, SettingsError
-from server.tickets import Floats
-from tests.server.parts import Parts, zeros
-from tests.server.serving import TEXT, bundle_of, fill, settings_of, wait_until
+from tests.support.server_parts import Parts, zeros
+from tests.support.serving import TEXT, bundle_of, fill, settings_of, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from mask_store import MaskStore
-from tests.training.data import command_line
-from tests.training.test_results import result
+from tests.support.learning_data import command_line
+from tests.training.runs.test_results import result
 from training.compare import comparison_table, main
 from training.options import DEFAULT_LR, Method
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mask_store import MaskStore
-from tests.training.data import command_line, reviews, write_lines
-from training import learn as learn_module
+from tests.support.learning_data import command_line, reviews, write_lines
 from training.learn_mask import main
+from training.runs import learn as learn_module
 
 
 def test_the_report_is_printed_with_the_line_that_calls_the_task(

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.data import write_lines
+from tests.support.learning_data import write_lines
 from training.errors import OptionsError
 from training.options import LEARNING_SETTINGS, LearnOptions
 from training.presets import PRESETS, options_of

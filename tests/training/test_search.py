@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from mask_store import MaskStore
-from tests.training.data import command_line, tiny_options
-from tests.training.killing import Killed, KillInEpoch
-from tests.training.test_results import result
+from tests.support.callbacks import Killed, KillInEpoch
+from tests.support.learning_data import command_line, tiny_options
+from tests.training.runs.test_results import result
 from training.errors import OptionsError, SearchError
-from training.learn import learn
 from training.options import Method
-from training.preparation import Preparation, prepare
-from training.results import Result, Results
-from training.run import Runner, is_hopeless
+from training.runs.learn import learn
+from training.runs.preparation import Preparation, prepare
+from training.runs.results import Result, Results
+from training.runs.runner import Runner, is_hopeless
 from training.search import Found, Grid, main, search
 
 

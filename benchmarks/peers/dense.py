@@ -1,0 +1,172 @@
+"""What our way is measured against, all with the arithmetic of the same head.
+
+  dense     one unmasked model on the whole batch: the bound that no way of telling tasks apart is expected
+            to beat
+  kernel    the same with the linear layers of all blocks computed by our kernel without masks: the bound
+            where its vectors are wider or narrower than those of torch's matrix product
+  copies    a finetuned copy per task, each on its rows; what tasks do not change is shared
+  naive     one forward for all rows; per layer and task the bits are expanded and W * M is multiplied
+
+Ours are checked against `naive` on a base in float64. LoRA servers are in `benchmarks.peers.lora`.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab.random_models import masked_linears
+from lab.random_tasks import RandomTask, Workload
+from masking import Base
+from masking.architectures import block_linears
+from masking.heads import CLASSIFIER, POOLER, head_logits
+from masking.kernels import masked_linear
+
+Apply = Callable[[str, Tensor, Tensor, Tensor | None], Tensor]
+Run = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class HeadedEncoder:
+    """An encoder with the head of one task.
+
+    Attributes:
+        encoder: From token ids to hidden states.
+        pooler: Weight and bias of W_P.
+        classifier: Weight and bias of W_T.
+    """
+
+    encoder: nn.Module
+    pooler: tuple[Tensor, Tensor]
+    classifier: tuple[Tensor, Tensor]
+
+    @classmethod
+    def unmasked(cls, base: Base, task: RandomTask, encoder: nn.Module) -> "HeadedEncoder":
+        """`encoder` with a task's head as it is before masking."""
+        return cls(encoder, task.head_linear(POOLER, base), task.head_linear(CLASSIFIER, base))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [rows, classes] of hidden states [rows, tokens, width]."""
+        return head_logits(
+            "sequence-classification",
+            hidden,
+            lambda inputs: F.linear(inputs, *self.pooler),
+            lambda inputs: F.linear(inputs, *self.classifier),
+            nn.Identity(),
+        )
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Logits [rows, classes] of token ids [rows, tokens]."""
+        return self.logits(self.encoder(input_ids=ids).last_hidden_state)
+
+
+class _AppliedLinear(nn.Module):
+    """A linear layer computed by a function of its name, inputs [tokens, columns], weight and bias."""
+
+    def __init__(self, name: str, linear: nn.Linear, apply: Apply) -> None:
+        super().__init__()
+        self.name, self.weight, self.bias = name, linear.weight, linear.bias
+        self._apply_to = apply
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self._apply_to(self.name, inputs.flatten(0, -2), self.weight, self.bias)
+        return outputs.reshape(*inputs.shape[:-1], -1)
+
+
+def _routed(base: Base, linears: Mapping[str, nn.Linear], apply: Apply) -> nn.Module:
+    """An encoder some of whose layers are computed by `apply`; the tensors are shared."""
+    encoder = base.share_encoder()
+    for name, linear in linears.items():
+        encoder.set_submodule(name, _AppliedLinear(name, linear, apply))
+    return encoder
+
+
+def dense(workload: Workload) -> Run:
+    """One unmasked model on all rows."""
+    base = workload.base
+    model = HeadedEncoder.unmasked(base, workload.tasks[0], base.encoder)
+    return lambda: model(workload.ids)
+
+
+def kernel(workload: Workload) -> Run:
+    """The kernel with as many segments as tasks, but no masks. Needs numba."""
+    segments, base = workload.token_segments, workload.base
+    unmasked = [None] * len(segments)
+
+    def apply(name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return masked_linear(inputs, weight, bias, segments, unmasked, method="kernel")
+
+    every = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+    encoder = _routed(base, every, apply)
+    model = HeadedEncoder.unmasked(base, workload.tasks[0], encoder)
+    return lambda: model(workload.ids)
+
+
+class Copies:
+    """A model per task on its rows, the masked weights its own; made once, kept for the next batch."""
+
+    def __init__(self) -> None:
+        """Without copies."""
+        self._made: dict[RandomTask, HeadedEncoder] = {}
+
+    def __call__(self, workload: Workload) -> Run:
+        """All copies, each on its rows."""
+        models = [self._copy(workload.base, task) for task in workload.tasks]
+        parts = list(zip(models, workload.row_segments.spans(), strict=True))
+        return lambda: torch.cat([model(workload.ids[start:end]) for model, (start, end) in parts])
+
+    def _copy(self, base: Base, task: RandomTask) -> HeadedEncoder:
+        if task not in self._made:
+            encoder = base.share_encoder()
+            for name, linear in masked_linears(base).items():
+                folded = nn.Parameter(task.bits[name].fold(linear.weight), requires_grad=False)
+                encoder.get_submodule(name).weight = folded
+            self._made[task] = _masked_head(base, task, encoder)
+        return self._made[task]
+
+
+def masked_weights(base: Base) -> int:
+    """Weights of the encoder that a task masks, and a copy does not share."""
+    return sum(linear.weight.numel() for linear in masked_linears(base).values())
+
+
+def naive(workload: Workload) -> Run:
+    """Bits expanded per layer and task; the layers that no task masks run once for all rows."""
+    segments, base = workload.token_segments, workload.base
+
+    def apply(name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        masks = [task.bits[name] for task in workload.tasks]
+        return masked_linear(inputs, weight, bias, segments, masks, method="fold")
+
+    encoder = _routed(base, masked_linears(base), apply)
+
+    def run() -> Tensor:
+        hidden = encoder(input_ids=workload.ids).last_hidden_state
+        parts = zip(workload.tasks, workload.row_segments.spans(), strict=True)
+        return torch.cat(
+            [_masked_head(base, task, encoder).logits(hidden[start:end]) for task, (start, end) in parts]
+        )
+
+    return run
+
+
+def _masked_head(base: Base, task: RandomTask, encoder: nn.Module) -> HeadedEncoder:
+    layers = []
+    for name in (POOLER, CLASSIFIER):
+        weight, bias = (tensor.to(base.encoder.dtype) for tensor in task.head_linear(name, base))
+        layers.append((task.bits[name].fold(weight), bias))
+    return HeadedEncoder(encoder, *layers)
+
+
+def in_float64(base: Base) -> Base:
+    """A copy of the base in float64, twice its bytes."""
+    encoder, pooler = copy.deepcopy((base.encoder, base.pooler))
+    return replace(base, encoder=encoder.double(), pooler=None if pooler is None else pooler.double())
+
+
+def exact_logits(workload: Workload, exact_base: Base) -> Tensor:
+    """Logits of all rows in float64 [rows, classes], `exact_base` being the workload's base in float64."""
+    return naive(replace(workload, base=exact_base))()

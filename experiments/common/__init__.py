@@ -1,0 +1,1 @@
+"""What experiments share: context, scales, tasks, trained runs, drawing."""

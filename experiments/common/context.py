@@ -1,0 +1,134 @@
+"""What one command was told, and where its trained runs come from.
+
+An experiment asks here for tasks, seeds, bases and runs; what the command line leaves open it answers itself,
+for the quick and the full scale.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.common.runs import Method, Run, Runs, Scale
+from experiments.common.scales import Change, describe, scale_of
+from experiments.common.tasks import TASKS, task_files
+from experiments.errors import ExperimentOptionsError
+from training.cli.progress import ProgressBar
+from training.runs.preparation import Preparation
+
+_HELD = 4  # tasks whose data and base are held at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Arguments of one command.
+
+    Attributes:
+        name: the experiment, such as ``table1``.
+        quick: the scale for two cores, in place of the paper's.
+        bases: pretrained encoders, hub ids or folders; at least one.
+        data: folder of the tasks' data; None for the hub.
+        tasks: tasks asked for; None for the experiment's own.
+        seeds: seeds asked for; None for the experiment's own.
+        runs_dir: folder of finished runs, shared by all experiments.
+        changes: what is changed of the scale.
+        say: called with a line of text for what a user should know on the way.
+    """
+
+    name: str
+    quick: bool
+    bases: tuple[str, ...]
+    data: Path | None
+    tasks: tuple[str, ...] | None
+    seeds: tuple[int, ...] | None
+    runs_dir: Path
+    changes: tuple[Change, ...]
+    say: Callable[[str], None]
+    _held: dict[tuple[str, str], Runs] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def scale(self) -> str:
+        """``quick`` or ``full``."""
+        return "quick" if self.quick else "full"
+
+    @property
+    def base(self) -> str:
+        """The one base of an experiment that looks at one.
+
+        Raises:
+            ExperimentOptionsError: several were given.
+        """
+        if len(self.bases) > 1:
+            raise ExperimentOptionsError(f"{self.name} looks at one base: give --base one name")
+        return self.bases[0]
+
+    def choose_tasks(self, *, quick: Sequence[str], full: Sequence[str]) -> tuple[str, ...]:
+        """Tasks asked for, or else those of the scale.
+
+        Raises:
+            DataError: the rows of one are not there, which is told before hours of learning.
+        """
+        tasks = self.tasks or tuple(quick if self.quick else full)
+        for task in tasks:
+            scale = self.scale_of(task)
+            task_files(TASKS[task], self.data, (scale.train_rows, scale.dev_rows), self.runs_dir / "samples")
+        return tasks
+
+    def choose_seeds(self, *, quick: Sequence[int], full: Sequence[int]) -> tuple[int, ...]:
+        """Seeds asked for, or else those of the scale."""
+        return self.seeds or tuple(quick if self.quick else full)
+
+    def scale_of(self, task: str | None) -> Scale:
+        """The scale at which a task is learned; None for a task that has none of its own."""
+        return scale_of(self.quick, self.changes, task)
+
+    def setting(self, task: str, *, base: str | None = None) -> Preparation:
+        """A task's data, encoded, with the base.
+
+        Args:
+            task: its name.
+            base: None for the one base.
+
+        Raises:
+            TrainingError, MaskingError: data or base can't be used.
+        """
+        return self._runs_of(task, base or self.base).setting(task)
+
+    def run(
+        self, task: str, method: Method, *, seed: int = 0, base: str | None = None, **changes: Any
+    ) -> Run:
+        """A trained run, learned now if it isn't there yet.
+
+        Args:
+            task: its name.
+            method: how to learn it.
+            seed: seed of the run.
+            base: None for the one base.
+            changes: fields of `LearnOptions` that differ from the scale's.
+
+        Raises:
+            TrainingError, MaskingError: see `training.runs.learn.learn`.
+        """
+        return self._runs_of(task, base or self.base).get(task, method, seed=seed, **changes)
+
+    def learning(self) -> dict[str, dict[str, Any]]:
+        """Settings of learning, for a report: for all tasks, and for those that have a scale of their own."""
+        special = sorted({change.task for change in self.changes if change.task})
+        return {"all tasks": describe(self.scale_of(None))} | {
+            task: describe(self.scale_of(task)) for task in special
+        }
+
+    def _runs_of(self, task: str, base: str) -> Runs:
+        """Runs of a task; those used last are held, since they hold the base and the task's data."""
+        runs = self._held.pop((base, task), None) or Runs(
+            self.runs_dir,
+            base,
+            self.scale_of(task),
+            data=self.data,
+            callbacks=lambda: [ProgressBar()],
+            say=self.say,
+        )
+        self._held[base, task] = runs
+        if len(self._held) > _HELD:
+            del self._held[next(iter(self._held))]
+        return runs

@@ -1,0 +1,130 @@
+"""Learns the inner points of a Bezier curve between two models (Garipov et al. 2018; paper, figure 7).
+
+The ends stay as they are. Each step draws one point of the curve, t ~ U(0, 1), and lowers the loss there, so
+that in expectation the loss along the whole curve falls. Bends are counted as in their code: every
+control point, the two ends included, so three bends are a quadratic curve with one point to learn.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from experiments.common.paths import Weights, blend, check_controls
+from experiments.errors import ExperimentError
+from masking import TaskModel
+from training.data.features import Collator, EncodedExample
+from training.kinds.loss import task_loss
+from training.loop.optimizer import adam
+from training.options import Precision
+
+_ENDS = 2
+
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """How a curve is learned.
+
+    Attributes:
+        bends: control points, the two ends included; at least 3.
+        lr: Adam's learning rate on the inner ones.
+        epochs: passes over the examples.
+        batch_size: examples a step.
+        seed: seed of shuffling, t and dropout.
+        precision: arithmetic of the model; control points and optimizer are always fp32.
+    """
+
+    bends: int = 3
+    lr: float = 5e-5
+    epochs: int = 3
+    batch_size: int = 32
+    seed: int = 0
+    precision: Precision = "fp32"
+
+
+def learn_curve(
+    ends: tuple[Weights, Weights],
+    model: TaskModel,
+    examples: Sequence[EncodedExample],
+    settings: CurveSettings,
+) -> list[Weights]:
+    """Learn a curve that starts on the straight line between its ends.
+
+    Args:
+        ends: weights of the two models, alike in names and shapes; not changed.
+        model: a dense model of the same shape, for its arithmetic; its own weights are not used.
+        examples: training examples of the task.
+        settings: see `CurveSettings`.
+
+    Returns:
+        All control points in order, the ends included.
+
+    Raises:
+        ExperimentError: there is nothing to learn, the ends are not alike, or the loss is no longer a number.
+    """
+    if settings.bends <= _ENDS:
+        raise ExperimentError(f"a curve of {settings.bends} bends has no point to learn: 3 is the least")
+    check_controls(ends)
+    start, end = (_on(model.base.device, weights) for weights in ends)
+    inner = _on_the_line(start, end, settings.bends)
+    controls: list[Weights] = [start, *inner, end]
+    optimizer = adam([parameter for control in inner for parameter in control.values()], settings.lr)
+    loader = _loader(model, examples, settings)
+    draw = torch.Generator().manual_seed(settings.seed)
+    with torch.random.fork_rng(), _bar(len(loader) * settings.epochs) as bar:
+        torch.manual_seed(settings.seed)
+        for _ in range(settings.epochs):
+            for batch in loader:
+                t = float(torch.rand((), generator=draw))
+                loss = _loss(model, blend(controls, t), batch, settings.precision)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                bar.set_postfix(t=f"{t:.2f}", loss=f"{loss.item():.3f}", refresh=False)
+                bar.update()
+    return [{name: tensor.detach() for name, tensor in control.items()} for control in controls]
+
+
+def _on(device: torch.device, weights: Weights) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in weights.items()}
+
+
+def _on_the_line(start: Weights, end: Weights, bends: int) -> list[dict[str, nn.Parameter]]:
+    """The inner control points, at equal distances on the line between the ends."""
+    points = (blend((start, end), step / (bends - 1)) for step in range(1, bends - 1))
+    return [{name: nn.Parameter(tensor) for name, tensor in point.items()} for point in points]
+
+
+def _loader(
+    model: TaskModel, examples: Sequence[EncodedExample], settings: CurveSettings
+) -> DataLoader[EncodedExample]:
+    return DataLoader(
+        list(examples),  # type: ignore[arg-type]
+        batch_size=settings.batch_size,
+        shuffle=True,
+        generator=torch.Generator().manual_seed(settings.seed),
+        collate_fn=Collator(model.spec.kind, model.base.tokenizer),
+    )
+
+
+def _loss(
+    model: TaskModel, weights: dict[str, Tensor], batch: dict[str, Any], precision: Precision
+) -> Tensor:
+    device = model.base.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits = functional_call(model.train(), weights, (_on(device, batch["inputs"]),))
+    targets = batch["targets"].to(device)
+    loss = task_loss(model.spec.kind, logits.float(), targets, batch["counts"], batch["total"])
+    if not math.isfinite(loss.item()):
+        raise ExperimentError("the loss on the curve is no longer a number: a lower learning rate is needed")
+    return loss
+
+
+def _bar(total: int) -> "tqdm[Any]":
+    return tqdm(total=total, desc="curve", unit="batch", dynamic_ncols=True, disable=None)

@@ -1,0 +1,37 @@
+"""What the figures share: colors, and the words that say where a figure's numbers come from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.common.context import Context
+from experiments.common.output import short_name
+from experiments.common.scores import Scores
+
+DARK = "#333333"
+PRETRAINED, FINETUNING, MASKING = "#9aa5b1", "#d98c3f", "#0b6e4f"
+METHOD_COLORS = {"masking": MASKING, "finetuning": FINETUNING}
+SERIES = (MASKING, FINETUNING, "#5b7db1", "#b5482e", "#6bbf8a", "#8e6bb0", PRETRAINED, DARK)
+"""For things that have no color of their own, in this order."""
+
+
+def where(context: Context) -> str:
+    """Return base and scale, for a title."""
+    return f"{short_name(context.base)}, {'quick' if context.quick else 'full'} scale"
+
+
+def draw_scores(axes: Any, places: Sequence[float], scores: Sequence[Scores], **style: Any) -> None:
+    """Draw means over seeds, with their standard deviation as a bar where there is more than one seed.
+
+    Args:
+        axes: where to.
+        places: where each stands on the x axis.
+        scores: what to draw, in percent.
+        style: as `matplotlib.axes.Axes.errorbar` takes it, in place of this one.
+    """
+    means, spreads = [one.mean for one in scores], [one.spread or 0.0 for one in scores]
+    axes.errorbar(places, means, yerr=spreads, **{"marker": "o", "markersize": 4, "capsize": 2, **style})
+
+
+def clear(axes: Any) -> None:
+    """Take away the frame's upper and right line."""
+    axes.spines[["top", "right"]].set_visible(False)

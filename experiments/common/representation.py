@@ -1,0 +1,62 @@
+"""What encoders make of inputs: the states at [CLS], how well they part the classes, and a map of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+from torch import nn
+
+from masking import Base, Features, collate
+from training.loop.batch_logits import token_batches
+
+Array = NDArray[np.float32]
+
+MIN_INPUTS = 4
+"""Inputs that a map needs at least."""
+
+_PERPLEXITY = 30.0
+
+
+def cls_states(encoder: nn.Module, base: Base, features: Sequence[Features], *, max_rows: int = 64) -> Array:
+    """Return the last hidden state at [CLS] of each input, float32 [inputs, hidden].
+
+    Args:
+        encoder: an encoder of the base's shape; left in evaluation mode.
+        base: gives the tokenizer, for padding, and the device.
+        features: inputs of one row each, at least one.
+        max_rows: rows of a batch at most.
+    """
+    encoder.eval()
+    states = np.empty((len(features), base.hidden_size), np.float32)
+    for batch in token_batches(features, max_rows):
+        rows = [features[index].rows[0] for index in batch]
+        with torch.no_grad():
+            output: Any = encoder(**collate(rows, base.tokenizer, base.device))
+        states[batch] = output.last_hidden_state[:, 0].float().cpu().numpy()
+    return states
+
+
+def separation(states: Array, labels: Sequence[str]) -> float:
+    """Return the mean silhouette of the classes in the full space: -1 mixed up, 0 overlapping, 1 apart.
+
+    Args:
+        states: [inputs, hidden].
+        labels: class of each input; at least two classes.
+    """
+    return float(silhouette_score(states, list(labels)))
+
+
+def flatten(states: Array, *, seed: int = 0) -> Array:
+    """Return a map of states by t-SNE, float32 [inputs, 2].
+
+    Args:
+        states: [inputs, hidden], at least `MIN_INPUTS` inputs.
+        seed: decides the map.
+    """
+    perplexity = min(_PERPLEXITY, (len(states) - 1) / 3)
+    result: Array = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(states)
+    return result

@@ -1,0 +1,133 @@
+"""The tasks of the paper (section 4): where their rows are, what is measured, how much of them is used.
+
+Rows come from a folder of files, ``<folder>/<task>/train.jsonl.gz`` and ``dev.jsonl.gz`` (or any other format
+that `training.data.rows` reads), or from the hub. Nothing here learns or measures.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mask_store import TaskKind
+from training.data.rows import RowSet, read_dataset, read_file
+from training.errors import DataError
+from training.options import Metric
+
+SPLITS = ("train", "dev")
+FORMATS = ("jsonl.gz", "jsonl", "csv", "tsv", "parquet")
+SAMPLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class PaperTask:
+    """One task of the paper.
+
+    Attributes:
+        name: name of its folder and on the command line.
+        title: name in the paper's tables.
+        kind: kind of task.
+        metric: dev metric, as in the paper.
+        hub: ``ID:CONFIG`` on the hub, where the data are there in one file a split; else None.
+        columns: options that name columns, where they are not the default ones.
+    """
+
+    name: str
+    title: str
+    kind: TaskKind
+    metric: Metric
+    hub: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+_PAIRS = {"text_column": "sentence1", "pair_column": "sentence2"}
+_QNLI = {"text_column": "question", "pair_column": "sentence"}
+_ALL = (
+    PaperTask("mrpc", "MRPC", "sequence-classification", "accuracy", "nyu-mll/glue:mrpc", _PAIRS),
+    PaperTask("sst2", "SST2", "sequence-classification", "accuracy", "nyu-mll/glue:sst2"),
+    PaperTask("cola", "CoLA", "sequence-classification", "matthews_correlation", "nyu-mll/glue:cola"),
+    PaperTask("rte", "RTE", "sequence-classification", "accuracy", "nyu-mll/glue:rte", _PAIRS),
+    PaperTask("qnli", "QNLI", "sequence-classification", "accuracy", "nyu-mll/glue:qnli", _QNLI),
+    PaperTask("sem", "SEM", "sequence-classification", "accuracy"),
+    PaperTask("trec", "TREC", "sequence-classification", "accuracy"),
+    PaperTask("agnews", "AG", "sequence-classification", "accuracy"),
+    PaperTask("pos", "POS", "token-classification", "accuracy"),
+    PaperTask("ner", "NER", "token-classification", "f1"),
+    PaperTask("swag", "SWAG", "multiple-choice", "accuracy"),
+    PaperTask("codah", "CODAH", "multiple-choice", "accuracy"),
+)
+TASKS: Mapping[str, PaperTask] = {task.name: task for task in _ALL}
+
+
+@dataclass(frozen=True)
+class TaskFiles:
+    """The two files that a run learns from.
+
+    Attributes:
+        train: rows to learn from.
+        dev: rows to choose the best epoch by.
+        columns: options that name their columns.
+    """
+
+    train: str
+    dev: str
+    columns: Mapping[str, Any]
+
+
+def task_files(
+    task: PaperTask, data: Path | None, rows: tuple[int | None, int | None], samples: Path
+) -> TaskFiles:
+    """Find a task's rows, and write a sample of them where not all are wanted.
+
+    Args:
+        task: the task.
+        data: folder of files; None for the hub.
+        rows: most rows of train and of dev; None for all. A sample is drawn with a fixed seed.
+        samples: folder for samples and for what comes from the hub, by the content that they are drawn from.
+
+    Raises:
+        DataError: the rows are not there; the message says where they were looked for.
+    """
+    paths = [_path(task, data, split, most, samples) for split, most in zip(SPLITS, rows, strict=True)]
+    return TaskFiles(str(paths[0]), str(paths[1]), {} if data else task.columns)
+
+
+def _path(task: PaperTask, data: Path | None, split: str, most: int | None, samples: Path) -> Path:
+    source = _find(task, data, split) if data else None
+    if source and most is None:
+        return source
+    origin = hashlib.sha256(source.read_bytes()).hexdigest()[:8] if source else "hub"
+    sample = samples / f"{task.name}-{split}-{origin}{'' if most is None else f'-{most}'}.jsonl"
+    if not sample.is_file():
+        rows = read_file(source) if source else _from_hub(task, split)
+        _write(sample, rows, most)
+    return sample
+
+
+def _find(task: PaperTask, data: Path, split: str) -> Path:
+    tried = [data / task.name / f"{split}.{ending}" for ending in FORMATS]
+    found = [path for path in tried if path.is_file()]
+    if not found:
+        raise DataError(f"{task.title}: no file {tried[0]} (nor .{', .'.join(FORMATS[1:])})")
+    return found[0]
+
+
+def _from_hub(task: PaperTask, split: str) -> RowSet:
+    if task.hub is None:
+        raise DataError(f"{task.title} is not on the hub in a form that can be read: give --data FOLDER")
+    return read_dataset(task.hub, "validation" if split == "dev" else split)
+
+
+def _write(path: Path, rows: RowSet, most: int | None) -> None:
+    values = [row.values for row in rows.rows]
+    if most is not None and most < len(values):
+        chosen = random.Random(SAMPLE_SEED).sample(range(len(values)), most)
+        values = [values[index] for index in sorted(chosen)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in values)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(lines, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,112 @@
+"""The encoders that whole-model benchmarks run on: random weights of a known shape, or real ones.
+
+Times do not depend on the values of the weights, so random ones need no download. Their answers mean nothing.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import nn
+from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast
+
+from mask_store import BaseInfo
+from masking import Base, load_base
+from masking.architectures import block_linears, choose_blocks
+from masking.base import base_tensors, fingerprint
+
+_PAD, _UNKNOWN, _POSITIONS = "[PAD]", "[UNK]", 512
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a BERT.
+
+    Attributes:
+        blocks: Transformer blocks.
+        hidden: Width.
+        heads: Attention heads.
+        vocabulary: Tokens.
+    """
+
+    blocks: int
+    hidden: int
+    heads: int
+    vocabulary: int = 30522
+
+
+SHAPES = {
+    "bert-base": Shape(12, 768, 12),
+    "minilm": Shape(6, 384, 12),
+    "tiny": Shape(3, 32, 2, vocabulary=100),
+}
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that choose the encoder."""
+    parser.add_argument("--shape", choices=SHAPES, default="bert-base", help="shape of a random encoder")
+    parser.add_argument("--base", help="folder or hub id of a real encoder, instead of a random one")
+
+
+def make_base(arguments: argparse.Namespace) -> Base:
+    """The encoder that the arguments name."""
+    return load_base(arguments.base) if arguments.base else random_base(arguments.shape)
+
+
+def random_base(shape: str) -> Base:
+    """A BERT with random weights and a pooler; always the same for a shape."""
+    size = SHAPES[shape]
+    torch.manual_seed(0)
+    encoder: Any = AutoModel.from_config(
+        BertConfig(
+            vocab_size=size.vocabulary,
+            hidden_size=size.hidden,
+            num_hidden_layers=size.blocks,
+            num_attention_heads=size.heads,
+            intermediate_size=4 * size.hidden,
+            max_position_embeddings=_POSITIONS,
+        )
+    )
+    encoder.eval().requires_grad_(False)
+    pooler, encoder.pooler = encoder.pooler.dense, None
+    tensors = base_tensors(encoder, pooler)
+    info = BaseInfo(
+        name=f"random {shape}",
+        revision=None,
+        architecture="bert",
+        fingerprint=fingerprint(tensors),
+        parameters=sum(tensor.numel() for _, tensor in tensors),
+    )
+    return Base(encoder, pooler, _tokenizer(), info)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """Gives the padding id; the benchmarks make token ids themselves."""
+    words = Tokenizer(WordLevel({_PAD: 0, _UNKNOWN: 1}, unk_token=_UNKNOWN))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token=_PAD, unk_token=_UNKNOWN, model_max_length=_POSITIONS
+    )
+
+
+def masked_linears(base: Base) -> dict[str, nn.Linear]:
+    """The encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
+    blocks = choose_blocks(None, base.num_blocks)
+    return block_linears(base.encoder, base.info.architecture, blocks)
+
+
+def describe_model(base: Base, arguments: argparse.Namespace) -> dict[str, object]:
+    """What was measured, for the report."""
+    config = base.encoder.config
+    return {
+        "name": Path(base.info.name).name,
+        "weights": "real" if arguments.base else "random: the shape is real, the answers mean nothing",
+        "parameters": base.info.parameters,
+        "blocks": base.num_blocks,
+        "hidden": config.hidden_size,
+        "dtype": "float32",
+        "masked": f"blocks {choose_blocks(None, base.num_blocks)}, pooler, classifier of 2 classes",
+    }

@@ -1,0 +1,260 @@
+"""A mask bundle: one immutable file with the masks, the heads and the manifest of one task.
+
+A task has one member (a learned set of masks with its head), an ensemble has several. The normative text of
+the format is docs/bundle-format.md; what is checked when, and by which error class, is told there too. A
+bundle that exists is valid: every way to get one, `MaskBundle.create`, `create_ensemble` and `from_bytes`,
+checks everything. Nothing here knows about stores or models.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mask_store.errors import ChecksumError, ManifestError, NonCanonicalError, TensorSetError
+from mask_store.files import LocalFiles
+from mask_store.format.bits import PackedArray
+from mask_store.format.container import (
+    HEAD_PREFIX,
+    MASK_PREFIX,
+    Limits,
+    build_header,
+    join,
+    layout,
+    read_container,
+)
+from mask_store.format.manifest import CombineRule, EnsembleManifest, Manifest, TaskManifest, canonical_json
+from mask_store.format.mask_info import LearnedInfo
+from mask_store.format.tensors import (
+    FloatArray,
+    check_names,
+    check_sizes,
+    check_tensors,
+    dtype_of,
+    encode_mask,
+    head_of,
+    layers_of,
+    read_head,
+    read_mask,
+)
+
+Masks = Mapping[str, PackedArray]
+Head = Mapping[str, FloatArray]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class BundleMember:
+    """One learned set of masks in a bundle, with its head.
+
+    Attributes:
+        info: What the manifest says about it.
+        masks: By layer name, the packed mask: uint8 [rows, ceil(columns / 8)], read-only. The bit order is
+            that of `mask_store.pack_bits`.
+        head: By tensor name, float32 of the shape in `info`, read-only.
+    """
+
+    info: LearnedInfo
+    masks: Masks
+    head: Head
+
+
+class MaskBundle:
+    """Masks, heads and manifest of one task; immutable and valid.
+
+    Attributes:
+        manifest: What the bundle says about itself.
+        members: The learned sets of masks: one, or for an ensemble several, in the order of the manifest.
+    """
+
+    def __init__(self, manifest: Manifest, masks: Masks, head: Head, data: bytes) -> None:
+        """Not for callers: use `create`, `create_ensemble` or `from_bytes`, which check what they are given.
+
+        Masks and head tensors of all members go by the names of `tensors.layers_of` and `tensors.head_of`.
+        """
+        self.manifest = manifest
+        self.members = tuple(
+            BundleMember(
+                info,
+                MappingProxyType({layer.name: _frozen(masks[key + layer.name]) for layer in info.layers}),
+                MappingProxyType({tensor.name: _frozen(head[key + tensor.name]) for tensor in info.head}),
+            )
+            for key, info in manifest.learned.items()
+        )
+        self._data = data
+
+    @classmethod
+    def create(
+        cls, manifest: TaskManifest, masks: Masks, head: Head, *, compress: bool = True
+    ) -> "MaskBundle":
+        """Make a bundle of masks and head tensors.
+
+        Args:
+            manifest: Describes all of them; the encodings of its layers are chosen here.
+            masks: By layer name, uint8 [rows, ceil(columns / 8)] as `pack_bits` returns it.
+            head: By tensor name, float32 of the shape in the manifest.
+            compress: Entropy-code each mask that gets smaller by it.
+
+        Raises:
+            BundleError: One of its subclasses, if manifest and tensors disagree.
+        """
+        return cls._create(manifest, [(masks, head)], compress)
+
+    @classmethod
+    def create_ensemble(
+        cls, manifest: EnsembleManifest, members: Sequence[tuple[Masks, Head]], *, compress: bool = True
+    ) -> "MaskBundle":
+        """Make the bundle of an ensemble; `mask_store.ensemble_of` makes one of the members' bundles.
+
+        Args:
+            manifest: Describes all members; the encodings of their layers are chosen here.
+            members: Masks and head tensors of each member, as `create` takes them.
+            compress: Entropy-code each mask that gets smaller by it.
+
+        Raises:
+            BundleError: One of its subclasses, if manifest and tensors disagree.
+        """
+        return cls._create(manifest, members, compress)
+
+    @classmethod
+    def _create(
+        cls, manifest: TaskManifest | EnsembleManifest, members: Sequence[tuple[Masks, Head]], compress: bool
+    ) -> "MaskBundle":
+        keys = manifest.learned
+        if len(keys) != len(members):
+            raise TensorSetError(f"expected tensors of {len(keys)} members, found {len(members)}")
+        by_key = list(zip(keys, members, strict=True))
+        masks = {key + name: packed for key, (own, _) in by_key for name, packed in own.items()}
+        head = {key + name: tensor for key, (_, own) in by_key for name, tensor in own.items()}
+        check_names(
+            manifest, [*(MASK_PREFIX + name for name in masks), *(HEAD_PREFIX + name for name in head)]
+        )
+        check_tensors(manifest, masks, head)
+        coded = {
+            name: encode_mask(layer, masks[name], compress) for name, layer in layers_of(manifest).items()
+        }
+        manifest = manifest.with_layers(
+            [tuple(coded[key + layer.name][0] for layer in info.layers) for key, info in keys.items()]
+        )
+        tensors: dict[str, NDArray[Any]] = {MASK_PREFIX + name: stream for name, (_, stream) in coded.items()}
+        tensors |= {HEAD_PREFIX + name: tensor.astype("<f4") for name, tensor in head.items()}
+        return cls(manifest, masks, head, _to_file(manifest, tensors))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, limits: Limits | None = None) -> "MaskBundle":
+        """Read a bundle, checking everything.
+
+        Args:
+            data: The bytes of a bundle file.
+            limits: What to refuse as too large, before anything is allocated for it.
+
+        Raises:
+            BundleError: One of its subclasses, by what is wrong.
+        """
+        limits = limits or Limits()
+        data = bytes(data)
+        container = read_container(data, limits)
+        checksum, manifest = _read_document(container.document)
+        check_sizes(manifest, limits)
+        if checksum != _checksum(manifest, container.data):
+            raise ChecksumError("checksum: the contents are not those that were written")
+        check_names(manifest, container.entries)
+        masks = {name: read_mask(name, layer, container) for name, layer in layers_of(manifest).items()}
+        head = {name: read_head(name, tensor, container) for name, tensor in head_of(manifest).items()}
+        check_tensors(manifest, masks, head)
+        shapes = [(name, dtype_of(name), entry.shape) for name, entry in container.entries.items()]
+        if container.header != build_header(_document(manifest, checksum), layout(shapes)):
+            raise NonCanonicalError("header: right contents, but not written in the one way of the format")
+        return cls(manifest, masks, head, data)
+
+    @property
+    def combine(self) -> CombineRule | None:
+        """How the answers of an ensemble's members are combined; None for the one member of a task."""
+        return self.manifest.combine if isinstance(self.manifest, EnsembleManifest) else None
+
+    def to_bytes(self) -> bytes:
+        """The file: a valid safetensors file, the same bytes for the same contents."""
+        return self._data
+
+    @cached_property
+    def digest(self) -> str:
+        """What identifies the bundle: "sha256:" and 64 hex digits over the bytes of the file."""
+        return digest_of(self._data)
+
+    def __repr__(self) -> str:
+        """Task and digest."""
+        return f"MaskBundle(task={self.manifest.task!r}, digest={self.digest!r})"
+
+
+def digest_of(data: bytes) -> str:
+    """The text "sha256:" and 64 hex digits over `data`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def read_bundle(path: str | Path, *, limits: Limits | None = None) -> MaskBundle:
+    """Read a bundle file, checking everything.
+
+    Raises:
+        OSError: If the file can't be read.
+        BundleError: One of its subclasses, if it is not a valid bundle.
+    """
+    limits = limits or Limits()
+    with Path(path).open("rb") as file:
+        limits.check("file", "bundle", os.fstat(file.fileno()).st_size)
+        return MaskBundle.from_bytes(file.read(limits.file + 1), limits=limits)
+
+
+def write_bundle(path: str | Path, bundle: MaskBundle) -> None:
+    """Write a bundle file; at any instant the path holds the whole new file or what was there before.
+
+    Raises:
+        StoreError: If it can't be written: StoreFullError, StoreNotWritableError and so on.
+    """
+    target = Path(path)
+    LocalFiles(target.parent, scratch=".").replace(target.name, bundle.to_bytes())
+
+
+def _frozen(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
+def _to_file(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    entries = layout((name, dtype_of(name), tensor.shape) for name, tensor in tensors.items())
+    parts = [tensors[name].tobytes() for name in entries]
+    checksum = _checksum(manifest, memoryview(b"".join(parts)))
+    return join(build_header(_document(manifest, checksum), entries), parts)
+
+
+def _checksum(manifest: Manifest, data: memoryview) -> str:
+    """Over the canonical manifest, a line feed and the data section."""
+    digest = hashlib.sha256(manifest.to_json().encode() + b"\n")
+    digest.update(data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _document(manifest: Manifest, checksum: str) -> str:
+    return f'{{"checksum":"{checksum}","manifest":{manifest.to_json()}}}'
+
+
+def _read_document(text: str) -> tuple[str, Manifest]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ManifestError("manifest: expected JSON, found something else") from None
+    match document:
+        case {"checksum": str(checksum), "manifest": manifest, **rest} if not rest:
+            try:
+                return checksum, Manifest.from_json(canonical_json(manifest))
+            except (ValueError, RecursionError):
+                raise ManifestError("manifest: expected finite numbers and no deep nesting") from None
+    raise ManifestError("manifest: expected an object with checksum and manifest, found something else")

@@ -1,0 +1,117 @@
+"""What changed between two bundles of a task: bits, sparsities, metrics, head.
+
+Members of ensembles are compared by their places, their layers under the names of their tensors, such as
+"00.pooler.dense". A task with one learned set of masks has no layer in common with an ensemble.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mask_store.format.bits import PackedArray
+from mask_store.format.bundle import BundleMember, MaskBundle
+from mask_store.format.mask_info import LayerInfo
+
+_Mask = tuple[LayerInfo, PackedArray]
+
+
+@dataclass(frozen=True)
+class LayerDiff:
+    """One layer in two bundles.
+
+    Attributes:
+        name: Name of the layer, after the member's place in an ensemble.
+        bits: Bits of its mask, in the bundle that has it.
+        differing: Bits that differ, or None if only one bundle has the layer, or each in another shape.
+        sparsity_a: Share of zeros in the first bundle, or None if it lacks the layer.
+        sparsity_b: Share of zeros in the second one, or None if it lacks the layer.
+    """
+
+    name: str
+    bits: int
+    differing: int | None
+    sparsity_a: float | None
+    sparsity_b: float | None
+
+
+@dataclass(frozen=True)
+class BundleDiff:
+    """Two bundles compared.
+
+    Attributes:
+        digest_a: Digest of the first bundle.
+        digest_b: Digest of the second one.
+        same_base: Whether both belong to the same base.
+        same_labels: Whether labels and their order are the same.
+        same_head: Whether the head tensors are bitwise the same.
+        same_combine: Whether members, if there are several, are combined in the same way.
+        layers: One entry for each layer that either bundle has.
+        metrics: By metric, its value in both; None where one lacks it.
+    """
+
+    digest_a: str
+    digest_b: str
+    same_base: bool
+    same_labels: bool
+    same_head: bool
+    same_combine: bool
+    layers: tuple[LayerDiff, ...]
+    metrics: Mapping[str, tuple[float | None, float | None]]
+
+    @property
+    def differing(self) -> int:
+        """Bits that differ, over the layers that can be compared."""
+        return sum(layer.differing or 0 for layer in self.layers)
+
+
+def diff_bundles(a: MaskBundle, b: MaskBundle) -> BundleDiff:
+    """Compare two bundles bit by bit."""
+    masks_a, masks_b = _masks(a), _masks(b)
+    metrics = dict.fromkeys([*a.manifest.metrics, *b.manifest.metrics])
+    return BundleDiff(
+        digest_a=a.digest,
+        digest_b=b.digest,
+        same_base=a.manifest.base.fingerprint == b.manifest.base.fingerprint,
+        same_labels=a.manifest.labels == b.manifest.labels,
+        same_head=_head(a) == _head(b),
+        same_combine=a.combine == b.combine,
+        layers=tuple(
+            _diff_layer(name, masks_a.get(name), masks_b.get(name))
+            for name in dict.fromkeys([*masks_a, *masks_b])
+        ),
+        metrics={name: (a.manifest.metrics.get(name), b.manifest.metrics.get(name)) for name in metrics},
+    )
+
+
+def _diff_layer(name: str, a: _Mask | None, b: _Mask | None) -> LayerDiff:
+    differing = None
+    if a and b and (a[0].rows, a[0].columns) == (b[0].rows, b[0].columns):
+        differing = int(np.bitwise_count(a[1] ^ b[1]).sum(dtype=np.int64))
+    return LayerDiff(
+        name=name,
+        bits=(a or b)[0].bits,  # type: ignore[index]
+        differing=differing,
+        sparsity_a=a[0].sparsity if a else None,
+        sparsity_b=b[0].sparsity if b else None,
+    )
+
+
+def _masks(bundle: MaskBundle) -> dict[str, _Mask]:
+    return {
+        key + layer.name: (layer, member.masks[layer.name])
+        for key, member in _members(bundle)
+        for layer in member.info.layers
+    }
+
+
+def _head(bundle: MaskBundle) -> dict[str, tuple[tuple[int, ...], bytes]]:
+    return {
+        key + name: (tensor.shape, tensor.tobytes())
+        for key, member in _members(bundle)
+        for name, tensor in member.head.items()
+    }
+
+
+def _members(bundle: MaskBundle) -> Iterable[tuple[str, BundleMember]]:
+    return zip(bundle.manifest.learned, bundle.members, strict=True)

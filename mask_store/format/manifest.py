@@ -1,0 +1,223 @@
+"""What a bundle says about itself: the manifest of a task or of an ensemble, and its canonical JSON.
+
+Two versions of the format exist side by side: version 1 is a task with one learned set of masks, version 2 an
+ensemble of several. The fields and what they mean are described in docs/bundle-format.md. Nothing here looks
+at mask bits or files.
+"""
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+
+from mask_store.errors import FormatVersionError, ManifestError
+from mask_store.format.mask_info import (
+    Described,
+    Digest,
+    HeadTensorInfo,
+    LayerInfo,
+    LearnedInfo,
+    Part,
+    Text,
+    refuse_repeats,
+)
+
+MIN_MEMBERS, MAX_MEMBERS = 2, 64
+
+TaskKind = Literal["sequence-classification", "token-classification", "multiple-choice"]
+CombineRule = Literal["labels", "logits", "probabilities"]
+
+
+class BaseInfo(Part):
+    """The pretrained encoder that a mask belongs to.
+
+    Attributes:
+        name: Hub id or folder name, for people.
+        revision: Hub revision, where known.
+        architecture: The Hugging Face `model_type`, such as "bert".
+        fingerprint: "sha256:" and 64 hex digits over the tensors that the mask applies to.
+        parameters: Parameters of the encoder with its pretrained pooler; four times this are its fp32 bytes.
+    """
+
+    name: Text
+    revision: str | None
+    architecture: Text
+    fingerprint: Digest
+    parameters: PositiveInt
+
+
+class Manifest(Described):
+    """Everything about a task except its bits and head values; a `TaskManifest` or an `EnsembleManifest`.
+
+    Attributes:
+        kind: What the task predicts.
+        pair: Whether inputs of a sequence classification are pairs of texts.
+        labels: Label names by index; empty for multiple choice only.
+        base: The encoder that the masks belong to.
+        max_length: Longest input in tokens.
+    """
+
+    kind: TaskKind
+    pair: bool
+    labels: tuple[Text, ...]
+    base: BaseInfo
+    max_length: PositiveInt
+
+    @property
+    @abstractmethod
+    def learned(self) -> Mapping[str, LearnedInfo]:
+        """The learned sets of masks, in order, by what stands before the names of their tensors.
+
+        One, under the empty text, for a task that is no ensemble.
+        """
+
+    @abstractmethod
+    def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
+        """The same manifest with other layers, one tuple for each learned set of masks."""
+
+    @property
+    def finetuned_bytes(self) -> int:
+        """Bytes that finetuned fp32 copies for this task would take (paper section 6.2, Table 8).
+
+        One copy, or one for each member of an ensemble.
+        """
+        return len(self.learned) * self.base.parameters * 4 + self.head_bytes
+
+    @model_validator(mode="after")
+    def _check_task(self) -> Self:
+        refuse_repeats("labels", list(self.labels))
+        if self.kind == "multiple-choice":
+            if self.labels:
+                raise ValueError("a multiple-choice task has no labels")
+        elif len(self.labels) < 2:  # noqa: PLR2004
+            raise ValueError(f"a {self.kind} task has at least 2 labels, found {len(self.labels)}")
+        if self.pair and self.kind == "token-classification":
+            raise ValueError("a token-classification task can't take pairs")
+        return self
+
+    def to_json(self) -> str:
+        """Canonical JSON: one manifest has one text, in ASCII."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @staticmethod
+    def from_json(text: str) -> "Manifest":
+        """Parse and validate a manifest of either version.
+
+        Raises:
+            FormatVersionError: If the version is neither 1 nor 2.
+            ManifestError: If anything else is wrong; the message lists every field.
+        """
+        try:
+            fields = json.loads(text)
+            version = fields["format_version"]
+        except (ValueError, RecursionError, KeyError, TypeError):
+            raise ManifestError("manifest: expected a JSON object with a format_version") from None
+        if type(version) is not int or version not in _MANIFESTS:
+            raise FormatVersionError(f"format version: expected 1 or 2, found {version!r:.40}")
+        try:
+            return _MANIFESTS[version].model_validate_json(text)
+        except ValidationError as error:
+            raise ManifestError(f"manifest: {describe_problems(error)}") from None
+
+
+class TaskManifest(Manifest, LearnedInfo):
+    """Manifest of a task with one learned set of masks.
+
+    Attributes:
+        format_version: 1.
+    """
+
+    format_version: Literal[1] = 1
+
+    @property
+    def learned(self) -> Mapping[str, LearnedInfo]:
+        """See `Manifest.learned`."""
+        return {"": self}
+
+    def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
+        """See `Manifest.with_layers`."""
+        (own,) = layers
+        return self.model_copy(update={"layers": own})
+
+
+class MemberInfo(LearnedInfo):
+    """One member of an ensemble: a learned set of masks, and the bundle that it was copied from.
+
+    Attributes:
+        task: The task that it was learned as.
+        version: Number of the version that was published there; None where it was learned for the ensemble
+            and never published alone.
+        digest: Digest of the bundle.
+    """
+
+    version: PositiveInt | None
+    digest: Digest
+
+    def __str__(self) -> str:
+        """Where it came from, for messages."""
+        return f"task {self.task!r} " + (f"version {self.version}" if self.version else f"seed {self.seed}")
+
+
+class EnsembleManifest(Manifest):
+    """Manifest of a task that is answered by several learned sets of masks together (paper section 5.3).
+
+    Attributes:
+        format_version: 2.
+        combine: What the answer is made of: the vote of the members' labels, the mean of their logits, or
+            the mean of their probabilities.
+        members: The members, in the order of their tensors; no two copies of one bundle.
+        metrics: Dev metrics of the members together; empty where they were not measured.
+    """
+
+    format_version: Literal[2] = 2
+    combine: CombineRule
+    members: Annotated[tuple[MemberInfo, ...], Field(min_length=MIN_MEMBERS, max_length=MAX_MEMBERS)]
+
+    @property
+    def learned(self) -> Mapping[str, LearnedInfo]:
+        """See `Manifest.learned`."""
+        return {f"{number:02d}.": member for number, member in enumerate(self.members)}
+
+    def all_layers(self) -> Iterator[LayerInfo]:
+        """See `Described.all_layers`."""
+        return (layer for member in self.members for layer in member.layers)
+
+    def all_head(self) -> Iterator[HeadTensorInfo]:
+        """See `Described.all_head`."""
+        return (tensor for member in self.members for tensor in member.head)
+
+    def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
+        """See `Manifest.with_layers`."""
+        pairs = zip(self.members, layers, strict=True)
+        members = tuple(member.model_copy(update={"layers": own}) for member, own in pairs)
+        return self.model_copy(update={"members": members})
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        refuse_repeats("digests of members", [member.digest for member in self.members])
+        return self
+
+
+_MANIFESTS: Mapping[int, type[TaskManifest | EnsembleManifest]] = {1: TaskManifest, 2: EnsembleManifest}
+
+
+def canonical_json(value: Any) -> str:
+    """JSON in ASCII with sorted keys and no spaces; floats as the shortest text that reads back the same."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def describe_problems(error: ValidationError) -> str:
+    """All problems of a validation on one line: "field: what is wrong; field: ..."."""
+    problems = [
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return "; ".join(problems)
+
+
+def utc_now() -> datetime:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,1 @@
+"""The mask store: numbered versions of tasks, in a folder or at an fsspec URL."""

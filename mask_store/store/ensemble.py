@@ -1,0 +1,114 @@
+"""Making an ensemble: one bundle with copies of several tasks' masks (paper section 5.3).
+
+The members must be able to answer the same input with the same classes; how their answers are combined is
+computed where masks are executed, not here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from mask_store.errors import EnsembleError
+from mask_store.format.bundle import MaskBundle
+from mask_store.format.manifest import (
+    MAX_MEMBERS,
+    MIN_MEMBERS,
+    CombineRule,
+    EnsembleManifest,
+    Manifest,
+    MemberInfo,
+    TaskManifest,
+    utc_now,
+)
+from mask_store.format.mask_info import LearnedInfo
+from mask_store.store.records import VersionInfo
+
+_SHARED: Mapping[str, Callable[[Manifest], object]] = {
+    "base": lambda manifest: manifest.base.fingerprint,
+    "kind": lambda manifest: manifest.kind,
+    "pair": lambda manifest: manifest.pair,
+    "labels": lambda manifest: manifest.labels,
+    "longest input": lambda manifest: manifest.max_length,
+}
+
+
+def ensemble_of(
+    task: str,
+    combine: CombineRule,
+    members: Sequence[tuple[VersionInfo | None, MaskBundle]],
+    *,
+    metrics: Mapping[str, float] | None = None,
+) -> MaskBundle:
+    """Make an ensemble of published tasks, of versions of one task, or of masks learned for it.
+
+    Args:
+        task: Name of the new task.
+        combine: What its answers are made of: the vote of labels, the mean of logits or of probabilities.
+        members: Each with the version that it was published as, None if it never was; 2 to 64.
+        metrics: Dev metrics of the members together, where they were measured.
+
+    Returns:
+        A bundle that holds copies of all masks and heads and needs its members no more. Name, revision and
+        size of its base are those of the first member.
+
+    Raises:
+        EnsembleError: If these members can't answer as one task; the message says what differs.
+    """
+    sources = [_Source.of(version, bundle) for version, bundle in members]
+    if not MIN_MEMBERS <= len(sources) <= MAX_MEMBERS:
+        raise EnsembleError(f"an ensemble has {MIN_MEMBERS} to {MAX_MEMBERS} members, found {len(sources)}")
+    _check_agreement(sources)
+    first = sources[0].manifest
+    manifest = EnsembleManifest(
+        task=task,
+        kind=first.kind,
+        pair=first.pair,
+        labels=first.labels,
+        base=first.base,
+        max_length=first.max_length,
+        combine=combine,
+        members=tuple(source.member() for source in sources),
+        metrics=dict(metrics or {}),
+        created=utc_now(),
+    )
+    tensors = [(member.masks, member.head) for _, bundle in members for member in bundle.members]
+    return MaskBundle.create_ensemble(manifest, tensors)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a member comes from."""
+
+    version: VersionInfo | None
+    digest: str
+    manifest: TaskManifest
+
+    @classmethod
+    def of(cls, version: VersionInfo | None, bundle: MaskBundle) -> Self:
+        if not isinstance(bundle.manifest, TaskManifest):
+            name = version or f"task {bundle.manifest.task!r}"
+            raise EnsembleError(f"{name} is an ensemble itself: name its members in its place")
+        return cls(version, bundle.digest, bundle.manifest)
+
+    def member(self) -> MemberInfo:
+        learned = {name: getattr(self.manifest, name) for name in LearnedInfo.model_fields}
+        number = None if self.version is None else self.version.number
+        return MemberInfo(version=number, digest=self.digest, **learned)
+
+    def __str__(self) -> str:
+        return str(self.version or f"task {self.manifest.task!r} seed {self.manifest.seed}")
+
+
+def _check_agreement(sources: Sequence[_Source]) -> None:
+    first, *others = sources
+    seen = {first.digest: first}
+    for source in others:
+        if source.digest in seen:
+            raise EnsembleError(f"{seen[source.digest]} and {source} are one bundle: name it once")
+        seen[source.digest] = source
+        for what, read in _SHARED.items():
+            wanted, found = read(first.manifest), read(source.manifest)
+            if found != wanted:
+                raise EnsembleError(
+                    f"members differ in {what}: {first} has {wanted!s:.80}, {source} has {found!s:.80}"
+                )

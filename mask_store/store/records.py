@@ -1,0 +1,154 @@
+"""What a store writes down about versions, and under which paths.
+
+Paths are relative to the store; docs/store.md shows them as a tree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, ClassVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
+
+from mask_store.errors import MaskStoreError, RecordError
+from mask_store.format.manifest import canonical_json, describe_problems
+
+_STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
+_Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """One published version of a task.
+
+    Attributes:
+        task: The task's name.
+        number: 1 for the first version; never used twice while the task exists.
+        digest: "sha256:" and 64 hex digits over the bundle file.
+        size: Bytes of the bundle file.
+        published: When, in UTC.
+    """
+
+    task: str
+    number: PositiveInt
+    digest: _Digest
+    size: PositiveInt
+    published: Annotated[datetime, AwareDatetime]
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    def __str__(self) -> str:
+        """Task and number, for messages."""
+        return f"task {self.task!r} version {self.number}"
+
+
+class Tombstone(BaseModel):
+    """What stays of a deleted version, so that its number is not given out again."""
+
+    model_config = _STRICT
+
+    task: str
+    number: PositiveInt
+    digest: _Digest | None
+    deleted: AwareDatetime
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a store that is not as it should be.
+
+    Attributes:
+        task: The task's name.
+        number: The version, or None where the task as a whole is concerned.
+        kind: Name of the error class.
+        message: What is wrong, on one line.
+    """
+
+    task: str
+    number: int | None
+    kind: str
+    message: str
+
+    @classmethod
+    def of(cls, error: MaskStoreError, task: str, number: int | None = None) -> "Problem":
+        """The problem that an error is."""
+        return cls(task, number, type(error).__name__, str(error))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The current version of every task at about one instant.
+
+    Attributes:
+        current: By task name, in the order of the names.
+        problems: One for each task whose pointer can't be read; those are not in `current`.
+    """
+
+    current: Mapping[str, VersionInfo]
+    problems: tuple[Problem, ...]
+
+
+_VERSION = TypeAdapter(VersionInfo)
+
+
+def task_path(task: str) -> str:
+    """Folder of a task."""
+    return f"tasks/{task}"
+
+
+def current_path(task: str) -> str:
+    """The pointer: a copy of the record of the current version."""
+    return f"tasks/{task}/current.json"
+
+
+def record_path(task: str, number: int) -> str:
+    """The record of a version."""
+    return f"tasks/{task}/versions/{number:08d}.json"
+
+
+def bundle_path(task: str, digest: str) -> str:
+    """The bundle file with a digest."""
+    return f"tasks/{task}/bundles/{digest.removeprefix('sha256:')}.safetensors"
+
+
+def record_bytes(record: VersionInfo | Tombstone) -> bytes:
+    """A record as JSON, on one line."""
+    fields = (
+        _VERSION.dump_python(record, mode="json")
+        if isinstance(record, VersionInfo)
+        else record.model_dump(mode="json")
+    )
+    return canonical_json(fields).encode() + b"\n"
+
+
+def parse_version(data: bytes, task: str) -> VersionInfo:
+    """Read the record of a version that is not deleted.
+
+    Raises:
+        RecordError: If it is anything else, or belongs to another task.
+    """
+    try:
+        version = _VERSION.validate_json(data)
+    except ValidationError as error:
+        raise RecordError(f"task {task!r}: its record can't be read: {describe_problems(error)}") from None
+    if version.task != task:
+        raise RecordError(f"task {task!r}: expected a record of it, found one of {version.task!r:.80}")
+    return version
+
+
+def parse_record(data: bytes, task: str, number: int) -> VersionInfo | Tombstone:
+    """Read the record of a version, deleted or not.
+
+    Raises:
+        RecordError: If it is anything else, or belongs to another version.
+    """
+    record: VersionInfo | Tombstone
+    try:
+        record = Tombstone.model_validate_json(data)
+    except ValidationError:
+        record = parse_version(data, task)
+    if (record.task, record.number) != (task, number):
+        raise RecordError(
+            f"task {task!r} version {number}: expected its record, found one of {record.number}"
+        )
+    return record

@@ -1,0 +1,52 @@
+"""Linear layers under the masks of many tasks at once.
+
+    segments = Segments.of_lengths([32, 32, 64])                     # once per batch
+    masks = [ready_mask(bits, columns, device) for bits in tasks]    # once per task and layer
+    outputs = masked_linear(inputs, weight, bias, segments, masks)
+
+The weight exists once and is read once per call; tasks add one bit per weight. With numba (the extra
+"kernels") this takes about as long as the layer without masks, whatever the number of tasks and the density
+of their masks; without numba the results are the same and each segment costs a masked copy of the weight. On
+CUDA a Triton kernel does the same, at a choice of precisions and inside CUDA graphs
+(`masking.kernels.cuda.launch`); see
+benchmarks/README.md for what it takes on an H100. Does not know models, caches or requests.
+"""
+
+from masking.kernels.cost_model import Costs, costs
+from masking.kernels.cpu.launch import available, warm_up
+from masking.kernels.cuda.launch import Precision, mask_addresses
+from masking.kernels.layouts import (
+    BitMask,
+    BoolMask,
+    ExpandableMask,
+    FoldedMask,
+    LinearMask,
+    StripMask,
+    WordMask,
+    ready_mask,
+)
+from masking.kernels.linear import Method, kernel_runs, masked_linear
+from masking.kernels.reference import reference_linear
+from masking.kernels.segments import Segments
+
+__all__ = [
+    "BitMask",
+    "BoolMask",
+    "Costs",
+    "ExpandableMask",
+    "FoldedMask",
+    "LinearMask",
+    "Method",
+    "Precision",
+    "Segments",
+    "StripMask",
+    "WordMask",
+    "available",
+    "costs",
+    "kernel_runs",
+    "mask_addresses",
+    "masked_linear",
+    "ready_mask",
+    "reference_linear",
+    "warm_up",
+]

@@ -1,0 +1,81 @@
+"""Which way of computing a masked layer is the fastest here: a small model, measured once per process.
+
+Two ways compete for each segment. The kernel multiplies under the mask and costs the same at any density.
+Folding first makes W * M, which costs so much per weight, and hands it to torch's matrix product. So only a
+torch product that is faster than the kernel, and a segment long enough to earn the folding back, speak for
+folding. A wrong choice of the kernel costs a few per cent, a wrong choice of folding may cost the double;
+so folding has to be expected to win by a margin.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from masking.kernels.cpu import launch as native
+from masking.kernels.layouts import BitMask, StripMask
+from masking.kernels.segments import Segments
+
+_ROWS = _COLUMNS = 384
+_TOKENS, _RUNS, _MARGIN = 256, 9, 1.1
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds on this machine.
+
+    Attributes:
+        kernel: The kernel, per weight and token.
+        torch: Torch's matrix product, per weight and token.
+        fold: Making W * M from strips, per weight.
+    """
+
+    kernel: float
+    torch: float
+    fold: float
+
+    def kernel_wins(self, tokens: int) -> bool:
+        """Whether to give a segment of `tokens` to the kernel rather than to fold its weight."""
+        return self.kernel * tokens <= _MARGIN * (self.fold + self.torch * tokens)
+
+    def as_dict(self) -> dict[str, float]:
+        """For a metrics page."""
+        return asdict(self)
+
+
+def costs() -> Costs:
+    """The costs with torch's present number of threads; measured on the first call."""
+    return _measure(torch.get_num_threads())
+
+
+@lru_cache(maxsize=8)
+def _measure(threads: int) -> Costs:
+    """Takes some 20 ms, and what loading the kernels takes."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(_ROWS, _COLUMNS, generator=generator)
+    inputs = torch.randn(_TOKENS, _COLUMNS, generator=generator)
+    mask = StripMask.of(BitMask(np.full((_ROWS, _COLUMNS // 8), 0xF7, np.uint8), _COLUMNS))
+    segments = Segments((0, _TOKENS))
+    kernel, dense, fold = _fastest(
+        [
+            lambda: native.masked_product(inputs, weight, None, segments, [mask.place]),
+            lambda: F.linear(inputs, weight),
+            lambda: mask.fold(weight),
+        ]
+    )
+    return Costs(kernel / weight.numel() / _TOKENS, dense / weight.numel() / _TOKENS, fold / weight.numel())
+
+
+def _fastest(candidates: Sequence[Callable[[], object]]) -> list[float]:
+    """Seconds of each candidate's fastest run; they take turns, so that all meet the same disturbances."""
+    best = [float("inf")] * len(candidates)
+    for _ in range(_RUNS):
+        for index, run in enumerate(candidates):
+            start = time.perf_counter()
+            run()
+            best[index] = min(best[index], time.perf_counter() - start)
+    return best

@@ -1,0 +1,174 @@
+"""The door to the numba kernels: everything the kernels take on trust is checked or made here.
+
+Importing this module does not import numba: the first use does, and `available` tells whether it can. The
+kernels are compiled once per machine (some seconds) and cached on disk by numba; `warm_up` gets that done
+before the first request. Without numba nothing here works except `available`.
+"""
+
+import importlib.util
+import os
+import threading
+from collections.abc import Sequence
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from masking.kernels.cpu.openmp import Runner, runner
+from masking.kernels.segments import Segments, tile_table
+
+_ALIGNMENT = 64
+_PHASE = 0
+
+
+@cache
+def available() -> bool:
+    """Whether the kernels can be used: numba is installed and MASKING_KERNELS is not "off"."""
+    return os.environ.get("MASKING_KERNELS", "on") != "off" and importlib.util.find_spec("numba") is not None
+
+
+@cache
+def _kernels() -> ModuleType:
+    from masking.kernels.cpu import kernel as kernels  # noqa: PLC0415 (numba is optional and slow to import)
+
+    return kernels
+
+
+@cache
+def _runner() -> Runner:
+    return runner(_kernels().work_function.address)
+
+
+class Place(NamedTuple):
+    """Where the kernel finds a mask; valid while the array it was made of lives.
+
+    Attributes:
+        address: Of the first strip, uint16 [columns].
+        stride: Bytes from strip to strip.
+    """
+
+    address: int
+    stride: int
+
+
+def place_of(strips: NDArray[np.uint16]) -> Place:
+    """The place of a mask's strips, uint16 [ceil(rows / 16), columns].
+
+    Raises:
+        ValueError: They are of another dtype or not contiguous.
+    """
+    if strips.dtype != np.uint16 or strips.ndim != 2 or not strips.flags.c_contiguous:  # noqa: PLR2004
+        raise ValueError(f"expected contiguous uint16 strips, found {strips.dtype} {strips.shape}")
+    return Place(strips.ctypes.data, 2 * strips.shape[1])
+
+
+@cache
+def _ones(columns: int) -> NDArray[np.uint16]:
+    return np.full(columns, 0xFFFF, np.uint16)
+
+
+@cache
+def no_mask(columns: int) -> Place:
+    """The place for a segment without a mask: one strip of ones, which stands for all."""
+    return Place(_ones(columns).ctypes.data, 0)
+
+
+def strips_of_bits(packed: NDArray[np.uint8], columns: int) -> NDArray[np.uint16]:
+    """Rows of bits as strips of 16 rows.
+
+    Args:
+        packed: uint8 [rows, ceil(columns / 8)].
+        columns: Columns of the mask.
+
+    Returns:
+        uint16 [ceil(rows / 16), columns]; see `masking.kernels.layouts.StripMask`.
+    """
+    strips = np.empty((-(-packed.shape[0] // 16), columns), np.uint16)
+    _kernels().strips_of_bits(np.require(packed, requirements=["C", "W"]), strips)
+    return strips
+
+
+class _Workspace(threading.local):
+    """Memory that a thread's calls use one after another, grown as needed."""
+
+    def __init__(self) -> None:
+        self.room = torch.empty(0, dtype=torch.uint8)
+
+    def address(self, size: int) -> int:
+        if self.room.numel() < size + _ALIGNMENT:
+            self.room = torch.empty(size + size // 4 + _ALIGNMENT, dtype=torch.uint8)
+        return -(-self.room.data_ptr() // _ALIGNMENT) * _ALIGNMENT
+
+
+_workspace = _Workspace()
+
+
+def _address(array: NDArray[np.int64]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def masked_product(
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    segments: Segments,
+    places: Sequence[Place],
+) -> Tensor:
+    """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
+
+    Args:
+        inputs: float32 [tokens, columns], contiguous, on the CPU.
+        weight: float32 [rows, columns], contiguous, on the CPU; not written to.
+        bias: float32 [rows], or None.
+        segments: They cover `tokens`.
+        places: Per segment that of its mask, or `no_mask`; the arrays must live until this returns.
+
+    Returns:
+        float32 [tokens, rows].
+    """
+    kernels = _kernels()
+    (tokens, columns), rows = inputs.shape, weight.shape[0]
+    outputs = torch.empty(tokens, rows)
+    threads = torch.get_num_threads()
+    tiles = tile_table(segments, kernels.TILE_TOKENS)
+    masks = np.array(places, np.int64)
+    padded = _padded_bias(bias, rows)
+    packed_size = -(-(4 * tokens * columns + kernels.SLACK * (tiles.count + 1)) // _ALIGNMENT) * _ALIGNMENT
+    scratch_size = -(-kernels.scratch_bytes(columns) // _ALIGNMENT) * _ALIGNMENT
+    room = _workspace.address(packed_size + threads * scratch_size)
+    job = np.array(
+        [
+            *(0, rows, columns, weight.data_ptr(), padded.data_ptr()),
+            *(inputs.data_ptr(), outputs.data_ptr(), tiles.address, tiles.count, _address(masks)),
+            *(room, room + packed_size, scratch_size, 0, 0, 0),
+        ],
+        np.int64,
+    )
+    run, address = _runner(), _address(job)
+    run(address, threads)
+    job[_PHASE] = 1
+    run(address, threads)
+    return outputs
+
+
+def _padded_bias(bias: Tensor | None, rows: int) -> Tensor:
+    """The bias with zeros up to a whole strip."""
+    whole = -(-rows // 16) * 16
+    if bias is not None and rows == whole:
+        return bias.contiguous()
+    padded = torch.zeros(whole)
+    if bias is not None:
+        padded[:rows] = bias
+    return padded
+
+
+def warm_up() -> None:
+    """Compiles the kernels, or loads them from numba's cache."""
+    layer = torch.ones(16, 8)
+    strips = strips_of_bits(np.full((16, 1), 255, np.uint8), 8)
+    masked_product(torch.ones(1, 8), layer, None, Segments((0, 1)), [place_of(strips)])

@@ -1,0 +1,1 @@
+"""The CUDA kernel, written in Triton."""

@@ -1,0 +1,1 @@
+"""Models that learn: masked scores over frozen weights, and finetuned copies."""

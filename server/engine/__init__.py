@@ -1,0 +1,1 @@
+"""The engine: from features to logits, through a request queue and one worker."""

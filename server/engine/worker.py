@@ -1,0 +1,198 @@
+"""The engine: one supervised worker thread that owns the device and computes batch after batch.
+
+A batch that fails fails only the requests that made it fail. A worker that dies fails the batch it was
+computing, makes the engine not ready, and is started anew; what waits in the queue is not lost. Knows neither
+HTTP nor models: it is given a `compute` callable.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Event, Thread
+
+from masking import Features, LoadedTask
+from server.engine.pending import Cost, DropReason, Outcome, Ticket
+from server.engine.queue import Batch, BatchLimits, BatchQueue, CloseReason
+from server.engine.retry import Attempt, Compute, FailureReason, attempt
+from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What one batch was and took, for the metrics.
+
+    Attributes:
+        cost: Rows and tokens computed.
+        tasks: Task versions in it.
+        padding_tokens: Tokens that padding every row to the longest would have added.
+        reason: Why nothing more was taken into it.
+        seconds: Time of compute, retries included.
+        failures: Why a try to compute it, or a piece of it, failed; once for each.
+        failed: Some of its inputs could not be computed at all.
+    """
+
+    cost: Cost
+    tasks: int
+    padding_tokens: int
+    reason: CloseReason
+    seconds: float
+    failures: tuple[FailureReason, ...] = ()
+    failed: bool = False
+
+
+def _ignore(_told: object) -> None:
+    pass
+
+
+def _nothing() -> None:
+    pass
+
+
+class Engine:
+    """Queue, worker and supervisor. Start it, `run` requests, close it."""
+
+    def __init__(
+        self,
+        compute: Compute,
+        limits: BatchLimits,
+        *,
+        prepare: Callable[[], None] = _nothing,
+        on_batch: Callable[[BatchReport], None] = _ignore,
+        on_drop: Callable[[DropReason], None] = _ignore,
+        restart_seconds: float = 1.0,
+    ) -> None:
+        """Builds the engine; no thread runs yet.
+
+        Args:
+            compute: Logits of the inputs of one or more tasks, per task and input in the order given; called
+                by the worker thread only.
+            limits: Limits of batches and of the queue.
+            prepare: Called in every new worker thread before its first batch.
+            on_batch: Told about every batch.
+            on_drop: Told why a request was dropped before compute.
+            restart_seconds: Pause before a dead worker is started anew.
+        """
+        self.queue = BatchQueue(limits, on_drop=on_drop)
+        self.restarts = 0
+        self._compute = compute
+        self._prepare = prepare
+        self._on_batch = on_batch
+        self._restart_seconds = restart_seconds
+        self._ready = Event()
+        self._closing = Event()
+        self._current: Batch | None = None
+        self._supervisor = Thread(target=self._supervise, name="engine-supervisor", daemon=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the worker is alive and prepared."""
+        return self._ready.is_set()
+
+    def start(self) -> None:
+        """Start the worker under its supervisor."""
+        self._supervisor.start()
+
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until the worker is ready; False if it is not in time."""
+        return self._ready.wait(seconds)
+
+    def close(self, seconds: float) -> bool:
+        """Take no new requests, compute what waits, and stop.
+
+        Returns:
+            False if that takes longer than `seconds`; what still waits then is failed.
+        """
+        self.queue.close()
+        self._closing.set()
+        if self._supervisor.ident is not None:
+            self._supervisor.join(seconds)
+        in_time = not self._supervisor.is_alive()
+        self.queue.abandon(ShuttingDownError())
+        return in_time
+
+    async def run(
+        self,
+        task: LoadedTask,
+        features: Sequence[Features],
+        request_id: str = "",
+        *,
+        deadline: float = math.inf,
+    ) -> Outcome:
+        """Compute the inputs of one request; cancelling the call drops what is not computed yet.
+
+        Args:
+            task: The task version, kept to the end.
+            features: At least one input.
+            request_id: For the log.
+            deadline: When the request is dropped, on the monotonic clock.
+
+        Returns:
+            Logits per input in order, and the time spent.
+
+        Raises:
+            ServerError: The queue is full or closed, the worker is not alive, an input is too large, its
+                computation failed, or it was not computed in time.
+        """
+        if not self.ready:
+            raise NotReadyError
+        ticket = Ticket(task, features, request_id, deadline)
+        self.queue.put(ticket)
+        return await asyncio.wrap_future(ticket.future)
+
+    def _supervise(self) -> None:
+        """Keep a worker thread running until the queue is closed and empty."""
+        while not self.queue.drained:
+            worker = Thread(target=self._work, name="engine-worker", daemon=True)
+            worker.start()
+            worker.join()
+            self._ready.clear()
+            if self._current is not None:
+                self._fail(self._current, UnhealthyError())
+                self._current = None
+            if self._closing.is_set():
+                self.queue.abandon(ShuttingDownError())
+            elif not self.queue.drained:
+                self.restarts += 1
+                self._closing.wait(self._restart_seconds)
+
+    def _work(self) -> None:
+        try:
+            self._prepare()
+            self._ready.set()
+            while (batch := self.queue.take()) is not None:
+                self._current = batch
+                self._run_batch(batch)
+                self._current = batch = None  # a worker that waits keeps no task version alive
+        except BaseException:
+            logger.critical("the worker died and will be restarted", exc_info=True)
+
+    def _run_batch(self, batch: Batch) -> None:
+        started = time.monotonic()
+        result = attempt(self._compute, batch.items)
+        now = time.monotonic()
+        self._report(batch, result, now - started)
+        for item, answer in result.answers:
+            if isinstance(answer, ServerError):
+                item.ticket.fail(answer)
+            else:
+                item.ticket.store(item.index, answer, started, now)
+
+    def _report(self, batch: Batch, result: Attempt, seconds: float) -> None:
+        failed = any(isinstance(answer, ServerError) for _, answer in result.answers)
+        if not failed:
+            self.queue.note_speed(batch.cost.tokens, seconds)
+        self._on_batch(
+            BatchReport(
+                batch.cost, batch.tasks, batch.padding_tokens, batch.reason, seconds, result.failures, failed
+            )
+        )
+
+    @staticmethod
+    def _fail(batch: Batch, error: ServerError) -> None:
+        for ticket in batch.tickets:
+            ticket.fail(error)

@@ -1,0 +1,61 @@
+"""Who may call what: clients by API keys, operators by the admin key.
+
+Keys come as `Authorization: Bearer KEY` and are compared in constant time. Health, metrics, the index and the
+OpenAPI document are open to everyone who reaches the port. There are no users, roles or sessions here.
+"""
+
+import hmac
+from collections.abc import Iterable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import SecretStr
+
+from server.errors import AdminDisabledError, UnauthorizedError
+from server.http.dependencies import ServiceDep, service_of
+
+_bearer = HTTPBearer(auto_error=False, description="an API key, or the admin key for what changes tasks")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+async def require_client(service: ServiceDep, given: Credentials) -> None:
+    """Let nobody pass without one of the API keys or the admin key, if API keys are set.
+
+    Raises:
+        UnauthorizedError: There is no key in the request, or a wrong one.
+    """
+    settings = service.settings
+    keys = settings.api_keys if settings.admin_key is None else (*settings.api_keys, settings.admin_key)
+    if settings.api_keys and not _is_one_of(given, keys):
+        raise UnauthorizedError
+
+
+async def check_client(request: Request) -> None:
+    """`require_client` for a route without FastAPI's dependencies."""
+    await require_client(service_of(request), await _bearer(request))
+
+
+async def require_admin(service: ServiceDep, given: Credentials) -> None:
+    """Let nobody pass without the admin key.
+
+    Raises:
+        AdminDisabledError: The server was started without one.
+        UnauthorizedError: There is no key in the request, or a wrong one.
+    """
+    key = service.settings.admin_key
+    if key is None:
+        raise AdminDisabledError
+    if not _is_one_of(given, (key,)):
+        raise UnauthorizedError
+
+
+ClientDep = Annotated[None, Depends(require_client)]
+AdminDep = Annotated[None, Depends(require_admin)]
+
+
+def _is_one_of(given: HTTPAuthorizationCredentials | None, keys: Iterable[SecretStr]) -> bool:
+    """Whether the request's key is among `keys`, found out in a time that tells nothing about them."""
+    key = (given.credentials if given else "").encode()
+    matches = [hmac.compare_digest(key, known.get_secret_value().encode()) for known in keys]
+    return any(matches)

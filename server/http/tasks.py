@@ -1,0 +1,243 @@
+"""What is served and how the server is doing: tasks, memory, metrics, health."""
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, TaskKind, TaskManifest
+from server.errors import NotReadyError
+from server.http.auth import ClientDep
+from server.http.dependencies import ServiceDep, TaskDep, errors
+from server.http.schemas import example_body
+from server.memory_report import MemoryReport
+from server.tasks.registry import ServedTask, TaskEntry, TaskState
+
+router = APIRouter()
+
+
+class TaskSummary(BaseModel):
+    """One task in service, in a few words."""
+
+    task: str
+    kind: TaskKind
+    state: TaskState
+    version: int
+    digest: str
+    labels: int = Field(description="how many labels it has; 0 for multiple choice")
+    loaded: datetime
+    load_ms: float = Field(description="how long reading and checking the version took")
+    bytes: int = Field(description="packed masks and head, which are always in memory; more in GET /memory")
+    pinned: int | None = Field(description="the version that an operator bound this server to")
+    problem: str | None = Field(description="why a newer version is not served")
+
+
+class Unserved(BaseModel):
+    """A task in the store of which no version is served."""
+
+    task: str
+    state: TaskState
+    version: int | None = Field(description="the version that could not be loaded")
+    problem: str
+
+
+class TaskList(BaseModel):
+    """Reply of GET /tasks."""
+
+    tasks: list[TaskSummary]
+    not_served: list[Unserved]
+
+
+class Member(BaseModel):
+    """One member of an ensemble: the version of a task that its mask was copied from."""
+
+    task: str
+    version: int
+    digest: str
+    seed: int
+    metric: str
+    metrics: dict[str, float]
+    sparsity: float = Field(description="share of zeros in its masks")
+    flipped_share: float
+
+
+class Ensemble(BaseModel):
+    """The members of an ensemble, and how their answers become one."""
+
+    combine: CombineRule = Field(
+        description="vote of the members' labels, mean of their logits, or mean of their probabilities"
+    )
+    members: list[Member]
+
+
+class TaskDetails(BaseModel):
+    """Reply of GET /tasks/{task}: what its manifest says, and how to call it."""
+
+    task: str
+    kind: TaskKind
+    pair: bool
+    labels: tuple[str, ...]
+    version: int
+    digest: str
+    loaded: datetime
+    load_seconds: float
+    pinned: int | None
+    problem: str | None
+    created: datetime
+    base: str
+    max_length: int
+    metric: str | None = Field(description="what chose the checkpoint; null for an ensemble")
+    metrics: dict[str, float] = Field(description="on the dev set; an ensemble may have none")
+    sparsity: float = Field(description="share of zeros in its masks")
+    initial_sparsity: float
+    flipped_share: float = Field(description="share of mask bits that learning changed")
+    training: dict[str, JsonScalar] | None = Field(description="null for an ensemble")
+    seed: int | None = Field(description="null for an ensemble")
+    ensemble: Ensemble | None = Field(description="null for a task with one learned mask")
+    mask_bytes: int
+    head_bytes: int
+    example: dict[str, Any] = Field(description="a body for POST /predict/{task}")
+
+
+@router.get("/tasks", tags=["tasks"], summary="Every task", responses=errors(401))
+def list_tasks(service: ServiceDep, _: ClientDep) -> TaskList:
+    """Every task in service, and every task of the store that is not served, with the reason."""
+    entries = sorted(service.registry.entries.items())
+    return TaskList(
+        tasks=[summary(entry.served, entry) for _, entry in entries if entry.served is not None],
+        not_served=[unserved(name, entry) for name, entry in entries if entry.served is None],
+    )
+
+
+@router.get("/tasks/{task}", tags=["tasks"], summary="One task", responses=errors(401, 404, 503))
+async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> TaskDetails:
+    """Labels, version, dev metrics, sparsity, and a body to call it with."""
+    manifest, entry = served.loaded.manifest, service.registry.entries.get(served.name, TaskEntry())
+    return TaskDetails(
+        **{name: getattr(manifest, name) for name in _FROM_MANIFEST},
+        **_of_one_mask(manifest),
+        ensemble=_ensemble(manifest),
+        task=served.name,
+        version=served.version,
+        digest=served.digest,
+        loaded=served.loaded_at,
+        load_seconds=served.load_seconds,
+        pinned=entry.pinned,
+        problem=_explain(entry),
+        base=manifest.base.name,
+        example=example_body(manifest.kind, pair=manifest.pair),
+    )
+
+
+@router.get("/memory", tags=["operations"], summary="What is held in memory", responses=errors(401))
+async def memory(service: ServiceDep, _: ClientDep) -> MemoryReport:
+    """Bytes of the base and of each task's masks in each form, beside finetuned copies."""
+    return await run_in_threadpool(service.memory)
+
+
+@router.get("/metrics", tags=["operations"], summary="Metrics for Prometheus")
+async def metrics(service: ServiceDep) -> Response:
+    """Prometheus' text format."""
+    content = await run_in_threadpool(service.metrics.exposition)
+    return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/health/live", tags=["operations"], summary="Whether the process answers")
+async def live() -> dict[str, str]:
+    """200 as long as the process can answer at all."""
+    return {"status": "live"}
+
+
+@router.get("/health", tags=["operations"], summary="The same as /health/ready", responses=errors(503))
+@router.get("/health/ready", tags=["operations"], summary="Whether it takes requests", responses=errors(503))
+async def ready(service: ServiceDep) -> dict[str, str | int]:
+    """200 while requests can be answered; 503 says what is missing.
+
+    That is: the worker is alive and warm, every task found at start is loaded or reported, every required
+    task is served, the store is watched, and the server is not shutting down.
+    """
+    if (reason := service.why_not_ready()) is not None:
+        raise NotReadyError(reason)
+    return {
+        "status": "ready",
+        "tasks": len(service.registry.tasks),
+        "problems": len(service.registry.problems),
+    }
+
+
+@router.get("/", tags=["operations"], summary="Where things are")
+async def index(service: ServiceDep) -> dict[str, Any]:
+    """Where things are."""
+    return {
+        "name": "maskserve",
+        "base": service.base.info.name,
+        "tasks": len(service.registry.tasks),
+        "predict": "POST /predict/{task}",
+        "predict_many": "POST /predict",
+        "open_inference_protocol": "/v2",
+        "list_tasks": "/tasks",
+        "describe_task": "/tasks/{task}",
+        "administrate": "POST /tasks/{task}/load, unload, pin, rollback; PUT and DELETE /tasks/{task}",
+        "memory": "/memory",
+        "metrics": "/metrics",
+        "live": "/health/live",
+        "ready": "/health/ready",
+        "openapi": "/openapi.json",
+        "documentation": "/docs",
+    }
+
+
+_FROM_MANIFEST = (
+    "kind",
+    "pair",
+    "labels",
+    "created",
+    "max_length",
+    "metrics",
+    "sparsity",
+    "initial_sparsity",
+    "flipped_share",
+    "mask_bytes",
+    "head_bytes",
+)
+
+
+def _of_one_mask(manifest: Manifest) -> dict[str, Any]:
+    names = ("metric", "training", "seed")
+    return {name: getattr(manifest, name) if isinstance(manifest, TaskManifest) else None for name in names}
+
+
+def _ensemble(manifest: Manifest) -> Ensemble | None:
+    if not isinstance(manifest, EnsembleManifest):
+        return None
+    members = [Member.model_validate(member, from_attributes=True) for member in manifest.members]
+    return Ensemble(combine=manifest.combine, members=members)
+
+
+def summary(served: ServedTask, entry: TaskEntry) -> TaskSummary:
+    """A task in service, for a list."""
+    return TaskSummary(
+        task=served.name,
+        kind=served.loaded.manifest.kind,
+        state="serving",
+        version=served.version,
+        digest=served.digest,
+        labels=len(served.loaded.manifest.labels),
+        loaded=served.loaded_at,
+        load_ms=round(served.load_seconds * 1000, 3),
+        bytes=served.nbytes,
+        pinned=entry.pinned,
+        problem=_explain(entry),
+    )
+
+
+def unserved(name: str, entry: TaskEntry) -> Unserved:
+    """A task that is not in service, for a list."""
+    version = entry.problem.version if entry.problem is not None else None
+    return Unserved(task=name, state=entry.state, version=version, problem=entry.why_not_served(name))
+
+
+def _explain(entry: TaskEntry) -> str | None:
+    return None if entry.problem is None else str(entry.problem)

@@ -1,0 +1,141 @@
+"""The memory report: what is really held, to the byte, beside what finetuned copies would take.
+
+Counts tensors: the base, every task's masks in each form, heads. Only in the process's own figure: the
+interpreter, manifests, activations, and versions on their way out with the last requests that hold them.
+"""
+
+import ctypes
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from masking import Base, MaskForm
+from server.tasks.cache import MaskCache
+from server.tasks.registry import ServedTask
+
+_STATM = Path("/proc/self/statm")
+_LARGER: tuple[MaskForm, ...] = ("unpacked", "folded")
+
+
+class BaseMemory(BaseModel):
+    """The one resident encoder."""
+
+    name: str
+    parameters: int
+    bytes: int = Field(description="fp32 tensors of the encoder and its pretrained pooler")
+
+
+class TaskMemory(BaseModel):
+    """What one task holds, in bytes."""
+
+    version: int
+    digest: str
+    members: int = Field(description="masks that answer together; 1 but for ensembles")
+    packed_mask_bytes: int = Field(description="masks of the base's layers, one bit per weight")
+    unpacked_mask_bytes: int = Field(description="the same as booleans, 0 while they are not in the cache")
+    folded_mask_bytes: int = Field(description="masked copies of the layers, 0 while not in the cache")
+    head_bytes: int = Field(description="fp32 head tensors that travel with the mask, masks applied")
+    resident_bytes: int = Field(description="the sum of the above")
+    finetuned_bytes: int = Field(description="a finetuned fp32 copy of the base with this head per member")
+
+
+class TotalMemory(BaseModel):
+    """Sums over the tasks, in bytes."""
+
+    packed_mask_bytes: int
+    unpacked_mask_bytes: int
+    folded_mask_bytes: int
+    head_bytes: int
+    resident_bytes: int = Field(description="base, masks in every form, and heads")
+
+
+class CacheMemory(BaseModel):
+    """The cache of unpacked and folded masks."""
+
+    budget_bytes: int
+    bytes: int
+
+
+class FinetunedMemory(BaseModel):
+    """What the same tasks would take as finetuned copies."""
+
+    copies: int
+    bytes: int
+    ratio: float | None = Field(
+        description="bytes of the copies over resident bytes here; null without tasks"
+    )
+
+
+class MemoryReport(BaseModel):
+    """Reply of GET /memory."""
+
+    base: BaseMemory
+    tasks: dict[str, TaskMemory]
+    cache: CacheMemory
+    total: TotalMemory
+    finetuned: FinetunedMemory
+    process_bytes: int | None = Field(
+        description="resident memory of the whole process: the total, interpreter, libraries, manifests and "
+        "work space; null where the system does not tell"
+    )
+
+
+def memory_report(base: Base, tasks: Mapping[str, ServedTask], cache: MaskCache) -> MemoryReport:
+    """Count every byte of the base, of the served tasks and of the cache."""
+    lines = {name: _task_memory(task, cache) for name, task in sorted(tasks.items())}
+    total = _total(base, list(lines.values()))
+    copies = sum(line.finetuned_bytes for line in lines.values())
+    return MemoryReport(
+        base=BaseMemory(name=base.info.name, parameters=base.info.parameters, bytes=base.nbytes),
+        tasks=lines,
+        cache=CacheMemory(budget_bytes=cache.budget, bytes=cache.nbytes),
+        total=total,
+        finetuned=FinetunedMemory(
+            copies=len(lines), bytes=copies, ratio=round(copies / total.resident_bytes, 4) if lines else None
+        ),
+        process_bytes=_process_bytes(),
+    )
+
+
+def give_back() -> None:
+    """Return what was freed to the system, where the C library can: reading bundles leaves holes."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _process_bytes() -> int | None:
+    """Resident memory of this process, as Linux tells it."""
+    try:
+        pages = int(_STATM.read_text().split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _task_memory(task: ServedTask, cache: MaskCache) -> TaskMemory:
+    loaded, held = task.loaded, cache.held(task.digest)
+    larger = {form: held.nbytes if held is not None and held.form == form else 0 for form in _LARGER}
+    return TaskMemory(
+        version=task.version,
+        digest=task.digest,
+        members=len(loaded.members),
+        packed_mask_bytes=loaded.masks_nbytes,
+        unpacked_mask_bytes=larger["unpacked"],
+        folded_mask_bytes=larger["folded"],
+        head_bytes=loaded.head_nbytes,
+        resident_bytes=loaded.masks_nbytes + sum(larger.values()) + loaded.head_nbytes,
+        finetuned_bytes=loaded.manifest.finetuned_bytes,
+    )
+
+
+def _total(base: Base, lines: list[TaskMemory]) -> TotalMemory:
+    return TotalMemory(
+        packed_mask_bytes=sum(line.packed_mask_bytes for line in lines),
+        unpacked_mask_bytes=sum(line.unpacked_mask_bytes for line in lines),
+        folded_mask_bytes=sum(line.folded_mask_bytes for line in lines),
+        head_bytes=sum(line.head_bytes for line in lines),
+        resident_bytes=base.nbytes + sum(line.resident_bytes for line in lines),
+    )

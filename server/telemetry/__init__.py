@@ -1,0 +1,1 @@
+"""Telemetry: metrics, statistics, logs and traces."""

@@ -1,0 +1,133 @@
+"""What Prometheus is told, with bounded labels.
+
+Names that clients make up all count as one, and so do all tasks beyond the first hundred or so (a setting).
+
+Gauges that mirror a state (queue depth, cache bytes) are read when scraped, from the callables that the
+service connects; counters and histograms are fed as things happen.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from threading import Lock
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from server.telemetry.batch_metrics import BatchMetrics
+
+UNKNOWN_TASK = "(unknown)"
+OTHER_TASKS = "(other)"
+NO_TASK = ""
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_STAGES = ("tokenize", "queue", "compute", "total")
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own.
+
+    Attributes:
+        batches: Those of the engine.
+    """
+
+    def __init__(self, max_tasks: int = 100) -> None:
+        """Creates every metric at zero; at most `max_tasks` tasks get series of their own."""
+        self._registry = CollectorRegistry()
+        self._max_tasks = max_tasks
+        self._labelled: set[str] = set()
+        self._labelling = Lock()
+        to = self._registry
+        self._requests = Counter(
+            "maskserve_requests", "Requests answered", ["route", "task", "status"], registry=to
+        )
+        latency = Histogram(
+            "maskserve_stage_seconds",
+            "Time of a prediction by stage: tokenize, queue, compute, total",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=to,
+        )
+        self._latency = {stage: latency.labels(stage) for stage in _STAGES}
+        self.batches = BatchMetrics(to)
+        self._swaps = Counter("maskserve_swaps", "Versions put in service", ["task"], registry=to)
+        self._load_failures = Counter(
+            "maskserve_load_failures", "Versions that could not be loaded", ["task"], registry=to
+        )
+        self._load_seconds = Histogram(
+            "maskserve_load_seconds",
+            "Time of reading and checking a version, by result: ok, failed",
+            ["result"],
+            buckets=_SECONDS,
+            registry=to,
+        )
+        self._costs = Gauge(
+            "maskserve_cost_seconds",
+            "Time of masked layers by which their way is chosen: kernel and torch per weight and token, fold "
+            "per weight",
+            ["of"],
+            registry=to,
+        )
+        self._store_up = Gauge(
+            "maskserve_store_up", "1 if the store could be read at the last look", registry=to
+        )
+
+    def read(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Add a gauge that is read when scraped."""
+        Gauge(name, help_text, registry=self._registry).set_function(value)
+
+    def read_forms(self, values: dict[str, Callable[[], float]]) -> None:
+        """Add the gauge of bytes in memory by form, read when scraped."""
+        gauge = Gauge("maskserve_bytes", "Bytes in memory by form", ["form"], registry=self._registry)
+        for form, value in values.items():
+            gauge.labels(form).set_function(value)
+
+    def count_request(self, route: str, task: str, status: int) -> None:
+        """Count an answered request; `task` is a served name, `UNKNOWN_TASK` or `NO_TASK`."""
+        self._requests.labels(route, self._label(task), str(status)).inc()
+
+    def time_prediction(self, *, tokenize: float, queue: float, compute: float, total: float) -> None:
+        """Note the seconds that one prediction spent in each stage."""
+        for stage, seconds in zip(_STAGES, (tokenize, queue, compute, total), strict=True):
+            self._latency[stage].observe(seconds)
+
+    def count_swap(self, task: str) -> None:
+        """Count a version put in service."""
+        self._swaps.labels(self._label(task)).inc()
+
+    def count_load_failure(self, task: str) -> None:
+        """Count a version that could not be loaded."""
+        self._load_failures.labels(self._label(task)).inc()
+
+    def count_load(self, result: Literal["ok", "failed"], seconds: float) -> None:
+        """Note the end of a load and how long it took."""
+        self._load_seconds.labels(result).observe(seconds)
+
+    def note_costs(self, costs: Mapping[str, float]) -> None:
+        """Note what the ways to compute a masked layer cost here."""
+        for name, seconds in costs.items():
+            self._costs.labels(name).set(seconds)
+
+    def store_seen(self, *, readable: bool) -> None:
+        """Note whether the store could be read."""
+        self._store_up.set(readable)
+
+    def retain(self, tasks: Collection[str]) -> None:
+        """Drop the series of every other task, so that they do not pile up."""
+        with self._labelling:
+            for task in self._labelled.difference(tasks):
+                for metric in (self._requests, self._swaps, self._load_failures):
+                    metric.remove_by_labels({"task": task})
+                self._labelled.remove(task)
+
+    def _label(self, task: str) -> str:
+        """The task's own name while there is room for it."""
+        with self._labelling:
+            if task in (UNKNOWN_TASK, NO_TASK) or task in self._labelled:
+                return task
+            if len(self._labelled) >= self._max_tasks:
+                return OTHER_TASKS
+            self._labelled.add(task)
+            return task
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,71 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.__main__ import main
+from masking import load_base
+from tests.support.experiment_commands import command, run
+from tests.support.experiment_data import write_tasks
+from tests.support.learning_data import write_lines
+from training.data.rows import read_file
+from training.runs.ensemble import RULES, combine
+
+
+def test_table2(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:
+    report = run(tmp_path, tiny_bert, "table2", "--tasks", "trec", "ner", "--seeds", "0", "1", "2")
+    groups = {(group["task"], group["method"]): group for group in report["values"]["groups"]}
+    assert set(groups) == {(task, method) for task in ("trec", "ner") for method in ("masking", "finetuning")}
+    base = load_base(tiny_bert)
+    for (task, method), group in groups.items():
+        assert group["split"] == "dev"
+        assert len(group["single"]["by_seed"]) == 3
+        best = min(group["ensemble"].values())
+        assert group["ensemble"][group["chosen_on_dev"]] == pytest.approx(best)
+        if method == "finetuning":
+            assert group["ensemble_bytes"] == 3 * group["single_bytes"]
+        else:
+            added = group["single_bytes"] - base.nbytes
+            labels = {"trec": 2, "ner": 4}[task]
+            bits = 4 * 32 * 32 + 2 * 32 * 64 + (32 * 32 if task == "trec" else 0) + 32 * labels
+            assert added == bits // 8 + 4 * labels * 33  # masks and classifier in fp32
+            assert group["ensemble_bytes"] == base.nbytes + 3 * added
+    assert "errors are on dev" in capsys.readouterr().out
+
+
+def test_the_metric_of_a_single_model_is_that_of_its_run(tmp_path: Path, tiny_bert: str) -> None:
+    alone = run(tmp_path, tiny_bert, "table1", "--tasks", "sem", "--seeds", "0", "1")
+    together = run(tmp_path, tiny_bert, "table6", "--tasks", "sem", "--seeds", "0", "1")
+    (found,) = alone["values"]["tiny-bert"]["tasks"]
+    for group in together["values"]["groups"]:
+        errors = [1 - value for value in found[group["method"]]["by_seed"]]
+        assert group["single"]["by_seed"] == pytest.approx(errors)
+        assert set(group["ensemble"]) == set(RULES)
+
+
+def test_errors_are_on_test_where_there_is_one(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_tasks(tmp_path / "data")
+    shutil.copy(data / "trec" / "train.jsonl.gz", data / "trec" / "test.jsonl.gz")
+    report = run(tmp_path, tiny_bert, "table2", "--tasks", "trec", "--seeds", "0", "1")
+    assert {group["split"] for group in report["values"]["groups"]} == {"test"}
+    assert "errors are on dev" not in capsys.readouterr().out
+    rows = [dict(row.values) | {"label": "odd"} for row in read_file(data / "trec" / "test.jsonl.gz").rows]
+    write_lines(data / "trec" / "test.jsonl.gz", rows)
+    assert main(command(tmp_path, tiny_bert, "table2", "--tasks", "trec", "--seeds", "0", "1")) == 2
+    assert "'odd'" in capsys.readouterr().err
+
+
+def test_an_ensemble_has_members(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tasks(tmp_path / "data")
+    assert main(command(tmp_path, tiny_bert, "table2", "--tasks", "trec", "--seeds", "0")) == 2
+    assert "at least two members" in capsys.readouterr().err
+
+
+def test_combine_goes_example_by_example() -> None:
+    first = [np.array([3.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)]
+    second = [np.array([0.0, 1.0], np.float32), np.array([0.0, 4.0], np.float32)]
+    combined = combine([first, second], "logits")
+    np.testing.assert_allclose(combined, [[1.5, 0.5], [0.0, 2.5]])

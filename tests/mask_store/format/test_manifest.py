@@ -1,0 +1,188 @@
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mask_store import (
+    FormatVersionError,
+    HeadTensorInfo,
+    LayerInfo,
+    Manifest,
+    ManifestError,
+    RiceEncoding,
+)
+from tests.support.bundles import canonical, manifest_of
+
+
+def layer(name: str, rows: int, columns: int, **counts: Any) -> LayerInfo:
+    fields = {"zeros": 0, "initial_zeros": 0, "flipped": 0} | counts
+    return LayerInfo(name=name, rows=rows, columns=columns, **fields)
+
+
+def encoder_layers(blocks: range, *, pooler: bool = True) -> tuple[LayerInfo, ...]:
+    shapes = {
+        "q": (768, 768),
+        "k": (768, 768),
+        "v": (768, 768),
+        "ao": (768, 768),
+        "i": (3072, 768),
+        "o": (768, 3072),
+    }
+    layers = [layer(f"{block}.{name}", *shape) for block in blocks for name, shape in shapes.items()]
+    return (*layers, layer("pooler", 768, 768)) if pooler else tuple(layers)
+
+
+class TestGoldenNumbers:
+    """The sizes that the paper's method gives, as the manifest's properties."""
+
+    def test_bert_base_blocks_2_to_11_and_pooler(self) -> None:
+        manifest = manifest_of(encoder_layers(range(2, 12)))
+        assert (manifest.mask_bits, manifest.mask_bytes) == (71_368_704, 8_921_088)
+
+    def test_bert_base_all_blocks_and_pooler(self) -> None:
+        assert manifest_of(encoder_layers(range(12))).mask_bits == 85_524_480
+
+    def test_two_class_head(self) -> None:
+        manifest = manifest_of((layer("classifier", 2, 768),))
+        assert (manifest.mask_bits, manifest.mask_bytes) == (1_536, 192)
+
+    def test_distilbert_blocks_2_to_5_and_dense(self) -> None:
+        manifest = manifest_of(encoder_layers(range(2, 6)))
+        assert (manifest.mask_bits, manifest.mask_bytes) == (28_901_376, 3_612_672)
+
+    def test_bert_base_finetuned(self) -> None:
+        manifest = manifest_of(encoder_layers(range(1)), head=())
+        assert manifest.base.parameters == 109_482_240
+        assert manifest.finetuned_bytes / 1000 == 437_928.96
+
+
+def test_head_bytes_are_part_of_a_finetuned_copy() -> None:
+    head = (HeadTensorInfo(name="w", shape=(2, 768)), HeadTensorInfo(name="b", shape=(2,)))
+    manifest = manifest_of((layer("a", 2, 8),), head=head)
+    assert manifest.head_bytes == 4 * (2 * 768 + 2)
+    assert manifest.finetuned_bytes == 437_928_960 + manifest.head_bytes
+
+
+def test_shares_are_over_all_layers() -> None:
+    first = layer("a", 10, 10, zeros=10, initial_zeros=6, flipped=8)
+    manifest = manifest_of((first, layer("b", 30, 10, zeros=10, initial_zeros=14, flipped=4)))
+    assert manifest.sparsity == 20 / 400
+    assert manifest.initial_sparsity == 20 / 400
+    assert manifest.flipped_share == 12 / 400
+    assert manifest.layers[0].sparsity == 0.1
+
+
+def test_rows_are_padded_to_bytes() -> None:
+    assert layer("a", 3, 9).packed_bytes == 6
+
+
+def test_json_is_canonical_and_comes_back() -> None:
+    manifest = manifest_of((layer("a", 2, 8),))
+    text = manifest.to_json()
+    assert text == canonical(json.loads(text))
+    assert text.isascii()
+    assert Manifest.from_json(text) == manifest
+
+
+def test_time_is_kept_in_utc() -> None:
+    noon_in_berlin = datetime(2025, 6, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    manifest = manifest_of((layer("a", 2, 8),), created=noon_in_berlin)
+    assert manifest.created == datetime(2025, 6, 1, 10, tzinfo=UTC)
+    assert '"created":"2025-06-01T10:00:00Z"' in manifest.to_json()
+
+
+def test_is_immutable() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        manifest_of((layer("a", 2, 8),)).task = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "Demo"}, "task"),
+        ({"task": "../etc"}, "task"),
+        ({"task": "a\n"}, "task"),
+        ({"task": "a" * 65}, "task"),
+        ({"labels": ["bad", "good"]}, "labels"),
+        ({"labels": ()}, "at least 2 labels, found 0"),
+        ({"labels": ("only",)}, "at least 2 labels, found 1"),
+        ({"labels": ("a", "a")}, "labels repeat: a"),
+        ({"kind": "multiple-choice"}, "has no labels"),
+        ({"kind": "regression"}, "kind"),
+        ({"kind": "token-classification", "pair": True}, "can't take pairs"),
+        ({"metric": "f1"}, "'f1' is not among metrics"),
+        ({"metrics": {"accuracy": float("nan")}}, "finite"),
+        ({"training": {"lr": float("inf")}}, "finite"),
+        ({"training": {"lr": [1]}}, "training"),
+        ({"seed": "0"}, "seed"),
+        ({"max_length": 0}, "max_length"),
+        ({"created": datetime(2025, 1, 1)}, "timezone"),
+        ({"layers": ()}, "layers"),
+        ({"layers": (layer("a", 2, 8), layer("a", 2, 8))}, "names in layers repeat: a"),
+        ({"head": (HeadTensorInfo(name="w", shape=(1,)),) * 2}, "names in head repeat: w"),
+        ({"format_version": 2}, "format_version"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_refuses(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        manifest_of(**({"layers": (layer("a", 2, 8),)} | changes))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"zeros": 17, "flipped": 17}, "zeros 17 of a layer of 16 bits"),
+        ({"initial_zeros": 17}, "initial_zeros 17"),
+        ({"flipped": 17}, "flipped 17"),
+        ({"zeros": 5, "initial_zeros": 1, "flipped": 3}, "from 1 to 5 with only 3"),
+        ({"name": "a b"}, "name"),
+        ({"name": ""}, "name"),
+        ({"rows": 0}, "rows"),
+        ({"encoding": RiceEncoding(parameter=1, symbol=1, count=0)}, "must code the 0 bits that are 0"),
+        ({"encoding": RiceEncoding(parameter=1, symbol=0, count=2)}, "must code the 0 bits that are 0"),
+    ],
+)
+def test_layer_refuses(fields: dict[str, Any], message: str) -> None:
+    counts = {"zeros": 0, "initial_zeros": 0, "flipped": 0}
+    good: dict[str, Any] = {"name": "a", "rows": 2, "columns": 8, **counts}
+    with pytest.raises(ValidationError, match=message):
+        LayerInfo(**(good | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"blocks": (3, 2)}, "ascend"),
+        ({"blocks": (2, 2)}, "ascend"),
+        ({"score_low": 0.6}, "must be below"),
+        ({"initial_sparsity": 1.0}, "initial_sparsity"),
+        ({"head": "none"}, "head"),
+    ],
+)
+def test_masking_settings_refuse(fields: dict[str, Any], message: str) -> None:
+    good = manifest_of((layer("a", 2, 8),)).masking
+    with pytest.raises(ValidationError, match=message):
+        type(good)(**(good.model_dump() | fields))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "3", "[" * 100_000])
+def test_json_that_is_no_manifest(text: str) -> None:
+    with pytest.raises(ManifestError):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("version", [0, 3, "1", True, 1.0])
+def test_json_of_another_version(version: object) -> None:
+    with pytest.raises(FormatVersionError, match="expected 1 or 2"):
+        Manifest.from_json(json.dumps({"format_version": version}))
+
+
+def test_json_errors_name_every_field() -> None:
+    fields = json.loads(manifest_of((layer("a", 2, 8),)).to_json())
+    del fields["seed"]
+    fields["layers"][0]["rows"] = "two"
+    with pytest.raises(ManifestError, match=r"seed: Field required; layers\.0\.rows"):
+        Manifest.from_json(json.dumps(fields))

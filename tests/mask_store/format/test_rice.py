@@ -1,0 +1,99 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from mask_store import MaskCodingError, PaddingError, RiceEncoding, pack_bits
+from mask_store.format.rice import rice_decode, rice_encode
+from tests.support.bundles import example_mask
+
+
+def entropy(p: float) -> float:
+    return -p * math.log2(p) - (1 - p) * math.log2(1 - p)
+
+
+def test_golden_bytes_of_the_worked_example() -> None:
+    encoding, stream = rice_encode(pack_bits(example_mask()), 20)
+    assert encoding == RiceEncoding(parameter=2, symbol=0, count=3)
+    assert stream.tobytes().hex() == "9137"
+
+
+@given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 40))))
+def test_round_trip(mask: NDArray[np.bool_]) -> None:
+    packed = pack_bits(mask)
+    encoding, stream = rice_encode(packed, mask.shape[1])
+    np.testing.assert_array_equal(rice_decode(stream, encoding, *mask.shape), packed)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.integers(1, 300), st.integers(1, 70))
+def test_round_trip_at_any_share_of_zeros(seed: int, share: float, rows: int, columns: int) -> None:
+    mask = np.random.default_rng(seed).random((rows, columns)) >= share
+    packed = pack_bits(mask)
+    encoding, stream = rice_encode(packed, columns)
+    assert encoding.count == min(mask.sum(), (~mask).sum())
+    np.testing.assert_array_equal(rice_decode(stream, encoding, rows, columns), packed)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_mask_of_one_value_takes_no_bytes(value: bool) -> None:
+    packed = pack_bits(np.full((3, 20), value))
+    encoding, stream = rice_encode(packed, 20)
+    assert (encoding.count, stream.size) == (0, 0)
+    np.testing.assert_array_equal(rice_decode(stream, encoding, 3, 20), packed)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.07, 0.10, 0.95])
+def test_size_is_within_two_percent_of_the_entropy_bound(share: float) -> None:
+    mask = np.random.default_rng(1).random((768, 3072)) >= share
+    _, stream = rice_encode(pack_bits(mask), 3072)
+    measured = stream.size * 8 / mask.size
+    bound = entropy(float((~mask).mean()))
+    assert bound * 0.999 < measured < bound * 1.02
+
+
+def test_bound_at_five_percent_is_the_one_of_the_design() -> None:
+    assert entropy(0.05) == pytest.approx(0.2864, abs=5e-5)
+
+
+def test_parameter_is_the_best_one() -> None:
+    mask = np.random.default_rng(2).random((64, 512)) >= 0.03
+    encoding, stream = rice_encode(pack_bits(mask), 512)
+    gaps = np.diff(np.flatnonzero(~mask.reshape(-1)), prepend=-1) - 1
+    sizes = [int((gaps >> k).sum()) + gaps.size * (k + 1) for k in range(20)]
+    assert encoding.parameter == int(np.argmin(sizes))
+    assert stream.size <= -(-min(sizes) // 8) + 1
+
+
+def decode(hexadecimal: str, *, parameter: int = 2, count: int = 3) -> NDArray[np.uint8]:
+    stream = np.frombuffer(bytes.fromhex(hexadecimal), np.uint8)
+    return rice_decode(stream, RiceEncoding(parameter=parameter, symbol=0, count=count), 2, 20)
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        ("", "do not fit"),
+        ("37", "expected 3 quotients, found 0"),
+        ("9337", "expected 3 quotients, found 4"),
+        ("910037", "codes nothing"),
+        ("11008037", "the last coded bit is number"),
+    ],
+)
+def test_refuses_streams_that_do_not_decode(stream: str, message: str) -> None:
+    with pytest.raises(MaskCodingError, match=message):
+        decode(stream)
+
+
+def test_refuses_remainders_longer_than_the_stream() -> None:
+    with pytest.raises(MaskCodingError, match="do not fit"):
+        decode("9137", count=2**40, parameter=30)
+
+
+def test_refuses_set_bits_after_the_remainders() -> None:
+    with pytest.raises(PaddingError):
+        decode("9177")

@@ -1,0 +1,459 @@
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from mask_store import (
+    CurrentVersionError,
+    DigestMismatchError,
+    InvalidTaskNameError,
+    Limits,
+    MaskStore,
+    MissingBundleError,
+    NoEarlierVersionError,
+    RecordError,
+    StoreFormatError,
+    StoreFullError,
+    StoreNotFoundError,
+    StoreNotWritableError,
+    StoreUnavailableError,
+    TruncatedBundleError,
+    UnknownTaskError,
+    UnknownVersionError,
+)
+from mask_store.errors import BundleTooLargeError
+from tests.support.bundles import version_bundle
+
+PUBLISHER = """
+import sys
+from mask_store import MaskStore
+from tests.support.bundles import version_bundle
+
+store, first = MaskStore.open(sys.argv[1]), int(sys.argv[2])
+bundles = [version_bundle(seed=seed) for seed in range(first, first + 20)]
+print("ready", flush=True)
+sys.stdin.readline()
+for bundle in bundles:
+    print(store.publish(bundle).number, bundle.digest)
+"""
+
+
+class TestOpen:
+    def test_missing_store(self, place: str) -> None:
+        with pytest.raises(StoreNotFoundError, match=r"no mask store at .*store"):
+            MaskStore.open(place)
+
+    def test_created_store_is_found_again(self, place: str) -> None:
+        MaskStore.open(place, create=True).publish(version_bundle())
+        assert MaskStore.open(place, create=True).tasks() == ("demo",)
+        assert MaskStore.open(place).tasks() == ("demo",)
+
+    def test_path_or_text_or_file_url(self, folder: Path) -> None:
+        for place in (folder, str(folder), f"file://{folder}"):
+            assert str(MaskStore.open(place)) == str(folder)
+
+    def test_layout_of_the_future(self, folder: Path) -> None:
+        (folder / "store.json").write_text('{"format":"mask-store","version":2}\n')
+        with pytest.raises(StoreFormatError, match=r'expected {"format":"mask-store","version":1} in'):
+            MaskStore.open(folder)
+
+    def test_below_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(StoreNotWritableError, match=r"can't be written to: .*: Not a directory"):
+            MaskStore.open(tmp_path / "file" / "store", create=True)
+        with pytest.raises(StoreNotFoundError):
+            MaskStore.open(tmp_path / "file" / "store")
+
+    def test_protocol_that_fsspec_does_not_know(self) -> None:
+        with pytest.raises(StoreUnavailableError, match="can't open a store at nosuch://x"):
+            MaskStore.open("nosuch://x")
+
+
+class TestPublish:
+    def test_numbers_and_current(self, store: MaskStore) -> None:
+        bundles = [version_bundle(seed=seed) for seed in range(3)]
+        versions = [store.publish(bundle) for bundle in bundles]
+        assert [version.number for version in versions] == [1, 2, 3]
+        assert [version.digest for version in versions] == [bundle.digest for bundle in bundles]
+        assert versions[0].size == len(bundles[0].to_bytes())
+        assert store.versions("demo") == tuple(versions)
+        assert store.current("demo") == versions[2]
+
+    def test_what_is_current_already_gets_no_new_number(self, store: MaskStore) -> None:
+        first = store.publish(version_bundle())
+        assert store.publish(version_bundle()) == first
+        assert store.versions("demo") == (first,)
+
+    def test_what_was_current_before_gets_a_new_number(self, store: MaskStore) -> None:
+        for seed in (0, 1, 0):
+            version = store.publish(version_bundle(seed=seed))
+        assert version.number == 3
+        assert store.versions("demo")[0].digest == version.digest
+
+    def test_bytes(self, store: MaskStore) -> None:
+        bundle = version_bundle()
+        assert store.publish_bytes(bundle.to_bytes()).digest == bundle.digest
+        with pytest.raises(TruncatedBundleError):
+            store.publish_bytes(bundle.to_bytes()[:-1])
+
+    def test_heals_a_damaged_bundle(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        version = store.publish(version_bundle())
+        (path,) = folder.glob("tasks/demo/bundles/*")
+        path.write_bytes(b"damaged")
+        assert store.publish(version_bundle()) == version
+        assert store.verify() == ()
+
+    def test_heals_a_damaged_pointer(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        (folder / "tasks/demo/current.json").write_text("damaged")
+        assert store.publish(version_bundle()).number == 2
+        assert store.verify() == ()
+
+    def test_not_writable(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        (folder / "tasks").touch()
+        with pytest.raises(StoreNotWritableError, match="can't be written to"):
+            store.publish(version_bundle())
+
+    def test_not_allowed(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = MaskStore.open(folder)
+        first = store.publish(version_bundle())
+
+        def refuse(*arguments: Any, **keywords: Any) -> int:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse)
+            with pytest.raises(StoreNotWritableError, match="Permission denied"):
+                store.publish(version_bundle(seed=1))
+        assert store.versions("demo") == (first,)
+
+    def test_disk_full(self, folder: Path, full_disk: Callable[[int], Any]) -> None:
+        store = MaskStore.open(folder)
+        first = store.publish(version_bundle(seed=0))
+        with full_disk(500), pytest.raises(StoreFullError, match="full"):
+            store.publish(version_bundle(seed=1))
+        assert store.versions("demo") == (first,)
+        assert store.verify() == ()
+        assert list((folder / ".tmp").iterdir()) == []
+        assert store.publish(version_bundle(seed=1)).number == 2
+
+    def test_two_processes_at_once(self, folder: Path) -> None:
+        publishers = [
+            subprocess.Popen(
+                [sys.executable, "-c", PUBLISHER, str(folder), first_seed],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for first_seed in ("0", "20")
+        ]
+        for publisher in publishers:
+            assert publisher.stdout
+            assert publisher.stdout.readline() == "ready\n"
+        for publisher in publishers:
+            assert publisher.stdin
+            publisher.stdin.write("go\n")
+            publisher.stdin.flush()
+        reported = [
+            line.split() for publisher in publishers for line in publisher.communicate()[0].splitlines()
+        ]
+        store = MaskStore.open(folder)
+        assert {int(number): digest for number, digest in reported} == {
+            version.number: version.digest for version in store.versions("demo")
+        }
+        assert sorted(int(number) for number, _ in reported) == list(range(1, 41))
+        assert store.current("demo").number == 40
+        assert store.verify() == ()
+
+    def test_many_threads_at_once(self, store: MaskStore) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            versions = list(pool.map(lambda seed: store.publish(version_bundle(seed=seed)), range(24)))
+        assert sorted(version.number for version in versions) == list(range(1, 25))
+        assert {version.number: version for version in versions} == {
+            version.number: version for version in store.versions("demo")
+        }
+        assert store.verify() == ()
+
+
+class TestLoad:
+    def test_current_and_by_number(self, store: MaskStore) -> None:
+        for seed in range(2):
+            store.publish(version_bundle(seed=seed))
+        assert store.load("demo").digest == version_bundle(seed=1).digest
+        assert store.load("demo", 1).digest == version_bundle(seed=0).digest
+
+    def test_unknown(self, store: MaskStore) -> None:
+        store.publish(version_bundle())
+        with pytest.raises(UnknownTaskError, match="no task 'other' in"):
+            store.load("other")
+        for number in (0, -1, 2, 10**30):
+            with pytest.raises(UnknownVersionError, match=f"has no version {number}, it has 1"):
+                store.load("demo", number)
+
+    @pytest.mark.parametrize("name", ["", "../demo", "demo/..", "Demo", "a" * 65, "demo\n", "/etc", "."])
+    def test_names_that_no_task_can_have(self, store: MaskStore, name: str) -> None:
+        for call in (store.load, store.current, store.versions, store.rollback, store.delete, store.verify):
+            with pytest.raises(InvalidTaskNameError, match="expected 1 to 64 of"):
+                call(name)
+
+    def test_missing_bundle(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        shutil.rmtree(folder / "tasks/demo/bundles")
+        with pytest.raises(MissingBundleError, match="task 'demo' version 1"):
+            store.load("demo")
+
+    @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b""])
+    def test_damaged_bundle(self, folder: Path, damage: Callable[[bytes], bytes]) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        (path,) = folder.glob("tasks/demo/bundles/*")
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(DigestMismatchError, match=r"expected .* bytes of digest sha256:.* found"):
+            store.load("demo")
+
+    def test_bundle_over_the_limit_is_not_read(self, place: str) -> None:
+        MaskStore.open(place, create=True).publish(version_bundle())
+        with pytest.raises(BundleTooLargeError, match="over the file limit of 10 bytes"):
+            MaskStore.open(place, limits=Limits(file=10)).load("demo")
+
+    def test_task_folder_that_was_renamed(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        (folder / "tasks/demo").rename(folder / "tasks/other")
+        with pytest.raises(RecordError, match="expected a record of it, found one of 'demo'"):
+            store.load("other")
+
+
+class TestSnapshot:
+    def test_empty(self, store: MaskStore) -> None:
+        assert store.snapshot().current == {}
+        assert store.tasks() == ()
+
+    def test_current_versions_by_name(self, store: MaskStore) -> None:
+        for task in ("b", "a"):
+            store.publish(version_bundle(task))
+        last = store.publish(version_bundle("b", seed=1))
+        snapshot = store.snapshot()
+        assert list(snapshot.current) == ["a", "b"]
+        assert snapshot.current["b"] == last
+        assert snapshot.problems == ()
+
+    def test_a_broken_task_hides_no_other(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        for task in ("a", "b", "c"):
+            store.publish(version_bundle(task))
+        (folder / "tasks/b/current.json").write_text("{")
+        (folder / "tasks/.DS_Store").touch()
+        snapshot = store.snapshot()
+        assert list(snapshot.current) == ["a", "c"]
+        assert [(problem.task, problem.kind) for problem in snapshot.problems] == [("b", "RecordError")]
+        assert store.tasks() == ("a", "b", "c")
+
+    def test_reads_no_bundle(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        shutil.rmtree(folder / "tasks/demo/bundles")
+        assert list(store.snapshot().current) == ["demo"]
+
+    def test_a_store_that_went_away_is_not_an_empty_one(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        shutil.rmtree(folder)
+        with pytest.raises(StoreNotFoundError):
+            store.snapshot()
+        with pytest.raises(StoreNotFoundError):
+            store.publish(version_bundle())
+        assert not folder.exists()
+
+
+class TestRollback:
+    def test_to_the_version_before(self, store: MaskStore) -> None:
+        versions = [store.publish(version_bundle(seed=seed)) for seed in range(3)]
+        assert store.rollback("demo") == versions[1]
+        assert store.rollback("demo") == versions[0]
+        assert store.current("demo") == versions[0]
+        assert store.versions("demo") == tuple(versions)
+        with pytest.raises(NoEarlierVersionError, match="task 'demo' version 1: no earlier version"):
+            store.rollback("demo")
+
+    def test_to_a_number_and_forward_again(self, store: MaskStore) -> None:
+        versions = [store.publish(version_bundle(seed=seed)) for seed in range(3)]
+        assert store.rollback("demo", 1) == versions[0]
+        assert store.rollback("demo", 3) == versions[2]
+        assert store.load("demo").digest == versions[2].digest
+
+    def test_skips_versions_with_the_same_contents(self, store: MaskStore) -> None:
+        first = store.publish(version_bundle(seed=0))
+        store.publish(version_bundle(seed=1))
+        store.rollback("demo")
+        store.publish(version_bundle(seed=1))
+        assert store.rollback("demo") == first
+
+    def test_next_number_after_it(self, store: MaskStore) -> None:
+        for seed in range(2):
+            store.publish(version_bundle(seed=seed))
+        store.rollback("demo")
+        assert store.publish(version_bundle(seed=2)).number == 3
+
+    def test_never_to_a_broken_version(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        versions = [store.publish(version_bundle(seed=seed)) for seed in range(2)]
+        digest = versions[0].digest.removeprefix("sha256:")
+        (folder / f"tasks/demo/bundles/{digest}.safetensors").write_bytes(b"")
+        with pytest.raises(DigestMismatchError):
+            store.rollback("demo")
+        assert store.current("demo") == versions[1]
+
+
+class TestDelete:
+    def test_a_version(self, store: MaskStore) -> None:
+        versions = [store.publish(version_bundle(seed=seed)) for seed in range(3)]
+        store.delete("demo", 2)
+        assert store.versions("demo") == (versions[0], versions[2])
+        with pytest.raises(UnknownVersionError, match="no version 2, it has 1, 3"):
+            store.load("demo", 2)
+        assert store.verify() == ()
+
+    def test_its_number_is_not_used_again(self, store: MaskStore) -> None:
+        for seed in range(3):
+            store.publish(version_bundle(seed=seed))
+        store.rollback("demo", 1)
+        store.delete("demo", 3)
+        assert store.publish(version_bundle(seed=3)).number == 4
+
+    def test_a_bundle_that_another_version_needs_stays(self, store: MaskStore) -> None:
+        for seed in (0, 1, 0, 2):
+            store.publish(version_bundle(seed=seed))
+        store.delete("demo", 1)
+        assert store.load("demo", 3).digest == version_bundle(seed=0).digest
+
+    def test_a_bundle_that_no_version_needs_goes(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        for seed in range(2):
+            store.publish(version_bundle(seed=seed))
+        store.delete("demo", 1)
+        (path,) = folder.glob("tasks/demo/bundles/*")
+        assert path.stem == store.current("demo").digest.removeprefix("sha256:")
+
+    def test_not_the_current_version(self, store: MaskStore) -> None:
+        store.publish(version_bundle())
+        with pytest.raises(CurrentVersionError, match="roll back first, or delete the whole task"):
+            store.delete("demo", 1)
+
+    def test_a_version_with_a_broken_record(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        for seed in range(2):
+            store.publish(version_bundle(seed=seed))
+        (folder / "tasks/demo/versions/00000001.json").write_text("{")
+        with pytest.raises(RecordError):
+            store.versions("demo")
+        store.delete("demo", 1)
+        assert [version.number for version in store.versions("demo")] == [2]
+
+    def test_a_task(self, store: MaskStore) -> None:
+        for task in ("demo", "demo2"):
+            store.publish(version_bundle(task))
+        store.delete("demo")
+        assert store.tasks() == ("demo2",)
+        with pytest.raises(UnknownTaskError):
+            store.delete("demo")
+        assert store.publish(version_bundle()).number == 1
+
+    def test_leaves_no_files_of_a_task(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        store.delete("demo")
+        assert list((folder / "tasks").iterdir()) == []
+
+    def test_unknown(self, store: MaskStore) -> None:
+        store.publish(version_bundle())
+        with pytest.raises(UnknownTaskError):
+            store.delete("other")
+        with pytest.raises(UnknownVersionError):
+            store.delete("demo", 2)
+
+
+class TestVerify:
+    def test_a_sound_store(self, store: MaskStore) -> None:
+        for task in ("a", "b"):
+            for seed in range(2):
+                store.publish(version_bundle(task, seed))
+        assert store.verify() == ()
+        assert store.verify("a") == ()
+
+    def test_unknown_task(self, store: MaskStore) -> None:
+        with pytest.raises(UnknownTaskError):
+            store.verify("demo")
+
+    @pytest.mark.parametrize(
+        ("path", "contents", "number", "kind"),
+        [
+            ("versions/00000001.json", b"{", 1, "RecordError"),
+            ("versions/00000002.json", b"{", None, "RecordError"),
+            ("current.json", b"{", None, "RecordError"),
+            ("current.json", None, None, "UnknownTaskError"),
+            ("bundles/{}.safetensors", b"", 1, "DigestMismatchError"),
+            ("bundles/{}.safetensors", None, 1, "MissingBundleError"),
+        ],
+    )
+    def test_damage(
+        self, store: MaskStore, place: str, path: str, contents: bytes | None, number: int | None, kind: str
+    ) -> None:
+        for task in ("demo", "sound"):
+            versions = [store.publish(version_bundle(task, seed)) for seed in range(2)]
+        digest = version_bundle("demo", 0).digest.removeprefix("sha256:")
+        filesystem, root = fsspec.core.url_to_fs(place)
+        damaged = f"{root}/tasks/demo/{path.format(digest)}"
+        filesystem.rm(damaged)
+        if contents is not None:
+            filesystem.pipe_file(damaged, contents)
+        problem, *_ = store.verify()
+        assert (problem.task, problem.number, problem.kind) == ("demo", number, kind)
+        assert store.verify("demo")[0] == problem
+        assert store.load("sound").digest == versions[-1].digest
+
+    def test_a_bundle_of_another_task(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle("other"))
+        shutil.copytree(folder / "tasks/other", folder / "tasks/demo")
+        for path in (folder / "tasks/demo").rglob("*.json"):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"task": "demo"}))
+        assert [problem.kind for problem in store.verify()] == ["RecordError"]
+
+    def test_names_that_no_task_can_have(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        (folder / "tasks/Not A Task").mkdir()
+        assert [problem.kind for problem in store.verify()] == ["InvalidTaskNameError"]
+        assert store.tasks() == ("demo",)
+
+
+def test_diff(store: MaskStore) -> None:
+    for seed in range(2):
+        store.publish(version_bundle(seed=seed))
+    assert store.diff("demo", 1, 1).differing == 0
+    assert store.diff("demo", 1, 2).differing > 0
+
+
+def test_a_place_that_takes_no_folders_is_not_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreNotWritableError, match=r"can't be created: .*: No such file"):
+        MaskStore.open(tmp_path / "nowhere" / "store", create=True)

@@ -1,0 +1,72 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mask_store import unpack_bits
+from masking import (
+    BaseMismatchError,
+    TaskSpec,
+    UnknownLayerError,
+    load_base,
+    load_task,
+)
+from tests.support.models import random_bundle, tiny_base
+
+SPEC = TaskSpec("sequence-classification", False, ("bad", "good"), 16)
+
+
+def test_a_task_holds_its_bits_and_its_head(tiny_bert: str) -> None:
+    base = load_base(tiny_bert)
+    bundle = random_bundle(base, SPEC)
+    task = load_task(bundle, base)
+    (member,) = task.members
+    of_base = [layer for layer in bundle.members[0].info.layers if layer.name != "classifier"]
+    assert member.masks.layers.keys() == {layer.name for layer in of_base}
+    assert task.masks_nbytes == sum(layer.rows * layer.columns // 8 for layer in of_base)
+    assert member.masks.bits == 8 * task.masks_nbytes
+    assert task.head_nbytes == (2 * 32 + 2) * 4
+
+
+@pytest.mark.parametrize("pooler", [True, False])
+def test_the_heads_own_masks_are_applied_once(pooler: bool, tmp_path: Path) -> None:
+    base = load_base(tiny_base(tmp_path, pooler=pooler))
+    bundle = random_bundle(base, SPEC)
+    head = load_task(bundle, base).members[0].head
+    columns = {layer.name: layer.columns for layer in bundle.members[0].info.layers}
+    assert ("pooler.dense.weight" in head) != pooler
+    for name, tensor in head.items():
+        layer, _, kind = name.rpartition(".")
+        bits = unpack_bits(bundle.members[0].masks[layer], columns[layer]) if kind == "weight" else True
+        np.testing.assert_array_equal(tensor.numpy(), np.where(bits, bundle.members[0].head[name], 0))
+
+
+def test_a_mask_of_another_base_is_refused_with_both_names(tiny_bert: str, tmp_path: Path) -> None:
+    other = load_base(tiny_base(tmp_path / "other-base", seed=5))
+    bundle = random_bundle(other, SPEC, task="sentiment")
+    with pytest.raises(BaseMismatchError, match=r"'sentiment'.*'other-base'.*'tiny-bert'"):
+        load_task(bundle, load_base(tiny_bert))
+
+
+def test_a_bundle_that_names_the_base_but_does_not_fit_it_is_refused(tiny_bert: str, tmp_path: Path) -> None:
+    deeper = load_base(tiny_base(tmp_path / "deeper", blocks=4, seed=5))
+    base = load_base(tiny_bert)
+    forged = dataclasses.replace(deeper, info=base.info)
+    with pytest.raises(UnknownLayerError, match=r"layer\.3.*maskable"):
+        load_task(random_bundle(forged, SPEC), base)
+
+
+def test_a_bundle_without_the_pooler_that_its_base_lacks_is_refused(tmp_path: Path) -> None:
+    with_pooler = load_base(tiny_base(tmp_path / "with"))
+    without = load_base(tiny_base(tmp_path / "without", pooler=False))
+    forged = dataclasses.replace(with_pooler, info=without.info)
+    with pytest.raises(UnknownLayerError, match="head of task"):
+        load_task(random_bundle(forged, SPEC), without)
+
+
+def test_a_task_longer_than_the_base_is_refused(tiny_bert: str) -> None:
+    base = load_base(tiny_bert)
+    spec = dataclasses.replace(SPEC, max_length=65)
+    with pytest.raises(BaseMismatchError, match="65 tokens"):
+        load_task(random_bundle(base, spec), base)

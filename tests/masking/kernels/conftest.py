@@ -1,0 +1,18 @@
+"""Layers and masks for the tests of `masking.kernels`."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from masking.kernels import available
+
+needs_kernels = pytest.mark.skipif(not available(), reason="numba is not installed")
+
+
+@pytest.fixture(params=[1, 2], ids=["1thread", "2threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)

@@ -1,0 +1,131 @@
+import gc
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from server.engine import retry as attempts
+from server.engine.pending import Floats, Item
+from server.engine.retry import Attempt, attempt
+from server.errors import BackendFailedError, OutOfMemoryError, ServerError
+from tests.support.server_parts import Parts, features, ticket
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("not enough memory: you tried to allocate 1099511627776 bytes"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+def _items(**lengths: Sequence[int]) -> list[Item]:
+    """One request per task, with an input of each length."""
+    tickets = [ticket(digest, [features(length) for length in those]) for digest, those in lengths.items()]
+    return [item for one in tickets for item in one.items()]
+
+
+def _lengths(parts: Parts) -> list[list[Floats]]:
+    return [[np.array([item.tokens], np.float32) for item in inputs] for _, inputs in parts]
+
+
+def _read(result: Attempt) -> dict[tuple[str, int], float | type[ServerError]]:
+    """By task and index, the only logit or the kind of the error."""
+    return {
+        (item.ticket.task.digest, item.index): type(answer)
+        if isinstance(answer, ServerError)
+        else float(answer[0])
+        for item, answer in result.answers
+    }
+
+
+class Small:
+    """A compute with memory for so many tokens; keeps what it was asked."""
+
+    def __init__(self, tokens: int, error: Exception = OUT_OF_MEMORY[0]) -> None:
+        self.tokens, self.error = tokens, error
+        self.asked: list[list[int]] = []
+
+    def __call__(self, parts: Parts) -> list[list[Floats]]:
+        lengths = [item.tokens for _, inputs in parts for item in inputs]
+        self.asked.append(lengths)
+        if sum(lengths) > self.tokens:
+            raise self.error
+        return _lengths(parts)
+
+
+def test_what_succeeds_is_computed_once_task_by_task() -> None:
+    compute = Small(100)
+    interleaved = [item for pair in zip(_items(a=[1, 2]), _items(b=[3, 4]), strict=True) for item in pair]
+    result = attempt(compute, interleaved)
+    assert compute.asked == [[1, 2, 3, 4]]
+    assert _read(result) == {("a", 0): 1, ("a", 1): 2, ("b", 0): 3, ("b", 1): 4}
+    assert result.failures == ()
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_out_of_memory_halves_until_it_fits(error: Exception) -> None:
+    compute = Small(6, error)
+    result = attempt(compute, _items(a=[3, 3], b=[3, 3]))
+    assert compute.asked == [[3, 3, 3, 3], [3, 3], [3, 3]]
+    assert set(_read(result).values()) == {3}
+    assert result.failures == ("out_of_memory",)
+
+
+def test_only_an_input_that_alone_is_too_large_fails() -> None:
+    compute = Small(5)
+    result = attempt(compute, _items(a=[1, 9], b=[2, 2]))
+    assert _read(result) == {("a", 0): 1, ("a", 1): OutOfMemoryError, ("b", 0): 2, ("b", 1): 2}
+    assert compute.asked == [[1, 9, 2, 2], [1, 9], [1], [9], [2, 2]]
+    assert result.failures == ("out_of_memory",) * 3
+
+
+def test_other_failures_are_tried_again_task_by_task() -> None:
+    asked: list[str] = []
+
+    def compute(parts: Parts) -> list[list[Floats]]:
+        asked.append("".join(task.digest for task, _ in parts))
+        if "b" in asked[-1]:
+            raise ValueError
+        return _lengths(parts)
+
+    result = attempt(compute, _items(a=[1], b=[2, 3], c=[4]))
+    assert asked == ["abc", "a", "b", "c"]
+    assert _read(result) == {
+        ("a", 0): 1,
+        ("b", 0): BackendFailedError,
+        ("b", 1): BackendFailedError,
+        ("c", 0): 4,
+    }
+    assert result.failures == ("failed", "failed")
+
+
+@pytest.mark.parametrize("wrong", [[], [[]], [[np.zeros(1, np.float32)] * 2]])
+def test_answers_that_do_not_match_the_inputs_are_a_failure(wrong: list[list[Floats]]) -> None:
+    assert _read(attempt(lambda _: wrong, _items(a=[1]))) == {("a", 0): BackendFailedError}
+
+
+def test_what_a_worker_must_die_of_is_not_caught() -> None:
+    def compute(_: Parts) -> list[list[Floats]]:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        attempt(compute, _items(a=[1], b=[1]))
+
+
+def test_nothing_of_a_failed_try_is_held_while_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts.logger, "disabled", True)  # pytest keeps what is logged, tracebacks too
+    held: list[weakref.ref[Floats]] = []
+
+    def compute(parts: Parts) -> list[list[Floats]]:
+        gc.collect()
+        assert all(activation() is None for activation in held)
+        activation = np.zeros(8, np.float32)
+        held.append(weakref.ref(activation))
+        if len(held) == 1:
+            raise MemoryError(activation)
+        return _lengths(parts)
+
+    assert set(_read(attempt(compute, _items(a=[1, 1]))).values()) == {1}

@@ -1,0 +1,172 @@
+import inspect
+
+import pytest
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+import server.errors
+from masking import EmptyInputError, InputTooLongError, TaskInputError
+from server.errors import (
+    BackendFailedError,
+    BodyTooLargeError,
+    ClientGoneError,
+    DeadlineError,
+    EmptyBatchError,
+    InvalidBodyError,
+    MalformedBodyError,
+    MethodNotAllowedError,
+    NotReadyError,
+    QueueFullError,
+    ServerError,
+    ShuttingDownError,
+    TaskUnavailableError,
+    UnhealthyError,
+    UnknownRouteError,
+    UnknownTaskError,
+    to_server_error,
+)
+from server.http.schemas import predict_body
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "error_type"),
+    [
+        (ServerError(), 500, "Backend"),
+        (MalformedBodyError(), 400, "Validation"),
+        (EmptyBatchError(), 400, "Empty"),
+        (UnknownTaskError(), 404, "NotFound"),
+        (UnknownRouteError(), 404, "NotFound"),
+        (MethodNotAllowedError("GET"), 405, "Validation"),
+        (BodyTooLargeError(), 413, "Validation"),
+        (InvalidBodyError(), 422, "Validation"),
+        (BackendFailedError(), 424, "Backend"),
+        (QueueFullError(1, 2), 429, "Overloaded"),
+        (ClientGoneError(), 499, "Timeout"),
+        (UnhealthyError(), 503, "Unhealthy"),
+        (NotReadyError(), 503, "Unhealthy"),
+        (TaskUnavailableError(), 503, "Unhealthy"),
+        (ShuttingDownError(), 503, "Unhealthy"),
+        (DeadlineError(), 504, "Timeout"),
+    ],
+)
+def test_status_and_type_of_every_class(error: ServerError, status: int, error_type: str) -> None:
+    assert (error.status, error.error_type) == (status, error_type)
+    assert error.body == {"error": error.message, "error_type": error_type}
+    assert str(error) == error.message != ""
+
+
+def test_the_drawn_tree_names_every_class() -> None:
+    drawn = server.errors.__doc__ or ""
+    for name, found in inspect.getmembers(server.errors, inspect.isclass):
+        if issubclass(found, ServerError):
+            assert name in drawn
+
+
+def test_a_message_of_ones_own_does_not_change_the_class() -> None:
+    assert InvalidBodyError("three strings").body["error"] == "three strings"
+    assert InvalidBodyError().body["error"] == "the body does not fit this task"
+    assert InvalidBodyError().headers == {}
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (7.1, "8")])
+def test_a_full_queue_tells_when_to_come_back(seconds: float, header: str) -> None:
+    error = QueueFullError(90, 100, seconds)
+    assert error.headers == {"retry-after": header}
+    assert "90 rows" in error.message
+    assert "100" in error.message
+
+
+def test_a_wrong_method_tells_the_right_ones() -> None:
+    error = to_server_error(HTTPException(405, headers={"Allow": "GET, HEAD"}))
+    assert isinstance(error, MethodNotAllowedError)
+    assert error.headers == {"allow": "GET, HEAD"}
+    assert error.message == "this path takes GET, HEAD"
+
+
+def test_own_errors_stay_as_they_are() -> None:
+    error = DeadlineError()
+    assert to_server_error(error) is error
+
+
+def test_other_http_exceptions() -> None:
+    assert isinstance(to_server_error(HTTPException(404)), UnknownRouteError)
+    error = to_server_error(HTTPException(400, "odd"))
+    assert (error.status, error.message) == (422, "odd")
+
+
+def test_inputs_that_the_task_can_not_take_name_their_place() -> None:
+    error = to_server_error(TaskInputError("this is no pair", index=3))
+    assert isinstance(error, InvalidBodyError)
+    assert error.message == "input 3: this is no pair"
+
+
+def test_an_empty_input_is_the_empty_error() -> None:
+    error = to_server_error(EmptyInputError("there are no words", index=1))
+    assert isinstance(error, EmptyBatchError)
+    assert error.message == "input 1: there are no words"
+
+
+def test_a_long_input_names_both_counts_and_the_way_out() -> None:
+    error = to_server_error(InputTooLongError(600, 512, index=2))
+    assert isinstance(error, InvalidBodyError)
+    assert error.message.startswith("input 2: ")
+    assert "600" in error.message
+    assert "512" in error.message
+    assert '"truncate": true' in error.message
+
+
+def _from_body(body: str) -> ServerError:
+    with pytest.raises(ValidationError) as caught:
+        predict_body.validate_json(body)
+    return to_server_error(caught.value)
+
+
+@pytest.mark.parametrize("body", ["", "text", '{"inputs": ', "\x00"])
+def test_a_body_that_is_no_json(body: str) -> None:
+    error = _from_body(body)
+    assert isinstance(error, MalformedBodyError)
+    assert error.message.startswith("the body is not JSON: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("{}", "inputs: Field required"),
+        ('"text"', "body: "),
+        ("[1]", "body: "),
+        ("null", "body: "),
+        ('{"inputs": 3}', "inputs: must be a text, [text, pair], or a batch"),
+        ('{"inputs": "a", "truncated": true}', "truncated: Extra inputs are not permitted"),
+        ('{"inputs": "a", "parameters": {"top_k": 0}}', "parameters.top_k: "),
+        ('{"tokens": ["a", ""]}', "tokens: must be a list of words, none of them empty"),
+        ('{"context": "a", "choices": ["b"]}', "choices: List should have at least 2 items"),
+    ],
+)
+def test_a_body_of_a_wrong_shape_names_the_place(body: str, words: str) -> None:
+    error = _from_body(body)
+    assert isinstance(error, InvalidBodyError)
+    assert words in error.message
+    assert "pydantic" not in error.message
+
+
+def test_of_many_mistakes_the_first_five_are_shown() -> None:
+    extra = ", ".join(f'"key{i}": 1' for i in range(8))
+    error = _from_body(f'{{"inputs": "a", {extra}}}')
+    assert error.message.count(";") == 5
+    assert error.message.endswith("and 3 more")
+
+
+def test_a_validation_error_of_the_framework() -> None:
+    error = to_server_error(RequestValidationError([{"msg": "not a number"}, {"msg": "too short"}]))
+    assert isinstance(error, InvalidBodyError)
+    assert error.message == "not a number; too short"
+
+
+@pytest.mark.parametrize(
+    "unexpected", [RuntimeError("/secret/path"), KeyError("tensor"), OSError(28, "full")]
+)
+def test_anything_else_says_nothing_of_its_cause(unexpected: Exception) -> None:
+    error = to_server_error(unexpected)
+    assert type(error) is ServerError
+    assert error.message == ServerError.message

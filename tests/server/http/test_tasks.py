@@ -1,0 +1,196 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from mask_store import MaskStore
+from masking import Base, load_base
+from server.engine.worker import Engine
+from tests.support.models import tiny_base
+from tests.support.serving import (
+    SPECS,
+    TEXT,
+    bundle_of,
+    expected_scores,
+    fill,
+    scores_in,
+    serving,
+    wait_until,
+)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_bert: str) -> Base:
+    return load_base(tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def place(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("store")
+    fill(place, base)
+    return place
+
+
+@pytest.fixture(scope="module")
+def client(base: Base, place: Path) -> Iterator[TestClient]:
+    with serving(base, place) as client:
+        yield client
+
+
+def test_every_task_is_listed(client: TestClient, place: Path) -> None:
+    listed = client.get("/tasks").json()
+    assert [entry["task"] for entry in listed["tasks"]] == sorted(SPECS)
+    assert listed["not_served"] == []
+    for entry in listed["tasks"]:
+        assert entry["kind"] == SPECS[entry["task"]].kind
+        assert entry["labels"] == len(SPECS[entry["task"]].labels)
+        assert entry["version"] == 1
+        assert entry["digest"] == MaskStore.open(place).current(entry["task"]).digest
+        assert entry["problem"] is None
+
+
+@pytest.mark.parametrize("task", SPECS)
+def test_a_task_tells_what_its_manifest_says(client: TestClient, place: Path, task: str) -> None:
+    bundle = MaskStore.open(place).load(task)
+    manifest, details = bundle.manifest, client.get(f"/tasks/{task}").json()
+    assert details["labels"] == list(manifest.labels)
+    assert details["pair"] == manifest.pair
+    assert details["metrics"] == manifest.metrics
+    assert details["digest"] == bundle.digest
+    assert details["sparsity"] == pytest.approx(manifest.sparsity)
+    assert details["flipped_share"] == pytest.approx(manifest.flipped_share)
+    assert details["mask_bytes"] == manifest.mask_bytes
+    assert details["max_length"] == manifest.max_length
+    assert details["seed"] == 0
+    assert details["metric"] == "accuracy"
+    assert details["ensemble"] is None
+
+
+def test_an_ensemble_names_its_members_and_its_rule(base: Base, tmp_path: Path) -> None:
+    store = fill(tmp_path, base, ["sentiment"])
+    store.publish(bundle_of(base, "sentiment", seed=1))
+    store.publish_ensemble("both", "probabilities", [("sentiment", 1), ("sentiment", 2)])
+    with serving(base, tmp_path) as client:
+        details = client.get("/tasks/both").json()
+        answer = client.post("/predict/both", json={"inputs": TEXT}).json()
+        held = client.get("/memory").json()["tasks"]
+    assert (details["seed"], details["metric"], details["training"]) == (None, None, None)
+    assert details["mask_bytes"] == 2 * store.load("sentiment").manifest.mask_bytes
+    assert details["ensemble"]["combine"] == "probabilities"
+    members = [(m["task"], m["version"], m["digest"], m["seed"]) for m in details["ensemble"]["members"]]
+    assert members == [("sentiment", v.number, v.digest, v.number - 1) for v in store.versions("sentiment")]
+    assert all(member["metrics"] == {"accuracy": 0.5} for member in details["ensemble"]["members"])
+    alone = [expected_scores(base, store.load("sentiment", number)) for number in (1, 2)]
+    means = {label: (alone[0][label] + alone[1][label]) / 2 for label in alone[0]}
+    assert scores_in(answer) == pytest.approx(means, abs=1e-5)
+    assert held["both"]["members"] == 2
+    for size in ("packed_mask_bytes", "head_bytes", "finetuned_bytes"):
+        assert held["both"][size] == 2 * held["sentiment"][size]
+
+
+def test_an_unknown_task_is_helped(client: TestClient) -> None:
+    reply = client.get("/tasks/endungs")
+    assert reply.status_code == 404
+    assert "did you mean 'endings'?" in reply.json()["error"]
+
+
+def test_memory_counts_what_is_held(client: TestClient, base: Base, place: Path) -> None:
+    report = client.get("/memory").json()
+    store = MaskStore.open(place)
+    assert report["base"]["bytes"] == base.nbytes
+    assert report["tasks"].keys() == SPECS.keys()
+    for task, held in report["tasks"].items():
+        manifest = store.load(task).manifest
+        of_base = [layer for layer in manifest.all_layers() if layer.name != "classifier"]
+        assert held["packed_mask_bytes"] == sum(layer.rows * layer.columns // 8 for layer in of_base)
+        assert held["head_bytes"] == manifest.head_bytes
+        assert held["finetuned_bytes"] == manifest.finetuned_bytes
+    resident = report["total"]["resident_bytes"]
+    assert resident == base.nbytes + sum(held["resident_bytes"] for held in report["tasks"].values())
+    assert report["finetuned"]["copies"] == len(SPECS)
+    assert report["finetuned"]["ratio"] == round(report["finetuned"]["bytes"] / resident, 4)
+
+
+def test_metrics_are_prometheus_text(client: TestClient, base: Base) -> None:
+    reply = client.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = reply.text.splitlines()
+    assert f"maskserve_tasks {float(len(SPECS))}" in lines
+    assert "maskserve_ready 1.0" in lines
+    assert f'maskserve_bytes{{form="base"}} {float(base.nbytes)}' in lines
+
+
+def test_health(client: TestClient) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {"status": "ready", "tasks": len(SPECS), "problems": 0}
+
+
+def test_not_ready_while_the_worker_is_dead(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "ready", False)
+    assert client.get("/health/live").status_code == 200
+    for path in ("/health/ready", "/predict/sentiment/health"):
+        reply = client.get(path)
+        assert reply.status_code == 503
+        assert reply.json() == {"error": "the worker is not running", "error_type": "Unhealthy"}
+    assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 503
+
+
+def test_the_index_names_paths_that_exist(client: TestClient) -> None:
+    index = client.get("/").json()
+    for name in ("list_tasks", "memory", "metrics", "live", "ready", "openapi", "documentation"):
+        assert client.get(index[name]).status_code == 200, name
+
+
+def _not_served(client: TestClient) -> dict[str, Any]:
+    return {entry["task"]: entry for entry in client.get("/tasks").json()["not_served"]}
+
+
+def test_trouble_with_some_tasks_is_reported_and_others_answer(base: Base, tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    store = fill(place, base, ["names", "sentiment"])
+    other = load_base(tiny_base(tmp_path / "other", "bert", seed=7))
+    store.publish(bundle_of(other, "endings"))
+    (bundle,) = (place / "tasks" / "names" / "bundles").iterdir()
+    bundle.chmod(0o644)
+    bundle.write_bytes(bundle.read_bytes()[:-1])
+    with serving(base, place) as client:
+        problems = _not_served(client)
+        assert problems.keys() == {"endings", "names"}
+        assert "BaseMismatchError" in problems["endings"]["problem"]
+        refused = client.post("/predict/names", json={"tokens": ["anna"]})
+        assert (refused.status_code, refused.json()["error_type"]) == (503, "Unhealthy")
+        assert str(tmp_path) not in refused.text + client.get("/tasks").text
+        assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 200
+        store.publish(bundle_of(base, "names", seed=1))
+        wait_until(lambda: client.post("/predict/names", json={"tokens": ["anna"]}).status_code == 200)
+        assert _not_served(client).keys() == {"endings"}
+
+
+def test_a_broken_new_version_is_reported_beside_the_one_served(base: Base, tmp_path: Path) -> None:
+    store = fill(tmp_path, base, ["sentiment"])
+    other = load_base(tiny_base(tmp_path / "other", "bert", seed=7))
+    with serving(base, tmp_path) as client:
+        store.publish(bundle_of(other, "sentiment"))
+        wait_until(lambda: client.get("/tasks/sentiment").json()["problem"] is not None)
+        details = client.get("/tasks/sentiment").json()
+        assert details["version"] == 1
+        assert details["problem"].startswith("version 2: BaseMismatchError")
+        assert client.get("/tasks").json()["tasks"][0]["problem"] == details["problem"]
+        reply = client.post("/predict/sentiment", json={"inputs": TEXT})
+        assert reply.headers["x-task-version"] == "1"
+
+
+def test_a_store_that_vanishes_and_comes_back(base: Base, tmp_path: Path) -> None:
+    place, away = tmp_path / "store", tmp_path / "away"
+    store = fill(place, base, ["sentiment"])
+    with serving(base, place) as client:
+        place.rename(away)
+        wait_until(lambda: "maskserve_store_up 0.0" in client.get("/metrics").text)
+        assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 200
+        assert client.get("/health/ready").status_code == 200
+        away.rename(place)
+        digest = store.publish(bundle_of(base, "sentiment", seed=1)).digest
+        wait_until(lambda: client.get("/tasks/sentiment").json()["digest"] == digest)
+        assert "maskserve_store_up 1.0" in client.get("/metrics").text

@@ -1,0 +1,398 @@
+import gc
+import io
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+import server.tasks.lifecycle
+from mask_store import (
+    MaskBundle,
+    MaskStore,
+    StoreFullError,
+    StoreNotWritableError,
+    StoreUnavailableError,
+)
+from masking import Base, LoadedTask, load_base, maskable_linears
+from server import errors
+from server.errors import ServerError
+from server.tasks.cache import MaskCache
+from server.tasks.lifecycle import Lifecycle
+from server.tasks.registry import ServedTask, TaskRegistry
+from server.tasks.watcher import StoreWatcher
+from server.telemetry.metrics import Metrics
+from tests.support.models import tiny_base
+from tests.support.serving import bundle_of, fill, wait_until
+
+TASK = "sentiment"
+
+
+@pytest.fixture(scope="module")
+def base(tiny_bert: str) -> Base:
+    return load_base(tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def bundles(base: Base) -> list[MaskBundle]:
+    return [bundle_of(base, TASK, seed=seed) for seed in range(3)]
+
+
+@dataclass
+class Parts:
+    place: Path
+    store: MaskStore
+    registry: TaskRegistry
+    cache: MaskCache
+    metrics: Metrics
+    lifecycle: Lifecycle
+    watcher: StoreWatcher
+
+    def served(self) -> int | None:
+        task = self.registry.tasks.get(TASK)
+        return None if task is None else task.version
+
+    def current(self) -> int:
+        return self.store.current(TASK).number
+
+
+@pytest.fixture
+def parts(base: Base, tmp_path: Path) -> Parts:
+    store = fill(tmp_path / "store", base, [TASK])
+    registry, cache, metrics = TaskRegistry(), MaskCache(1 << 20, maskable_linears(base)), Metrics()
+    lifecycle = Lifecycle(store, base, registry, cache, metrics, retry_seconds=0.01)
+    watcher = StoreWatcher(store, lifecycle, registry, metrics, poll_seconds=0.01)
+    return Parts(tmp_path / "store", store, registry, cache, metrics, lifecycle, watcher)
+
+
+def damage(parts: Parts, number: int) -> None:
+    digest = parts.store.version(TASK, number).digest.removeprefix("sha256:")
+    file = parts.place / "tasks" / TASK / "bundles" / f"{digest}.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+
+
+class SlowLoads:
+    """Counts loads, and holds them up until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: list[int] = []
+        self.let_go = Event()
+        real = MaskStore.load
+
+        def load(store: MaskStore, task: str, number: int | None = None) -> MaskBundle:
+            assert number is not None
+            self.begun.append(number)
+            assert self.let_go.wait(20)
+            return real(store, task, number)
+
+        monkeypatch.setattr(MaskStore, "load", load)
+
+
+class Arrivals:
+    """Counts the callers that came to a method that looks at the clock first."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        real = Lifecycle._turn
+
+        def turn(lifecycle: Lifecycle, name: str) -> object:
+            self.count += 1
+            return real(lifecycle, name)
+
+        monkeypatch.setattr(Lifecycle, "_turn", turn)
+
+
+def test_load_serves_what_is_current(parts: Parts) -> None:
+    task = parts.lifecycle.load(TASK)
+    assert (task.name, task.version) == (TASK, 1)
+    assert parts.registry.get(TASK) is task
+    assert parts.lifecycle.load(TASK) is task
+    assert task.load_seconds > 0
+    assert 'maskserve_load_seconds_count{result="ok"} 1.0' in parts.metrics.exposition().decode()
+
+
+@pytest.mark.parametrize("name", ["nobody", "../etc", ""])
+@pytest.mark.parametrize("operation", ["load", "unload", "rollback", "delete"])
+def test_a_task_that_the_store_lacks(parts: Parts, operation: str, name: str) -> None:
+    with pytest.raises(errors.UnknownTaskError) as raised:
+        getattr(parts.lifecycle, operation)(name)
+    assert str(parts.place) not in str(raised.value)
+    assert not parts.registry.entries
+
+
+def test_callers_that_want_the_same_version_share_one_load(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, arrivals = SlowLoads(monkeypatch), Arrivals(monkeypatch)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(parts.lifecycle.load, TASK) for _ in range(4)]
+        wait_until(lambda: arrivals.count == 4 and bool(loads.begun))
+        loads.let_go.set()
+        assert len({id(call.result()) for call in calls}) == 1
+    assert loads.begun == [1]
+
+
+def test_callers_share_a_failure_too(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(parts, 1)
+    loads, arrivals = SlowLoads(monkeypatch), Arrivals(monkeypatch)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(parts.lifecycle.load, TASK) for _ in range(4)]
+        wait_until(lambda: arrivals.count == 4 and bool(loads.begun))
+        loads.let_go.set()
+        for call in calls:
+            assert isinstance(call.exception(), errors.TaskUnavailableError)
+    assert loads.begun == [1]
+    with pytest.raises(errors.TaskUnavailableError):  # who comes later gets an attempt of its own
+        parts.lifecycle.load(TASK)
+    assert loads.begun == [1, 1]
+
+
+def test_a_slow_load_holds_up_no_other_task(
+    parts: Parts, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = parts.store.publish(bundle_of(base, "names")).task
+    parts.lifecycle.load(names)
+    loads = SlowLoads(monkeypatch)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(parts.lifecycle.load, TASK)
+        wait_until(lambda: bool(loads.begun))
+        assert parts.registry.entries[TASK].state == "loading"
+        with pytest.raises(errors.TaskUnavailableError, match="is being loaded"):
+            parts.registry.get(TASK)
+        parts.lifecycle.unload(names)
+        loads.let_go.set()
+        call.result()
+    assert parts.registry.entries[TASK].state == "serving"
+
+
+def test_an_unloaded_task_stays_away_until_it_is_loaded(parts: Parts, bundles: list[MaskBundle]) -> None:
+    parts.watcher.poll()
+    parts.lifecycle.unload(TASK)
+    parts.watcher.poll()
+    parts.store.publish(bundles[1])
+    parts.watcher.poll()
+    assert parts.registry.entries[TASK].state == "unloaded"
+    with pytest.raises(errors.TaskUnloadedError, match=f"POST /tasks/{TASK}/load"):
+        parts.registry.get(TASK)
+    assert parts.lifecycle.load(TASK).version == 2
+    parts.watcher.poll()
+    assert parts.served() == 2
+
+
+def test_a_task_can_be_unloaded_before_it_was_ever_served(parts: Parts) -> None:
+    parts.lifecycle.unload(TASK)
+    parts.watcher.poll()
+    assert parts.served() is None
+    assert parts.watcher.first_pass_done
+
+
+@pytest.mark.parametrize("leave", ["unload", "swap", "delete"])
+def test_a_version_is_freed_when_its_last_user_ends(
+    parts: Parts, bundles: list[MaskBundle], leave: str
+) -> None:
+    in_flight: list[ServedTask] = [parts.lifecycle.load(TASK)]
+    parts.cache.masks_of(in_flight[0].loaded)
+    freed: weakref.ref[LoadedTask] = weakref.ref(in_flight[0].loaded)
+    if leave == "swap":
+        parts.store.publish(bundles[1])
+        parts.watcher.poll()
+    elif leave == "unload":
+        parts.lifecycle.unload(TASK)
+    else:
+        parts.lifecycle.delete(TASK)
+    gc.collect()
+    assert freed() is in_flight[0].loaded
+    assert parts.cache.nbytes == 0
+    in_flight.clear()
+    gc.collect()
+    assert freed() is None
+
+
+def test_a_pinned_version_is_kept_until_it_is_unpinned(parts: Parts, bundles: list[MaskBundle]) -> None:
+    parts.store.publish(bundles[1])
+    parts.watcher.poll()
+    assert parts.lifecycle.pin(TASK, 1).version == 1
+    parts.store.publish(bundles[2])
+    parts.watcher.poll()
+    assert (parts.served(), parts.registry.entries[TASK].pinned) == (1, 1)
+    assert parts.lifecycle.load(TASK).version == 1
+    assert parts.lifecycle.pin(TASK, None).version == 3
+    assert parts.registry.entries[TASK].pinned is None
+
+
+def test_a_version_that_is_not_there_can_not_be_pinned(parts: Parts) -> None:
+    parts.watcher.poll()
+    with pytest.raises(errors.UnknownVersionError, match="it has 1"):
+        parts.lifecycle.pin(TASK, 7)
+    assert parts.registry.entries[TASK].pinned is None
+
+
+def test_a_damaged_version_can_not_be_pinned(parts: Parts, bundles: list[MaskBundle]) -> None:
+    parts.store.publish(bundles[1])
+    parts.watcher.poll()
+    damage(parts, 1)
+    with pytest.raises(errors.TaskUnavailableError, match="DigestMismatchError"):
+        parts.lifecycle.pin(TASK, 1)
+    assert parts.registry.entries[TASK].pinned is None
+    parts.watcher.poll()
+    assert parts.served() == 2
+    assert not parts.registry.problems
+
+
+def test_rollback_is_served_at_once(parts: Parts, bundles: list[MaskBundle]) -> None:
+    for bundle in bundles[1:]:
+        parts.store.publish(bundle)
+    parts.watcher.poll()
+    assert parts.lifecycle.rollback(TASK).version == 2
+    assert (parts.served(), parts.current()) == (2, 2)
+    assert parts.lifecycle.rollback(TASK, 3).version == 3
+    assert (parts.served(), parts.current()) == (3, 3)
+
+
+def test_rollbacks_that_contradict(parts: Parts, bundles: list[MaskBundle]) -> None:
+    with pytest.raises(errors.ConflictError, match="no earlier version"):
+        parts.lifecycle.rollback(TASK)
+    parts.store.publish(bundles[1])
+    parts.lifecycle.pin(TASK, 2)
+    with pytest.raises(errors.ConflictError, match="pinned to version 2; unpin it first"):
+        parts.lifecycle.rollback(TASK)
+    parts.lifecycle.pin(TASK, None)
+    damage(parts, 1)
+    with pytest.raises(errors.ConflictError):
+        parts.lifecycle.rollback(TASK)
+    assert (parts.served(), parts.current()) == (2, 2)
+
+
+def test_an_upload_is_published_and_served(parts: Parts, bundles: list[MaskBundle]) -> None:
+    parts.watcher.poll()
+    done = parts.lifecycle.publish(TASK, io.BytesIO(bundles[1].to_bytes()))
+    assert (done.version.number, done.created, done.served.version) == (2, True, 2)
+    again = parts.lifecycle.publish(TASK, bundles[1].to_bytes())
+    assert (again.version, again.created) == (done.version, False)
+    assert again.served is done.served
+    assert parts.store.load(TASK).digest == bundles[1].digest
+
+
+def test_an_upload_makes_a_new_task(parts: Parts, base: Base) -> None:
+    done = parts.lifecycle.publish("names", bundle_of(base, "names").to_bytes())
+    assert (done.version.number, done.created) == (1, True)
+    assert parts.registry.get("names") is done.served
+
+
+def test_an_upload_to_a_pinned_task_waits_in_the_store(parts: Parts, bundles: list[MaskBundle]) -> None:
+    parts.lifecycle.pin(TASK, 1)
+    done = parts.lifecycle.publish(TASK, bundles[1].to_bytes())
+    assert (done.version.number, done.served.version) == (2, 1)
+    assert parts.current() == 2
+
+
+@pytest.mark.parametrize("what", ["garbage", "cut", "another task", "another base"])
+def test_a_wrong_upload_changes_nothing(
+    parts: Parts, bundles: list[MaskBundle], base: Base, tmp_path: Path, what: str
+) -> None:
+    parts.watcher.poll()
+    uploads: dict[str, Callable[[], bytes]] = {
+        "garbage": lambda: b"\x80\x04 not a bundle",
+        "cut": lambda: bundles[1].to_bytes()[:-1],
+        "another task": lambda: bundle_of(base, "names").to_bytes(),
+        "another base": lambda: bundle_of(load_base(tiny_base(tmp_path / "other", seed=7)), TASK).to_bytes(),
+    }
+    with pytest.raises(errors.InvalidBodyError):
+        parts.lifecycle.publish(TASK, uploads[what]())
+    assert (parts.served(), len(parts.store.versions(TASK))) == (1, 1)
+    assert not parts.registry.problems
+
+
+@pytest.mark.parametrize(
+    ("trouble", "refusal", "status"),
+    [
+        (StoreNotWritableError("/secret is read-only"), errors.StoreReadOnlyError, 409),
+        (StoreFullError("/secret is full"), errors.StoreFullError, 507),
+        (StoreUnavailableError("/secret is away"), errors.StoreUnavailableError, 503),
+    ],
+)
+@pytest.mark.parametrize("operation", ["publish", "rollback", "delete"])
+def test_a_store_that_takes_nothing(
+    parts: Parts,
+    bundles: list[MaskBundle],
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    trouble: Exception,
+    refusal: type[ServerError],
+    status: int,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise trouble
+
+    parts.watcher.poll()
+    monkeypatch.setattr(MaskStore, operation, refuse)
+    arguments = [bundles[1].to_bytes()] if operation == "publish" else []
+    with pytest.raises(refusal) as raised:
+        getattr(parts.lifecycle, operation)(TASK, *arguments)
+    assert raised.value.status == status
+    assert "secret" not in raised.value.message
+    assert parts.served() == 1
+
+
+def test_a_deleted_task_is_gone(parts: Parts) -> None:
+    parts.watcher.poll()
+    parts.lifecycle.delete(TASK)
+    assert not parts.registry.entries
+    assert parts.store.tasks() == ()
+    parts.watcher.poll()
+    assert not parts.registry.entries
+
+
+def test_a_look_that_comes_late_undoes_nothing(parts: Parts, bundles: list[MaskBundle]) -> None:
+    stale = parts.store.current(TASK)
+    parts.lifecycle.publish(TASK, bundles[1].to_bytes())
+    assert parts.lifecycle.is_due(TASK, stale)
+    parts.lifecycle.refresh(TASK)  # goes by what is current now, not by what was seen
+    assert parts.served() == 2
+    parts.lifecycle.drop_missing(TASK)
+    assert parts.served() == 2
+    parts.lifecycle.unload(TASK)
+    parts.lifecycle.refresh(TASK)
+    parts.lifecycle.report_unreadable(TASK, "seen before it was unloaded")
+    assert parts.registry.entries[TASK].state == "unloaded"
+
+
+def test_a_store_that_is_away(parts: Parts) -> None:
+    parts.watcher.poll()
+    parts.place.rename(parts.place.with_name("away"))
+    for operation in ("load", "rollback", "delete"):
+        with pytest.raises(errors.StoreUnavailableError):
+            getattr(parts.lifecycle, operation)(TASK)
+    parts.lifecycle.drop_missing(TASK)
+    parts.lifecycle.refresh(TASK)
+    assert parts.served() == 1
+    parts.lifecycle.unload(TASK)
+    assert parts.served() is None
+
+
+def test_nothing_is_kept_of_names_that_were_only_asked_for(parts: Parts) -> None:
+    for number in range(100):
+        with pytest.raises(errors.UnknownTaskError):
+            parts.lifecycle.load(f"made-up-{number}")
+    gc.collect()
+    assert not parts.lifecycle._turns
+    assert not parts.lifecycle._failures
+    assert "made-up" not in parts.metrics.exposition().decode()
+
+
+def test_a_load_that_fails_for_no_known_reason_tells_nothing(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(server.tasks.lifecycle, "load_task", fail)
+    with pytest.raises(errors.TaskUnavailableError, match="internal error") as raised:
+        parts.lifecycle.load(TASK)
+    assert "secret" not in raised.value.message
+    assert 'maskserve_load_seconds_count{result="failed"} 1.0' in parts.metrics.exposition().decode()

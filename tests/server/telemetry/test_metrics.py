@@ -1,0 +1,94 @@
+from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK, Metrics
+
+
+def _lines(metrics: Metrics) -> dict[str, float]:
+    lines = [line for line in metrics.exposition().decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def test_everything_starts_at_zero_and_two_instances_share_nothing() -> None:
+    first, second = Metrics(), Metrics()
+    first.store_seen(readable=True)
+    assert _lines(first)["maskserve_store_up"] == 1
+    assert _lines(second)["maskserve_store_up"] == 0
+    assert _lines(second)["maskserve_failed_batches_total"] == 0
+    assert _lines(second)['maskserve_batches_total{closed="idle"}'] == 0
+
+
+def test_requests_are_counted_by_route_task_and_status() -> None:
+    metrics = Metrics()
+    metrics.count_request("/predict/{task}", "trec", 200)
+    metrics.count_request("/predict/{task}", "trec", 200)
+    metrics.count_request("/predict/{task}", UNKNOWN_TASK, 404)
+    metrics.count_request("/tasks", NO_TASK, 200)
+    lines = _lines(metrics)
+    name = "maskserve_requests_total"
+    assert lines[f'{name}{{route="/predict/{{task}}",status="200",task="trec"}}'] == 2
+    assert lines[f'{name}{{route="/predict/{{task}}",status="404",task="(unknown)"}}'] == 1
+    assert lines[f'{name}{{route="/tasks",status="200",task=""}}'] == 1
+
+
+def test_seconds_are_kept_by_stage() -> None:
+    metrics = Metrics()
+    metrics.time_prediction(tokenize=1.0, queue=2.0, compute=4.0, total=7.5)
+    lines = _lines(metrics)
+    for stage, seconds in {"tokenize": 1.0, "queue": 2.0, "compute": 4.0, "total": 7.5}.items():
+        assert lines[f'maskserve_stage_seconds_sum{{stage="{stage}"}}'] == seconds
+        assert lines[f'maskserve_stage_seconds_count{{stage="{stage}"}}'] == 1
+
+
+def test_gauges_are_read_when_scraped() -> None:
+    metrics, state = Metrics(), {"rows": 1, "base": 10}
+    metrics.read("maskserve_queue_rows", "Rows that wait", lambda: state["rows"])
+    metrics.read_forms({"base": lambda: state["base"], "packed": lambda: 3})
+    assert _lines(metrics)["maskserve_queue_rows"] == 1
+    state |= {"rows": 5, "base": 20}
+    lines = _lines(metrics)
+    assert lines["maskserve_queue_rows"] == 5
+    assert lines['maskserve_bytes{form="base"}'] == 20
+    assert lines['maskserve_bytes{form="packed"}'] == 3
+
+
+def test_a_task_that_is_gone_leaves_no_series() -> None:
+    metrics = Metrics()
+    for task in ("old", "kept"):
+        metrics.count_request("/predict/{task}", task, 200)
+        metrics.count_request("/predict/{task}", task, 422)
+        metrics.count_swap(task)
+        metrics.count_load_failure(task)
+    metrics.retain({"kept", "never-seen"})
+    told = metrics.exposition().decode()
+    assert 'task="old"' not in told
+    assert told.count('task="kept"') >= 4
+    lines = _lines(metrics)
+    assert lines['maskserve_swaps_total{task="kept"}'] == 1
+    assert lines['maskserve_load_failures_total{task="kept"}'] == 1
+
+
+def test_the_text_format_explains_itself() -> None:
+    told = Metrics().exposition().decode()
+    assert "# HELP maskserve_requests_total Requests answered" in told
+    assert "# TYPE maskserve_stage_seconds histogram" in told
+
+
+def test_only_so_many_tasks_have_series_of_their_own() -> None:
+    metrics = Metrics(max_tasks=2)
+    for task in ("a", "b", "c", "d", "a"):
+        metrics.count_swap(task)
+    metrics.count_request("/predict/{task}", UNKNOWN_TASK, 404)
+    lines = _lines(metrics)
+    assert lines['maskserve_swaps_total{task="a"}'] == 2
+    assert lines['maskserve_swaps_total{task="(other)"}'] == 2
+    assert 'task="c"' not in metrics.exposition().decode()
+    metrics.retain({"b", "c"})
+    metrics.count_swap("c")  # there is room again
+    assert _lines(metrics)['maskserve_swaps_total{task="c"}'] == 1
+
+
+def test_loads_are_timed_by_result() -> None:
+    metrics = Metrics()
+    metrics.count_load("ok", 0.5)
+    metrics.count_load("failed", 2.0)
+    lines = _lines(metrics)
+    assert lines['maskserve_load_seconds_sum{result="ok"}'] == 0.5
+    assert lines['maskserve_load_seconds_count{result="failed"}'] == 1

@@ -1,0 +1,81 @@
+"""What docs/operations.md and deploy/ say about metrics, settings and routes is so."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+
+from masking import load_base
+from server.settings import ENVIRONMENT_PREFIX, Settings
+from tests.support.serving import fill, serving
+
+ROOT = Path(__file__).parents[3]
+GUIDE = (ROOT / "docs" / "operations.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def client(tiny_bert: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    place = tmp_path_factory.mktemp("store")
+    base = load_base(tiny_bert)
+    fill(place, base, ["sentiment"])
+    with serving(base, place) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def metrics(client: TestClient) -> set[str]:
+    """Names of all metrics; histograms without the endings of their series."""
+    names = re.findall(r"^# TYPE (maskserve_\w+) ", client.get("/metrics").text, re.MULTILINE)
+    return {name for name in names if not name.endswith("_created")}
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((ROOT / "deploy" / name).read_text()))
+
+
+def named_in(text: str) -> set[str]:
+    names = re.findall(r"maskserve_\w+", text)
+    return {name.removesuffix("_bucket") for name in names}
+
+
+def test_the_table_of_metrics_is_whole(metrics: set[str]) -> None:
+    assert set(re.findall(r"^\| `(maskserve_\w+)`", GUIDE, re.MULTILINE)) == metrics
+
+
+def test_alerts_ask_for_metrics_that_exist(metrics: set[str]) -> None:
+    (document,) = documents("prometheus.yaml")
+    (group,) = document["groups"]
+    for rule in group["rules"]:
+        wanted = named_in(rule["expr"])
+        assert wanted
+        assert wanted <= metrics, rule["alert"]
+
+
+def test_the_manifest_sets_what_can_be_set_and_probes_what_answers(client: TestClient) -> None:
+    deployment, service = documents("kubernetes.yaml")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    values = {
+        entry["name"].removeprefix(ENVIRONMENT_PREFIX).lower(): entry.get("value", "a-key")
+        for entry in container["env"]
+    }
+    settings = Settings(**values)
+    assert pod["terminationGracePeriodSeconds"] > settings.drain_seconds + settings.shutdown_seconds
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert client.get(container[probe]["httpGet"]["path"]).status_code == 200
+    assert settings.port == container["ports"][0]["containerPort"]
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+
+
+def test_the_guide_names_settings_and_routes_that_exist(client: TestClient) -> None:
+    for setting in re.findall(r"MASKSERVE_([A-Z_]+)", GUIDE):
+        assert setting.lower() in Settings.model_fields
+    paths = client.get("/openapi.json").json()["paths"]
+    routes = re.findall(r"^\| `(\w+) (/[^`]+)`", GUIDE, re.MULTILINE)
+    assert len(routes) == 6
+    for method, path in routes:
+        assert method.lower() in paths[path.replace("<task>", "{task}")]

@@ -1,0 +1,31 @@
+"""Runs a command of `experiments` at the quick scale on made-up tasks and a tiny random encoder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.__main__ import main
+from tests.support.experiment_data import write_tasks
+
+SETTINGS = ("epochs=1", "batch_size=8", "max_length=32", "device=cpu", "precision=fp32")
+
+
+def command(folder: Path, base: str, name: str, *more: str) -> list[str]:
+    """The command line of a small run on the tasks in ``folder / "data"``."""
+    places = {"--data": "data", "--runs": "runs", "--output": "out"}
+    options = [part for option, place in places.items() for part in (option, str(folder / place))]
+    return [name, "--quick", "--base", base, *options, "--set", *SETTINGS, *more]
+
+
+def run(folder: Path, base: str, name: str, *more: str) -> dict[str, Any]:
+    """Writes the tasks' data, runs the command and returns its JSON."""
+    write_tasks(folder / "data")
+    assert main(command(folder, base, name, *more)) == 0
+    report: dict[str, Any] = json.loads((folder / "out" / f"{name}-quick.json").read_text())
+    return report
+
+
+def picture(folder: Path, name: str) -> bool:
+    """Whether the command has drawn a figure."""
+    path = folder / "out" / f"{name}-quick.png"
+    return path.exists() and path.read_bytes().startswith(b"\x89PNG")

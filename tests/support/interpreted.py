@@ -1,0 +1,49 @@
+"""The Triton kernel without a GPU, run by Triton's interpreter on CPU tensors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from triton.language import bfloat16, float32
+from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder, TensorHandle
+
+from masking.kernels import StripMask, WordMask, linear
+from masking.kernels.cuda import kernel as triton_kernels
+from masking.kernels.cuda import launch as cuda
+
+
+class Interpreted:
+    """Stands for the tuned kernel; the tile is a given one instead of the fastest."""
+
+    def __init__(self, block_rows: int, tiles: int) -> None:
+        self._chosen = {"BLOCK_ROWS": block_rows, "TILES": tiles}
+        self._function = InterpretedFunction(triton_kernels.multiply_tiles.fn)
+
+    def __getitem__(self, programs: Callable[[dict[str, int]], tuple[int]]) -> Callable[..., None]:
+        def run(*arguments: Any, **others: Any) -> None:
+            self._function[programs(self._chosen)](*arguments, **others, **self._chosen)
+
+        return run
+
+
+def _widened(operand: Any) -> Any:
+    if operand.dtype.scalar != bfloat16:
+        return operand
+    return TensorHandle((operand.data.astype(np.uint32) << 16).view(np.float32), float32)
+
+
+def interpret(monkeypatch: pytest.MonkeyPatch, block_rows: int = 32, tiles: int = 2) -> None:
+    """From here on CPU tensors take the Triton kernel, interpreted: slow, so few programs."""
+    multiply = InterpreterBuilder.create_dot  # which would take bfloat16 for integers
+
+    def create_dot(self: Any, left: Any, right: Any, *others: Any) -> Any:
+        return multiply(self, _widened(left), _widened(right), *others)
+
+    def kernel_form(inputs: torch.Tensor, weight: torch.Tensor) -> type[StripMask] | type[WordMask] | None:
+        return WordMask
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
+    monkeypatch.setattr(linear, "_kernel_form", kernel_form)
+    monkeypatch.setattr(cuda._kernels(), "tuned_multiply_tiles", Interpreted(block_rows, tiles))

@@ -1,0 +1,68 @@
+"""Learns the cases that a test wrote to a folder; torchrun starts it in several processes.
+
+    python -m torch.distributed.run ... -m tests.support.launched FOLDER
+
+A case is a folder with `case.json`: options, and what is to happen. Each process leaves there what it came
+to.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from safetensors.torch import save_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tests.support.callbacks import KillAtStep
+from training.distributed import rank
+from training.errors import exit_code
+from training.options import LearnOptions
+from training.runs.finetune import finetune
+from training.runs.learn import learn
+
+
+class KeepLearned(TrainerCallback):
+    """Writes the learned state at the end, one file a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        save_file(kwargs["model"].learned_state(), self._folder / f"learned-{rank()}.safetensors")
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def run(folder: Path) -> dict[str, Any]:
+    """Learns one case and tells how it ended."""
+    case = json.loads((folder / "case.json").read_text())
+    options = LearnOptions(**case["options"])
+    callbacks: list[TrainerCallback] = [KeepLearned(folder)]
+    if "kill" in case:
+        callbacks.append(KillAtStep(case["kill"]))
+    method: Callable[..., Any] = finetune if case.get("finetune") else learn
+    said: list[str] = []
+    try:
+        with mock.patch(case["full"], full) if case.get("full_in") == rank() else nullcontext():
+            report = method(options, callbacks=callbacks, say=said.append)
+    except Exception as error:
+        return {"error": type(error).__name__, "message": str(error), "code": exit_code(error)}
+    return {"metrics": report.metrics, "best_epoch": report.best_epoch, "said": len(said)}
+
+
+def main(folder: Path) -> None:
+    for case in sorted(path.parent for path in folder.glob("*/case.json")):
+        outcome = run(case)
+        (case / f"outcome-{rank()}.json").write_text(json.dumps(outcome))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

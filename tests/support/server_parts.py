@@ -1,0 +1,78 @@
+"""Small parts that several tests of the server's lower half share."""
+
+import math
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+
+from masking import Base, Features, LoadedTask, Row, TaskSpec, load_base, load_task
+from server.engine.pending import Floats, Ticket
+from server.engine.queue import BatchLimits
+from server.engine.retry import Compute
+from server.http.parsing import Body
+from server.http.schemas import predict_body
+from tests.support.models import random_bundle
+
+SINGLE = TaskSpec("sequence-classification", False, ("refund", "praise", "other"), 32)
+PAIR = TaskSpec("sequence-classification", True, ("no", "yes"), 32)
+TAGS = TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 32)
+CHOICE = TaskSpec("multiple-choice", False, (), 32)
+
+
+class Clock:
+    """A clock that only moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def base_of(folder: str) -> Base:
+    return load_base(folder)
+
+
+def loaded(base: Base, spec: TaskSpec, *, task: str = "demo", seed: int = 0) -> LoadedTask:
+    return load_task(random_bundle(base, spec, task=task, seed=seed), base)
+
+
+def only_digest(digest: str, members: int = 1) -> LoadedTask:
+    """What the queue needs of a task."""
+    return cast(LoadedTask, SimpleNamespace(digest=digest, members=(None,) * members))
+
+
+def features(*lengths: int) -> Features:
+    """One input with a row of each length."""
+    return Features(tuple(Row((7,) * length) for length in lengths))
+
+
+def ticket(
+    digest: str, inputs: Sequence[Features], request_id: str = "", *, deadline: float = math.inf
+) -> Ticket:
+    return Ticket(only_digest(digest), inputs, request_id, deadline)
+
+
+Parts = Sequence[tuple[LoadedTask, Sequence[Features]]]
+
+
+def zeros(parts: Parts, width: int = 3) -> list[list[Floats]]:
+    """A compute that answers every input with zeros."""
+    return [[np.zeros(width, np.float32) for _ in inputs] for _, inputs in parts]
+
+
+def by_task(one: Callable[[LoadedTask, Sequence[Features]], Sequence[Floats]]) -> Compute:
+    """A compute that has the parts of a batch computed one by one."""
+    return lambda parts: [one(task, inputs) for task, inputs in parts]
+
+
+def limits(
+    *, rows: int = 8, tokens: int = 1000, wait_seconds: float = 0.0, waiting: int = 100
+) -> BatchLimits:
+    return BatchLimits(rows=rows, tokens=tokens, wait_seconds=wait_seconds, waiting=waiting)
+
+
+def body(**values: object) -> Body:
+    return predict_body.validate_python(values)

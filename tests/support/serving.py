@@ -1,0 +1,79 @@
+"""Tiny tasks of every kind in a store, a server in process around them, and what its answers have to be."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from mask_store import MaskBundle, MaskStore
+from masking import Base, ClassPrediction, MaskedEncoder, Part, TaskInput, TaskSpec, TextInput, load_task
+from server.engine.retry import Compute
+from server.http.app import create_app
+from server.service import Service
+from server.settings import Settings
+from tests.support.models import random_bundle
+
+SPECS = {
+    "sentiment": TaskSpec("sequence-classification", False, ("bad", "good", "mixed"), 32),
+    "paraphrase": TaskSpec("sequence-classification", True, ("no", "yes"), 40),
+    "names": TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 32),
+    "endings": TaskSpec("multiple-choice", False, (), 40),
+}
+TEXT = "the movie was good"
+Scores = dict[str, float]
+
+
+def bundle_of(base: Base, task: str, *, seed: int = 0) -> MaskBundle:
+    """A random mask for one of the tasks above."""
+    return random_bundle(base, SPECS[task], task=task, seed=seed)
+
+
+def fill(place: Path, base: Base, tasks: Sequence[str] = tuple(SPECS)) -> MaskStore:
+    """A store with version 1 of each task."""
+    store = MaskStore.open(place, create=True)
+    for task in tasks:
+        store.publish(bundle_of(base, task))
+    return store
+
+
+def settings_of(place: Path | str, **others: Any) -> Settings:
+    """Settings that look at the store often and compute on one thread."""
+    values = {"device": "cpu", "threads": 1, "poll_seconds": 0.02, **others}
+    return Settings(base="tiny", store=str(place), **values)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for a condition; fails if it does not come true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@contextmanager
+def serving(
+    base: Base, place: Path, *, compute: Compute | None = None, **others: Any
+) -> Iterator[TestClient]:
+    """A ready server in this process."""
+    service = Service.build(settings_of(place, **others), base=base, compute=compute)
+    with TestClient(create_app(service)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+
+
+def expected_scores(base: Base, bundle: MaskBundle, given: TaskInput | None = None) -> Scores:
+    """Softmax scores by label that this bundle itself gives an input (`TEXT` if none is given)."""
+    task = load_task(bundle, base)
+    features = task.codec.encode([given or TextInput(TEXT)], truncate=False)
+    prediction = task.codec.decode(MaskedEncoder(base).predict([Part(task, features)])[0][0])
+    assert isinstance(prediction, ClassPrediction)
+    names = task.spec.labels or [str(i) for i in range(len(prediction.scores))]
+    return {name: float(score) for name, score in zip(names, prediction.scores, strict=True)}
+
+
+def scores_in(entries: Sequence[dict[str, Any]]) -> Scores:
+    """Scores by label in a reply."""
+    return {entry["label"]: entry["score"] for entry in entries}

@@ -1,0 +1,35 @@
+import argparse
+
+from training.cli.parser import add_method, build_parser, parse_options
+from training.options import LearnOptions
+
+REQUIRED = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--store", "s", "--dataset", "d"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    return build_parser("training.learn_mask", "Learns a task.")
+
+
+def test_every_option_has_the_default_of_the_settings() -> None:
+    parsed = parse_options(_parser().parse_args(REQUIRED))
+    assert parsed == LearnOptions(task="t", kind="multiple-choice", base="b", store="s", dataset="d")
+
+
+def test_every_setting_is_an_option() -> None:
+    names = {action.dest for action in _parser()._actions}
+    assert set(LearnOptions.__dataclass_fields__) <= names
+
+
+def test_a_preset_leaves_the_rate_to_be_given() -> None:
+    parsed = parse_options(_parser().parse_args([*REQUIRED, "--preset", "paper", "--lr", "0.01"]))
+    assert (parsed.lr, parsed.initial_sparsity, parsed.head) == (0.01, 0.05, "masked")
+
+
+def test_the_rate_belongs_to_the_method() -> None:
+    def rate(*options: str) -> float:
+        parser = _parser()
+        add_method(parser)
+        return parse_options(parser.parse_args([*REQUIRED, *options])).lr
+
+    assert (rate("--method", "mask"), rate("--method", "finetune")) == (1e-3, 5e-5)
+    assert rate("--method", "finetune", "--lr", "0.5") == 0.5

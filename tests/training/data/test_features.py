@@ -1,0 +1,71 @@
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from mask_store import TaskKind
+from masking import Base, TaskInput, TaskSpec, TextInput, WordsInput, load_base, task_codec
+from tests.support.learning_data import ROWS
+from training.data.examples import Example, ExampleSet, Target, choose_columns, learn_labels, read_examples
+from training.data.features import IGNORED, Collator, EncodedExample, encode_examples
+from training.data.rows import Row, RowSet
+from training.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def base(tiny_bert: str) -> Base:
+    return load_base(tiny_bert)
+
+
+def _set(*examples: tuple[TaskInput, Target]) -> ExampleSet:
+    numbered = tuple(Example(number, *example) for number, example in enumerate(examples, start=1))
+    return ExampleSet("train.jsonl", "line", numbered, ())
+
+
+def _made_up(base: Base, kind: TaskKind, count: int = 6) -> Sequence[EncodedExample]:
+    rows = RowSet("train.jsonl", "line", tuple(Row(i, row) for i, row in enumerate(ROWS[kind](count))))
+    examples = read_examples(rows, kind, choose_columns(kind, {}, (rows,)))
+    spec = TaskSpec(kind, False, learn_labels(kind, examples, examples), 32)
+    return encode_examples(examples, task_codec(spec, base.tokenizer))
+
+
+def test_labels_become_indices_and_long_texts_are_cut(base: Base) -> None:
+    codec = task_codec(TaskSpec("sequence-classification", False, ("a", "b"), 8), base.tokenizer)
+    short, long = encode_examples(_set((TextInput("good"), "b"), (TextInput("good " * 20), "a")), codec)
+    assert (short.target, long.target) == ((1,), (0,))
+    assert (short.features.truncated, long.features.truncated) == (False, True)
+    assert long.features.tokens == 8
+
+
+def test_an_input_that_the_codec_refuses_is_told_by_line(base: Base) -> None:
+    codec = task_codec(TaskSpec("sequence-classification", False, ("a", "b"), 8), base.tokenizer)
+    with pytest.raises(DataError, match=r"train\.jsonl:2: "):
+        encode_examples(_set((TextInput("good"), "a"), (TextInput("good", "pair"), "a")), codec)
+
+
+def test_a_word_is_labelled_at_its_last_wordpiece_in_one_window(base: Base) -> None:
+    codec = task_codec(TaskSpec("token-classification", False, ("O", "X"), 8), base.tokenizer)
+    words = ("good", "goodxy", "bad", "film", "movie", "plot", "acting", "it")
+    item = encode_examples(_set((WordsInput(words), ("X", *["O"] * 6, "X"))), codec)[0]
+    batch = Collator("token-classification", base.tokenizer)([item, item])
+
+    assert len(item.features.rows) > 1, "the sentence is meant to need several windows"
+    labelled = batch["targets"][batch["targets"] != IGNORED]
+    assert sorted(labelled.tolist()) == [0] * 12 + [1] * 4
+    row, token = item.features.positions[1]
+    assert token == 1 + 1 + len(base.tokenizer.tokenize("goodxy")) - 1
+    assert batch["targets"][row, token - 1] == IGNORED
+    assert batch["counts"] == [len(item.features.rows)] * 2
+
+
+@pytest.mark.parametrize("kind", list(ROWS))
+def test_a_batch_is_padded_to_its_longest_row(base: Base, kind: TaskKind) -> None:
+    items = _made_up(base, kind)
+    batch = Collator(kind, base.tokenizer)(items)
+    rows = [row for item in items for row in item.features.rows]
+    shape = torch.Size([len(rows), max(len(row.input_ids) for row in rows)])
+    assert batch["inputs"]["input_ids"].shape == shape
+    assert sum(batch["counts"]) == len(rows)
+    expected = shape if kind == "token-classification" else torch.Size([len(items)])
+    assert batch["targets"].shape == expected
+    assert batch["targets"].dtype == torch.int64

@@ -1,0 +1,22 @@
+import pytest
+from transformers import TrainerState
+
+from masking import MaskedModel, MaskSettings, TaskSpec, load_base
+from training.loop.sparsity_schedule import SparsityTarget, ramp_epochs
+
+
+@pytest.mark.parametrize(("epochs", "ramp"), [(1, 1), (2, 1), (5, 3), (10, 5)])
+def test_the_target_is_reached_after_half_of_the_epochs(epochs: int, ramp: int) -> None:
+    assert ramp_epochs(epochs) == ramp
+
+
+@pytest.mark.parametrize("end", [0.01, 0.6])
+def test_the_share_goes_from_start_to_end_in_a_cubic_and_stays(tiny_bert: str, end: float) -> None:
+    spec = TaskSpec("sequence-classification", False, ("a", "b"), 16)
+    model = MaskedModel.create(load_base(tiny_bert), spec, MaskSettings(), seed=0)
+    start = model.sparsity()
+    target = SparsityTarget(model, end)
+    expected = {0: start, 25: end + (start - end) / 8, 50: end, 100: end}
+    for step, share in expected.items():
+        target.move(TrainerState(global_step=step, max_steps=100, num_train_epochs=10))
+        assert model.sparsity() == pytest.approx(share, abs=1e-4)

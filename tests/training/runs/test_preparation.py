@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.learning_data import tiny_options
+from training.errors import OptionsError
+from training.runs.preparation import check_launch, choose_device, prepare
+
+
+def test_rates_follow_the_range_of_scores_if_asked_to_and_only_for_masks(
+    tmp_path: Path, tiny_bert: str
+) -> None:
+    options = tiny_options(tmp_path, tiny_bert, initial_sparsity=0.01, scale_lr=True, head="trained", lr=1e-3)
+    ready = prepare(options)
+    assert ready.mask_loop.lr == pytest.approx(5e-3)  # the scores' range is 3.0
+    assert ready.mask_loop.head_lr == 1e-3
+    assert ready.loop.lr == 1e-3
+    assert ready.loop.head_lr is None
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == "cpu"
+    with pytest.raises(OptionsError, match="no CUDA device"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == choose_device("cuda") == "cuda"
+    assert choose_device("cpu") == "cpu"
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment of one of three processes."""
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    return monkeypatch
+
+
+def test_a_batch_that_cannot_be_shared_out_is_an_error(
+    tiny_bert: str, tmp_path: Path, three: pytest.MonkeyPatch
+) -> None:
+    check_launch(tiny_options(tmp_path, tiny_bert, batch_size=9))
+    with pytest.raises(OptionsError, match="--batch-size 8: 3 processes can't share it out evenly"):
+        check_launch(tiny_options(tmp_path, tiny_bert))
+
+
+def test_each_process_has_a_gpu_of_its_own(three: pytest.MonkeyPatch) -> None:
+    three.setattr(torch.cuda, "is_available", lambda: True)
+    three.setattr(torch.cuda, "device_count", lambda: 2)
+    three.setenv("LOCAL_RANK", "1")
+    three.setenv("LOCAL_WORLD_SIZE", "2")  # the third is on another machine
+    assert choose_device("auto") == "cuda:1"
+    assert choose_device("cpu") == "cpu"
+    three.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(OptionsError, match="more processes than the 2 CUDA devices"):
+        choose_device("cuda")
+
+
+def test_another_number_of_processes_is_another_run(
+    tiny_bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = prepare(tiny_options(tmp_path, tiny_bert))
+    alone = ready.identity
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert ready.identity == alone | {"processes": 3}
+    assert ready.identity != alone

@@ -1,0 +1,1 @@
+"""Kinds of task in training: columns, loss and metrics of each."""

@@ -1,0 +1,1 @@
+"""The training loop: one run, with checkpoints, early stopping and EMA."""

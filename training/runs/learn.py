@@ -1,0 +1,259 @@
+"""Learning one task, from options to a published mask.
+
+`learn` does all of it. Its parts stand alone for what learns without publishing: `learn_bundle` learns one
+mask of what `training.runs.preparation` has prepared, `publish` hands a bundle to a store.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import TrainerCallback, TrainerState
+
+from mask_store import (
+    JsonScalar,
+    MaskBundle,
+    MaskStore,
+    MaskStoreError,
+    StoreNotWritableError,
+    UnknownTaskError,
+    VersionInfo,
+)
+from masking import MaskedModel, TaskModel
+from training import distributed as processes
+from training.loop.history import EpochRecord, best_epoch, epoch_records, is_finished
+from training.errors import OptionsError, PublishError
+from training.loop.settings import LoopSettings
+from training.cli.messages import Say, heard
+from training.options import EXTRA_SETTINGS, LearnOptions
+from training.runs.preparation import Preparation, choose_device, prepare
+from training.runs.report import Report, SetReport, request_body
+from training.loop.run_folder import RunFolder
+from training.loop.trainer import TaskTrainer
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A mask that was learned and is not published.
+
+    Attributes:
+        bundle: the mask of the best epoch.
+        epochs: what each epoch came to.
+        best_epoch: number of the best epoch.
+        resumed_after: epochs that an earlier, killed run had done.
+    """
+
+    bundle: MaskBundle
+    epochs: tuple[EpochRecord, ...]
+    best_epoch: int
+    resumed_after: int
+
+
+def learn(
+    options: LearnOptions, *, callbacks: Sequence[TrainerCallback] = (), say: Say | None = None
+) -> Report:
+    """Learn a task's mask and publish it; prints nothing.
+
+    Several processes, as torchrun starts them, call this together: each learns from its share of every batch,
+    the first says and publishes, and all return its report.
+
+    Args:
+        options: what to learn, from what, and where to publish.
+        callbacks: told of steps, logs and epochs, such as `training.cli.progress.ProgressBar`.
+        say: called with a line of text for what a user should know on the way; None for nobody.
+
+    Returns:
+        What was learned and published.
+
+    Raises:
+        TrainingError: options, data, run folder, learning or publishing failed; see `training.errors`.
+        MaskingError: the base can't be loaded or masked as asked.
+        MaskStoreError: the store can't be opened or written, or can't have such a task.
+    """
+    started = time.monotonic()
+    processes.join(choose_device(options.device))
+    store = processes.main_first(lambda: open_store(options))
+    ready = prepare(options, say)
+    with RunFolder.open(options.run_folder, ready.identity, fresh=options.fresh) as folder:
+        learned = learn_bundle(ready, folder, callbacks=callbacks, say=say)
+
+        def conclude() -> Report:
+            version = publish(store, learned.bundle, options.run_folder)
+            report = _report(ready, learned, version, time.monotonic() - started)
+            folder.finish(report.to_dict())
+            return report
+
+        return processes.on_main(conclude)
+
+
+def learn_bundle(
+    ready: Preparation,
+    folder: RunFolder,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+    say: Say | None = None,
+) -> Learned:
+    """Learn a mask, from the folder's last checkpoint on if there is one; publishes nothing.
+
+    Args:
+        ready: what `prepare` returned, or a variation of it.
+        folder: where checkpoints go; they stay there until the caller finishes the folder.
+        callbacks: as for `learn`.
+        say: as for `learn`.
+
+    Returns:
+        The mask of the best epoch, and how it was learned.
+
+    Raises:
+        DivergedError: the loss became infinite or not a number.
+        RunFolderError: a checkpoint could not be written.
+    """
+    model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=ready.options.seed)
+    state, resumed_after = learn_model(model, ready, ready.mask_loop, folder, callbacks=callbacks, say=say)
+    return Learned(_bundle(ready, model, state), epoch_records(state), best_epoch(state), resumed_after)
+
+
+def learn_model(
+    model: TaskModel,
+    ready: Preparation,
+    loop: LoopSettings,
+    folder: RunFolder,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+    say: Say | None = None,
+) -> tuple[TrainerState, int]:
+    """Learn with a model, masked or finetuned; it ends as the best epoch.
+
+    Args:
+        model: a fresh model of the task.
+        ready: the task.
+        loop: settings of the loop, one of those of `ready`.
+        folder: where checkpoints go.
+        callbacks: told of steps, logs and epochs.
+        say: called with a line of text for what a user should know on the way.
+
+    Returns:
+        The final state, and how many epochs an earlier, killed run had done.
+
+    Raises:
+        DivergedError: the loss became infinite or not a number.
+        RunFolderError: a checkpoint could not be written.
+    """
+    say = heard(say)
+    resumed_after = _epochs_done(folder)
+    if resumed_after:
+        say(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
+    data = (ready.encoded.train, ready.encoded.dev)
+    state = TaskTrainer(model, ready.codec, data, loop, folder, callbacks).learn()
+    done = len(epoch_records(state))
+    if done < loop.epochs and is_finished(state, loop.patience, loop.first_candidate):
+        say(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
+    return state, resumed_after
+
+
+def publish(store: MaskStore, bundle: MaskBundle, run_folder: Path) -> VersionInfo:
+    """Publish what was learned.
+
+    Args:
+        store: where to.
+        bundle: a mask, or masks that answer together.
+        run_folder: where what was learned is still kept, for the message.
+
+    Raises:
+        PublishError: the store refused it.
+    """
+    try:
+        return store.publish_bytes(bundle.to_bytes())
+    except MaskStoreError as error:
+        raise PublishError(
+            f"the mask is learned but can't be published: {error}; nothing is lost: mend the store and "
+            f"learn again with the same settings, and what {run_folder} holds is published"
+        ) from error
+
+
+def open_store(options: LearnOptions) -> MaskStore:
+    """Open the store and make sure, before hours of learning, that the task can be published there.
+
+    Raises:
+        OptionsError: no store is named.
+        StoreError: the name is no task name, or the store can't be opened or written.
+    """
+    if not options.store:
+        raise OptionsError(["--store missing: name the store to publish to, a folder or URL"])
+    folder = Path(options.store)
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise StoreNotWritableError(f"store {folder}: the folder can't be written")
+    store = MaskStore.open(options.store, create=True)
+    with suppress(UnknownTaskError):
+        store.current(options.task)
+    return store
+
+
+def _epochs_done(folder: RunFolder) -> int:
+    checkpoint = folder.last_checkpoint()
+    if checkpoint is None:
+        return 0
+    return len(epoch_records(TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))))
+
+
+def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> MaskBundle:
+    o = ready.options
+    records, best = epoch_records(state), best_epoch(state)
+    training: dict[str, JsonScalar] = {
+        "lr": o.lr,
+        "epochs": o.epochs,
+        "patience": o.patience,
+        "batch_size": o.batch_size,
+        "accumulate": o.accumulate,
+        "processes": processes.count(),
+        "group_by_length": o.group_by_length,
+        "precision": o.precision,
+        **{name: getattr(o, name) for name in EXTRA_SETTINGS},
+        "epochs_run": len(records),
+        "best_epoch": best,
+        "optimizer": "Adam",
+        "train_examples": len(ready.encoded.train),
+        "dev_examples": len(ready.encoded.dev),
+        "device": ready.base.device.type,
+    }
+    return model.to_bundle(
+        task=o.task,
+        metric=ready.metric,
+        metrics=records[best - 1].metrics,
+        training=training,
+        data_digest=ready.data.digest,
+        seed=o.seed,
+    )
+
+
+def _report(ready: Preparation, learned: Learned, version: VersionInfo, seconds: float) -> Report:
+    bundle, manifest = learned.bundle, learned.bundle.manifest
+    return Report(
+        task=manifest.task,
+        kind=manifest.kind,
+        labels=manifest.labels,
+        base=manifest.base.name,
+        device=ready.base.device.type,
+        store=ready.options.store or "",
+        version=version.number,
+        digest=version.digest,
+        metric=bundle.members[0].info.metric,
+        metrics=manifest.metrics,
+        best_epoch=learned.best_epoch,
+        resumed_after=learned.resumed_after,
+        epochs=learned.epochs,
+        zeros_start=manifest.initial_sparsity,
+        zeros_end=manifest.sparsity,
+        flipped=manifest.flipped_share,
+        bundle_bytes=version.size,
+        mask_bits=manifest.mask_bits,
+        mask_bytes=manifest.mask_bytes,
+        finetuned_bytes=manifest.finetuned_bytes,
+        seconds=round(seconds, 3),
+        train=SetReport.of(ready.data.train, ready.encoded.train),
+        dev=SetReport.of(ready.data.dev, ready.encoded.dev),
+        request=request_body(ready.data.dev.examples[0].input),
+    )
