@@ -8,6 +8,7 @@ from benchmarks import figure
 from benchmarks.cases import masked_linear, memory, mixed_batch, serving, swap, training_step
 from benchmarks.errors import BenchmarkError
 from lab.extras import MissingExtraError
+from lab.server_process import ServerStartError
 
 BENCHMARKS: dict[
     str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return BENCHMARKS[chosen.benchmark][1](chosen)
-    except (BenchmarkError, MissingExtraError) as error:
+    except (BenchmarkError, MissingExtraError, ServerStartError) as error:
         print(error, file=sys.stderr)
         return 1
 

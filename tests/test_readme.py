@@ -5,27 +5,24 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
+from lab.server_process import start_server
 from masking import load_base
 from tests.support.models import tiny_base
-from tests.support.ports import free_port
 from tests.support.serving import fill
 
 README = Path(__file__).parent.parent / "README.md"
 PROTOCOLS = README.parent / "docs" / "protocols.md"
 _BLOCK = re.compile(r"<!-- runs as a test: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
-_READY_SECONDS = 60
 
 
-def _blocks(document: Path, port: int) -> dict[str, str]:
-    return {name: text.replace("8000", str(port)) for name, text in _BLOCK.findall(document.read_text())}
+def _blocks(document: Path, port: str = "8000") -> dict[str, str]:
+    return {name: text.replace("8000", port) for name, text in _BLOCK.findall(document.read_text())}
 
 
 def _environment() -> dict[str, str]:
@@ -46,42 +43,23 @@ def _shell(block: str, folder: Path) -> str:
 
 
 @contextmanager
-def _serving(command: str, folder: Path, port: int) -> Iterator[None]:
-    log = folder / "server.log"
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            ["bash", "-c", f"exec {command}"], cwd=folder, env=_environment(), stdout=output, stderr=output
-        ) as server,
-    ):
-        try:
-            deadline = time.monotonic() + _READY_SECONDS
-            while not _ready(port):
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
-            yield
-        finally:
-            server.terminate()
-
-
-def _ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/ready").is_success
-    except httpx.TransportError:
-        return False
+def _serving(command: str, folder: Path) -> Iterator[str]:
+    """The server that a document starts at port 8000, at a free one instead; gives its port."""
+    shell = ["bash", "-c", f"exec {command.replace('--port 8000', '--port 0')}"]
+    with start_server(shell, folder / "server.log", folder=folder, environment=_environment()) as server:
+        yield server.url.rpartition(":")[2]
 
 
 def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
-    port = free_port()
-    blocks = _blocks(README, port)
+    blocks = _blocks(README)
     tiny_base(tmp_path / "encoder")
     _shell(blocks["files"], tmp_path)
     quick = " --max-length 32 --epochs 1 --blocks 1-2"
     assert _shell(blocks["search"].rstrip() + f"{quick} --max-runs 3", tmp_path).startswith("--lr 0.0")
     learned = _shell(blocks["learn"].rstrip() + quick, tmp_path)
     assert "curl" in learned
-    with _serving(blocks["serve"].strip(), tmp_path, port):
+    with _serving(blocks["serve"].strip(), tmp_path) as port:
+        blocks = _blocks(README, port)
         replies = _shell(blocks["query"], tmp_path)
         assert '"label"' in replies
         assert '"finetuned"' in replies
@@ -90,11 +68,10 @@ def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
 
 
 def test_the_protocols_work_as_they_are_written(tmp_path: Path) -> None:
-    port = free_port()
     fill(tmp_path / "masks", load_base(tiny_base(tmp_path / "encoder")))
-    serve = f"python -m server --base ./encoder --store masks --port {port} --admin-key secret"
+    serve = "python -m server --base ./encoder --store masks --port 8000 --admin-key secret"
     said = {}
-    with _serving(serve, tmp_path, port):
+    with _serving(serve, tmp_path) as port:
         for name, block in _blocks(PROTOCOLS, port).items():
             if block.startswith(("import", "from")):
                 said[name] = _run([sys.executable, "-c", block], tmp_path)

@@ -1,13 +1,16 @@
-"""Tiny tasks of every kind in a store, a server in process around them, and what its answers have to be."""
+"""Servers: tiny tasks of every kind in a store, a server in this or another process, expected answers."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastapi.testclient import TestClient
 
+from lab.server_process import ServerProcess, server_command, start_server
 from mask_store import MaskBundle, MaskStore
 from masking import Base, ClassPrediction, MaskedEncoder, Part, TaskInput, TaskSpec, TextInput, load_task
 from server.engine.retry import Compute
@@ -23,6 +26,7 @@ SPECS = {
     "endings": TaskSpec("multiple-choice", False, (), 40),
 }
 TEXT = "the movie was good"
+ROOT = Path(__file__).parents[2]
 Scores = dict[str, float]
 
 
@@ -62,6 +66,26 @@ def serving(
     with TestClient(create_app(service)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
+
+
+@dataclass(frozen=True)
+class RunningServer(ServerProcess):
+    """A server in a process of its own, and its store."""
+
+    store: MaskStore
+
+
+@contextmanager
+def running(
+    folder_of_base: str, base: Base, folder: Path, tasks: Sequence[str], *options: str
+) -> Iterator[RunningServer]:
+    """A ready server in a process of its own, on a new store with these tasks."""
+    store = fill(folder / "store", base, tasks)
+    command = server_command("--base", folder_of_base, "--store", folder / "store", "--port", 0)
+    command += ["--device", "cpu", "--threads", "1", "--poll-seconds", "0.05", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with start_server(command, folder / "log", folder=ROOT, environment=environment) as server:
+        yield RunningServer(server.process, server.url, server.log, store)
 
 
 def expected_scores(base: Base, bundle: MaskBundle, given: TaskInput | None = None) -> Scores:
