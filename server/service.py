@@ -15,7 +15,16 @@ from typing import Self
 import torch
 
 from mask_store import MaskStore
-from masking import Base, Features, LoadedTask, MaskedEncoder, Part, larger_forms, load_base, maskable_linears
+from masking import (
+    Base,
+    Features,
+    LoadedTask,
+    MaskedEncoder,
+    TaskBatch,
+    larger_forms,
+    load_base,
+    maskable_linears,
+)
 from masking.kernels import Precision, costs, kernel_runs
 from server.engine.pending import Floats, Outcome
 from server.engine.queue import BatchLimits
@@ -231,7 +240,7 @@ def _masked_compute(base: Base, cache: MaskCache, precision: Precision) -> Compu
     encoder = MaskedEncoder(base, precision)
 
     def compute(parts: Sequence[tuple[LoadedTask, Sequence[Features]]]) -> Sequence[Sequence[Floats]]:
-        return encoder.predict([Part(task, features, cache.masks_of(task)) for task, features in parts])
+        return encoder.logits([TaskBatch(task, features, cache.masks_of(task)) for task, features in parts])
 
     return compute
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lab.random_tasks import RandomTask, Workload
-from masking import Base, Features, LayerMasks, LoadedTask, MaskedEncoder, Part, maskable_linears
+from masking import Base, Features, LayerMasks, LoadedTask, MaskedEncoder, TaskBatch, maskable_linears
 
 RESIDENT, HOT = "packed", "folded"
 """The form that every loaded task has, and the one that takes the most memory and no work for each batch."""
@@ -30,15 +30,15 @@ class Ours:
 
     def answer(self, task: LoadedTask, features: list[Features]) -> None:
         """Computes inputs of one task with its resident masks."""
-        self._encoder.predict([Part(task, features)])
+        self._encoder.logits([TaskBatch(task, features)])
 
     def ready(self, workload: Workload, form: str = RESIDENT) -> Callable[[], Tensor]:
         """What computes a workload with all masks in one form: logits, float32 [rows, classes]."""
         pairs = zip(workload.tasks, workload.features, strict=True)
-        parts = [Part(task.loaded, features, self._masks(task, form)) for task, features in pairs]
+        parts = [TaskBatch(task.loaded, features, self._masks(task, form)) for task, features in pairs]
 
         def run() -> Tensor:
-            answers = self._encoder.predict(parts)
+            answers = self._encoder.logits(parts)
             return torch.stack([torch.from_numpy(row) for answer in answers for row in answer])
 
         return run

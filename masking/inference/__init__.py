@@ -1,6 +1,6 @@
 """Loaded tasks, and the one resident encoder that computes batches of them."""
 
-from masking.inference.encoder import MaskedEncoder, Part
+from masking.inference.encoder import MaskedEncoder, TaskBatch
 from masking.inference.loaded_task import LoadedTask, Member, load_task, maskable_linears
 from masking.inference.task_masks import LayerMasks, MaskForm, PackedMasks, larger_forms
 
@@ -11,7 +11,7 @@ __all__ = [
     "MaskedEncoder",
     "Member",
     "PackedMasks",
-    "Part",
+    "TaskBatch",
     "larger_forms",
     "load_task",
     "maskable_linears",

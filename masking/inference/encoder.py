@@ -32,8 +32,8 @@ from masking.tasks.predictions import Floats
 
 
 @dataclass(frozen=True)
-class Part:
-    """The inputs of one task in a batch.
+class TaskBatch:
+    """The inputs of one task version in a batch.
 
     Attributes:
         task: The task.
@@ -48,10 +48,10 @@ class Part:
 
 @dataclass(frozen=True)
 class _Run:
-    """The rows of one part under the masks of one member: adjacent in the batch.
+    """The rows of one task batch under the masks of one member: adjacent in the batch.
 
     Attributes:
-        kind: Kind of the part's task.
+        kind: Kind of the task.
         member: The member, for its head.
         masks: Its masks, in the form to use.
         rows: The rows of all inputs.
@@ -156,16 +156,16 @@ class MaskedEncoder:
         for name, linear in linears.items():
             self._encoder.set_submodule(name, _RoutedLinear(name, linear, precision))
 
-    def predict(self, parts: Sequence[Part]) -> list[list[Floats]]:
+    def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
         """Logits of every input, the inputs of all tasks computed together.
 
         Args:
-            parts: The batch, at least one part.
+            task_batches: The batch, at least one task of it.
 
         Returns:
-            Per part and input float32 logits: [labels], [choices] or [words, labels].
+            Per task batch and input float32 logits: [labels], [choices] or [words, labels].
         """
-        runs = list(_runs(parts))
+        runs = list(_runs(task_batches))
         with torch.inference_mode():
             batch = self._lay_out([row for run in runs for row in run.rows], self.base)
             logits = self._head(batch, self._hidden(batch, runs), runs)
@@ -174,7 +174,7 @@ class MaskedEncoder:
         ends = accumulate((one.numel() for one in logits), initial=0)
         arrays = [flat[a:b].reshape(one.shape) for (a, b), one in zip(pairwise(ends), logits, strict=True)]
         by_run = iter(_by_row(batch, run, array) for run, array in zip(runs, arrays, strict=True))
-        return [_gather(part, [next(by_run) for _ in part.task.members]) for part in parts]
+        return [_gather(one, [next(by_run) for _ in one.task.members]) for one in task_batches]
 
     def _hidden(self, batch: RowBatch, runs: Sequence[_Run]) -> Tensor:
         """The encoder's output: float32 [tokens, hidden], padding included where rows are padded."""
@@ -208,14 +208,14 @@ class MaskedEncoder:
         return torch.split(pooled, counts)
 
 
-def _runs(parts: Sequence[Part]) -> Iterator[_Run]:
+def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
     first = 0
-    for part in parts:
-        members = part.task.members
-        forms = part.masks or [member.masks for member in members]
-        rows = [row for item in part.features for row in item.rows]
+    for one in task_batches:
+        members = one.task.members
+        forms = one.masks or [member.masks for member in members]
+        rows = [row for item in one.features for row in item.rows]
         for member, masks in zip(members, forms, strict=True):
-            yield _Run(part.task.spec.kind, member, masks, rows, first)
+            yield _Run(one.task.spec.kind, member, masks, rows, first)
             first += len(rows)
 
 
@@ -234,11 +234,11 @@ def _by_row(batch: RowBatch, run: _Run, logits: Floats) -> list[Floats]:
     ]
 
 
-def _gather(part: Part, by_member: Sequence[Sequence[Floats]]) -> list[Floats]:
-    """The logits of each input of a part from those of its rows under each member."""
-    codec, rule = part.task.codec, part.task.combine
+def _gather(task_batch: TaskBatch, by_member: Sequence[Sequence[Floats]]) -> list[Floats]:
+    """The logits of each input of one task from those of its rows under each member."""
+    codec, rule = task_batch.task.codec, task_batch.task.combine
     results, start = [], 0
-    for item in part.features:
+    for item in task_batch.features:
         end = start + len(item.rows)
         each = [codec.gather(item, row_logits[start:end]) for row_logits in by_member]
         results.append(each[0] if rule is None else combine_logits(rule, each))

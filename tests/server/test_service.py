@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mask_store import MaskStore, StoreNotFoundError, StoreUnavailableError
-from masking import Base, InputTooLongError, MaskedEncoder, Part, TextInput, load_base
+from masking import Base, InputTooLongError, MaskedEncoder, TaskBatch, TextInput, load_base
 from server.engine.pending import Floats
 from server.errors import DeadlineError, QueueFullError, ShuttingDownError, TaskUnloadedError
 from server.http.parsing import Reply, Request
@@ -269,13 +269,13 @@ def test_one_input_is_computed_before_the_server_is_ready(
 ) -> None:
     fill(tmp_path, base)
     computed: list[tuple[str, bool]] = []
-    real = MaskedEncoder.predict
+    real = MaskedEncoder.logits
 
-    def predict(encoder: MaskedEncoder, parts: Sequence[Part]) -> list[list[Floats]]:
+    def logits(encoder: MaskedEncoder, parts: Sequence[TaskBatch]) -> list[list[Floats]]:
         computed.extend((part.task.manifest.task, service.engine.ready) for part in parts)
         return real(encoder, parts)
 
-    monkeypatch.setattr(MaskedEncoder, "predict", predict)
+    monkeypatch.setattr(MaskedEncoder, "logits", logits)
     service = Service.build(settings_of(tmp_path), base=base)
     service.start()
     try:
@@ -292,7 +292,7 @@ def test_a_task_that_fails_to_warm_up_keeps_nobody_waiting(
         raise RuntimeError("cold")
 
     fill(tmp_path, base, ["sentiment"])
-    monkeypatch.setattr(MaskedEncoder, "predict", fail)
+    monkeypatch.setattr(MaskedEncoder, "logits", fail)
     with started(base, tmp_path) as service:
         assert service.engine.restarts == 0
     assert "warming up with task sentiment failed" in caplog.text

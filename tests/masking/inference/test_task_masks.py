@@ -4,7 +4,7 @@ import torch
 from masking import (
     LayerMasks,
     MaskedEncoder,
-    Part,
+    TaskBatch,
     TaskSpec,
     TextInput,
     load_base,
@@ -24,7 +24,7 @@ def test_every_form_gives_the_same_logits(tiny_bert: str) -> None:
     forms: list[LayerMasks] = [packed, packed.unpack(), packed.fold(maskable_linears(base))]
     assert [masks.form for masks in forms] == ["packed", "unpacked", "folded"]
     assert [masks.nbytes for masks in forms] == [packed.bits // 8, packed.bits, 4 * packed.bits]
-    answers = [MaskedEncoder(base).predict([Part(task, features, [masks])])[0][0] for masks in forms]
+    answers = [MaskedEncoder(base).logits([TaskBatch(task, features, [masks])])[0][0] for masks in forms]
     for answer in answers:
         assert answer == pytest.approx(answers[0], rel=1e-5)
 

@@ -16,7 +16,7 @@ from masking import (
     MaskedEncoder,
     MaskedModel,
     MaskSettings,
-    Part,
+    TaskBatch,
     TaskInput,
     TaskModel,
     TaskSpec,
@@ -107,7 +107,7 @@ def test_bundle_and_a_fresh_base_give_the_trained_models_logits(
     task = load_task(MaskBundle.from_bytes(to_bundle(model).to_bytes()), fresh)
     features = task.codec.encode(INPUTS[name], truncate=True)
     encoder = MaskedEncoder(fresh)
-    (served,) = encoder.predict([Part(task, features)])
+    (served,) = encoder.logits([TaskBatch(task, features)])
     scale = max(float(np.abs(one).max()) for one in expected)
     for ours, theirs in zip(served, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale)
@@ -120,7 +120,7 @@ def test_learning_and_serving_leave_the_base_as_it_was(pooler: bool, tmp_path: P
     addresses = {name: tensor.data_ptr() for name, tensor in base_tensors(base.encoder, base.pooler)}
     model = learn(base, "single")
     task = load_task(to_bundle(model), base)
-    MaskedEncoder(base).predict([Part(task, task.codec.encode(INPUTS["single"], truncate=False))])
+    MaskedEncoder(base).logits([TaskBatch(task, task.codec.encode(INPUTS["single"], truncate=False))])
     after = base_tensors(base.encoder, base.pooler)
     assert fingerprint(after) == base.info.fingerprint == load_base(folder).info.fingerprint
     assert {name: tensor.data_ptr() for name, tensor in after} == addresses
