@@ -25,7 +25,6 @@ from masking.heads import CLASSIFIER, POOLER
 from masking.kernels import BitMask, Segments
 
 CLASSES = 2
-ASSIGNMENTS = ("even", "uniform", "zipf")
 _DEVIATION = 0.02
 _LEVELS = 1 << 16
 

@@ -17,16 +17,11 @@ from masking.errors import (
     UnsupportedArchitectureError,
 )
 from masking.inference import (
-    LayerMasks,
     LoadedTask,
     MaskedEncoder,
-    MaskForm,
     Member,
-    PackedMasks,
     TaskBatch,
-    larger_forms,
     load_task,
-    maskable_linears,
 )
 from masking.learning.masked_model import FinetunedModel, MaskedModel, MaskScores, TaskModel
 from masking.learning.settings import MaskSettings
@@ -62,16 +57,13 @@ __all__ = [
     "Features",
     "FinetunedModel",
     "InputTooLongError",
-    "LayerMasks",
     "LoadedTask",
-    "MaskForm",
     "MaskScores",
     "MaskSettings",
     "MaskedEncoder",
     "MaskedModel",
     "MaskingError",
     "Member",
-    "PackedMasks",
     "Prediction",
     "Row",
     "TaskBatch",
@@ -89,10 +81,8 @@ __all__ = [
     "WordsPrediction",
     "collate",
     "group_entities",
-    "larger_forms",
     "load_base",
     "load_task",
-    "maskable_linears",
     "split_words",
     "task_codec",
 ]

@@ -4,7 +4,7 @@ What no mask touches (embeddings, attention, LayerNorm, blocks below the first m
 for the whole batch; each masked layer is one `masked_linear` over the segments of all tasks. A task's masks
 are immutable values handed to each call; nothing about a task is ever stored on the shared modules, so no
 call can see another's masks, and a call without masks is refused rather than answered by the bare base. The
-base tensors are read, never written. Which forms of which masks stay in memory is decided elsewhere.
+base tensors are read, never written.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +25,6 @@ from masking.heads import CLASSIFIER, POOLER, has_pooler
 from masking.inference.combine import combine_logits
 from masking.inference.loaded_task import LoadedTask, Member
 from masking.inference.packing import ATTENTION, RowBatch, attending, can_pack, pack_rows, pad_rows
-from masking.inference.task_masks import LayerMasks
 from masking.kernels import LinearMask, Precision, Segments, mask_addresses, masked_linear
 from masking.tasks import Features, Row
 from masking.tasks.predictions import Floats
@@ -38,12 +37,10 @@ class TaskBatch:
     Attributes:
         task: The task.
         features: Its inputs, at least one.
-        masks: Per member its masks in the form to use; None for the packed ones.
     """
 
     task: LoadedTask
     features: Sequence[Features]
-    masks: Sequence[LayerMasks] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,15 +49,13 @@ class _Run:
 
     Attributes:
         kind: Kind of the task.
-        member: The member, for its head.
-        masks: Its masks, in the form to use.
+        member: The member, for its masks and its head.
         rows: The rows of all inputs.
         first: Number of the first row in the batch.
     """
 
     kind: TaskKind
     member: Member
-    masks: LayerMasks
     rows: Sequence[Row]
     first: int
 
@@ -87,7 +82,7 @@ class _Segmented:
     @classmethod
     def of(cls, runs: Sequence[_Run], lengths: Sequence[int], names: Sequence[str], base: Base) -> Self:
         """Runs with these many tokens each, in the layers called `names`."""
-        masks = {name: [run.masks.layers.get(name) for run in runs] for name in names}
+        masks = {name: [run.member.masks.layers.get(name) for run in runs] for name in names}
         addresses: Mapping[str, Tensor] = {}
         if base.device.type == "cuda":
             addresses = dict(zip(names, mask_addresses(list(masks.values()), base.device), strict=True))
@@ -211,11 +206,9 @@ class MaskedEncoder:
 def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
     first = 0
     for one in task_batches:
-        members = one.task.members
-        forms = one.masks or [member.masks for member in members]
         rows = [row for item in one.features for row in item.rows]
-        for member, masks in zip(members, forms, strict=True):
-            yield _Run(one.task.spec.kind, member, masks, rows, first)
+        for member in one.task.members:
+            yield _Run(one.task.spec.kind, member, rows, first)
             first += len(rows)
 
 

@@ -12,7 +12,7 @@ from masking.base import Base
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER, has_pooler
-from masking.inference.task_masks import PackedMasks, pack_masks
+from masking.inference.task_masks import TaskMasks
 from masking.tasks import TaskCodec, TaskSpec, task_codec
 
 
@@ -21,11 +21,11 @@ class Member:
     """One mask of a task over the base, with the head that it was learned with.
 
     Attributes:
-        masks: Masks of the base's layers, packed.
+        masks: Masks of the base's layers, one bit per weight.
         head: Tensors of the head that are not part of the base, float32, masks applied.
     """
 
-    masks: PackedMasks
+    masks: TaskMasks
     head: Mapping[str, Tensor]
 
     @property
@@ -56,7 +56,7 @@ class LoadedTask:
 
     @property
     def masks_nbytes(self) -> int:
-        """Bytes of the packed masks of all members."""
+        """Bytes of the masks of all members."""
         return sum(member.masks.nbytes for member in self.members)
 
     @property
@@ -118,7 +118,7 @@ def _load_member(
         else:
             head[f"{name}.weight"] = apply_mask(own, torch.from_numpy(unpack_bits(bits, layer.columns)))
     on_device = {name: tensor.to(base.device) for name, tensor in head.items()}
-    return Member(pack_masks(of_base, layers, base.device), on_device)
+    return Member(TaskMasks.of(of_base, layers, base.device), on_device)
 
 
 def _check_head(manifest: Manifest, base: Base, found: Mapping[str, tuple[int, ...]]) -> None:

@@ -7,7 +7,7 @@ Two ways to compute it, both with one unmasked weight for all tasks:
   fold    per segment, W * M and torch's matrix product; anywhere, with gradients
 
 "auto" takes the kernel where it can be used, on the CPU only if `masking.kernels.cost_model` expects it to be
-faster. Folded masks are used as they are. The environment variable MASKING_METHOD, read once, replaces
+faster. The environment variable MASKING_METHOD, read once, replaces
 "auto".
 """
 
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from masking.binarize import apply_mask
 from masking.kernels.cost_model import Costs, costs
 from masking.kernels.cpu import launch as native
 from masking.kernels.cuda import launch as cuda
@@ -74,7 +75,7 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
         chunk = inputs[segments.bounds[first] : segments.bounds[last]]
         if not by_kernel:
             mask = masks[first]
-            parts.append(F.linear(chunk, weight if mask is None else mask.fold(weight), bias))
+            parts.append(F.linear(chunk, weight if mask is None else apply_mask(weight, mask.expand()), bias))
             continue
         layer = chunk.contiguous(), weight, bias, segments.part(first, last)
         if form is WordMask:

@@ -37,7 +37,6 @@ from server.errors import (
     to_server_error,
 )
 from server.errors import UnknownTaskError as NoSuchTaskError
-from server.tasks.cache import MaskCache
 from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry
 from server.telemetry.metrics import Metrics
 
@@ -84,7 +83,6 @@ class Lifecycle:
         store: MaskStore,
         base: Base,
         registry: TaskRegistry,
-        cache: MaskCache,
         metrics: Metrics,
         *,
         retry_seconds: float,
@@ -95,14 +93,12 @@ class Lifecycle:
             store: Where versions come from and uploads go.
             base: The encoder that versions are checked against.
             registry: Told what is served.
-            cache: Told which versions are gone.
             metrics: Told about loads and swaps.
             retry_seconds: Pause after the first failure of a version; it doubles with each further one.
         """
         self._store = store
         self._base = base
         self._registry = registry
-        self._cache = cache
         self._metrics = metrics
         self._retry_seconds = retry_seconds
         self._failures: dict[str, _Failure] = {}
@@ -269,8 +265,7 @@ class Lifecycle:
                 logger.info("task %s: not in the store any more, served no longer", name)
 
     def tidy(self) -> None:
-        """Drop what cache and metrics hold for versions and tasks that are not in service."""
-        self._cache.retain({task.digest for task in self._registry.tasks.values()})
+        """Drop the metrics of tasks that are not in service."""
         self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
 
     def _current_or_none(self, name: str) -> VersionInfo | None:

@@ -81,21 +81,6 @@ def test_a_base_is_never_written(base: Base, tmp_path: Path) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in base.encoder.state_dict().items())
 
 
-def test_larger_forms_answer_the_same(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.service.larger_forms", lambda _: ("unpacked", "folded"))
-    fill(tmp_path, base, ["sentiment"])
-    answers = []
-    for budget in (0, 1 << 20):
-        with started(base, tmp_path, mask_cache_bytes=budget) as service:
-            task = service.registry.get("sentiment").loaded
-            for _ in range(2):
-                answers.append(asyncio.run(service.compute(task, request(TEXT), "a")).outcome.logits[0])
-                service.cache.settle()
-            assert (service.cache.nbytes > 0) == (budget > 0)
-    for answer in answers:
-        np.testing.assert_allclose(answer, answers[0], rtol=1e-5)
-
-
 def test_a_text_that_is_too_long_holds_no_room(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
     with started(base, tmp_path) as service:

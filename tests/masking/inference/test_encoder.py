@@ -121,14 +121,6 @@ def test_without_masks_nothing_is_computed(tiny_bert: str) -> None:
         encoder._encoder(input_ids=torch.tensor([[2, 3]]))
 
 
-def test_masks_are_one_set_per_member(tiny_bert: str) -> None:
-    base = load_base(tiny_bert)
-    (task,) = _tasks(base, 1)
-    features = _features(task, 1, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="argument"):
-        MaskedEncoder(base).logits([TaskBatch(task, features, [task.members[0].masks] * 2)])
-
-
 def test_a_part_is_not_to_be_changed(tiny_bert: str) -> None:
     (task,) = _tasks(load_base(tiny_bert), 1)
     with pytest.raises(dataclasses.FrozenInstanceError):
