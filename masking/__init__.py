@@ -28,8 +28,9 @@ from masking.inference import (
     load_task,
     maskable_linears,
 )
-from masking.learning.masked_model import FinetunedModel, MaskedModel, MaskScores, TaskModel
+from masking.learning.masked_model import MaskedModel, MaskScores
 from masking.learning.settings import MaskSettings
+from masking.learning.task_model import FinetunedModel, TaskModel
 from masking.tasks import (
     ChoiceInput,
     ClassPrediction,

@@ -13,7 +13,7 @@ from masking import (
 )
 from tests.support.models import random_bundle
 
-SPEC = TaskSpec("sequence-classification", False, ("bad", "good"), 16)
+SPEC = TaskSpec("sequence-classification", ("bad", "good"), max_length=16)
 
 
 def test_every_form_gives_the_same_logits(tiny_bert: str) -> None:
