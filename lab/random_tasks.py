@@ -200,7 +200,7 @@ def random_ids(base: Base, rows: int, tokens: int) -> Tensor:
 
 def features_of(ids: Tensor) -> list[Features]:
     """Rows of token ids as a server's inputs."""
-    return [Features((Row(tuple(row)),)) for row in ids.tolist()]
+    return [Features((Row.of(row),)) for row in ids.tolist()]
 
 
 def deal_rows(assignment: str, tasks: int, rows: int, seed: int = 0) -> list[int]:

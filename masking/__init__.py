@@ -23,8 +23,9 @@ from masking.inference import (
     TaskBatch,
     load_task,
 )
-from masking.learning.masked_model import FinetunedModel, MaskedModel, MaskScores, TaskModel
+from masking.learning.masked_model import MaskedModel, MaskScores
 from masking.learning.settings import MaskSettings
+from masking.learning.task_model import FinetunedModel, TaskModel
 from masking.tasks import (
     ChoiceInput,
     ClassPrediction,

@@ -52,7 +52,6 @@ class HeadedEncoder:
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [rows, classes] of hidden states [rows, tokens, width]."""
         return head_logits(
-            "sequence-classification",
             hidden,
             lambda inputs: F.linear(inputs, *self.pooler),
             lambda inputs: F.linear(inputs, *self.classifier),

@@ -18,15 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mask_store import TaskKind
 from masking.architectures import block_linears
 from masking.base import Base
-from masking.heads import CLASSIFIER, POOLER, has_pooler
+from masking.heads import CLASSIFIER, POOLER
 from masking.inference.combine import combine_logits
 from masking.inference.loaded_task import LoadedTask, Member
 from masking.inference.packing import ATTENTION, RowBatch, attending, can_pack, pack_rows, pad_rows
 from masking.kernels import LinearMask, Precision, Segments, mask_addresses, masked_linear
-from masking.tasks import Features, Row
+from masking.tasks import MODEL_KINDS, Features, Row
 from masking.tasks.predictions import Floats
 
 
@@ -48,13 +47,13 @@ class _Run:
     """The rows of one task batch under the masks of one member: adjacent in the batch.
 
     Attributes:
-        kind: Kind of the task.
+        pooled: Whether the head reads [CLS] of each row, through the pooler; otherwise every token.
         member: The member, for its masks and its head.
         rows: The rows of all inputs.
         first: Number of the first row in the batch.
     """
 
-    kind: TaskKind
+    pooled: bool
     member: Member
     rows: Sequence[Row]
     first: int
@@ -181,12 +180,12 @@ class MaskedEncoder:
 
     def _head(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> list[Tensor]:
         """Logits of each run: [rows, outputs], or [tokens, labels] for token classification."""
-        pooling = [run for run in runs if has_pooler(run.kind)]
+        pooling = [run for run in runs if run.pooled]
         pooled = iter(self._pool(batch, hidden, pooling) if pooling else ())
         bounds = (*batch.starts, len(hidden))
 
         def inputs(run: _Run) -> Tensor:
-            return next(pooled) if has_pooler(run.kind) else hidden[bounds[run.first] : bounds[run.last]]
+            return next(pooled) if run.pooled else hidden[bounds[run.first] : bounds[run.last]]
 
         return [_own_linear(CLASSIFIER, run, inputs(run)) for run in runs]
 
@@ -207,8 +206,9 @@ def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
     first = 0
     for one in task_batches:
         rows = [row for item in one.features for row in item.rows]
+        pooled = MODEL_KINDS[one.task.spec.kind].pooled
         for member in one.task.members:
-            yield _Run(one.task.spec.kind, member, rows, first)
+            yield _Run(pooled, member, rows, first)
             first += len(rows)
 
 
@@ -219,7 +219,7 @@ def _own_linear(name: str, run: _Run, inputs: Tensor) -> Tensor:
 
 def _by_row(batch: RowBatch, run: _Run, logits: Floats) -> list[Floats]:
     """A run's logits per row, padding left out: [outputs] or [tokens, labels]."""
-    if has_pooler(run.kind):
+    if run.pooled:
         return list(logits)
     ends = accumulate(batch.widths[run.first : run.last])
     return [

@@ -11,9 +11,9 @@ from masking.architectures import block_linears
 from masking.base import Base
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
-from masking.heads import CLASSIFIER, POOLER, has_pooler
+from masking.heads import CLASSIFIER, POOLER
 from masking.inference.task_masks import TaskMasks
-from masking.tasks import TaskCodec, TaskSpec, task_codec
+from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,10 @@ def _load_member(
 
 
 def _check_head(manifest: Manifest, base: Base, found: Mapping[str, tuple[int, ...]]) -> None:
-    width, outputs = base.hidden_size, TaskSpec.of(manifest).outputs
+    kind = MODEL_KINDS[manifest.kind]
+    width, outputs = base.hidden_size, kind.outputs(manifest.labels)
     wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
-    if has_pooler(manifest.kind) and base.pooler is None:
+    if kind.pooled and base.pooler is None:
         wanted |= {f"{POOLER}.weight": (width, width), f"{POOLER}.bias": (width,)}
     if found != wanted:
         raise UnknownLayerError(

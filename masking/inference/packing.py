@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AttentionInterface
 
@@ -84,15 +86,15 @@ def pack_rows(rows: Sequence[Row], base: Base) -> RowBatch:
     lengths = tuple(len(row.input_ids) for row in rows)
     first = base.first_position
 
-    def line(values: Iterator[int]) -> Tensor:
-        return torch.tensor([list(values)], device=base.device)
+    def line(arrays: Sequence[NDArray[np.int32]]) -> Tensor:
+        return torch.from_numpy(np.concatenate(arrays, dtype=np.int64)).unsqueeze(0).to(base.device)
 
     inputs = {
-        "input_ids": line(chain.from_iterable(row.input_ids for row in rows)),
-        "position_ids": line(chain.from_iterable(range(first, first + length) for length in lengths)),
+        "input_ids": line([row.input_ids for row in rows]),
+        "position_ids": line([np.arange(first, first + length, dtype=np.int32) for length in lengths]),
     }
-    if rows[0].token_type_ids:
-        inputs["token_type_ids"] = line(chain.from_iterable(row.token_type_ids for row in rows))
+    if rows[0].token_type_ids.size:
+        inputs["token_type_ids"] = line([row.token_type_ids for row in rows])
     similar = _SIMILAR if base.device.type == "cpu" else float("inf")  # a GPU would rather launch less
     return RowBatch(inputs, lengths, lengths, _group_rows(lengths, similar, base.device))
 

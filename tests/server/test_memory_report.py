@@ -111,7 +111,7 @@ def _bert_base(tiny: Base) -> Base:
 def test_table_8_of_the_paper(base: Base) -> None:
     """Two tasks on BERT-base, blocks 2 to 11: the paper's table 8, to the byte."""
     bert = _bert_base(base)
-    spec = TaskSpec("sequence-classification", False, ("no", "yes"), 64)
+    spec = TaskSpec("sequence-classification", ("no", "yes"), max_length=64)
     bundle = random_bundle(
         bert, spec, settings=MaskSettings()
     )  # one for both: bytes do not depend on the bits

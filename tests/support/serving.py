@@ -20,10 +20,10 @@ from server.settings import Settings
 from tests.support.models import random_bundle
 
 SPECS = {
-    "sentiment": TaskSpec("sequence-classification", False, ("bad", "good", "mixed"), 32),
-    "paraphrase": TaskSpec("sequence-classification", True, ("no", "yes"), 40),
-    "names": TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 32),
-    "endings": TaskSpec("multiple-choice", False, (), 40),
+    "sentiment": TaskSpec("sequence-classification", ("bad", "good", "mixed"), max_length=32),
+    "paraphrase": TaskSpec("sequence-classification", ("no", "yes"), max_length=40, pair=True),
+    "names": TaskSpec("token-classification", ("O", "B-PER", "I-PER", "B-LOC"), max_length=32),
+    "endings": TaskSpec("multiple-choice", (), max_length=40),
 }
 TEXT = "the movie was good"
 ROOT = Path(__file__).parents[2]

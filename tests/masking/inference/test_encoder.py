@@ -25,10 +25,10 @@ from masking.tasks.predictions import Floats
 from tests.support.models import ARCHITECTURES, WORDS, random_bundle, tiny_base
 
 SPECS = {
-    "text": TaskSpec("sequence-classification", False, ("bad", "good", "mixed"), 40),
-    "pair": TaskSpec("sequence-classification", True, ("no", "yes"), 40),
-    "words": TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 16),
-    "choice": TaskSpec("multiple-choice", False, (), 40),
+    "text": TaskSpec("sequence-classification", ("bad", "good", "mixed"), max_length=40),
+    "pair": TaskSpec("sequence-classification", ("no", "yes"), max_length=40, pair=True),
+    "words": TaskSpec("token-classification", ("O", "B-PER", "I-PER", "B-LOC"), max_length=16),
+    "choice": TaskSpec("multiple-choice", (), max_length=40),
 }
 
 

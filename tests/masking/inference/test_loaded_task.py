@@ -14,7 +14,7 @@ from masking import (
 )
 from tests.support.models import random_bundle, tiny_base
 
-SPEC = TaskSpec("sequence-classification", False, ("bad", "good"), 16)
+SPEC = TaskSpec("sequence-classification", ("bad", "good"), max_length=16)
 
 
 def test_a_task_holds_its_bits_and_its_head(tiny_bert: str) -> None:

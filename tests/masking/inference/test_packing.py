@@ -13,7 +13,7 @@ from tests.support.models import ARCHITECTURES, tiny_base
 
 def _rows(*lengths: int, typed: bool = True) -> list[Row]:
     rng = np.random.default_rng(sum(lengths))
-    return [Row(tuple(rng.integers(5, 40, n).tolist()), (0,) * n if typed else ()) for n in lengths]
+    return [Row.of(rng.integers(5, 40, n).tolist(), (0,) * n if typed else ()) for n in lengths]
 
 
 def test_packed_rows_lie_one_after_another(tiny_bert: str) -> None:

@@ -6,7 +6,7 @@ from masking.inference.loaded_task import maskable_linears
 from masking.kernels.cpu import launch as native
 from tests.support.models import random_bundle
 
-SPEC = TaskSpec("sequence-classification", False, ("bad", "good"), 16)
+SPEC = TaskSpec("sequence-classification", ("bad", "good"), max_length=16)
 
 
 def test_masks_take_one_bit_per_weight(tiny_bert: str) -> None:
