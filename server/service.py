@@ -5,7 +5,6 @@ Built whole before the first request (`Service.build`), started and stopped by t
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import torch
 
 from mask_store import MaskStore
 from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch, load_base
-from masking.kernels import Precision, costs, kernel_runs
+from masking.kernels import Kernels, Precision, costs, kernel_runs
 from server.engine.pending import Floats, Outcome
 from server.engine.queue import BatchLimits
 from server.engine.retry import Compute
@@ -94,7 +93,14 @@ class Service:
         if base is None:
             base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
         metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
-        lifecycle = Lifecycle(store, base, registry, metrics, retry_seconds=settings.poll_seconds)
+        lifecycle = Lifecycle(
+            store,
+            base,
+            registry,
+            metrics,
+            retry_seconds=settings.poll_seconds,
+            kernels=settings.kernels,
+        )
         watcher = StoreWatcher(
             store,
             lifecycle,
@@ -103,13 +109,13 @@ class Service:
             poll_seconds=settings.poll_seconds,
             load_threads=settings.load_threads,
         )
-        masked = _masked_compute(base, settings.precision)
+        masked = _masked_compute(base, settings.precision, settings.kernels)
 
         def prepare() -> None:
             _set_threads(settings.threads)
             watcher.wait_for_first_pass()
             if compute is None:
-                if base.device.type == "cpu" and kernel_runs(base.device):
+                if base.device.type == "cpu" and kernel_runs(base.device, settings.kernels):
                     metrics.note_costs(costs().as_dict())
                 _warm_up(masked, registry)
 
@@ -120,8 +126,6 @@ class Service:
             on_batch=metrics.batches.count,
             on_drop=metrics.batches.count_drop,
         )
-        # One text after another: the cores belong to the worker. Who sets it in the environment is heard.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         tokenizing = TokenizerStage()
         service = cls(settings, base, registry, watcher, lifecycle, engine, metrics, tokenizing, tracer)
         service._connect_gauges()
@@ -216,8 +220,8 @@ class Service:
         )
 
 
-def _masked_compute(base: Base, precision: Precision) -> Compute:
-    encoder = MaskedEncoder(base, precision)
+def _masked_compute(base: Base, precision: Precision, kernels: Kernels) -> Compute:
+    encoder = MaskedEncoder(base, precision, kernels=kernels)
 
     def compute(parts: Sequence[tuple[LoadedTask, Sequence[Features]]]) -> Sequence[Sequence[Floats]]:
         return encoder.logits([TaskBatch(task, features) for task, features in parts])

@@ -114,6 +114,11 @@ class Settings(BaseSettings):
         description="how masked layers are multiplied on a GPU: fp32 as float32, tf32x3 on tensor cores and "
         "about as exact, tf32 and bf16 faster and less exact; a CPU always multiplies in float32",
     )
+    kernels: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto uses numba's kernel on a CPU and Triton's on a GPU where they are installed; off "
+        "computes masked layers by torch alone, with a masked copy of each weight for each task of a batch",
+    )
     max_batch_rows: int = Field(256, ge=1, description="most rows (token sequences) in one batch")
     max_batch_tokens: int = Field(
         0,

@@ -13,6 +13,7 @@ from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER
 from masking.inference.task_masks import TaskMasks
+from masking.kernels import Kernels
 from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
 
 
@@ -65,8 +66,13 @@ class LoadedTask:
         return sum(member.head_nbytes for member in self.members)
 
 
-def load_task(bundle: MaskBundle, base: Base) -> LoadedTask:
-    """Checks a bundle against the base and brings its tensors to the base's device.
+def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> LoadedTask:
+    """Check a bundle against the base and bring its tensors to the base's device.
+
+    Args:
+        bundle: The bundle.
+        base: The resident base.
+        kernels: With "off" the task can be computed without a kernel, and with none only.
 
     Raises:
         BaseMismatchError: It was learned on another base; the message names both.
@@ -87,7 +93,7 @@ def load_task(bundle: MaskBundle, base: Base) -> LoadedTask:
         )
     spec = TaskSpec.of(manifest)
     linears = maskable_linears(base)
-    members = tuple(_load_member(member, manifest, base, linears) for member in bundle.members)
+    members = tuple(_load_member(member, manifest, base, linears, kernels) for member in bundle.members)
     return LoadedTask(
         manifest, bundle.digest, spec, task_codec(spec, base.tokenizer), members, bundle.combine
     )
@@ -100,7 +106,11 @@ def maskable_linears(base: Base) -> dict[str, nn.Linear]:
 
 
 def _load_member(
-    member: BundleMember, manifest: Manifest, base: Base, linears: Mapping[str, nn.Linear]
+    member: BundleMember,
+    manifest: Manifest,
+    base: Base,
+    linears: Mapping[str, nn.Linear],
+    kernels: Kernels,
 ) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
     _check_head(manifest, base, {name: tensor.shape for name, tensor in member.head.items()})
@@ -118,7 +128,7 @@ def _load_member(
         else:
             head[f"{name}.weight"] = apply_mask(own, torch.from_numpy(unpack_bits(bits, layer.columns)))
     on_device = {name: tensor.to(base.device) for name, tensor in head.items()}
-    return Member(TaskMasks.of(of_base, layers, base.device), on_device)
+    return Member(TaskMasks.of(of_base, layers, base.device, kernels), on_device)
 
 
 def _check_head(manifest: Manifest, base: Base, found: Mapping[str, tuple[int, ...]]) -> None:

@@ -18,13 +18,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 from masking.base import Base
 from masking.tasks import Row, collate
 
-ATTENTION = "attention_by_row"
-"""Name that attention row by row has in transformers."""
+_ATTENTION = "attention_by_row"
 _SIMILAR = 1.25
 
 
@@ -71,8 +70,14 @@ class RowBatch:
 
 
 def can_pack(base: Base) -> bool:
-    """Whether the base's attention can be replaced by attention row by row."""
+    """Tell whether the base's attention can be replaced by attention row by row."""
     return bool(base.encoder._supports_attention_backend)
+
+
+def attend_by_row(encoder: PreTrainedModel) -> None:
+    """Replace an encoder's attention by that of row by row; it then computes only inside `attending`."""
+    AttentionInterface.register(_ATTENTION, _attend)  # for the process; other encoders don't ask for it
+    encoder.set_attn_implementation(_ATTENTION)
 
 
 def pad_rows(rows: Sequence[Row], base: Base) -> RowBatch:
@@ -178,6 +183,3 @@ def _attend_group(group: RowGroup, by_token: Sequence[Tensor], scaling: float | 
     query, key, value = (t.unflatten(0, (group.rows, group.length)).transpose(1, 2) for t in by_token)
     attended = F.scaled_dot_product_attention(query, key, value, attn_mask=group.allowed, scale=scaling)
     return attended.transpose(1, 2).flatten(0, 1)
-
-
-AttentionInterface.register(ATTENTION, _attend)

@@ -11,7 +11,7 @@ import torch
 
 from mask_store import LayerInfo
 from mask_store.format.bits import PackedArray
-from masking.kernels import LinearMask, ready_mask
+from masking.kernels import Kernels, LinearMask, ready_mask
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,11 @@ class TaskMasks:
 
     @classmethod
     def of(
-        cls, bits: Mapping[str, PackedArray], layers: Mapping[str, LayerInfo], device: torch.device
+        cls,
+        bits: Mapping[str, PackedArray],
+        layers: Mapping[str, LayerInfo],
+        device: torch.device,
+        kernels: Kernels = "auto",
     ) -> Self:
         """Bring the masks of a bundle to a device.
 
@@ -34,8 +38,9 @@ class TaskMasks:
             bits: By layer name, uint8 [rows, ceil(columns / 8)].
             layers: By layer name, its size.
             device: Where the masks are to be used.
+            kernels: With "off" they are computed without a kernel.
         """
-        return cls({name: ready_mask(packed, layers[name].columns, device) for name, packed in bits.items()})
+        return cls({n: ready_mask(packed, layers[n].columns, device, kernels) for n, packed in bits.items()})
 
     @property
     def nbytes(self) -> int:

@@ -17,6 +17,7 @@ from masking.kernels.cpu.launch import available, warm_up
 from masking.kernels.cuda.launch import Precision, mask_addresses
 from masking.kernels.layouts import (
     BitMask,
+    Kernels,
     LinearMask,
     StripMask,
     WordMask,
@@ -29,6 +30,7 @@ from masking.kernels.segments import Segments
 __all__ = [
     "BitMask",
     "Costs",
+    "Kernels",
     "LinearMask",
     "Method",
     "Precision",

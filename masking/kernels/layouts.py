@@ -9,7 +9,7 @@ decided in `masking.kernels.linear`.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from masking.kernels.cpu import launch as native
 
 BITS_PER_STRIP = 16
 COLUMNS_PER_WORD = 32
+Kernels = Literal["auto", "off"]
+"""Use the kernels where there are any, or fold every masked layer."""
 
 
 class LinearMask(Protocol):
@@ -164,19 +166,23 @@ class WordMask:
 
 
 def ready_mask(
-    packed: NDArray[np.uint8], columns: int, device: torch.device | None = None
+    packed: NDArray[np.uint8],
+    columns: int,
+    device: torch.device | None = None,
+    kernels: Kernels = "auto",
 ) -> BitMask | StripMask | WordMask:
-    """A bundle's bits in the form that is fastest on a device.
+    """Bring a bundle's bits into the layout that is fastest on a device.
 
     Args:
         packed: uint8 [rows, ceil(columns / 8)]; a `BitMask` keeps it, the others do not.
         columns: Columns of the mask.
         device: Where the layer is computed; None for the CPU.
+        kernels: With "off" no kernel is needed to make the mask or to compute with it.
 
     Returns:
-        On the CPU strips with numba, else the bits as they are; elsewhere words on the device.
+        On the CPU strips where its kernel is used, else the bits as they are; elsewhere words on the device.
     """
     bits = BitMask(packed, columns)
     if device is not None and device.type != "cpu":
         return WordMask.of(bits, device)
-    return StripMask.of(bits) if native.available() else bits
+    return StripMask.of(bits) if kernels == "auto" and native.available() else bits

@@ -35,7 +35,7 @@ def test_every_linear_layer_of_a_block_is_named(architecture: str, tmp_path: Pat
 
 def _bits(base: Base, blocks: tuple[int, ...] | None) -> int:
     """Bits of the masked layers and the pooler, without the classifier."""
-    spec = TaskSpec("sequence-classification", False, ("no", "yes"), 64)
+    spec = TaskSpec("sequence-classification", ("no", "yes"), max_length=64)
     masks = MaskedModel.create(base, spec, MaskSettings(blocks=blocks), seed=0).masks
     return sum(mask.scores.numel() for name, mask in masks.items() if name != CLASSIFIER)
 

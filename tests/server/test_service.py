@@ -81,6 +81,23 @@ def test_a_base_is_never_written(base: Base, tmp_path: Path) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in base.encoder.state_dict().items())
 
 
+def test_without_kernels_the_answer_is_the_same(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise AssertionError("a kernel was asked for")
+
+    fill(tmp_path, base, ["sentiment"])
+    answers = []
+    for kernels in ("auto", "off"):
+        if kernels == "off":
+            monkeypatch.setattr("masking.kernels.cpu.launch._kernels", fail)
+        with started(base, tmp_path, kernels=kernels) as service:
+            task = service.registry.get("sentiment").loaded
+            answers.append(asyncio.run(service.compute(task, request(TEXT), "a")).outcome.logits[0])
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5)
+
+
 def test_a_text_that_is_too_long_holds_no_room(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
     with started(base, tmp_path) as service:

@@ -62,6 +62,13 @@ def test_sizes_take_units(text: str, size: int) -> None:
     assert load_settings([*NEEDED, "--max-body-bytes", text]).max_body_bytes == size
 
 
+def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(NEEDED).kernels == "auto"
+    assert load_settings([*NEEDED, "--kernels", "off"]).kernels == "off"
+    monkeypatch.setenv("MASKSERVE_KERNELS", "off")
+    assert load_settings(NEEDED).kernels == "off"
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
 def test_devices(device: str) -> None:
     assert load_settings([*NEEDED, "--device", device]).device == device
@@ -109,6 +116,7 @@ def test_every_mistake_of_every_source_is_reported_at_once(
         ("--max-body-bytes", "0"),
         ("--shutdown-seconds", "99999999999"),
         ("--log-level", "loud"),
+        ("--kernels", "fast"),
     ],
 )
 def test_a_value_out_of_range_names_its_option(option: str, value: str) -> None:

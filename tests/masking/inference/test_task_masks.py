@@ -3,6 +3,7 @@ import torch
 
 from masking import MaskedEncoder, TaskBatch, TaskSpec, TextInput, load_base, load_task
 from masking.inference.loaded_task import maskable_linears
+from masking.kernels import Kernels
 from masking.kernels.cpu import launch as native
 from tests.support.models import random_bundle
 
@@ -16,18 +17,21 @@ def test_masks_take_one_bit_per_weight(tiny_bert: str) -> None:
     assert masks.nbytes == weights // 8
 
 
-def test_without_a_kernel_the_logits_are_the_same_and_the_base_stays_as_it_was(
+def test_with_kernels_off_the_logits_are_the_same_and_the_base_stays_as_it_was(
     tiny_bert: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = load_base(tiny_bert)
     before = {name: linear.weight.clone() for name, linear in maskable_linears(base).items()}
 
-    def logits() -> object:
-        task = load_task(random_bundle(base, SPEC), base)
+    def logits(kernels: Kernels) -> object:
+        task = load_task(random_bundle(base, SPEC), base, kernels=kernels)
         features = task.codec.encode([TextInput("the movie was good")], truncate=False)
-        return MaskedEncoder(base).logits([TaskBatch(task, features)])[0][0]
+        return MaskedEncoder(base, kernels=kernels).logits([TaskBatch(task, features)])[0][0]
 
-    by_kernel = logits()
-    monkeypatch.setattr(native, "available", lambda: False)
-    assert logits() == pytest.approx(by_kernel, rel=1e-5)
+    def fail() -> None:
+        raise AssertionError("a kernel was asked for")
+
+    by_kernel = logits("auto")
+    monkeypatch.setattr(native, "_kernels", fail)
+    assert logits("off") == pytest.approx(by_kernel, rel=1e-5)
     assert all(torch.equal(maskable_linears(base)[name].weight, weight) for name, weight in before.items())
