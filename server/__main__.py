@@ -11,6 +11,7 @@ import uvicorn
 
 from mask_store import MaskStoreError, StoreNotFoundError
 from masking import MaskingError
+from server.build import build_service
 from server.http.app import create_app
 from server.service import Service
 from server.settings import Settings, SettingsError, load_settings
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     # One text after another, as the cores belong to the worker; a value set in the environment wins.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        service = Service.build(settings)
+        service = build_service(settings)
     except SettingsError as error:
         return _complain(str(error), _USAGE)
     except StoreNotFoundError as error:
