@@ -31,6 +31,7 @@ from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
+from server.threads import allowed_threads
 
 logger = logging.getLogger(__name__)
 
@@ -268,5 +269,4 @@ def _device(wanted: str) -> torch.device:
 
 
 def _set_threads(threads: int) -> None:
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or allowed_threads(torch.get_num_threads()))
