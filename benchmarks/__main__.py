@@ -4,8 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import figure
-from benchmarks.cases import masked_linear, memory, mixed_batch, serving, swap, training_step
+from benchmarks.cases import figure, masked_linear, memory, mixed_batch, serving, swap, training_step
 from benchmarks.errors import BenchmarkError
 from lab.extras import MissingExtraError
 from lab.server_process import ServerStartError

@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     experiment = EXPERIMENTS[arguments.experiment]
     context = _context(arguments, experiment)
-    from experiments.common.output import to_markdown, write_result  # noqa: PLC0415 (see _context)
+    from experiments.common.report import to_markdown, write_result  # noqa: PLC0415 (see _context)
 
     result = experiment.run(arguments.experiment, context)
     paths = write_result(result, context, arguments.output)

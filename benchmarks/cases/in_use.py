@@ -10,9 +10,9 @@ from statistics import median
 
 import torch
 
+from benchmarks.measure.timing import take_turns
 from benchmarks.peers import dense as peers
 from benchmarks.peers.candidates import DENSE, KERNEL, Candidates
-from benchmarks.timing import take_turns
 from lab.random_tasks import Workload, deal_rows, random_tasks
 from lab.tables import markdown_table
 from masking import Base

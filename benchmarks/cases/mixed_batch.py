@@ -15,11 +15,10 @@ from statistics import median
 
 import torch
 
-from benchmarks import figure
-from benchmarks.cases import in_use
+from benchmarks.cases import figure, in_use
+from benchmarks.measure.timing import Times, take_turns
 from benchmarks.peers.candidates import COLUMNS, DENSE, KERNEL, PEERS, Candidates, packages
 from benchmarks.peers.dense import exact_logits, in_float64
-from benchmarks.timing import Times, take_turns
 from lab.extras import need
 from lab.random_models import add_model_arguments, describe_model, make_base
 from lab.random_tasks import Workload, deal_rows, random_tasks

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.load import Call, HttpClient, Load, load
+from benchmarks.measure.load import Call, HttpClient, Load, load
 from lab.random_tasks import random_bundle
 from lab.server_process import server_command, start_server
 from lab.tables import markdown_table, write_report

@@ -19,7 +19,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmarks.timing import Times, take_turns
+from benchmarks.measure.timing import Times, take_turns
 from lab.random_models import add_model_arguments, random_base
 from lab.tables import markdown_table, write_report
 from masking import Base, FinetunedModel, MaskedModel, MaskSettings, TaskModel, TaskSpec, load_base

@@ -23,7 +23,7 @@ from benchmarks.peers.candidates import (
 )
 from benchmarks.peers.dense import exact_logits, in_float64
 from lab.random_models import random_base
-from lab.random_tasks import Workload, deal_rows, random_tasks
+from lab.random_tasks import Workload, random_tasks
 from masking import Base
 from masking.kernels import available
 
@@ -114,21 +114,3 @@ def test_settings() -> None:
     assert Setting.parse("16x32") == Setting(16, 32, "even", 0.05)
     assert Setting.parse("4x8:zipf:0.07") == Setting(4, 8, "zipf", 0.07)
     assert {Setting.parse(batch).tasks for batch in mixed_batch.BATCHES} == {1, 4, 16, 64}
-
-
-@pytest.mark.parametrize("assignment", ["even", "uniform", "zipf"])
-def test_every_row_has_a_task(assignment: str) -> None:
-    counts = deal_rows(assignment, 5, 16)
-    assert len(counts) == 5 and sum(counts) == 16
-
-
-def test_how_rows_are_dealt() -> None:
-    assert deal_rows("even", 3, 8) == [3, 3, 2]
-    many = deal_rows("zipf", 4, 100_000)
-    assert many[0] / many[3] == pytest.approx(4.0, rel=0.05)
-    assert deal_rows("uniform", 4, 16, seed=1) != deal_rows("uniform", 4, 16, seed=2)
-
-
-def test_masks_have_the_zeros_asked_for() -> None:
-    task = random_tasks(random_base("tiny"), 1, 0.07)[0]
-    assert task.loaded.manifest.sparsity == pytest.approx(0.07, abs=0.01)
