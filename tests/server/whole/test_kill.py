@@ -78,7 +78,7 @@ def test_a_killed_worker(running: Running, monkeypatch: pytest.MonkeyPatch) -> N
 
     with monkeypatch.context() as broken:
         broken.setattr(MaskedEncoder, "logits", kill)
-        broken.setattr("server.service._warm_up", hold)
+        broken.setattr("server.build._warm_up", hold)
         assert running.predict(VICTIM).status_code == 503
         assert died.is_set()
         wait_until(lambda: not running.ready())
