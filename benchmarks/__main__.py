@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import figure
-from benchmarks.cases import masked_linear, memory, mixed_batch, serving, swap, training_step
+from benchmarks.cases import figure, masked_linear, memory, mixed_batch, serving, swap, training_step
 from benchmarks.errors import BenchmarkError
 from lab.extras import MissingExtraError
+from lab.server_process import ServerStartError
 
 BENCHMARKS: dict[
     str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return BENCHMARKS[chosen.benchmark][1](chosen)
-    except (BenchmarkError, MissingExtraError) as error:
+    except (BenchmarkError, MissingExtraError, ServerStartError) as error:
         print(error, file=sys.stderr)
         return 1
 

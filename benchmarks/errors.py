@@ -7,7 +7,3 @@ class BenchmarkError(Exception):
 
 class WrongResultError(BenchmarkError):
     """A candidate computes something else than it should, so its time means nothing."""
-
-
-class ServerNotReadyError(BenchmarkError):
-    """A server that a benchmark started did not come up."""

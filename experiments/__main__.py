@@ -15,7 +15,7 @@ from experiments.common.scores import listed
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.registry import EXPERIMENTS, Experiment
 from lab.extras import MissingExtraError
-from lab.minilm import quick_base
+from lab.minilm import place_minilm
 from training.cli.command import run_command
 from training.cli.messages import say
 from training.errors import FAILED
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     experiment = EXPERIMENTS[arguments.experiment]
     context = _context(arguments, experiment)
-    from experiments.common.output import to_markdown, write_result  # noqa: PLC0415 (see _context)
+    from experiments.common.report import to_markdown, write_result  # noqa: PLC0415 (see _context)
 
     result = experiment.run(arguments.experiment, context)
     paths = write_result(result, context, arguments.output)
@@ -164,7 +164,7 @@ def _context(arguments: argparse.Namespace, experiment: Experiment) -> "Context"
 
 def _default_bases(arguments: argparse.Namespace, experiment: Experiment) -> tuple[str, ...]:
     if arguments.quick and experiment.trains:
-        return (quick_base(arguments.runs),)
+        return (str(place_minilm(arguments.runs)),)
     return experiment.bases
 
 

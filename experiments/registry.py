@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from experiments.common.context import Context
-    from experiments.common.result import Result
+    from experiments.common.report import Result
 
 
 @dataclass(frozen=True)

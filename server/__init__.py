@@ -4,9 +4,6 @@
 `build_service` from `Settings` and hand it to `create_app`.
 """
 
-from server.build import build_service
-from server.http.app import create_app
-from server.service import Service
-from server.settings import Settings, load_settings
+import lazy_loader
 
-__all__ = ["Service", "Settings", "build_service", "create_app", "load_settings"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,9 +1,7 @@
 """Composition of one server process: the only module that knows all parts of the service."""
 
 import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -17,12 +15,9 @@ from masking import (
     TaskSpec,
     TextInput,
     WordsInput,
-    larger_forms,
     load_base,
-    maskable_linears,
 )
-from masking.kernels import Precision, costs, kernel_runs
-from server.engine.pending import Floats
+from masking.kernels import costs, kernel_runs
 from server.engine.queue import BatchLimits
 from server.engine.retry import Compute
 from server.engine.tokenizer import TokenizerStage
@@ -30,7 +25,6 @@ from server.engine.worker import Engine
 from server.predictor import Predictor, PredictRequest
 from server.service import Service
 from server.settings import Settings, SettingsError
-from server.tasks.cache import MaskCache
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
@@ -59,11 +53,10 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     store = MaskStore.open(settings.store)  # before the base, which takes longer to load
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
-    # One text after another: the cores belong to the worker. What the environment says comes first.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
-    cache = MaskCache(settings.mask_cache_bytes, maskable_linears(base), forms=larger_forms(base.device))
-    lifecycle = Lifecycle(store, base, registry, cache, metrics, retry_seconds=settings.poll_seconds)
+    lifecycle = Lifecycle(
+        store, base, registry, metrics, retry_seconds=settings.poll_seconds, kernels=settings.kernels
+    )
     watcher = StoreWatcher(
         store,
         lifecycle,
@@ -72,13 +65,13 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         poll_seconds=settings.poll_seconds,
         load_threads=settings.load_threads,
     )
-    masked = _masked_compute(base, cache, settings.precision)
+    masked = MaskedEncoder(base, settings.precision, kernels=settings.kernels).logits
     prepare = _preparation(settings, base, watcher, registry, metrics, None if compute else masked)
     engine = _engine(settings, base, metrics, compute or masked, prepare)
     tokenizer = TokenizerStage()
     predictor = Predictor(tokenizer, engine, metrics, timeout_seconds=settings.request_timeout_ms / 1000)
     service = Service(
-        settings, base, registry, watcher, lifecycle, cache, engine, tokenizer, predictor, metrics, tracer
+        settings, base, registry, watcher, lifecycle, engine, tokenizer, predictor, metrics, tracer
     )
     _connect_gauges(service)
     return service
@@ -103,17 +96,6 @@ def _engine(
     )
 
 
-def _masked_compute(base: Base, cache: MaskCache, precision: Precision) -> Compute:
-    encoder = MaskedEncoder(base, precision)
-
-    def compute(task_batches: Sequence[TaskBatch]) -> Sequence[Sequence[Floats]]:
-        for one in task_batches:
-            cache.want(one.task)
-        return encoder.logits([replace(one, masks=cache.masks_of(one.task)) for one in task_batches])
-
-    return compute
-
-
 def _preparation(
     settings: Settings,
     base: Base,
@@ -129,7 +111,7 @@ def _preparation(
             torch.set_num_threads(settings.threads)
         watcher.wait_for_first_pass()
         if warm is not None:
-            if base.device.type == "cpu" and kernel_runs(base.device):
+            if base.device.type == "cpu" and kernel_runs(base.device, settings.kernels):
                 metrics.note_costs(costs().as_dict())
             _warm_up(warm, registry)
 
@@ -176,8 +158,6 @@ def _connect_gauges(service: Service) -> None:
         {
             "base": lambda: service.base.nbytes,
             "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.tasks.values()),
-            "unpacked": lambda: service.cache.bytes_of("unpacked"),
-            "folded": lambda: service.cache.bytes_of("folded"),
             "head": lambda: sum(task.loaded.head_nbytes for task in registry.tasks.values()),
         }
     )

@@ -9,7 +9,6 @@ from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.settings import Settings
-from server.tasks.cache import MaskCache
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
@@ -29,7 +28,6 @@ class Service:
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
-        cache: Larger forms of masks.
         engine: Queue and worker.
         tokenizer: The thread that tokenises.
         predictor: Computes requests.
@@ -43,7 +41,6 @@ class Service:
     registry: TaskRegistry
     watcher: StoreWatcher
     lifecycle: Lifecycle
-    cache: MaskCache
     engine: Engine
     tokenizer: TokenizerStage
     predictor: Predictor
@@ -62,7 +59,6 @@ class Service:
         if not self.engine.close(self.settings.shutdown_seconds):
             logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
         self.tokenizer.close()
-        self.cache.close()
         if self.tracer is not None:
             self.tracer.close()
 

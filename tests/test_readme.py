@@ -1,31 +1,37 @@
-"""The blocks of README and docs/protocols.md, run as a user would run them, in order, in one folder."""
+"""Documents: blocks of README and docs run as a user would run them; links, pictures and names checked."""
 
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
+from lab.server_process import start_server
 from masking import load_base
 from tests.support.models import tiny_base
-from tests.support.ports import free_port
 from tests.support.serving import fill
 
-README = Path(__file__).parent.parent / "README.md"
-PROTOCOLS = README.parent / "docs" / "protocols.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 _BLOCK = re.compile(r"<!-- runs as a test: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
-_READY_SECONDS = 60
+_QUICK = " --max-length 32 --epochs 1 --blocks 1-2"
+# As the interactive interpreter does it: the value of each expression is printed.
+_INTERACTIVE = """
+import ast, sys
+names = {"__name__": "__main__"}
+for statement in ast.parse(sys.stdin.read()).body:
+    exec(compile(ast.Interactive([statement]), "block", "single"), names)
+"""
 
 
-def _blocks(document: Path, port: int) -> dict[str, str]:
-    return {name: text.replace("8000", str(port)) for name, text in _BLOCK.findall(document.read_text())}
+def _blocks(document: str, port: str = "8000") -> dict[str, str]:
+    return {name: text.replace("8000", port) for name, text in _BLOCK.findall((ROOT / document).read_text())}
 
 
 def _environment() -> dict[str, str]:
@@ -33,12 +39,23 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
-def _run(command: list[str], folder: Path) -> str:
+def _run(command: list[str], folder: Path, given: str = "") -> str:
     done = subprocess.run(
-        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False, timeout=120
+        command,
+        cwd=folder,
+        env=_environment(),
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{command}\n{given}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def _python(block: str, folder: Path) -> str:
+    return _run([sys.executable, "-c", _INTERACTIVE], folder, block)
 
 
 def _shell(block: str, folder: Path) -> str:
@@ -46,58 +63,44 @@ def _shell(block: str, folder: Path) -> str:
 
 
 @contextmanager
-def _serving(command: str, folder: Path, port: int) -> Iterator[None]:
-    log = folder / "server.log"
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            ["bash", "-c", f"exec {command}"], cwd=folder, env=_environment(), stdout=output, stderr=output
-        ) as server,
-    ):
-        try:
-            deadline = time.monotonic() + _READY_SECONDS
-            while not _ready(port):
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
-            yield
-        finally:
-            server.terminate()
-
-
-def _ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/ready").is_success
-    except httpx.TransportError:
-        return False
+def _serving(command: str, folder: Path) -> Iterator[str]:
+    """The server that a document starts at port 8000, at a free one instead; gives its port."""
+    shell = ["bash", "-c", f"exec {command.replace('--port 8000', '--port 0')}"]
+    with start_server(shell, folder / "server.log", folder=folder, environment=_environment()) as server:
+        yield server.url.rpartition(":")[2]
 
 
 def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
-    port = free_port()
-    blocks = _blocks(README, port)
-    tiny_base(tmp_path / "encoder")
+    blocks = _blocks("README.md")
+    fill(tmp_path / "masks", load_base(tiny_base(tmp_path / "encoder")))
+    predicted = _python(blocks["python"], tmp_path)
+    assert {"good", "bad", "mixed"} <= set(re.findall(r"\w+", predicted))
     _shell(blocks["files"], tmp_path)
-    quick = " --max-length 32 --epochs 1 --blocks 1-2"
-    assert _shell(blocks["search"].rstrip() + f"{quick} --max-runs 3", tmp_path).startswith("--lr 0.0")
-    learned = _shell(blocks["learn"].rstrip() + quick, tmp_path)
-    assert "curl" in learned
-    with _serving(blocks["serve"].strip(), tmp_path, port):
-        replies = _shell(blocks["query"], tmp_path)
-        assert '"label"' in replies
-        assert '"finetuned"' in replies
-        assert "positive" in _run([sys.executable, "-c", blocks["client"]], tmp_path)
-    assert "sentiment" in _shell(blocks["store"], tmp_path)
+    assert "curl" in _shell(blocks["learn"].rstrip() + _QUICK, tmp_path)
+    with _serving(blocks["serve"].strip(), tmp_path) as port:
+        blocks = _blocks("README.md", port)
+        assert '"label"' in _shell(blocks["query"], tmp_path)
+        assert "positive" in _python(blocks["client"], tmp_path)
+    assert "sentiment" in _shell(_blocks("docs/store.md")["store"], tmp_path)
+    search = _blocks("docs/training.md")["search"].rstrip() + f"{_QUICK} --max-runs 3"
+    assert _shell(search, tmp_path).startswith("--lr 0.0")
+
+
+def test_the_python_examples_work_as_they_are_written(tmp_path: Path) -> None:
+    fill(tmp_path / "masks", load_base(tiny_base(tmp_path / "encoder")))
+    _shell(_blocks("README.md")["files"], tmp_path)
+    printed = _python("\n".join(_blocks("docs/python.md").values()), tmp_path)
+    assert "positive" in printed
 
 
 def test_the_protocols_work_as_they_are_written(tmp_path: Path) -> None:
-    port = free_port()
     fill(tmp_path / "masks", load_base(tiny_base(tmp_path / "encoder")))
-    serve = f"python -m server --base ./encoder --store masks --port {port} --admin-key secret"
+    serve = "maskserve serve --base ./encoder --store masks --port 8000 --admin-key secret"
     said = {}
-    with _serving(serve, tmp_path, port):
-        for name, block in _blocks(PROTOCOLS, port).items():
+    with _serving(serve, tmp_path) as port:
+        for name, block in _blocks("docs/protocols.md", port).items():
             if block.startswith(("import", "from")):
-                said[name] = _run([sys.executable, "-c", block], tmp_path)
+                said[name] = _python(block, tmp_path)
             else:
                 said[name] = _shell(block.replace("curl -s", "curl -s --fail-with-body"), tmp_path)
     assert said["tei"].count('"label"') > 20
@@ -108,6 +111,33 @@ def test_the_protocols_work_as_they_are_written(tmp_path: Path) -> None:
     assert said["tritonclient"].startswith("True True")
     assert {"good", "bad", "mixed"} & set(re.findall(r"[a-z]+", said["kserve"]))
     assert "maskserve_ready 1.0" in said["server"]
+    assert '"finetuned"' in said["server"]
+
+
+def test_pictures_are_what_their_command_draws() -> None:
+    place = ROOT / "docs" / "pictures"
+    drawn = runpy.run_path(str(place / "draw.py"))["PICTURES"]
+    assert set(drawn) == {path.name for path in place.glob("*.svg")}
+    for name, draw in drawn.items():
+        assert (place / name).read_text(encoding="utf-8") == draw()
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [README, ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_files_that_the_guide_for_contributors_names_exist() -> None:
+    text = (ROOT / "docs" / "contributing.md").read_text()
+    for path in re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", text):
+        assert any((ROOT / room / path).exists() for room in (".", "training")), path
+
+
+def test_the_newest_release_in_the_changelog_is_the_packages_version() -> None:
+    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    released = re.findall(r"^## \[(\d.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == version
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "lint", "test-slow", "install"])

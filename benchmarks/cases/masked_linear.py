@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.layers import Layer, Setting
-from benchmarks.timing import captured, cuda_seconds, host_seconds, take_turns
+from benchmarks.measure.timing import captured, cuda_seconds, host_seconds, take_turns
 from lab.machine import describe_machine
+from lab.random_layers import Layer, Setting
 from mask_store.format.bits import pack_bits
 from masking.binarize import apply_mask
 from masking.kernels import (

@@ -15,11 +15,10 @@ from statistics import median
 
 import torch
 
-from benchmarks import figure
-from benchmarks.cases import in_use
+from benchmarks.cases import figure, in_use
+from benchmarks.measure.timing import Times, take_turns
 from benchmarks.peers.candidates import COLUMNS, DENSE, KERNEL, PEERS, Candidates, packages
 from benchmarks.peers.dense import exact_logits, in_float64
-from benchmarks.timing import Times, take_turns
 from lab.extras import need
 from lab.random_models import add_model_arguments, describe_model, make_base
 from lab.random_tasks import Workload, deal_rows, random_tasks
@@ -131,9 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--in-use", type=int, nargs="*", default=[1, 4, 16, 64], help="tasks in use for the second table"
     )
-    parser.add_argument(
-        "--gigabytes", type=float, default=6.0, help="what the copies, and each form of masks, may take"
-    )
+    parser.add_argument("--gigabytes", type=float, default=6.0, help="what the copies may take")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -7,9 +7,6 @@ process of its own, on the same store, with the same settings.
 
 import argparse
 import asyncio
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +14,11 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-import httpx
 import numpy as np
 
-from benchmarks.errors import ServerNotReadyError
-from benchmarks.load import Call, HttpClient, Load, load
+from benchmarks.measure.load import Call, HttpClient, Load, load
 from lab.random_tasks import random_bundle
+from lab.server_process import server_command, start_server
 from lab.tables import markdown_table, write_report
 from mask_store import MaskStore
 from masking import Base, MaskedEncoder, TaskBatch, load_base
@@ -33,7 +29,7 @@ from server.service import Service
 from server.settings import Settings
 
 HTTP, ENGINE, PER_TASK = "HTTP", "engine", "engine, one batch per task"
-ZEROS, START_SECONDS = 0.06, 120.0
+ZEROS = 0.06
 _FEWEST_WORDS, _MOST_WORDS, _TEXTS = 4, 16, 64
 _WARM_SECONDS = 1.0
 
@@ -49,34 +45,6 @@ def bodies(base: Base, tasks: Sequence[str]) -> list[tuple[str, dict[str, str]]]
         for _ in range(_TEXTS * len(tasks))
     )
     return [(f"/predict/{generator.choice(tasks)}", {"inputs": text}) for text in texts]
-
-
-@contextmanager
-def served_over_http(options: Sequence[str], log: Path) -> Iterator[tuple[str, int]]:
-    """Host and port of a ready server in a process of its own.
-
-    Raises:
-        ServerNotReadyError: It ended, or is not ready in time; the message ends with its log.
-    """
-    with log.open("wb") as output:
-        command = [sys.executable, "-m", "server", "--port", "0", "--log-level", "info", *options]
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        yield _wait_until_ready(process, log)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
-    end = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < end:
-        if found := re.search(r"running on http://([\d.]+):(\d+)", log.read_text()):
-            host, port = found[1], int(found[2])
-            if httpx.get(f"http://{host}:{port}/health/ready").status_code == httpx.codes.OK:
-                return host, port
-        time.sleep(0.05)
-    raise ServerNotReadyError(f"the server is not ready:\n{log.read_text()[-2000:]}")
 
 
 @contextmanager
@@ -114,9 +82,9 @@ def direct(service: Service, requests: Requests) -> Call:
     return call
 
 
-async def load_http(address: tuple[str, int], requests: Requests, count: int, seconds: float) -> Load:
+async def load_http(url: str, requests: Requests, count: int, seconds: float) -> Load:
     """The load of clients that connect for it: a server closes connections on which nothing comes."""
-    clients = [await HttpClient.connect(*address, requests) for _ in range(count)]
+    clients = [await HttpClient.connect(url, requests) for _ in range(count)]
     try:
         return await load(clients, seconds)
     finally:
@@ -125,7 +93,7 @@ async def load_http(address: tuple[str, int], requests: Requests, count: int, se
 
 
 async def measure(
-    address: tuple[str, int],
+    url: str,
     services: Mapping[str, Service],
     requests: Requests,
     arguments: argparse.Namespace,
@@ -135,7 +103,7 @@ async def measure(
 
     async def run(name: str, count: int, seconds: float) -> Load:
         if name == HTTP:
-            return await load_http(address, requests, count, seconds)
+            return await load_http(url, requests, count, seconds)
         return await load([calls[name]] * count, seconds)
 
     results: dict[str, dict[str, list[Load]]] = {}
@@ -194,15 +162,16 @@ def main(arguments: argparse.Namespace) -> int:
         for number, task in enumerate(tasks):
             store.publish(random_bundle(base, task, ZEROS, number))
         common = {"base": arguments.base, "store": str(place), "device": "cpu", "threads": arguments.threads}
-        options = [word for key, value in common.items() for word in (f"--{key}", str(value))]
+        options = [word for key, value in common.items() for word in (f"--{key}", value)]
+        command = server_command("--port", 0, "--log-level", "info", *options)
         settings = Settings(**common)
         with (
-            served_over_http(options, Path(folder) / "log") as address,
+            start_server(command, Path(folder) / "log") as server,
             engine_of(base, settings, mixed=True) as mixed,
             engine_of(base, settings, mixed=False) as per_task,
         ):
             services = {ENGINE: mixed, PER_TASK: per_task}
-            loads = asyncio.run(measure(address, services, bodies(base, tasks), arguments))
+            loads = asyncio.run(measure(server.url, services, bodies(base, tasks), arguments))
     results = {count: summarise(ways) for count, ways in loads.items()}
     print(table(results))
     contents = {"model": Path(base.info.name).name, "tasks": arguments.tasks, "threads": arguments.threads}

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import torch
 
+from benchmarks.measure.timing import take_turns
 from benchmarks.peers.ours import Ours
-from benchmarks.timing import take_turns
 from lab.random_models import add_model_arguments, describe_model, make_base
 from lab.random_tasks import Workload, features_of, random_bundle, random_ids, random_tasks
 from lab.tables import markdown_table, write_report

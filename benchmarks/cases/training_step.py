@@ -19,7 +19,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmarks.timing import Times, take_turns
+from benchmarks.measure.timing import Times, take_turns
 from lab.random_models import add_model_arguments, random_base
 from lab.tables import markdown_table, write_report
 from masking import Base, FinetunedModel, MaskedModel, MaskSettings, TaskModel, TaskSpec, load_base
@@ -115,7 +115,7 @@ def open_base(setting: Setting) -> Base:
 
 
 def _build(setting: Setting, base: Base, method: str) -> TaskModel:
-    spec = TaskSpec("sequence-classification", False, ("no", "yes"), setting.tokens)
+    spec = TaskSpec("sequence-classification", ("no", "yes"), max_length=setting.tokens)
     if method == FINETUNED:
         return FinetunedModel.create(base, spec, seed=0)
     blocks = parse_blocks(setting.blocks, base.num_blocks - 1)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.common.context import Context
-from experiments.common.output import short_name
+from experiments.common.report import short_name
 from experiments.common.scores import Scores
 
 DARK = "#333333"

@@ -1,9 +1,13 @@
-"""Scores of several seeds, in percent: mean, spread, and how they are written."""
+"""Scores over seeds, in percent, and the score of the majority vote, which learning has to beat."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.data.features import EncodedExample
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,22 @@ class Scores:
 def errors_of(values: Sequence[float]) -> Scores:
     """The errors of metrics: 1 less each."""
     return Scores(tuple(1 - value for value in values))
+
+
+def majority_value(examples: "Sequence[EncodedExample]", metric: str) -> float:
+    """Return the score of the majority vote.
+
+    Args:
+        examples: at least one; words count one by one.
+        metric: name of the metric.
+
+    Returns:
+        The share of the most frequent label for accuracy; 0 for metrics that give nothing for it.
+    """
+    if metric != "accuracy":
+        return 0.0
+    counts = Counter(index for example in examples for index in example.target)
+    return counts.most_common(1)[0][1] / counts.total()
 
 
 def listed(items: Iterable[object]) -> str:

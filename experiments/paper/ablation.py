@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from experiments.common.context import Context
-from experiments.common.result import Result, Table
+from experiments.common.report import Result, Table
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
 

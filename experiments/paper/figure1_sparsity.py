@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from experiments.common.claims import Claim
 from experiments.common.context import Context
 from experiments.common.drawing import PRETRAINED, SERIES, clear, draw_scores, where
-from experiments.common.result import Result, Table
+from experiments.common.report import Claim, Result, Table
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
 

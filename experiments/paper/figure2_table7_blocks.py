@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from experiments.common.claims import Claim
 from experiments.common.context import Context
 from experiments.common.drawing import SERIES, clear, draw_scores, where
-from experiments.common.result import Result, Table
+from experiments.common.report import Claim, Result, Table
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from experiments.common.claims import Claim
 from experiments.common.context import Context
 from experiments.common.drawing import SERIES, where
+from experiments.common.report import Claim, Result, Table
 from experiments.common.representation import MIN_INPUTS, Array, cls_states, flatten, separation
-from experiments.common.result import Result, Table
 from experiments.common.runs import METHODS
 from experiments.common.scores import listed
 from experiments.common.tasks import TASKS

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from experiments.common.claims import Claim
 from experiments.common.context import Context
 from experiments.common.dissimilarity import (
     KINDS,
@@ -27,7 +26,7 @@ from experiments.common.dissimilarity import (
     rises,
 )
 from experiments.common.drawing import DARK, SERIES, clear, where
-from experiments.common.result import Result, Table
+from experiments.common.report import Claim, Result, Table
 from experiments.common.runs import Run
 from experiments.common.scores import listed
 from experiments.errors import ExperimentOptionsError

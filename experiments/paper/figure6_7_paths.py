@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from experiments.common.claims import Claim
 from experiments.common.context import Context
 from experiments.common.curve import CurveSettings, learn_curve
 from experiments.common.drawing import FINETUNING, MASKING, SERIES, clear, where
-from experiments.common.majority import majority_value
 from experiments.common.paths import Examples, PathPoint, Weights, barrier, drop, fall, walk
-from experiments.common.result import Result, Table
+from experiments.common.report import Claim, Result, Table
 from experiments.common.runs import dense_model
+from experiments.common.scores import majority_value
 from experiments.common.tasks import TASKS
 from masking import TaskModel
 from training.runs.preparation import Preparation

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from experiments.common.claims import Claim
 from experiments.common.context import Context
 from experiments.common.drawing import FINETUNING, MASKING, clear, draw_scores
-from experiments.common.output import short_name
-from experiments.common.result import Result, Table
+from experiments.common.report import Claim, Result, Table, short_name
 from experiments.common.runs import METHODS, Method, Run
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS

@@ -11,8 +11,7 @@ from typing import Any
 
 from experiments.common.context import Context
 from experiments.common.held_out import read_test
-from experiments.common.output import short_name
-from experiments.common.result import Result, Table
+from experiments.common.report import Result, Table, short_name
 from experiments.common.runs import METHODS, Method, Run
 from experiments.common.scores import Scores, errors_of, listed
 from experiments.common.tasks import TASKS

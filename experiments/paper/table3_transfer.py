@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from experiments.common.claims import Claim
 from experiments.common.context import Context
 from experiments.common.drawing import DARK, METHOD_COLORS, clear, where
-from experiments.common.majority import majority_value
-from experiments.common.result import Result, Table
+from experiments.common.report import Claim, Result, Table
 from experiments.common.runs import METHODS, Run
-from experiments.common.scores import Scores, listed
+from experiments.common.scores import Scores, listed, majority_value
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from training.data.features import encode_examples
 from training.loop.evaluation import evaluate

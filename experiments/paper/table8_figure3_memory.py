@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from experiments.common.context import Context
-from experiments.common.output import short_name
-from experiments.common.result import Result, Table
+from experiments.common.report import Result, Table, short_name
 from experiments.paper import quotes as paper
 from lab.paper_bases import base_of_shape
 from lab.random_tasks import random_bundle

@@ -55,18 +55,20 @@ def test_a_base_is_never_written(base: Base, tmp_path: Path) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in base.encoder.state_dict().items())
 
 
-def test_larger_forms_answer_the_same(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.build.larger_forms", lambda _: ("unpacked", "folded"))
+def test_without_kernels_the_answer_is_the_same(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise AssertionError("a kernel was asked for")
+
     fill(tmp_path, base, ["sentiment"])
     answers = []
-    for budget in (0, 1 << 20):
-        with started(base, tmp_path, mask_cache_bytes=budget) as service:
-            for _ in range(2):
-                answers.append(asyncio.run(predict(service, texts(TEXT)))[0].logits)
-                service.cache.settle()
-            assert (service.cache.nbytes > 0) == (budget > 0)
-    for answer in answers:
-        np.testing.assert_allclose(answer, answers[0], rtol=1e-5)
+    for kernels in ("auto", "off"):
+        if kernels == "off":
+            monkeypatch.setattr("masking.kernels.cpu.launch._kernels", fail)
+        with started(base, tmp_path, kernels=kernels) as service:
+            answers.append(asyncio.run(predict(service, texts(TEXT)))[0].logits)
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("option", "tokens"), [(0, 8192), (77, 77)])

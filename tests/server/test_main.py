@@ -14,13 +14,14 @@ import pytest
 from mask_store import MaskBundle, MaskStore
 from masking import Base, TextInput, load_base
 from server.__main__ import main
-from tests.support.server_processes import Running, running
 from tests.support.serving import (
     SPECS,
     TEXT,
+    RunningServer,
     Scores,
     bundle_of,
     expected_scores,
+    running,
     scores_in,
     wait_until,
 )
@@ -32,12 +33,12 @@ def base(tiny_bert: str) -> Base:
 
 
 @pytest.fixture(scope="module")
-def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with running(tiny_bert, base, tmp_path_factory.mktemp("served"), list(SPECS)) as server:
         yield server
 
 
-def test_swap_and_rollback_under_load_lose_nothing(server: Running, base: Base) -> None:
+def test_swap_and_rollback_under_load_lose_nothing(server: RunningServer, base: Base) -> None:
     task = "paraphrase"
     bundles = [server.store.load(task), bundle_of(base, task, seed=1)]
     own = {bundle.digest: scores_of_pair(base, bundle) for bundle in bundles}
@@ -142,7 +143,7 @@ def test_a_running_server_is_administrated_and_keeps_its_key(
         assert "rumpelstilz" not in log
 
 
-def _waiting_rows(server: Running) -> float:
+def _waiting_rows(server: RunningServer) -> float:
     metrics = httpx.get(f"{server.url}/metrics").text
     (rows,) = re.findall(r"^maskserve_queue_rows (\S+)", metrics, re.MULTILINE)
     return float(rows)
@@ -190,14 +191,14 @@ def test_a_port_that_is_taken(
     assert "address already in use" in caplog.text
 
 
-def test_a_body_that_is_far_too_large_is_told_so(server: Running) -> None:
+def test_a_body_that_is_far_too_large_is_told_so(server: RunningServer) -> None:
     body = {"inputs": "a" * (32 << 20)}
     reply = httpx.post(f"{server.url}/predict/sentiment", json=body, timeout=30)
     assert reply.status_code == 413
     assert reply.json()["error_type"] == "Validation"
 
 
-def test_a_client_that_leaves_is_forgotten(server: Running) -> None:
+def test_a_client_that_leaves_is_forgotten(server: RunningServer) -> None:
     body = {"inputs": [[TEXT]] * 1900}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/predict/sentiment", json=body, timeout=httpx.Timeout(10, read=0.05))

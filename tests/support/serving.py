@@ -1,14 +1,17 @@
-"""Tiny tasks of every kind in a store, a server in process around them, and what its answers have to be."""
+"""Servers: tiny tasks of every kind in a store, a server in this or another process, expected answers."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from fastapi.testclient import TestClient
 
+from lab.server_process import ServerProcess, server_command, start_server
 from mask_store import MaskBundle, MaskStore
 from masking import (
     Base,
@@ -32,12 +35,13 @@ from tests.support.models import random_bundle
 from tests.support.server_parts import TaskBatches, zeros
 
 SPECS = {
-    "sentiment": TaskSpec("sequence-classification", False, ("bad", "good", "mixed"), 32),
-    "paraphrase": TaskSpec("sequence-classification", True, ("no", "yes"), 40),
-    "names": TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 32),
-    "endings": TaskSpec("multiple-choice", False, (), 40),
+    "sentiment": TaskSpec("sequence-classification", ("bad", "good", "mixed"), max_length=32),
+    "paraphrase": TaskSpec("sequence-classification", ("no", "yes"), max_length=40, pair=True),
+    "names": TaskSpec("token-classification", ("O", "B-PER", "I-PER", "B-LOC"), max_length=32),
+    "endings": TaskSpec("multiple-choice", (), max_length=40),
 }
 TEXT = "the movie was good"
+ROOT = Path(__file__).parents[2]
 Scores = dict[str, float]
 
 
@@ -115,6 +119,26 @@ class Stuck:
         assert self.let_go.wait(20)
         self.rows += sum(len(one.features) for one in batch)
         return zeros(batch)
+
+
+@dataclass(frozen=True)
+class RunningServer(ServerProcess):
+    """A server in a process of its own, and its store."""
+
+    store: MaskStore
+
+
+@contextmanager
+def running(
+    folder_of_base: str, base: Base, folder: Path, tasks: Sequence[str], *options: str
+) -> Iterator[RunningServer]:
+    """A ready server in a process of its own, on a new store with these tasks."""
+    store = fill(folder / "store", base, tasks)
+    command = server_command("--base", folder_of_base, "--store", folder / "store", "--port", 0)
+    command += ["--device", "cpu", "--threads", "1", "--poll-seconds", "0.05", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with start_server(command, folder / "log", folder=ROOT, environment=environment) as server:
+        yield RunningServer(server.process, server.url, server.log, store)
 
 
 def expected_scores(base: Base, bundle: MaskBundle, given: TaskInput | None = None) -> Scores:

@@ -29,7 +29,7 @@ class TaskSummary(BaseModel):
     labels: int = Field(description="how many labels it has; 0 for multiple choice")
     loaded: datetime
     load_ms: float = Field(description="how long reading and checking the version took")
-    bytes: int = Field(description="packed masks and head, which are always in memory; more in GET /memory")
+    bytes: int = Field(description="masks and head; more in GET /memory")
     pinned: int | None = Field(description="the version that an operator bound this server to")
     problem: str | None = Field(description="why a newer version is not served")
 
@@ -134,7 +134,7 @@ async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> T
 @router.get("/memory", tags=["operations"], summary="What is held in memory", responses=errors(401))
 async def memory(service: ServiceDep, _: ClientDep) -> MemoryReport:
     """Bytes of the base and of each task's masks in each form, beside finetuned copies."""
-    return await run_in_threadpool(memory_report, service.base, service.registry.tasks, service.cache)
+    return await run_in_threadpool(memory_report, service.base, service.registry.tasks)
 
 
 @router.get("/metrics", tags=["operations"], summary="Metrics for Prometheus")

@@ -5,8 +5,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.cases.masked_linear import TOLERANCES, candidates, cuda_candidates, wrong
-from benchmarks.layers import Layer, Setting
-from benchmarks.timing import Times, take_turns
+from lab.random_layers import Layer, Setting
 from masking.kernels import Precision
 
 
@@ -69,20 +68,3 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert report["results"][0]["ratios"]["N dense copies"]["min"] > 0
     assert report["machine"]["versions"]["torch"]
     assert "| 1 | 0.05 | 2x4 | 32x24 |" in capsys.readouterr().out
-
-
-def test_candidates_take_turns() -> None:
-    calls: list[str] = []
-    times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
-    assert calls == ["a", "b"] * 3
-    assert len(times["a"].wall) == 2
-
-
-def test_a_stopwatch_of_ones_own() -> None:
-    times = take_turns({"a": lambda: None}, 2, stopwatch=lambda run: (3.0, 1.0))
-    assert times == {"a": Times((3.0, 3.0), (1.0, 1.0))}
-
-
-def test_ratios() -> None:
-    ours, bound = Times((2.0, 4.0, 8.0), (1.0, 1.0, 1.0)), Times((1.0, 2.0, 2.0), (0.5, 0.5, 0.5))
-    assert ours.ratios(bound) == {"min": 2.0, "median": 2.0, "cpu": 2.0}

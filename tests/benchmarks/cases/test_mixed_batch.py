@@ -16,15 +16,14 @@ from benchmarks.peers.candidates import (
     KERNEL,
     LARGEST_ERROR,
     NAIVE,
+    OURS,
     PEFT,
     POLYLORA,
     Candidates,
-    ours,
 )
 from benchmarks.peers.dense import exact_logits, in_float64
-from benchmarks.peers.ours import FORM_BYTES, RESIDENT
 from lab.random_models import random_base
-from lab.random_tasks import Workload, deal_rows, random_tasks
+from lab.random_tasks import Workload, random_tasks
 from masking import Base
 from masking.kernels import available
 
@@ -55,9 +54,9 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert result["ratios"].keys() | result["skipped"].keys() == COLUMNS.keys()
         assert all(value > 0 for ratio in result["ratios"].values() for value in ratio.values())
         assert all(0 < error < LARGEST_ERROR for error in result["errors"].values())
-        assert result["errors"].keys() == {*map(ours, FORM_BYTES), COPIES, NAIVE}
+        assert result["errors"].keys() == {OURS, COPIES, NAIVE}
     assert [point["tasks"] for point in report["tasks_in_use"]] == [1, 3]
-    assert all(point["relative_throughput"][ours(RESIDENT)]["median"] > 0 for point in report["tasks_in_use"])
+    assert all(point["relative_throughput"][OURS]["median"] > 0 for point in report["tasks_in_use"])
     assert figure.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "| 1 | 0.05 | 3x8 | zipf |" in printed and "| tasks in use |" in printed
@@ -66,14 +65,14 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_only_the_wanted_peers_run(base: Base) -> None:
     workload = Workload.of_counts(base, random_tasks(base, 2, 0.05), [1, 1], 4)
     ready = Candidates(base, [NAIVE], gigabytes=1.0).ready(workload)
-    assert list(ready.runs) == ["one dense", *map(ours, FORM_BYTES), NAIVE]
+    assert list(ready.runs) == ["one dense", OURS, NAIVE]
     assert not ready.skipped
 
 
 def test_what_takes_too_much_memory_is_skipped_and_says_so(base: Base) -> None:
     workload = Workload.of_counts(base, random_tasks(base, 2, 0.05), [1, 1], 4)
     ready = Candidates(base, [COPIES], gigabytes=0.0).ready(workload)
-    assert ours(RESIDENT) in ready.runs and COPIES not in ready.runs
+    assert OURS in ready.runs and COPIES not in ready.runs
     assert ready.skipped[COPIES] == "skipped: 0.0 GB"
 
 
@@ -115,21 +114,3 @@ def test_settings() -> None:
     assert Setting.parse("16x32") == Setting(16, 32, "even", 0.05)
     assert Setting.parse("4x8:zipf:0.07") == Setting(4, 8, "zipf", 0.07)
     assert {Setting.parse(batch).tasks for batch in mixed_batch.BATCHES} == {1, 4, 16, 64}
-
-
-@pytest.mark.parametrize("assignment", ["even", "uniform", "zipf"])
-def test_every_row_has_a_task(assignment: str) -> None:
-    counts = deal_rows(assignment, 5, 16)
-    assert len(counts) == 5 and sum(counts) == 16
-
-
-def test_how_rows_are_dealt() -> None:
-    assert deal_rows("even", 3, 8) == [3, 3, 2]
-    many = deal_rows("zipf", 4, 100_000)
-    assert many[0] / many[3] == pytest.approx(4.0, rel=0.05)
-    assert deal_rows("uniform", 4, 16, seed=1) != deal_rows("uniform", 4, 16, seed=2)
-
-
-def test_masks_have_the_zeros_asked_for() -> None:
-    task = random_tasks(random_base("tiny"), 1, 0.07)[0]
-    assert task.loaded.manifest.sparsity == pytest.approx(0.07, abs=0.01)

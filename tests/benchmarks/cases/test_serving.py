@@ -1,4 +1,3 @@
-import asyncio
 import json
 from pathlib import Path
 
@@ -6,7 +5,6 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.cases.serving import ENGINE, HTTP, PER_TASK
-from benchmarks.load import load
 
 
 def test_every_way_is_measured_at_one_client_and_at_many(
@@ -22,18 +20,3 @@ def test_every_way_is_measured_at_one_client_and_at_many(
         assert ways[ENGINE]["rate_over_engine"] == 1.0
         assert all(one["rate"] > 0 and one["p50_ms"] > 0 for one in ways.values())
     assert len(capsys.readouterr().out.splitlines()) == 2 + 6
-
-
-def test_clients_take_requests_in_turn() -> None:
-    sent: list[tuple[str, int]] = []
-
-    async def client(name: str, number: int) -> None:
-        sent.append((name, number))
-        await asyncio.sleep(0.01)
-
-    clients = [lambda n: client("a", n), lambda n: client("b", n)]
-    found = asyncio.run(load(clients, 0.05))
-    assert sent[:4] == [("a", 0), ("b", 1), ("a", 2), ("b", 3)]
-    assert len(found.latencies) == len(sent)
-    assert found.rate == pytest.approx(len(sent) / found.seconds)
-    assert 0.01 <= found.p50 < found.seconds

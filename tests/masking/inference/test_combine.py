@@ -37,16 +37,19 @@ from tests.support.models import random_bundle, tiny_base
 RULES: tuple[CombineRule, ...] = get_args(CombineRule)
 TASKS: dict[str, tuple[TaskSpec, TaskInput]] = {
     "single": (
-        TaskSpec("sequence-classification", False, ("bad", "so", "good"), 16),
+        TaskSpec("sequence-classification", ("bad", "so", "good"), max_length=16),
         TextInput("the movie was good"),
     ),
-    "pair": (TaskSpec("sequence-classification", True, ("no", "yes"), 16), TextInput("i lost", "my card")),
+    "pair": (
+        TaskSpec("sequence-classification", ("no", "yes"), max_length=16, pair=True),
+        TextInput("i lost", "my card"),
+    ),
     "words": (
-        TaskSpec("token-classification", False, ("B-LOC", "I-LOC", "O"), 12),
+        TaskSpec("token-classification", ("B-LOC", "I-LOC", "O"), max_length=12),
         WordsInput(("anna", "works", *["paris"] * 20)),
     ),
     "choice": (
-        TaskSpec("multiple-choice", False, (), 16),
+        TaskSpec("multiple-choice", (), max_length=16),
         ChoiceInput("she lost", ("the card", "a", "film")),
     ),
 }

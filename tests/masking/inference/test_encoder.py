@@ -25,10 +25,10 @@ from masking.tasks.predictions import Floats
 from tests.support.models import ARCHITECTURES, WORDS, random_bundle, tiny_base
 
 SPECS = {
-    "text": TaskSpec("sequence-classification", False, ("bad", "good", "mixed"), 40),
-    "pair": TaskSpec("sequence-classification", True, ("no", "yes"), 40),
-    "words": TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 16),
-    "choice": TaskSpec("multiple-choice", False, (), 40),
+    "text": TaskSpec("sequence-classification", ("bad", "good", "mixed"), max_length=40),
+    "pair": TaskSpec("sequence-classification", ("no", "yes"), max_length=40, pair=True),
+    "words": TaskSpec("token-classification", ("O", "B-PER", "I-PER", "B-LOC"), max_length=16),
+    "choice": TaskSpec("multiple-choice", (), max_length=40),
 }
 
 
@@ -119,14 +119,6 @@ def test_without_masks_nothing_is_computed(tiny_bert: str) -> None:
     encoder = MaskedEncoder(load_base(tiny_bert))
     with pytest.raises(LookupError):
         encoder._encoder(input_ids=torch.tensor([[2, 3]]))
-
-
-def test_masks_are_one_set_per_member(tiny_bert: str) -> None:
-    base = load_base(tiny_bert)
-    (task,) = _tasks(base, 1)
-    features = _features(task, 1, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="argument"):
-        MaskedEncoder(base).logits([TaskBatch(task, features, [task.members[0].masks] * 2)])
 
 
 def test_a_part_is_not_to_be_changed(tiny_bert: str) -> None:

@@ -16,8 +16,16 @@ from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
 from masking import Base, ChoiceInput, TextInput, load_base
-from tests.support.server_processes import Running, running
-from tests.support.serving import SPECS, TEXT, Scores, bundle_of, expected_scores, wait_until
+from tests.support.serving import (
+    SPECS,
+    TEXT,
+    RunningServer,
+    Scores,
+    bundle_of,
+    expected_scores,
+    running,
+    wait_until,
+)
 
 ADMIN_KEY = "rumpelstilz"
 QUESTION = ChoiceInput("she lost the card and", ("works", "help please", "paris"))
@@ -29,7 +37,7 @@ def base(tiny_bert: str) -> Base:
 
 
 @pytest.fixture(scope="module")
-def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("served")
     options = ("--queue-limit", "5000", "--admin-key", ADMIN_KEY)
     with running(tiny_bert, base, folder, list(SPECS), *options) as server:
@@ -37,7 +45,7 @@ def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def client(server: Running) -> Iterator[triton.InferenceServerClient]:
+def client(server: RunningServer) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(server.url.removeprefix("http://")) as client:
         yield client
 
@@ -52,7 +60,7 @@ def close_to(scores: Scores) -> Any:
     return pytest.approx(list(scores.values()), rel=1e-4, abs=1e-5)
 
 
-def test_hugging_face_client_classifies_texts(server: Running, base: Base) -> None:
+def test_hugging_face_client_classifies_texts(server: RunningServer, base: Base) -> None:
     client = InferenceClient(model=f"{server.url}/predict/sentiment")
     every = client.text_classification(TEXT)
     wanted = expected_scores(base, bundle_of(base, "sentiment"))
@@ -68,7 +76,7 @@ def test_hugging_face_client_classifies_texts(server: Running, base: Base) -> No
 
 
 @pytest.mark.parametrize("strategy", [None, "simple", "first", "average", "max"])
-def test_hugging_face_client_finds_entities(server: Running, strategy: str | None) -> None:
+def test_hugging_face_client_finds_entities(server: RunningServer, strategy: str | None) -> None:
     text = "Anna works for Acme in Paris."
     client = InferenceClient(model=f"{server.url}/predict/names")
     entities = client.token_classification(text, aggregation_strategy=strategy, ignore_labels=[])  # type: ignore[arg-type]
@@ -79,7 +87,7 @@ def test_hugging_face_client_finds_entities(server: Running, strategy: str | Non
         assert text[entity.start : entity.end] == entity.word
 
 
-def test_hugging_face_client_gets_every_word(server: Running) -> None:
+def test_hugging_face_client_gets_every_word(server: RunningServer) -> None:
     text = "Anna works for Acme in Paris."
     client = InferenceClient(model=f"{server.url}/predict/names")
     words = client.token_classification(text, aggregation_strategy="none", ignore_labels=[])
@@ -87,14 +95,14 @@ def test_hugging_face_client_gets_every_word(server: Running) -> None:
     assert {word["entity"] for word in words} <= set(SPECS["names"].labels)
 
 
-def test_hugging_face_client_asks_about_an_endpoint(server: Running) -> None:
+def test_hugging_face_client_asks_about_an_endpoint(server: RunningServer) -> None:
     client = InferenceClient(model=f"{server.url}/predict/sentiment", provider="hf-inference")
     assert client.health_check()
     assert client.get_endpoint_info()["task_version"] == 1
     assert not client.health_check(model=f"{server.url}/predict/nothing")
 
 
-def test_hugging_face_client_reads_a_long_text_in_windows(server: Running) -> None:
+def test_hugging_face_client_reads_a_long_text_in_windows(server: RunningServer) -> None:
     text = " ".join(["Anna works in Paris."] * 40)
     client = InferenceClient(model=f"{server.url}/predict/names")
     words = client.token_classification(text, aggregation_strategy="none", ignore_labels=[])
@@ -190,7 +198,7 @@ def test_triton_client_reads_statistics(client: triton.InferenceServerClient) ->
     assert len(client.get_inference_statistics()["model_stats"]) == len(SPECS)
 
 
-def ask_with_kserve(server: Running, use: Callable[[InferenceRESTClient], Any]) -> Any:
+def ask_with_kserve(server: RunningServer, use: Callable[[InferenceRESTClient], Any]) -> Any:
     async def run() -> Any:
         async with InferenceRESTClient(RESTConfig(protocol="v2")) as client:
             return await use(client)
@@ -198,7 +206,7 @@ def ask_with_kserve(server: Running, use: Callable[[InferenceRESTClient], Any]) 
     return asyncio.run(run())
 
 
-def test_kserve_client_asks_about_server_and_models(server: Running) -> None:
+def test_kserve_client_asks_about_server_and_models(server: RunningServer) -> None:
     async def use(client: InferenceRESTClient) -> None:
         assert await client.is_server_live(server.url)
         assert await client.is_server_ready(server.url)
@@ -209,7 +217,7 @@ def test_kserve_client_asks_about_server_and_models(server: Running) -> None:
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_kserve_client_classifies_texts(server: Running, base: Base, binary: bool) -> None:
+def test_kserve_client_classifies_texts(server: RunningServer, base: Base, binary: bool) -> None:
     texts = InferInput("text", [2], "BYTES")
     texts.set_data_from_numpy(np.array([TEXT, "no"], dtype=np.object_), binary_data=binary)
     outputs = [RequestedOutput("scores", {"binary_data": binary}), RequestedOutput("label")]
@@ -224,13 +232,13 @@ def test_kserve_client_classifies_texts(server: Running, base: Base, binary: boo
     assert label.as_numpy()[0] == max(wanted, key=lambda name: wanted[name])
 
 
-def test_kserve_client_reads_errors(server: Running) -> None:
+def test_kserve_client_reads_errors(server: RunningServer) -> None:
     request = InferRequest("sentiment", [InferInput("words", [1], "BYTES", data=["a"])])
     with pytest.raises(httpx.HTTPStatusError, match="takes the inputs 'text', not 'words'"):
         ask_with_kserve(server, lambda client: client.infer(server.url, request, model_name="sentiment"))
 
 
-def test_binary_tensors_cut_short_on_the_wire(server: Running) -> None:
+def test_binary_tensors_cut_short_on_the_wire(server: RunningServer) -> None:
     header = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1]}]}
     header["inputs"][0]["parameters"] = {"binary_data_size": 8}  # type: ignore[assignment]
     front = json.dumps(header).encode()
@@ -242,7 +250,7 @@ def test_binary_tensors_cut_short_on_the_wire(server: Running) -> None:
     assert (reply.status_code, reply.json().keys()) == (400, {"error"})
 
 
-def test_lines_are_sent_as_they_are_ready(server: Running) -> None:
+def test_lines_are_sent_as_they_are_ready(server: RunningServer) -> None:
     rows = [{"task": "sentiment", "inputs": TEXT}, {"task": "nothing"}] * 500
     content = "\n".join(json.dumps(row) for row in rows)
     headers = {"content-type": "application/x-ndjson", "accept": "application/x-ndjson"}
@@ -252,7 +260,7 @@ def test_lines_are_sent_as_they_are_ready(server: Running) -> None:
     assert all(("error" in result) == (result["index"] % 2 == 1) for result in results)
 
 
-def inputs_answered(server: Running) -> int:
+def inputs_answered(server: RunningServer) -> int:
     (model,) = httpx.get(f"{server.url}/v2/models/sentiment/stats").json()["model_stats"]
     return int(model["inference_count"])
 
@@ -269,7 +277,7 @@ def leave_after_a_line(url: str, body: object) -> None:
 
 @pytest.mark.parametrize("leave", [leave_at_once, leave_after_a_line])
 def test_a_client_that_leaves_cancels_what_is_not_computed(
-    server: Running, leave: Callable[[str, object], None]
+    server: RunningServer, leave: Callable[[str, object], None]
 ) -> None:
     rows = [{"task": "sentiment", "inputs": TEXT}] * 20_000
     before = inputs_answered(server)

@@ -17,8 +17,7 @@ from masking import Base, MaskedEncoder, TaskBatch, TaskSpec, load_base, load_ta
 from server.http.parsing import parse_request
 from server.http.rendering import render
 from tests.support.models import WORDS, random_bundle, tiny_base
-from tests.support.server_processes import Running, running
-from tests.support.serving import SPECS
+from tests.support.serving import SPECS, RunningServer, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -115,7 +114,7 @@ def test_a_minute_of_mixed_traffic_while_versions_come_and_go(
     assert len(digests) > TASKS + SECONDS / 2  # the new versions were served, not only published
 
 
-async def traffic(world: World, server: Running) -> tuple[list[object], set[str], int]:
+async def traffic(world: World, server: RunningServer) -> tuple[list[object], set[str], int]:
     """What went wrong, the digests that answered, and how many times a version changed."""
     wrong: list[object] = []
     digests: set[str] = set()
@@ -155,7 +154,7 @@ def change_versions(world: World, store: MaskStore, seconds: float) -> int:
     return changes
 
 
-def wait_for_tasks(server: Running, count: int) -> None:
+def wait_for_tasks(server: RunningServer, count: int) -> None:
     """Until so many tasks are served."""
     while len(httpx.get(f"{server.url}/tasks").json()["tasks"]) < count:
         assert server.process.poll() is None
@@ -170,7 +169,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def lasting(
     wide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Running, MaskBundle]]:
+) -> Iterator[tuple[RunningServer, MaskBundle]]:
     """A server with two versions of one task, and the first of them."""
     monkeypatch.setenv("MASKSERVE_ADMIN_KEY", "the-admin-key")
     base = load_base(wide)
@@ -182,11 +181,11 @@ def lasting(
         yield server, first
 
 
-def resident(server: Running) -> int:
+def resident(server: RunningServer) -> int:
     return int(psutil.Process(server.process.pid).memory_info().rss)
 
 
-def repeat(server: Running, calls: Sequence[tuple[str, Body]]) -> tuple[int, int]:
+def repeat(server: RunningServer, calls: Sequence[tuple[str, Body]]) -> tuple[int, int]:
     """Resident bytes after the first rounds and after all."""
     early = 0
     with httpx.Client(base_url=server.url, headers=ADMIN, timeout=30) as client:
@@ -198,7 +197,7 @@ def repeat(server: Running, calls: Sequence[tuple[str, Body]]) -> tuple[int, int
     return early, resident(server)
 
 
-def test_a_thousand_swaps_leave_the_memory_as_it_was(lasting: tuple[Running, MaskBundle]) -> None:
+def test_a_thousand_swaps_leave_the_memory_as_it_was(lasting: tuple[RunningServer, MaskBundle]) -> None:
     ask = ("/predict/sentiment", {"inputs": "the movie was good"})
     swap = [("/tasks/sentiment/rollback", {"version": number}) for number in (1, 2)]
     early, late = repeat(lasting[0], [swap[0], ask, swap[1], ask])
@@ -206,7 +205,7 @@ def test_a_thousand_swaps_leave_the_memory_as_it_was(lasting: tuple[Running, Mas
 
 
 def test_a_thousand_loads_and_unloads_leave_the_memory_as_it_was(
-    lasting: tuple[Running, MaskBundle],
+    lasting: tuple[RunningServer, MaskBundle],
 ) -> None:
     calls: list[tuple[str, Body]] = [("/tasks/sentiment/unload", {}), ("/tasks/sentiment/load", {})]
     early, late = repeat(lasting[0], [*calls, ("/predict/sentiment", {"inputs": "the movie was good"})])
@@ -221,7 +220,7 @@ def test_the_memory_report_is_what_the_process_holds(tmp_path: Path) -> None:
     assert isinstance(bundle.manifest, TaskManifest)
     (member,) = bundle.members
 
-    def publish(server: Running, first: int, last: int) -> tuple[int, int]:
+    def publish(server: RunningServer, first: int, last: int) -> tuple[int, int]:
         """Bytes reported and bytes resident, once that many tasks are served."""
         for number in range(first, last):
             manifest = bundle.manifest.model_copy(update={"task": f"task-{number}"})

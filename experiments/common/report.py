@@ -1,16 +1,16 @@
-"""What an experiment leaves behind: JSON, a Markdown table and, where it has one, a figure.
+"""Report of an experiment: its result and the paper's claim, written as JSON, Markdown and a figure.
 
 The one place that writes files, names machine and versions, and says at which scale a result was measured.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from experiments.common.context import Context
-from experiments.common.result import Result
 from lab.extras import need
 from lab.machine import describe_machine
 from lab.tables import markdown_table
@@ -21,6 +21,83 @@ _SCALES = {
     "full": "full (whole data, the paper's settings)",
     "exact": "exact (counted, nothing is trained: the same at both scales)",
 }
+
+Draw = Callable[[Any], None]
+"""Draws into an empty `matplotlib.figure.Figure`, whose size it may set."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper and how it fared.
+
+    Attributes:
+        paper: what the paper says, in our words; a whole sentence.
+        rule: what must hold of the numbers here for them to agree; completes "They agree where ...".
+        holds: whether it does.
+    """
+
+    paper: str
+    rule: str
+    holds: bool
+
+    @property
+    def verdict(self) -> str:
+        """``agrees`` or ``does not agree``."""
+        return "agrees" if self.holds else "does not agree"
+
+    def note(self, subject: str) -> str:
+        """Return the claim, the rule and the verdict as one paragraph.
+
+        Args:
+            subject: what the numbers were measured on, such as a task.
+        """
+        return f"The paper: {self.paper} Rule: it agrees where {self.rule}. {subject}: {self.verdict}."
+
+    def values(self) -> dict[str, Any]:
+        """Return the same for programs."""
+        return {"paper": self.paper, "rule": self.rule, "agrees": self.holds}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        head: names of the columns.
+        rows: cells, as many a row as there are columns.
+        caption: a line above it; empty for none.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment comes to.
+
+    Attributes:
+        title: what was measured, such as ``Table 8: parameters and memory``.
+        tables: what is printed, with the paper's numbers beside ours.
+        values: the same and more for programs; of JSON's types.
+        settings: settings that decide over the values.
+        notes: sentences that a reader of the tables must know: the paper's claim, and what differs here.
+        draw: draws the figure; None where there is none.
+        exact: whether it is counted from shapes and files, so that the scale makes no difference.
+    """
+
+    title: str
+    tables: Sequence[Table]
+    values: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    draw: Draw | None = None
+    exact: bool = False
+
+    def scale(self, context: Context) -> str:
+        """``quick``, ``full`` or ``exact``."""
+        return "exact" if self.exact else context.scale
 
 
 def write_result(result: Result, context: Context, folder: Path) -> list[Path]:

@@ -63,9 +63,15 @@ class HttpClient:
         self._reader, self._writer, self._requests = reader, writer, requests
 
     @classmethod
-    async def connect(cls, host: str, port: int, bodies: Sequence[tuple[str, object]]) -> "HttpClient":
-        """Connects; `bodies` are paths with what is posted to them as JSON."""
-        reader, writer = await asyncio.open_connection(host, port)
+    async def connect(cls, url: str, bodies: Sequence[tuple[str, object]]) -> "HttpClient":
+        """Connect to a server.
+
+        Args:
+            url: The server's, such as ``http://127.0.0.1:8000``.
+            bodies: Paths, and what is posted to each as JSON.
+        """
+        host, _, port = url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
         return cls(reader, writer, [_post(host, path, body) for path, body in bodies])
 
     async def __call__(self, number: int) -> None:

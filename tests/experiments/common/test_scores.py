@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common.majority import majority_value
+from experiments.common.scores import majority_value
 from mask_store import TaskKind
 from tests.support.learning_data import tiny_options, write_lines
 from training.runs.preparation import prepare

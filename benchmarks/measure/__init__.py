@@ -1,0 +1,1 @@
+"""Measure: candidates that take turns, and concurrent clients."""
