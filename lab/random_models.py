@@ -6,7 +6,6 @@ Times do not depend on the values of the weights, so random ones need no downloa
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -14,10 +13,8 @@ from tokenizers.models import WordLevel
 from torch import nn
 from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast
 
-from mask_store import BaseInfo
-from masking import Base, load_base
-from masking.architectures import block_linears, choose_blocks
-from masking.base import base_tensors, fingerprint
+from masking import Base, MaskSettings, load_base
+from masking.architectures import block_linears
 
 _PAD, _UNKNOWN, _POSITIONS = "[PAD]", "[UNK]", 512
 
@@ -61,7 +58,7 @@ def random_base(shape: str) -> Base:
     """A BERT with random weights and a pooler; always the same for a shape."""
     size = SHAPES[shape]
     torch.manual_seed(0)
-    encoder: Any = AutoModel.from_config(
+    encoder = AutoModel.from_config(
         BertConfig(
             vocab_size=size.vocabulary,
             hidden_size=size.hidden,
@@ -71,17 +68,7 @@ def random_base(shape: str) -> Base:
             max_position_embeddings=_POSITIONS,
         )
     )
-    encoder.eval().requires_grad_(False)
-    pooler, encoder.pooler = encoder.pooler.dense, None
-    tensors = base_tensors(encoder, pooler)
-    info = BaseInfo(
-        name=f"random {shape}",
-        revision=None,
-        architecture="bert",
-        fingerprint=fingerprint(tensors),
-        parameters=sum(tensor.numel() for _, tensor in tensors),
-    )
-    return Base(encoder, pooler, _tokenizer(), info)
+    return Base.from_model(encoder, _tokenizer(), name=f"random {shape}")
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
@@ -94,12 +81,12 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 def masked_linears(base: Base) -> dict[str, nn.Linear]:
     """The encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
-    blocks = choose_blocks(None, base.num_blocks)
+    blocks = MaskSettings().masked_blocks(base.num_blocks)
     return block_linears(base.encoder, base.info.architecture, blocks)
 
 
 def describe_model(base: Base, arguments: argparse.Namespace) -> dict[str, object]:
-    """What was measured, for the report."""
+    """Describe what was measured, for the report."""
     config = base.encoder.config
     return {
         "name": Path(base.info.name).name,
@@ -108,5 +95,5 @@ def describe_model(base: Base, arguments: argparse.Namespace) -> dict[str, objec
         "blocks": base.num_blocks,
         "hidden": config.hidden_size,
         "dtype": "float32",
-        "masked": f"blocks {choose_blocks(None, base.num_blocks)}, pooler, classifier of 2 classes",
+        "masked": f"blocks {MaskSettings().masked_blocks(base.num_blocks)}, pooler, classifier of 2 classes",
     }

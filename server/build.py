@@ -30,6 +30,7 @@ from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
+from server.threads import allowed_threads
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +108,7 @@ def _preparation(
     """Return what a worker does before its first batch; `warm` is computed with, once, if given."""
 
     def prepare() -> None:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        torch.set_num_threads(settings.threads or allowed_threads(torch.get_num_threads()))
         watcher.wait_for_first_pass()
         if warm is not None:
             if base.device.type == "cpu" and kernel_runs(base.device, settings.kernels):

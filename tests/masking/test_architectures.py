@@ -6,7 +6,6 @@ import torch
 from lab.paper_bases import base_of_shape
 from masking import (
     Base,
-    BlockOutOfRangeError,
     MaskedModel,
     MaskSettings,
     TaskSpec,
@@ -14,7 +13,7 @@ from masking import (
     UnsupportedArchitectureError,
     load_base,
 )
-from masking.architectures import block_linears, choose_blocks, count_blocks, layer_names
+from masking.architectures import block_linears, count_blocks, layer_names
 from masking.heads import CLASSIFIER
 from tests.support.models import ARCHITECTURES, tiny_base
 
@@ -33,7 +32,7 @@ def test_every_linear_layer_of_a_block_is_named(architecture: str, tmp_path: Pat
     assert count_blocks(encoder, architecture) == 3
 
 
-def _bits(base: Base, blocks: tuple[int, ...] | None) -> int:
+def _bits(base: Base, blocks: str) -> int:
     """Bits of the masked layers and the pooler, without the classifier."""
     spec = TaskSpec("sequence-classification", ("no", "yes"), max_length=64)
     masks = MaskedModel.create(base, spec, MaskSettings(blocks=blocks), seed=0).masks
@@ -42,9 +41,9 @@ def _bits(base: Base, blocks: tuple[int, ...] | None) -> int:
 
 def test_golden_numbers_of_the_paper() -> None:
     bert = base_of_shape("bert-base-uncased")
-    assert _bits(bert, None) == 71_368_704 == 8_921_088 * 8
-    assert _bits(bert, tuple(range(12))) == 85_524_480
-    assert _bits(base_of_shape("distilbert-base-uncased"), None) == 28_901_376 == 3_612_672 * 8
+    assert _bits(bert, "2-") == 71_368_704 == 8_921_088 * 8
+    assert _bits(bert, "0-") == 85_524_480
+    assert _bits(base_of_shape("distilbert-base-uncased"), "2-") == 28_901_376 == 3_612_672 * 8
     assert bert.info.parameters == 109_482_240
     assert bert.nbytes == 437_928_960
 
@@ -52,20 +51,6 @@ def test_golden_numbers_of_the_paper() -> None:
 def test_unsupported_architecture_lists_those_supported() -> None:
     with pytest.raises(UnsupportedArchitectureError, match=r"'gpt2'.*bert.*roberta"):
         layer_names("gpt2")
-
-
-def test_blocks_default_to_the_third_and_up() -> None:
-    assert choose_blocks(None, 12) == tuple(range(2, 12))
-    assert choose_blocks((5, 3, 3), 12) == (3, 5)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "available", "said"),
-    [((12,), 12, "0 to 11"), ((-1,), 12, "0 to 11"), (None, 2, "no block to mask")],
-)
-def test_blocks_outside_the_encoder(wanted: tuple[int, ...] | None, available: int, said: str) -> None:
-    with pytest.raises(BlockOutOfRangeError, match=said):
-        choose_blocks(wanted, available)
 
 
 def test_unknown_layer_lists_what_there_is(tiny_bert: str) -> None:
