@@ -77,7 +77,7 @@ def test_a_killed_worker(running: Running, monkeypatch: pytest.MonkeyPatch) -> N
         assert revive.wait(20)
 
     with monkeypatch.context() as broken:
-        broken.setattr(MaskedEncoder, "logits", kill)
+        broken.setattr(MaskedEncoder, "_hidden", kill)
         broken.setattr("server.build._warm_up", hold)
         assert running.predict(VICTIM).status_code == 503
         assert died.is_set()
