@@ -6,13 +6,14 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: help install demo test test-slow lint format clean
+.PHONY: help install demo test test-slow lint check-constraints format clean
 
 help:
 	@echo "make demo       learn masks for four tasks, serve them, query them, print the memory report"
 	@echo "make test       the tests (no GPU, no network, under five minutes on two cores)"
 	@echo "make test-slow  the slow tier: real weights; real data where MASKSERVE_DATA names a folder of it"
 	@echo "make lint       ruff, mypy --strict, import-linter"
+	@echo "make check-constraints  constraints.txt can be installed on Linux (asks PyPI, downloads no packages)"
 	@echo "make format     ruff format and safe fixes"
 	@echo "make install    .venv with the versions of constraints.txt"
 	@echo "make clean      remove .venv, caches and demo-output"
@@ -39,6 +40,19 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Resolves for every Linux and Python that is supported, from PyPI whatever pip is set up to use here. What
+# users install must exist as wheels; of the development tools psutil is compiled on aarch64.
+RESOLVE := $(BIN)/uv pip compile pyproject.toml -c constraints.txt -o /dev/null --quiet --no-config \
+    --default-index https://pypi.org/simple --python $(BIN)/python
+USER_EXTRAS := train tensorboard serve tracing kernels demo bench
+
+check-constraints: install
+	@set -e; for machine in x86_64 aarch64; do for python in 3.11 3.12; do \
+	    echo "constraints.txt on $$machine, Python $$python"; \
+	    for extras in "$(USER_EXTRAS:%=--extra %) --only-binary :all:" "--all-extras"; do \
+	        $(RESOLVE) --python-platform $$machine-unknown-linux-gnu --python-version $$python $$extras; \
+	    done; done; done
 
 format: install
 	$(BIN)/ruff check --fix .

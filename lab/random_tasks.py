@@ -25,7 +25,6 @@ from masking.heads import CLASSIFIER, POOLER
 from masking.kernels import BitMask, Segments
 
 CLASSES = 2
-ASSIGNMENTS = ("even", "uniform", "zipf")
 _DEVIATION = 0.02
 _LEVELS = 1 << 16
 
@@ -201,7 +200,7 @@ def random_ids(base: Base, rows: int, tokens: int) -> Tensor:
 
 def features_of(ids: Tensor) -> list[Features]:
     """Return rows of token ids as a server's inputs."""
-    return [Features((Row(tuple(row)),)) for row in ids.tolist()]
+    return [Features((Row.of(row),)) for row in ids.tolist()]
 
 
 def deal_rows(assignment: str, tasks: int, rows: int, seed: int = 0) -> list[int]:

@@ -123,24 +123,6 @@ def block_linears(encoder: nn.Module, architecture: str, blocks: Iterable[int]) 
     return {name: _named(linears, name) for block in blocks for name in table.in_block(block)}
 
 
-def block_layers(encoder: nn.Module, architecture: str, blocks: Iterable[int]) -> tuple[str, ...]:
-    """Names of `block_linears`.
-
-    Raises:
-        UnsupportedArchitectureError, UnknownLayerError: As there.
-    """
-    return tuple(block_linears(encoder, architecture, blocks))
-
-
-def find_linear(encoder: nn.Module, name: str) -> nn.Linear:
-    """The linear layer called `name`.
-
-    Raises:
-        UnknownLayerError: No linear layer has that name; the message lists some that would match.
-    """
-    return _named(_linears(encoder), name)
-
-
 def _linears(encoder: nn.Module) -> dict[str, nn.Linear]:
     return {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
 

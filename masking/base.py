@@ -7,6 +7,8 @@ of a `Base` is pretrained and its fingerprint means something.
 
 import copy
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,10 +159,7 @@ def load_base(name_or_path: str, *, revision: str | None = None, device: str | t
 
 def _load_encoder(name_or_path: str, revision: str | None) -> tuple[PreTrainedModel, set[str]]:
     """The encoder as transformers loads it, and the names of tensors its checkpoint lacks."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # a missing pooler is no news to the user
-    transformers_logging.disable_progress_bar()
-    try:
+    with _silent_transformers():  # a missing pooler is no news to the user
         encoder, report = AutoModel.from_pretrained(
             name_or_path,
             revision=revision,
@@ -168,10 +167,21 @@ def _load_encoder(name_or_path: str, revision: str | None) -> tuple[PreTrainedMo
             output_loading_info=True,
             trust_remote_code=False,
         )
+    return encoder, set(report["missing_keys"])
+
+
+@contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """Keep transformers from printing, and leave its settings, which are the process's, as they were."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
-    return encoder, set(report["missing_keys"])
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _take_pooler(encoder: Any, missing: set[str]) -> nn.Linear | None:

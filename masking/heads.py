@@ -1,4 +1,4 @@
-"""From the encoder's last hidden state to logits: pooler W_P and classifier W_T (paper, section 3).
+"""Head of a task: pooler W_P and classifier W_T, from hidden states to logits (paper, section 3).
 
 One head for every architecture: [CLS] through W_P and tanh, then W_T; token classification applies W_T
 to every token and has no pooler. The same arithmetic serves learning and serving, which differ only in
@@ -10,8 +10,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mask_store import TaskKind
-
 POOLER = "pooler.dense"
 CLASSIFIER = "classifier"
 _STANDARD_DEVIATION = 0.02
@@ -19,33 +17,24 @@ _STANDARD_DEVIATION = 0.02
 Linear = Callable[[Tensor], Tensor]
 
 
-def has_pooler(kind: TaskKind) -> bool:
-    """Whether tasks of this kind read [CLS] through the pooler."""
-    return kind != "token-classification"
-
-
-def head_logits(
-    kind: TaskKind, hidden: Tensor, pooler: Linear, classifier: Linear, dropout: Linear
-) -> Tensor:
-    """Logits from the encoder's output.
+def head_logits(hidden: Tensor, pooler: Linear | None, classifier: Linear, dropout: Linear) -> Tensor:
+    """Compute logits from the encoder's output.
 
     Args:
-        kind: Kind of task.
         hidden: float32 [rows, tokens, hidden].
-        pooler: Applies W_P and its bias to [rows, hidden].
+        pooler: Applies W_P and its bias to [rows, hidden]; None where every token has logits.
         classifier: Applies W_T and its bias to [..., hidden].
         dropout: Applied before the classifier; the identity outside training.
 
     Returns:
-        [rows, tokens, labels] for token classification, otherwise [rows, labels] ([rows, 1] for
-        multiple choice).
+        [rows, outputs] of each row's [CLS], or without a pooler [rows, tokens, outputs].
     """
-    features = torch.tanh(pooler(hidden[:, 0])) if has_pooler(kind) else hidden
+    features = hidden if pooler is None else torch.tanh(pooler(hidden[:, 0]))
     return classifier(dropout(features))
 
 
 def random_linear(rows: int, columns: int, generator: torch.Generator) -> nn.Linear:
-    """A frozen random layer: weight N(0, 0.02), bias 0 (paper, section 4).
+    """Make a frozen random layer: weight N(0, 0.02), bias 0 (paper, section 4).
 
     Args:
         rows: Output features.

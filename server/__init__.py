@@ -4,8 +4,6 @@
 hand it to `create_app`.
 """
 
-from server.http.app import create_app
-from server.service import Service
-from server.settings import Settings, load_settings
+import lazy_loader
 
-__all__ = ["Service", "Settings", "create_app", "load_settings"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,7 @@
 """python -m server: load the base, open the store, serve until SIGTERM."""
 
 import gc
+import os
 import signal
 import sys
 from threading import Timer
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         return _complain(str(error), _USAGE)
     configure_logs(settings)
+    # One text after another, as the cores belong to the worker; a value set in the environment wins.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         service = Service.build(settings)
     except SettingsError as error:

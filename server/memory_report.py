@@ -1,6 +1,6 @@
-"""The memory report: what is really held, to the byte, beside what finetuned copies would take.
+"""The memory report: what is really held, to the byte, compared with what finetuned copies would take.
 
-Counts tensors: the base, every task's masks in each form, heads. Only in the process's own figure: the
+Counts tensors: the base, every task's masks, heads. Only in the process's own figure: the
 interpreter, manifests, activations, and versions on their way out with the last requests that hold them.
 """
 
@@ -12,12 +12,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from masking import Base, MaskForm
-from server.tasks.cache import MaskCache
+from masking import Base
 from server.tasks.registry import ServedTask
 
 _STATM = Path("/proc/self/statm")
-_LARGER: tuple[MaskForm, ...] = ("unpacked", "folded")
 
 
 class BaseMemory(BaseModel):
@@ -35,8 +33,6 @@ class TaskMemory(BaseModel):
     digest: str
     members: int = Field(description="masks that answer together; 1 but for ensembles")
     packed_mask_bytes: int = Field(description="masks of the base's layers, one bit per weight")
-    unpacked_mask_bytes: int = Field(description="the same as booleans, 0 while they are not in the cache")
-    folded_mask_bytes: int = Field(description="masked copies of the layers, 0 while not in the cache")
     head_bytes: int = Field(description="fp32 head tensors that travel with the mask, masks applied")
     resident_bytes: int = Field(description="the sum of the above")
     finetuned_bytes: int = Field(description="a finetuned fp32 copy of the base with this head per member")
@@ -46,17 +42,8 @@ class TotalMemory(BaseModel):
     """Sums over the tasks, in bytes."""
 
     packed_mask_bytes: int
-    unpacked_mask_bytes: int
-    folded_mask_bytes: int
     head_bytes: int
-    resident_bytes: int = Field(description="base, masks in every form, and heads")
-
-
-class CacheMemory(BaseModel):
-    """The cache of unpacked and folded masks."""
-
-    budget_bytes: int
-    bytes: int
+    resident_bytes: int = Field(description="base, masks and heads")
 
 
 class FinetunedMemory(BaseModel):
@@ -74,7 +61,6 @@ class MemoryReport(BaseModel):
 
     base: BaseMemory
     tasks: dict[str, TaskMemory]
-    cache: CacheMemory
     total: TotalMemory
     finetuned: FinetunedMemory
     process_bytes: int | None = Field(
@@ -83,15 +69,14 @@ class MemoryReport(BaseModel):
     )
 
 
-def memory_report(base: Base, tasks: Mapping[str, ServedTask], cache: MaskCache) -> MemoryReport:
-    """Count every byte of the base, of the served tasks and of the cache."""
-    lines = {name: _task_memory(task, cache) for name, task in sorted(tasks.items())}
+def memory_report(base: Base, tasks: Mapping[str, ServedTask]) -> MemoryReport:
+    """Count every byte of the base and of the served tasks."""
+    lines = {name: _task_memory(task) for name, task in sorted(tasks.items())}
     total = _total(base, list(lines.values()))
     copies = sum(line.finetuned_bytes for line in lines.values())
     return MemoryReport(
         base=BaseMemory(name=base.info.name, parameters=base.info.parameters, bytes=base.nbytes),
         tasks=lines,
-        cache=CacheMemory(budget_bytes=cache.budget, bytes=cache.nbytes),
         total=total,
         finetuned=FinetunedMemory(
             copies=len(lines), bytes=copies, ratio=round(copies / total.resident_bytes, 4) if lines else None
@@ -115,18 +100,15 @@ def _process_bytes() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _task_memory(task: ServedTask, cache: MaskCache) -> TaskMemory:
-    loaded, held = task.loaded, cache.held(task.digest)
-    larger = {form: held.nbytes if held is not None and held.form == form else 0 for form in _LARGER}
+def _task_memory(task: ServedTask) -> TaskMemory:
+    loaded = task.loaded
     return TaskMemory(
         version=task.version,
         digest=task.digest,
         members=len(loaded.members),
         packed_mask_bytes=loaded.masks_nbytes,
-        unpacked_mask_bytes=larger["unpacked"],
-        folded_mask_bytes=larger["folded"],
         head_bytes=loaded.head_nbytes,
-        resident_bytes=loaded.masks_nbytes + sum(larger.values()) + loaded.head_nbytes,
+        resident_bytes=task.nbytes,
         finetuned_bytes=loaded.manifest.finetuned_bytes,
     )
 
@@ -134,8 +116,6 @@ def _task_memory(task: ServedTask, cache: MaskCache) -> TaskMemory:
 def _total(base: Base, lines: list[TaskMemory]) -> TotalMemory:
     return TotalMemory(
         packed_mask_bytes=sum(line.packed_mask_bytes for line in lines),
-        unpacked_mask_bytes=sum(line.unpacked_mask_bytes for line in lines),
-        folded_mask_bytes=sum(line.folded_mask_bytes for line in lines),
         head_bytes=sum(line.head_bytes for line in lines),
         resident_bytes=base.nbytes + sum(line.resident_bytes for line in lines),
     )

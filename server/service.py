@@ -1,11 +1,10 @@
-"""The parts of one server process, connected: base, store watcher, registry, cache, engine, metrics.
+"""The parts of one server process, connected: base, store watcher, registry, engine, metrics.
 
 Built whole before the first request (`Service.build`), started and stopped by the application. Knows no HTTP.
 """
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from typing import Self
 import torch
 
 from mask_store import MaskStore
-from masking import Base, Features, LoadedTask, MaskedEncoder, Part, larger_forms, load_base, maskable_linears
-from masking.kernels import Precision, costs, kernel_runs
+from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch, load_base
+from masking.kernels import Kernels, Precision, costs, kernel_runs
 from server.engine.pending import Floats, Outcome
 from server.engine.queue import BatchLimits
 from server.engine.retry import Compute
@@ -27,7 +26,6 @@ from server.http.parsing import Request, read_request
 from server.http.schemas import example_body, predict_body
 from server.memory_report import MemoryReport, memory_report
 from server.settings import Settings, SettingsError
-from server.tasks.cache import MaskCache
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
@@ -58,7 +56,6 @@ class Service:
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
-        cache: Larger forms of masks.
         engine: Queue and worker.
         metrics: What Prometheus is told.
         tokenizing: The thread that tokenises.
@@ -71,7 +68,6 @@ class Service:
     registry: TaskRegistry
     watcher: StoreWatcher
     lifecycle: Lifecycle
-    cache: MaskCache
     engine: Engine
     metrics: Metrics
     tokenizing: TokenizerStage
@@ -97,9 +93,14 @@ class Service:
         if base is None:
             base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
         metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
-        forms = larger_forms(base.device)
-        cache = MaskCache(settings.mask_cache_bytes, maskable_linears(base), forms=forms)
-        lifecycle = Lifecycle(store, base, registry, cache, metrics, retry_seconds=settings.poll_seconds)
+        lifecycle = Lifecycle(
+            store,
+            base,
+            registry,
+            metrics,
+            retry_seconds=settings.poll_seconds,
+            kernels=settings.kernels,
+        )
         watcher = StoreWatcher(
             store,
             lifecycle,
@@ -108,13 +109,13 @@ class Service:
             poll_seconds=settings.poll_seconds,
             load_threads=settings.load_threads,
         )
-        masked = _masked_compute(base, cache, settings.precision)
+        masked = _masked_compute(base, settings.precision, settings.kernels)
 
         def prepare() -> None:
             _set_threads(settings.threads)
             watcher.wait_for_first_pass()
             if compute is None:
-                if base.device.type == "cpu" and kernel_runs(base.device):
+                if base.device.type == "cpu" and kernel_runs(base.device, settings.kernels):
                     metrics.note_costs(costs().as_dict())
                 _warm_up(masked, registry)
 
@@ -125,12 +126,8 @@ class Service:
             on_batch=metrics.batches.count,
             on_drop=metrics.batches.count_drop,
         )
-        # One text after another: the cores belong to the worker. Who sets it in the environment is heard.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         tokenizing = TokenizerStage()
-        service = cls(
-            settings, base, registry, watcher, lifecycle, cache, engine, metrics, tokenizing, tracer
-        )
+        service = cls(settings, base, registry, watcher, lifecycle, engine, metrics, tokenizing, tracer)
         service._connect_gauges()
         return service
 
@@ -145,7 +142,6 @@ class Service:
         if not self.engine.close(self.settings.shutdown_seconds):
             logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
         self.tokenizing.close()
-        self.cache.close()
         if self.tracer is not None:
             self.tracer.close()
 
@@ -179,7 +175,7 @@ class Service:
 
     def memory(self) -> MemoryReport:
         """Count what is held in memory."""
-        return memory_report(self.base, self.registry.tasks, self.cache)
+        return memory_report(self.base, self.registry.tasks)
 
     async def compute(self, task: LoadedTask, request: Request, request_id: str) -> Answer:
         """Tokenise and compute one request; cancelling the call drops it.
@@ -189,7 +185,6 @@ class Service:
             TaskInputError: An input is not one that the task can take.
         """
         started = time.monotonic()
-        self.cache.want(task)
         seconds = self.settings.request_timeout_ms / 1000
         try:
             async with asyncio.timeout(seconds):
@@ -220,18 +215,16 @@ class Service:
             {
                 "base": lambda: self.base.nbytes,
                 "packed": lambda: sum(t.loaded.masks_nbytes for t in self.registry.tasks.values()),
-                "unpacked": lambda: self.cache.bytes_of("unpacked"),
-                "folded": lambda: self.cache.bytes_of("folded"),
                 "head": lambda: sum(t.loaded.head_nbytes for t in self.registry.tasks.values()),
             }
         )
 
 
-def _masked_compute(base: Base, cache: MaskCache, precision: Precision) -> Compute:
-    encoder = MaskedEncoder(base, precision)
+def _masked_compute(base: Base, precision: Precision, kernels: Kernels) -> Compute:
+    encoder = MaskedEncoder(base, precision, kernels=kernels)
 
     def compute(parts: Sequence[tuple[LoadedTask, Sequence[Features]]]) -> Sequence[Sequence[Floats]]:
-        return encoder.predict([Part(task, features, cache.masks_of(task)) for task, features in parts])
+        return encoder.logits([TaskBatch(task, features) for task, features in parts])
 
     return compute
 

@@ -45,7 +45,7 @@ over the file, the file over the default. Sizes take units: 512MiB, 2GB.
 examples:
   python -m server --base bert-base-uncased --store ./masks
   python -m server --base ./encoder --store s3://bucket/masks --host 0.0.0.0 --device cuda
-  MASKSERVE_BASE=./encoder MASKSERVE_STORE=./masks python -m server --mask-cache-bytes 2GiB
+  MASKSERVE_BASE=./encoder MASKSERVE_STORE=./masks python -m server --max-body-bytes 8MiB
 """
 
 
@@ -114,11 +114,10 @@ class Settings(BaseSettings):
         description="how masked layers are multiplied on a GPU: fp32 as float32, tf32x3 on tensor cores and "
         "about as exact, tf32 and bf16 faster and less exact; a CPU always multiplies in float32",
     )
-    mask_cache_bytes: ByteSize = Field(
-        ByteSize(1 << 30),
-        ge=0,
-        description="memory for unpacked and folded masks, used where they are faster than packed ones; "
-        "packed masks are always resident",
+    kernels: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto uses numba's kernel on a CPU and Triton's on a GPU where they are installed; off "
+        "computes masked layers by torch alone, with a masked copy of each weight for each task of a batch",
     )
     max_batch_rows: int = Field(256, ge=1, description="most rows (token sequences) in one batch")
     max_batch_tokens: int = Field(

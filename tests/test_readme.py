@@ -1,8 +1,9 @@
-"""The blocks of README and docs/protocols.md, run as a user would run them, in order, in one folder."""
+"""Documents: blocks of README and docs run as a user would run them; links, pictures and names checked."""
 
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,13 +17,21 @@ from masking import load_base
 from tests.support.models import tiny_base
 from tests.support.serving import fill
 
-README = Path(__file__).parent.parent / "README.md"
-PROTOCOLS = README.parent / "docs" / "protocols.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 _BLOCK = re.compile(r"<!-- runs as a test: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
+_QUICK = " --max-length 32 --epochs 1 --blocks 1-2"
+# As the interactive interpreter does it: the value of each expression is printed.
+_INTERACTIVE = """
+import ast, sys
+names = {"__name__": "__main__"}
+for statement in ast.parse(sys.stdin.read()).body:
+    exec(compile(ast.Interactive([statement]), "block", "single"), names)
+"""
 
 
-def _blocks(document: Path, port: str = "8000") -> dict[str, str]:
-    return {name: text.replace("8000", port) for name, text in _BLOCK.findall(document.read_text())}
+def _blocks(document: str, port: str = "8000") -> dict[str, str]:
+    return {name: text.replace("8000", port) for name, text in _BLOCK.findall((ROOT / document).read_text())}
 
 
 def _environment() -> dict[str, str]:
@@ -30,12 +39,23 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
-def _run(command: list[str], folder: Path) -> str:
+def _run(command: list[str], folder: Path, given: str = "") -> str:
     done = subprocess.run(
-        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False, timeout=120
+        command,
+        cwd=folder,
+        env=_environment(),
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{command}\n{given}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def _python(block: str, folder: Path) -> str:
+    return _run([sys.executable, "-c", _INTERACTIVE], folder, block)
 
 
 def _shell(block: str, folder: Path) -> str:
@@ -51,30 +71,36 @@ def _serving(command: str, folder: Path) -> Iterator[str]:
 
 
 def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
-    blocks = _blocks(README)
-    tiny_base(tmp_path / "encoder")
+    blocks = _blocks("README.md")
+    fill(tmp_path / "masks", load_base(tiny_base(tmp_path / "encoder")))
+    predicted = _python(blocks["python"], tmp_path)
+    assert {"good", "bad", "mixed"} <= set(re.findall(r"\w+", predicted))
     _shell(blocks["files"], tmp_path)
-    quick = " --max-length 32 --epochs 1 --blocks 1-2"
-    assert _shell(blocks["search"].rstrip() + f"{quick} --max-runs 3", tmp_path).startswith("--lr 0.0")
-    learned = _shell(blocks["learn"].rstrip() + quick, tmp_path)
-    assert "curl" in learned
+    assert "curl" in _shell(blocks["learn"].rstrip() + _QUICK, tmp_path)
     with _serving(blocks["serve"].strip(), tmp_path) as port:
-        blocks = _blocks(README, port)
-        replies = _shell(blocks["query"], tmp_path)
-        assert '"label"' in replies
-        assert '"finetuned"' in replies
-        assert "positive" in _run([sys.executable, "-c", blocks["client"]], tmp_path)
-    assert "sentiment" in _shell(blocks["store"], tmp_path)
+        blocks = _blocks("README.md", port)
+        assert '"label"' in _shell(blocks["query"], tmp_path)
+        assert "positive" in _python(blocks["client"], tmp_path)
+    assert "sentiment" in _shell(_blocks("docs/store.md")["store"], tmp_path)
+    search = _blocks("docs/training.md")["search"].rstrip() + f"{_QUICK} --max-runs 3"
+    assert _shell(search, tmp_path).startswith("--lr 0.0")
+
+
+def test_the_python_examples_work_as_they_are_written(tmp_path: Path) -> None:
+    fill(tmp_path / "masks", load_base(tiny_base(tmp_path / "encoder")))
+    _shell(_blocks("README.md")["files"], tmp_path)
+    printed = _python("\n".join(_blocks("docs/python.md").values()), tmp_path)
+    assert "positive" in printed
 
 
 def test_the_protocols_work_as_they_are_written(tmp_path: Path) -> None:
     fill(tmp_path / "masks", load_base(tiny_base(tmp_path / "encoder")))
-    serve = "python -m server --base ./encoder --store masks --port 8000 --admin-key secret"
+    serve = "maskserve serve --base ./encoder --store masks --port 8000 --admin-key secret"
     said = {}
     with _serving(serve, tmp_path) as port:
-        for name, block in _blocks(PROTOCOLS, port).items():
+        for name, block in _blocks("docs/protocols.md", port).items():
             if block.startswith(("import", "from")):
-                said[name] = _run([sys.executable, "-c", block], tmp_path)
+                said[name] = _python(block, tmp_path)
             else:
                 said[name] = _shell(block.replace("curl -s", "curl -s --fail-with-body"), tmp_path)
     assert said["tei"].count('"label"') > 20
@@ -85,6 +111,33 @@ def test_the_protocols_work_as_they_are_written(tmp_path: Path) -> None:
     assert said["tritonclient"].startswith("True True")
     assert {"good", "bad", "mixed"} & set(re.findall(r"[a-z]+", said["kserve"]))
     assert "maskserve_ready 1.0" in said["server"]
+    assert '"finetuned"' in said["server"]
+
+
+def test_pictures_are_what_their_command_draws() -> None:
+    place = ROOT / "docs" / "pictures"
+    drawn = runpy.run_path(str(place / "draw.py"))["PICTURES"]
+    assert set(drawn) == {path.name for path in place.glob("*.svg")}
+    for name, draw in drawn.items():
+        assert (place / name).read_text(encoding="utf-8") == draw()
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [README, ROOT / "benchmarks" / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_files_that_the_guide_for_contributors_names_exist() -> None:
+    text = (ROOT / "docs" / "contributing.md").read_text()
+    for path in re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", text):
+        assert any((ROOT / room / path).exists() for room in (".", "training")), path
+
+
+def test_the_newest_release_in_the_changelog_is_the_packages_version() -> None:
+    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    released = re.findall(r"^## \[(\d.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == version
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "lint", "test-slow", "install"])

@@ -1,7 +1,7 @@
 """Tasks in use: throughput as more tasks share the traffic, and whether it falls once masks leave the caches.
 
-Every run is another draw of the rows' tasks, all equally likely, and only packed masks are in memory; so with
-enough tasks in use a batch's masks are never in the processor's caches.
+Every run is another draw of the rows' tasks, all equally likely; so with enough tasks in use a batch's masks
+are never in the processor's caches.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ def measure(
     """
     torch.set_num_threads(threads)
     tasks = random_tasks(base, max(in_use, default=0), ZEROS)
-    candidates = Candidates(base, [KERNEL], gigabytes=0.0)  # nothing but packed masks
+    candidates = Candidates(base, [KERNEL], gigabytes=0.0)
     for count in in_use:
         counts = [deal_rows("uniform", count, ROWS, seed) for seed in range(runs + 1)]
         workloads = [Workload.of_counts(base, tasks[:count], drawn, TOKENS) for drawn in counts]

@@ -130,9 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--in-use", type=int, nargs="*", default=[1, 4, 16, 64], help="tasks in use for the second table"
     )
-    parser.add_argument(
-        "--gigabytes", type=float, default=6.0, help="what the copies, and each form of masks, may take"
-    )
+    parser.add_argument("--gigabytes", type=float, default=6.0, help="what the copies may take")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from lab.random_tasks import random_bundle
 from lab.server_process import server_command, start_server
 from lab.tables import markdown_table, write_report
 from mask_store import MaskStore
-from masking import Base, Features, LoadedTask, MaskedEncoder, Part, load_base
+from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch, load_base
 from server.engine.pending import Floats
 from server.http.parsing import parse_body, read_request
 from server.service import Service
@@ -63,7 +63,7 @@ def _one_task_at_a_time(base: Base) -> Callable[..., list[list[Floats]]]:
     encoder = MaskedEncoder(base)
 
     def compute(parts: Sequence[tuple[LoadedTask, Sequence[Features]]]) -> list[list[Floats]]:
-        return [encoder.predict([Part(task, features)])[0] for task, features in parts]
+        return [encoder.logits([TaskBatch(task, features)])[0] for task, features in parts]
 
     return compute
 

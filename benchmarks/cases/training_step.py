@@ -115,7 +115,7 @@ def open_base(setting: Setting) -> Base:
 
 
 def _build(setting: Setting, base: Base, method: str) -> TaskModel:
-    spec = TaskSpec("sequence-classification", False, ("no", "yes"), setting.tokens)
+    spec = TaskSpec("sequence-classification", ("no", "yes"), max_length=setting.tokens)
     if method == FINETUNED:
         return FinetunedModel.create(base, spec, seed=0)
     blocks = parse_blocks(setting.blocks, base.num_blocks - 1)

@@ -10,20 +10,15 @@ from benchmarks.errors import WrongResultError
 from benchmarks.peers import dense as peers
 from benchmarks.peers import lora
 from benchmarks.peers.dense import Run
-from benchmarks.peers.ours import FORM_BYTES, RESIDENT, Ours
+from benchmarks.peers.ours import Ours
 from lab.random_tasks import Workload
 from masking import Base
 from masking.kernels import available
 
-DENSE, KERNEL = "one dense", "unmasked_kernel"
+DENSE, KERNEL, OURS = "one dense", "unmasked_kernel", "ours"
 COPIES, NAIVE, PEFT, POLYLORA = "copies", "naive", "peft", "polylora"
 PEERS = (KERNEL, COPIES, NAIVE, PEFT, POLYLORA)
 LARGEST_ERROR = 1e-5
-
-
-def ours(form: str) -> str:
-    """Name of our way with masks in one form."""
-    return f"ours, {form}"
 
 
 def packages(wanted: Sequence[str]) -> list[str]:
@@ -34,8 +29,7 @@ def packages(wanted: Sequence[str]) -> list[str]:
 COLUMNS = {
     KERNEL: "one unmasked model on our kernel without masks, as torch's matrix product may use other vectors "
     "than the kernel does; ours over this is what the masks themselves cost",
-    ours(RESIDENT): "ours with memory for packed masks only: a task that is resident, but cold",
-    **{ours(form): f"ours with {form} masks of all tasks: hot" for form in FORM_BYTES if form != RESIDENT},
+    OURS: "ours, with one bit per weight and task",
     COPIES: "a finetuned copy per task, each on its rows",
     NAIVE: "per layer and task, bits expanded and W * M multiplied",
     PEFT: f"PEFT LoRA of rank {lora.RANK} on the same layers, adapter_names; computes something else",
@@ -61,7 +55,7 @@ class Ready:
         Raises:
             WrongResultError: One is above `LARGEST_ERROR`.
         """
-        checked = {ours(form) for form in FORM_BYTES} | {COPIES, NAIVE}
+        checked = {OURS, COPIES, NAIVE}
         scale = exact.abs().max()
         errors = {
             name: float((run() - exact).abs().max() / scale)
@@ -75,20 +69,20 @@ class Ready:
 
 
 class Candidates:
-    """Makes the candidates for one batch after another; copies and forms of masks are made once."""
+    """Makes the candidates for one batch after another; copies are made once."""
 
     def __init__(self, base: Base, wanted: Sequence[str], gigabytes: float) -> None:
-        """`wanted` are names of `PEERS`; the copies, and each form of masks, may take `gigabytes`."""
+        """`wanted` are names of `PEERS`; the copies may take `gigabytes`."""
         self._base, self._limit = base, gigabytes * 1e9
         self._ours, self._copies = Ours(base), peers.Copies()
-        self._names = [DENSE, *map(ours, FORM_BYTES), *(name for name in PEERS if name in wanted)]
+        self._names = [DENSE, OURS, *(name for name in PEERS if name in wanted)]
 
     def ready(self, workload: Workload) -> Ready:
         """All that are wanted and can be had."""
         makers: dict[str, Callable[[], Run]] = {
             DENSE: partial(peers.dense, workload),
             KERNEL: partial(peers.kernel, workload),
-            **{ours(form): partial(self._ours.ready, workload, form) for form in FORM_BYTES},
+            OURS: partial(self._ours.ready, workload),
             COPIES: partial(self._copies, workload),
             NAIVE: partial(peers.naive, workload),
             PEFT: partial(lora.peft, workload),
@@ -100,11 +94,6 @@ class Candidates:
 
     def _obstacles(self, tasks: int) -> dict[str, str]:
         """What can't be had for so many tasks, and why."""
-        sizes = {ours(form): size for form, size in FORM_BYTES.items()} | {COPIES: 4}
-        weights = tasks * peers.masked_weights(self._base)
-        obstacles = {
-            name: f"skipped: {size * weights / 1e9:.1f} GB"
-            for name, size in sizes.items()
-            if size * weights > self._limit
-        }
+        size = 4 * tasks * peers.masked_weights(self._base)
+        obstacles = {COPIES: f"skipped: {size / 1e9:.1f} GB"} if size > self._limit else {}
         return obstacles if available() else obstacles | {KERNEL: "skipped: no numba"}

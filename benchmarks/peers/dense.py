@@ -22,6 +22,7 @@ from lab.random_models import masked_linears
 from lab.random_tasks import RandomTask, Workload
 from masking import Base
 from masking.architectures import block_linears
+from masking.binarize import apply_mask
 from masking.heads import CLASSIFIER, POOLER, head_logits
 from masking.kernels import masked_linear
 
@@ -51,7 +52,6 @@ class HeadedEncoder:
     def logits(self, hidden: Tensor) -> Tensor:
         """Return logits [rows, classes] of hidden states [rows, tokens, width]."""
         return head_logits(
-            "sequence-classification",
             hidden,
             lambda inputs: F.linear(inputs, *self.pooler),
             lambda inputs: F.linear(inputs, *self.classifier),
@@ -122,7 +122,9 @@ class Copies:
         if task not in self._made:
             encoder = base.share_encoder()
             for name, linear in masked_linears(base).items():
-                folded = nn.Parameter(task.bits[name].fold(linear.weight), requires_grad=False)
+                folded = nn.Parameter(
+                    apply_mask(linear.weight, task.bits[name].expand()), requires_grad=False
+                )
                 encoder.get_submodule(name).weight = folded
             self._made[task] = _masked_head(base, task, encoder)
         return self._made[task]
@@ -157,7 +159,7 @@ def _masked_head(base: Base, task: RandomTask, encoder: nn.Module) -> HeadedEnco
     layers = []
     for name in (POOLER, CLASSIFIER):
         weight, bias = (tensor.to(base.encoder.dtype) for tensor in task.head_linear(name, base))
-        layers.append((task.bits[name].fold(weight), bias))
+        layers.append((apply_mask(weight, task.bits[name].expand()), bias))
     return HeadedEncoder(encoder, *layers)
 
 

@@ -1,52 +1,37 @@
-"""How the benchmarks call the server's encoder: the one place that knows its interface."""
+"""Adapter of the server's encoder for the benchmarks: the one place that knows its interface."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from lab.random_tasks import RandomTask, Workload
-from masking import Base, Features, LayerMasks, LoadedTask, MaskedEncoder, Part, maskable_linears
-
-RESIDENT, HOT = "packed", "folded"
-"""The form that every loaded task has, and the one that takes the most memory and no work for each batch."""
-
-FORM_BYTES: Mapping[str, int] = {RESIDENT: 0, HOT: 4}
-"""Bytes per masked weight that a form takes beside the resident one."""
+from lab.random_tasks import Workload
+from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch
 
 
 def counted_bytes(task: LoadedTask) -> int:
-    """Bytes of all tensors of a loaded task."""
+    """Count the bytes of all tensors of a loaded task."""
     return task.masks_nbytes + task.head_nbytes
 
 
 class Ours:
-    """The resident encoder, and the forms of masks made so far."""
+    """The resident encoder."""
 
     def __init__(self, base: Base) -> None:
-        """One encoder over `base`."""
-        self._encoder, self._linears = MaskedEncoder(base), maskable_linears(base)
-        self._folded: dict[RandomTask, LayerMasks] = {}
+        """Make one encoder over `base`."""
+        self._encoder = MaskedEncoder(base)
 
     def answer(self, task: LoadedTask, features: list[Features]) -> None:
-        """Computes inputs of one task with its resident masks."""
-        self._encoder.predict([Part(task, features)])
+        """Compute inputs of one task."""
+        self._encoder.logits([TaskBatch(task, features)])
 
-    def ready(self, workload: Workload, form: str = RESIDENT) -> Callable[[], Tensor]:
-        """What computes a workload with all masks in one form: logits, float32 [rows, classes]."""
+    def ready(self, workload: Workload) -> Callable[[], Tensor]:
+        """Make a function that computes a workload: logits, float32 [rows, classes]."""
         pairs = zip(workload.tasks, workload.features, strict=True)
-        parts = [Part(task.loaded, features, self._masks(task, form)) for task, features in pairs]
+        parts = [TaskBatch(task.loaded, features) for task, features in pairs]
 
         def run() -> Tensor:
-            answers = self._encoder.predict(parts)
+            answers = self._encoder.logits(parts)
             return torch.stack([torch.from_numpy(row) for answer in answers for row in answer])
 
         return run
-
-    def _masks(self, task: RandomTask, form: str) -> list[LayerMasks]:
-        (member,) = task.loaded.members
-        if form == RESIDENT:
-            return [member.masks]
-        if task not in self._folded:
-            self._folded[task] = member.masks.fold(self._linears)
-        return [self._folded[task]]

@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 from experiments.common.tasks import TASKS, task_files
 from mask_store import pack_bits
 from masking import FinetunedModel, MaskedModel, MaskScores, TaskModel
-from masking.heads import has_pooler
+from masking.tasks import MODEL_KINDS
 from training.loop.history import best_epoch, epoch_records
 from training.loop.run_folder import RunFolder
 from training.options import EXTRA_SETTINGS, LearnOptions
@@ -275,8 +275,9 @@ def _told(changes: Mapping[str, Any]) -> str:
 def head_bytes(setting: Preparation) -> int:
     """Bytes of the head that travels with masks: the classifier, and the pooler where it is random."""
     width = setting.base.hidden_size
-    rows = setting.spec.outputs
-    if has_pooler(setting.spec.kind) and setting.base.pooler is None:
+    kind = MODEL_KINDS[setting.spec.kind]
+    rows = kind.outputs(setting.spec.labels)
+    if kind.pooled and setting.base.pooler is None:
         rows += width
     return FLOAT_BYTES * rows * (width + 1)
 

@@ -1,18 +1,14 @@
 """Loaded tasks, and the one resident encoder that computes batches of them."""
 
-from masking.inference.encoder import MaskedEncoder, Part
-from masking.inference.loaded_task import LoadedTask, Member, load_task, maskable_linears
-from masking.inference.task_masks import LayerMasks, MaskForm, PackedMasks, larger_forms
+from masking.inference.encoder import MaskedEncoder, TaskBatch
+from masking.inference.loaded_task import LoadedTask, Member, load_task
+from masking.inference.task_masks import TaskMasks
 
 __all__ = [
-    "LayerMasks",
     "LoadedTask",
-    "MaskForm",
     "MaskedEncoder",
     "Member",
-    "PackedMasks",
-    "Part",
-    "larger_forms",
+    "TaskBatch",
+    "TaskMasks",
     "load_task",
-    "maskable_linears",
 ]

@@ -4,63 +4,65 @@ What no mask touches (embeddings, attention, LayerNorm, blocks below the first m
 for the whole batch; each masked layer is one `masked_linear` over the segments of all tasks. A task's masks
 are immutable values handed to each call; nothing about a task is ever stored on the shared modules, so no
 call can see another's masks, and a call without masks is refused rather than answered by the bare base. The
-base tensors are read, never written. Which forms of which masks stay in memory is decided elsewhere.
+base tensors are read, never written.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mask_store import TaskKind
 from masking.architectures import block_linears
 from masking.base import Base
-from masking.heads import CLASSIFIER, POOLER, has_pooler
+from masking.heads import CLASSIFIER, POOLER
 from masking.inference.combine import combine_logits
 from masking.inference.loaded_task import LoadedTask, Member
-from masking.inference.packing import ATTENTION, RowBatch, attending, can_pack, pack_rows, pad_rows
-from masking.inference.task_masks import LayerMasks
-from masking.kernels import LinearMask, Precision, Segments, mask_addresses, masked_linear
-from masking.tasks import Features, Row
+from masking.inference.packing import RowBatch, attend_by_row, attending, can_pack, pack_rows, pad_rows
+from masking.kernels import (
+    Kernels,
+    LinearMask,
+    Precision,
+    Segments,
+    kernel_runs,
+    mask_addresses,
+    masked_linear,
+)
+from masking.tasks import MODEL_KINDS, Features, Row
 from masking.tasks.predictions import Floats
 
 
 @dataclass(frozen=True)
-class Part:
-    """The inputs of one task in a batch.
+class TaskBatch:
+    """The inputs of one task version in a batch.
 
     Attributes:
         task: The task.
         features: Its inputs, at least one.
-        masks: Per member its masks in the form to use; None for the packed ones.
     """
 
     task: LoadedTask
     features: Sequence[Features]
-    masks: Sequence[LayerMasks] | None = None
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The rows of one part under the masks of one member: adjacent in the batch.
+    """The rows of one task batch under the masks of one member: adjacent in the batch.
 
     Attributes:
-        kind: Kind of the part's task.
-        member: The member, for its head.
-        masks: Its masks, in the form to use.
+        pooled: Whether the head reads [CLS] of each row, through the pooler; otherwise every token.
+        member: The member, for its masks and its head.
         rows: The rows of all inputs.
         first: Number of the first row in the batch.
     """
 
-    kind: TaskKind
+    pooled: bool
     member: Member
-    masks: LayerMasks
     rows: Sequence[Row]
     first: int
 
@@ -78,34 +80,18 @@ class _Segmented:
         segments: Of the batch's tokens.
         masks: By layer name, per segment its mask or None.
         addresses: On CUDA by layer name, where the kernel finds them; see `mask_addresses`.
+        compute: `masked_linear` with the encoder's method and precision.
     """
 
     segments: Segments
     masks: Mapping[str, Sequence[LinearMask | None]]
     addresses: Mapping[str, Tensor]
+    compute: Callable[..., Tensor]
 
-    @classmethod
-    def of(cls, runs: Sequence[_Run], lengths: Sequence[int], names: Sequence[str], base: Base) -> Self:
-        """Runs with these many tokens each, in the layers called `names`."""
-        masks = {name: [run.masks.layers.get(name) for run in runs] for name in names}
-        addresses: Mapping[str, Tensor] = {}
-        if base.device.type == "cuda":
-            addresses = dict(zip(names, mask_addresses(list(masks.values()), base.device), strict=True))
-        return cls(Segments.of_lengths(lengths), masks, addresses)
-
-    def linear(
-        self, name: str, inputs: Tensor, layer: "nn.Linear | _RoutedLinear", precision: Precision
-    ) -> Tensor:
-        """The layer under each segment's mask: [tokens, columns] to [tokens, rows]."""
-        return masked_linear(
-            inputs,
-            layer.weight,
-            layer.bias,
-            self.segments,
-            self.masks[name],
-            precision=precision,
-            addresses=self.addresses.get(name),
-        )
+    def linear(self, name: str, inputs: Tensor, layer: "nn.Linear | _RoutedLinear") -> Tensor:
+        """Compute a layer under each segment's mask: [tokens, columns] to [tokens, rows]."""
+        masks, addresses = self.masks[name], self.addresses.get(name)
+        return self.compute(inputs, layer.weight, layer.bias, self.segments, masks, addresses=addresses)
 
 
 _computed: ContextVar[_Segmented] = ContextVar("computed")
@@ -123,49 +109,53 @@ def _computing(batch: _Segmented) -> Iterator[None]:
 class _RoutedLinear(nn.Module):
     """A linear layer of the base that asks the batch being computed for its masks."""
 
-    def __init__(self, name: str, linear: nn.Linear, precision: Precision) -> None:
+    def __init__(self, name: str, linear: nn.Linear) -> None:
         super().__init__()
-        self.name, self.precision = name, precision
+        self.name = name
         self.weight = linear.weight
         self.bias = linear.bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs = _computed.get().linear(self.name, inputs.flatten(0, -2), self, self.precision)
+        outputs = _computed.get().linear(self.name, inputs.flatten(0, -2), self)
         return outputs.view(*inputs.shape[:-1], -1)
 
 
 class MaskedEncoder:
     """The resident base, able to compute any loaded tasks. Call it from one thread at a time."""
 
-    def __init__(self, base: Base, precision: Precision = "fp32") -> None:
-        """Routes the maskable layers of `base` (its tensors are shared, its modules left alone).
+    def __init__(self, base: Base, precision: Precision = "fp32", *, kernels: Kernels = "auto") -> None:
+        """Route the maskable layers of `base` (its tensors are shared, its modules left alone).
 
         Args:
             base: The resident base.
             precision: How masked layers are multiplied on CUDA; on a CPU it is always float32.
+            kernels: With "off" every masked layer is computed as W * M and torch's own product.
         """
         self.base = base
-        self._precision = precision
+        self._compute = partial(
+            masked_linear, method="fold" if kernels == "off" else "auto", precision=precision
+        )
+        self._addressed = base.device.type == "cuda" and kernel_runs(base.device, kernels)
         self._encoder = base.share_encoder()
         self._lay_out: Callable[[Sequence[Row], Base], RowBatch] = pad_rows
         if can_pack(base):
             self._lay_out = pack_rows
-            self._encoder.set_attn_implementation(ATTENTION)
+            attend_by_row(self._encoder)
         linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
         self._names = tuple(linears)
         for name, linear in linears.items():
-            self._encoder.set_submodule(name, _RoutedLinear(name, linear, precision))
+            self._encoder.set_submodule(name, _RoutedLinear(name, linear))
 
-    def predict(self, parts: Sequence[Part]) -> list[list[Floats]]:
+    def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
         """Logits of every input, the inputs of all tasks computed together.
 
         Args:
-            parts: The batch, at least one part.
+            task_batches: The batch, at least one task of it.
 
         Returns:
-            Per part and input float32 logits: [labels], [choices] or [words, labels].
+            Per task batch and input float32 logits: [labels], [choices] or [words, labels].
         """
-        runs = list(_runs(parts))
+        runs = list(_runs(task_batches))
         with torch.inference_mode():
             batch = self._lay_out([row for run in runs for row in run.rows], self.base)
             logits = self._head(batch, self._hidden(batch, runs), runs)
@@ -174,24 +164,32 @@ class MaskedEncoder:
         ends = accumulate((one.numel() for one in logits), initial=0)
         arrays = [flat[a:b].reshape(one.shape) for (a, b), one in zip(pairwise(ends), logits, strict=True)]
         by_run = iter(_by_row(batch, run, array) for run, array in zip(runs, arrays, strict=True))
-        return [_gather(part, [next(by_run) for _ in part.task.members]) for part in parts]
+        return [_gather(one, [next(by_run) for _ in one.task.members]) for one in task_batches]
 
     def _hidden(self, batch: RowBatch, runs: Sequence[_Run]) -> Tensor:
         """The encoder's output: float32 [tokens, hidden], padding included where rows are padded."""
         lengths = [sum(batch.widths[run.first : run.last]) for run in runs]
-        segmented = _Segmented.of(runs, lengths, self._names, self.base)
+        segmented = self._segmented(runs, lengths, self._names)
         with _computing(segmented), attending(batch):
             hidden: Tensor = self._encoder(**batch.inputs).last_hidden_state
         return hidden.flatten(0, 1)
 
+    def _segmented(self, runs: Sequence[_Run], lengths: Sequence[int], names: Sequence[str]) -> _Segmented:
+        """Find the masks of runs with these many tokens each, in the layers called `names`."""
+        masks = {name: [run.member.masks.layers.get(name) for run in runs] for name in names}
+        addresses: Mapping[str, Tensor] = {}
+        if self._addressed:
+            addresses = dict(zip(names, mask_addresses(list(masks.values()), self.base.device), strict=True))
+        return _Segmented(Segments.of_lengths(lengths), masks, addresses, self._compute)
+
     def _head(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> list[Tensor]:
         """Logits of each run: [rows, outputs], or [tokens, labels] for token classification."""
-        pooling = [run for run in runs if has_pooler(run.kind)]
+        pooling = [run for run in runs if run.pooled]
         pooled = iter(self._pool(batch, hidden, pooling) if pooling else ())
         bounds = (*batch.starts, len(hidden))
 
         def inputs(run: _Run) -> Tensor:
-            return next(pooled) if has_pooler(run.kind) else hidden[bounds[run.first] : bounds[run.last]]
+            return next(pooled) if run.pooled else hidden[bounds[run.first] : bounds[run.last]]
 
         return [_own_linear(CLASSIFIER, run, inputs(run)) for run in runs]
 
@@ -203,19 +201,18 @@ class MaskedEncoder:
         if self.base.pooler is None:
             inputs = torch.split(first_tokens, counts)
             return [torch.tanh(_own_linear(POOLER, run, one)) for run, one in zip(runs, inputs, strict=True)]
-        segmented = _Segmented.of(runs, counts, (POOLER,), self.base)
-        pooled = torch.tanh(segmented.linear(POOLER, first_tokens, self.base.pooler, self._precision))
+        segmented = self._segmented(runs, counts, (POOLER,))
+        pooled = torch.tanh(segmented.linear(POOLER, first_tokens, self.base.pooler))
         return torch.split(pooled, counts)
 
 
-def _runs(parts: Sequence[Part]) -> Iterator[_Run]:
+def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
     first = 0
-    for part in parts:
-        members = part.task.members
-        forms = part.masks or [member.masks for member in members]
-        rows = [row for item in part.features for row in item.rows]
-        for member, masks in zip(members, forms, strict=True):
-            yield _Run(part.task.spec.kind, member, masks, rows, first)
+    for one in task_batches:
+        rows = [row for item in one.features for row in item.rows]
+        pooled = MODEL_KINDS[one.task.spec.kind].pooled
+        for member in one.task.members:
+            yield _Run(pooled, member, rows, first)
             first += len(rows)
 
 
@@ -226,7 +223,7 @@ def _own_linear(name: str, run: _Run, inputs: Tensor) -> Tensor:
 
 def _by_row(batch: RowBatch, run: _Run, logits: Floats) -> list[Floats]:
     """A run's logits per row, padding left out: [outputs] or [tokens, labels]."""
-    if has_pooler(run.kind):
+    if run.pooled:
         return list(logits)
     ends = accumulate(batch.widths[run.first : run.last])
     return [
@@ -234,11 +231,11 @@ def _by_row(batch: RowBatch, run: _Run, logits: Floats) -> list[Floats]:
     ]
 
 
-def _gather(part: Part, by_member: Sequence[Sequence[Floats]]) -> list[Floats]:
-    """The logits of each input of a part from those of its rows under each member."""
-    codec, rule = part.task.codec, part.task.combine
+def _gather(task_batch: TaskBatch, by_member: Sequence[Sequence[Floats]]) -> list[Floats]:
+    """The logits of each input of one task from those of its rows under each member."""
+    codec, rule = task_batch.task.codec, task_batch.task.combine
     results, start = [], 0
-    for item in part.features:
+    for item in task_batch.features:
         end = start + len(item.rows)
         each = [codec.gather(item, row_logits[start:end]) for row_logits in by_member]
         results.append(each[0] if rule is None else combine_logits(rule, each))

@@ -11,9 +11,10 @@ from masking.architectures import block_linears
 from masking.base import Base
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
-from masking.heads import CLASSIFIER, POOLER, has_pooler
-from masking.inference.task_masks import PackedMasks, pack_masks
-from masking.tasks import TaskCodec, TaskSpec, task_codec
+from masking.heads import CLASSIFIER, POOLER
+from masking.inference.task_masks import TaskMasks
+from masking.kernels import Kernels
+from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class Member:
     """One mask of a task over the base, with the head that it was learned with.
 
     Attributes:
-        masks: Masks of the base's layers, packed.
+        masks: Masks of the base's layers, one bit per weight.
         head: Tensors of the head that are not part of the base, float32, masks applied.
     """
 
-    masks: PackedMasks
+    masks: TaskMasks
     head: Mapping[str, Tensor]
 
     @property
@@ -56,7 +57,7 @@ class LoadedTask:
 
     @property
     def masks_nbytes(self) -> int:
-        """Bytes of the packed masks of all members."""
+        """Bytes of the masks of all members."""
         return sum(member.masks.nbytes for member in self.members)
 
     @property
@@ -65,8 +66,13 @@ class LoadedTask:
         return sum(member.head_nbytes for member in self.members)
 
 
-def load_task(bundle: MaskBundle, base: Base) -> LoadedTask:
-    """Checks a bundle against the base and brings its tensors to the base's device.
+def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> LoadedTask:
+    """Check a bundle against the base and bring its tensors to the base's device.
+
+    Args:
+        bundle: The bundle.
+        base: The resident base.
+        kernels: With "off" the task can be computed without a kernel, and with none only.
 
     Raises:
         BaseMismatchError: It was learned on another base; the message names both.
@@ -87,7 +93,7 @@ def load_task(bundle: MaskBundle, base: Base) -> LoadedTask:
         )
     spec = TaskSpec.of(manifest)
     linears = maskable_linears(base)
-    members = tuple(_load_member(member, manifest, base, linears) for member in bundle.members)
+    members = tuple(_load_member(member, manifest, base, linears, kernels) for member in bundle.members)
     return LoadedTask(
         manifest, bundle.digest, spec, task_codec(spec, base.tokenizer), members, bundle.combine
     )
@@ -100,7 +106,11 @@ def maskable_linears(base: Base) -> dict[str, nn.Linear]:
 
 
 def _load_member(
-    member: BundleMember, manifest: Manifest, base: Base, linears: Mapping[str, nn.Linear]
+    member: BundleMember,
+    manifest: Manifest,
+    base: Base,
+    linears: Mapping[str, nn.Linear],
+    kernels: Kernels,
 ) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
     _check_head(manifest, base, {name: tensor.shape for name, tensor in member.head.items()})
@@ -118,13 +128,14 @@ def _load_member(
         else:
             head[f"{name}.weight"] = apply_mask(own, torch.from_numpy(unpack_bits(bits, layer.columns)))
     on_device = {name: tensor.to(base.device) for name, tensor in head.items()}
-    return Member(pack_masks(of_base, layers, base.device), on_device)
+    return Member(TaskMasks.of(of_base, layers, base.device, kernels), on_device)
 
 
 def _check_head(manifest: Manifest, base: Base, found: Mapping[str, tuple[int, ...]]) -> None:
-    width, outputs = base.hidden_size, TaskSpec.of(manifest).outputs
+    kind = MODEL_KINDS[manifest.kind]
+    width, outputs = base.hidden_size, kind.outputs(manifest.labels)
     wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
-    if has_pooler(manifest.kind) and base.pooler is None:
+    if kind.pooled and base.pooler is None:
         wanted |= {f"{POOLER}.weight": (width, width), f"{POOLER}.bias": (width,)}
     if found != wanted:
         raise UnknownLayerError(

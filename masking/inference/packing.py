@@ -10,19 +10,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 from masking.base import Base
 from masking.tasks import Row, collate
 
-ATTENTION = "attention_by_row"
-"""Name that attention row by row has in transformers."""
+_ATTENTION = "attention_by_row"
 _SIMILAR = 1.25
 
 
@@ -69,8 +70,14 @@ class RowBatch:
 
 
 def can_pack(base: Base) -> bool:
-    """Whether the base's attention can be replaced by attention row by row."""
+    """Tell whether the base's attention can be replaced by attention row by row."""
     return bool(base.encoder._supports_attention_backend)
+
+
+def attend_by_row(encoder: PreTrainedModel) -> None:
+    """Replace an encoder's attention by that of row by row; it then computes only inside `attending`."""
+    AttentionInterface.register(_ATTENTION, _attend)  # for the process; other encoders don't ask for it
+    encoder.set_attn_implementation(_ATTENTION)
 
 
 def pad_rows(rows: Sequence[Row], base: Base) -> RowBatch:
@@ -84,15 +91,15 @@ def pack_rows(rows: Sequence[Row], base: Base) -> RowBatch:
     lengths = tuple(len(row.input_ids) for row in rows)
     first = base.first_position
 
-    def line(values: Iterator[int]) -> Tensor:
-        return torch.tensor([list(values)], device=base.device)
+    def line(arrays: Sequence[NDArray[np.int32]]) -> Tensor:
+        return torch.from_numpy(np.concatenate(arrays, dtype=np.int64)).unsqueeze(0).to(base.device)
 
     inputs = {
-        "input_ids": line(chain.from_iterable(row.input_ids for row in rows)),
-        "position_ids": line(chain.from_iterable(range(first, first + length) for length in lengths)),
+        "input_ids": line([row.input_ids for row in rows]),
+        "position_ids": line([np.arange(first, first + length, dtype=np.int32) for length in lengths]),
     }
-    if rows[0].token_type_ids:
-        inputs["token_type_ids"] = line(chain.from_iterable(row.token_type_ids for row in rows))
+    if rows[0].token_type_ids.size:
+        inputs["token_type_ids"] = line([row.token_type_ids for row in rows])
     similar = _SIMILAR if base.device.type == "cpu" else float("inf")  # a GPU would rather launch less
     return RowBatch(inputs, lengths, lengths, _group_rows(lengths, similar, base.device))
 
@@ -176,6 +183,3 @@ def _attend_group(group: RowGroup, by_token: Sequence[Tensor], scaling: float | 
     query, key, value = (t.unflatten(0, (group.rows, group.length)).transpose(1, 2) for t in by_token)
     attended = F.scaled_dot_product_attention(query, key, value, attn_mask=group.allowed, scale=scaling)
     return attended.transpose(1, 2).flatten(0, 1)
-
-
-AttentionInterface.register(ATTENTION, _attend)

@@ -9,7 +9,7 @@ The weight exists once and is read once per call; tasks add one bit per weight. 
 of their masks; without numba the results are the same and each segment costs a masked copy of the weight. On
 CUDA a Triton kernel does the same, at a choice of precisions and inside CUDA graphs
 (`masking.kernels.cuda.launch`); see
-benchmarks/README.md for what it takes on an H100. Does not know models, caches or requests.
+benchmarks/README.md for what it takes on an H100. Does not know models or requests.
 """
 
 from masking.kernels.cost_model import Costs, costs
@@ -17,9 +17,7 @@ from masking.kernels.cpu.launch import available, warm_up
 from masking.kernels.cuda.launch import Precision, mask_addresses
 from masking.kernels.layouts import (
     BitMask,
-    BoolMask,
-    ExpandableMask,
-    FoldedMask,
+    Kernels,
     LinearMask,
     StripMask,
     WordMask,
@@ -31,10 +29,8 @@ from masking.kernels.segments import Segments
 
 __all__ = [
     "BitMask",
-    "BoolMask",
     "Costs",
-    "ExpandableMask",
-    "FoldedMask",
+    "Kernels",
     "LinearMask",
     "Method",
     "Precision",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from masking.binarize import apply_mask
 from masking.kernels.cpu import launch as native
 from masking.kernels.layouts import BitMask, StripMask
 from masking.kernels.segments import Segments
@@ -64,7 +65,7 @@ def _measure(threads: int) -> Costs:
         [
             lambda: native.masked_product(inputs, weight, None, segments, [mask.place]),
             lambda: F.linear(inputs, weight),
-            lambda: mask.fold(weight),
+            lambda: apply_mask(weight, mask.expand()),
         ]
     )
     return Costs(kernel / weight.numel() / _TOKENS, dense / weight.numel() / _TOKENS, fold / weight.numel())

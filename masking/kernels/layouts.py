@@ -1,30 +1,28 @@
-"""Forms that one layer's mask may have in memory.
+"""Mask layouts: how the bits of one layer's mask lie in memory, always one bit per weight.
 
-  BitMask     rows of bits, as a bundle holds them                                     1 bit per weight
-  StripMask   the same bits, 16 rows to a word: what the CPU's kernel reads            1 bit per weight
-  WordMask    the same bits on a device, 32 columns to a word: what its kernel reads   1 bit per weight
-  BoolMask    a boolean per weight, for where no kernel runs                           8 bits per weight
-  FoldedMask  W * M itself, for layers where memory is no concern                      32 bits per weight
+  BitMask     rows of bits, as a bundle holds them
+  StripMask   16 rows to a word: what the CPU's kernel reads
+  WordMask    32 columns to a word, on a device: what the Triton kernel reads
 
-All are immutable. Bits, strips and words take the same memory and hold the same, so a server needs only one
-of them.
-How a layer is computed with them is decided in `masking.kernels.linear`.
+All are immutable and hold the same, so a server needs only one of them. How a layer is computed with them is
+decided in `masking.kernels.linear`.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mask_store.format.bits import pack_bits, unpack_bits
-from masking.binarize import apply_mask
+from mask_store.format.bits import unpack_bits
 from masking.kernels.cpu import launch as native
 
 BITS_PER_STRIP = 16
 COLUMNS_PER_WORD = 32
+Kernels = Literal["auto", "off"]
+"""Use the kernels where there are any, or fold every masked layer."""
 
 
 class LinearMask(Protocol):
@@ -37,20 +35,6 @@ class LinearMask(Protocol):
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-
-    def fold(self, weight: Tensor) -> Tensor:
-        """W * M.
-
-        Args:
-            weight: float32 [rows, columns]; not written to.
-
-        Returns:
-            float32 [rows, columns], not to be written to.
-        """
-
-
-class ExpandableMask(LinearMask, Protocol):
-    """A form that still holds the mask itself."""
 
     def expand(self) -> Tensor:
         """The mask, boolean [rows, columns]."""
@@ -79,12 +63,8 @@ class BitMask:
         return self.packed.nbytes
 
     def expand(self) -> Tensor:
-        """See `ExpandableMask.expand`."""
+        """See `LinearMask.expand`."""
         return torch.from_numpy(unpack_bits(self.packed, self.columns))
-
-    def fold(self, weight: Tensor) -> Tensor:
-        """See `LinearMask.fold`."""
-        return apply_mask(weight, self.expand())
 
 
 @dataclass(frozen=True)
@@ -126,19 +106,11 @@ class StripMask:
         return self.strips.nbytes
 
     def expand(self) -> Tensor:
-        """See `ExpandableMask.expand`."""
+        """See `LinearMask.expand`."""
         pairs = self.strips.astype("<u2", copy=False).view(np.uint8).reshape(*self.strips.shape, 2)
         bits = np.unpackbits(pairs, axis=2, bitorder="little").view(np.bool_)
         rows = np.ascontiguousarray(bits.transpose(0, 2, 1)).reshape(-1, self.strips.shape[1])
         return torch.from_numpy(rows[: self.rows])
-
-    def bits(self) -> BitMask:
-        """The same mask as a bundle holds it."""
-        return BitMask(pack_bits(self.expand().numpy()), self.strips.shape[1])
-
-    def fold(self, weight: Tensor) -> Tensor:
-        """See `LinearMask.fold`."""
-        return apply_mask(weight, self.expand())
 
 
 @dataclass(frozen=True)
@@ -187,84 +159,30 @@ class WordMask:
         return self.words.nbytes
 
     def expand(self) -> Tensor:
-        """See `ExpandableMask.expand`."""
+        """See `LinearMask.expand`."""
         column = torch.arange(COLUMNS_PER_WORD, dtype=torch.int32, device=self.words.device)
         bits = (self.words.T.unsqueeze(2) >> column) & 1
         return bits.bool().flatten(1)[:, : self.columns]
 
-    def fold(self, weight: Tensor) -> Tensor:
-        """See `LinearMask.fold`; `weight` is on the same device and may be of any floating dtype."""
-        return apply_mask(weight, self.expand())
-
-
-@dataclass(frozen=True)
-class BoolMask:
-    """A mask with a boolean per weight.
-
-    Attributes:
-        mask: boolean [rows, columns].
-    """
-
-    mask: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """See `LinearMask.shape`."""
-        return self.mask.shape[0], self.mask.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """See `LinearMask.nbytes`."""
-        return self.mask.nbytes
-
-    def expand(self) -> Tensor:
-        """See `ExpandableMask.expand`."""
-        return self.mask
-
-    def fold(self, weight: Tensor) -> Tensor:
-        """See `LinearMask.fold`."""
-        return apply_mask(weight, self.mask)
-
-
-@dataclass(frozen=True)
-class FoldedMask:
-    """A weight with its mask applied.
-
-    Attributes:
-        weight: float32 [rows, columns], W * M.
-    """
-
-    weight: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """See `LinearMask.shape`."""
-        return self.weight.shape[0], self.weight.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """See `LinearMask.nbytes`."""
-        return self.weight.nbytes
-
-    def fold(self, weight: Tensor) -> Tensor:
-        """See `LinearMask.fold`; `weight` is not looked at, it was folded before."""
-        return self.weight
-
 
 def ready_mask(
-    packed: NDArray[np.uint8], columns: int, device: torch.device | None = None
+    packed: NDArray[np.uint8],
+    columns: int,
+    device: torch.device | None = None,
+    kernels: Kernels = "auto",
 ) -> BitMask | StripMask | WordMask:
-    """A bundle's bits in the form that is fastest on a device.
+    """Bring a bundle's bits into the layout that is fastest on a device.
 
     Args:
         packed: uint8 [rows, ceil(columns / 8)]; a `BitMask` keeps it, the others do not.
         columns: Columns of the mask.
         device: Where the layer is computed; None for the CPU.
+        kernels: With "off" no kernel is needed to make the mask or to compute with it.
 
     Returns:
-        On the CPU strips with numba, else the bits as they are; elsewhere words on the device.
+        On the CPU strips where its kernel is used, else the bits as they are; elsewhere words on the device.
     """
     bits = BitMask(packed, columns)
     if device is not None and device.type != "cpu":
         return WordMask.of(bits, device)
-    return StripMask.of(bits) if native.available() else bits
+    return StripMask.of(bits) if kernels == "auto" and native.available() else bits

@@ -7,13 +7,10 @@ Two ways to compute it, both with one unmasked weight for all tasks:
   fold    per segment, W * M and torch's matrix product; anywhere, with gradients
 
 "auto" takes the kernel where it can be used, on the CPU only if `masking.kernels.cost_model` expects it to be
-faster. Folded masks are used as they are. The environment variable MASKING_METHOD, read once, replaces
-"auto".
+faster.
 """
 
-import os
 from collections.abc import Iterator, Sequence
-from functools import cache
 from itertools import groupby
 from typing import Literal, get_args
 
@@ -21,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from masking.binarize import apply_mask
 from masking.kernels.cost_model import Costs, costs
 from masking.kernels.cpu import launch as native
 from masking.kernels.cuda import launch as cuda
 from masking.kernels.cuda.launch import Precision
-from masking.kernels.layouts import LinearMask, StripMask, WordMask
+from masking.kernels.layouts import Kernels, LinearMask, StripMask, WordMask
 from masking.kernels.segments import Segments
 
 Method = Literal["auto", "kernel", "fold"]
@@ -40,7 +38,7 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
     segments: Segments,
     masks: Sequence[LinearMask | None],
     *,
-    method: Method | None = None,
+    method: Method = "auto",
     precision: Precision = "fp32",
     addresses: Tensor | None = None,
 ) -> Tensor:
@@ -52,8 +50,8 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
         bias: [rows], or None.
         segments: They cover `tokens`.
         masks: Per segment its mask, or None to use the weight as it is.
-        method: How; None stands for MASKING_METHOD, or "auto". "kernel" is an error where the kernel
-            can't be used; segments whose masks are not in its form are folded whatever the method.
+        method: How. "kernel" is an error where the kernel can't be used; segments whose masks are not in its
+            layout are folded whatever the method.
         precision: How the kernel multiplies on CUDA. On the CPU it does so in float32; after folding, torch's
             own settings count.
         addresses: The masks' row of `mask_addresses`, on CUDA; without it, made by the call.
@@ -66,15 +64,17 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
             can't be.
     """
     _check(inputs, weight, bias, segments, masks, addresses)
+    if method not in _METHODS:
+        raise ValueError(f"method {method!r} is not one of {', '.join(_METHODS)}")
     if precision not in _PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(_PRECISIONS)}")
     form = _kernel_form(inputs, weight)
     parts = []
-    for by_kernel, first, last in _plan(_chosen(method), form, segments, masks):
+    for by_kernel, first, last in _plan(method, form, segments, masks):
         chunk = inputs[segments.bounds[first] : segments.bounds[last]]
         if not by_kernel:
             mask = masks[first]
-            parts.append(F.linear(chunk, weight if mask is None else mask.fold(weight), bias))
+            parts.append(F.linear(chunk, weight if mask is None else apply_mask(weight, mask.expand()), bias))
             continue
         layer = chunk.contiguous(), weight, bias, segments.part(first, last)
         if form is WordMask:
@@ -88,8 +88,10 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def kernel_runs(device: torch.device) -> bool:
-    """Whether there is a kernel for float32 tensors on a device; else its masked layers are folded."""
+def kernel_runs(device: torch.device, kernels: Kernels = "auto") -> bool:
+    """Tell whether a kernel computes float32 tensors on a device; else its masked layers are folded."""
+    if kernels == "off":
+        return False
     return native.available() if device.type == "cpu" else device.type == "cuda" and cuda.available()
 
 
@@ -116,20 +118,8 @@ def _check(
         raise ValueError(f"{wrong} (weight {shape}, inputs {tuple(inputs.shape)}, {segments})")
 
 
-@cache
-def _default_method() -> str:
-    return os.environ.get("MASKING_METHOD") or "auto"
-
-
-def _chosen(method: str | None) -> str:
-    chosen = method or _default_method()
-    if chosen not in _METHODS:
-        raise ValueError(f"method {chosen!r} is not one of {', '.join(_METHODS)}")
-    return chosen
-
-
 def _plan(
-    method: str, form: KernelForm | None, segments: Segments, masks: Sequence[LinearMask | None]
+    method: Method, form: KernelForm | None, segments: Segments, masks: Sequence[LinearMask | None]
 ) -> Iterator[tuple[bool, int, int]]:
     """Parts of the batch: by the kernel or folded, first segment, segment after the last.
 

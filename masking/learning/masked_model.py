@@ -1,14 +1,11 @@
-"""Models that learn a task: by a mask over the frozen base, or by finetuning, the paper's baseline.
+"""Masked model: learns a task by a mask over the frozen base (paper, section 3).
 
-In the masked model real-valued scores are a parametrization of each masked layer's weight (paper,
-section 3): wherever PyTorch reads the weight it gets W * M, M the mask of the scores. The base tensors
-themselves are shared with the `Base` and never written to. Optimisers, data and stopping belong to
-`training`.
+Real-valued scores are a parametrization of each masked layer's weight: wherever PyTorch reads the weight it
+gets W * M, M the mask of the scores. The base tensors themselves are shared with the `Base` and never written
+to.
 """
 
-import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Self
@@ -27,10 +24,12 @@ from mask_store import (
 )
 from masking.architectures import block_linears, choose_blocks
 from masking.base import Base
-from masking.binarize import initial_scores, keep, masked_weight, ranked_by_magnitude
-from masking.heads import CLASSIFIER, POOLER, has_pooler, head_logits, random_linear
+from masking.binarize import keep
+from masking.heads import CLASSIFIER, POOLER
+from masking.learning.scores import initial_scores, masked_weight
 from masking.learning.settings import MaskSettings
-from masking.tasks.spec import TaskSpec
+from masking.learning.task_model import TaskModel
+from masking.tasks import TaskSpec
 
 
 class MaskScores(nn.Module):
@@ -38,116 +37,26 @@ class MaskScores(nn.Module):
 
     Attributes:
         scores: float32, the shape of the weight; the only thing that is learned.
-        threshold: tau, which a target for the share of zeros moves.
+        threshold: tau, which a schedule of the sparsity moves.
         initial: Boolean, the mask before learning.
     """
 
     initial: Tensor
 
-    def __init__(self, scores: Tensor, threshold: float, temperature: float | None = None) -> None:
-        """Takes the scores before learning, tau, and the temperature of the gradient; None for no scaling."""
+    def __init__(self, scores: Tensor, threshold: float) -> None:
+        """Take the scores before learning, and tau."""
         super().__init__()
         self.scores = nn.Parameter(scores)
         self.threshold = threshold
-        self.temperature = temperature
         self.register_buffer("initial", keep(scores, threshold), persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The masked weight, float32 [rows, columns]."""
-        return masked_weight(weight, self.scores, self.threshold, self.temperature)
+        """Return the masked weight, float32 [rows, columns]."""
+        return masked_weight(weight, self.scores, self.threshold)
 
     def mask(self) -> Tensor:
-        """The present mask, boolean [rows, columns]."""
+        """Return the present mask, boolean [rows, columns]."""
         return keep(self.scores.detach(), self.threshold)
-
-
-class TaskModel(nn.Module):
-    """Encoder, pooler and classifier of one task, as something that learns.
-
-    Attributes:
-        spec: The task.
-        base: The pretrained encoder that learning starts from.
-    """
-
-    def __init__(self, base: Base, spec: TaskSpec, encoder: nn.Module, generator: torch.Generator) -> None:
-        """Puts a head on `encoder`: W_P pretrained where the base has it, W_T always random."""
-        super().__init__()
-        self.spec = spec
-        self.base = base
-        self.encoder = encoder
-        self.classifier = random_linear(spec.outputs, base.hidden_size, generator)
-        self.pooler_is_random = has_pooler(spec.kind) and base.pooler is None
-        self.pooler = self._make_pooler(generator)
-        self.dropout = nn.Dropout(_dropout_rate(base))
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels]."""
-        hidden = self.encoder(**batch).last_hidden_state
-        pooler = self.pooler if self.pooler is not None else nn.Identity()
-        return head_logits(self.spec.kind, hidden, pooler, self.classifier, self.dropout)
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """What the optimiser may change, by name."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
-
-    def learned_state(self) -> dict[str, Tensor]:
-        """What a checkpoint needs: copies of all that learns, and nothing else."""
-        return {name: p.detach().cpu().clone() for name, p in self.trainable().items()}
-
-    def load_learned_state(self, state: Mapping[str, Tensor]) -> None:
-        """Puts back what `learned_state` gave.
-
-        Raises:
-            ValueError: The names are not those of this model.
-        """
-        own = self.trainable()
-        if own.keys() != state.keys():
-            odd = ", ".join(sorted(own.keys() ^ state.keys())[:3])
-            raise ValueError(f"the checkpoint belongs to another model; differing entries: {odd}")
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state[name])
-
-    def sparsity(self) -> float:
-        """Share of zeros in all masks; 0 where there are none."""
-        return 0.0
-
-    def flipped(self) -> float:
-        """Share of bits that differ from the mask before learning; 0 where there are no masks."""
-        return 0.0
-
-    @contextmanager
-    def cached(self) -> Iterator[None]:
-        """Inside, each masked weight is computed once; for evaluation, when nothing changes."""
-        with parametrize.cached():
-            yield
-
-    def _make_pooler(self, generator: torch.Generator) -> nn.Linear | None:
-        if not has_pooler(self.spec.kind):
-            return None
-        width = self.base.hidden_size
-        dense = random_linear(width, width, generator)
-        if self.base.pooler is not None:
-            dense.weight, dense.bias = self.base.pooler.weight, self.base.pooler.bias
-        return dense
-
-
-class FinetunedModel(TaskModel):
-    """Standard finetuning, the baseline of masking: every weight is copied and learns."""
-
-    @classmethod
-    def create(cls, base: Base, spec: TaskSpec, *, seed: int) -> Self:
-        """A copy of the base with a head, ready to be finetuned.
-
-        Args:
-            base: The pretrained encoder; copied, not changed.
-            spec: The task.
-            seed: Decides the random head.
-        """
-        model = cls(base, spec, copy.deepcopy(base.encoder), torch.Generator().manual_seed(seed))
-        model.pooler = copy.deepcopy(model.pooler)
-        model.to(base.device).requires_grad_(True)
-        return model
 
 
 class MaskedModel(TaskModel):
@@ -173,7 +82,7 @@ class MaskedModel(TaskModel):
 
     @classmethod
     def create(cls, base: Base, spec: TaskSpec, settings: MaskSettings, *, seed: int) -> Self:
-        """A model ready to learn a mask.
+        """Make a model ready to learn a mask.
 
         Args:
             base: The pretrained encoder; shared, not copied, not changed.
@@ -197,30 +106,30 @@ class MaskedModel(TaskModel):
         return self._masks
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """What the optimiser may change: scores by layer name, and `head.*` for a trained head."""
+        """Return what the optimizer may change: scores by layer name, and `head.*` for a trained head."""
         learned = {name: mask.scores for name, mask in self._masks.items()}
         if self.settings.head == "trained":
             learned |= {f"head.{name}": p for name, p in self._head_modules().named_parameters()}
         return learned
 
     def learned_state(self) -> dict[str, Tensor]:
-        """See `TaskModel.learned_state`; with the threshold, where it is no longer that of the settings."""
+        """Return what a checkpoint needs, with the threshold where it is no longer that of the settings."""
         moved = self.threshold != self.settings.threshold
         threshold = {"threshold": torch.tensor(self.threshold, dtype=torch.float64)} if moved else {}
         return super().learned_state() | threshold
 
     def load_learned_state(self, state: Mapping[str, Tensor]) -> None:
-        """See `TaskModel.load_learned_state`."""
+        """Put back what `learned_state` gave; see `TaskModel.load_learned_state`."""
         super().load_learned_state({name: t for name, t in state.items() if name != "threshold"})
         self._set_threshold(float(state.get("threshold", self.settings.threshold)))
 
     def sparsity(self) -> float:
-        """Share of zeros in all masks."""
+        """Return the share of zeros in all masks."""
         kept = sum(int(mask.mask().sum()) for mask in self._masks.values())
         return 1.0 - kept / self._bits()
 
     def set_sparsity(self, share: float) -> None:
-        """Moves the threshold to where this share of all bits is zero.
+        """Move the threshold to where this share of all bits is zero.
 
         Exact to within one bit over all masks together, and to as many as have the very score that becomes
         the threshold.
@@ -232,8 +141,8 @@ class MaskedModel(TaskModel):
         zeros = min(round(share * scores.numel()), scores.numel() - 1)
         self._set_threshold(float(scores.sort().values[zeros]))  # CUDA's kthvalue is not deterministic
 
-    def flipped(self) -> float:
-        """Share of bits that differ from the mask before learning."""
+    def flip_rate(self) -> float:
+        """Return the share of bits that differ from the mask before learning."""
         return sum(int((mask.mask() != mask.initial).sum()) for mask in self._masks.values()) / self._bits()
 
     def to_bundle(
@@ -246,7 +155,7 @@ class MaskedModel(TaskModel):
         data_digest: str,
         seed: int,
     ) -> MaskBundle:
-        """Everything learned, as the immutable file that is published and served.
+        """Make the immutable file that is published and served of what was learned.
 
         Args:
             task: Name of the task.
@@ -285,7 +194,7 @@ class MaskedModel(TaskModel):
             mask.threshold = threshold
 
     def _add_scores(self, generator: torch.Generator) -> dict[str, MaskScores]:
-        """Parametrizes the chosen layers, in the order in which their scores are drawn."""
+        """Parametrize the chosen layers, in the order in which their scores are drawn."""
         layers = block_linears(self.encoder, self.base.info.architecture, self.blocks)
         trained_head = self.settings.head == "trained"
         if self.pooler is not None and not (trained_head and self.pooler_is_random):
@@ -298,21 +207,19 @@ class MaskedModel(TaskModel):
         settings = self.settings
         shape = tuple(linear.weight.shape)
         scores = initial_scores(shape, settings.score_low, settings.score_high, generator)
-        if settings.score_init == "magnitude":
-            scores = ranked_by_magnitude(scores, linear.weight)
-        mask = MaskScores(scores.to(linear.weight.device), settings.threshold, settings.temperature)
+        mask = MaskScores(scores.to(linear.weight.device), settings.threshold)
         parametrize.register_parametrization(linear, "weight", mask)
         return mask
 
     def _head_modules(self) -> nn.ModuleDict:
-        """The head's layers that are not part of the base."""
+        """Return the head's layers that are not part of the base."""
         modules: dict[str, nn.Module] = {CLASSIFIER: self.classifier}
         if self.pooler is not None and self.pooler_is_random:
             modules["pooler"] = nn.ModuleDict({"dense": self.pooler})
         return nn.ModuleDict(modules)
 
     def _head_tensors(self) -> dict[str, Tensor]:
-        """The head's own tensors before masking, by the names they have in a bundle."""
+        """Return the head's own tensors before masking, by the names they have in a bundle."""
         named = self._head_modules().named_parameters()
         plain = {n.replace("parametrizations.weight.original", "weight"): p.detach().cpu() for n, p in named}
         return {name: tensor for name, tensor in plain.items() if not name.endswith(".scores")}
@@ -343,12 +250,3 @@ def _layer_info(name: str, mask: MaskScores) -> LayerInfo:
         initial_zeros=int((~mask.initial).sum()),
         flipped=int((present != mask.initial).sum()),
     )
-
-
-def _dropout_rate(base: Base) -> float:
-    config = base.encoder.config
-    for name in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob"):
-        rate = getattr(config, name, None)
-        if rate is not None:
-            return float(rate)
-    return 0.0

@@ -1,9 +1,11 @@
-"""The interface of a task's codec, and the tokenising that the codecs of texts share."""
+"""Codec of a task, kind of task as a model sees it, and the tokenising that codecs share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
 
+from mask_store import TaskKind
 from masking.base import Tokenizer
 from masking.errors import InputTooLongError
 from masking.tasks.features import Features, Row
@@ -21,7 +23,7 @@ class TaskCodec(Protocol):
     spec: TaskSpec
 
     def encode(self, inputs: Sequence[TaskInput], *, truncate: bool) -> list[Features]:
-        """Tokenises inputs.
+        """Tokenise inputs.
 
         Args:
             inputs: Inputs of the kind that the task takes.
@@ -36,7 +38,7 @@ class TaskCodec(Protocol):
         """
 
     def gather(self, features: Features, row_logits: Sequence[Floats]) -> Floats:
-        """Logits of one input from the logits of its rows.
+        """Merge the logits of an input's rows.
 
         Args:
             features: The input.
@@ -47,7 +49,29 @@ class TaskCodec(Protocol):
         """
 
     def decode(self, logits: Floats) -> Prediction:
-        """The prediction for one input's logits, as `gather` returns them."""
+        """Return the prediction for one input's logits, as `gather` returns them."""
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """Kind of task, as far as the model and its head depend on it.
+
+    Attributes:
+        name: The kind.
+        codec: Makes the codec of a task of this kind.
+        pooled: Whether a row's logits are read at [CLS], through the pooler; otherwise at every token.
+        labelled: Whether tasks of this kind have labels; otherwise a row has one logit, and the classes of
+            an input are its rows.
+    """
+
+    name: TaskKind
+    codec: Callable[[TaskSpec, Tokenizer], TaskCodec]
+    pooled: bool
+    labelled: bool
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        """Return the number of logits for these labels, which is the number of rows of the classifier W_T."""
+        return len(labels) if self.labelled else 1
 
 
 def tokenize(
@@ -57,8 +81,19 @@ def tokenize(
     *,
     max_length: int | None = None,
     special_tokens: bool = True,
-) -> list[Row]:
-    """Tokens of texts or of pairs of texts, cut to `max_length` (the longest part first) if given."""
+) -> list[tuple[Sequence[int], Sequence[int]]]:
+    """Tokenise texts or pairs of texts.
+
+    Args:
+        tokenizer: The base's tokenizer.
+        texts: The texts.
+        pairs: Second text of each; None for single texts.
+        max_length: Tokens that each is cut to, the longer part of a pair first; None to cut nothing.
+        special_tokens: Whether to add [CLS] and [SEP].
+
+    Returns:
+        Token ids and segment ids of each; no segment ids where the encoder takes none.
+    """
     if not texts:
         return []
     with _tokenizing:
@@ -72,8 +107,8 @@ def tokenize(
             return_attention_mask=False,
             verbose=False,
         )
-    types = encoded.get("token_type_ids") or [()] * len(texts)
-    return [Row(tuple(ids), tuple(kinds)) for ids, kinds in zip(encoded["input_ids"], types, strict=True)]
+    segments = encoded.get("token_type_ids") or [()] * len(texts)
+    return list(zip(encoded["input_ids"], segments, strict=True))
 
 
 def tokenize_within(
@@ -85,7 +120,7 @@ def tokenize_within(
     truncate: bool,
     owners: Sequence[int],
 ) -> tuple[list[Row], list[bool]]:
-    """Tokenises texts of which each may have `limit` tokens.
+    """Tokenise texts of which each may have `limit` tokens.
 
     Args:
         tokenizer: The base's tokenizer.
@@ -101,14 +136,14 @@ def tokenize_within(
     Raises:
         InputTooLongError: A text is too long and `truncate` is off.
     """
-    rows = tokenize(tokenizer, texts, pairs)
-    long = [i for i, row in enumerate(rows) if len(row.input_ids) > limit]
+    encoded = tokenize(tokenizer, texts, pairs)
+    long = [i for i, (ids, _) in enumerate(encoded) if len(ids) > limit]
     if long and not truncate:
-        raise InputTooLongError(len(rows[long[0]].input_ids), limit, index=owners[long[0]])
+        raise InputTooLongError(len(encoded[long[0]][0]), limit, index=owners[long[0]])
     cut = tokenize(
         tokenizer, [texts[i] for i in long], [pairs[i] for i in long] if pairs else None, max_length=limit
     )
-    for i, row in zip(long, cut, strict=True):
-        rows[i] = row
+    for i, shorter in zip(long, cut, strict=True):
+        encoded[i] = shorter
     was_cut = set(long)
-    return rows, [i in was_cut for i in range(len(rows))]
+    return [Row.of(*one) for one in encoded], [i in was_cut for i in range(len(encoded))]

@@ -1,4 +1,4 @@
-"""Words and their labels to entities in a running text."""
+"""Entities in a running text, from words and their labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,9 @@ class Entity:
 
 
 def group_entities(words: Sequence[Word], labels: Sequence[str], scores: Sequence[float]) -> list[Entity]:
-    """Joins neighbouring words of one label; a B- prefix starts anew, as in the IOB2 scheme.
+    """Join neighbouring words of one label; a B- prefix starts anew, as in the IOB2 scheme.
+
+    transformers' own grouping is part of its pipelines and starts from wordpieces; this starts from words.
 
     Labels without a prefix (part-of-speech tags, or O) continue the word before them where the label
     is the same, as Hugging Face's "simple" aggregation does.
@@ -52,6 +54,6 @@ def group_entities(words: Sequence[Word], labels: Sequence[str], scores: Sequenc
 
 
 def _split(tag: str) -> tuple[bool, str]:
-    """Whether the tag begins a new entity, and its label."""
+    """Tell whether the tag begins a new entity; returns its label too."""
     prefix, dash, label = tag.partition("-")
     return (prefix == "B", label) if dash and label and prefix in ("B", "I") else (False, tag)

@@ -1,4 +1,4 @@
-"""Inputs as a user means them, before any token: texts, words, choices."""
+"""Inputs of a task before tokenising: texts, words, choices."""
 
 import re
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Word:
 
 
 def split_words(text: str) -> tuple[Word, ...]:
-    """Splits running text at white space, each punctuation mark a word of its own.
+    """Split running text at white space, each punctuation mark a word of its own.
 
     For texts that arrive unsplit at a token-classification task; tasks are learned on words as
     their training file splits them, so words given by the caller are better where there are any.

@@ -6,7 +6,7 @@ import numpy as np
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import tokenize_within
+from masking.tasks.codec import ModelKind, tokenize_within
 from masking.tasks.features import Features
 from masking.tasks.inputs import ChoiceInput, TaskInput
 from masking.tasks.predictions import ClassPrediction, Floats, predict_class
@@ -19,12 +19,12 @@ class ChoiceCodec:
     """Codec of multiple choice; see `TaskCodec`."""
 
     def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
-        """Keeps the task's spec and the base's tokenizer."""
+        """Keep the task's spec and the base's tokenizer."""
         self.spec = spec
         self._tokenizer = tokenizer
 
     def encode(self, inputs: Sequence[TaskInput], *, truncate: bool) -> list[Features]:
-        """One row per choice; see `TaskCodec.encode`."""
+        """Encode each choice as one row; see `TaskCodec.encode`."""
         checked = [self._checked(item, index) for index, item in enumerate(inputs)]
         owners = [index for index, item in enumerate(checked) for _ in item.choices]
         rows, cut = tokenize_within(
@@ -43,11 +43,11 @@ class ChoiceCodec:
         return features
 
     def gather(self, features: Features, row_logits: Sequence[Floats]) -> Floats:
-        """The one logit of each row, side by side: float32 [choices]."""
+        """Return the one logit of each row, side by side: float32 [choices]."""
         return np.concatenate(row_logits)
 
     def decode(self, logits: Floats) -> ClassPrediction:
-        """The best choice of float32 [choices]."""
+        """Return the best choice of float32 [choices]."""
         return predict_class(logits, ())
 
     def _checked(self, item: TaskInput, index: int) -> ChoiceInput:
@@ -58,3 +58,6 @@ class ChoiceCodec:
         if not item.context.strip() or not all(choice.strip() for choice in item.choices):
             raise EmptyInputError("the context or a choice is empty", index=index)
         return item
+
+
+MULTIPLE_CHOICE = ModelKind("multiple-choice", ChoiceCodec, pooled=True, labelled=False)

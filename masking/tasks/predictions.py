@@ -1,4 +1,4 @@
-"""What a task answers."""
+"""Predictions of a task: one class for an input, or one label for each of its words."""
 
 from dataclasses import dataclass
 
@@ -46,13 +46,13 @@ Prediction = ClassPrediction | WordsPrediction
 
 
 def softmax(logits: Floats) -> Floats:
-    """Softmax over the last axis, float32 in and out."""
+    """Return the softmax over the last axis, float32 in and out; in NumPy, as logits have left the device."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return result
 
 
 def predict_class(logits: Floats, labels: tuple[str, ...]) -> ClassPrediction:
-    """The best class of `logits` [classes]; without labels its name is its index."""
+    """Return the best class of `logits` [classes]; without labels its name is its index."""
     index = int(logits.argmax())
     return ClassPrediction(labels[index] if labels else str(index), index, logits, softmax(logits))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import tokenize_within
+from masking.tasks.codec import ModelKind, tokenize_within
 from masking.tasks.features import Features
 from masking.tasks.inputs import TaskInput, TextInput
 from masking.tasks.predictions import ClassPrediction, Floats, predict_class
@@ -15,12 +15,12 @@ class SequenceCodec:
     """Codec of sequence classification; see `TaskCodec`."""
 
     def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
-        """Keeps the task's spec and the base's tokenizer."""
+        """Keep the task's spec and the base's tokenizer."""
         self.spec = spec
         self._tokenizer = tokenizer
 
     def encode(self, inputs: Sequence[TaskInput], *, truncate: bool) -> list[Features]:
-        """One row per text or pair; see `TaskCodec.encode`."""
+        """Encode each text or pair as one row; see `TaskCodec.encode`."""
         checked = [self._checked(item, index) for index, item in enumerate(inputs)]
         rows, cut = tokenize_within(
             self._tokenizer,
@@ -33,11 +33,11 @@ class SequenceCodec:
         return [Features((row,), truncated=was) for row, was in zip(rows, cut, strict=True)]
 
     def gather(self, features: Features, row_logits: Sequence[Floats]) -> Floats:
-        """The logits of the only row: float32 [labels]."""
+        """Return the logits of the only row: float32 [labels]."""
         return row_logits[0]
 
     def decode(self, logits: Floats) -> ClassPrediction:
-        """The best label of float32 [labels]."""
+        """Return the best label of float32 [labels]."""
         return predict_class(logits, self.spec.labels)
 
     def _checked(self, item: TaskInput, index: int) -> TextInput:
@@ -50,3 +50,6 @@ class SequenceCodec:
         if not item.text.strip() or (item.pair is not None and not item.pair.strip()):
             raise EmptyInputError("the text is empty", index=index)
         return item
+
+
+SEQUENCE_CLASSIFICATION = ModelKind("sequence-classification", SequenceCodec, pooled=True, labelled=True)

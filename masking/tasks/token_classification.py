@@ -11,55 +11,55 @@ import numpy as np
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import tokenize
+from masking.tasks.codec import ModelKind, tokenize
 from masking.tasks.features import Features, Row
 from masking.tasks.inputs import TaskInput, WordsInput
 from masking.tasks.predictions import Floats, WordsPrediction, softmax
 from masking.tasks.spec import TaskSpec
 
-_OVERLAP = 4  # a window shares up to a quarter of its tokens with the one before it
+_OVERLAP_SHARE = 0.25  # of its wordpieces a window shares at most with the one before it
 
 
 class WordsCodec:
     """Codec of token classification; see `TaskCodec`."""
 
     def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
-        """Keeps the task's spec and the base's tokenizer."""
+        """Keep the task's spec and the base's tokenizer."""
         self.spec = spec
         self._tokenizer = tokenizer
         self._capacity = spec.max_length - 2  # [CLS] and [SEP]
         self._typed = "token_type_ids" in tokenizer.model_input_names
 
     def encode(self, inputs: Sequence[TaskInput], *, truncate: bool) -> list[Features]:
-        """One row per window; `truncate` changes nothing; see `TaskCodec.encode`."""
+        """Encode each window as one row; `truncate` changes nothing; see `TaskCodec.encode`."""
         sentences = [self._checked(item, index).words for index, item in enumerate(inputs)]
         # A leading space makes tokenizers that see spaces treat a word as they would inside a text.
         spelled = [f" {word}" if i else word for words in sentences for i, word in enumerate(words)]
-        pieces = iter(tokenize(self._tokenizer, spelled, special_tokens=False))
+        pieces = iter(ids for ids, _ in tokenize(self._tokenizer, spelled, special_tokens=False))
         unknown = (int(self._tokenizer.unk_token_id or 0),)
-        return [self._features([next(pieces).input_ids or unknown for _ in words]) for words in sentences]
+        return [self._features([next(pieces) or unknown for _ in words]) for words in sentences]
 
     def gather(self, features: Features, row_logits: Sequence[Floats]) -> Floats:
-        """The logits at each word's last wordpiece: float32 [words, labels]."""
+        """Return the logits at each word's last wordpiece: float32 [words, labels]."""
         return np.stack([row_logits[row][token] for row, token in features.positions])
 
     def decode(self, logits: Floats) -> WordsPrediction:
-        """The best label of each word of float32 [words, labels]."""
+        """Return the best label of each word of float32 [words, labels]."""
         indices = tuple(int(index) for index in logits.argmax(axis=-1))
         labels = tuple(self.spec.labels[index] for index in indices)
         return WordsPrediction(labels, indices, logits, softmax(logits))
 
-    def _features(self, words: list[tuple[int, ...]]) -> Features:
+    def _features(self, words: list[Sequence[int]]) -> Features:
         kept = [pieces[-self._capacity :] for pieces in words]
         windows = plan_windows([len(pieces) for pieces in kept], self._capacity)
         rows = tuple(self._row(kept[start:end]) for start, end in windows)
         cut = any(len(pieces) > self._capacity for pieces in words)
         return Features(rows, read_positions([len(pieces) for pieces in kept], windows), cut)
 
-    def _row(self, words: list[tuple[int, ...]]) -> Row:
+    def _row(self, words: list[Sequence[int]]) -> Row:
         begin, end = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         ids = (int(begin), *(piece for pieces in words for piece in pieces), int(end))
-        return Row(ids, (0,) * len(ids) if self._typed else ())
+        return Row.of(ids, (0,) * len(ids) if self._typed else ())
 
     def _checked(self, item: TaskInput, index: int) -> WordsInput:
         if not isinstance(item, WordsInput):
@@ -69,8 +69,13 @@ class WordsCodec:
         return item
 
 
+TOKEN_CLASSIFICATION = ModelKind("token-classification", WordsCodec, pooled=False, labelled=True)
+
+
 def plan_windows(lengths: Sequence[int], capacity: int) -> list[tuple[int, int]]:
-    """Windows over words, as ranges [start, end) of word indices.
+    """Plan windows over words, as ranges [start, end) of word indices.
+
+    A fast tokenizer's own overflowing windows may cut within a word; these never do.
 
     Args:
         lengths: Wordpieces of each word, none above `capacity`.
@@ -80,6 +85,7 @@ def plan_windows(lengths: Sequence[int], capacity: int) -> list[tuple[int, int]]
         Windows that cover every word in order; one window where all fits.
     """
     ends = [0, *accumulate(lengths)]  # ends[w]: wordpieces before word w
+    shared = int(capacity * _OVERLAP_SHARE)
     windows, start = [], 0
     while True:
         end = start + 1
@@ -88,11 +94,19 @@ def plan_windows(lengths: Sequence[int], capacity: int) -> list[tuple[int, int]]
         windows.append((start, end))
         if end == len(lengths):
             return windows
-        start = next(w for w in range(start + 1, end + 1) if ends[end] - ends[w] <= capacity // _OVERLAP)
+        start = next(w for w in range(start + 1, end + 1) if ends[end] - ends[w] <= shared)
 
 
 def read_positions(lengths: Sequence[int], windows: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Where each word's label is read: (window, token of its last wordpiece, [CLS] being token 0)."""
+    """Choose where each word's label is read.
+
+    Args:
+        lengths: Wordpieces of each word.
+        windows: Windows over the words, as `plan_windows` gives them.
+
+    Returns:
+        For each word the window and the token of its last wordpiece, [CLS] being token 0.
+    """
     ends = [0, *accumulate(lengths)]
     best: dict[int, tuple[int, tuple[int, int]]] = {}
     for number, (start, end) in enumerate(windows):

@@ -29,7 +29,7 @@ class TaskSummary(BaseModel):
     labels: int = Field(description="how many labels it has; 0 for multiple choice")
     loaded: datetime
     load_ms: float = Field(description="how long reading and checking the version took")
-    bytes: int = Field(description="packed masks and head, which are always in memory; more in GET /memory")
+    bytes: int = Field(description="masks and head; more in GET /memory")
     pinned: int | None = Field(description="the version that an operator bound this server to")
     problem: str | None = Field(description="why a newer version is not served")
 

@@ -29,6 +29,7 @@ from mask_store import (
     VersionInfo,
 )
 from masking import Base, LoadedTask, MaskingError, load_task
+from masking.kernels import Kernels
 from server.errors import (
     ConflictError,
     InvalidBodyError,
@@ -37,7 +38,6 @@ from server.errors import (
     to_server_error,
 )
 from server.errors import UnknownTaskError as NoSuchTaskError
-from server.tasks.cache import MaskCache
 from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry
 from server.telemetry.metrics import Metrics
 
@@ -84,10 +84,10 @@ class Lifecycle:
         store: MaskStore,
         base: Base,
         registry: TaskRegistry,
-        cache: MaskCache,
         metrics: Metrics,
         *,
         retry_seconds: float,
+        kernels: Kernels = "auto",
     ) -> None:
         """Connects the parts.
 
@@ -95,16 +95,16 @@ class Lifecycle:
             store: Where versions come from and uploads go.
             base: The encoder that versions are checked against.
             registry: Told what is served.
-            cache: Told which versions are gone.
             metrics: Told about loads and swaps.
             retry_seconds: Pause after the first failure of a version; it doubles with each further one.
+            kernels: With "off" tasks are loaded to be computed without a kernel.
         """
         self._store = store
         self._base = base
         self._registry = registry
-        self._cache = cache
         self._metrics = metrics
         self._retry_seconds = retry_seconds
+        self._kernels = kernels
         self._failures: dict[str, _Failure] = {}
         self._turns: WeakValueDictionary[str, Lock] = WeakValueDictionary()
         self._guard = Lock()
@@ -209,7 +209,7 @@ class Lifecycle:
             checked = MaskBundle.from_bytes(bundle if isinstance(bundle, bytes) else bundle.read())
             if checked.manifest.task != name:
                 raise InvalidBodyError(f"this is a bundle of task {checked.manifest.task!r}, not of {name!r}")
-            loaded = load_task(checked, self._base)
+            loaded = load_task(checked, self._base, kernels=self._kernels)
             before = self._current_or_none(name)
             version = self._store.publish(checked)
             if self._pinned(name) is None and not self._is_served(version):
@@ -269,8 +269,7 @@ class Lifecycle:
                 logger.info("task %s: not in the store any more, served no longer", name)
 
     def tidy(self) -> None:
-        """Drop what cache and metrics hold for versions and tasks that are not in service."""
-        self._cache.retain({task.digest for task in self._registry.tasks.values()})
+        """Drop the metrics of tasks that are not in service."""
         self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
 
     def _current_or_none(self, name: str) -> VersionInfo | None:
@@ -303,7 +302,7 @@ class Lifecycle:
             if served is not None and served.digest == version.digest:  # the same bundle under another number
                 loaded = served.loaded
             else:
-                loaded = load_task(self._store.load(name, version.number), self._base)
+                loaded = load_task(self._store.load(name, version.number), self._base, kernels=self._kernels)
         except Exception as error:
             raise self._failed(version, error, started) from error
         return self._put(version, loaded, started)

@@ -29,7 +29,7 @@ class ServedTask:
     Attributes:
         name: Name in the store.
         version: Number of the version in the store.
-        loaded: Manifest, codec, head and packed masks.
+        loaded: Manifest, codec, head and masks.
         loaded_at: When it was put in service.
         load_seconds: How long reading and checking it took.
         statistics: What it was asked.
@@ -49,7 +49,7 @@ class ServedTask:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it always holds: packed masks and head."""
+        """Bytes of its masks and head."""
         return self.loaded.masks_nbytes + self.loaded.head_nbytes
 
 

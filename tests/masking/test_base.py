@@ -1,11 +1,13 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
+from transformers.utils import logging
 
 from masking import BaseLoadError, UnsupportedArchitectureError, load_base
 from tests.support.models import ARCHITECTURES, tiny_base
@@ -23,6 +25,22 @@ def test_an_encoder_loads_frozen_in_fp32(architecture: str, tmp_path: Path) -> N
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in base.encoder.parameters())
     assert (base.pooler is None) == (architecture in ("distilbert", "electra"))
     assert base.nbytes == base.info.parameters * 4
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_settings_of_transformers_stay_as_they_were(tiny_bert: str, bars: bool) -> None:
+    before, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try:
+        _show_bars(bars)
+        load_base(tiny_bert)
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (before, bars)
+    finally:
+        _show_bars(shown)
+
+
+def _show_bars(shown: bool) -> None:
+    switch: Callable[[], None] = logging.enable_progress_bar if shown else logging.disable_progress_bar
+    switch()
 
 
 def test_half_precision_checkpoints_are_widened(tiny_bert: str, tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ import torch
 from transformers import AutoModel, BertConfig
 
 from mask_store import BaseInfo, VersionInfo, ensemble_of
-from masking import Base, LoadedTask, MaskForm, MaskSettings, TaskSpec, load_task, maskable_linears
+from masking import Base, LoadedTask, MaskSettings, TaskSpec, load_task
 from server.memory_report import MemoryReport, memory_report
-from server.tasks.cache import MaskCache
 from server.tasks.registry import ServedTask
 from tests.support.models import random_bundle
 from tests.support.server_parts import CHOICE, SINGLE, TAGS, base_of, loaded
@@ -26,17 +25,8 @@ def _served(task: LoadedTask, *, name: str | None = None, version: int = 1) -> S
     return ServedTask(name or task.manifest.task, version, task, datetime.now(UTC), 0.1)
 
 
-def _cache(base: Base, budget: int = 0) -> MaskCache:
-    return MaskCache(budget, maskable_linears(base))
-
-
-def _warm(cache: MaskCache, task: LoadedTask) -> None:
-    cache.want(task)
-    cache.settle()
-
-
-def _report(base: Base, cache: MaskCache, *tasks: LoadedTask) -> MemoryReport:
-    return memory_report(base, {task.manifest.task: _served(task) for task in tasks}, cache)
+def _report(base: Base, *tasks: LoadedTask) -> MemoryReport:
+    return memory_report(base, {task.manifest.task: _served(task) for task in tasks})
 
 
 def _base_bytes(base: Base) -> int:
@@ -48,20 +38,17 @@ def _base_bytes(base: Base) -> int:
 
 
 def test_without_tasks(base: Base) -> None:
-    report = _report(base, _cache(base, 5))
+    report = _report(base)
     assert report.base.bytes == report.total.resident_bytes == _base_bytes(base)
     assert report.base.bytes == 4 * report.base.parameters
     assert report.tasks == {}
     assert (report.finetuned.copies, report.finetuned.bytes, report.finetuned.ratio) == (0, 0, None)
-    assert (report.cache.budget_bytes, report.cache.bytes) == (5, 0)
 
 
 def test_every_byte_is_counted_once(base: Base) -> None:
     specs = {"single": SINGLE, "tags": TAGS, "choice": CHOICE}
     tasks = [loaded(base, spec, task=name) for name, spec in specs.items()]
-    cache = _cache(base, 1 << 30)
-    _warm(cache, tasks[0])
-    report = _report(base, cache, *tasks)
+    report = _report(base, *tasks)
     held = 0
     for task in tasks:
         line = report.tasks[task.manifest.task]
@@ -69,18 +56,11 @@ def test_every_byte_is_counted_once(base: Base) -> None:
         assert line.members == 1
         assert line.packed_mask_bytes == sum(mask.nbytes for mask in member.masks.layers.values())
         assert line.head_bytes == sum(tensor.nbytes for tensor in member.head.values())
-        parts = (
-            line.packed_mask_bytes,
-            line.unpacked_mask_bytes,
-            line.folded_mask_bytes,
-            line.head_bytes,
-        )
-        assert line.resident_bytes == sum(parts)
+        assert line.resident_bytes == line.packed_mask_bytes + line.head_bytes
         assert line.finetuned_bytes == 4 * base.info.parameters + line.head_bytes
         held += line.resident_bytes
     assert report.total.resident_bytes == report.base.bytes + held
-    assert report.cache.bytes == report.total.folded_mask_bytes == cache.nbytes > 0
-    for name in ("packed_mask_bytes", "unpacked_mask_bytes", "folded_mask_bytes", "head_bytes"):
+    for name in ("packed_mask_bytes", "head_bytes"):
         assert getattr(report.total, name) == sum(getattr(line, name) for line in report.tasks.values())
     assert report.finetuned.copies == 3
     assert report.finetuned.bytes == sum(line.finetuned_bytes for line in report.tasks.values())
@@ -89,28 +69,12 @@ def test_every_byte_is_counted_once(base: Base) -> None:
     )
 
 
-@pytest.mark.parametrize(("form", "bytes_per_bit"), [("unpacked", 1), ("folded", 4)])
-def test_larger_forms_count_while_they_are_held(base: Base, form: MaskForm, bytes_per_bit: int) -> None:
-    task, cache = loaded(base, SINGLE), MaskCache(1 << 30, maskable_linears(base), forms=[form])
-    cold = _report(base, cache, task)
-    _warm(cache, task)
-    warm = _report(base, cache, task)
-    line, size = warm.tasks["demo"], bytes_per_bit * task.members[0].masks.bits
-    assert (line.unpacked_mask_bytes, line.folded_mask_bytes) == (
-        (size, 0) if form == "unpacked" else (0, size)
-    )
-    assert warm.total.resident_bytes - cold.total.resident_bytes == size
-    cache.retain(())
-    again = _report(base, cache, task)
-    assert again.model_copy(update={"process_bytes": cold.process_bytes}) == cold
-
-
 def test_a_pooler_of_the_task_counts_as_head(base: Base) -> None:
     assert base.pooler is not None
-    line = _report(base, _cache(base), loaded(base, SINGLE)).tasks["demo"]
+    line = _report(base, loaded(base, SINGLE)).tasks["demo"]
     assert line.head_bytes == 4 * (3 * 32 + 3)
     without = load_task(random_bundle(own := _without_pooler(base), SINGLE), own)
-    other = _report(own, _cache(own), without).tasks["demo"]
+    other = _report(own, without).tasks["demo"]
     assert other.packed_mask_bytes == line.packed_mask_bytes - 32 * 32 // 8
     assert other.head_bytes == line.head_bytes + 4 * (32 * 32 + 32)
 
@@ -122,7 +86,7 @@ def _without_pooler(base: Base) -> Base:
 
 def test_a_report_names_version_and_digest(base: Base) -> None:
     task = loaded(base, SINGLE)
-    report = memory_report(base, {"served-as": _served(task, name="served-as", version=7)}, _cache(base))
+    report = memory_report(base, {"served-as": _served(task, name="served-as", version=7)})
     assert (report.tasks["served-as"].version, report.tasks["served-as"].digest) == (7, task.digest)
 
 
@@ -147,14 +111,14 @@ def _bert_base(tiny: Base) -> Base:
 def test_table_8_of_the_paper(base: Base) -> None:
     """Two tasks on BERT-base, blocks 2 to 11: the paper's table 8, to the byte."""
     bert = _bert_base(base)
-    spec = TaskSpec("sequence-classification", False, ("no", "yes"), 64)
+    spec = TaskSpec("sequence-classification", ("no", "yes"), max_length=64)
     bundle = random_bundle(
         bert, spec, settings=MaskSettings()
     )  # one for both: bytes do not depend on the bits
     tasks = {name: _served(load_task(bundle, bert), name=name) for name in ("one", "two")}
     bits = {layer.name: layer.bits for layer in bundle.members[0].info.layers}
     assert bits["classifier"] == 8 * 192
-    report = memory_report(bert, tasks, _cache(bert))
+    report = memory_report(bert, tasks)
     assert report.base.bytes == 437_928_960
     for line in report.tasks.values():
         assert line.packed_mask_bytes == 8_921_088
@@ -170,10 +134,8 @@ def test_an_ensemble_counts_every_member(base: Base) -> None:
         (VersionInfo("demo", n, bundle.digest, 1, datetime.now(UTC)), bundle)
         for n, bundle in enumerate(bundles, 1)
     ]
-    line = _report(base, _cache(base), load_task(ensemble_of("together", "labels", sources), base)).tasks[
-        "together"
-    ]
-    alone = _report(base, _cache(base), load_task(bundles[0], base)).tasks["demo"]
+    line = _report(base, load_task(ensemble_of("together", "labels", sources), base)).tasks["together"]
+    alone = _report(base, load_task(bundles[0], base)).tasks["demo"]
     assert (line.members, alone.members) == (3, 1)
     for name in ("packed_mask_bytes", "head_bytes", "resident_bytes", "finetuned_bytes"):
         assert getattr(line, name) == 3 * getattr(alone, name)
@@ -182,8 +144,8 @@ def test_an_ensemble_counts_every_member(base: Base) -> None:
 def test_the_whole_process_is_told_where_the_system_tells(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = _report(base, _cache(base)).process_bytes
+    told = _report(base).process_bytes
     assert told is not None
     assert told == pytest.approx(psutil.Process().memory_info().rss, rel=0.02)
     monkeypatch.setattr("server.memory_report._STATM", Path("/there/is/none"))
-    assert _report(base, _cache(base)).process_bytes is None
+    assert _report(base).process_bytes is None

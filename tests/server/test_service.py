@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mask_store import MaskStore, StoreNotFoundError, StoreUnavailableError
-from masking import Base, InputTooLongError, MaskedEncoder, Part, TextInput, load_base
+from masking import Base, InputTooLongError, MaskedEncoder, TaskBatch, TextInput, load_base
 from server.engine.pending import Floats
 from server.errors import DeadlineError, QueueFullError, ShuttingDownError, TaskUnloadedError
 from server.http.parsing import Reply, Request
@@ -81,19 +81,21 @@ def test_a_base_is_never_written(base: Base, tmp_path: Path) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in base.encoder.state_dict().items())
 
 
-def test_larger_forms_answer_the_same(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.service.larger_forms", lambda _: ("unpacked", "folded"))
+def test_without_kernels_the_answer_is_the_same(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise AssertionError("a kernel was asked for")
+
     fill(tmp_path, base, ["sentiment"])
     answers = []
-    for budget in (0, 1 << 20):
-        with started(base, tmp_path, mask_cache_bytes=budget) as service:
+    for kernels in ("auto", "off"):
+        if kernels == "off":
+            monkeypatch.setattr("masking.kernels.cpu.launch._kernels", fail)
+        with started(base, tmp_path, kernels=kernels) as service:
             task = service.registry.get("sentiment").loaded
-            for _ in range(2):
-                answers.append(asyncio.run(service.compute(task, request(TEXT), "a")).outcome.logits[0])
-                service.cache.settle()
-            assert (service.cache.nbytes > 0) == (budget > 0)
-    for answer in answers:
-        np.testing.assert_allclose(answer, answers[0], rtol=1e-5)
+            answers.append(asyncio.run(service.compute(task, request(TEXT), "a")).outcome.logits[0])
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5)
 
 
 def test_a_text_that_is_too_long_holds_no_room(base: Base, tmp_path: Path) -> None:
@@ -269,13 +271,13 @@ def test_one_input_is_computed_before_the_server_is_ready(
 ) -> None:
     fill(tmp_path, base)
     computed: list[tuple[str, bool]] = []
-    real = MaskedEncoder.predict
+    real = MaskedEncoder.logits
 
-    def predict(encoder: MaskedEncoder, parts: Sequence[Part]) -> list[list[Floats]]:
+    def logits(encoder: MaskedEncoder, parts: Sequence[TaskBatch]) -> list[list[Floats]]:
         computed.extend((part.task.manifest.task, service.engine.ready) for part in parts)
         return real(encoder, parts)
 
-    monkeypatch.setattr(MaskedEncoder, "predict", predict)
+    monkeypatch.setattr(MaskedEncoder, "logits", logits)
     service = Service.build(settings_of(tmp_path), base=base)
     service.start()
     try:
@@ -292,7 +294,7 @@ def test_a_task_that_fails_to_warm_up_keeps_nobody_waiting(
         raise RuntimeError("cold")
 
     fill(tmp_path, base, ["sentiment"])
-    monkeypatch.setattr(MaskedEncoder, "predict", fail)
+    monkeypatch.setattr(MaskedEncoder, "logits", fail)
     with started(base, tmp_path) as service:
         assert service.engine.restarts == 0
     assert "warming up with task sentiment failed" in caplog.text

@@ -25,7 +25,7 @@ def test_defaults() -> None:
     settings = load_settings(NEEDED)
     assert (settings.base, settings.store) == ("bert", "masks")
     assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8000, "auto")
-    assert settings.mask_cache_bytes == 1 << 30
+    assert settings.max_bundle_bytes == 64 << 20
     assert settings.max_body_bytes == 2 << 20
     assert settings.revision is None
 
@@ -50,16 +50,23 @@ def test_command_line_wins_over_environment_over_file_over_default(
 
 def test_the_environment_can_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "server.toml"
-    file.write_text('base = "b"\nstore = "s"\nmask_cache_bytes = "3MiB"\n')
+    file.write_text('base = "b"\nstore = "s"\nmax_body_bytes = "3MiB"\n')
     monkeypatch.setenv("MASKSERVE_CONFIG", str(file))
     settings = load_settings([])
     assert (settings.base, settings.store) == ("b", "s")
-    assert settings.mask_cache_bytes == 3 << 20
+    assert settings.max_body_bytes == 3 << 20
 
 
-@pytest.mark.parametrize(("text", "size"), [("2GB", 2 * 10**9), ("512MiB", 512 << 20), ("0", 0)])
+@pytest.mark.parametrize(("text", "size"), [("2GB", 2 * 10**9), ("512MiB", 512 << 20), ("1", 1)])
 def test_sizes_take_units(text: str, size: int) -> None:
-    assert load_settings([*NEEDED, "--mask-cache-bytes", text]).mask_cache_bytes == size
+    assert load_settings([*NEEDED, "--max-body-bytes", text]).max_body_bytes == size
+
+
+def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(NEEDED).kernels == "auto"
+    assert load_settings([*NEEDED, "--kernels", "off"]).kernels == "off"
+    monkeypatch.setenv("MASKSERVE_KERNELS", "off")
+    assert load_settings(NEEDED).kernels == "off"
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
@@ -95,7 +102,7 @@ def test_every_mistake_of_every_source_is_reported_at_once(
     [
         ("--base", ""),
         ("--port", "-1"),
-        ("--mask-cache-bytes", "3 stones"),
+        ("--max-bundle-bytes", "3 stones"),
         ("--max-batch-rows", "0"),
         ("--max-batch-tokens", "none"),
         ("--max-wait-ms", "nan"),
@@ -109,6 +116,7 @@ def test_every_mistake_of_every_source_is_reported_at_once(
         ("--max-body-bytes", "0"),
         ("--shutdown-seconds", "99999999999"),
         ("--log-level", "loud"),
+        ("--kernels", "fast"),
     ],
 )
 def test_a_value_out_of_range_names_its_option(option: str, value: str) -> None:

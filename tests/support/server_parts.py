@@ -15,10 +15,10 @@ from server.http.parsing import Body
 from server.http.schemas import predict_body
 from tests.support.models import random_bundle
 
-SINGLE = TaskSpec("sequence-classification", False, ("refund", "praise", "other"), 32)
-PAIR = TaskSpec("sequence-classification", True, ("no", "yes"), 32)
-TAGS = TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 32)
-CHOICE = TaskSpec("multiple-choice", False, (), 32)
+SINGLE = TaskSpec("sequence-classification", ("refund", "praise", "other"), max_length=32)
+PAIR = TaskSpec("sequence-classification", ("no", "yes"), max_length=32, pair=True)
+TAGS = TaskSpec("token-classification", ("O", "B-PER", "I-PER", "B-LOC"), max_length=32)
+CHOICE = TaskSpec("multiple-choice", (), max_length=32)
 
 
 class Clock:
@@ -46,7 +46,7 @@ def only_digest(digest: str, members: int = 1) -> LoadedTask:
 
 def features(*lengths: int) -> Features:
     """One input with a row of each length."""
-    return Features(tuple(Row((7,) * length) for length in lengths))
+    return Features(tuple(Row.of((7,) * length) for length in lengths))
 
 
 def ticket(

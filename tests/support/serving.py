@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from lab.server_process import ServerProcess, server_command, start_server
 from mask_store import MaskBundle, MaskStore
-from masking import Base, ClassPrediction, MaskedEncoder, Part, TaskInput, TaskSpec, TextInput, load_task
+from masking import Base, ClassPrediction, MaskedEncoder, TaskBatch, TaskInput, TaskSpec, TextInput, load_task
 from server.engine.retry import Compute
 from server.http.app import create_app
 from server.service import Service
@@ -20,10 +20,10 @@ from server.settings import Settings
 from tests.support.models import random_bundle
 
 SPECS = {
-    "sentiment": TaskSpec("sequence-classification", False, ("bad", "good", "mixed"), 32),
-    "paraphrase": TaskSpec("sequence-classification", True, ("no", "yes"), 40),
-    "names": TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 32),
-    "endings": TaskSpec("multiple-choice", False, (), 40),
+    "sentiment": TaskSpec("sequence-classification", ("bad", "good", "mixed"), max_length=32),
+    "paraphrase": TaskSpec("sequence-classification", ("no", "yes"), max_length=40, pair=True),
+    "names": TaskSpec("token-classification", ("O", "B-PER", "I-PER", "B-LOC"), max_length=32),
+    "endings": TaskSpec("multiple-choice", (), max_length=40),
 }
 TEXT = "the movie was good"
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def expected_scores(base: Base, bundle: MaskBundle, given: TaskInput | None = No
     """Softmax scores by label that this bundle itself gives an input (`TEXT` if none is given)."""
     task = load_task(bundle, base)
     features = task.codec.encode([given or TextInput(TEXT)], truncate=False)
-    prediction = task.codec.decode(MaskedEncoder(base).predict([Part(task, features)])[0][0])
+    prediction = task.codec.decode(MaskedEncoder(base).logits([TaskBatch(task, features)])[0][0])
     assert isinstance(prediction, ClassPrediction)
     names = task.spec.labels or [str(i) for i in range(len(prediction.scores))]
     return {name: float(score) for name, score in zip(names, prediction.scores, strict=True)}

@@ -30,7 +30,7 @@ class TaskData:
 
     def spec(self, options: LearnOptions) -> TaskSpec:
         """Return the task's spec."""
-        return TaskSpec(options.kind, self.pair, self.labels, options.max_length)
+        return TaskSpec(options.kind, self.labels, max_length=options.max_length, pair=self.pair)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Dev metrics: accuracy, Matthews correlation (scikit-learn) and entity micro-F1 (seqeval).
+"""Dev metrics: accuracy, Matthews correlation (scikit-learn) and micro-F1 over entities.
 
 Measures predictions that were made elsewhere; the choice of the one metric that decides over epochs is here
 too.
@@ -6,11 +6,11 @@ too.
 
 from collections.abc import Sequence
 
-from seqeval.metrics import f1_score
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 from mask_store import TaskKind
 from training.errors import OptionsError
+from training.kinds.entity_f1 import entity_f1
 from training.options import METRICS, Metric
 
 
@@ -77,6 +77,5 @@ def measure_words(
     flat_predicted = [label for words in predicted for label in words]
     metrics = {"accuracy": float(accuracy_score(flat_truth, flat_predicted))}
     if is_iob2(labels):
-        nested = [list(map(list, sentences)) for sentences in (truth, predicted)]
-        metrics["f1"] = float(f1_score(*nested, average="micro", zero_division=0))
+        metrics["f1"] = entity_f1(truth, predicted)
     return metrics

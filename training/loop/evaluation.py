@@ -6,8 +6,8 @@ from mask_store import MaskBundle
 from masking import (
     Base,
     MaskedEncoder,
-    Part,
     Prediction,
+    TaskBatch,
     TaskCodec,
     TaskModel,
     WordsPrediction,
@@ -110,6 +110,6 @@ def served_logits(
     features = [item.features for item in examples]
     found: dict[int, Floats] = {}
     for batch in token_batches(features, max_rows):
-        (logits,) = encoder.predict([Part(task, [features[i] for i in batch])])
+        (logits,) = encoder.logits([TaskBatch(task, [features[i] for i in batch])])
         found.update(zip(batch, logits, strict=True))
     return [found[index] for index in range(len(features))]

@@ -183,7 +183,9 @@ class TaskTrainer(Trainer):
         if not math.isfinite(logs.get("loss", 0.0)):
             step = self.state.global_step
             raise DivergedError(f"the loss is no longer a number at step {step}: try a lower learning rate")
-        super().log(logs | {"zeros": self.learner.sparsity(), "flipped": self.learner.flipped()}, start_time)
+        super().log(
+            logs | {"zeros": self.learner.sparsity(), "flipped": self.learner.flip_rate()}, start_time
+        )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         """Order examples at random, or in random batches of similar length."""

@@ -26,14 +26,15 @@ from mask_store import (
 from masking import TaskCodec
 from masking.inference.combine import combine_logits
 from masking.tasks.predictions import Floats
+from training.cli.messages import Say, silent
+from training.data.features import EncodedExample
+from training.distributed import refuse_several
 from training.errors import OptionsError
 from training.loop.evaluation import measure, served_logits
-from training.data.features import EncodedExample
-from training.runs.learn import learn_bundle, open_store, publish
-from training.cli.messages import Say, silent
+from training.loop.run_folder import RunFolder
 from training.options import LearnOptions
+from training.runs.learn import learn_bundle, open_store, publish
 from training.runs.preparation import Preparation, prepare
-from training.distributed import refuse_several
 from training.runs.report import (
     curl_line,
     human_bytes,
@@ -43,7 +44,6 @@ from training.runs.report import (
     size_line,
     with_curl,
 )
-from training.loop.run_folder import RunFolder
 
 RULES: tuple[CombineRule, ...] = ("probabilities", "logits", "labels")  # the first of equals is chosen
 
@@ -166,7 +166,7 @@ def learn_ensemble(
     """Learn a mask for each seed and publish them as one task; prints nothing.
 
     Args:
-        options: as for `training.runs.learn.learn`; each member's run folder is the options' with ``-seed<N>``.
+        options: as for `learn`; each member's run folder is the options' with ``-seed<N>``.
         seeds: in place of the options' seed; 2 to 64, all different.
         callbacks: told of steps, logs and epochs of each member.
         say: called with a line of text for what a user should know on the way; None for nobody.

@@ -16,16 +16,16 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from masking import FinetunedModel
-from training.loop.history import EpochRecord, best_epoch, epoch_records
+from training.cli.messages import Say
+from training.distributed import on_main
 from training.errors import KeepError
 from training.loop.checkpoint import LEARNED_FILE
-from training.runs.learn import learn_model
-from training.cli.messages import Say
-from training.options import LearnOptions
-from training.runs.preparation import Preparation, prepare
-from training.distributed import on_main
-from training.runs.report import human_bytes, human_seconds, measured
+from training.loop.history import EpochRecord, best_epoch, epoch_records
 from training.loop.run_folder import REPORT, RunFolder
+from training.options import LearnOptions
+from training.runs.learn import learn_model
+from training.runs.preparation import Preparation, prepare
+from training.runs.report import human_bytes, human_seconds, measured
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,15 @@ from mask_store import (
 )
 from masking import MaskedModel, TaskModel
 from training import distributed as processes
-from training.loop.history import EpochRecord, best_epoch, epoch_records, is_finished
-from training.errors import OptionsError, PublishError
-from training.loop.settings import LoopSettings
 from training.cli.messages import Say, heard
+from training.errors import OptionsError, PublishError
+from training.loop.history import EpochRecord, best_epoch, epoch_records, is_finished
+from training.loop.run_folder import RunFolder
+from training.loop.settings import LoopSettings
+from training.loop.trainer import TaskTrainer
 from training.options import EXTRA_SETTINGS, LearnOptions
 from training.runs.preparation import Preparation, choose_device, prepare
 from training.runs.report import Report, SetReport, request_body
-from training.loop.run_folder import RunFolder
-from training.loop.trainer import TaskTrainer
 
 
 @dataclass(frozen=True)

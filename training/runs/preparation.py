@@ -1,7 +1,7 @@
 """What comes before learning: the data read and encoded, the base loaded, the options held against both.
 
-`prepare` does all of it, once; what it returns is what `training.runs.learn` and `training.runs.finetune` learn from,
-and can be varied in rate and seed without reading anything again. Nothing here learns, or looks at a store.
+`prepare` does all of it, once; what it returns is what `learn` and `finetune` learn from, and can be
+varied in rate and seed without reading anything again. Nothing here learns, or looks at a store.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from transformers.integrations.integration_utils import is_tensorboard_available
 
 from masking import Base, MaskSettings, TaskCodec, TaskSpec, load_base, task_codec
 from training import distributed as processes
-from training.data.task_data import EncodedData, TaskData, load_data
-from training.errors import OptionsError
+from training.cli.messages import Say, heard
 from training.data.examples import ExampleSet, describe_unusable
 from training.data.features import EncodedExample
-from training.loop.settings import LoopSettings
-from training.cli.messages import Say, heard
+from training.data.task_data import EncodedData, TaskData, load_data
+from training.errors import OptionsError
 from training.kinds.metrics import choose_metric
+from training.loop.settings import LoopSettings
 from training.options import LearnOptions, Method, Metric, parse_blocks
 from training.runs.report import SetReport
 

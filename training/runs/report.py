@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from mask_store import TaskKind
 from masking import ChoiceInput, TaskInput, TextInput, WordsInput
-from training.loop.history import EpochRecord
 from training.data.examples import ExampleSet, Unusable
 from training.data.features import EncodedExample
+from training.loop.history import EpochRecord
 
 SERVER = "http://127.0.0.1:8000"
 KIB = 1000

@@ -15,15 +15,15 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import MaskStore
-from training.loop.history import EpochRecord, best_epoch, epoch_records
+from training.cli.messages import Say, silent
 from training.errors import DivergedError
+from training.loop.history import EpochRecord, best_epoch, epoch_records
+from training.loop.run_folder import RunFolder
+from training.options import Method
 from training.runs.finetune import finetune_copy
 from training.runs.learn import learn_bundle, publish
-from training.cli.messages import Say, silent
-from training.options import Method
 from training.runs.preparation import Preparation
 from training.runs.results import Result, Results
-from training.loop.run_folder import RunFolder
 
 HOPELESS_EPOCH = 2
 HOPELESS_MARGIN = 0.1

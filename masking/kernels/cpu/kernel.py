@@ -33,7 +33,6 @@ from masking.kernels.cpu.llvm import (
 # 16 256-bit ones.
 LANES, VECTORS, TILE_TOKENS = (16, 3, 8) if host_has_avx512() else (8, 2, 6)
 PANEL = LANES * VECTORS
-STRIPS = PANEL // STRIP
 SLACK = 64
 """Bytes between packed tiles, which the transposition of the tile before may overwrite."""
 _EIGHT, _FLOAT, _LINE = 8, 4, 64

@@ -6,7 +6,6 @@ before the first request. Without numba nothing here works except `available`.
 """
 
 import importlib.util
-import os
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -27,8 +26,8 @@ _PHASE = 0
 
 @cache
 def available() -> bool:
-    """Whether the kernels can be used: numba is installed and MASKING_KERNELS is not "off"."""
-    return os.environ.get("MASKING_KERNELS", "on") != "off" and importlib.util.find_spec("numba") is not None
+    """Tell whether the kernels can be used: numba is installed."""
+    return importlib.util.find_spec("numba") is not None
 
 
 @cache

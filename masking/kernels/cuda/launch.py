@@ -15,7 +15,6 @@ To replay a graph for other tasks, copy their addresses into the tensor that was
 """
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
@@ -44,8 +43,8 @@ _MOST_LOAD = 256
 
 @cache
 def available() -> bool:
-    """Whether the kernel can be used: Triton is installed and MASKING_KERNELS is not "off"."""
-    return os.environ.get("MASKING_KERNELS", "on") != "off" and importlib.util.find_spec("triton") is not None
+    """Tell whether the kernel can be used: Triton is installed."""
+    return importlib.util.find_spec("triton") is not None
 
 
 @cache

@@ -16,13 +16,12 @@ from benchmarks.peers.candidates import (
     KERNEL,
     LARGEST_ERROR,
     NAIVE,
+    OURS,
     PEFT,
     POLYLORA,
     Candidates,
-    ours,
 )
 from benchmarks.peers.dense import exact_logits, in_float64
-from benchmarks.peers.ours import FORM_BYTES, RESIDENT
 from lab.random_models import random_base
 from lab.random_tasks import Workload, random_tasks
 from masking import Base
@@ -55,9 +54,9 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert result["ratios"].keys() | result["skipped"].keys() == COLUMNS.keys()
         assert all(value > 0 for ratio in result["ratios"].values() for value in ratio.values())
         assert all(0 < error < LARGEST_ERROR for error in result["errors"].values())
-        assert result["errors"].keys() == {*map(ours, FORM_BYTES), COPIES, NAIVE}
+        assert result["errors"].keys() == {OURS, COPIES, NAIVE}
     assert [point["tasks"] for point in report["tasks_in_use"]] == [1, 3]
-    assert all(point["relative_throughput"][ours(RESIDENT)]["median"] > 0 for point in report["tasks_in_use"])
+    assert all(point["relative_throughput"][OURS]["median"] > 0 for point in report["tasks_in_use"])
     assert figure.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "| 1 | 0.05 | 3x8 | zipf |" in printed and "| tasks in use |" in printed
@@ -66,14 +65,14 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_only_the_wanted_peers_run(base: Base) -> None:
     workload = Workload.of_counts(base, random_tasks(base, 2, 0.05), [1, 1], 4)
     ready = Candidates(base, [NAIVE], gigabytes=1.0).ready(workload)
-    assert list(ready.runs) == ["one dense", *map(ours, FORM_BYTES), NAIVE]
+    assert list(ready.runs) == ["one dense", OURS, NAIVE]
     assert not ready.skipped
 
 
 def test_what_takes_too_much_memory_is_skipped_and_says_so(base: Base) -> None:
     workload = Workload.of_counts(base, random_tasks(base, 2, 0.05), [1, 1], 4)
     ready = Candidates(base, [COPIES], gigabytes=0.0).ready(workload)
-    assert ours(RESIDENT) in ready.runs and COPIES not in ready.runs
+    assert OURS in ready.runs and COPIES not in ready.runs
     assert ready.skipped[COPIES] == "skipped: 0.0 GB"
 
 

@@ -20,7 +20,7 @@ from masking import (
     ChoiceInput,
     MaskedEncoder,
     Member,
-    Part,
+    TaskBatch,
     TaskInput,
     TaskSpec,
     TextInput,
@@ -37,16 +37,19 @@ from tests.support.models import random_bundle, tiny_base
 RULES: tuple[CombineRule, ...] = get_args(CombineRule)
 TASKS: dict[str, tuple[TaskSpec, TaskInput]] = {
     "single": (
-        TaskSpec("sequence-classification", False, ("bad", "so", "good"), 16),
+        TaskSpec("sequence-classification", ("bad", "so", "good"), max_length=16),
         TextInput("the movie was good"),
     ),
-    "pair": (TaskSpec("sequence-classification", True, ("no", "yes"), 16), TextInput("i lost", "my card")),
+    "pair": (
+        TaskSpec("sequence-classification", ("no", "yes"), max_length=16, pair=True),
+        TextInput("i lost", "my card"),
+    ),
     "words": (
-        TaskSpec("token-classification", False, ("B-LOC", "I-LOC", "O"), 12),
+        TaskSpec("token-classification", ("B-LOC", "I-LOC", "O"), max_length=12),
         WordsInput(("anna", "works", *["paris"] * 20)),
     ),
     "choice": (
-        TaskSpec("multiple-choice", False, (), 16),
+        TaskSpec("multiple-choice", (), max_length=16),
         ChoiceInput("she lost", ("the card", "a", "film")),
     ),
 }
@@ -199,9 +202,9 @@ def test_an_ensemble_answers_with_its_members_answers_combined(
     together = load_task(ensemble(bundles, rule), base)
     features = together.codec.encode([given, given], truncate=True)
     encoder = MaskedEncoder(base)
-    alone = [encoder.predict([Part(member, features)])[0] for member in members]
-    mixed = encoder.predict(
-        [Part(members[0], features), Part(together, features), Part(members[1], features)]
+    alone = [encoder.logits([TaskBatch(member, features)])[0] for member in members]
+    mixed = encoder.logits(
+        [TaskBatch(members[0], features), TaskBatch(together, features), TaskBatch(members[1], features)]
     )
     for item in range(2):
         expected = combine_logits(rule, [logits[item] for logits in alone])
@@ -228,7 +231,7 @@ def answers(base: Base, spec: TaskSpec, given: TaskInput) -> list[Floats]:
     encoder = MaskedEncoder(base)
     tasks = [load_task(random_bundle(base, spec, seed=seed), base) for seed in range(3)]
     features = tasks[0].codec.encode([given], truncate=True)
-    return [100 * encoder.predict([Part(task, features)])[0][0] for task in tasks]
+    return [100 * encoder.logits([TaskBatch(task, features)])[0][0] for task in tasks]
 
 
 def test_a_member_that_does_not_fit_the_base_is_refused(tiny_bert: str) -> None:

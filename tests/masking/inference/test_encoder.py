@@ -13,7 +13,7 @@ from masking import (
     LoadedTask,
     MaskedEncoder,
     MaskSettings,
-    Part,
+    TaskBatch,
     TaskInput,
     TaskSpec,
     TextInput,
@@ -25,10 +25,10 @@ from masking.tasks.predictions import Floats
 from tests.support.models import ARCHITECTURES, WORDS, random_bundle, tiny_base
 
 SPECS = {
-    "text": TaskSpec("sequence-classification", False, ("bad", "good", "mixed"), 40),
-    "pair": TaskSpec("sequence-classification", True, ("no", "yes"), 40),
-    "words": TaskSpec("token-classification", False, ("O", "B-PER", "I-PER", "B-LOC"), 16),
-    "choice": TaskSpec("multiple-choice", False, (), 40),
+    "text": TaskSpec("sequence-classification", ("bad", "good", "mixed"), max_length=40),
+    "pair": TaskSpec("sequence-classification", ("no", "yes"), max_length=40, pair=True),
+    "words": TaskSpec("token-classification", ("O", "B-PER", "I-PER", "B-LOC"), max_length=16),
+    "choice": TaskSpec("multiple-choice", (), max_length=40),
 }
 
 
@@ -71,17 +71,17 @@ def test_a_mixed_batch_gives_what_each_input_gives_alone(
 ) -> None:
     base = load_base(tiny_base(tmp_path, architecture, pooler=pooler))
     encoder, rng = MaskedEncoder(base), np.random.default_rng(1)
-    parts = [Part(task, _features(task, 3, rng)) for task in _tasks(base, 8)]
-    for part, answers in zip(parts, encoder.predict(parts), strict=True):
-        alone = [encoder.predict([Part(part.task, [item])])[0][0] for item in part.features]
+    parts = [TaskBatch(task, _features(task, 3, rng)) for task in _tasks(base, 8)]
+    for part, answers in zip(parts, encoder.logits(parts), strict=True):
+        alone = [encoder.logits([TaskBatch(part.task, [item])])[0][0] for item in part.features]
         _close(answers, alone)
 
 
 def test_order_and_company_do_not_matter(tiny_bert: str) -> None:
     base, rng = load_base(tiny_bert), np.random.default_rng(2)
     encoder = MaskedEncoder(base)
-    parts = [Part(task, _features(task, 4, rng)) for task in _tasks(base, 6)]
-    there, back = encoder.predict(parts), encoder.predict(parts[::-1])[::-1]
+    parts = [TaskBatch(task, _features(task, 4, rng)) for task in _tasks(base, 6)]
+    there, back = encoder.logits(parts), encoder.logits(parts[::-1])[::-1]
     for one, other in zip(there, back, strict=True):
         _close(one, other)
 
@@ -95,9 +95,9 @@ def test_tasks_may_mask_other_blocks(tiny_bert: str) -> None:
         for blocks in choices
     ]
     features = _features(tasks[0], 2, rng)
-    mixed = encoder.predict([Part(task, features) for task in tasks])
+    mixed = encoder.logits([TaskBatch(task, features) for task in tasks])
     for task, answers in zip(tasks, mixed, strict=True):
-        _close(answers, encoder.predict([Part(task, features)])[0])
+        _close(answers, encoder.logits([TaskBatch(task, features)])[0])
     assert len({one[0].tobytes() for one in mixed}) == 3
 
 
@@ -108,7 +108,7 @@ def test_two_tasks_on_one_base_do_not_touch_each_other(tiny_bert: str) -> None:
     features = tasks[0].codec.encode([TextInput("the movie was good")], truncate=False)
 
     def answer(number: int) -> list[float]:
-        return [float(x) for x in encoder.predict([Part(tasks[number], features)])[0][0]]
+        return [float(x) for x in encoder.logits([TaskBatch(tasks[number], features)])[0][0]]
 
     first, second = answer(0), answer(1)
     assert first != second
@@ -121,15 +121,7 @@ def test_without_masks_nothing_is_computed(tiny_bert: str) -> None:
         encoder._encoder(input_ids=torch.tensor([[2, 3]]))
 
 
-def test_masks_are_one_set_per_member(tiny_bert: str) -> None:
-    base = load_base(tiny_bert)
-    (task,) = _tasks(base, 1)
-    features = _features(task, 1, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="argument"):
-        MaskedEncoder(base).predict([Part(task, features, [task.members[0].masks] * 2)])
-
-
 def test_a_part_is_not_to_be_changed(tiny_bert: str) -> None:
     (task,) = _tasks(load_base(tiny_bert), 1)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Part(task, []).task = task  # type: ignore[misc]
+        TaskBatch(task, []).task = task  # type: ignore[misc]

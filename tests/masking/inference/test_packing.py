@@ -5,15 +5,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import AttentionInterface
 
-from masking import Row, load_base
-from masking.inference.packing import RowBatch, attending, can_pack, pack_rows, pad_rows
+from masking import Base, Row, load_base
+from masking.inference.packing import RowBatch, attend_by_row, attending, can_pack, pack_rows, pad_rows
 from tests.support.models import ARCHITECTURES, tiny_base
 
 
 def _rows(*lengths: int, typed: bool = True) -> list[Row]:
     rng = np.random.default_rng(sum(lengths))
-    return [Row(tuple(rng.integers(5, 40, n).tolist()), (0,) * n if typed else ()) for n in lengths]
+    return [Row.of(rng.integers(5, 40, n).tolist(), (0,) * n if typed else ()) for n in lengths]
 
 
 def test_packed_rows_lie_one_after_another(tiny_bert: str) -> None:
@@ -30,14 +31,12 @@ def test_padded_rows_take_the_width_of_the_longest(tiny_bert: str) -> None:
     assert (batch.lengths, batch.widths, batch.starts) == ((3, 1, 4), (4, 4, 4), (0, 4, 8))
 
 
-def _attention(batch: RowBatch, states: Tensor) -> Tensor:
+def _attention(base: Base, batch: RowBatch, states: Tensor) -> Tensor:
     """The registered function itself, called as transformers calls it."""
-    from transformers import AttentionInterface  # noqa: PLC0415
-
-    from masking.inference.packing import ATTENTION  # noqa: PLC0415
-
+    encoder = base.share_encoder()
+    attend_by_row(encoder)
     with attending(batch):
-        attend: Any = AttentionInterface()[ATTENTION]
+        attend: Any = AttentionInterface()[encoder.config._attn_implementation]
         output, weights = attend(torch.nn.Module(), states, states, states, None, dropout=0.0)
     assert weights is None
     assert isinstance(output, Tensor)
@@ -47,10 +46,11 @@ def _attention(batch: RowBatch, states: Tensor) -> Tensor:
 @pytest.mark.parametrize("lengths", [(5,), (4, 4, 4), (7, 2), (1, 2, 3, 10, 11, 12, 12), (1, 1, 30)])
 def test_attention_keeps_rows_apart(lengths: tuple[int, ...], tiny_bert: str) -> None:
     states = torch.randn(1, 2, sum(lengths), 8)
-    batch = pack_rows(_rows(*lengths), load_base(tiny_bert))
+    base = load_base(tiny_bert)
+    batch = pack_rows(_rows(*lengths), base)
     rows = [states[:, :, start : start + n] for start, n in zip(batch.starts, lengths, strict=True)]
     parts = [F.scaled_dot_product_attention(row, row, row).transpose(1, 2) for row in rows]
-    torch.testing.assert_close(_attention(batch, states), torch.cat(parts, dim=1))
+    torch.testing.assert_close(_attention(base, batch, states), torch.cat(parts, dim=1))
 
 
 def test_rows_of_similar_length_share_a_group(tiny_bert: str) -> None:

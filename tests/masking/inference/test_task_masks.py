@@ -1,38 +1,37 @@
 import pytest
 import torch
 
-from masking import (
-    LayerMasks,
-    MaskedEncoder,
-    Part,
-    TaskSpec,
-    TextInput,
-    load_base,
-    load_task,
-    maskable_linears,
-)
+from masking import MaskedEncoder, TaskBatch, TaskSpec, TextInput, load_base, load_task
+from masking.inference.loaded_task import maskable_linears
+from masking.kernels import Kernels
+from masking.kernels.cpu import launch as native
 from tests.support.models import random_bundle
 
-SPEC = TaskSpec("sequence-classification", False, ("bad", "good"), 16)
+SPEC = TaskSpec("sequence-classification", ("bad", "good"), max_length=16)
 
 
-def test_every_form_gives_the_same_logits(tiny_bert: str) -> None:
+def test_masks_take_one_bit_per_weight(tiny_bert: str) -> None:
     base = load_base(tiny_bert)
-    task = load_task(random_bundle(base, SPEC), base)
-    packed = task.members[0].masks
-    features = task.codec.encode([TextInput("the movie was good")], truncate=False)
-    forms: list[LayerMasks] = [packed, packed.unpack(), packed.fold(maskable_linears(base))]
-    assert [masks.form for masks in forms] == ["packed", "unpacked", "folded"]
-    assert [masks.nbytes for masks in forms] == [packed.bits // 8, packed.bits, 4 * packed.bits]
-    answers = [MaskedEncoder(base).predict([Part(task, features, [masks])])[0][0] for masks in forms]
-    for answer in answers:
-        assert answer == pytest.approx(answers[0], rel=1e-5)
+    masks = load_task(random_bundle(base, SPEC), base).members[0].masks
+    weights = sum(rows * columns for rows, columns in (mask.shape for mask in masks.layers.values()))
+    assert masks.nbytes == weights // 8
 
 
-def test_folding_leaves_the_base_as_it_was(tiny_bert: str) -> None:
+def test_with_kernels_off_the_logits_are_the_same_and_the_base_stays_as_it_was(
+    tiny_bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = load_base(tiny_bert)
-    linears = maskable_linears(base)
-    before = {name: linear.weight.clone() for name, linear in linears.items()}
-    folded = load_task(random_bundle(base, SPEC), base).members[0].masks.fold(linears)
-    assert all(torch.equal(linears[name].weight, weight) for name, weight in before.items())
-    assert any(not torch.equal(mask.fold(before[n]), before[n]) for n, mask in folded.layers.items())
+    before = {name: linear.weight.clone() for name, linear in maskable_linears(base).items()}
+
+    def logits(kernels: Kernels) -> object:
+        task = load_task(random_bundle(base, SPEC), base, kernels=kernels)
+        features = task.codec.encode([TextInput("the movie was good")], truncate=False)
+        return MaskedEncoder(base, kernels=kernels).logits([TaskBatch(task, features)])[0][0]
+
+    def fail() -> None:
+        raise AssertionError("a kernel was asked for")
+
+    by_kernel = logits("auto")
+    monkeypatch.setattr(native, "_kernels", fail)
+    assert logits("off") == pytest.approx(by_kernel, rel=1e-5)
+    assert all(torch.equal(maskable_linears(base)[name].weight, weight) for name, weight in before.items())

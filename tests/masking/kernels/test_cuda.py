@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masking.kernels import (
-    FoldedMask,
     LinearMask,
     Precision,
     WordMask,
@@ -111,14 +110,6 @@ def test_segments_without_a_mask_or_a_bias(device: torch.device) -> None:
     masks = words(case, device)
     masks[1] = None
     case.assert_close(run(case, masks, device, bias=False), bias=False)
-
-
-def test_forms_mix_in_one_batch(device: torch.device) -> None:
-    case = random_case(48, 40, [3, 4, 5, 6], [0.1, 0.1, 0.0, 0.1])
-    masks = words(case, device)
-    masks[1] = FoldedMask(case.bits()[1].fold(case.weight).to(device))
-    masks[2] = None
-    case.assert_close(run(case, masks, device))
 
 
 def test_a_dropped_weight_is_never_multiplied(device: torch.device) -> None:

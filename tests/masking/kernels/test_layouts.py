@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mask_store.format.bits import pack_bits
-from masking.kernels import BitMask, FoldedMask, StripMask, WordMask, ready_mask
+from masking.binarize import apply_mask
+from masking.kernels import BitMask, StripMask, WordMask, ready_mask
 from masking.kernels.cpu import launch as native
 from tests.masking.kernels.conftest import needs_kernels
 
@@ -19,7 +20,7 @@ def test_strips_hold_the_same_bits(rows: int, columns: int, share: float, seed: 
     strips = StripMask.of(bits)
     assert strips.shape == bits.shape == (rows, columns)
     assert np.array_equal(strips.expand().numpy(), mask)
-    assert np.array_equal(strips.bits().packed, bits.packed)
+    assert np.array_equal(pack_bits(strips.expand().numpy()), bits.packed)
 
 
 @needs_kernels
@@ -43,14 +44,10 @@ def test_bits_that_may_not_be_written_to() -> None:
     assert StripMask.of(BitMask(packed, 8)).strips.tolist() == [[0xFFFF] * 8]
 
 
-def test_folding() -> None:
+def test_bits_applied_to_a_weight() -> None:
     weight = torch.arange(6.0).reshape(2, 3)
     bits = BitMask(pack_bits(np.array([[True, False, True], [False, True, True]])), 3)
-    folded = bits.fold(weight)
-    assert folded.tolist() == [[0, 0, 2], [0, 4, 5]]
-    assert FoldedMask(folded).fold(weight) is folded
-    assert FoldedMask(folded).nbytes == 24
-    assert FoldedMask(folded).shape == (2, 3)
+    assert apply_mask(weight, bits.expand()).tolist() == [[0, 0, 2], [0, 4, 5]]
 
 
 def test_ready_mask_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,12 +78,12 @@ def test_known_word() -> None:
     assert words.tolist() == [[1, 2, -(2**31)], [0, 1, 0]]
 
 
-def test_a_word_mask_takes_one_bit_per_weight_and_folds() -> None:
+def test_a_word_mask_takes_one_bit_per_weight_and_applies() -> None:
     bits = BitMask(np.random.default_rng(0).integers(0, 256, (96, 96), np.uint8), 768)
     words, weight = WordMask.of(bits, torch.device("cpu")), torch.randn(96, 768)
     assert words.nbytes == bits.nbytes == 96 * 768 // 8
-    assert torch.equal(words.fold(weight), bits.fold(weight))
-    assert words.fold(weight.bfloat16()).dtype == torch.bfloat16
+    assert torch.equal(apply_mask(weight, words.expand()), apply_mask(weight, bits.expand()))
+    assert apply_mask(weight.bfloat16(), words.expand()).dtype == torch.bfloat16
 
 
 def test_words_that_the_kernel_could_not_read() -> None:

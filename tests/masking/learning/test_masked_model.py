@@ -16,7 +16,7 @@ from masking import (
     MaskedEncoder,
     MaskedModel,
     MaskSettings,
-    Part,
+    TaskBatch,
     TaskInput,
     TaskModel,
     TaskSpec,
@@ -38,10 +38,10 @@ from training.loop.batch_logits import batch_logits
 Doubles = NDArray[np.float64]
 
 SPECS = {
-    "single": TaskSpec("sequence-classification", False, ("bad", "good"), 16),
-    "pair": TaskSpec("sequence-classification", True, ("no", "yes", "maybe"), 16),
-    "words": TaskSpec("token-classification", False, ("B-LOC", "I-LOC", "O"), 12),
-    "choice": TaskSpec("multiple-choice", False, (), 16),
+    "single": TaskSpec("sequence-classification", ("bad", "good"), max_length=16),
+    "pair": TaskSpec("sequence-classification", ("no", "yes", "maybe"), max_length=16, pair=True),
+    "words": TaskSpec("token-classification", ("B-LOC", "I-LOC", "O"), max_length=12),
+    "choice": TaskSpec("multiple-choice", (), max_length=16),
 }
 INPUTS: dict[str, list[TaskInput]] = {
     "single": [TextInput("the movie was good"), TextInput("terrible plot and bad acting !")],
@@ -100,14 +100,14 @@ def test_bundle_and_a_fresh_base_give_the_trained_models_logits(
 ) -> None:
     folder = tiny_base(tmp_path, architecture)
     model = learn(load_base(folder), name, MaskSettings(head=head))
-    assert model.flipped() > 0.05
+    assert model.flip_rate() > 0.05
     expected = learned_logits(model, name)
 
     fresh = load_base(folder)
     task = load_task(MaskBundle.from_bytes(to_bundle(model).to_bytes()), fresh)
     features = task.codec.encode(INPUTS[name], truncate=True)
     encoder = MaskedEncoder(fresh)
-    (served,) = encoder.predict([Part(task, features)])
+    (served,) = encoder.logits([TaskBatch(task, features)])
     scale = max(float(np.abs(one).max()) for one in expected)
     for ours, theirs in zip(served, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale)
@@ -120,7 +120,7 @@ def test_learning_and_serving_leave_the_base_as_it_was(pooler: bool, tmp_path: P
     addresses = {name: tensor.data_ptr() for name, tensor in base_tensors(base.encoder, base.pooler)}
     model = learn(base, "single")
     task = load_task(to_bundle(model), base)
-    MaskedEncoder(base).predict([Part(task, task.codec.encode(INPUTS["single"], truncate=False))])
+    MaskedEncoder(base).logits([TaskBatch(task, task.codec.encode(INPUTS["single"], truncate=False))])
     after = base_tensors(base.encoder, base.pooler)
     assert fingerprint(after) == base.info.fingerprint == load_base(folder).info.fingerprint
     assert {name: tensor.data_ptr() for name, tensor in after} == addresses
@@ -214,19 +214,6 @@ def test_the_papers_scores_are_these_draws_of_the_seed(tiny_bert: str) -> None:
     np.testing.assert_array_equal(to_bundle(model).members[0].head["classifier.weight"], head.numpy())
 
 
-def test_magnitude_scores_start_as_magnitude_pruning_with_as_many_zeros(tiny_bert: str) -> None:
-    base = load_base(tiny_bert)
-    uniform, ranked = (
-        MaskedModel.create(base, SPECS["single"], MaskSettings(score_init=name), seed=3)
-        for name in ("uniform", "magnitude")
-    )
-    assert ranked.sparsity() == uniform.sparsity()
-    weights = dict(base_tensors(base.encoder, base.pooler))
-    for name in set(ranked.layer_names) - {CLASSIFIER}:
-        magnitudes, initial = weights[f"{name}.weight"].abs(), ranked.masks[name].initial
-        assert magnitudes[~initial].max() <= magnitudes[initial].min()
-
-
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.97])
 def test_the_share_of_zeros_is_set_to_within_a_bit_and_published_with_its_threshold(
     tiny_bert: str, share: float
@@ -261,7 +248,7 @@ def test_the_manifest_counts_zeros_and_flips(tiny_bert: str) -> None:
         assert layer.zeros == int((~bits).sum())
         assert 0 < layer.flipped <= layer.bits
     assert bundle.manifest.sparsity == pytest.approx(model.sparsity())
-    assert bundle.manifest.flipped_share == pytest.approx(model.flipped())
+    assert bundle.manifest.flipped_share == pytest.approx(model.flip_rate())
 
 
 def test_learned_state_comes_back_whole_and_holds_no_base_tensor(tiny_bert: str) -> None:
@@ -337,7 +324,7 @@ def _reference_logits(base: Base, bundle: MaskBundle, batch: dict[str, torch.Ten
 
 @pytest.mark.parametrize("kind", ["sequence-classification", "token-classification", "multiple-choice"])
 def test_outputs_follow_the_kind(kind: TaskKind, tiny_bert: str) -> None:
-    spec = TaskSpec(kind, False, ("a", "b", "c") if kind != "multiple-choice" else (), 16)
+    spec = TaskSpec(kind, ("a", "b", "c") if kind != "multiple-choice" else (), max_length=16)
     model = MaskedModel.create(load_base(tiny_bert), spec, MaskSettings(), seed=0).eval()
     ids = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]])
     logits = model({"input_ids": ids, "attention_mask": (ids != 0).long()})

@@ -18,7 +18,7 @@ from masking import (
 
 @pytest.fixture(scope="module")
 def codec(tiny_bert: str) -> TaskCodec:
-    return task_codec(TaskSpec("multiple-choice", False, (), 12), load_base(tiny_bert).tokenizer)
+    return task_codec(TaskSpec("multiple-choice", (), max_length=12), load_base(tiny_bert).tokenizer)
 
 
 def test_each_choice_is_a_row_with_the_context(codec: TaskCodec) -> None:

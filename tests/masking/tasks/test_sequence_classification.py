@@ -23,7 +23,7 @@ def tokenizer(tiny_bert: str) -> Tokenizer:
 
 
 def _codec(tokenizer: Tokenizer, *, pair: bool) -> TaskCodec:
-    spec = TaskSpec("sequence-classification", pair, ("bad", "good"), 8)
+    spec = TaskSpec("sequence-classification", ("bad", "good"), max_length=8, pair=pair)
     return task_codec(spec, tokenizer)
 
 
@@ -31,13 +31,13 @@ def test_a_text_is_one_row(tokenizer: Tokenizer) -> None:
     (features,) = _codec(tokenizer, pair=False).encode([TextInput("the movie")], truncate=False)
     words = tokenizer.convert_ids_to_tokens(list(features.rows[0].input_ids))
     assert words == ["[CLS]", "the", "movie", "[SEP]"]
-    assert features.rows[0].token_type_ids == (0, 0, 0, 0)
+    assert features.rows[0].token_type_ids.tolist() == [0, 0, 0, 0]
     assert features.tokens == 4
 
 
 def test_a_pair_is_one_row_with_segments(tokenizer: Tokenizer) -> None:
     (features,) = _codec(tokenizer, pair=True).encode([TextInput("the", "a plot")], truncate=False)
-    assert features.rows[0].token_type_ids == (0, 0, 0, 1, 1, 1)
+    assert features.rows[0].token_type_ids.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_too_long_is_refused_with_both_counts_unless_truncated(tokenizer: Tokenizer) -> None:

@@ -21,7 +21,7 @@ from masking.tasks.token_classification import plan_windows, read_positions
 
 @pytest.fixture(scope="module")
 def codec(tiny_bert: str) -> TaskCodec:
-    spec = TaskSpec("token-classification", False, ("LOC", "O"), 10)
+    spec = TaskSpec("token-classification", ("LOC", "O"), max_length=10)
     return task_codec(spec, load_base(tiny_bert).tokenizer)
 
 

@@ -17,10 +17,9 @@ from mask_store import (
     StoreNotWritableError,
     StoreUnavailableError,
 )
-from masking import Base, LoadedTask, load_base, maskable_linears
+from masking import Base, LoadedTask, load_base
 from server import errors
 from server.errors import ServerError
-from server.tasks.cache import MaskCache
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import ServedTask, TaskRegistry
 from server.tasks.watcher import StoreWatcher
@@ -46,7 +45,6 @@ class Parts:
     place: Path
     store: MaskStore
     registry: TaskRegistry
-    cache: MaskCache
     metrics: Metrics
     lifecycle: Lifecycle
     watcher: StoreWatcher
@@ -62,10 +60,10 @@ class Parts:
 @pytest.fixture
 def parts(base: Base, tmp_path: Path) -> Parts:
     store = fill(tmp_path / "store", base, [TASK])
-    registry, cache, metrics = TaskRegistry(), MaskCache(1 << 20, maskable_linears(base)), Metrics()
-    lifecycle = Lifecycle(store, base, registry, cache, metrics, retry_seconds=0.01)
+    registry, metrics = TaskRegistry(), Metrics()
+    lifecycle = Lifecycle(store, base, registry, metrics, retry_seconds=0.01)
     watcher = StoreWatcher(store, lifecycle, registry, metrics, poll_seconds=0.01)
-    return Parts(tmp_path / "store", store, registry, cache, metrics, lifecycle, watcher)
+    return Parts(tmp_path / "store", store, registry, metrics, lifecycle, watcher)
 
 
 def damage(parts: Parts, number: int) -> None:
@@ -196,7 +194,6 @@ def test_a_version_is_freed_when_its_last_user_ends(
     parts: Parts, bundles: list[MaskBundle], leave: str
 ) -> None:
     in_flight: list[ServedTask] = [parts.lifecycle.load(TASK)]
-    parts.cache.masks_of(in_flight[0].loaded)
     freed: weakref.ref[LoadedTask] = weakref.ref(in_flight[0].loaded)
     if leave == "swap":
         parts.store.publish(bundles[1])
@@ -207,7 +204,6 @@ def test_a_version_is_freed_when_its_last_user_ends(
         parts.lifecycle.delete(TASK)
     gc.collect()
     assert freed() is in_flight[0].loaded
-    assert parts.cache.nbytes == 0
     in_flight.clear()
     gc.collect()
     assert freed() is None

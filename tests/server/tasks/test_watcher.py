@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from mask_store import MaskStore, Snapshot
-from masking import Base, load_base, maskable_linears
-from server.tasks.cache import MaskCache
+from masking import Base, load_base
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
@@ -26,7 +25,6 @@ class Watched:
     place: Path
     store: MaskStore
     registry: TaskRegistry
-    cache: MaskCache
     metrics: Metrics
     watcher: StoreWatcher
 
@@ -35,16 +33,14 @@ class Watched:
 def watched(base: Base, tmp_path: Path) -> Watched:
     place = tmp_path / "store"
     store = fill(place, base, ["names", "sentiment"])
-    registry, cache, metrics = TaskRegistry(), MaskCache(1 << 20, maskable_linears(base)), Metrics()
-    watcher = watcher_of(place, base, registry, cache, metrics)
-    return Watched(place, store, registry, cache, metrics, watcher)
+    registry, metrics = TaskRegistry(), Metrics()
+    watcher = watcher_of(place, base, registry, metrics)
+    return Watched(place, store, registry, metrics, watcher)
 
 
-def watcher_of(
-    place: Path, base: Base, registry: TaskRegistry, cache: MaskCache, metrics: Metrics
-) -> StoreWatcher:
+def watcher_of(place: Path, base: Base, registry: TaskRegistry, metrics: Metrics) -> StoreWatcher:
     store = MaskStore.open(place)
-    lifecycle = Lifecycle(store, base, registry, cache, metrics, retry_seconds=0.01)
+    lifecycle = Lifecycle(store, base, registry, metrics, retry_seconds=0.01)
     return StoreWatcher(store, lifecycle, registry, metrics, poll_seconds=0.01, load_threads=2)
 
 
@@ -62,7 +58,7 @@ def test_the_first_look_loads_every_task(watched: Watched) -> None:
 
 def test_an_empty_store_is_ready(base: Base, tmp_path: Path) -> None:
     MaskStore.open(tmp_path, create=True)
-    watcher = watcher_of(tmp_path, base, TaskRegistry(), MaskCache(0, {}), Metrics())
+    watcher = watcher_of(tmp_path, base, TaskRegistry(), Metrics())
     watcher.poll()
     assert watcher.first_pass_done
 
@@ -74,17 +70,14 @@ def test_what_did_not_change_is_not_loaded_again(watched: Watched) -> None:
     assert all(watched.registry.tasks[name] is task for name, task in before.items())
 
 
-def test_a_new_version_is_swapped_in_and_the_old_masks_leave_the_cache(watched: Watched, base: Base) -> None:
+def test_a_new_version_is_swapped_in(watched: Watched, base: Base) -> None:
     watched.watcher.poll()
     old = watched.registry.tasks["sentiment"]
-    watched.cache.want(old.loaded)
-    watched.cache.settle()
     watched.store.publish(bundle_of(base, "sentiment", seed=1))
     watched.watcher.poll()
     new = watched.registry.tasks["sentiment"]
     assert (old.version, new.version) == (1, 2)
     assert old.digest != new.digest
-    assert watched.cache.nbytes == 0
 
 
 def test_rollback_brings_the_old_digest_back(watched: Watched, base: Base) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from mask_store import MaskBundle, MaskStore, TaskManifest
-from masking import Base, MaskedEncoder, Part, TaskSpec, load_base, load_task
+from masking import Base, MaskedEncoder, TaskBatch, TaskSpec, load_base, load_task
 from server.http.parsing import parse_body, read_request
 from server.http.rendering import Json, render
 from tests.support.models import WORDS, random_bundle, tiny_base
@@ -75,7 +75,7 @@ class World:
         for number, body in enumerate(self.bodies[bundle.manifest.task]):
             wanted = read_request(parse_body(body, task), task)
             features = task.codec.encode(wanted.inputs, truncate=False)
-            logits = encoder.predict([Part(task, features)])[0]
+            logits = encoder.logits([TaskBatch(task, features)])[0]
             self.answers[bundle.digest, number] = render(task, wanted, logits)
 
 

@@ -25,12 +25,12 @@ def _set(*examples: tuple[TaskInput, Target]) -> ExampleSet:
 def _made_up(base: Base, kind: TaskKind, count: int = 6) -> Sequence[EncodedExample]:
     rows = RowSet("train.jsonl", "line", tuple(Row(i, row) for i, row in enumerate(ROWS[kind](count))))
     examples = read_examples(rows, kind, choose_columns(kind, {}, (rows,)))
-    spec = TaskSpec(kind, False, learn_labels(kind, examples, examples), 32)
+    spec = TaskSpec(kind, learn_labels(kind, examples, examples), max_length=32)
     return encode_examples(examples, task_codec(spec, base.tokenizer))
 
 
 def test_labels_become_indices_and_long_texts_are_cut(base: Base) -> None:
-    codec = task_codec(TaskSpec("sequence-classification", False, ("a", "b"), 8), base.tokenizer)
+    codec = task_codec(TaskSpec("sequence-classification", ("a", "b"), max_length=8), base.tokenizer)
     short, long = encode_examples(_set((TextInput("good"), "b"), (TextInput("good " * 20), "a")), codec)
     assert (short.target, long.target) == ((1,), (0,))
     assert (short.features.truncated, long.features.truncated) == (False, True)
@@ -38,13 +38,13 @@ def test_labels_become_indices_and_long_texts_are_cut(base: Base) -> None:
 
 
 def test_an_input_that_the_codec_refuses_is_told_by_line(base: Base) -> None:
-    codec = task_codec(TaskSpec("sequence-classification", False, ("a", "b"), 8), base.tokenizer)
+    codec = task_codec(TaskSpec("sequence-classification", ("a", "b"), max_length=8), base.tokenizer)
     with pytest.raises(DataError, match=r"train\.jsonl:2: "):
         encode_examples(_set((TextInput("good"), "a"), (TextInput("good", "pair"), "a")), codec)
 
 
 def test_a_word_is_labelled_at_its_last_wordpiece_in_one_window(base: Base) -> None:
-    codec = task_codec(TaskSpec("token-classification", False, ("O", "X"), 8), base.tokenizer)
+    codec = task_codec(TaskSpec("token-classification", ("O", "X"), max_length=8), base.tokenizer)
     words = ("good", "goodxy", "bad", "film", "movie", "plot", "acting", "it")
     item = encode_examples(_set((WordsInput(words), ("X", *["O"] * 6, "X"))), codec)[0]
     batch = Collator("token-classification", base.tokenizer)([item, item])

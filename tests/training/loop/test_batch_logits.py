@@ -8,7 +8,7 @@ from training.loop.batch_logits import batch_logits, token_batches
 
 def test_each_input_gets_its_own_rows_back_without_padding(tiny_bert: str) -> None:
     base = load_base(tiny_bert)
-    codec = task_codec(TaskSpec("token-classification", False, ("x", "y"), 8), base.tokenizer)
+    codec = task_codec(TaskSpec("token-classification", ("x", "y"), max_length=8), base.tokenizer)
     features = codec.encode([WordsInput(("the",) * 9), WordsInput(("a", "plot"))], truncate=False)
     assert len(features[0].rows) > 1
 
@@ -24,7 +24,7 @@ def test_each_input_gets_its_own_rows_back_without_padding(tiny_bert: str) -> No
 
 def test_results_do_not_depend_on_the_company(tiny_bert: str) -> None:
     base = load_base(tiny_bert)
-    codec = task_codec(TaskSpec("sequence-classification", False, ("x", "y"), 16), base.tokenizer)
+    codec = task_codec(TaskSpec("sequence-classification", ("x", "y"), max_length=16), base.tokenizer)
     texts = [TextInput("a"), TextInput("the movie was not good at all"), TextInput("great !")]
     features = codec.encode(texts, truncate=False)
 
@@ -43,7 +43,7 @@ def test_results_do_not_depend_on_the_company(tiny_bert: str) -> None:
 
 
 def _features(*row_lengths: int) -> Features:
-    return Features(tuple(Row((1,) * length) for length in row_lengths))
+    return Features(tuple(Row.of((1,) * length) for length in row_lengths))
 
 
 def test_batches_hold_every_input_once_sorted_by_length() -> None:

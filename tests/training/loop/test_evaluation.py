@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mask_store import TaskKind
-from masking import MaskedEncoder, MaskedModel, Part, WordsPrediction, load_task
+from masking import MaskedEncoder, MaskedModel, TaskBatch, WordsPrediction, load_task
 from tests.support.learning_data import ROWS, tiny_options
 from training.data.features import EncodedExample
 from training.loop.evaluation import evaluate, predict
@@ -38,7 +38,7 @@ def test_serving_predicts_what_was_measured(tmp_path: Path, tiny_bert: str, kind
         task="demo", metric="accuracy", metrics=measured, training={}, data_digest="", seed=0
     )
     task = load_task(bundle, ready.base)
-    served = MaskedEncoder(ready.base).predict([Part(task, [i.features for i in ready.encoded.dev])])[0]
+    served = MaskedEncoder(ready.base).logits([TaskBatch(task, [i.features for i in ready.encoded.dev])])[0]
     answers = [ready.codec.decode(logits) for logits in served]
     assert measured["accuracy"] == pytest.approx(_accuracy(ready.encoded.dev, answers))
 

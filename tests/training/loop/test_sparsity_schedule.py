@@ -12,7 +12,7 @@ def test_the_target_is_reached_after_half_of_the_epochs(epochs: int, ramp: int) 
 
 @pytest.mark.parametrize("end", [0.01, 0.6])
 def test_the_share_goes_from_start_to_end_in_a_cubic_and_stays(tiny_bert: str, end: float) -> None:
-    spec = TaskSpec("sequence-classification", False, ("a", "b"), 16)
+    spec = TaskSpec("sequence-classification", ("a", "b"), max_length=16)
     model = MaskedModel.create(load_base(tiny_bert), spec, MaskSettings(), seed=0)
     start = model.sparsity()
     target = SparsityTarget(model, end)

@@ -81,7 +81,7 @@ def test_it_learns_and_never_touches_the_base(ready: Preparation, tmp_path: Path
     assert [record.number for record in records] == list(range(1, 9))
     assert records[-1].loss < records[0].loss
     assert max(record.metrics["accuracy"] for record in records) >= 0.75
-    assert model.flipped() > 0.0
+    assert model.flip_rate() > 0.0
     after = ready.base.encoder.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert not any(parameter.requires_grad for parameter in ready.base.encoder.parameters())
@@ -222,7 +222,7 @@ def test_an_average_is_evaluated_and_kept_while_learning_goes_on_without_it(
         average = 0.9 * average + 0.1 * scores
     torch.testing.assert_close(model.learned_state()[KeepScores.LAYER], average)
     best = epoch_records(state)[best_epoch(state) - 1]
-    assert (model.sparsity(), model.flipped()) == (best.zeros, best.flipped)
+    assert (model.sparsity(), model.flip_rate()) == (best.zeros, best.flipped)
 
 
 def test_only_epochs_with_the_final_share_of_zeros_can_be_the_best(
@@ -258,7 +258,7 @@ def test_the_best_epoch_is_what_is_left_in_the_model(ready: Preparation, tmp_pat
     records = epoch_records(state)
     best = records[best_epoch(state) - 1]
     assert best.metrics["accuracy"] == max(record.metrics["accuracy"] for record in records)
-    assert (model.sparsity(), model.flipped()) == (best.zeros, best.flipped)
+    assert (model.sparsity(), model.flip_rate()) == (best.zeros, best.flipped)
 
 
 def test_checkpoints_hold_what_is_learned_and_no_base(ready: Preparation, tmp_path: Path) -> None:

@@ -15,15 +15,15 @@ from mask_store import (
     TaskKind,
     VersionInfo,
 )
-from tests.support.learning_data import ROWS, command_line, tiny_options
 from tests.support.callbacks import Killed
-from training.runs.ensemble import RULES, choose_rule, learn_ensemble, measure_rules
+from tests.support.learning_data import ROWS, command_line, tiny_options
 from training.errors import OptionsError, PublishError, RunMismatchError
-from training.loop.evaluation import measure, served_logits
-from training.runs.learn import learn_bundle
 from training.learn_mask import main
-from training.runs.preparation import prepare
+from training.loop.evaluation import measure, served_logits
 from training.loop.run_folder import RunFolder
+from training.runs.ensemble import RULES, choose_rule, learn_ensemble, measure_rules
+from training.runs.learn import learn_bundle
+from training.runs.preparation import prepare
 
 
 class KillIn(TrainerCallback):

@@ -6,12 +6,12 @@ import torch
 from safetensors.torch import load_file
 
 from masking import FinetunedModel
-from tests.support.learning_data import command_line, tiny_options
 from tests.support.callbacks import Killed, KillInEpoch
+from tests.support.learning_data import command_line, tiny_options
 from training.errors import KeepError
+from training.learn_mask import main
 from training.loop.evaluation import evaluate
 from training.runs.finetune import finetune
-from training.learn_mask import main
 from training.runs.preparation import prepare
 
 

@@ -15,14 +15,14 @@ from mask_store import (
     VersionInfo,
 )
 from masking import BaseLoadError, WordsInput, load_base
-from tests.support.models import tiny_base
-from tests.support.learning_data import ROWS, pairs, tiny_options, write_lines
 from tests.support.callbacks import Killed, KillInEpoch
+from tests.support.learning_data import ROWS, pairs, tiny_options, write_lines
+from tests.support.models import tiny_base
 from training.errors import LabelError, OptionsError, PublishError, RunMismatchError
-from training.runs.learn import learn, learn_bundle
-from training.options import EXTRA_SETTINGS
-from training.runs.preparation import prepare
 from training.loop.run_folder import RunFolder
+from training.options import EXTRA_SETTINGS
+from training.runs.learn import learn, learn_bundle
+from training.runs.preparation import prepare
 
 
 def _masks(store: str, number: int) -> dict[str, bytes]:

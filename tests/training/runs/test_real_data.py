@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from mask_store import MaskStore
-from masking import MaskedEncoder, Part, load_base, load_task
+from masking import MaskedEncoder, TaskBatch, load_base, load_task
 from tests.support.learning_data import write_lines
-from training.runs.learn import learn
-from training.options import LearnOptions
-from training.runs.preparation import prepare
 from training.data.rows import read_file
+from training.options import LearnOptions
+from training.runs.learn import learn
+from training.runs.preparation import prepare
 
 DATA = os.environ.get("MASKSERVE_DATA")
 
@@ -47,7 +47,7 @@ def test_questions_are_learned_and_served_as_measured(tmp_path: Path) -> None:
     bundle = MaskStore.open(str(options.store)).load("trec")
     base = load_base(str(base_folder))
     task = load_task(bundle, base)
-    served = MaskedEncoder(base).predict([Part(task, [item.features for item in ready.encoded.dev])])[0]
+    served = MaskedEncoder(base).logits([TaskBatch(task, [item.features for item in ready.encoded.dev])])[0]
     names = [task.spec.labels[int(logits.argmax())] for logits in served]
     right = sum(name == label for name, label in zip(names, labels, strict=True))
     assert right == round(report.value * len(labels))

@@ -1,0 +1,111 @@
+"""Task models, which learn a task: encoder and head; and the finetuned one, the paper's baseline."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from masking.base import Base
+from masking.heads import head_logits, random_linear
+from masking.tasks import MODEL_KINDS, TaskSpec
+
+
+class TaskModel(nn.Module):
+    """Encoder, pooler and classifier of one task, as something that learns.
+
+    Attributes:
+        spec: The task.
+        base: The pretrained encoder that learning starts from.
+    """
+
+    def __init__(self, base: Base, spec: TaskSpec, encoder: nn.Module, generator: torch.Generator) -> None:
+        """Put a head on `encoder`: W_P pretrained where the base has it, W_T always random."""
+        super().__init__()
+        self.spec = spec
+        self.base = base
+        self.encoder = encoder
+        kind = MODEL_KINDS[spec.kind]
+        self.classifier = random_linear(kind.outputs(spec.labels), base.hidden_size, generator)
+        self.pooler = _make_pooler(base, generator) if kind.pooled else None
+        self.pooler_is_random = self.pooler is not None and base.pooler is None
+        self.dropout = nn.Dropout(_dropout_rate(base))
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels]."""
+        hidden = self.encoder(**batch).last_hidden_state
+        return head_logits(hidden, self.pooler, self.classifier, self.dropout)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return what the optimizer may change, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def learned_state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint needs: CPU copies of all that learns, and nothing else."""
+        return {name: p.detach().cpu().clone() for name, p in self.trainable().items()}
+
+    def load_learned_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `learned_state` gave.
+
+        Raises:
+            ValueError: The names are not those of this model.
+        """
+        own = self.trainable()
+        if own.keys() != state.keys():
+            odd = ", ".join(sorted(own.keys() ^ state.keys())[:3])
+            raise ValueError(f"the checkpoint belongs to another model; differing entries: {odd}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    def sparsity(self) -> float:
+        """Return the share of zeros in all masks; 0 where there are none."""
+        return 0.0
+
+    def flip_rate(self) -> float:
+        """Return the share of bits that differ from the mask before learning; 0 where there are no masks."""
+        return 0.0
+
+    @contextmanager
+    def cached(self) -> Iterator[None]:
+        """Compute each masked weight once inside; for evaluation, when nothing changes."""
+        with parametrize.cached():
+            yield
+
+
+class FinetunedModel(TaskModel):
+    """Finetuning, the baseline of masking: every weight is copied and learns."""
+
+    @classmethod
+    def create(cls, base: Base, spec: TaskSpec, *, seed: int) -> Self:
+        """Make a copy of the base with a head, ready to be finetuned.
+
+        Args:
+            base: The pretrained encoder; copied, not changed.
+            spec: The task.
+            seed: Decides the random head.
+        """
+        model = cls(base, spec, copy.deepcopy(base.encoder), torch.Generator().manual_seed(seed))
+        model.pooler = copy.deepcopy(model.pooler)
+        model.to(base.device).requires_grad_(True)
+        return model
+
+
+def _make_pooler(base: Base, generator: torch.Generator) -> nn.Linear:
+    """Make W_P: it shares the tensors of the base's pooler where there is one, and is random otherwise."""
+    dense = random_linear(base.hidden_size, base.hidden_size, generator)
+    if base.pooler is not None:
+        dense.weight, dense.bias = base.pooler.weight, base.pooler.bias
+    return dense
+
+
+def _dropout_rate(base: Base) -> float:
+    config = base.encoder.config
+    for name in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob"):
+        rate = getattr(config, name, None)
+        if rate is not None:
+            return float(rate)
+    return 0.0

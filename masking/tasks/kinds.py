@@ -1,0 +1,25 @@
+"""Registry of the kinds of task that a model can have; a new kind is a line here."""
+
+from collections.abc import Mapping
+
+from mask_store import TaskKind
+from masking.base import Tokenizer
+from masking.tasks.codec import ModelKind, TaskCodec
+from masking.tasks.multiple_choice import MULTIPLE_CHOICE
+from masking.tasks.sequence_classification import SEQUENCE_CLASSIFICATION
+from masking.tasks.spec import TaskSpec
+from masking.tasks.token_classification import TOKEN_CLASSIFICATION
+
+MODEL_KINDS: Mapping[TaskKind, ModelKind] = {
+    kind.name: kind for kind in (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, MULTIPLE_CHOICE)
+}
+
+
+def task_codec(spec: TaskSpec, tokenizer: Tokenizer) -> TaskCodec:
+    """Return the codec of a task.
+
+    Args:
+        spec: The task.
+        tokenizer: The base's tokenizer.
+    """
+    return MODEL_KINDS[spec.kind].codec(spec, tokenizer)

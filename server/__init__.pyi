@@ -1,0 +1,4 @@
+from .http.app import create_app as create_app
+from .service import Service as Service
+from .settings import Settings as Settings
+from .settings import load_settings as load_settings
