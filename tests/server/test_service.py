@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mask_store import MaskStore, StoreNotFoundError, StoreUnavailableError
-from masking import Base, InputTooLongError, MaskedEncoder, TaskBatch, TextInput, load_base
+from masking import Base, InputTooLongError, MaskedEncoder, TaskBatch, TextInput
 from server.engine.pending import Floats
 from server.errors import DeadlineError, QueueFullError, ShuttingDownError, TaskUnloadedError
 from server.http.parsing import Reply, Request
@@ -20,11 +20,6 @@ from server.service import Answer, Service
 from server.settings import Settings, SettingsError
 from tests.support.server_parts import Parts, zeros
 from tests.support.serving import TEXT, bundle_of, fill, settings_of, wait_until
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from experiments.common.scores import Scores
 from experiments.paper import ablation
 from experiments.paper.ablation import VARIANTS, changes_of, gain
 from masking import MaskSettings
-from tests.support.experiment_commands import run
+from tests.support.experiments import run
 from training.options import LearnOptions
 from training.presets import PRESETS
 

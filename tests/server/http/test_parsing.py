@@ -6,14 +6,9 @@ from masking import Base, ChoiceInput, LoadedTask, TaskInput, TextInput, WordsIn
 from server.errors import EmptyBatchError, InvalidBodyError
 from server.http.parsing import Request, read_request
 from server.http.schemas import example_batch, example_body
-from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, base_of, body, loaded
+from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, body, loaded
 
 SPECS = {"single": SINGLE, "pair": PAIR, "tags": TAGS, "choice": CHOICE}
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return base_of(tiny_bert)
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,11 @@ import pytest
 from masking import Base, LoadedTask
 from server.http.parsing import read_request
 from server.http.rendering import Floats, render
-from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, base_of, body, loaded
+from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, body, loaded
 
 SPECS = {"single": SINGLE, "pair": PAIR, "tags": TAGS, "choice": CHOICE}
 LOGITS = np.array([1.0, 3.0, 2.0], dtype=np.float32)
 ANNA = "Anna Lee, Paris"  # words: Anna | Lee | , | Paris
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return base_of(tiny_bert)
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskStore
-from masking import Base, MaskedEncoder, load_base
+from masking import Base, MaskedEncoder
 from server.http.app import create_app
 from server.service import Service
 from tests.support.serving import TEXT, bundle_of, fill, settings_of, wait_until
 
 VICTIM, OTHER = "sentiment", "names"
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @dataclass
@@ -76,7 +71,7 @@ def test_a_killed_worker(running: Running, monkeypatch: pytest.MonkeyPatch) -> N
         assert revive.wait(20)
 
     with monkeypatch.context() as broken:
-        broken.setattr(MaskedEncoder, "predict", kill)
+        broken.setattr(MaskedEncoder, "logits", kill)
         broken.setattr("server.service._warm_up", hold)
         assert running.predict(VICTIM).status_code == 503
         assert died.is_set()
