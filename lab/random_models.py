@@ -15,8 +15,8 @@ from torch import nn
 from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast
 
 from mask_store import BaseInfo
-from masking import Base, load_base
-from masking.architectures import block_linears, choose_blocks
+from masking import Base, MaskSettings, load_base
+from masking.architectures import block_linears
 from masking.base import base_tensors, fingerprint
 
 _PAD, _UNKNOWN, _POSITIONS = "[PAD]", "[UNK]", 512
@@ -94,7 +94,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 def masked_linears(base: Base) -> dict[str, nn.Linear]:
     """The encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
-    blocks = choose_blocks(None, base.num_blocks)
+    blocks = MaskSettings().masked_blocks(base.num_blocks)
     return block_linears(base.encoder, base.info.architecture, blocks)
 
 
@@ -108,5 +108,5 @@ def describe_model(base: Base, arguments: argparse.Namespace) -> dict[str, objec
         "blocks": base.num_blocks,
         "hidden": config.hidden_size,
         "dtype": "float32",
-        "masked": f"blocks {choose_blocks(None, base.num_blocks)}, pooler, classifier of 2 classes",
+        "masked": f"blocks {MaskSettings().masked_blocks(base.num_blocks)}, pooler, classifier of 2 classes",
     }

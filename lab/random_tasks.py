@@ -19,8 +19,7 @@ from mask_store import (
     TaskManifest,
     pack_bits,
 )
-from masking import Base, Features, LoadedTask, Row, load_task
-from masking.architectures import choose_blocks
+from masking import Base, Features, LoadedTask, MaskSettings, Row, load_task
 from masking.heads import CLASSIFIER, POOLER
 from masking.kernels import BitMask, Segments
 
@@ -90,7 +89,7 @@ def _manifest(
         base=base.info,
         max_length=base.max_positions,
         masking=MaskingSettings(
-            blocks=choose_blocks(None, base.num_blocks),
+            blocks=MaskSettings().masked_blocks(base.num_blocks),
             threshold=0.01,
             score_low=-0.02,
             score_high=0.58,

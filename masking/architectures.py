@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from masking.errors import BlockOutOfRangeError, UnknownLayerError, UnsupportedArchitectureError
+from masking.errors import UnknownLayerError, UnsupportedArchitectureError
 
 
 @dataclass(frozen=True)
@@ -90,26 +90,6 @@ def count_blocks(encoder: nn.Module, architecture: str) -> int:
     """Number of transformer blocks of `encoder`."""
     blocks = encoder.get_submodule(layer_names(architecture).blocks)
     return sum(1 for _ in blocks.children())
-
-
-def choose_blocks(wanted: tuple[int, ...] | None, available: int) -> tuple[int, ...]:
-    """Blocks to mask, sorted; None stands for the paper's choice, from block 2 to the last.
-
-    Raises:
-        BlockOutOfRangeError: None are left, or one is outside the encoder.
-    """
-    blocks = tuple(sorted(set(range(2, available) if wanted is None else wanted)))
-    outside = [block for block in blocks if not 0 <= block < available]
-    if outside:
-        raise BlockOutOfRangeError(
-            f"this encoder has blocks 0 to {available - 1}; it has no block {outside[0]}"
-        )
-    if not blocks:
-        raise BlockOutOfRangeError(
-            f"no block to mask: this encoder has blocks 0 to {available - 1} and the default starts at 2; "
-            "name the blocks"
-        )
-    return blocks
 
 
 def block_linears(encoder: nn.Module, architecture: str, blocks: Iterable[int]) -> dict[str, nn.Linear]:

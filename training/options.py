@@ -1,17 +1,35 @@
-"""The settings of one learning run: one frozen object, built at the start and passed down.
+"""Settings of one learning run: frozen, checked at once, and what the command line is generated from.
 
-Defaults are those of the paper (Zhao et al., EMNLP 2020), except `lr` and `head`; `training.presets` has the
-paper's setting whole. Nothing here reads data, loads a model or imports torch; what can only be known with
-them (whether a block exists in the base, whether a column is in the file) is checked where it is used.
+`LearnOptions` is made of three models, so that each part of the program takes only its own: `DataOptions` are
+the labelled data, `LoopOptions` one training run, `MaskSettings` the mask. Description, bounds, choices,
+default and the group in ``--help`` are on the field. An alias is the name of the option on the command line,
+in run identities and in manifests, where the field has another.
+
+Defaults are the paper's (Zhao et al., EMNLP 2020), except `lr` and `head`; the preset ``paper`` is its
+setting whole. What can only be known with data and model (whether a block exists in the base, whether a
+column is in the file) is checked where they are used.
 """
 
-import math
-import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args, get_origin
 
-from mask_store import HeadMode, JsonScalar, ScoreGradient, ScoreInit, TaskKind
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from mask_store import HeadMode, JsonScalar, TaskKind
+from masking.learning.settings import MaskSettings
 from training.errors import OptionsError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -19,6 +37,7 @@ Precision = Literal["fp32", "bf16"]
 Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
 Metric = Literal["accuracy", "matthews_correlation", "f1"]
 Method = Literal["mask", "finetune"]
+Preset = Literal["paper"]
 
 DEFAULT_LR: dict[Method, float] = {"mask": 1e-3, "finetune": 5e-5}
 
@@ -32,137 +51,196 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "token-classification": ("accuracy", "f1"),
     "multiple-choice": ("accuracy",),
 }
-# What goes beyond the paper, and the value by which each is off.
-EXTRA_SETTINGS: dict[str, JsonScalar] = {
-    "score_init": "uniform",
-    "score_gradient": "straight-through",
-    "temperature": None,
-    "final_sparsity": None,
-    "average": None,
-    "scale_lr": False,
-    "head_lr": None,
+# All that decides a mask but data, base, seed and the learning rate, which the paper searches for each task.
+# What is None goes beyond the paper, and is off.
+PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
+    "paper": {
+        "epochs": 10,
+        "patience": 2,
+        "batch_size": 32,
+        "accumulate": 1,
+        "group_by_length": False,
+        "precision": "fp32",
+        "max_length": 128,
+        "blocks": "2-",
+        "initial_sparsity": 0.05,
+        "threshold": 0.01,
+        "score_low": -0.02,
+        "head": "masked",
+        "average": None,
+        "final_sparsity": None,
+        "head_lr": None,
+    }
 }
-LEARNING_SETTINGS = (
-    *("kind", "lr", "epochs", "patience", "batch_size", "accumulate", "group_by_length", "precision"),
-    *("max_length", "blocks", "initial_sparsity", "threshold", "score_low", "head", "seed"),
-    *EXTRA_SETTINGS,
-)
+EXTRA_SETTINGS = tuple(name for name, value in PRESETS["paper"].items() if value is None)
+LEARNING_SETTINGS = ("kind", "lr", "seed", *PRESETS["paper"])
 MIN_TOKENS = 8
 MAX_SEED = 2**32 - 1
 
-_BLOCK_RANGE = re.compile(r"(\d{1,4})(-(\d{0,4}))?")
+_OUT_OF_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LearnOptions:
-    """Everything that one run of `training.runs.learn.learn` is told.
+class _Options(BaseModel):
+    """Base of the parts: immutable, strict, finite; fields are set by their names or their options' names."""
 
-    Attributes:
-        task: name to publish under.
-        kind: kind of task.
-        base: hub id or folder of the pretrained encoder.
-        store: folder or URL of the mask store; None where nothing is to be published.
-        train: file of labelled rows to learn from; None with `dataset`.
-        dev: file of labelled rows to choose the best epoch by; None with `dataset`.
-        dataset: ``ID[:CONFIG]`` of a hub dataset, in place of the two files.
-        train_split: split of `dataset` to learn from.
-        dev_split: split of `dataset` to choose the best epoch by.
-        text_column: and the other columns: None stands for the default names, see `training.data.examples`.
-        lr: Adam's learning rate on the scores; belongs to the score range (`score_low` to the high end that
-            `initial_sparsity` implies): another range wants another rate.
-        scale_lr: whether `lr` is meant for the paper's score range, 0.60 wide, and is scaled to this run's.
-        head_lr: Adam's learning rate on a trained head; None for `lr`, unscaled.
-        average: decay of the moving average of scores from which masks are taken; None for the last scores.
-        epochs: most passes over the training rows.
-        patience: epochs without gain in the dev metric after which learning stops.
-        batch_size: examples in a batch, which several processes share out evenly.
-        accumulate: batches a step of Adam: as one batch so many times the size.
-        group_by_length: make batches of inputs of similar length, in random order: less padding.
-        precision: ``fp32``, or ``bf16`` for autocast: the base's matrix products in bfloat16, scores, their
-            gradients' sums in Adam, and evaluation in float32.
-        max_length: tokens an input is cut at, special tokens included.
-        blocks: blocks to mask, such as ``2-`` (2 to last), ``2-11`` or ``0,3,8-11``.
-        initial_sparsity: share of zeros that the masks start with.
-        threshold: tau, at and above which a score keeps its weight.
-        score_low: low end of the uniform distribution the scores start from.
-        score_init: which weight gets which initial score: ``uniform``, or ``magnitude`` for the lowest scores
-            to the smallest weights.
-        score_gradient: what a bit's gradient is times, to be its score's: ``straight-through`` for 1, or
-            ``sigmoid`` for a slope that is 1 at the threshold and falls with the distance from it.
-        temperature: width of that slope in units of scores; for ``sigmoid``, and needed there.
-        final_sparsity: share of zeros to end with, over all masks together; None for no target.
-        head: ``masked`` (random, frozen, masked) or ``trained`` (dense).
-        seed: seed of scores, head, shuffling and dropout.
-        device: where to learn; ``auto`` is the GPU where there is one.
-        threads: CPU threads of torch; None leaves its own choice.
-        metric: dev metric to choose the best epoch by; None for the default of the kind.
-        run_dir: folder for checkpoints; None for ``runs/<task>``.
-        fresh: drop an unfinished run in `run_dir` instead of going on with it.
-        save_steps: steps after which to write a checkpoint within an epoch; None for none but at its end.
-        tensorboard: folder for TensorBoard, where each run has a subfolder; None for none.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+def _field(group: str, description: str, default: Any, metavar: str | None = None, **rules: Any) -> Any:
+    """Make a field with a default; its group and metavar are those of ``--help``."""
+    extra: Any = {"group": group, "metavar": metavar}
+    return Field(default, description=description, json_schema_extra=extra, **rules)
+
+
+def _column(role: Role) -> Any:
+    return _field("data", f"column of the {role}, where named otherwise", None, "NAME")
+
+
+class DataOptions(_Options):
+    """The task and its labelled data: two files, or two splits of a dataset."""
+
+    task: str = Field(
+        description="name to publish under: a-z, 0-9, . _ -",
+        json_schema_extra={"group": "task", "metavar": "NAME"},
+    )
+    kind: TaskKind = Field(description="what the task predicts", json_schema_extra={"group": "task"})
+    train: str | None = _field("data", "labelled rows to learn from", None, "FILE")
+    dev: str | None = _field("data", "labelled rows to choose the best epoch by", None, "FILE")
+    dataset: str | None = _field(
+        "data", "hub dataset, in place of --train and --dev", None, "ID[:CONFIG]", validate_default=True
+    )
+    train_split: str = _field("data", "its split to learn from", "train", "SPLIT")
+    dev_split: str = _field("data", "its split to choose by", "validation", "SPLIT")
+    text_column: str | None = _column("text")
+    pair_column: str | None = _column("pair")
+    label_column: str | None = _column("label")
+    tokens_column: str | None = _column("tokens")
+    tags_column: str | None = _column("tags")
+    context_column: str | None = _column("context")
+    choices_column: str | None = _column("choices")
+    metric: Metric | None = _field("data", "dev metric to choose by (accuracy; f1 for IOB2 tags)", None)
+    max_length: int = _field("data", "tokens that longer inputs are cut to", 128, ge=MIN_TOKENS)
+
+    @property
+    def columns(self) -> dict[Role, str | None]:
+        """Column named for each role of this kind of task; None where the default name is to be used."""
+        return {role: getattr(self, f"{role}_column") for role in ROLES[self.kind]}
+
+    @field_validator("train", "dev")
+    @classmethod
+    def _is_there(cls, path: str | None) -> str | None:
+        if path and not Path(path).is_file():
+            raise ValueError("no such file")
+        return path
+
+    @field_validator("dataset")
+    @classmethod
+    def _one_source(cls, dataset: str | None, info: ValidationInfo) -> str | None:
+        files = {f"--{name}": info.data.get(name, "not usable") for name in ("train", "dev")}
+        given = " and ".join(name for name, path in files.items() if path)
+        missing = " and ".join(name for name, path in files.items() if not path)
+        if dataset and given:
+            raise _sentence(f"--dataset takes the place of {given}: give one or the other")
+        if missing and not dataset:
+            raise _sentence(f"{missing} missing: give --train FILE and --dev FILE, or --dataset ID")
+        return dataset
+
+    @field_validator(*(f"{role}_column" for role in get_args(Role)))
+    @classmethod
+    def _has_role(cls, column: str | None, info: ValidationInfo) -> str | None:
+        kind, role = info.data.get("kind"), str(info.field_name).removesuffix("_column")
+        if column and kind and role not in ROLES[kind]:
+            raise ValueError(f"not a column of a {kind} task, which has {', '.join(ROLES[kind])}")
+        return column
+
+    @field_validator("metric")
+    @classmethod
+    def _is_measured(cls, metric: Metric | None, info: ValidationInfo) -> Metric | None:
+        kind = info.data.get("kind")
+        if metric and kind and metric not in METRICS[kind]:
+            raise ValueError(f"not measured for {kind}: choose from {', '.join(METRICS[kind])}")
+        return metric
+
+
+class LoopOptions(_Options):
+    """One training run: the optimizer, batches, epochs, and what is written on the way."""
+
+    lr: float = _field(
+        "learning",
+        f"Adam's rate, constant, {DEFAULT_LR['finetune']:g} in finetuning; that of masks belongs to the "
+        "range that scores start in, so another --initial-sparsity, --threshold or --score-low wants another",
+        DEFAULT_LR["mask"],
+        gt=0,
+    )
+    epochs: int = _field("learning", "most passes over the training rows", 10, ge=1)
+    patience: int = _field("learning", "stop after so many epochs without gain", 2, ge=1)
+    batch_size: int = _field("learning", "examples in a batch; the paper: 128 for large sets", 32, ge=1)
+    gradient_accumulation_steps: int = _field(
+        "learning",
+        "batches a step of Adam: as one batch N times the size, in the memory of one",
+        1,
+        "N",
+        alias="accumulate",
+        ge=1,
+    )
+    group_by_length: bool = _field("learning", "batches of inputs of similar length: less padding", False)
+    precision: Precision = _field(
+        "learning",
+        "bf16: matrix products in bfloat16, what is learned in float32; faster where the processor has it",
+        "fp32",
+    )
+    seed: int = _field("learning", "decides scores, head, order and dropout", 0, ge=0, le=MAX_SEED)
+    ema_decay: float | None = _field(
+        "extras",
+        "take masks from an exponential moving average of the scores over the steps; 0.99 looks back about "
+        "100 steps",
+        None,
+        "DECAY",
+        alias="average",
+        gt=0,
+        lt=1,
+    )
+    final_sparsity: float | None = _field(
+        "extras",
+        "share of zeros to end with; the threshold moves there over the first half of --epochs, and only "
+        "epochs from then on can be the best",
+        None,
+        "SHARE",
+        gt=0,
+        lt=1,
+    )
+    head_lr: float | None = _field("extras", "Adam's rate on a head that is trained (--lr)", None, gt=0)
+    save_steps: int | None = _field(
+        "run", "a checkpoint every N steps too, not only every epoch", None, "N", ge=1
+    )
+    tensorboard: str | None = _field(
+        "run", "folder for TensorBoard: loss, dev metrics, sparsity, flip rate", None, "DIR"
+    )
+
+
+class LearnOptions(LoopOptions, MaskSettings, DataOptions):
+    """Everything that one run of `training.learn` is given.
 
     Raises:
         OptionsError: when built with values that don't make sense; lists every mistake.
     """
 
-    task: str
-    kind: TaskKind
-    base: str
-    store: str | None = None
-    train: str | None = None
-    dev: str | None = None
-    dataset: str | None = None
-    train_split: str = "train"
-    dev_split: str = "validation"
-    text_column: str | None = None
-    pair_column: str | None = None
-    label_column: str | None = None
-    tokens_column: str | None = None
-    tags_column: str | None = None
-    context_column: str | None = None
-    choices_column: str | None = None
-    lr: float = DEFAULT_LR["mask"]
-    scale_lr: bool = False
-    head_lr: float | None = None
-    average: float | None = None
-    epochs: int = 10
-    patience: int = 2
-    batch_size: int = 32
-    accumulate: int = 1
-    group_by_length: bool = False
-    precision: Precision = "fp32"
-    max_length: int = 128
-    blocks: str = "2-"
-    initial_sparsity: float = 0.05
-    threshold: float = 0.01
-    score_low: float = -0.02
-    score_init: ScoreInit = "uniform"
-    score_gradient: ScoreGradient = "straight-through"
-    temperature: float | None = None
-    final_sparsity: float | None = None
-    head: HeadMode = "trained"
-    seed: int = 0
-    device: Device = "auto"
-    threads: int | None = None
-    metric: Metric | None = None
-    run_dir: str | None = None
-    fresh: bool = False
-    save_steps: int | None = None
-    tensorboard: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check everything at once."""
-        problems = [
-            *(*self._data_problems(), *self._kind_problems()),
-            *(*self._number_problems(), *self._extra_problems(), *self._choice_problems()),
-        ]
-        if problems:
-            raise OptionsError(problems)
-
-    @property
-    def columns(self) -> dict[Role, str | None]:
-        """Column named for each role of this kind of task; None where the default name is to be used."""
-        return {role: self._column(role) for role in ROLES[self.kind]}
+    base: str = Field(
+        description="pretrained encoder: hub id or folder",
+        json_schema_extra={"group": "task", "metavar": "ID_OR_FOLDER"},
+    )
+    store: str | None = _field(
+        "task", "store to publish masks to, made if absent: folder or URL", None, "DIR"
+    )
+    head: HeadMode = _field("masks", MaskSettings.model_fields["head"].description or "", "trained")
+    device: Device = _field("run", "where to learn; auto is the GPU where there is one", "auto")
+    threads: int | None = _field("run", "CPU threads (torch's choice)", None, ge=1)
+    run_dir: str | None = _field("run", "folder of checkpoints (runs/NAME)", None, "DIR")
+    fresh: bool = _field(
+        "run", "drop an unfinished run there instead of resuming it (a file of results stays as it is)", False
+    )
 
     @property
     def run_folder(self) -> Path:
@@ -170,134 +248,115 @@ class LearnOptions:
         return Path(self.run_dir) if self.run_dir else Path("runs") / self.task
 
     def learning_settings(self) -> dict[str, JsonScalar]:
-        """Return the settings that decide, with base and data, which mask is learned.
+        """Return the settings that decide, with base and data, which mask is learned, by options' names.
 
         Those beyond the paper are left out where they are off: they decide nothing then.
         """
-        values = asdict(self)
-        off = {name for name, value in EXTRA_SETTINGS.items() if values[name] == value}
-        return {name: values[name] for name in LEARNING_SETTINGS if name not in off}
+        values = self.model_dump(by_alias=True)
+        return {name: values[name] for name in LEARNING_SETTINGS if values[name] is not None}
 
-    def _column(self, role: str) -> str | None:
-        value: str | None = getattr(self, f"{role}_column")
-        return value
+    def replaced(self, **changes: Any) -> Self:
+        """Return the same options but for some values, by names of fields or of options.
 
-    def _data_problems(self) -> list[str]:
-        files = {"--train": self.train, "--dev": self.dev}
-        given = [name for name, path in files.items() if path]
-        if self.dataset and given:
-            return [f"--dataset takes the place of {' and '.join(given)}: give one or the other"]
-        if not self.dataset and len(given) < len(files):
-            missing = " and ".join(name for name, path in files.items() if not path)
-            return [f"{missing} missing: give --train FILE and --dev FILE, or --dataset ID"]
-        absent = [(name, path) for name, path in files.items() if path and not Path(path).is_file()]
-        return [f"{name} {path}: no such file" for name, path in absent]
+        Raises:
+            OptionsError: they don't make sense; lists every mistake.
+        """
+        values = self.model_dump(by_alias=True)
+        return type(self)(**values | {option_name(name): value for name, value in changes.items()})
 
-    def _kind_problems(self) -> list[str]:
-        if self.kind not in get_args(TaskKind):
-            return [f"--kind {self.kind}: not one of {', '.join(get_args(TaskKind))}"]
-        problems = [
-            f"--{role}-column is no column of a {self.kind} task, which has {', '.join(ROLES[self.kind])}"
-            for role in get_args(Role)
-            if role not in ROLES[self.kind] and self._column(role)
-        ]
-        if self.metric and self.metric not in METRICS[self.kind]:
-            allowed = ", ".join(METRICS[self.kind])
-            problems.append(f"--metric {self.metric} is not measured for {self.kind}: choose from {allowed}")
-        return problems
+    @field_validator("head_lr")
+    @classmethod
+    def _has_trained_head(cls, head_lr: float | None, info: ValidationInfo) -> float | None:
+        if head_lr is not None and info.data.get("head") != "trained":
+            raise ValueError("a masked head does not learn; it goes with --head trained only")
+        return head_lr
 
-    def _number_problems(self) -> list[str]:
-        checks = [
-            (0 < self.lr < math.inf, f"--lr {self.lr}: must be a number above 0"),
-            (self.epochs >= 1, f"--epochs {self.epochs}: must be at least 1"),
-            (self.patience >= 1, f"--patience {self.patience}: must be at least 1"),
-            (self.batch_size >= 1, f"--batch-size {self.batch_size}: must be at least 1"),
-            (self.accumulate >= 1, f"--accumulate {self.accumulate}: must be at least 1"),
-            (
-                self.save_steps is None or self.save_steps >= 1,
-                f"--save-steps {self.save_steps}: must be at least 1",
-            ),
-            (self.max_length >= MIN_TOKENS, f"--max-length {self.max_length}: must be at least {MIN_TOKENS}"),
-            (0 <= self.seed <= MAX_SEED, f"--seed {self.seed}: must be 0 to {MAX_SEED}"),
-            (self.threads is None or self.threads >= 1, f"--threads {self.threads}: must be at least 1"),
-            (
-                0 < self.initial_sparsity < 1,
-                f"--initial-sparsity {self.initial_sparsity}: must lie between 0 and 1, such as 0.05",
-            ),
-            (
-                self.score_low < self.threshold,
-                f"--score-low {self.score_low}: must be below --threshold {self.threshold}",
-            ),
-        ]
-        problems = [message for good, message in checks if not good]
+    @model_validator(mode="wrap")
+    @classmethod
+    def _list_mistakes(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            parse_blocks(self.blocks)
-        except ValueError as error:
-            problems.append(str(error))
-        return problems
-
-    def _extra_problems(self) -> list[str]:
-        """Mistakes in what goes beyond the paper's setting."""
-        temperature, head_lr, sigmoid = self.temperature, self.head_lr, self.score_gradient == "sigmoid"
-        shares = {"--average": self.average, "--final-sparsity": self.final_sparsity}
-        checks = [
-            *(
-                (value is None or 0 < value < 1, f"{name} {value}: must lie between 0 and 1")
-                for name, value in shares.items()
-            ),
-            (
-                sigmoid or temperature is None,
-                f"--temperature {temperature}: goes with --score-gradient sigmoid only",
-            ),
-            (
-                not sigmoid or (temperature is not None and 0 < temperature < math.inf),
-                f"--temperature {temperature}: --score-gradient sigmoid needs a number above 0, such as 0.1",
-            ),
-            (
-                head_lr is None or self.head == "trained",
-                f"--head-lr {head_lr}: a masked head does not learn; it goes with --head trained only",
-            ),
-            (head_lr is None or 0 < head_lr < math.inf, f"--head-lr {head_lr}: must be a number above 0"),
-        ]
-        return [message for good, message in checks if not good]
-
-    def _choice_problems(self) -> list[str]:
-        choices = {
-            "precision": Precision,
-            "score_init": ScoreInit,
-            "score_gradient": ScoreGradient,
-            "head": HeadMode,
-        }
-        return [
-            f"--{name.replace('_', '-')} {getattr(self, name)}: not one of {', '.join(get_args(allowed))}"
-            for name, allowed in choices.items()
-            if getattr(self, name) not in get_args(allowed)
-        ]
+            return handler(values)
+        except ValidationError as error:
+            raise OptionsError([_problem(mistake) for mistake in error.errors()]) from None
 
 
-def parse_blocks(text: str, last: int | None = None) -> tuple[int, ...]:
-    """Read a list of blocks such as ``2-``, ``2-11`` or ``0,3,8-11``.
+def option_name(field: str) -> str:
+    """Return the name of the option that sets a field: the field's own, or its alias."""
+    return LearnOptions.model_fields[field].alias or field if field in LearnOptions.model_fields else field
+
+
+def options_of(given: Mapping[str, Any], preset: Preset | None = None) -> LearnOptions:
+    """Return options of the values that are given, of a preset, and of the defaults for the rest.
 
     Args:
-        text: blocks and ranges, both ends included, separated by commas; an open range runs to the last
-            block.
-        last: number of the base's last block; None to check the text alone (open ranges are then left out).
-
-    Returns:
-        The blocks, ascending, each once.
+        given: Values by names of options.
+        preset: Name of the preset; None for none.
 
     Raises:
-        ValueError: the text is no such list, or a range runs backwards; the message says what would be right.
+        OptionsError: A value makes no sense, or is set by the preset as well; lists every mistake.
     """
-    blocks: set[int] = set()
-    for part in text.split(","):
-        match = _BLOCK_RANGE.fullmatch(part.strip())
-        if not match:
-            raise ValueError(f"--blocks {text}: {part!r} is no block or range; write 2-, 2-11 or 0,3,8-11")
-        start, open_end, end = int(match[1]), match[2] == "-", match[3]
-        stop = last if open_end else int(end or start)
-        if stop is not None and stop < start:
-            where = f"; the base's last block is {last}" if open_end else ""
-            raise ValueError(f"--blocks {text}: the range {part.strip()!r} runs backwards{where}")
-        blocks.update(range(start, (start if stop is None else stop) + 1))
-    return tuple(sorted(blocks))
+    values = PRESETS[preset] if preset else {}
+    problems = [
+        f"{_flag(name)}: --preset {preset} sets it; leave out one of the two"
+        for name in given
+        if name in values
+    ]
+    try:
+        options = LearnOptions(**{**values, **given})
+    except OptionsError as error:
+        raise OptionsError([*problems, *error.problems]) from None
+    if problems:
+        raise OptionsError(problems)
+    return options
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _sentence(text: str) -> PydanticCustomError:
+    """Make a mistake that is told in its own words, without the name and the value of its field."""
+    return PydanticCustomError("sentence", "{text}", {"text": text})
+
+
+def _problem(mistake: Any) -> str:
+    name = str(mistake["loc"][0])
+    match mistake["type"]:
+        case "sentence":
+            return str(mistake["msg"])
+        case "missing":
+            return f"{_flag(name)} missing"
+        case "extra_forbidden":
+            return f"{_flag(name)}: there is no such option"
+    return f"{_flag(name)} {mistake['input']}: {_rule(name, mistake)}"
+
+
+def _rule(name: str, mistake: Any) -> str:
+    """Say what a value must be: in the words of a validator, or by the field's choices or bounds."""
+    field = next(field for key, field in LearnOptions.model_fields.items() if name in (key, field.alias))
+    if mistake["type"] == "value_error":
+        return str(mistake["ctx"]["error"])
+    if mistake["type"] == "literal_error":
+        return f"not one of {', '.join(choices_of(field))}"
+    if mistake["type"] in _OUT_OF_BOUNDS:
+        return _bounds(field)
+    return str(mistake["msg"])
+
+
+def _bounds(field: FieldInfo) -> str:
+    match {key: value for bound in field.metadata for key, value in asdict(bound).items()}:
+        case {"gt": low, "lt": high}:
+            return f"must lie between {low} and {high}"
+        case {"ge": low, "le": high}:
+            return f"must be {low} to {high}"
+        case {"gt": low}:
+            return f"must be a number above {low}"
+        case {"ge": low}:
+            return f"must be at least {low}"
+    return "must be a finite number"
+
+
+def choices_of(field: FieldInfo) -> tuple[str, ...]:
+    """Return the values that a field can have, where they are listed; none else."""
+    kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if get_origin(kind) is Literal]
+    return get_args(kinds[0]) if kinds else ()

@@ -25,7 +25,6 @@ from lab.tables import markdown_table, write_report
 from masking import Base, FinetunedModel, MaskedModel, MaskSettings, TaskModel, TaskSpec, load_base
 from training.kinds.loss import task_loss
 from training.loop.optimizer import adam
-from training.options import parse_blocks
 
 METHODS = MASKED, FINETUNED = "masked", "finetuned"
 BF16 = " bf16"  # follows the method's name
@@ -118,8 +117,7 @@ def _build(setting: Setting, base: Base, method: str) -> TaskModel:
     spec = TaskSpec("sequence-classification", ("no", "yes"), max_length=setting.tokens)
     if method == FINETUNED:
         return FinetunedModel.create(base, spec, seed=0)
-    blocks = parse_blocks(setting.blocks, base.num_blocks - 1)
-    return MaskedModel.create(base, spec, MaskSettings(blocks=blocks), seed=0)
+    return MaskedModel.create(base, spec, MaskSettings(blocks=setting.blocks), seed=0)
 
 
 def measure_times(setting: Setting, runs: int) -> dict[str, Times]:

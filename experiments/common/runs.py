@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from transformers import TrainerCallback
 
+import training.options
 from experiments.common.tasks import TASKS, task_files
 from mask_store import pack_bits
 from masking import FinetunedModel, MaskedModel, MaskScores, TaskModel
@@ -27,13 +28,14 @@ from training.loop.history import best_epoch, epoch_records
 from training.loop.run_folder import RunFolder
 from training.options import EXTRA_SETTINGS, LearnOptions
 from training.runs.learn import learn_model
-from training.runs.preparation import Preparation, mask_settings, prepare
+from training.runs.preparation import Preparation, prepare
 
 Method = Literal["masking", "finetuning"]
 METHODS: tuple[Method, ...] = ("masking", "finetuning")
 RECORD_FILE = "run.json"
 LEARNED_FILE = "learned.safetensors"
 FLOAT_BYTES = 4
+_METHODS: dict[Method, training.options.Method] = {"masking": "mask", "finetuning": "finetune"}
 _MASK_ONLY = ("blocks", "initial_sparsity", "threshold", "score_low", "head", *EXTRA_SETTINGS)
 
 
@@ -167,7 +169,8 @@ class Runs:
         Raises:
             TrainingError, MaskingError: see `training.runs.learn.learn`.
         """
-        setting = self._changed(task, method, {"seed": seed, **changes})
+        settings = {"lr": self.scale.rates[method], "seed": seed, **changes}
+        setting = self.setting(task).varied(**settings)
         identity = _identity(setting, method)
         folder = self.folder / setting.base.info.name / task / f"{method}-{_short_hash(identity)}"
         if not (folder / RECORD_FILE).is_file():
@@ -191,17 +194,13 @@ class Runs:
             **scale.options,
         )
 
-    def _changed(self, task: str, method: Method, changes: Mapping[str, Any]) -> Preparation:
-        setting = self.setting(task)
-        options = dataclasses.replace(setting.options, **{"lr": self.scale.rates[method], **changes})
-        return dataclasses.replace(setting, options=options, mask=mask_settings(options, setting.base))
-
     def _learn(self, setting: Preparation, method: Method, identity: dict[str, Any], folder: Path) -> None:
         started = time.monotonic()
         with RunFolder.open(folder / "unfinished", identity) as unfinished:
             model = _new_model(setting, method)
-            loop = setting.mask_loop if method == "masking" else setting.loop
-            state, _ = learn_model(model, setting, loop, unfinished, callbacks=list(self._callbacks()))
+            state, _ = learn_model(
+                model, setting, _METHODS[method], unfinished, callbacks=list(self._callbacks())
+            )
             records = epoch_records(state)
             best = records[best_epoch(state) - 1]
             save_file(model.learned_state(), folder / LEARNED_FILE)
@@ -253,7 +252,7 @@ def _new_model(setting: Preparation, method: Method) -> TaskModel:
     seed = setting.options.seed
     if method == "finetuning":
         return FinetunedModel.create(setting.base, setting.spec, seed=seed)
-    return MaskedModel.create(setting.base, setting.spec, setting.mask, seed=seed)
+    return MaskedModel.create(setting.base, setting.spec, setting.options, seed=seed)
 
 
 def _identity(setting: Preparation, method: Method) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from typing import Any
 from experiments.common.runs import METHODS, Method, Scale
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
-from training.options import LearnOptions
-from training.presets import PRESETS
+from training.options import PRESETS, LearnOptions
 
 PAPER = PRESETS["paper"]
 QUICK = Scale(
@@ -32,9 +31,9 @@ _DATA = ("task", "kind", "base", "store", "train", "dev", "dataset", "metric")  
 _OWN = ("lr", "seed", "run_dir", "fresh")  # set for each run
 _TEXTS, _WHOLE = ("tensorboard",), ("threads", "save_steps")  # whose default, None, says no type
 _DEFAULTS = {
-    field.name: field.default
-    for field in dataclasses.fields(LearnOptions)
-    if field.name not in (*_DATA, *_OWN) and not field.name.endswith(("_column", "_split"))
+    field.alias or name: field.default
+    for name, field in LearnOptions.model_fields.items()
+    if name not in (*_DATA, *_OWN) and not name.endswith(("_column", "_split"))
 }
 
 

@@ -42,10 +42,6 @@ VARIANTS = (
     Variant("head trained, learning rate of scores times 2", {"head": "trained"}, rate=2.0, head_apart=True),
     Variant("all blocks", {"blocks": "0-"}),
     Variant("10 % zeros at the start", {"initial_sparsity": 0.1}),
-    Variant("3 % zeros, learning rate scaled to the range", {"initial_sparsity": 0.03, "scale_lr": True}),
-    Variant("10 % zeros, learning rate scaled to the range", {"initial_sparsity": 0.1, "scale_lr": True}),
-    Variant("scores by magnitude", {"score_init": "magnitude"}),
-    Variant("gradient by sigmoid, temperature 0.2", {"score_gradient": "sigmoid", "temperature": 0.2}),
     Variant("scores averaged, decay 0.98", {"average": 0.98}),
     Variant("10 % zeros at the end", {"final_sparsity": 0.1}),
 )

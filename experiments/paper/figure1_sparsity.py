@@ -82,7 +82,7 @@ def rates_of(own: float, share: float, rate: float) -> tuple[float, ...]:
 def measure(context: Context, task: str, share: float, seeds: Sequence[int]) -> Point:
     """Learn one share on one task at each rate that `rates_of` gives."""
     rate = context.scale_of(task).rates["masking"]
-    own = context.setting(task).mask.initial_sparsity
+    own = context.setting(task).options.initial_sparsity
     by_rate, finals = {}, {}
     for one in rates_of(own, share, rate):
         found = [context.run(task, "masking", seed=seed, initial_sparsity=share, lr=one) for seed in seeds]

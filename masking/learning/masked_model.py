@@ -22,7 +22,7 @@ from mask_store import (
     TaskManifest,
     pack_bits,
 )
-from masking.architectures import block_linears, choose_blocks
+from masking.architectures import block_linears
 from masking.base import Base
 from masking.binarize import keep
 from masking.heads import CLASSIFIER, POOLER
@@ -74,7 +74,7 @@ class MaskedModel(TaskModel):
         super().__init__(base, spec, base.share_encoder(), generator)
         self.settings = settings
         self.threshold = settings.threshold
-        self.blocks = choose_blocks(settings.blocks, base.num_blocks)
+        self.blocks = settings.masked_blocks(base.num_blocks)
         self._masks = self._add_scores(generator)
         if settings.head == "trained":
             self._head_modules().requires_grad_(True)

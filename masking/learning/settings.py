@@ -1,64 +1,54 @@
-"""How a mask is learned: which blocks, and the one setting that range, threshold and head make together."""
+"""Mask settings: which blocks are masked, and the one setting that score range, threshold and head make."""
 
-import math
-from dataclasses import dataclass
-from typing import get_args
+import re
 
-from mask_store import HeadMode, ScoreGradient, ScoreInit
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from mask_store import HeadMode
+from masking.errors import BlockOutOfRangeError
+
+_BLOCK_RANGE = re.compile(r"(\d{1,4})(-(\d{0,4}))?")
 
 
-@dataclass(frozen=True)
-class MaskSettings:
+class MaskSettings(BaseModel):
     """Settings of the masking method (paper, section 3 and appendix B).
 
     Scores start uniform in [score_low, score_high); a bit is 1 where its score is at least `threshold`.
-    `score_high` follows from the wanted initial share of zeros, so range and threshold stay one setting.
-    What goes beyond the paper is off by default.
-
-    Attributes:
-        blocks: Transformer blocks to mask, counted from 0; None means from block 2 to the last.
-        threshold: tau, the score from which a weight is kept.
-        score_low: Lower end of the initial scores.
-        initial_sparsity: Wanted initial share of zeros, between 0 and 1 (both excluded).
-        head: "masked": a random, frozen, masked head (the paper); "trained": a trained, unmasked head.
-        score_init: Which weight gets which initial score. "uniform": any (the paper); "magnitude": by rank of
-            |W| in its layer, so that the smallest weights start as zeros and the next smallest flip first.
-        score_gradient: What the gradient of a bit is times, to be its score's. "straight-through": 1 (the
-            paper); "sigmoid": 4 s (1 - s), s = sigmoid((score - threshold) / temperature).
-        temperature: Width of that sigmoid, in units of scores; None for straight-through.
+    `score_high` follows from the wanted initial sparsity, so range and threshold stay one setting.
 
     Raises:
-        ValueError: A value is outside its range.
+        ValidationError: A value is outside its range; a ValueError that lists every mistake.
     """
 
-    blocks: tuple[int, ...] | None = None
-    threshold: float = 0.01
-    score_low: float = -0.02
-    initial_sparsity: float = 0.05
-    head: HeadMode = "masked"
-    score_init: ScoreInit = "uniform"
-    score_gradient: ScoreGradient = "straight-through"
-    temperature: float | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    def __post_init__(self) -> None:
-        """Checks every value, and names the one that is wrong."""
-        if not (math.isfinite(self.threshold) and math.isfinite(self.score_low)):
-            raise ValueError("threshold and score_low must be finite numbers")
-        if self.score_low >= self.threshold:
-            raise ValueError(f"score_low ({self.score_low}) must be below the threshold ({self.threshold})")
-        if not 0.0 < self.initial_sparsity < 1.0:
-            raise ValueError(f"initial_sparsity must be between 0 and 1, not {self.initial_sparsity}")
-        for name, allowed in (
-            ("head", HeadMode),
-            ("score_init", ScoreInit),
-            ("score_gradient", ScoreGradient),
-        ):
-            if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{name} must be one of {get_args(allowed)}, not {getattr(self, name)!r}")
-        if (self.score_gradient == "sigmoid") != (self.temperature is not None):
-            raise ValueError("temperature must be given for the sigmoid score_gradient, and for no other")
-        if self.temperature is not None and not 0.0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be a number above 0, not {self.temperature}")
+    blocks: str = Field(
+        "2-",
+        description="blocks to mask, such as 2-11 or 0,3,8-; an open range runs to the last",
+        json_schema_extra={"metavar": "LIST"},
+    )
+    initial_sparsity: float = Field(
+        0.05, gt=0, lt=1, description="share of zeros at the start", json_schema_extra={"metavar": "SHARE"}
+    )
+    threshold: float = Field(0.01, description="score from which a weight is kept")
+    score_low: float = Field(-0.02, description="lowest score at the start", validate_default=True)
+    head: HeadMode = Field(
+        "masked", description="trained and dense, or the paper's: random, frozen and masked"
+    )
+
+    @field_validator("blocks")
+    @classmethod
+    def _is_list_of_blocks(cls, blocks: str) -> str:
+        parse_blocks(blocks)
+        return blocks
+
+    @field_validator("score_low")
+    @classmethod
+    def _below_threshold(cls, score_low: float, info: ValidationInfo) -> float:
+        threshold = info.data.get("threshold")
+        if threshold is not None and score_low >= threshold:
+            raise ValueError(f"must be below the threshold, {threshold}")
+        return score_low
 
     @property
     def score_high(self) -> float:
@@ -69,3 +59,52 @@ class MaskSettings:
     def score_range(self) -> float:
         """Width of the range of the initial scores, 0.60 for the paper's setting."""
         return (self.threshold - self.score_low) / self.initial_sparsity
+
+    def masked_blocks(self, count: int) -> tuple[int, ...]:
+        """Return the blocks to mask, ascending, each once.
+
+        Args:
+            count: Number of blocks of the encoder.
+
+        Raises:
+            BlockOutOfRangeError: The encoder has none of an open range, or lacks a block that is named.
+        """
+        try:
+            blocks = parse_blocks(self.blocks, count - 1)
+        except ValueError as error:
+            raise BlockOutOfRangeError(f"no block to mask: {error}") from None
+        if blocks[-1] >= count:
+            raise BlockOutOfRangeError(
+                f"this encoder has blocks 0 to {count - 1}; it has no block {blocks[-1]}"
+            )
+        return blocks
+
+
+def parse_blocks(text: str, last: int | None = None) -> tuple[int, ...]:
+    """Read a list of blocks such as ``2-``, ``2-11`` or ``0,3,8-11``.
+
+    Args:
+        text: Blocks and ranges, both ends included, separated by commas; an open range runs to the last
+            block.
+        last: Number of the encoder's last block; None to check the text alone (open ranges are then left
+            out).
+
+    Returns:
+        The blocks, ascending, each once.
+
+    Raises:
+        ValueError: The text is not such a list, or a range runs backwards; the message says what would be
+            right.
+    """
+    blocks: set[int] = set()
+    for part in text.split(","):
+        match = _BLOCK_RANGE.fullmatch(part.strip())
+        if not match:
+            raise ValueError(f"{part!r} is not a block or range; write 2-, 2-11 or 0,3,8-11")
+        start, open_end, end = int(match[1]), match[2] == "-", match[3]
+        stop = last if open_end else int(end or start)
+        if stop is not None and stop < start:
+            where = f"; the last block is {last}" if open_end else ""
+            raise ValueError(f"the range {part.strip()!r} runs backwards{where}")
+        blocks.update(range(start, (start if stop is None else stop) + 1))
+    return tuple(sorted(blocks))

@@ -6,7 +6,6 @@ import torch
 from lab.paper_bases import base_of_shape
 from masking import (
     Base,
-    BlockOutOfRangeError,
     MaskedModel,
     MaskSettings,
     TaskSpec,
@@ -14,7 +13,7 @@ from masking import (
     UnsupportedArchitectureError,
     load_base,
 )
-from masking.architectures import block_linears, choose_blocks, count_blocks, layer_names
+from masking.architectures import block_linears, count_blocks, layer_names
 from masking.heads import CLASSIFIER
 from tests.support.models import ARCHITECTURES, tiny_base
 
@@ -52,20 +51,6 @@ def test_golden_numbers_of_the_paper() -> None:
 def test_unsupported_architecture_lists_those_supported() -> None:
     with pytest.raises(UnsupportedArchitectureError, match=r"'gpt2'.*bert.*roberta"):
         layer_names("gpt2")
-
-
-def test_blocks_default_to_the_third_and_up() -> None:
-    assert choose_blocks(None, 12) == tuple(range(2, 12))
-    assert choose_blocks((5, 3, 3), 12) == (3, 5)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "available", "said"),
-    [((12,), 12, "0 to 11"), ((-1,), 12, "0 to 11"), (None, 2, "no block to mask")],
-)
-def test_blocks_outside_the_encoder(wanted: tuple[int, ...] | None, available: int, said: str) -> None:
-    with pytest.raises(BlockOutOfRangeError, match=said):
-        choose_blocks(wanted, available)
 
 
 def test_unknown_layer_lists_what_there_is(tiny_bert: str) -> None:

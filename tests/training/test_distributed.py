@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +67,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory, bases: tuple[str, str]) -> Pa
         case.mkdir()
         shared = {"run_dir": str(folder / "resumed")} if "save_steps" in changes else {}
         options = _options(case, bases[not name.startswith("dropped")], **(changes | shared))
-        (case / "case.json").write_text(json.dumps({"options": asdict(options), **happening}))
+        _write_case(case, options, happening)
     done = _torchrun("-m", "tests.support.distributed_runs", str(folder))
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def _write_case(folder: Path, options: LearnOptions, happening: dict[str, Any]) -> None:
+    case = {"options": options.model_dump(by_alias=True), **happening}
+    (folder / "case.json").write_text(json.dumps(case))
 
 
 def _outcomes(case: Path) -> Sequence[dict[str, Any]]:
@@ -96,7 +100,7 @@ def test_two_processes_learn_what_one_does(
     if "accumulate" in changes:
         changes = changes | {"accumulate": 1, "batch_size": changes["batch_size"] * changes["accumulate"]}
     options = _options(tmp_path, bases[1], **changes)
-    (tmp_path / "case.json").write_text(json.dumps({"options": asdict(options), **happening}))
+    _write_case(tmp_path, options, happening)
     alone = distributed_runs.run(tmp_path)
     first, second = _outcomes(pair / name)
 
@@ -157,7 +161,7 @@ def test_the_command_tells_bad_input_once(bases: tuple[str, str], tmp_path: Path
     done = _torchrun("-m", "training.learn_mask", *command_line(tmp_path, bases[1], blocks="7"))
     assert done.returncode != 0
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert told == ["error: --blocks 7: base no-dropout has blocks 0 to 2"]
+    assert told == ["error: --blocks 7: base no-dropout: this encoder has blocks 0 to 2; it has no block 7"]
     assert "exitcode  : 2" in done.stderr
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.learning_data import write_lines
 from training.errors import OptionsError
-from training.options import EXTRA_SETTINGS, LearnOptions, parse_blocks
+from training.options import EXTRA_SETTINGS, LEARNING_SETTINGS, PRESETS, LearnOptions, options_of
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def test_defaults_are_the_papers_but_for_the_head(settings: dict[str, Any]) -> N
 def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
     wrong = {"train": "absent.jsonl", "lr": float("nan"), "epochs": 0, "blocks": "2-x", "metric": "f1"}
     wrong |= {"tags_column": "t", "initial_sparsity": 1.0, "score_low": 0.5, "seed": -1, "threads": 0}
-    wrong |= {"score_init": "normal", "score_gradient": "identity", "temperature": 0.1, "average": 1.0}
-    wrong |= {"final_sparsity": 0.0, "head": "random", "head_lr": 0.1}
+    wrong |= {"average": 1.0, "accumulate": 0, "final_sparsity": 0.0, "precision": "fp8", "scale_lr": True}
+    wrong |= {"head": "random", "head_lr": 0.1}
     with pytest.raises(OptionsError) as caught:
         LearnOptions(**(settings | wrong))
     told = "\n".join(caught.value.problems)
@@ -52,9 +52,8 @@ def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
         ({"max_length": 2}, "--max-length 2: must be at least 8"),
         ({"lr": float("inf")}, "--lr inf"),
         ({"metric": "f1"}, "choose from accuracy, matthews_correlation"),
-        ({"temperature": 0.1}, "goes with --score-gradient sigmoid only"),
-        ({"score_gradient": "sigmoid"}, "--temperature None: --score-gradient sigmoid needs a number"),
-        ({"score_gradient": "sigmoid", "temperature": -1.0}, "--temperature -1.0"),
+        ({"score_init": "magnitude"}, "--score-init: there is no such option"),
+        ({"threshold": -1.0}, "--score-low -0.02: must be below the threshold, -1.0"),
         ({"head": "masked", "head_lr": 1e-3}, "a masked head does not learn"),
         ({"head": "trained", "head_lr": 0.0}, "--head-lr 0.0: must be a number above 0"),
         ({"average": float("nan")}, "--average nan: must lie between 0 and 1"),
@@ -74,27 +73,73 @@ def test_where_a_run_is_kept_does_not_change_what_it_learns(settings: dict[str, 
 
 def test_a_setting_beyond_the_paper_is_part_of_what_a_run_is_once_it_is_on(settings: dict[str, Any]) -> None:
     plain = LearnOptions(**settings).learning_settings()
-    assert not plain.keys() & EXTRA_SETTINGS.keys()
-    on = {"score_init": "magnitude", "score_gradient": "sigmoid", "temperature": 0.1, "average": 0.9}
-    on |= {"final_sparsity": 0.2, "scale_lr": True, "head": "trained", "head_lr": 1e-4}
+    assert not plain.keys() & set(EXTRA_SETTINGS)
+    on = {"average": 0.9, "final_sparsity": 0.2, "head": "trained", "head_lr": 1e-4}
     assert LearnOptions(**(settings | on)).learning_settings() == plain | on
-    assert EXTRA_SETTINGS.keys() <= on.keys()
+    assert set(EXTRA_SETTINGS) <= on.keys()
 
 
-@pytest.mark.parametrize(
-    ("text", "blocks"),
-    [
-        ("2-", (2, 3, 4, 5)),
-        ("0-2", (0, 1, 2)),
-        ("5", (5,)),
-        ("4-,0, 2-2,0", (0, 2, 4, 5)),
-    ],
-)
-def test_blocks(text: str, blocks: tuple[int, ...]) -> None:
-    assert parse_blocks(text, 5) == blocks
+def test_a_run_is_known_by_the_names_of_options(settings: dict[str, Any]) -> None:
+    """The keys and values of a stored run's identity, which must not change."""
+    assert LearnOptions(**settings, ema_decay=0.9, gradient_accumulation_steps=2).learning_settings() == {
+        "kind": "sequence-classification",
+        "lr": 1e-3,
+        "seed": 0,
+        **{name: value for name, value in PRESETS["paper"].items() if value is not None},
+        "head": "trained",
+        "accumulate": 2,
+        "average": 0.9,
+    }
 
 
-@pytest.mark.parametrize("text", ["", "a", "-3", "1--2", "3-1", "6-", "1,,2", "99999"])
-def test_lists_of_blocks_that_make_no_sense(text: str) -> None:
-    with pytest.raises(ValueError, match="--blocks"):
-        parse_blocks(text, 5)
+def test_options_are_replaced_by_either_name_and_checked(settings: dict[str, Any]) -> None:
+    options = LearnOptions(**settings, ema_decay=0.9)
+    assert options.replaced(ema_decay=0.5, lr=1.0) == LearnOptions(**(settings | {"average": 0.5, "lr": 1.0}))
+    assert options.replaced(average=None) == LearnOptions(**settings)
+    with pytest.raises(OptionsError, match=r"--average 2\.0: must lie between 0 and 1"):
+        options.replaced(ema_decay=2.0)
+
+
+def test_the_papers_preset_is_these_values() -> None:
+    assert PRESETS["paper"] == {
+        "epochs": 10,
+        "patience": 2,
+        "batch_size": 32,
+        "accumulate": 1,
+        "group_by_length": False,
+        "precision": "fp32",
+        "max_length": 128,
+        "blocks": "2-",
+        "initial_sparsity": 0.05,
+        "threshold": 0.01,
+        "score_low": -0.02,
+        "head": "masked",
+        "final_sparsity": None,
+        "average": None,
+        "head_lr": None,
+    }
+
+
+def test_the_preset_sets_all_that_decides_a_mask_but_task_rate_and_seed() -> None:
+    assert PRESETS["paper"].keys() == set(LEARNING_SETTINGS) - {"kind", "lr", "seed"}
+
+
+def test_given_values_a_preset_and_the_defaults_make_the_options(settings: dict[str, Any]) -> None:
+    given = settings | {"lr": 3e-3, "seed": 7}
+    options = options_of(given, "paper")
+    assert options == LearnOptions(**{**PRESETS["paper"], **given})
+    assert (options.lr, options.seed, options.device) == (3e-3, 7, "auto")
+    assert options_of(given) == LearnOptions(**given)
+
+
+def test_a_setting_of_the_preset_is_not_given_as_well_and_all_mistakes_are_told(
+    settings: dict[str, Any],
+) -> None:
+    with pytest.raises(OptionsError) as caught:
+        options_of(settings | {"batch_size": 32, "average": 2.0, "lr": 0.0}, "paper")
+    assert caught.value.problems == (
+        "--batch-size: --preset paper sets it; leave out one of the two",
+        "--average: --preset paper sets it; leave out one of the two",
+        "--lr 0.0: must be a number above 0",
+        "--average 2.0: must lie between 0 and 1",
+    )

@@ -1,6 +1,6 @@
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -180,7 +180,7 @@ def test_a_hopeless_run_is_stopped_and_a_diverging_one_recorded(tmp_path: Path, 
     stopped = runner.run(ready.varied(lr=1e-9), "finetune", result(0.1, 1.0, 1.0, 1.0))
     assert (stopped.end, len(stopped.values)) == ("stopped", 2)
     assert runner.run(ready.varied(lr=1e-9), "finetune", result(0.1, 1.0)) is stopped
-    short = replace(ready, options=replace(ready.options, lr=1e-8, epochs=2))
+    short = ready.varied(lr=1e-8, epochs=2)
     assert runner.run(short, "finetune", result(0.1, 1.0, 1.0)).end == "finished"  # though hopeless
     whole = runner.run(ready.varied(lr=1e-9), "finetune")
     assert (whole.end, len(whole.values)) == ("finished", 3)

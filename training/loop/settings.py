@@ -1,61 +1,13 @@
-"""Settings of the training loop, and what they are called in transformers' Trainer.
-
-What the loop does is in `training.loop.trainer`; a user's settings are `training.options.LearnOptions`.
-"""
-
-from dataclasses import dataclass
+"""Arguments of transformers' Trainer: what the options of the loop are called there."""
 
 import torch
 from transformers import TrainingArguments
 
 from training.distributed import count, rank
 from training.loop.run_folder import RunFolder
-from training.loop.sparsity_schedule import ramp_epochs
-from training.options import MAX_SEED, Precision
+from training.options import MAX_SEED, LoopOptions
 
 LOG_EVERY_STEPS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """What the loop is told.
-
-    Attributes:
-        lr: learning rate.
-        epochs: most passes over the training examples.
-        patience: epochs without gain after which to stop.
-        batch_size: examples a batch in learning, rows a batch in evaluation, of all processes together.
-        accumulate: batches a step.
-        group_by_length: whether batches are of examples of similar length, in random order.
-        precision: ``fp32``, or ``bf16`` for autocast in learning; evaluation is in fp32, as serving is.
-        seed: seed of shuffling and dropout.
-        metric: name of the dev metric to choose the best epoch by; higher is better.
-        save_steps: steps between checkpoints within an epoch; None for none but at its end.
-        tensorboard: folder for TensorBoard, where the run has the subfolder of its own name; None for none.
-        head_lr: learning rate of a trained head; None for that of the rest.
-        average: decay of the average that is evaluated and kept; None for what was learned last.
-        final_sparsity: share of zeros that masks end with; None for what learning makes of it.
-    """
-
-    lr: float
-    epochs: int
-    patience: int
-    batch_size: int
-    group_by_length: bool
-    precision: Precision
-    seed: int
-    metric: str
-    accumulate: int = 1
-    save_steps: int | None = None
-    tensorboard: str | None = None
-    head_lr: float | None = None
-    average: float | None = None
-    final_sparsity: float | None = None
-
-    @property
-    def first_candidate(self) -> int:
-        """Number of the first epoch that may be the best: the first to have the final share of zeros."""
-        return 1 if self.final_sparsity is None else ramp_epochs(self.epochs)
 
 
 class _OneDeviceArguments(TrainingArguments):
@@ -66,11 +18,14 @@ class _OneDeviceArguments(TrainingArguments):
         return min(int(super().n_gpu), 1)
 
 
-def trainer_arguments(settings: LoopSettings, folder: RunFolder, device: torch.device) -> TrainingArguments:
+def trainer_arguments(
+    settings: LoopOptions, metric: str, folder: RunFolder, device: torch.device
+) -> TrainingArguments:
     """Return what transformers' Trainer is told: a constant rate, no clipping, a checkpoint every epoch.
 
     Args:
-        settings: see `LoopSettings`.
+        settings: options of the loop.
+        metric: name of the dev metric to choose the best epoch by.
         folder: where checkpoints go.
         device: where the model is.
     """
@@ -78,14 +33,14 @@ def trainer_arguments(settings: LoopSettings, folder: RunFolder, device: torch.d
         output_dir=str(folder.path),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size // count(),
-        gradient_accumulation_steps=settings.accumulate,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
         ddp_find_unused_parameters=False,
         learning_rate=settings.lr,
         lr_scheduler_type="constant",
         max_grad_norm=0.0,
         eval_strategy="epoch",
         save_strategy="epoch",
-        metric_for_best_model=settings.metric,
+        metric_for_best_model=metric,
         greater_is_better=True,
         logging_strategy="steps",
         logging_steps=LOG_EVERY_STEPS,

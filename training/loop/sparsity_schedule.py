@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from masking import MaskedModel
 from training.loop.callbacks import within_epoch
+from training.options import LoopOptions
 
 MOVE_EVERY_STEPS = 20
 
@@ -17,6 +18,11 @@ MOVE_EVERY_STEPS = 20
 def ramp_epochs(epochs: int) -> int:
     """Return the number of epochs after which the target is reached: the first half, rounded up."""
     return (epochs + 1) // 2
+
+
+def first_candidate(options: LoopOptions) -> int:
+    """Return the number of the first epoch that may be the best: the first to have the final sparsity."""
+    return 1 if options.final_sparsity is None else ramp_epochs(options.epochs)
 
 
 class SparsityTarget(TrainerCallback):

@@ -41,7 +41,9 @@ from training.loop.evaluation import measure, predict
 from training.loop.history import is_finished
 from training.loop.optimizer import adam, parameter_groups
 from training.loop.run_folder import RunFolder
-from training.loop.settings import LoopSettings, trainer_arguments
+from training.loop.settings import trainer_arguments
+from training.loop.sparsity_schedule import first_candidate
+from training.options import LoopOptions
 
 
 class TaskTrainer(Trainer):
@@ -52,9 +54,11 @@ class TaskTrainer(Trainer):
         model: TaskModel,
         codec: TaskCodec,
         data: tuple[Sequence[EncodedExample], Sequence[EncodedExample]],
-        settings: LoopSettings,
+        settings: LoopOptions,
         folder: RunFolder,
         callbacks: Sequence[TrainerCallback] = (),
+        *,
+        metric: str,
     ) -> None:
         """Set up the loop.
 
@@ -62,21 +66,23 @@ class TaskTrainer(Trainer):
             model: what to learn, on its device.
             codec: the task's codec.
             data: examples to learn from, and examples to choose the best epoch by.
-            settings: see `LoopSettings`.
+            settings: options of the loop.
             folder: where checkpoints go.
             callbacks: told of steps, logs and epochs.
+            metric: name of the dev metric to choose the best epoch by.
         """
         if count() > 1:
             _leave_frozen_alone(model)
         self.learner = model
         self.codec = codec
         self.settings = settings
+        self.first_candidate = first_candidate(settings)
         self.folder = folder
         self._train, self._dev = data
-        self._kept = KeptState(model, settings.average, settings.final_sparsity)
+        self._kept = KeptState(model, settings.ema_decay, settings.final_sparsity)
         super().__init__(
             model=model,
-            args=trainer_arguments(settings, folder, model.base.device),
+            args=trainer_arguments(settings, metric, folder, model.base.device),
             data_collator=Collator(codec.spec.kind, model.base.tokenizer),
             train_dataset=data[0],
             eval_dataset=data[1],
@@ -99,9 +105,7 @@ class TaskTrainer(Trainer):
         checkpoint = self.folder.last_checkpoint()
         if checkpoint is not None:
             self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if checkpoint is None or not is_finished(
-            self.state, self.settings.patience, self.settings.first_candidate
-        ):
+        if checkpoint is None or not is_finished(self.state, self.settings.patience, self.first_candidate):
             with _deterministic(self.args.device):
                 self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         self._load_from_checkpoint(str(self.folder.checkpoint(self.state.best_global_step or 0)))
@@ -212,7 +216,7 @@ class TaskTrainer(Trainer):
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Leave out the epochs before the masks have the final share of zeros."""
-        if round(self.state.epoch or 0) < self.settings.first_candidate:
+        if round(self.state.epoch or 0) < self.first_candidate:
             return False
         return super()._determine_best_metric(metrics, trial)
 
@@ -234,8 +238,8 @@ class _ByLength(LengthGroupedSampler):
     So a run that goes on after an epoch has the batches of one that was never stopped.
     """
 
-    def __init__(self, settings: LoopSettings, lengths: list[int]) -> None:
-        step = settings.batch_size * settings.accumulate
+    def __init__(self, settings: LoopOptions, lengths: list[int]) -> None:
+        step = settings.batch_size * settings.gradient_accumulation_steps
         super().__init__(step, lengths=lengths, generator=torch.Generator())
         self._seed = settings.seed
         self.set_epoch(0)
@@ -252,7 +256,7 @@ class _EpochEnd(TrainerCallback):
     run killed after its last epoch does not learn another one when it is started again.
     """
 
-    def __init__(self, settings: LoopSettings) -> None:
+    def __init__(self, settings: LoopOptions) -> None:
         self._settings = settings
 
     def on_epoch_end(
@@ -263,11 +267,11 @@ class _EpochEnd(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if is_finished(state, self._settings.patience, self._settings.first_candidate):
+        if is_finished(state, self._settings.patience, first_candidate(self._settings)):
             control.should_training_stop = True
 
 
-def _extras(settings: LoopSettings, folder: RunFolder) -> Iterator[TrainerCallback]:
+def _extras(settings: LoopOptions, folder: RunFolder) -> Iterator[TrainerCallback]:
     if settings.save_steps:
         yield SaveSteps(settings.save_steps)
     if settings.tensorboard:

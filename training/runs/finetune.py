@@ -173,7 +173,7 @@ def finetune_copy(
         RunFolderError: a checkpoint could not be written.
     """
     model = FinetunedModel.create(ready.base, ready.spec, seed=ready.options.seed)
-    state, _ = learn_model(model, ready, ready.loop, folder, callbacks=callbacks, say=say)
+    state, _ = learn_model(model, ready, "finetune", folder, callbacks=callbacks, say=say)
     return Finetuned(model, epoch_records(state), best_epoch(state))
 
 

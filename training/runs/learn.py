@@ -28,11 +28,13 @@ from training.cli.messages import Say, heard
 from training.errors import OptionsError, PublishError
 from training.loop.history import EpochRecord, best_epoch, epoch_records, is_finished
 from training.loop.run_folder import RunFolder
-from training.loop.settings import LoopSettings
+from training.loop.sparsity_schedule import first_candidate
 from training.loop.trainer import TaskTrainer
-from training.options import EXTRA_SETTINGS, LearnOptions
+from training.options import LearnOptions, LoopOptions, Method
 from training.runs.preparation import Preparation, choose_device, prepare
 from training.runs.report import Report, SetReport, request_body
+
+_NOT_IN_MANIFEST = {"seed", "save_steps", "tensorboard"}  # the seed has a place of its own there
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,15 @@ def learn_bundle(
         DivergedError: the loss became infinite or not a number.
         RunFolderError: a checkpoint could not be written.
     """
-    model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=ready.options.seed)
-    state, resumed_after = learn_model(model, ready, ready.mask_loop, folder, callbacks=callbacks, say=say)
+    model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed)
+    state, resumed_after = learn_model(model, ready, "mask", folder, callbacks=callbacks, say=say)
     return Learned(_bundle(ready, model, state), epoch_records(state), best_epoch(state), resumed_after)
 
 
 def learn_model(
     model: TaskModel,
     ready: Preparation,
-    loop: LoopSettings,
+    method: Method,
     folder: RunFolder,
     *,
     callbacks: Sequence[TrainerCallback] = (),
@@ -130,7 +132,7 @@ def learn_model(
     Args:
         model: a fresh model of the task.
         ready: the task.
-        loop: settings of the loop, one of those of `ready`.
+        method: how it learns.
         folder: where checkpoints go.
         callbacks: told of steps, logs and epochs.
         say: called with a line of text for what a user should know on the way.
@@ -146,10 +148,11 @@ def learn_model(
     resumed_after = _epochs_done(folder)
     if resumed_after:
         say(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
+    loop = ready.loop(method)
     data = (ready.encoded.train, ready.encoded.dev)
-    state = TaskTrainer(model, ready.codec, data, loop, folder, callbacks).learn()
+    state = TaskTrainer(model, ready.codec, data, loop, folder, callbacks, metric=ready.metric).learn()
     done = len(epoch_records(state))
-    if done < loop.epochs and is_finished(state, loop.patience, loop.first_candidate):
+    if done < loop.epochs and is_finished(state, loop.patience, first_candidate(loop)):
         say(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
     return state, resumed_after
 
@@ -203,15 +206,8 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
     o = ready.options
     records, best = epoch_records(state), best_epoch(state)
     training: dict[str, JsonScalar] = {
-        "lr": o.lr,
-        "epochs": o.epochs,
-        "patience": o.patience,
-        "batch_size": o.batch_size,
-        "accumulate": o.accumulate,
+        **o.model_dump(by_alias=True, include=set(LoopOptions.model_fields) - _NOT_IN_MANIFEST),
         "processes": processes.count(),
-        "group_by_length": o.group_by_length,
-        "precision": o.precision,
-        **{name: getattr(o, name) for name in EXTRA_SETTINGS},
         "epochs_run": len(records),
         "best_epoch": best,
         "optimizer": "Adam",

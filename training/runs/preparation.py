@@ -6,11 +6,12 @@ varied in rate and seed without reading anything again. Nothing here learns, or 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from transformers.integrations.integration_utils import is_tensorboard_available
 
-from masking import Base, MaskSettings, TaskCodec, TaskSpec, load_base, task_codec
+from masking import Base, BlockOutOfRangeError, TaskCodec, TaskSpec, load_base, task_codec
 from training import distributed as processes
 from training.cli.messages import Say, heard
 from training.data.examples import ExampleSet, describe_unusable
@@ -18,11 +19,8 @@ from training.data.features import EncodedExample
 from training.data.task_data import EncodedData, TaskData, load_data
 from training.errors import OptionsError
 from training.kinds.metrics import choose_metric
-from training.loop.settings import LoopSettings
-from training.options import LearnOptions, Method, Metric, parse_blocks
+from training.options import LearnOptions, LoopOptions, Method, Metric
 from training.runs.report import SetReport
-
-PAPER_SCORE_RANGE = 0.6
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Preparation:
         base: the pretrained encoder, on its device.
         spec: the task.
         codec: its codec.
-        mask: how masks start, blocks resolved.
+        blocks: blocks to mask, ascending.
         metric: dev metric that chooses the best epoch.
     """
 
@@ -46,7 +44,7 @@ class Preparation:
     base: Base
     spec: TaskSpec
     codec: TaskCodec
-    mask: MaskSettings
+    blocks: tuple[int, ...]
     metric: Metric
 
     @property
@@ -54,7 +52,7 @@ class Preparation:
         """Settings and digests that decide which mask is learned."""
         return {
             **self.options.learning_settings(),
-            "blocks": list(self.mask.blocks or ()),
+            "blocks": list(self.blocks),
             "metric": self.metric,
             "pair": self.spec.pair,
             "labels": list(self.spec.labels),
@@ -67,41 +65,22 @@ class Preparation:
         """Settings and digests that decide what a method comes to."""
         return {**self.identity, "method": method}
 
-    def varied(self, *, lr: float | None = None, seed: int | None = None) -> "Preparation":
-        """Return the same for another learning rate or seed; nothing is read or encoded again."""
-        o = self.options
-        changed = replace(o, lr=o.lr if lr is None else lr, seed=o.seed if seed is None else seed)
-        return replace(self, options=changed)
+    def varied(self, **changes: Any) -> "Preparation":
+        """Return the same for other settings of learning; nothing is read or encoded again.
 
-    @property
-    def loop(self) -> LoopSettings:
-        """Settings of the training loop, whatever it learns."""
-        o = self.options
-        return LoopSettings(
-            lr=o.lr,
-            epochs=o.epochs,
-            patience=o.patience,
-            batch_size=o.batch_size,
-            accumulate=o.accumulate,
-            group_by_length=o.group_by_length,
-            precision=o.precision,
-            seed=o.seed,
-            metric=self.metric,
-            save_steps=o.save_steps,
-            tensorboard=o.tensorboard,
-        )
+        Args:
+            changes: Values by names of options, such as ``lr`` or ``seed``; not those that decide the data.
 
-    @property
-    def mask_loop(self) -> LoopSettings:
-        """Settings of the training loop when it learns a mask."""
-        o = self.options
-        return replace(
-            self.loop,
-            lr=o.lr * self.mask.score_range / PAPER_SCORE_RANGE if o.scale_lr else o.lr,
-            head_lr=(o.head_lr or o.lr) if o.head == "trained" else None,
-            average=o.average,
-            final_sparsity=o.final_sparsity,
-        )
+        Raises:
+            OptionsError: They don't make sense, or don't fit the base.
+        """
+        options = self.options.replaced(**changes)
+        return replace(self, options=options, blocks=fit_to_base(options, self.base))
+
+    def loop(self, method: Method) -> LoopOptions:
+        """Return the settings of the training loop; those of masks beyond the paper are off in finetuning."""
+        off = {"ema_decay": None, "final_sparsity": None, "head_lr": None}
+        return self.options if method == "mask" else self.options.model_copy(update=off)
 
 
 def prepare(options: LearnOptions, say: Say | None = None) -> Preparation:
@@ -125,15 +104,17 @@ def prepare(options: LearnOptions, say: Say | None = None) -> Preparation:
         metric = choose_metric(options.kind, data.labels, options.metric)
         base = load_base(options.base, device=device)
         spec = data.spec(options)
-        mask = mask_settings(options, base)
+        blocks = fit_to_base(options, base)
         codec = task_codec(spec, base.tokenizer)
         encoded = EncodedData.of(data, codec)
     for examples, features in ((data.train, encoded.train), (data.dev, encoded.dev)):
         _say_data(say, examples, features)
     labels = f"{len(data.labels)} labels, " if data.labels else ""
     shared = f", {processes.count()} processes" if processes.count() > 1 else ""
-    say(f"learning {options.task}: {labels}base {base.info.name}, blocks {_span(mask)}, on {device}{shared}")
-    return Preparation(options, data, encoded, base, spec, codec, mask, metric)
+    say(
+        f"learning {options.task}: {labels}base {base.info.name}, blocks {_span(blocks)}, on {device}{shared}"
+    )
+    return Preparation(options, data, encoded, base, spec, codec, blocks, metric)
 
 
 def check_launch(options: LearnOptions) -> None:
@@ -172,37 +153,25 @@ def choose_device(wanted: str) -> str:
     return f"cuda:{processes.local_rank()}"
 
 
-def mask_settings(options: LearnOptions, base: Base) -> MaskSettings:
-    """Return how masks start on this base.
+def fit_to_base(options: LearnOptions, base: Base) -> tuple[int, ...]:
+    """Hold the options against a base, and return the blocks to mask.
 
     Raises:
         OptionsError: the options don't fit the base: blocks it lacks, or inputs longer than it takes.
     """
     problems = []
+    blocks: tuple[int, ...] = ()
     if options.max_length > base.max_positions:
         problems.append(
             f"--max-length {options.max_length}: base {base.info.name} takes {base.max_positions} at most"
         )
-    last = base.num_blocks - 1
-    blocks: tuple[int, ...] = ()
     try:
-        blocks = parse_blocks(options.blocks, last)
-    except ValueError as error:
-        problems.append(str(error))
-    if blocks and blocks[-1] > last:
-        problems.append(f"--blocks {options.blocks}: base {base.info.name} has blocks 0 to {last}")
+        blocks = options.masked_blocks(base.num_blocks)
+    except BlockOutOfRangeError as error:
+        problems.append(f"--blocks {options.blocks}: base {base.info.name}: {error}")
     if problems:
         raise OptionsError(problems)
-    return MaskSettings(
-        blocks,
-        options.threshold,
-        options.score_low,
-        options.initial_sparsity,
-        options.head,
-        options.score_init,
-        options.score_gradient,
-        options.temperature,
-    )
+    return blocks
 
 
 def _say_data(say: Say, examples: ExampleSet, encoded: Sequence[EncodedExample]) -> None:
@@ -215,7 +184,6 @@ def _say_data(say: Say, examples: ExampleSet, encoded: Sequence[EncodedExample])
             say(f"  {line}")
 
 
-def _span(mask: MaskSettings) -> str:
-    blocks = mask.blocks or ()
+def _span(blocks: tuple[int, ...]) -> str:
     whole = blocks == tuple(range(blocks[0], blocks[-1] + 1)) and len(blocks) > 1
     return f"{blocks[0]}-{blocks[-1]}" if whole else ",".join(map(str, blocks))

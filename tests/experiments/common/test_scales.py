@@ -2,7 +2,7 @@ import pytest
 
 from experiments.common.scales import FULL, QUICK, describe, read_rows, read_settings, scale_of
 from experiments.errors import ExperimentOptionsError
-from training.presets import PRESETS
+from training.options import PRESETS
 
 
 def test_without_changes() -> None:

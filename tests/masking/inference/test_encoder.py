@@ -89,7 +89,7 @@ def test_order_and_company_do_not_matter(tiny_bert: str) -> None:
 def test_tasks_may_mask_other_blocks(tiny_bert: str) -> None:
     base, rng = load_base(tiny_bert), np.random.default_rng(3)
     encoder = MaskedEncoder(base)
-    choices: list[tuple[int, ...]] = [(0,), (2,), (0, 1, 2)]
+    choices = ["0", "2", "0-2"]
     tasks = [
         load_task(random_bundle(base, SPECS["text"], seed=7, settings=MaskSettings(blocks=blocks)), base)
         for blocks in choices

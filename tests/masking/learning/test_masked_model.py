@@ -127,7 +127,7 @@ def test_learning_and_serving_leave_the_base_as_it_was(pooler: bool, tmp_path: P
 
 
 def test_only_scores_learn_and_only_in_the_chosen_blocks(tiny_bert: str) -> None:
-    model = learn(load_base(tiny_bert), "single", MaskSettings(blocks=(1,)))
+    model = learn(load_base(tiny_bert), "single", MaskSettings(blocks="1"))
     assert all(".layer.1." in name for name in model.layer_names[:6])
     assert model.layer_names[6:] == (POOLER, CLASSIFIER)
     learned = {id(parameter) for parameter in model.trainable().values()}
@@ -137,7 +137,7 @@ def test_only_scores_learn_and_only_in_the_chosen_blocks(tiny_bert: str) -> None
 
 def test_nothing_below_the_first_masked_block_is_kept_for_the_backward_pass(tmp_path: Path) -> None:
     base = load_base(tiny_base(tmp_path, "bert", blocks=4))
-    model = MaskedModel.create(base, SPECS["single"], MaskSettings(blocks=(2,)), seed=3).train()
+    model = MaskedModel.create(base, SPECS["single"], MaskSettings(blocks="2"), seed=3).train()
     model.dropout.eval()  # what is random is then the encoder's dropout alone
     kept_before: list[int] = []
     outputs: list[torch.Tensor] = []
@@ -157,7 +157,7 @@ def test_nothing_below_the_first_masked_block_is_kept_for_the_backward_pass(tmp_
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_step_computes_each_masked_weight_once(architecture: str, tmp_path: Path) -> None:
     base = load_base(tiny_base(tmp_path, architecture))
-    model = MaskedModel.create(base, SPECS["single"], MaskSettings(blocks=(1, 2)), seed=3).train()
+    model = MaskedModel.create(base, SPECS["single"], MaskSettings(blocks="1,2"), seed=3).train()
     computed: list[nn.Module] = []
     for module in model.modules():
         if isinstance(module, MaskScores):
@@ -276,7 +276,7 @@ def test_cached_weights_change_no_logit(tiny_bert: str) -> None:
 def test_one_masked_block_agrees_with_an_independent_reference(tmp_path: Path) -> None:
     """BERT block, pooler and classifier written out in numpy, in float64, from the paper's equations."""
     base = load_base(tiny_base(tmp_path, "bert", blocks=1, hidden=16))
-    model = learn(base, "single", MaskSettings(blocks=(0,), initial_sparsity=0.3))
+    model = learn(base, "single", MaskSettings(blocks="0", initial_sparsity=0.3))
     codec = task_codec(model.spec, base.tokenizer)
     features = codec.encode(INPUTS["single"][:1], truncate=False)
     batch = collated(model, features)

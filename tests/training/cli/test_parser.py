@@ -17,7 +17,7 @@ def test_every_option_has_the_default_of_the_settings() -> None:
 
 def test_every_setting_is_an_option() -> None:
     names = {action.dest for action in _parser()._actions}
-    assert set(LearnOptions.__dataclass_fields__) <= names
+    assert {field.alias or name for name, field in LearnOptions.model_fields.items()} <= names
 
 
 def test_a_preset_leaves_the_rate_to_be_given() -> None:

@@ -15,7 +15,7 @@ from training.runs.preparation import Preparation, prepare
 
 def _ready(folder: Path, base: str, kind: TaskKind) -> tuple[Preparation, MaskedModel]:
     ready = prepare(tiny_options(folder, base, kind))
-    return ready, MaskedModel.create(ready.base, ready.spec, ready.mask, seed=0)
+    return ready, MaskedModel.create(ready.base, ready.spec, ready.options, seed=0)
 
 
 @pytest.mark.parametrize("kind", list(ROWS))

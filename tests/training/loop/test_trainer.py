@@ -60,11 +60,11 @@ def ready(tmp_path_factory: pytest.TempPathFactory, tiny_bert: str) -> Preparati
 def _learn(
     ready: Preparation, folder: Path, callbacks: Sequence[TrainerCallback] = (), **settings: Any
 ) -> tuple[MaskedModel, TrainerState]:
-    loop = type(ready.loop)(**(vars(ready.loop) | settings))
-    model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=loop.seed)
+    loop = ready.options.replaced(**settings)
+    model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=loop.seed)
     with RunFolder.open(folder, {}) as run:
         data = (ready.encoded.train, ready.encoded.dev)
-        trainer = TaskTrainer(model, ready.codec, data, loop, run, callbacks)
+        trainer = TaskTrainer(model, ready.codec, data, loop, run, callbacks, metric=ready.metric)
         return model, trainer.learn()
 
 
@@ -93,7 +93,7 @@ def test_the_optimizer_is_the_papers(ready: Preparation, tmp_path: Path) -> None
     group = watch.optimizer.param_groups[0]
     assert type(watch.optimizer.optimizer) is torch.optim.Adam
     assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 0.0)
-    assert watch.rates == {ready.loop.lr}
+    assert watch.rates == {ready.options.lr}
     assert watch.training
     assert [id(p) for p in group["params"]] == [id(p) for p in model.trainable().values()]
 
@@ -177,11 +177,12 @@ def test_bf16_multiplies_in_bf16_and_learns_in_fp32(ready: Preparation, tmp_path
 def test_grouped_batches_hold_every_example_once_an_epoch_in_another_order(
     ready: Preparation, tmp_path: Path
 ) -> None:
-    loop = type(ready.loop)(**(vars(ready.loop) | {"group_by_length": True, "batch_size": 4}))
-    model = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=0)
+    loop = ready.options.replaced(group_by_length=True, batch_size=4)
+    model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=0)
     with RunFolder.open(tmp_path, {}) as run:
         data = (ready.encoded.train, ready.encoded.dev)
-        loader: Any = TaskTrainer(model, ready.codec, data, loop, run).get_train_dataloader()
+        trainer = TaskTrainer(model, ready.codec, data, loop, run, metric=ready.metric)
+        loader: Any = trainer.get_train_dataloader()
     orders = []
     for epoch in (0, 1, 0):
         loader.set_epoch(epoch)
@@ -216,7 +217,7 @@ def test_an_average_is_evaluated_and_kept_while_learning_goes_on_without_it(
     model, state = _learn(ready, tmp_path / "averaged", [steps], average=0.9)
     assert all(torch.equal(a, b) for a, b in zip(plain_steps.scores, steps.scores, strict=True))
 
-    fresh = MaskedModel.create(ready.base, ready.spec, ready.mask, seed=ready.loop.seed)
+    fresh = MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed)
     average = fresh.learned_state()[KeepScores.LAYER]
     for scores in steps.scores[: state.best_global_step]:
         average = 0.9 * average + 0.1 * scores

@@ -84,8 +84,7 @@ def test_a_trained_head_is_published_as_it_was_learned(tmp_path: Path, tiny_bert
 
 
 def test_what_goes_beyond_the_paper_is_published_and_recorded(tmp_path: Path, tiny_bert: str) -> None:
-    extras: dict[str, Any] = {"score_init": "magnitude", "score_gradient": "sigmoid", "temperature": 0.1}
-    extras |= {"average": 0.9, "final_sparsity": 0.3, "scale_lr": True, "head": "trained", "head_lr": 1e-3}
+    extras: dict[str, Any] = {"average": 0.9, "final_sparsity": 0.3, "head": "trained", "head_lr": 1e-3}
     options = tiny_options(tmp_path, tiny_bert, **extras)
     report = learn(options)
     manifest = MaskStore.open(str(options.store)).load("demo").manifest

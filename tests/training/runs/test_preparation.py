@@ -8,15 +8,12 @@ from training.errors import OptionsError
 from training.runs.preparation import check_launch, choose_device, prepare
 
 
-def test_rates_follow_the_range_of_scores_if_asked_to_and_only_for_masks(
-    tmp_path: Path, tiny_bert: str
-) -> None:
-    options = tiny_options(tmp_path, tiny_bert, initial_sparsity=0.01, scale_lr=True, head="trained", lr=1e-3)
-    ready = prepare(options)
-    assert ready.mask_loop.lr == pytest.approx(5e-3)  # the scores' range is 3.0
-    assert ready.mask_loop.head_lr == 1e-3
-    assert ready.loop.lr == 1e-3
-    assert ready.loop.head_lr is None
+def test_what_goes_beyond_the_paper_is_for_masks_only(tmp_path: Path, tiny_bert: str) -> None:
+    extras = {"average": 0.9, "final_sparsity": 0.2, "head": "trained", "head_lr": 2e-3}
+    ready = prepare(tiny_options(tmp_path, tiny_bert, **extras))
+    assert ready.loop("mask") == ready.options
+    loop = ready.loop("finetune")
+    assert (loop.lr, loop.head_lr, loop.ema_decay, loop.final_sparsity) == (5e-3, None, None, None)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
