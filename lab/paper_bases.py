@@ -1,4 +1,4 @@
-"""The paper's bases by shape alone, for what is counted: their weights are neither downloaded nor read."""
+"""Bases of the paper by shape alone, for what is counted: their weights are neither downloaded nor read."""
 
 import torch
 from tokenizers import Tokenizer
@@ -12,7 +12,6 @@ from transformers import (
     RobertaConfig,
 )
 
-from mask_store import BaseInfo
 from masking import Base, load_base
 
 _CONFIGS: dict[str, PretrainedConfig] = {
@@ -23,27 +22,17 @@ _CONFIGS: dict[str, PretrainedConfig] = {
 
 
 def base_of_shape(name: str) -> Base:
-    """A base whose tensors have the right shapes and no values, for a base of the paper; any other is loaded.
+    """Make a base of the paper whose tensors have shapes and no values; load any other.
 
     Args:
         name: ``bert-base-uncased``, ``roberta-base``, ``distilbert-base-uncased``, or what `load_base` takes.
 
     Raises:
-        MaskingError: it is no base of the paper, and can't be loaded.
+        MaskingError: It is not a base of the paper and can't be loaded.
     """
     if name not in _CONFIGS:
         return load_base(name)
     with torch.device("meta"):
         encoder = AutoModel.from_config(_CONFIGS[name])
-    parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    pooler = getattr(encoder, "pooler", None)
-    encoder.pooler = None
-    info = BaseInfo(
-        name=name,
-        revision=None,
-        architecture=encoder.config.model_type,
-        fingerprint=f"sha256:{'0' * 64}",
-        parameters=parameters,
-    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({}, unk_token="[UNK]")))
-    return Base(encoder, pooler and pooler.dense, tokenizer, info)
+    return Base.from_model(encoder, tokenizer, name=name)

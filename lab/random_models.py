@@ -6,7 +6,6 @@ Times do not depend on the values of the weights, so random ones need no downloa
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -14,10 +13,8 @@ from tokenizers.models import WordLevel
 from torch import nn
 from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast
 
-from mask_store import BaseInfo
 from masking import Base, MaskSettings, load_base
 from masking.architectures import block_linears
-from masking.base import base_tensors, fingerprint
 
 _PAD, _UNKNOWN, _POSITIONS = "[PAD]", "[UNK]", 512
 
@@ -61,7 +58,7 @@ def random_base(shape: str) -> Base:
     """A BERT with random weights and a pooler; always the same for a shape."""
     size = SHAPES[shape]
     torch.manual_seed(0)
-    encoder: Any = AutoModel.from_config(
+    encoder = AutoModel.from_config(
         BertConfig(
             vocab_size=size.vocabulary,
             hidden_size=size.hidden,
@@ -71,17 +68,7 @@ def random_base(shape: str) -> Base:
             max_position_embeddings=_POSITIONS,
         )
     )
-    encoder.eval().requires_grad_(False)
-    pooler, encoder.pooler = encoder.pooler.dense, None
-    tensors = base_tensors(encoder, pooler)
-    info = BaseInfo(
-        name=f"random {shape}",
-        revision=None,
-        architecture="bert",
-        fingerprint=fingerprint(tensors),
-        parameters=sum(tensor.numel() for _, tensor in tensors),
-    )
-    return Base(encoder, pooler, _tokenizer(), info)
+    return Base.from_model(encoder, _tokenizer(), name=f"random {shape}")
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
@@ -99,7 +86,7 @@ def masked_linears(base: Base) -> dict[str, nn.Linear]:
 
 
 def describe_model(base: Base, arguments: argparse.Namespace) -> dict[str, object]:
-    """What was measured, for the report."""
+    """Describe what was measured, for the report."""
     config = base.encoder.config
     return {
         "name": Path(base.info.name).name,

@@ -1,8 +1,8 @@
-"""The pretrained encoder: loaded once, frozen, fp32, never written to.
+"""Base: the pretrained encoder, loaded once, frozen, fp32, never written to.
 
-Loads from the Hugging Face hub or from a local folder in the hub's format. What is random in a
-freshly loaded model (a pooler that the checkpoint lacks) is thrown away here, so that every tensor
-of a `Base` is pretrained and its fingerprint means something.
+It comes from the Hugging Face hub, from a local folder in the hub's format, or from a model in memory. What
+is random in a freshly loaded model (a pooler that the checkpoint lacks) is thrown away here, so that every
+tensor of a `Base` is pretrained and its fingerprint means something.
 """
 
 import copy
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -51,6 +51,43 @@ class Base:
     tokenizer: Tokenizer
     info: BaseInfo
 
+    @classmethod
+    def from_model(
+        cls, model: PreTrainedModel, tokenizer: Tokenizer, *, name: str, revision: str | None = None
+    ) -> Self:
+        """Make a base of a transformers model in memory, on the device where it is.
+
+        The model is taken over, not copied: it is frozen, in evaluation mode, widened to fp32, and its pooler
+        is moved to the base's `pooler`.
+
+        Args:
+            model: An encoder without a task's head (`AutoModel`), with a pooler or without.
+            tokenizer: Its fast tokenizer.
+            name: How bundles and messages name it.
+            revision: Revision on the hub, where there is one.
+
+        Raises:
+            BaseLoadError: The model has a task's head, or the tokenizer is not a fast one.
+            UnsupportedArchitectureError: It is not a BERT-like encoder with a row in `masking.architectures`.
+        """
+        architecture = model.config.model_type
+        layer_names(architecture)
+        if model.base_model is not model:
+            raise BaseLoadError(f"base {name!r}: {type(model).__name__} has a head; pass its `base_model`")
+        if not tokenizer.is_fast:
+            raise BaseLoadError(f"base {name!r}: it has no fast tokenizer (tokenizer.json)")
+        model.float().eval().requires_grad_(False)
+        pooler = _take_pooler(model)
+        tensors = base_tensors(model, pooler)
+        info = BaseInfo(
+            name=name,
+            revision=revision,
+            architecture=architecture,
+            fingerprint=fingerprint(tensors),
+            parameters=sum(tensor.numel() for _, tensor in tensors),
+        )
+        return cls(model, pooler, tokenizer, info)
+
     @property
     def device(self) -> torch.device:
         """Device that holds the base tensors."""
@@ -84,7 +121,7 @@ class Base:
         return sum(tensor.nbytes for _, tensor in base_tensors(self.encoder, self.pooler))
 
     def share_encoder(self) -> PreTrainedModel:
-        """A second encoder with modules of its own over the SAME base tensors (no bytes are copied).
+        """Return a second encoder with modules of its own over the SAME base tensors (no bytes are copied).
 
         Its modules can be wrapped or parametrized while this base stays as it was loaded.
         """
@@ -93,7 +130,7 @@ class Base:
 
 
 def base_tensors(encoder: nn.Module, pooler: nn.Linear | None) -> list[tuple[str, Tensor]]:
-    """Name and tensor of everything pretrained, sorted by name."""
+    """Return name and tensor of everything pretrained, sorted by name."""
     tensors: list[tuple[str, Tensor]] = list(encoder.named_parameters())
     if pooler is not None:
         tensors += [(f"pooler.dense.{name}", tensor) for name, tensor in pooler.named_parameters()]
@@ -101,7 +138,7 @@ def base_tensors(encoder: nn.Module, pooler: nn.Linear | None) -> list[tuple[str
 
 
 def fingerprint(tensors: list[tuple[str, Tensor]]) -> str:
-    """Hash of base tensors: names, shapes and every byte, in the order given.
+    """Hash base tensors: names, shapes and every byte (none on the meta device), in the order given.
 
     Returns:
         "sha256:" and 64 hexadecimal digits.
@@ -109,12 +146,13 @@ def fingerprint(tensors: list[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data.cast("B"))
+        if not tensor.is_meta:
+            digest.update(tensor.detach().cpu().contiguous().numpy().data.cast("B"))
     return f"sha256:{digest.hexdigest()}"
 
 
 def load_base(name_or_path: str, *, revision: str | None = None, device: str | torch.device = "cpu") -> Base:
-    """Loads a pretrained encoder from the hub or from a folder.
+    """Load a pretrained encoder from the hub or from a folder.
 
     Args:
         name_or_path: Hub id ("bert-base-uncased") or a folder in the hub's format.
@@ -135,30 +173,21 @@ def load_base(name_or_path: str, *, revision: str | None = None, device: str | t
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseLoadError(_why(name_or_path, error)) from error
-    pooler = _take_pooler(encoder, missing)
-    if missing:
+    of_pooler = {name for name in missing if name.startswith("pooler.")}
+    if missing := missing - of_pooler:
         some = ", ".join(sorted(missing)[:3])
         raise BaseLoadError(
             f"base {name_or_path!r}: its checkpoint lacks {len(missing)} tensors ({some}, ...)"
         )
-    if not tokenizer.is_fast:
-        raise BaseLoadError(f"base {name_or_path!r}: it has no fast tokenizer (tokenizer.json)")
-    modules: list[nn.Module] = [encoder] if pooler is None else [encoder, pooler]
-    for module in modules:
-        module.to(device).eval().requires_grad_(False)
-    tensors = base_tensors(encoder, pooler)
-    info = BaseInfo(
-        name=_short_name(name_or_path),
-        revision=revision or _commit(config),
-        architecture=config.model_type,
-        fingerprint=fingerprint(tensors),
-        parameters=sum(tensor.numel() for _, tensor in tensors),
-    )
-    return Base(encoder, pooler, tokenizer, info)
+    if of_pooler:
+        _take_pooler(encoder)
+    encoder.to(device)  # type: ignore[arg-type] # transformers' decorator hides the parameters
+    name = _short_name(name_or_path)
+    return Base.from_model(encoder, tokenizer, name=name, revision=revision or _commit(config))
 
 
 def _load_encoder(name_or_path: str, revision: str | None) -> tuple[PreTrainedModel, set[str]]:
-    """The encoder as transformers loads it, and the names of tensors its checkpoint lacks."""
+    """Load the encoder as transformers does; return it with the names of tensors its checkpoint lacks."""
     with _silent_transformers():  # a missing pooler is no news to the user
         encoder, report = AutoModel.from_pretrained(
             name_or_path,
@@ -184,15 +213,13 @@ def _silent_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _take_pooler(encoder: Any, missing: set[str]) -> nn.Linear | None:
-    """Removes the pooler from `encoder` and returns its linear layer if it is pretrained."""
+def _take_pooler(encoder: Any) -> nn.Linear | None:
+    """Remove the pooler from `encoder` and return its linear layer."""
     pooler = getattr(encoder, "pooler", None)
     if pooler is None:
         return None
     encoder.pooler = None
-    absent = {name for name in missing if name.startswith("pooler.")}
-    missing -= absent
-    return None if absent else pooler.dense
+    return pooler.dense  # type: ignore[no-any-return]
 
 
 def _short_name(name_or_path: str) -> str:

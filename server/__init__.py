@@ -1,7 +1,7 @@
 """Serves many tasks from one frozen encoder over HTTP.
 
-`python -m server --base ID_OR_FOLDER --store DIR` runs it. From Python: build a `Service` from `Settings` and
-hand it to `create_app`.
+`python -m server --base ID_OR_FOLDER --store DIR` runs it. From Python: make a service by
+`build_service` from `Settings` and hand it to `create_app`.
 """
 
 import lazy_loader

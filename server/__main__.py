@@ -1,23 +1,9 @@
-"""python -m server: load the base, open the store, serve until SIGTERM."""
+"""Command: python -m server, which serves the tasks of a store over HTTP until SIGTERM."""
 
-import gc
-import os
-import signal
 import sys
-from threading import Timer
-from types import FrameType
 
-import uvicorn
-
-from mask_store import MaskStoreError, StoreNotFoundError
-from masking import MaskingError
-from server.http.app import create_app
-from server.service import Service
-from server.settings import Settings, SettingsError, load_settings
-from server.telemetry.logging import configure_logs
-
-_FAILED = 1
-_USAGE = 2
+from server.settings import SettingsError, load_settings
+from server.threads import leave_cores_free
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,85 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings(sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
-        return _complain(str(error), _USAGE)
-    configure_logs(settings)
-    # One text after another, as the cores belong to the worker; a value set in the environment wins.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        service = Service.build(settings)
-    except SettingsError as error:
-        return _complain(str(error), _USAGE)
-    except StoreNotFoundError as error:
-        return _complain(f"{error}; python -m training.learn_mask --store makes one", _FAILED)
-    except (MaskingError, MaskStoreError) as error:
-        return _complain(str(error), _FAILED)
-    return serve(service, settings)
+        for problem in str(error).splitlines():
+            print(f"python -m server: {problem}", file=sys.stderr)
+        return 2
+    leave_cores_free()
+    # Imports torch: after the threads' settings, which it reads, and after --help, which needs none of it.
+    from server.process import run  # noqa: PLC0415
 
-
-def serve(service: Service, settings: Settings) -> int:
-    """Serve until a signal comes; requests in flight are answered first.
-
-    Returns:
-        The exit code of the process: 0 after a signal, 1 if it could not listen.
-    """
-    config = uvicorn.Config(
-        create_app(service),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-    )
-    server = _Server(config, service)
-    _spare_collections()
-    # uvicorn drains at SIGTERM and then raises the signal again, for the handler that was there before it.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
-    try:
-        server.run()
-    except SystemExit as leaving:  # by `_leave`, or uvicorn's own code where it could not start
-        return _FAILED if leaving.code else 0
-    return 0 if server.started else _FAILED
-
-
-class _Server(uvicorn.Server):
-    """Is not ready at once when a signal comes, and takes new connections a little longer."""
-
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        super().__init__(config)
-        self._service = service
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; a second signal ends the wait."""
-        wait = 0.0 if self._service.draining.is_set() else self._service.settings.drain_seconds
-        self._service.drain()
-        if not wait:
-            super().handle_exit(sig, frame)
-            return
-        leave = Timer(wait, super().handle_exit, (sig, frame))
-        leave.daemon = True
-        leave.start()
-
-
-def _spare_collections() -> None:
-    """Take what lives as long as the process out of the garbage collector's sight.
-
-    The libraries have hundreds of thousands of objects, and each full collection would stop all threads for
-    as long as it takes to look at them.
-    """
-    gc.collect()
-    gc.freeze()
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
-
-
-def _complain(problems: str, code: int) -> int:
-    for problem in problems.splitlines():
-        print(f"python -m server: {problem}", file=sys.stderr)
-    return code
+    return run(settings)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,11 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto (the GPU where there is one), cpu, cuda, cuda:N or mps",
     )
-    threads: int = Field(0, ge=0, description="compute threads on a CPU; 0 leaves it to torch")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="compute threads on a CPU; 0: one for each core, or as many as the CPU quota allows",
+    )
     precision: Literal["fp32", "tf32x3", "tf32", "bf16"] = Field(
         "fp32",
         description="how masked layers are multiplied on a GPU: fp32 as float32, tf32x3 on tensor cores and "

@@ -21,9 +21,10 @@ from lab.random_tasks import random_bundle
 from lab.server_process import server_command, start_server
 from lab.tables import markdown_table, write_report
 from mask_store import MaskStore
-from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch, load_base
-from server.engine.pending import Floats
-from server.http.parsing import parse_body, read_request
+from masking import Base, MaskedEncoder, TaskBatch, load_base
+from server.build import build_service
+from server.engine.pending import Floats, Timings
+from server.http.parsing import parse_request
 from server.service import Service
 from server.settings import Settings
 
@@ -49,7 +50,7 @@ def bodies(base: Base, tasks: Sequence[str]) -> list[tuple[str, dict[str, str]]]
 @contextmanager
 def engine_of(base: Base, settings: Settings, *, mixed: bool) -> Iterator[Service]:
     """Run a ready service in this process."""
-    service = Service.build(settings, base=base, compute=None if mixed else _one_task_at_a_time(base))
+    service = build_service(settings, base=base, compute=None if mixed else _one_task_at_a_time(base))
     service.start()
     try:
         while service.why_not_ready() is not None:
@@ -62,8 +63,8 @@ def engine_of(base: Base, settings: Settings, *, mixed: bool) -> Iterator[Servic
 def _one_task_at_a_time(base: Base) -> Callable[..., list[list[Floats]]]:
     encoder = MaskedEncoder(base)
 
-    def compute(parts: Sequence[tuple[LoadedTask, Sequence[Features]]]) -> list[list[Floats]]:
-        return [encoder.logits([TaskBatch(task, features)])[0] for task, features in parts]
+    def compute(batch: Sequence[TaskBatch]) -> list[list[Floats]]:
+        return [encoder.logits([one])[0] for one in batch]
 
     return compute
 
@@ -72,11 +73,11 @@ def direct(service: Service, requests: Requests) -> Call:
     """Return a client that calls the engine with requests that were read before."""
     ready = []
     for path, body in requests:
-        task = service.registry.get(path.rpartition("/")[2]).loaded
-        ready.append((task, read_request(parse_body(body, task), task)))
+        served = service.registry.get(path.rpartition("/")[2])
+        ready.append((served, parse_request(body, served.loaded)[0]))
 
     async def call(number: int) -> None:
-        await service.compute(*ready[number % len(ready)], "benchmark")
+        await service.predictor.predict(*ready[number % len(ready)], "benchmark", Timings())
 
     return call
 

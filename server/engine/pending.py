@@ -1,10 +1,11 @@
-"""One admitted request on its way through the queue: its inputs, what they cost, and how it is settled.
+"""Pending request: one admitted request in the queue, its entries, what they cost, and its timings.
 
 Whoever put a request in may cancel its future at any time, and every request has a deadline: what is
-cancelled or late is never computed. Nothing here decides when something is computed.
+cancelled or late is never computed.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -22,6 +23,63 @@ Clock = Callable[[], float]
 DropReason = Literal["cancelled", "expired", "abandoned"]
 
 
+@dataclass(slots=True)
+class Timings:
+    """When one request reached each stage, in seconds on the monotonic clock; 0 for a stage not reached.
+
+    Each time is noted once, where it happens. Task statistics, Prometheus, the headers of the reply, the log
+    and the trace all read them from here.
+
+    Attributes:
+        received: The server took the request.
+        admitted: Its inputs were read, and tokenising began.
+        queued: It was tokenised and put into the queue.
+        started: The first batch with one of its inputs began.
+        computed: The last of its inputs was computed.
+        finished: Its predictions were decoded.
+        tokens: Tokens of all its inputs, without padding.
+    """
+
+    received: float = field(default_factory=time.monotonic)
+    admitted: float = 0.0
+    queued: float = 0.0
+    started: float = 0.0
+    computed: float = 0.0
+    finished: float = 0.0
+    tokens: int = 0
+
+    @property
+    def tokenize(self) -> float:
+        """Seconds of tokenising."""
+        return self.queued - self.admitted
+
+    @property
+    def queue(self) -> float:
+        """Seconds in the queue."""
+        return self.started - self.queued
+
+    @property
+    def compute(self) -> float:
+        """Seconds from the first batch to the last."""
+        return self.computed - self.started
+
+    @property
+    def total(self) -> float:
+        """Seconds from the arrival to the predictions."""
+        return self.finished - self.received
+
+    @property
+    def stages(self) -> tuple[tuple[str, float, float], ...]:
+        """Name, start and end of each stage of a finished request; empty for any other."""
+        if not self.finished:
+            return ()
+        return (
+            ("tokenize", self.admitted, self.queued),
+            ("queue", self.queued, self.started),
+            ("compute", self.started, self.computed),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What inputs take of a batch or of the queue: rows, and the tokens of all rows, nothing padded."""
@@ -30,66 +88,62 @@ class Cost:
     tokens: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        """Both together."""
+        """Return the cost of both together."""
         return Cost(self.rows + other.rows, self.tokens + other.tokens)
 
     def __sub__(self, other: "Cost") -> "Cost":
-        """What is left without the other."""
+        """Return what is left without the other."""
         return Cost(self.rows - other.rows, self.tokens - other.tokens)
 
 
 def cost_of(task: LoadedTask, features: Features) -> Cost:
-    """What computing one input of a task costs; limits, shares and metrics all count by it."""
+    """Count what computing one input of a task costs; limits, shares and metrics all count by it."""
     members = len(task.members)
     return Cost(members * len(features.rows), members * features.tokens)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What the engine answers for one request: logits per input, and seconds spent."""
-
-    logits: tuple[Floats, ...]
-    queue_seconds: float
-    compute_seconds: float
-
-
 @dataclass(eq=False)
-class Ticket:
+class PendingRequest:
     """One admitted request.
 
     Attributes:
         task: The task version that the request keeps until it is answered.
-        features: Its inputs; each becomes one `Item`.
+        features: Its inputs, at least one; each becomes one `QueueEntry`.
         request_id: For the log.
         deadline: When nobody waits for the answer any more, by the queue's clock.
-        future: Resolved with an `Outcome`, or failed with a `ServerError`.
-        submitted: When it was put into the queue.
-        started: When the first batch with one of its inputs began.
+        timings: When it reached each stage.
+        future: Resolved with float32 logits per input, in order, or failed with a `ServerError`.
     """
 
     task: LoadedTask
     features: Sequence[Features]
     request_id: str = ""
     deadline: float = math.inf
-    future: Future[Outcome] = field(default_factory=Future)
-    submitted: float = 0.0
-    started: float | None = None
+    timings: Timings = field(default_factory=Timings)
+    future: Future[tuple[Floats, ...]] = field(default_factory=Future)
     _logits: dict[int, Floats] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     _dropped: bool = False
 
-    def items(self) -> Iterator["Item"]:
-        """The inputs with their costs, in order."""
+    def entries(self) -> Iterator["QueueEntry"]:
+        """Yield the inputs with their costs, in order."""
         for index, features in enumerate(self.features):
-            yield Item(self, index, cost_of(self.task, features))
+            yield QueueEntry(self, index, cost_of(self.task, features))
 
     def store(self, index: int, logits: Floats, started: float, now: float) -> None:
-        """Keep the logits of one input; the last one resolves the future."""
-        self.started = started if self.started is None else self.started
+        """Keep the logits of one input; the last one resolves the future.
+
+        Args:
+            index: Place of the input in the request.
+            logits: Its float32 logits.
+            started: When the batch with it began.
+            now: When that batch was computed.
+        """
+        self.timings.started = self.timings.started or started
         self._logits[index] = logits
         if len(self._logits) == len(self.features) and self._settle():
-            ordered = tuple(self._logits[i] for i in range(len(self.features)))
-            self.future.set_result(Outcome(ordered, self.started - self.submitted, now - self.started))
+            self.timings.computed = now
+            self.future.set_result(tuple(self._logits[i] for i in range(len(self.features))))
 
     def fail(self, error: ServerError) -> None:
         """Fail the whole request, unless it is settled already."""
@@ -114,21 +168,21 @@ class Ticket:
         return self.future.done() and not self.future.cancelled()
 
     def _settle(self) -> bool:
-        """Whether the caller may resolve the future: it is the first to ask, and nobody cancelled."""
+        """Return whether the caller may resolve the future: it is the first to ask, and nobody cancelled."""
         with self._lock:
             untouched = not (self.future.done() or self.future.running())
             return untouched and self.future.set_running_or_notify_cancel()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Item:
+class QueueEntry:
     """One input of a request: the unit that batches are made of."""
 
-    ticket: Ticket
+    request: PendingRequest
     index: int
     cost: Cost
 
     @property
     def features(self) -> Features:
         """The input itself."""
-        return self.ticket.features[self.index]
+        return self.request.features[self.index]

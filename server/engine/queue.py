@@ -1,21 +1,20 @@
-"""The one queue in front of the device, and how batches leave it.
+"""Request queue in front of the device, and how batches leave it.
 
-A batch mixes tasks. The task versions that wait take turns, one input each, and the turns go on where the
-last batch ended: a flood for one task delays another by no more than the batch that is being computed. Rows
-and tokens are counted as they are computed, without padding. Nothing here computes or knows HTTP.
+A batch mixes tasks. The task versions that wait take turns, one input each, and each batch resumes the round
+where the last one ended: a flood for one task delays another by no more than the batch that is being
+computed. Rows and tokens are counted as they are computed, without padding.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 from typing import Literal
 
-from masking import Features, LoadedTask
-from server.engine.lanes import Lanes
-from server.engine.pending import Clock, Cost, DropReason, Item, Ticket
+from server.engine.fair_queue import FairQueue
+from server.engine.pending import Clock, Cost, DropReason, PendingRequest, QueueEntry
 from server.errors import InvalidBodyError, QueueFullError, ServerError, ShuttingDownError
 
 CloseReason = Literal["full_rows", "full_tokens", "waited", "idle", "drained"]
@@ -41,31 +40,10 @@ class BatchLimits:
     waiting: int
 
     def exceeded_by(self, cost: Cost) -> Literal["full_rows", "full_tokens"] | None:
-        """The limit of a batch that this is over, if there is one."""
+        """Return the limit of a batch that this is over, if there is one."""
         if cost.rows > self.rows:
             return "full_rows"
         return "full_tokens" if cost.tokens > self.tokens else None
-
-
-@dataclass(frozen=True)
-class Part:
-    """The inputs of one task in a batch."""
-
-    task: LoadedTask
-    items: tuple[Item, ...]
-
-    @property
-    def features(self) -> list[Features]:
-        """The inputs in order."""
-        return [item.features for item in self.items]
-
-
-def parts_of(items: Iterable[Item]) -> tuple[Part, ...]:
-    """Sort inputs by task version."""
-    by_task: dict[str, list[Item]] = {}
-    for item in items:
-        by_task.setdefault(item.ticket.task.digest, []).append(item)
-    return tuple(Part(group[0].ticket.task, tuple(group)) for group in by_task.values())
 
 
 @dataclass(frozen=True)
@@ -73,35 +51,35 @@ class Batch:
     """Inputs to be computed together.
 
     Attributes:
-        items: The inputs, in the order in which they were taken.
+        entries: The inputs, in the order in which they were taken.
         reason: Why nothing more was taken: `full_rows` and `full_tokens` (the next input would have been over
             that limit); else the queue was empty, after the longest wait (`waited`), with nothing to wait for
             (`idle`), or for good (`drained`).
     """
 
-    items: tuple[Item, ...]
+    entries: tuple[QueueEntry, ...]
     reason: CloseReason
 
     @property
     def cost(self) -> Cost:
         """Rows and tokens of all inputs."""
-        return sum((item.cost for item in self.items), Cost())
+        return sum((entry.cost for entry in self.entries), Cost())
 
     @property
     def tasks(self) -> int:
         """Task versions that it mixes."""
-        return len({item.ticket.task.digest for item in self.items})
+        return len({entry.request.task.digest for entry in self.entries})
 
     @property
     def padding_tokens(self) -> int:
         """Tokens that padding every row to the longest one would add."""
-        longest = max(item.features.longest for item in self.items)
+        longest = max(entry.features.longest for entry in self.entries)
         return self.cost.rows * longest - self.cost.tokens
 
     @property
-    def tickets(self) -> list[Ticket]:
+    def requests(self) -> list[PendingRequest]:
         """The requests that have an input in this batch, each once."""
-        return list({id(item.ticket): item.ticket for item in self.items}.values())
+        return list({id(entry.request): entry.request for entry in self.entries}.values())
 
 
 def _ignore(_reason: DropReason) -> None:
@@ -118,18 +96,18 @@ class BatchQueue:
         clock: Clock = time.monotonic,
         on_drop: Callable[[DropReason], None] = _ignore,
     ) -> None:
-        """Starts empty and open.
+        """Start empty and open.
 
         Args:
             limits: Limits of batches and of the queue.
             clock: Seconds, for waiting times and deadlines.
-            on_drop: Told why a request left the queue without being computed.
+            on_drop: Called with why a request left the queue without being computed.
         """
         self.limits = limits
         self._clock = clock
         self._on_drop = on_drop
         self._changed = Condition()
-        self._lanes = Lanes()
+        self._waiting = FairQueue()
         self._reserved = 0
         self._measured_tokens = self._measured_seconds = 0.0
         self._closed = False
@@ -137,24 +115,24 @@ class BatchQueue:
     @property
     def waiting(self) -> int:
         """Rows in the queue, those still being tokenised included."""
-        return self._lanes.cost.rows + self._reserved
+        return self._waiting.cost.rows + self._reserved
 
     @property
     def waiting_tokens(self) -> int:
         """Tokens in the queue."""
-        return self._lanes.cost.tokens
+        return self._waiting.cost.tokens
 
     @property
     def oldest_seconds(self) -> float:
         """How long the oldest input has waited; 0 if none waits."""
         with self._changed:
-            oldest = self._lanes.oldest
+            oldest = self._waiting.oldest
             return 0.0 if oldest is None else self._clock() - oldest
 
     @property
     def drained(self) -> bool:
         """Whether the queue is closed and empty."""
-        return self._closed and not self._lanes
+        return self._closed and not self._waiting
 
     @contextmanager
     def reservation(self, rows: int) -> Iterator[None]:
@@ -174,7 +152,7 @@ class BatchQueue:
             with self._changed:
                 self._reserved -= rows
 
-    def put(self, ticket: Ticket) -> None:
+    def put(self, request: PendingRequest) -> None:
         """Add all inputs of a request, or none of them; longest inputs last, so that equal lengths meet.
 
         Raises:
@@ -182,14 +160,14 @@ class BatchQueue:
             QueueFullError: The rows do not fit in now.
             ShuttingDownError: The queue is closed.
         """
-        items = sorted(ticket.items(), key=lambda item: item.features.longest)
-        for item in items:
-            self._check_size(item)
-        cost = sum((item.cost for item in items), Cost())
+        entries = sorted(request.entries(), key=lambda entry: entry.features.longest)
+        for entry in entries:
+            self._check_size(entry)
+        cost = sum((entry.cost for entry in entries), Cost())
         with self._changed:
             self._check_room(cost.rows)
-            ticket.submitted = self._clock()
-            self._lanes.add(items)
+            request.timings.queued = self._clock()
+            self._waiting.add(entries)
             self._changed.notify()
 
     def take(self) -> Batch | None:
@@ -216,28 +194,27 @@ class BatchQueue:
     def abandon(self, error: ServerError) -> None:
         """Fail everything that waits; for a queue that nobody will take from again."""
         with self._changed:
-            for ticket in self._lanes.tickets:
-                if not self._dead(ticket):
-                    ticket.fail(error)
+            for request in self._waiting.requests:
+                if not self._dead(request):
+                    request.fail(error)
                     self._on_drop("abandoned")
-            self._lanes.clear()
+            self._waiting.clear()
 
     def note_speed(self, tokens: int, seconds: float) -> None:
         """Learn from a finished batch how long tokens take, for Retry-After."""
         self._measured_tokens = _MEMORY_OF_SPEED * self._measured_tokens + tokens
         self._measured_seconds = _MEMORY_OF_SPEED * self._measured_seconds + seconds
 
-    def _check_size(self, item: Item) -> None:
-        match self.limits.exceeded_by(item.cost):
+    def _check_size(self, entry: QueueEntry) -> None:
+        match self.limits.exceeded_by(entry.cost):
             case "full_rows":
-                count, limit, unit = item.cost.rows, self.limits.rows, "rows"
+                count, limit, unit = entry.cost.rows, self.limits.rows, "rows"
             case "full_tokens":
-                count, limit, unit = item.cost.tokens, self.limits.tokens, "tokens"
+                count, limit, unit = entry.cost.tokens, self.limits.tokens, "tokens"
             case None:
                 return
         raise InvalidBodyError(
-            f"input {item.index} alone has {count} {unit} and a batch takes at most {limit} "
-            f"(--max-batch-{unit})"
+            f"input {entry.index} alone has {count} {unit} and a batch takes at most {limit} {unit}"
         )
 
     def _check_room(self, rows: int) -> None:
@@ -247,22 +224,22 @@ class BatchQueue:
         if rows > limit:
             raise InvalidBodyError(f"the request has {rows} rows and at most {limit} may wait; send fewer")
         if self.waiting + rows > limit:
-            self._lanes.discard(self._dead)
+            self._waiting.discard(self._dead)
         if self.waiting + rows > limit:
             raise QueueFullError(self.waiting, limit, self._seconds_to_drain())
 
     def _seconds_to_drain(self) -> float:
-        return self._lanes.cost.tokens * self._measured_seconds / max(1.0, self._measured_tokens)
+        return self._waiting.cost.tokens * self._measured_seconds / max(1.0, self._measured_tokens)
 
-    def _dead(self, ticket: Ticket) -> bool:
-        """Whether nobody waits for this request; counts those that were never computed."""
-        if (reason := ticket.drop(self._clock())) is not None:
+    def _dead(self, request: PendingRequest) -> bool:
+        """Return whether nobody waits for this request; count those that were never computed."""
+        if (reason := request.drop(self._clock())) is not None:
             self._on_drop(reason)
-        return ticket.future.done()
+        return request.future.done()
 
     def _wait_needed(self) -> float:
-        """Seconds until the next batch is due; infinite while nothing waits."""
-        oldest, waiting, limits = self._lanes.oldest, self._lanes.cost, self.limits
+        """Return the seconds until the next batch is due; infinite while nothing waits."""
+        oldest, waiting, limits = self._waiting.oldest, self._waiting.cost, self.limits
         if oldest is None:
             return math.inf
         if self._closed or limits.exceeded_by(waiting + _SMALLEST):
@@ -271,20 +248,20 @@ class BatchQueue:
 
     def _collect(self) -> Batch | None:
         """Take inputs in turn until the batch is full or nothing is left; None if all of it was dead."""
-        taken: list[Item] = []
+        taken: list[QueueEntry] = []
         cost = Cost()
-        while self._lanes:
-            item = self._lanes.first()
-            if not self._dead(item.ticket):
-                cost += item.cost
+        while self._waiting:
+            entry = self._waiting.first()
+            if not self._dead(entry.request):
+                cost += entry.cost
                 if self.limits.exceeded_by(cost):
                     break
-                taken.append(item)
-            self._lanes.pop()
+                taken.append(entry)
+            self._waiting.pop()
         return Batch(tuple(taken), self._why_closed(cost)) if taken else None
 
     def _why_closed(self, cost: Cost) -> CloseReason:
-        """Why, from the cost of what was taken and of the input that was too much, if there was one."""
+        """Tell why, from the cost of what was taken and of the input that was too much, if there was one."""
         full = self.limits.exceeded_by(cost) or self.limits.exceeded_by(cost + _SMALLEST)
         if full is not None:
             return full

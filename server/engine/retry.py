@@ -1,84 +1,94 @@
-"""Computing one batch, in smaller pieces where the whole of it fails.
+"""Retry: a batch that fails as a whole is computed in smaller pieces.
 
 A batch that runs out of memory is halved, down to one input; one that fails for another reason is tried again
-task by task, so that only the task that causes it fails. Nothing here waits, counts or resolves a request.
+task by task, so that only the task that causes it fails.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from masking import Features, LoadedTask
-from server.engine.pending import Floats, Item
-from server.engine.queue import Part, parts_of
+from masking import TaskBatch
+from server.engine.pending import Floats, QueueEntry
 from server.errors import BackendFailedError, OutOfMemoryError, ServerError
 
 logger = logging.getLogger(__name__)
 
-Compute = Callable[[Sequence[tuple[LoadedTask, Sequence[Features]]]], Sequence[Sequence[Floats]]]
+Compute = Callable[[Sequence[TaskBatch]], Sequence[Sequence[Floats]]]
 FailureReason = Literal["failed", "out_of_memory"]
 
 _ALLOCATORS = ("not enough memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """What became of some inputs.
+class BatchResult:
+    """What computing a batch gave.
 
     Attributes:
         answers: Each input with its logits, or with the error that its request is to fail with.
-        failures: Why a try failed, once for each, those that a smaller one made good included.
+        failures: Why a try failed, once for each, those included that a smaller one made good.
     """
 
-    answers: tuple[tuple[Item, Floats | ServerError], ...]
+    answers: tuple[tuple[QueueEntry, Floats | ServerError], ...]
     failures: tuple[FailureReason, ...] = ()
 
 
-def attempt(compute: Compute, items: Sequence[Item]) -> Attempt:
+def compute_with_retry(compute: Compute, entries: Sequence[QueueEntry]) -> BatchResult:
     """Compute inputs of any tasks together, or piece by piece where that fails."""
-    parts = parts_of(items)
+    groups = group_by_task(entries)
     try:
-        return Attempt(_matched(parts, compute([(part.task, part.features) for part in parts])))
+        return BatchResult(_matched(groups, compute([task_batch(group) for group in groups])))
     except Exception as error:
         reason: FailureReason = "out_of_memory" if _is_out_of_memory(error) else "failed"
-        pieces = _halves(items) if reason == "out_of_memory" else [part.items for part in parts]
-        _log(items, reason, len(pieces))
+        pieces: Sequence[Sequence[QueueEntry]] = _halves(entries) if reason == "out_of_memory" else groups
+        _log(entries, reason, len(pieces))
     # Not in the handler: the error's traceback would hold the tensors of the failed try.
     if len(pieces) == 1:
         failure = OutOfMemoryError() if reason == "out_of_memory" else BackendFailedError()
-        return Attempt(tuple((item, failure) for item in items), (reason,))
-    tries = [attempt(compute, piece) for piece in pieces]
-    return Attempt(
-        tuple(answer for one in tries for answer in one.answers),
-        (reason, *(again for one in tries for again in one.failures)),
+        return BatchResult(tuple((entry, failure) for entry in entries), (reason,))
+    results = [compute_with_retry(compute, piece) for piece in pieces]
+    return BatchResult(
+        tuple(answer for one in results for answer in one.answers),
+        (reason, *(again for one in results for again in one.failures)),
     )
 
 
+def group_by_task(entries: Iterable[QueueEntry]) -> list[list[QueueEntry]]:
+    """Group inputs by task version, in the order of the first of each."""
+    groups: dict[str, list[QueueEntry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.request.task.digest, []).append(entry)
+    return list(groups.values())
+
+
+def task_batch(group: Sequence[QueueEntry]) -> TaskBatch:
+    """Return inputs of one task version in the form that is computed."""
+    return TaskBatch(group[0].request.task, [entry.features for entry in group])
+
+
 def _matched(
-    parts: Sequence[Part], logits: Sequence[Sequence[Floats]]
-) -> tuple[tuple[Item, Floats | ServerError], ...]:
-    """Each input with its logits.
+    groups: Sequence[Sequence[QueueEntry]], logits: Sequence[Sequence[Floats]]
+) -> tuple[tuple[QueueEntry, Floats | ServerError], ...]:
+    """Pair each input with its logits.
 
     Raises:
         RuntimeError: There are not as many logits as inputs.
     """
-    wanted, given = [len(part.items) for part in parts], [len(values) for values in logits]
+    wanted, given = [len(group) for group in groups], [len(values) for values in logits]
     if wanted != given:
         raise RuntimeError(f"compute was given {wanted} inputs by task and answered {given}")
     return tuple(
-        pair
-        for part, values in zip(parts, logits, strict=True)
-        for pair in zip(part.items, values, strict=True)
+        pair for group, values in zip(groups, logits, strict=True) for pair in zip(group, values, strict=True)
     )
 
 
-def _halves(items: Sequence[Item]) -> list[Sequence[Item]]:
-    """Two halves; one piece where there is nothing to halve."""
-    middle = len(items) // 2
-    return [piece for piece in (items[:middle], items[middle:]) if piece]
+def _halves(entries: Sequence[QueueEntry]) -> list[Sequence[QueueEntry]]:
+    """Return two halves; one piece where there is nothing to halve."""
+    middle = len(entries) // 2
+    return [piece for piece in (entries[:middle], entries[middle:]) if piece]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -87,13 +97,13 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(name in str(error) for name in _ALLOCATORS)
 
 
-def _log(items: Sequence[Item], reason: FailureReason, pieces: int) -> None:
+def _log(entries: Sequence[QueueEntry], reason: FailureReason, pieces: int) -> None:
     """Log the exception that is being handled."""
-    ids = ", ".join(dict.fromkeys(item.ticket.request_id for item in items))
+    ids = ", ".join(dict.fromkeys(entry.request.request_id for entry in entries))
     logger.log(
         logging.ERROR if pieces == 1 else logging.WARNING,
         "computing %d inputs failed (%s); %s; requests: %s",
-        len(items),
+        len(entries),
         reason,
         "their requests fail" if pieces == 1 else f"they are computed again in {pieces} pieces",
         ids,

@@ -1,7 +1,7 @@
-"""Tokenising off the event loop: what arrives while the tokenizer is busy is tokenised together.
+"""Tokenizer thread: tokenises off the event loop; what arrives while it is busy is tokenised together.
 
-One thread, for a fast tokenizer is not for several at once. A request that finds the thread idle is tokenised
-at once, so a single client waits for nobody. Does not queue for the device.
+One thread, because a fast tokenizer must not be called from several at once. A request that finds the thread
+idle is tokenised at once, so a single client waits for nobody.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class _Job:
 
     @property
     def encoding(self) -> tuple[object, ...]:
-        """What decides how inputs are tokenised, beside the base; jobs that agree share a call."""
+        """What decides, with the base, how inputs are tokenised; jobs that agree share a call."""
         spec = self.task.spec
         return spec.kind, spec.pair, spec.max_length, self.truncate
 
@@ -38,7 +38,7 @@ class TokenizerStage:
     """The thread that tokenises, and what waits for it."""
 
     def __init__(self) -> None:
-        """Starts idle."""
+        """Start idle."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         self._waiting: deque[_Job] = deque()
 
@@ -60,7 +60,7 @@ class TokenizerStage:
         self._thread.shutdown()
 
     def _encode_waiting(self) -> None:
-        """Tokenise all that waits now; nothing, where an earlier call took it along."""
+        """Tokenise all that waits now; an earlier call may have taken it along."""
         groups: dict[tuple[object, ...], list[_Job]] = {}
         while self._waiting:
             job = self._waiting.popleft()
@@ -72,7 +72,7 @@ class TokenizerStage:
 
 
 def _encode(jobs: Sequence[_Job]) -> list[_Result]:
-    """Jobs of one encoding in one call; one by one where that fails, so that each gets its own error."""
+    """Tokenise jobs of one encoding in one call; one by one where that fails: each gets its own error."""
     try:
         first, inputs = jobs[0], [item for job in jobs for item in job.inputs]
         features = iter(first.task.codec.encode(inputs, truncate=first.truncate))

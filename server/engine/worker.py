@@ -1,22 +1,20 @@
-"""The engine: one supervised worker thread that owns the device and computes batch after batch.
+"""Engine: one supervised worker thread that owns the device and computes batch after batch.
 
 A batch that fails fails only the requests that made it fail. A worker that dies fails the batch it was
-computing, makes the engine not ready, and is started anew; what waits in the queue is not lost. Knows neither
-HTTP nor models: it is given a `compute` callable.
+computing, makes the engine not ready, and is started again; what waits in the queue is not lost. The model is
+a `compute` callable that the engine is given.
 """
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
 
-from masking import Features, LoadedTask
-from server.engine.pending import Cost, DropReason, Outcome, Ticket
+from server.engine.pending import Cost, DropReason, Floats, PendingRequest
 from server.engine.queue import Batch, BatchLimits, BatchQueue, CloseReason
-from server.engine.retry import Attempt, Compute, FailureReason, attempt
+from server.engine.retry import BatchResult, Compute, FailureReason, compute_with_retry
 from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ class BatchReport:
     failed: bool = False
 
 
-def _ignore(_told: object) -> None:
+def _ignore(_event: object) -> None:
     pass
 
 
@@ -66,16 +64,16 @@ class Engine:
         on_drop: Callable[[DropReason], None] = _ignore,
         restart_seconds: float = 1.0,
     ) -> None:
-        """Builds the engine; no thread runs yet.
+        """Build the engine; no thread runs yet.
 
         Args:
             compute: Logits of the inputs of one or more tasks, per task and input in the order given; called
                 by the worker thread only.
             limits: Limits of batches and of the queue.
             prepare: Called in every new worker thread before its first batch.
-            on_batch: Told about every batch.
-            on_drop: Told why a request was dropped before compute.
-            restart_seconds: Pause before a dead worker is started anew.
+            on_batch: Called with a report of every batch.
+            on_drop: Called with why a request was dropped before compute.
+            restart_seconds: Pause before a dead worker is started again.
         """
         self.queue = BatchQueue(limits, on_drop=on_drop)
         self.restarts = 0
@@ -115,24 +113,14 @@ class Engine:
         self.queue.abandon(ShuttingDownError())
         return in_time
 
-    async def run(
-        self,
-        task: LoadedTask,
-        features: Sequence[Features],
-        request_id: str = "",
-        *,
-        deadline: float = math.inf,
-    ) -> Outcome:
+    async def run(self, request: PendingRequest) -> tuple[Floats, ...]:
         """Compute the inputs of one request; cancelling the call drops what is not computed yet.
 
         Args:
-            task: The task version, kept to the end.
-            features: At least one input.
-            request_id: For the log.
-            deadline: When the request is dropped, on the monotonic clock.
+            request: What to compute; its timings are filled in.
 
         Returns:
-            Logits per input in order, and the time spent.
+            float32 logits per input, in order.
 
         Raises:
             ServerError: The queue is full or closed, the worker is not alive, an input is too large, its
@@ -140,9 +128,8 @@ class Engine:
         """
         if not self.ready:
             raise NotReadyError
-        ticket = Ticket(task, features, request_id, deadline)
-        self.queue.put(ticket)
-        return await asyncio.wrap_future(ticket.future)
+        self.queue.put(request)
+        return await asyncio.wrap_future(request.future)
 
     def _supervise(self) -> None:
         """Keep a worker thread running until the queue is closed and empty."""
@@ -173,16 +160,16 @@ class Engine:
 
     def _run_batch(self, batch: Batch) -> None:
         started = time.monotonic()
-        result = attempt(self._compute, batch.items)
+        result = compute_with_retry(self._compute, batch.entries)
         now = time.monotonic()
         self._report(batch, result, now - started)
-        for item, answer in result.answers:
+        for entry, answer in result.answers:
             if isinstance(answer, ServerError):
-                item.ticket.fail(answer)
+                entry.request.fail(answer)
             else:
-                item.ticket.store(item.index, answer, started, now)
+                entry.request.store(entry.index, answer, started, now)
 
-    def _report(self, batch: Batch, result: Attempt, seconds: float) -> None:
+    def _report(self, batch: Batch, result: BatchResult, seconds: float) -> None:
         failed = any(isinstance(answer, ServerError) for _, answer in result.answers)
         if not failed:
             self.queue.note_speed(batch.cost.tokens, seconds)
@@ -194,5 +181,5 @@ class Engine:
 
     @staticmethod
     def _fail(batch: Batch, error: ServerError) -> None:
-        for ticket in batch.tickets:
-            ticket.fail(error)
+        for request in batch.requests:
+            request.fail(error)

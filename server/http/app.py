@@ -1,11 +1,10 @@
-"""The application: routes, error replies and the life of the service behind them."""
+"""Application: routes, error replies and the life of the service behind them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -14,15 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
-from server.errors import ServerError, to_server_error
-from server.http import admin as routes_admin
-from server.http import predict as routes_predict
-from server.http import predict_many as routes_bulk
-from server.http import tasks as routes_tasks
-from server.http.auth import require_client
-from server.http.middleware import Observer, error_response
-from server.http.oip import routes as routes_oip
-from server.http.schemas import COMPONENTS
+from server.errors import ServerError
+from server.http.error_mapping import error_response, to_server_error
+from server.http.middleware import RequestMiddleware
+from server.http.oip import routes as oip
+from server.http.openapi import add_components
+from server.http.routes import admin, predict, predict_many, tasks
 from server.service import Service
 
 _EXPECTED = (ServerError, TaskInputError, ValidationError, RequestValidationError, HTTPException)
@@ -48,34 +44,20 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(title="maskserve", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service
-    for_clients = [Depends(require_client)]
-    app.router.routes.append(routes_predict.fast_route)
-    app.include_router(routes_predict.router, dependencies=for_clients)
-    app.include_router(routes_bulk.router, dependencies=for_clients)
-    app.include_router(routes_tasks.router)
-    app.include_router(routes_admin.router)
-    routes_oip.add_to(app)
+    predict.add_to(app)
+    app.include_router(predict_many.router)
+    app.include_router(tasks.router)
+    app.include_router(admin.router)
+    oip.add_to(app)
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
-    app.add_middleware(Observer, metrics=service.metrics, tracer=service.tracer)
-    _add_schemas(app)
+    app.add_middleware(RequestMiddleware, metrics=service.metrics, tracer=service.tracer)
+    add_components(app)
     return app
 
 
 async def _reply_with_error(request: Request, error: Exception) -> JSONResponse:
     return error_response(to_server_error(error), request.url.path)
-
-
-def _add_schemas(app: FastAPI) -> None:
-    """Let the OpenAPI document know the bodies that routes read by themselves."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _version() -> str:

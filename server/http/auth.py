@@ -1,7 +1,7 @@
-"""Who may call what: clients by API keys, operators by the admin key.
+"""Authentication: clients by API keys, operators by the admin key.
 
 Keys come as `Authorization: Bearer KEY` and are compared in constant time. Health, metrics, the index and the
-OpenAPI document are open to everyone who reaches the port. There are no users, roles or sessions here.
+OpenAPI document are open to everyone who reaches the port. There are no users, roles or sessions.
 """
 
 import hmac
@@ -20,7 +20,7 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 async def require_client(service: ServiceDep, given: Credentials) -> None:
-    """Let nobody pass without one of the API keys or the admin key, if API keys are set.
+    """Require one of the API keys or the admin key, if API keys are set.
 
     Raises:
         UnauthorizedError: There is no key in the request, or a wrong one.
@@ -32,12 +32,12 @@ async def require_client(service: ServiceDep, given: Credentials) -> None:
 
 
 async def check_client(request: Request) -> None:
-    """`require_client` for a route without FastAPI's dependencies."""
+    """Do as `require_client` does, for a route without FastAPI's dependencies."""
     await require_client(service_of(request), await _bearer(request))
 
 
 async def require_admin(service: ServiceDep, given: Credentials) -> None:
-    """Let nobody pass without the admin key.
+    """Require the admin key.
 
     Raises:
         AdminDisabledError: The server was started without one.
@@ -55,7 +55,7 @@ AdminDep = Annotated[None, Depends(require_admin)]
 
 
 def _is_one_of(given: HTTPAuthorizationCredentials | None, keys: Iterable[SecretStr]) -> bool:
-    """Whether the request's key is among `keys`, found out in a time that tells nothing about them."""
+    """Return whether the request's key is among `keys`, in a time that reveals nothing about them."""
     key = (given.credentials if given else "").encode()
     matches = [hmac.compare_digest(key, known.get_secret_value().encode()) for known in keys]
     return any(matches)

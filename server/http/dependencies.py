@@ -1,7 +1,7 @@
-"""What routes are given: the service of this application, and the task that a path names.
+"""Dependencies of routes: the service of this application, the task that a path names, and its predictions.
 
-The dependencies are async because FastAPI runs others in a thread, which takes longer than their work; the
-one route that must be fast calls `service_of` and `take_task` by itself.
+Those for FastAPI are async because it runs others in a thread, which takes longer than their work; the one
+route that must be fast calls `service_of` and `take_task` by itself.
 """
 
 from typing import Annotated
@@ -9,7 +9,10 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from pydantic import BaseModel, Field
 
+from masking import Prediction
+from server.http.body import unless_left
 from server.http.middleware import context_of
+from server.predictor import PredictRequest
 from server.service import Service
 from server.tasks.registry import ServedTask
 
@@ -22,21 +25,21 @@ class ErrorReply(BaseModel):
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
-    """OpenAPI responses: the statuses that answer with an error body."""
+    """Return OpenAPI responses: the statuses that answer with an error body."""
     return {status: {"model": ErrorReply} for status in statuses}
 
 
 def service_of(request: Request) -> Service:
-    """The service of this application."""
+    """Return the service of this application."""
     service: Service = request.app.state.service
     return service
 
 
 def take_task(request: Request, name: str) -> ServedTask:
-    """The version of the task that this request gets, taken once; every reply names it in its headers.
+    """Take the version of the task that this request gets, once; every reply names it in its headers.
 
     Raises:
-        UnknownTaskError: There is no such task.
+        TaskNotFoundError: There is no such task.
         TaskUnavailableError: No version of it could be loaded.
     """
     served = service_of(request).registry.get(name)
@@ -48,6 +51,25 @@ def take_task(request: Request, name: str) -> ServedTask:
         "x-mask-digest": served.digest,
     }
     return served
+
+
+async def predictions_of(request: Request, served: ServedTask, wanted: PredictRequest) -> list[Prediction]:
+    """Predict for a client, unless it leaves.
+
+    Args:
+        request: Of which the whole body was read.
+        served: The task version.
+        wanted: The inputs.
+
+    Raises:
+        ServerError: They can't be admitted, their batch failed, it took too long, or nobody waits for it.
+        TaskInputError: An input is not one that the task can take.
+    """
+    predictor, context = service_of(request).predictor, context_of(request)
+    predicting = predictor.predict(served, wanted, context.request_id, context.timings)
+    predictions = await unless_left(request, predicting)
+    context.rows = wanted.rows
+    return predictions
 
 
 TaskName = Annotated[str, Path(description="name of the task", examples=["sentiment"])]

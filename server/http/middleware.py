@@ -1,6 +1,6 @@
-"""What happens around every request.
+"""Middleware around every request: an id, a count, a line in the log, a trace, and the headers of the reply.
 
-It gets an id, a count, a line in the log and a trace; and a safe reply when something unexpected is raised.
+It also makes a safe reply when something unexpected is raised.
 """
 
 import logging
@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import InvalidBodyError, ServerError
+from server.engine.pending import Timings
+from server.errors import ServerError
+from server.http.error_mapping import error_response
 from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK, Metrics
-from server.telemetry.tracing import RequestTracer, Span
+from server.telemetry.tracing import RequestTracer
 
 logger = logging.getLogger(__name__)
 requests = logging.getLogger("server.requests")
@@ -26,7 +27,6 @@ REQUEST_ID = "x-request-id"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_ROUTE = "(none)"
 _SCOPE_KEY = "maskserve"
-_OIP = "/v2"
 _QUIET = frozenset(  # asked every few seconds, by machines
     {"/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"}
 )
@@ -41,7 +41,7 @@ class RequestContext:
         task: Name of the served task that the request is for; set once it is known to be served.
         version: The version that it gets; set with the task.
         rows: Rows that were computed for it.
-        stages: What was done for it, and when.
+        timings: When it reached each stage.
         headers: Headers of the reply, whatever it says.
     """
 
@@ -49,42 +49,21 @@ class RequestContext:
     task: str = NO_TASK
     version: int | None = None
     rows: int | None = None
-    stages: tuple[Span, ...] = ()
+    timings: Timings = field(default_factory=Timings)
     headers: dict[str, str] = field(default_factory=dict)
-
-    def note_stages(self, rows: int, *, tokenize: float, queue: float, compute: float) -> None:
-        """Note what was done for a request whose computation is over now, and the seconds of each stage."""
-        end = time.time_ns()
-        spans = []
-        for name, seconds in (("compute", compute), ("queue", queue), ("tokenize", tokenize)):
-            start = end - round(seconds * 1e9)
-            spans.append(Span(name, start, end))
-            end = start
-        self.rows, self.stages = rows, tuple(reversed(spans))
 
 
 def context_of(request: Request) -> RequestContext:
-    """The context that `Observer` gave to this request."""
+    """Return the context that the middleware gave to this request."""
     context: RequestContext = request.scope[_SCOPE_KEY]
     return context
 
 
-def error_response(error: ServerError, path: str) -> JSONResponse:
-    """The reply to an error: in the Open Inference Protocol's shape below /v2, else in our one shape.
-
-    The protocol's clients know 400 for every body that is not right.
-    """
-    if path != _OIP and not path.startswith(f"{_OIP}/"):
-        return JSONResponse(error.body, status_code=error.status, headers=error.headers)
-    status = 400 if isinstance(error, InvalidBodyError) else error.status
-    return JSONResponse({"error": error.message}, status_code=status, headers=error.headers)
-
-
-class Observer:
+class RequestMiddleware:
     """ASGI middleware; wraps the whole application."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracer: RequestTracer | None = None) -> None:
-        """Wraps `app`, counts into `metrics` and traces by `tracer`."""
+        """Wrap `app`, count into `metrics` and trace by `tracer`."""
         self._app = app
         self._metrics = metrics
         self._tracer = tracer
@@ -96,52 +75,72 @@ class Observer:
             return
         context = RequestContext(_request_id(scope))
         scope[_SCOPE_KEY] = context
-        status, started = 0, time.time_ns()
+        status = 0
 
-        async def observed(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update({REQUEST_ID: context.request_id, **context.headers})
+                MutableHeaders(scope=message).update(_reply_headers(context))
             await send(message)
 
         try:
-            await self._app(scope, receive, observed)
+            await self._app(scope, receive, with_headers)
         except Exception:
             logger.exception("request %s failed unexpectedly", context.request_id)
             if status:  # too late for a reply of our own
                 raise
-            await error_response(ServerError(), scope["path"])(scope, receive, observed)
+            await error_response(ServerError(), scope["path"])(scope, receive, with_headers)
         finally:
-            self._finish(scope, context, status, started)
+            self._finish(scope, context, status)
 
-    def _finish(self, scope: Scope, context: RequestContext, status: int, started: int) -> None:
+    def _finish(self, scope: Scope, context: RequestContext, status: int) -> None:
         """Count the request, write its line and make its trace."""
+        ended = time.monotonic()
         route = getattr(scope.get("route"), "path", _NO_ROUTE)
         task = context.task
         if task == NO_TASK and "{task}" in route:
             task = UNKNOWN_TASK
         self._metrics.count_request(route, task, status)
-        span = Span(f"{scope['method']} {route}", started, time.time_ns())
+        name = f"{scope['method']} {route}"
         facts = {"task": context.task or None, "version": context.version, "rows": context.rows}
-        known = {name: value for name, value in facts.items() if value is not None}
-        _write_line(span, route, status, {"request_id": context.request_id, **known})
+        known = {fact: value for fact, value in facts.items() if value is not None}
+        milliseconds = round((ended - context.timings.received) * 1000, 3)
+        fields = {"status": status, "milliseconds": milliseconds, "request_id": context.request_id, **known}
+        _write_line(name, route, fields)
         if self._tracer is not None and route not in _QUIET:
             attributes = {
                 "http.request.method": scope["method"],
                 "http.route": route,
                 "http.response.status_code": status,
                 "maskserve.request_id": context.request_id,
-                **{f"maskserve.{name}": value for name, value in known.items()},
+                **{f"maskserve.{fact}": value for fact, value in known.items()},
             }
-            self._tracer.record(span, context.stages, dict(Headers(scope=scope)), attributes)
+            self._tracer.record(name, context.timings, ended, dict(Headers(scope=scope)), attributes)
 
 
-def _write_line(span: Span, route: str, status: int, known: Mapping[str, str | int]) -> None:
+def _reply_headers(context: RequestContext) -> dict[str, str]:
+    """Return the id, what the route set, and for a prediction text-embeddings-inference's headers."""
+    headers, timings = {REQUEST_ID: context.request_id, **context.headers}, context.timings
+    if timings.finished:
+        headers |= {
+            "x-compute-tokens": str(timings.tokens),
+            "x-total-time": _milliseconds(timings.total),
+            "x-tokenization-time": _milliseconds(timings.tokenize),
+            "x-queue-time": _milliseconds(timings.queue),
+            "x-inference-time": _milliseconds(timings.compute),
+        }
+    return headers
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
+
+
+def _write_line(name: str, route: str, fields: Mapping[str, str | int | float]) -> None:
     level = logging.DEBUG if route in _QUIET else logging.INFO
     if requests.isEnabledFor(level):
-        fields = {"status": status, "milliseconds": round((span.end - span.start) / 1e6, 3), **known}
-        requests.log(level, "%s", span.name, extra={"fields": {"route": route, **fields}})
+        requests.log(level, "%s", name, extra={"fields": {"route": route, **fields}})
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,17 +1,20 @@
-"""From a request body to the inputs of a task, by the kind of the task.
+"""Request parsing: from a request body to what is to be predicted, and how the reply is to look.
 
-Says which shape a task takes, with an example, when a body has another. Does not tokenise.
+A body of a shape that the task does not take is refused with one that it does.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from pydantic import ValidationError
 
-from masking import ChoiceInput, LoadedTask, TaskInput, TaskSpec, TextInput, Word, WordsInput, split_words
-from server.errors import EmptyBatchError, InvalidBodyError, to_server_error
+from masking import ChoiceInput, LoadedTask, TaskInput, TextInput, WordsInput
+from server.errors import EmptyBatchError, InvalidBodyError
+from server.http.error_mapping import invalid_body
+from server.http.kinds import HttpKind, http_kind
+from server.http.kinds.kind import ReplyFormat
 from server.http.schemas import (
     Choices,
     ChoicesBody,
@@ -19,112 +22,80 @@ from server.http.schemas import (
     TeiBody,
     TextPair,
     TokensBody,
-    example_batch,
-    example_body,
     predict_body,
 )
+from server.predictor import PredictRequest
 
 Body = HfBody | TokensBody | ChoicesBody | TeiBody
-ScoreFunction = Literal["softmax", "sigmoid", "none"]
 
 _PAIR = 2
 
 
-@dataclass(frozen=True)
-class Reply:
-    """How the answer is to look.
-
-    Attributes:
-        shape: "hf" for huggingface_hub, "tei" for everyone else.
-        batched: The body held a batch: answer with a list, even for one input.
-        function: What makes scores from logits.
-        top_k: The best k classes only; None for all.
-        ignored: Labels left out of entities.
-        grouped: Join words to entities.
-    """
-
-    shape: Literal["hf", "tei"]
-    batched: bool
-    function: ScoreFunction = "softmax"
-    top_k: int | None = None
-    ignored: frozenset[str] = frozenset({"O"})
-    grouped: bool = True
-
-
-@dataclass(frozen=True)
-class Request:
-    """A body that was understood.
-
-    Attributes:
-        inputs: The task's inputs, at least one.
-        truncate: Cut long texts instead of refusing them.
-        reply: How the answer is to look.
-        texts: Token classification of running text: the texts, per input.
-        words: The words that the texts were split into, per input.
-    """
-
-    inputs: tuple[TaskInput, ...]
-    truncate: bool
-    reply: Reply
-    texts: tuple[str, ...] = ()
-    words: tuple[tuple[Word, ...], ...] = ()
-
-    @property
-    def rows(self) -> int:
-        """Rows that the inputs have at least; windows of long ones come on top."""
-        return sum(len(item.choices) if isinstance(item, ChoiceInput) else 1 for item in self.inputs)
-
-
-def parse_body(body: bytes | dict[str, Any], task: LoadedTask) -> Body:
-    """The body in its shape.
+def parse_request(body: bytes | dict[str, Any], task: LoadedTask) -> tuple[PredictRequest, ReplyFormat]:
+    """Read a body of POST /predict/{task}.
 
     Args:
         body: JSON, or an object that was parsed from it.
         task: The task that it is for.
 
+    Returns:
+        What is to be predicted, and how the reply is to look.
+
     Raises:
-        MalformedBodyError: It is no JSON.
-        InvalidBodyError: It has no known shape; the message ends with an example that this task answers.
+        MalformedBodyError: It is not JSON.
+        InvalidBodyError: It has no known shape, or one that this task does not take; the message ends with an
+            example of what it takes.
+        EmptyBatchError: It is a batch without inputs.
     """
+    known = _validate(body, http_kind(task.spec))
+    inputs, batched = _inputs_of(known)
+    if isinstance(known, HfBody):
+        truncate = known.parameters.truncation or known.parameters.truncate
+    else:
+        truncate = known.truncate
+    return to_request(inputs, task, truncate=bool(truncate), reply=_reply_format(known, batched=batched))
+
+
+def to_request(
+    inputs: Sequence[TaskInput], task: LoadedTask, *, truncate: bool, reply: ReplyFormat
+) -> tuple[PredictRequest, ReplyFormat]:
+    """Check that inputs are of the form that a task takes, and split texts where it takes words.
+
+    Raises:
+        InvalidBodyError: An input is of another form.
+        EmptyBatchError: There are no inputs.
+    """
+    kind = http_kind(task.spec)
+    if not all(kind.accepts(item) for item in inputs):
+        raise InvalidBodyError(_what_it_takes(task, kind))
+    if not inputs:
+        raise EmptyBatchError
+    if not (split := kind.split(inputs)):
+        return PredictRequest(tuple(inputs), truncate), reply
+    words = (WordsInput(tuple(word.text for word in one.words)) for one in split)
+    return PredictRequest(tuple(words), truncate), replace(reply, split_texts=split)
+
+
+def _validate(body: bytes | dict[str, Any], kind: HttpKind) -> Body:
     try:
         if isinstance(body, bytes):
             return predict_body.validate_json(body)
         return predict_body.validate_python(body)
     except ValidationError as error:
-        refusal = to_server_error(error)
+        refusal = invalid_body(error, skipped=1)  # the name of the shape
         if isinstance(refusal, InvalidBodyError):
-            example = json.dumps(example_body(task.spec.kind, pair=task.spec.pair))
+            example = json.dumps(kind.example)
             refusal = InvalidBodyError(f"{refusal.message}; an example of what this task takes: {example}")
         raise refusal from None
 
 
-def read_request(body: Body, task: LoadedTask) -> Request:
-    """Turn a body into inputs of the task.
-
-    Raises:
-        InvalidBodyError: The body is of a shape that this task does not take.
-        EmptyBatchError: The body is a batch without inputs.
-    """
-    inputs, batched = _collect(body, task)
-    if not inputs:
-        raise EmptyBatchError
-    reply = replace(_reply_of(body), batched=batched)
-    if isinstance(body, HfBody):
-        truncate = bool(body.parameters.truncation or body.parameters.truncate)
-    else:
-        truncate = bool(body.truncate)
-    if task.spec.kind == "token-classification" and not isinstance(body, TokensBody):
-        return _split(inputs, truncate, reply)
-    return Request(tuple(inputs), truncate, reply)
-
-
-def _reply_of(body: Body) -> Reply:
+def _reply_format(body: Body, *, batched: bool) -> ReplyFormat:
     if not isinstance(body, HfBody):
-        return Reply("tei", batched=False, function="none" if body.raw_scores else "softmax")
+        return ReplyFormat("tei", batched, "none" if body.raw_scores else "softmax")
     wanted = body.parameters
-    return Reply(
+    return ReplyFormat(
         "hf",
-        batched=False,
+        batched,
         function=wanted.function_to_apply or "softmax",
         top_k=wanted.top_k,
         ignored=frozenset(["O"] if wanted.ignore_labels is None else wanted.ignore_labels),
@@ -132,35 +103,17 @@ def _reply_of(body: Body) -> Reply:
     )
 
 
-def _split(inputs: Sequence[TaskInput], truncate: bool, reply: Reply) -> Request:
-    """Texts for a token-classification task, split into words that remember where they stood."""
-    texts = tuple(item.text for item in inputs if isinstance(item, TextInput))
-    words = tuple(split_words(text) for text in texts)
-    sentences = tuple(WordsInput(tuple(word.text for word in sentence)) for sentence in words)
-    return Request(sentences, truncate, reply, texts, words)
-
-
-def _collect(body: Body, task: LoadedTask) -> tuple[Sequence[TaskInput], bool]:
-    """The inputs, and whether the body is a batch."""
+def _inputs_of(body: Body) -> tuple[list[TaskInput], bool]:
+    """Return the inputs, and whether the body is a batch."""
     match body:
         case TokensBody():
-            inputs, batched = _from_tokens(body)
+            return _from_tokens(body)
         case ChoicesBody():
-            inputs, batched = [_choice(body)], False
+            return [_choice(body)], False
         case HfBody():
-            inputs, batched = _from_hf(body)
+            return _from_hf(body)
         case TeiBody():
-            inputs, batched = _from_tei(body)
-    if not all(_fits(item, task.spec) for item in inputs):
-        raise InvalidBodyError(_what_it_takes(task))
-    return inputs, batched
-
-
-def _fits(item: TaskInput, spec: TaskSpec) -> bool:
-    if isinstance(item, TextInput):
-        return spec.kind != "multiple-choice" and (item.pair is not None) == spec.pair
-    wanted = {"token-classification": WordsInput, "multiple-choice": ChoiceInput}
-    return type(item) is wanted.get(spec.kind)
+            return _from_tei(body)
 
 
 def _from_tokens(body: TokensBody) -> tuple[list[TaskInput], bool]:
@@ -208,13 +161,7 @@ def _text(texts: list[str]) -> TextInput:
     return TextInput(*texts)
 
 
-def _what_it_takes(task: LoadedTask) -> str:
-    spec = task.spec
-    wanted = {
-        "token-classification": "words or a text",
-        "multiple-choice": "a context and choices",
-        "sequence-classification": "a pair of texts per input" if spec.pair else "one text per input",
-    }[spec.kind]
-    example = json.dumps(example_body(spec.kind, pair=spec.pair))
-    batch = json.dumps(example_batch(spec.kind, pair=spec.pair))
-    return f"task {task.manifest.task!r} ({spec.kind}) takes {wanted}: {example}, or a batch: {batch}"
+def _what_it_takes(task: LoadedTask, kind: HttpKind) -> str:
+    example, batch = json.dumps(kind.example), json.dumps(kind.example_batch)
+    name = f"task {task.manifest.task!r} ({task.spec.kind})"
+    return f"{name} takes {kind.takes}: {example}, or a batch: {batch}"

@@ -1,11 +1,9 @@
-"""The request bodies as pydantic models, with examples that work when pasted.
+"""Request bodies as pydantic models.
 
 Which shape a body has is decided by its keys alone: `parameters` makes it a Hugging Face body; else `tokens`,
-else `context` or `choices`; anything else is a text-embeddings-inference body. What a task makes of the
-inputs is decided in `server.http.parsing`.
+else `context` or `choices`; anything else is a text-embeddings-inference body.
 """
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,14 +20,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from mask_store import TaskKind
-from server.http.oip.tensors import InferRequest
-
 _Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 def _says(expected: str) -> WrapValidator:
-    """One message in place of one for every member of a union."""
+    """Give one message instead of one for every member of a union."""
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -109,7 +104,7 @@ class TeiBody(_Body):
     )
     truncate: bool | None = Field(None, description="cut texts that are too long instead of refusing them")
     truncation_direction: Literal["Right", "right"] = Field("Right", description="texts are cut at the end")
-    raw_scores: bool = Field(False, description="logits in place of probabilities")
+    raw_scores: bool = Field(False, description="logits instead of probabilities")
 
 
 class TokensBody(_Body):
@@ -117,17 +112,17 @@ class TokensBody(_Body):
 
     tokens: _Words = Field(description="the words of one sentence, or of several")
     truncate: bool | None = Field(None, description="accepted; long sentences become overlapping windows")
-    raw_scores: bool = Field(False, description="logits in place of probabilities")
+    raw_scores: bool = Field(False, description="logits instead of probabilities")
 
 
 class ChoicesBody(Choices):
     """One multiple-choice question; send several as {"inputs": [...]}."""
 
     truncate: bool | None = Field(None, description="cut texts that are too long instead of refusing them")
-    raw_scores: bool = Field(False, description="logits in place of probabilities")
+    raw_scores: bool = Field(False, description="logits instead of probabilities")
 
 
-class BulkBody(_Body):
+class PredictManyBody(_Body):
     """Rows of many tasks."""
 
     inputs: list[Any] = Field(
@@ -153,156 +148,3 @@ PredictBody = Annotated[
 ]
 
 predict_body: TypeAdapter[HfBody | TokensBody | ChoicesBody | TeiBody] = TypeAdapter(PredictBody)
-
-
-def example_body(kind: TaskKind, *, pair: bool) -> dict[str, Any]:
-    """A body that a task of this kind answers."""
-    if kind == "token-classification":
-        return {"tokens": ["Anna", "works", "in", "London", "."]}
-    if kind == "multiple-choice":
-        return {"context": "She opened the door and", "choices": ["walked in.", "ate the roof."]}
-    return {"inputs": ["A man sleeps.", "Someone is asleep."] if pair else "I want my money back"}
-
-
-def example_batch(kind: TaskKind, *, pair: bool) -> dict[str, Any]:
-    """A batch that a task of this kind answers."""
-    if kind == "token-classification":
-        return {"tokens": [["I", "slept", "."], ["Anna", "left", "."]]}
-    if kind == "multiple-choice":
-        return {"inputs": [example_body(kind, pair=pair)]}
-    if pair:
-        return {"inputs": [["A man sleeps.", "He is awake."], ["It rains.", "It pours."]]}
-    return {"inputs": [["I want my money back"], ["thanks, it works"]]}
-
-
-def _example(summary: str, value: object) -> dict[str, Any]:
-    return {"summary": summary, "value": value}
-
-
-_REQUEST_EXAMPLES = {
-    "text": _example("one text", example_body("sequence-classification", pair=False)),
-    "texts": _example("a batch of texts", example_batch("sequence-classification", pair=False)),
-    "pair": _example("one pair of texts", example_body("sequence-classification", pair=True)),
-    "pairs": _example("a batch of pairs", example_batch("sequence-classification", pair=True)),
-    "words": _example("one sentence in words", example_body("token-classification", pair=False)),
-    "sentences": _example("a batch of sentences in words", example_batch("token-classification", pair=False)),
-    "choices": _example("one multiple-choice question", example_body("multiple-choice", pair=False)),
-    "questions": _example("a batch of questions", example_batch("multiple-choice", pair=False)),
-    "huggingface": _example(
-        "what huggingface_hub.InferenceClient sends",
-        {"inputs": "I want my money back", "parameters": {"top_k": 1}},
-    ),
-}
-_SCORES = [{"score": 0.9, "label": "refund"}, {"score": 0.1, "label": "praise"}]
-_REPLY_EXAMPLES = {
-    "text": _example("one text, pair or question: every label, best first", _SCORES),
-    "texts": _example("a batch: one such list per input", [_SCORES, _SCORES]),
-    "words": _example("one sentence: one entry per word", [{"word": "Anna", "label": "B-PER", "score": 0.9}]),
-    "huggingface": _example("classification for huggingface_hub: nested", [_SCORES]),
-    "entities": _example(
-        "tagging for huggingface_hub: entities",
-        [{"entity_group": "PER", "score": 0.9, "word": "Anna", "start": 0, "end": 4}],
-    ),
-}
-_REFERENCE = "#/components/schemas/{model}"
-COMPONENTS: dict[str, Any] = {}
-
-
-def _json_body(model: TypeAdapter[Any], examples: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI entry of a body that its route reads by itself; its parts go into `COMPONENTS`."""
-    schema = model.json_schema(ref_template=_REFERENCE)
-    COMPONENTS.update(schema.pop("$defs", {}))
-    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
-
-
-PREDICT_REQUEST_BODY = _json_body(predict_body, _REQUEST_EXAMPLES)
-PREDICT_REPLY: dict[str, Any] = {
-    "description": "The prediction; headers name the task's version and mask digest",
-    "content": {"application/json": {"examples": _REPLY_EXAMPLES}},
-}
-
-
-NDJSON = "application/x-ndjson"
-_ROWS = [
-    {"task": "routing", "inputs": "I want my money back"},
-    {"task": "same-request", "inputs": ["Where is my parcel?", "My parcel is lost."]},
-    {"task": "entities", "tokens": ["Anna", "works", "in", "London", "."]},
-    {"task": "best-reply", "context": "My card was stolen.", "choices": ["We block it now.", "Good night."]},
-]
-BULK_REQUEST_BODY = _json_body(
-    TypeAdapter(BulkBody), {"rows": _example("rows of the four tasks of `make demo`", {"inputs": _ROWS})}
-)
-BULK_REQUEST_BODY["content"][NDJSON] = {
-    "schema": {"type": "string"},
-    "example": "".join(f"{json.dumps(row)}\n" for row in _ROWS),
-}
-_ANSWERED = {"task": "routing", "version": 1, "digest": "sha256:0123", "predictions": _SCORES}
-_REFUSED = {
-    "task": "rooting",
-    "error": "unknown task 'rooting'; did you mean 'routing'?",
-    "error_type": "NotFound",
-}
-BULK_REPLY: dict[str, Any] = {
-    "description": "The results, in the order of the rows; as lines, in the order in which they are ready",
-    "content": {
-        "application/json": {"example": [_ANSWERED, _REFUSED]},
-        NDJSON: {
-            "schema": {"type": "string"},
-            "example": "".join(
-                f"{json.dumps({'index': index, **result})}\n"
-                for index, result in ((1, _REFUSED), (0, _ANSWERED))
-            ),
-        },
-    },
-}
-
-
-def _tensor(name: str, values: list[Any], shape: list[int], datatype: str = "BYTES") -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": shape, "data": values}
-
-
-_INFER_EXAMPLES = {
-    "texts": _example(
-        "texts", {"inputs": [_tensor("text", ["I want my money back", "thanks, it works"], [2])]}
-    ),
-    "pairs": _example(
-        "pairs of texts",
-        {"inputs": [_tensor("text", ["A man sleeps."], [1]), _tensor("text_pair", ["He is awake."], [1])]},
-    ),
-    "words": _example("token classification", {"inputs": [_tensor("text", ["Anna works in London."], [1])]}),
-    "questions": _example(
-        "multiple choice, two choices per question",
-        {
-            "inputs": [
-                _tensor("context", ["She opened the door and"], [1]),
-                _tensor("choices", ["walked in.", "ate the roof."], [1, 2]),
-            ]
-        },
-    ),
-    "logits": _example(
-        "the logits alone, of texts that may be cut",
-        {
-            "id": "7",
-            "parameters": {"raw_scores": True, "truncate": True},
-            "inputs": [_tensor("text", ["I want my money back"], [1])],
-            "outputs": [{"name": "scores"}],
-        },
-    ),
-}
-INFER_REQUEST_BODY = _json_body(TypeAdapter(InferRequest), _INFER_EXAMPLES)
-INFER_REPLY: dict[str, Any] = {
-    "description": "The outputs; binary ones follow the JSON, as Inference-Header-Content-Length says",
-    "content": {
-        "application/json": {
-            "example": {
-                "model_name": "inbox",
-                "model_version": "1",
-                "outputs": [
-                    _tensor("label", ["refund"], [1]),
-                    _tensor("scores", [0.9, 0.1], [1, 2], "FP32"),
-                ],
-            }
-        },
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-    },
-}

@@ -34,11 +34,11 @@ from server.errors import (
     ConflictError,
     InvalidBodyError,
     ServerError,
+    TaskNotFoundError,
     TaskUnavailableError,
-    to_server_error,
 )
-from server.errors import UnknownTaskError as NoSuchTaskError
 from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry
+from server.tasks.store_errors import from_store
 from server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -116,9 +116,9 @@ class Lifecycle:
             The version in service: it can be computed from now on.
 
         Raises:
-            UnknownTaskError: The store has no such task.
+            TaskNotFoundError: The store has no such task.
             TaskUnavailableError: The version can't be loaded; what was served before still is.
-            StoreUnavailableError: The store can't be read.
+            StoreUnreachableError: The store can't be read.
         """
         asked = time.monotonic()
         with self._turn(name):
@@ -130,8 +130,8 @@ class Lifecycle:
         Requests that took it before are answered. A pin is forgotten.
 
         Raises:
-            UnknownTaskError: There is no such task.
-            StoreUnavailableError: The store can't be read, and the task was not in service.
+            TaskNotFoundError: There is no such task.
+            StoreUnreachableError: The store can't be read, and the task was not in service.
         """
         with self._turn(name):
             if name not in self._registry.entries:
@@ -147,10 +147,10 @@ class Lifecycle:
             The version in service now.
 
         Raises:
-            UnknownTaskError: The store has no such task.
-            UnknownVersionError: The task has no such version.
+            TaskNotFoundError: The store has no such task.
+            VersionNotFoundError: The task has no such version.
             TaskUnavailableError: The version can't be loaded; nothing is changed then.
-            StoreUnavailableError: The store can't be read.
+            StoreUnreachableError: The store can't be read.
         """
         asked = time.monotonic()
         with self._turn(name):
@@ -173,11 +173,11 @@ class Lifecycle:
 
         Raises:
             ConflictError: The task is pinned, there is no earlier version, or its file is damaged.
-            UnknownTaskError: The store has no such task.
-            UnknownVersionError: The task has no such version.
+            TaskNotFoundError: The store has no such task.
+            VersionNotFoundError: The task has no such version.
             StoreReadOnlyError: The server may not write to the store.
             TaskUnavailableError: The version does not fit the base; what was served before still is.
-            StoreUnavailableError: The store can't be used.
+            StoreUnreachableError: The store can't be used.
         """
         asked = time.monotonic()
         with self._turn(name):
@@ -201,8 +201,8 @@ class Lifecycle:
         Raises:
             InvalidBodyError: It is no valid bundle, of another task, or for another base.
             StoreReadOnlyError: The server may not write to the store.
-            StoreFullError: The store has no space left.
-            StoreUnavailableError: The store can't be used.
+            InsufficientStorageError: The store has no space left.
+            StoreUnreachableError: The store can't be used.
         """
         started = time.monotonic()
         with self._turn(name):
@@ -220,9 +220,9 @@ class Lifecycle:
         """Remove a task with all its versions from the store, and serve it no longer.
 
         Raises:
-            UnknownTaskError: The store has no such task.
+            TaskNotFoundError: The store has no such task.
             StoreReadOnlyError: The server may not write to the store.
-            StoreUnavailableError: The store can't be used.
+            StoreUnreachableError: The store can't be used.
         """
         with self._turn(name):
             self._store.delete(name)
@@ -352,12 +352,12 @@ class Lifecycle:
 
     def _refusal(self, name: str, error: MaskStoreError | MaskingError) -> ServerError:
         if not isinstance(error, UnknownTaskError):
-            return to_server_error(error)
+            return from_store(error)
         try:
             self._store.check()
         except StoreError as gone:
-            return to_server_error(gone)
-        return NoSuchTaskError(f"the store has no task {name!r:.80}")
+            return from_store(gone)
+        return TaskNotFoundError(f"the store has no task {name!r:.80}")
 
 
 def _public_reason(error: Exception) -> str:

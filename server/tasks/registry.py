@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from masking import LoadedTask
-from server.errors import TaskUnavailableError, TaskUnloadedError, UnknownTaskError
+from server.errors import TaskNotFoundError, TaskUnavailableError, TaskUnloadedError
 from server.telemetry.task_stats import TaskStatistics
 
 TaskState = Literal["loading", "serving", "unloaded", "failed"]
@@ -144,12 +144,12 @@ class TaskRegistry:
         Raises:
             TaskUnloadedError: An operator took the task out of service.
             TaskUnavailableError: The task is in the store, but no version of it could be loaded, or not yet.
-            UnknownTaskError: There is no such task; the message names near or known ones.
+            TaskNotFoundError: There is no such task; the message names near or known ones.
         """
         view = self._view
         entry = view.entries.get(name)
         if entry is None:
-            raise UnknownTaskError(_unknown(name, view.tasks))
+            raise TaskNotFoundError(_unknown(name, view.tasks))
         if entry.served is not None:
             return entry.served
         refusal = TaskUnloadedError if entry.state == "unloaded" else TaskUnavailableError

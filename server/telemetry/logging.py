@@ -1,4 +1,4 @@
-"""How log lines look: text for people, or one JSON object a line for machines.
+"""Log formats: text for people, or one JSON object a line for machines.
 
 A record may carry `fields`, a mapping of what the line is about; both forms show them.
 """
@@ -18,11 +18,11 @@ class TextFormatter(logging.Formatter):
     """Time, level, logger, message, and the fields as name=value."""
 
     def __init__(self) -> None:
-        """Takes no options."""
+        """Take no options."""
         super().__init__(_FORMAT)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line without an exception."""
+        """Return the line without an exception."""
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
         return super().formatMessage(record) + fields
 
@@ -31,7 +31,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object: time, level, logger, message, the fields, and an exception as text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The whole line."""
+        """Return the whole line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

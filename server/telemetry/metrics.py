@@ -1,18 +1,21 @@
-"""What Prometheus is told, with bounded labels.
+"""Prometheus metrics, with bounded labels.
 
 Names that clients make up all count as one, and so do all tasks beyond the first hundred or so (a setting).
 
-Gauges that mirror a state (queue depth, cache bytes) are read when scraped, from the callables that the
-service connects; counters and histograms are fed as things happen.
+Gauges that mirror a state (queue depth, bytes) are read when scraped, from the callables that they are given;
+counters and histograms count as things happen.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from threading import Lock
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from server.telemetry.batch_metrics import BatchMetrics
+from server.engine.pending import DropReason, Timings
+from server.engine.queue import CloseReason
+from server.engine.retry import FailureReason
+from server.engine.worker import BatchReport
 
 UNKNOWN_TASK = "(unknown)"
 OTHER_TASKS = "(other)"
@@ -20,6 +23,68 @@ NO_TASK = ""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _STAGES = ("tokenize", "queue", "compute", "total")
+_ROWS_PER_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_TOKENS_PER_BATCH = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_TASKS_PER_BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+class BatchMetrics:
+    """The series of batches and of dropped requests."""
+
+    def __init__(self, to: CollectorRegistry) -> None:
+        """Create every series at zero."""
+        self._rows = Histogram("maskserve_batch_rows", "Rows per batch", buckets=_ROWS_PER_BATCH, registry=to)
+        self._batch_tokens = Histogram(
+            "maskserve_batch_tokens",
+            "Tokens per batch, without padding",
+            buckets=_TOKENS_PER_BATCH,
+            registry=to,
+        )
+        self._tasks = Histogram(
+            "maskserve_batch_tasks", "Tasks per batch", buckets=_TASKS_PER_BATCH, registry=to
+        )
+        self._tokens = Counter("maskserve_tokens", "Tokens computed, without padding", registry=to)
+        self._padding = Counter(
+            "maskserve_padding_tokens",
+            "Tokens that padding each batch to its longest row would have added",
+            registry=to,
+        )
+        self._failed = Counter(
+            "maskserve_failed_batches", "Batches of which at least one input failed", registry=to
+        )
+        closed = Counter("maskserve_batches", "Batches by why they were closed", ["closed"], registry=to)
+        failures = Counter(
+            "maskserve_compute_failures",
+            "Tries to compute a batch or a piece of it that failed, by why; pieces are tried again",
+            ["reason"],
+            registry=to,
+        )
+        dropped = Counter(
+            "maskserve_dropped_requests",
+            "Requests that left the queue without being computed, by why",
+            ["reason"],
+            registry=to,
+        )
+        self._closed = {reason: closed.labels(reason) for reason in get_args(CloseReason)}
+        self._failures = {reason: failures.labels(reason) for reason in get_args(FailureReason)}
+        self._dropped = {reason: dropped.labels(reason) for reason in get_args(DropReason)}
+
+    def count(self, report: BatchReport) -> None:
+        """Count one batch."""
+        self._rows.observe(report.cost.rows)
+        self._batch_tokens.observe(report.cost.tokens)
+        self._tasks.observe(report.tasks)
+        self._tokens.inc(report.cost.tokens)
+        self._padding.inc(report.padding_tokens)
+        self._closed[report.reason].inc()
+        for reason in report.failures:
+            self._failures[reason].inc()
+        if report.failed:
+            self._failed.inc()
+
+    def count_drop(self, reason: DropReason) -> None:
+        """Count a request that was dropped."""
+        self._dropped[reason].inc()
 
 
 class Metrics:
@@ -30,7 +95,7 @@ class Metrics:
     """
 
     def __init__(self, max_tasks: int = 100) -> None:
-        """Creates every metric at zero; at most `max_tasks` tasks get series of their own."""
+        """Create every metric at zero; at most `max_tasks` tasks get series of their own."""
         self._registry = CollectorRegistry()
         self._max_tasks = max_tasks
         self._labelled: set[str] = set()
@@ -84,10 +149,10 @@ class Metrics:
         """Count an answered request; `task` is a served name, `UNKNOWN_TASK` or `NO_TASK`."""
         self._requests.labels(route, self._label(task), str(status)).inc()
 
-    def time_prediction(self, *, tokenize: float, queue: float, compute: float, total: float) -> None:
-        """Note the seconds that one prediction spent in each stage."""
-        for stage, seconds in zip(_STAGES, (tokenize, queue, compute, total), strict=True):
-            self._latency[stage].observe(seconds)
+    def time_prediction(self, timings: Timings) -> None:
+        """Observe the seconds that one finished prediction spent in each stage."""
+        for stage, series in self._latency.items():
+            series.observe(getattr(timings, stage))
 
     def count_swap(self, task: str) -> None:
         """Count a version put in service."""
@@ -119,7 +184,7 @@ class Metrics:
                 self._labelled.remove(task)
 
     def _label(self, task: str) -> str:
-        """The task's own name while there is room for it."""
+        """Return the task's own name while there is room for it."""
         with self._labelling:
             if task in (UNKNOWN_TASK, NO_TASK) or task in self._labelled:
                 return task

@@ -1,12 +1,14 @@
-"""What one served version of a task was asked and how long that took, since it was put in service.
+"""Task statistics: requests that one served version of a task answered, and the time that they took.
 
-Lives and goes with the `ServedTask` that holds it, so nothing piles up when tasks come and go.
+They belong to the `ServedTask`, so nothing piles up when tasks come and go.
 """
 
 import time
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
+
+from server.engine.pending import Timings
 
 _NANOSECONDS = 1_000_000_000
 _STAGES = {"tokenize": "compute_input", "queue": "queue", "compute": "compute_infer"}
@@ -25,7 +27,7 @@ class Duration:
         self.seconds += seconds
 
     def report(self) -> dict[str, int]:
-        """Count and nanoseconds, as the statistics extension of the Open Inference Protocol has them."""
+        """Return count and nanoseconds, as the Open Inference Protocol's statistics extension has them."""
         return {"count": self.count, "ns": round(self.seconds * _NANOSECONDS)}
 
 
@@ -46,17 +48,14 @@ class TaskStatistics:
     )
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def count_success(
-        self, inputs: int, *, tokenize: float, queue: float, compute: float, total: float
-    ) -> None:
-        """Count a request that was answered; times are in seconds."""
-        stages = {"tokenize": tokenize, "queue": queue, "compute": compute}
+    def count_success(self, inputs: int, timings: Timings) -> None:
+        """Count a request that was answered."""
         with self._lock:
             self.inputs += inputs
             self.last = _now()
-            self.durations["success"].add(total)
+            self.durations["success"].add(timings.total)
             for stage, name in _STAGES.items():
-                self.durations[name].add(stages[stage])
+                self.durations[name].add(getattr(timings, stage))
 
     def count_failure(self, seconds: float) -> None:
         """Count a request that was not answered."""
@@ -65,7 +64,7 @@ class TaskStatistics:
             self.durations["fail"].add(seconds)
 
     def report(self) -> dict[str, Any]:
-        """The counters under the names of the protocol's statistics extension."""
+        """Return the counters under the names of the protocol's statistics extension."""
         with self._lock:
             return {
                 "last_inference": self.last,

@@ -1,14 +1,15 @@
-"""A trace of each request, sent by the OpenTelemetry protocol: one span for the request, one for each stage.
+"""Tracing: each request as an OpenTelemetry trace, one span for the request, one for each stage.
 
 Spans are made when a request is over, from the times that were noted on its way, so nothing is slowed down
-where it matters. A caller's `traceparent` is continued. Needs the extra `tracing`, and imports it only where
-traces are wanted. Metrics and logs are elsewhere.
+where it matters. A caller's `traceparent` is continued. Needs the extra `tracing`, which is imported only
+where traces are wanted.
 """
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from server.engine.pending import Timings
 from server.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -17,26 +18,17 @@ if TYPE_CHECKING:
 _SERVER_ERROR = 500
 
 
-@dataclass(frozen=True)
-class Span:
-    """Something that took time; `start` and `end` are in nanoseconds since the epoch."""
-
-    name: str
-    start: int
-    end: int
-
-
 class RequestTracer:
     """Makes spans of finished requests."""
 
     def __init__(self, provider: "TracerProvider") -> None:
-        """Makes spans by `provider`, which is shut down with the tracer."""
+        """Make spans by `provider`, which is shut down with the tracer."""
         self._provider = provider
         self._tracer = provider.get_tracer("maskserve")
 
     @classmethod
     def to(cls, endpoint: str) -> Self:
-        """A tracer that sends to an OTLP endpoint over HTTP, in batches, from a thread of its own.
+        """Return a tracer that sends to an OTLP endpoint over HTTP, in batches, from a thread of its own.
 
         Args:
             endpoint: The whole URL, such as http://collector:4318/v1/traces.
@@ -59,37 +51,44 @@ class RequestTracer:
 
     def record(
         self,
-        request: Span,
-        stages: tuple[Span, ...],
+        name: str,
+        timings: Timings,
+        ended: float,
         headers: Mapping[str, str],
         attributes: Mapping[str, str | int | float],
     ) -> None:
-        """Make the spans of one request.
+        """Make the spans of one request that is over.
 
         Args:
-            request: The whole request.
-            stages: Its parts.
+            name: Of the request's span.
+            timings: When it reached each stage; a prediction that was not finished has no spans of stages.
+            ended: When the reply was sent, on the monotonic clock: now.
             headers: Those of the request, by lower-case name; for the caller's trace.
             attributes: What is known about it.
         """
         from opentelemetry.propagate import extract  # noqa: PLC0415
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context  # noqa: PLC0415
 
+        now = time.time_ns()
+
+        def since_epoch(at: float) -> int:
+            return now - round((ended - at) * 1e9)
+
         whole = self._tracer.start_span(
-            request.name,
+            name,
             context=extract(headers),
             kind=SpanKind.SERVER,
-            start_time=request.start,
+            start_time=since_epoch(timings.received),
             attributes=attributes,
         )
-        for stage in stages:
+        for stage, start, end in timings.stages:
             part = self._tracer.start_span(
-                stage.name, context=set_span_in_context(whole), start_time=stage.start
+                stage, context=set_span_in_context(whole), start_time=since_epoch(start)
             )
-            part.end(stage.end)
+            part.end(since_epoch(end))
         if int(attributes["http.response.status_code"]) >= _SERVER_ERROR:
             whole.set_status(Status(StatusCode.ERROR))
-        whole.end(request.end)
+        whole.end(now)
 
     def close(self) -> None:
         """Send what is left."""

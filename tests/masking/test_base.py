@@ -2,14 +2,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, GPT2Config
 from transformers.utils import logging
 
-from masking import BaseLoadError, UnsupportedArchitectureError, load_base
+from masking import Base, BaseLoadError, UnsupportedArchitectureError, load_base
+from masking.base import base_tensors
 from tests.support.models import ARCHITECTURES, tiny_base
 
 
@@ -91,6 +93,45 @@ def test_a_decoder_is_refused(tiny_bert: str, tmp_path: Path) -> None:
     (tmp_path / "gpt" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(UnsupportedArchitectureError, match="gpt2"):
         load_base(str(tmp_path / "gpt"))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_model_in_memory_makes_the_base_that_its_folder_makes(architecture: str, tmp_path: Path) -> None:
+    folder = tiny_base(tmp_path / "some-encoder", architecture)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float16).train()
+    base = Base.from_model(model, AutoTokenizer.from_pretrained(folder), name="some-encoder")
+    loaded = load_base(folder)
+    assert base.info.architecture == architecture
+    assert base.info.parameters == loaded.info.parameters
+    assert (base.pooler is None) == (loaded.pooler is None)
+    assert not base.encoder.training
+    tensors = dict(base_tensors(base.encoder, base.pooler))
+    assert all(t.dtype == torch.float32 and not t.requires_grad for t in tensors.values())
+    assert {n: t.half().tolist() for n, t in base_tensors(loaded.encoder, loaded.pooler)} == {
+        n: t.half().tolist() for n, t in tensors.items()
+    }
+
+
+def test_from_model_keeps_name_and_revision_and_hashes_the_tensors(tiny_bert: str) -> None:
+    model, tokenizer = AutoModel.from_pretrained(tiny_bert), AutoTokenizer.from_pretrained(tiny_bert)
+    base = Base.from_model(model, tokenizer, name="mine", revision="v1")
+    assert (base.info.name, base.info.revision) == ("mine", "v1")
+    assert base.info.fingerprint == load_base(tiny_bert).info.fingerprint
+    assert Base.from_model(model, tokenizer, name="again").pooler is None
+
+
+def test_a_model_with_a_head_or_without_a_fast_tokenizer_makes_no_base(tiny_bert: str) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    with pytest.raises(BaseLoadError, match="has a head; pass its `base_model`"):
+        Base.from_model(model, tokenizer, name="classifier")
+    slow = SimpleNamespace(is_fast=False)
+    with pytest.raises(BaseLoadError, match="fast tokenizer"):
+        Base.from_model(model.base_model, slow, name="slow")  # type: ignore[arg-type]
+    with torch.device("meta"):
+        decoder = AutoModel.from_config(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=10))
+    with pytest.raises(UnsupportedArchitectureError, match="gpt2"):
+        Base.from_model(decoder, tokenizer, name="decoder")
 
 
 def test_a_shared_encoder_has_its_own_modules_over_the_same_tensors(tiny_bert: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel, BertConfig
 
-from mask_store import BaseInfo, VersionInfo, ensemble_of
+from mask_store import VersionInfo, ensemble_of
 from masking import Base, LoadedTask, MaskSettings, TaskSpec, load_task
 from server.memory_report import MemoryReport, memory_report
 from server.tasks.registry import ServedTask
@@ -86,21 +86,10 @@ def test_a_report_names_version_and_digest(base: Base) -> None:
 
 
 def _bert_base(tiny: Base) -> Base:
-    """BERT-base by shape, its weights never written; its fingerprint is made up."""
+    """BERT-base by shape, its weights never written."""
     with torch.device("meta"):
         model = AutoModel.from_config(BertConfig())
-    model = model.to_empty(device="cpu").requires_grad_(False).eval()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    pooler = model.pooler.dense
-    model.pooler = None
-    info = BaseInfo(
-        name="bert-base",
-        revision=None,
-        architecture="bert",
-        fingerprint="sha256:" + "b" * 64,
-        parameters=parameters,
-    )
-    return Base(model, pooler, copy.copy(tiny.tokenizer), info)
+    return Base.from_model(model.to_empty(device="cpu"), copy.copy(tiny.tokenizer), name="bert-base")
 
 
 def test_table_8_of_the_paper(base: Base) -> None:

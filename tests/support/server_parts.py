@@ -7,12 +7,10 @@ from typing import cast
 
 import numpy as np
 
-from masking import Base, Features, LoadedTask, Row, TaskSpec, load_task
-from server.engine.pending import Floats, Ticket
+from masking import Base, Features, LoadedTask, Row, TaskBatch, TaskSpec, load_task
+from server.engine.pending import Floats, PendingRequest
 from server.engine.queue import BatchLimits
 from server.engine.retry import Compute
-from server.http.parsing import Body
-from server.http.schemas import predict_body
 from tests.support.models import random_bundle
 
 SINGLE = TaskSpec("sequence-classification", ("refund", "praise", "other"), max_length=32)
@@ -45,30 +43,26 @@ def features(*lengths: int) -> Features:
     return Features(tuple(Row.of((7,) * length) for length in lengths))
 
 
-def ticket(
+def pending(
     digest: str, inputs: Sequence[Features], request_id: str = "", *, deadline: float = math.inf
-) -> Ticket:
-    return Ticket(only_digest(digest), inputs, request_id, deadline)
+) -> PendingRequest:
+    return PendingRequest(only_digest(digest), inputs, request_id, deadline)
 
 
-Parts = Sequence[tuple[LoadedTask, Sequence[Features]]]
+TaskBatches = Sequence[TaskBatch]
 
 
-def zeros(parts: Parts, width: int = 3) -> list[list[Floats]]:
+def zeros(batch: TaskBatches, width: int = 3) -> list[list[Floats]]:
     """A compute that answers every input with zeros."""
-    return [[np.zeros(width, np.float32) for _ in inputs] for _, inputs in parts]
+    return [[np.zeros(width, np.float32) for _ in one.features] for one in batch]
 
 
-def by_task(one: Callable[[LoadedTask, Sequence[Features]], Sequence[Floats]]) -> Compute:
-    """A compute that has the parts of a batch computed one by one."""
-    return lambda parts: [one(task, inputs) for task, inputs in parts]
+def by_task(compute: Callable[[LoadedTask, Sequence[Features]], Sequence[Floats]]) -> Compute:
+    """A compute that has the tasks of a batch computed one by one."""
+    return lambda batch: [compute(one.task, one.features) for one in batch]
 
 
 def limits(
     *, rows: int = 8, tokens: int = 1000, wait_seconds: float = 0.0, waiting: int = 100
 ) -> BatchLimits:
     return BatchLimits(rows=rows, tokens=tokens, wait_seconds=wait_seconds, waiting=waiting)
-
-
-def body(**values: object) -> Body:
-    return predict_body.validate_python(values)

@@ -6,18 +6,33 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from fastapi.testclient import TestClient
 
 from lab.server_process import ServerProcess, server_command, start_server
 from mask_store import MaskBundle, MaskStore
-from masking import Base, ClassPrediction, MaskedEncoder, TaskBatch, TaskInput, TaskSpec, TextInput, load_task
+from masking import (
+    Base,
+    ClassPrediction,
+    MaskedEncoder,
+    Prediction,
+    TaskBatch,
+    TaskInput,
+    TaskSpec,
+    TextInput,
+    load_task,
+)
+from server.build import build_service
+from server.engine.pending import Floats, Timings
 from server.engine.retry import Compute
 from server.http.app import create_app
+from server.predictor import PredictRequest
 from server.service import Service
 from server.settings import Settings
 from tests.support.models import random_bundle
+from tests.support.server_parts import TaskBatches, zeros
 
 SPECS = {
     "sentiment": TaskSpec("sequence-classification", ("bad", "good", "mixed"), max_length=32),
@@ -62,10 +77,22 @@ def serving(
     base: Base, place: Path, *, compute: Compute | None = None, **others: Any
 ) -> Iterator[TestClient]:
     """A ready server in this process."""
-    service = Service.build(settings_of(place, **others), base=base, compute=compute)
+    service = build_service(settings_of(place, **others), base=base, compute=compute)
     with TestClient(create_app(service)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
+
+
+@contextmanager
+def started(base: Base, place: Path, *, compute: Compute | None = None, **options: Any) -> Iterator[Service]:
+    """A ready service in this process, without HTTP."""
+    service = build_service(settings_of(place, **options), base=base, compute=compute)
+    service.start()
+    try:
+        wait_until(lambda: service.why_not_ready() is None)
+        yield service
+    finally:
+        service.close()
 
 
 @dataclass(frozen=True)
@@ -86,6 +113,32 @@ def running(
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with start_server(command, folder / "log", folder=ROOT, environment=environment) as server:
         yield RunningServer(server.process, server.url, server.log, store)
+
+
+def texts(*given: str, truncate: bool = False) -> PredictRequest:
+    """A request of one text per input."""
+    return PredictRequest(tuple(TextInput(text) for text in given), truncate)
+
+
+async def predict(
+    service: Service, request: PredictRequest, request_id: str = "", *, task: str = "sentiment"
+) -> list[Prediction]:
+    """Predict with a task, taken now."""
+    return await service.predictor.predict(service.registry.get(task), request, request_id, Timings())
+
+
+class Stuck:
+    """A compute that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.started, self.let_go = Event(), Event()
+        self.rows = 0
+
+    def __call__(self, batch: TaskBatches) -> list[list[Floats]]:
+        self.started.set()
+        assert self.let_go.wait(20)
+        self.rows += sum(len(one.features) for one in batch)
+        return zeros(batch)
 
 
 def expected_scores(base: Base, bundle: MaskBundle, given: TaskInput | None = None) -> Scores:

@@ -1,10 +1,9 @@
-"""Open Inference Protocol v2, as tritonclient and kserve's client speak it, with Triton's extensions.
+"""Open Inference Protocol v2 routes, as tritonclient and kserve's client speak it, with Triton's extensions.
 
 A task is a model. Every route of a model exists with `/versions/{version}` too, which only the version in
-service answers. Errors of these routes have the protocol's shape, {"error": str} (`server.http.middleware`).
+service answers. Errors of these routes have the protocol's shape, {"error": str}.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -14,14 +13,18 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from server.errors import InvalidBodyError, NotReadyError, UnknownVersionError, invalid_body
+from masking import Prediction
+from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError
 from server.http.auth import ClientDep, require_admin, require_client
-from server.http.dependencies import ServiceDep, TaskDep
-from server.http.exchange import answer_request, note_times, read_body
+from server.http.body import read_body
+from server.http.dependencies import ServiceDep, TaskDep, predictions_of
+from server.http.error_mapping import invalid_body
+from server.http.kinds import http_kind
+from server.http.kinds.kind import ReplyFormat
 from server.http.oip import models as oip
-from server.http.oip.tensors import Floats, InferReply, split_body
-from server.http.parsing import Request as TaskRequest
-from server.http.schemas import INFER_REPLY, INFER_REQUEST_BODY
+from server.http.oip.openapi import INFER_REPLY, INFER_REQUEST_BODY
+from server.http.oip.tensors import InferReply, split_body
+from server.predictor import PredictRequest
 from server.tasks.registry import ServedTask, TaskEntry
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
@@ -54,10 +57,10 @@ def check_version(
     """Refuse any version of a task but the one in service.
 
     Raises:
-        UnknownVersionError: It is another one.
+        VersionNotFoundError: It is another one.
     """
     if version != str(served.version):
-        raise UnknownVersionError(
+        raise VersionNotFoundError(
             f"task {served.name!r} is served in version {served.version}; no other version can be asked for"
         )
 
@@ -104,7 +107,7 @@ async def ready(service: ServiceDep) -> JSONResponse:
 
 @router.get("/v2/models/stats", summary="What every task was asked")
 async def every_statistics(service: ServiceDep, _: ClientDep) -> dict[str, Any]:
-    """The statistics of every task in service."""
+    """Return the statistics of every task in service."""
     tasks = sorted(service.registry.tasks.items())
     return {"model_stats": [_statistics(served) for _, served in tasks]}
 
@@ -161,7 +164,7 @@ async def model_config(served: TaskDep) -> dict[str, Any]:
 
 @models.get("/stats", summary="What a task was asked", responses=oip_errors(404, 503))
 async def model_statistics(served: TaskDep) -> dict[str, Any]:
-    """Counts and nanoseconds since this version was put in service."""
+    """Return counts and nanoseconds since this version was put in service."""
     return {"model_stats": [_statistics(served)]}
 
 
@@ -181,14 +184,12 @@ async def infer(
     ] = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""
-    started = time.monotonic()
     if request.headers.get("content-encoding", "identity") != "identity":
         raise InvalidBodyError("this server takes no compressed bodies")
     body = await read_body(request, service.settings.max_body_bytes)
     call = await run_in_threadpool(lambda: _read(body, json_length, served))
-    answer = await answer_request(request, service, served, call.wanted)
-    reply = await run_in_threadpool(lambda: _reply(served, call, answer.outcome.logits))
-    return _response(reply, note_times(service, answer, started))
+    predictions = await predictions_of(request, served, call.wanted)
+    return _response(await run_in_threadpool(_reply, served, call, predictions))
 
 
 def add_to(app: FastAPI) -> None:
@@ -201,7 +202,7 @@ def add_to(app: FastAPI) -> None:
 
 
 def _indexed(name: str, entry: TaskEntry) -> dict[str, str]:
-    """A task in the words of the repository index."""
+    """Describe a task in the words of the repository index."""
     if entry.served is not None:
         return {"name": name, "version": str(entry.served.version), "state": "READY", "reason": ""}
     state = "LOADING" if entry.state == "loading" else "UNAVAILABLE"
@@ -220,34 +221,35 @@ def _check_load(body: bytes) -> None:
 
 
 @dataclass(frozen=True)
-class _Call:
-    """A request that was understood: its id, the task's inputs, the outputs by name and whether in binary."""
+class _InferCall:
+    """A request that was understood: its id, its inputs, and the outputs by name and whether in binary."""
 
     id: str | None
-    wanted: TaskRequest
+    wanted: PredictRequest
+    reply: ReplyFormat
     outputs: Mapping[str, bool]
 
 
-def _read(body: bytes, json_length: str | None, served: ServedTask) -> _Call:
+def _read(body: bytes, json_length: str | None, served: ServedTask) -> _InferCall:
     header, binary = split_body(body, json_length)
     infer = oip.parse_infer(header)
     outputs = oip.wanted_outputs(infer, served.loaded.spec)
-    return _Call(infer.id, oip.read_infer(infer, binary, served.loaded), outputs)
+    return _InferCall(infer.id, *oip.read_infer(infer, binary, served.loaded), outputs)
 
 
-def _reply(served: ServedTask, call: _Call, logits: Sequence[Floats]) -> InferReply:
-    computed = oip.outputs_of(served.loaded, call.wanted, logits)
+def _reply(served: ServedTask, call: _InferCall, predictions: Sequence[Prediction]) -> InferReply:
+    outputs = http_kind(served.loaded.spec).outputs_of(call.wanted.inputs, predictions, call.reply)
     head = {"model_name": served.name, "model_version": str(served.version)}
     if call.id is not None:
         head["id"] = call.id
     binary = {name for name, is_binary in call.outputs.items() if is_binary}
-    return InferReply.of(head, [computed[name] for name in call.outputs], binary)
+    return InferReply.of(head, [outputs[name] for name in call.outputs], binary)
 
 
-def _response(reply: InferReply, headers: dict[str, str]) -> Response:
+def _response(reply: InferReply) -> Response:
     if reply.json_length is None:
-        return Response(reply.content, media_type="application/json", headers=headers)
-    headers[JSON_LENGTH] = str(reply.json_length)
+        return Response(reply.content, media_type="application/json")
+    headers = {JSON_LENGTH: str(reply.json_length)}
     return Response(reply.content, media_type="application/octet-stream", headers=headers)
 
 

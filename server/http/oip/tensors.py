@@ -1,8 +1,7 @@
-"""Tensors of the Open Inference Protocol v2 on the wire: in JSON, and in the binary form of Triton's clients.
+"""Open Inference Protocol codec: tensors in JSON, and in the binary form of Triton's clients.
 
 In the binary form the body is JSON followed by the data of the tensors, in order, without holes: an element
 of BYTES is its length as a little-endian u32 and then its bytes, one of FP32 is 4 bytes, little-endian.
-Knows neither tasks nor HTTP.
 """
 
 import math
@@ -13,13 +12,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import to_json
 
+from server.engine.pending import Floats
 from server.errors import InvalidBodyError
 
-Floats = NDArray[np.float32]
 _LENGTH = struct.Struct("<I")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _MOST_DIMENSIONS = 2
@@ -75,7 +73,7 @@ class InferParameters(_Wire):
     """Parameters of a request."""
 
     truncate: bool = Field(False, description="cut texts that are too long instead of refusing them")
-    raw_scores: bool = Field(False, description="logits in place of probabilities")
+    raw_scores: bool = Field(False, description="logits instead of probabilities")
     binary_data_output: bool = Field(False, description="outputs are binary where they do not say otherwise")
 
 
@@ -86,6 +84,15 @@ class InferRequest(_Wire):
     parameters: InferParameters = InferParameters()
     inputs: list[InputTensor] = Field(min_length=1)
     outputs: list[RequestedOutput] = Field([], description="the outputs wanted; all of them by default")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, datatype and shape of a model's tensor; -1 is a dimension of any size."""
+
+    name: str
+    datatype: Literal["BYTES", "FP32"]
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -124,11 +131,11 @@ class OutputTensor:
         return list(self.values.shape) if isinstance(self.values, np.ndarray) else [len(self.values)]
 
     def flat(self) -> list[Any]:
-        """Its elements in row-major order, for JSON."""
+        """Return its elements in row-major order, for JSON."""
         return self.values.ravel().tolist() if isinstance(self.values, np.ndarray) else list(self.values)
 
     def binary(self) -> bytes:
-        """Its elements in the binary form."""
+        """Return its elements in the binary form."""
         if isinstance(self.values, np.ndarray):
             return self.values.astype("<f4").tobytes()
         encoded = [text.encode() for text in self.values]
@@ -156,14 +163,14 @@ class _Binary:
 
 
 def split_body(body: bytes, json_length: str | None) -> tuple[bytes, bytes]:
-    """The JSON and the binary part of a body.
+    """Split a body into its JSON and its binary part.
 
     Args:
         body: All of it.
         json_length: The header Inference-Header-Content-Length, if there is one.
 
     Raises:
-        InvalidBodyError: The header is no number of bytes that the body has.
+        InvalidBodyError: The header is not a number of bytes that the body has.
     """
     if json_length is None:
         return body, b""
@@ -216,7 +223,7 @@ def _read(tensor: InputTensor, rest: _Binary) -> Texts:
 
 
 def _elements(content: memoryview, name: str) -> Iterator[str]:
-    """The texts of a binary tensor."""
+    """Yield the texts of a binary tensor."""
     start = 0
     while start < len(content):
         begin = start + _LENGTH.size
@@ -236,7 +243,7 @@ def _elements(content: memoryview, name: str) -> Iterator[str]:
 
 
 def _flatten(tensor: InputTensor) -> Iterator[str]:
-    """The texts of a tensor in JSON, which may be nested as its shape is."""
+    """Yield the texts of a tensor in JSON, which may be nested as its shape is."""
     assert tensor.data is not None
     rows = [tensor.data]
     if len(tensor.shape) == _MOST_DIMENSIONS and any(isinstance(row, list) for row in tensor.data):
@@ -266,7 +273,7 @@ class InferReply:
         """Put a reply together.
 
         Args:
-            head: What the JSON says beside the outputs.
+            head: What the JSON says besides the outputs.
             outputs: The outputs in order.
             binary: Names of those that go into the binary part.
         """

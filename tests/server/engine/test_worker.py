@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.engine.pending import Cost, DropReason, Floats, Outcome
+from server.engine.pending import Cost, DropReason, Floats
 from server.engine.retry import Compute
 from server.engine.worker import BatchReport, Engine
 from server.errors import (
@@ -22,19 +22,18 @@ from server.errors import (
     ShuttingDownError,
     UnhealthyError,
 )
-from tests.support.server_parts import Parts, features, limits, only_digest
+from tests.support.server_parts import TaskBatches, features, limits, pending
 
 PATIENCE = 20.0
-TASK = only_digest("a")
 
 
-def _lengths(parts: Parts) -> list[list[Floats]]:
+def _lengths(batch: TaskBatches) -> list[list[Floats]]:
     """Answers each input with its number of tokens."""
-    return [[np.array([item.tokens], dtype=np.float32) for item in inputs] for _, inputs in parts]
+    return [[np.array([item.tokens], dtype=np.float32) for item in one.features] for one in batch]
 
 
-def _tokens(parts: Parts) -> list[int]:
-    return [item.tokens for _, inputs in parts for item in inputs]
+def _tokens(batch: TaskBatches) -> list[int]:
+    return [item.tokens for one in batch for item in one.features]
 
 
 @contextmanager
@@ -47,8 +46,8 @@ def _running(engine: Engine) -> Iterator[Engine]:
         engine.close(PATIENCE)
 
 
-def _values(outcome: Outcome) -> list[float]:
-    return [float(logits[0]) for logits in outcome.logits]
+def _values(answers: tuple[Floats, ...]) -> list[float]:
+    return [float(logits[0]) for logits in answers]
 
 
 class Gate:
@@ -58,11 +57,11 @@ class Gate:
         self.entered, self.open = Event(), Event()
         self.computed: list[int] = []
 
-    def __call__(self, parts: Parts) -> list[list[Floats]]:
+    def __call__(self, batch: TaskBatches) -> list[list[Floats]]:
         self.entered.set()
         assert self.open.wait(PATIENCE)
-        self.computed.extend(_tokens(parts))
-        return _lengths(parts)
+        self.computed.extend(_tokens(batch))
+        return _lengths(batch)
 
     async def reached(self) -> None:
         assert await asyncio.to_thread(self.entered.wait, PATIENCE)
@@ -74,23 +73,24 @@ class Failing:
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    def __call__(self, parts: Parts) -> list[list[Floats]]:
-        if 1 in _tokens(parts):
+    def __call__(self, batch: TaskBatches) -> list[list[Floats]]:
+        if 1 in _tokens(batch):
             raise self.error
-        return _lengths(parts)
+        return _lengths(batch)
 
 
 def test_answers_come_in_the_order_of_the_inputs() -> None:
     with _running(Engine(_lengths, limits(rows=2))) as engine:
-        outcome = asyncio.run(engine.run(TASK, [features(n) for n in (7, 2, 9, 4)]))
-    assert _values(outcome) == [7, 2, 9, 4]
-    assert outcome.queue_seconds >= 0
-    assert outcome.compute_seconds >= 0
+        request = pending("a", [features(n) for n in (7, 2, 9, 4)])
+        answers = asyncio.run(engine.run(request))
+    assert _values(answers) == [7, 2, 9, 4]
+    times = request.timings
+    assert 0 < times.received <= times.queued <= times.started <= times.computed
 
 
 def test_every_one_of_many_requests_gets_its_own_answer() -> None:
-    async def ask(engine: Engine) -> list[Outcome]:
-        asked = [engine.run(only_digest("ab"[n % 2]), [features(n), features(n + 1)]) for n in range(1, 41)]
+    async def ask(engine: Engine) -> list[tuple[Floats, ...]]:
+        asked = [engine.run(pending("ab"[n % 2], [features(n), features(n + 1)])) for n in range(1, 41)]
         return await asyncio.gather(*asked)
 
     with _running(Engine(_lengths, limits(rows=7))) as engine:
@@ -101,14 +101,14 @@ def test_every_one_of_many_requests_gets_its_own_answer() -> None:
 def test_one_prepared_thread_computes() -> None:
     seen: list[tuple[str, int]] = []
 
-    def compute(parts: Parts) -> list[list[Floats]]:
+    def compute(batch: TaskBatches) -> list[list[Floats]]:
         seen.append(("compute", get_ident()))
-        return _lengths(parts)
+        return _lengths(batch)
 
     engine = Engine(compute, limits(), prepare=lambda: seen.append(("prepare", get_ident())))
     with _running(engine):
         for _ in range(3):
-            asyncio.run(engine.run(TASK, [features(2)]))
+            asyncio.run(engine.run(pending("a", [features(2)])))
     assert [what for what, _ in seen] == ["prepare", "compute", "compute", "compute"]
     assert len({thread for _, thread in seen}) == 1
     assert get_ident() not in {thread for _, thread in seen}
@@ -118,7 +118,7 @@ def test_requests_before_the_start_are_refused() -> None:
     engine = Engine(_lengths, limits())
     assert not engine.ready
     with pytest.raises(NotReadyError):
-        asyncio.run(engine.run(TASK, [features(2)]))
+        asyncio.run(engine.run(pending("a", [features(2)])))
 
 
 def test_what_the_queue_refuses_is_refused() -> None:
@@ -126,13 +126,13 @@ def test_what_the_queue_refuses_is_refused() -> None:
 
     async def ask(engine: Engine) -> None:
         with pytest.raises(InvalidBodyError):
-            await engine.run(TASK, [features(2)] * 4)
-        first = asyncio.create_task(engine.run(TASK, [features(2)]))
+            await engine.run(pending("a", [features(2)] * 4))
+        first = asyncio.create_task(engine.run(pending("a", [features(2)])))
         await gate.reached()
-        waiting = asyncio.create_task(engine.run(TASK, [features(2)] * 3))
+        waiting = asyncio.create_task(engine.run(pending("a", [features(2)] * 3)))
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError):
-            await engine.run(TASK, [features(2)])
+            await engine.run(pending("a", [features(2)]))
         gate.open.set()
         await asyncio.gather(first, waiting)
 
@@ -140,9 +140,11 @@ def test_what_the_queue_refuses_is_refused() -> None:
         asyncio.run(ask(engine))
 
 
-async def _ask_behind(gate: Gate, engine: Engine, calls: Sequence[Coroutine[Any, Any, Outcome]]) -> list[Any]:
+async def _ask_behind(
+    gate: Gate, engine: Engine, calls: Sequence[Coroutine[Any, Any, tuple[Floats, ...]]]
+) -> list[Any]:
     """Outcomes of calls that meet in one batch, for they wait while the worker is held up."""
-    first = asyncio.create_task(engine.run(only_digest("first"), [features(2)]))
+    first = asyncio.create_task(engine.run(pending("first", [features(2)])))
     await gate.reached()
     waiting = [asyncio.create_task(call) for call in calls]
     await asyncio.sleep(0)
@@ -154,12 +156,12 @@ async def _ask_behind(gate: Gate, engine: Engine, calls: Sequence[Coroutine[Any,
 def test_a_failure_in_a_mixed_batch_fails_only_its_task(caplog: pytest.LogCaptureFixture) -> None:
     reports: list[BatchReport] = []
     gate, failing = Gate(), Failing(RuntimeError("secret"))
-    engine = Engine(lambda parts: gate(parts) and failing(parts), limits(), on_batch=reports.append)
+    engine = Engine(lambda batch: gate(batch) and failing(batch), limits(), on_batch=reports.append)
     with _running(engine):
         calls = [
-            engine.run(only_digest("good"), [features(5)]),
-            engine.run(only_digest("bad"), [features(1)], "id-of-bad"),
-            engine.run(only_digest("fine"), [features(6), features(7)]),
+            engine.run(pending("good", [features(5)])),
+            engine.run(pending("bad", [features(1)], "id-of-bad")),
+            engine.run(pending("fine", [features(6), features(7)])),
         ]
         good, bad, fine = asyncio.run(_ask_behind(gate, engine, calls))
         assert engine.restarts == 0
@@ -178,13 +180,13 @@ def test_an_answer_of_the_wrong_length_is_a_failed_batch() -> None:
         _running(Engine(lambda _parts: [[]], limits())) as engine,
         pytest.raises(BackendFailedError),
     ):
-        asyncio.run(engine.run(TASK, [features(2)]))
+        asyncio.run(engine.run(pending("a", [features(2)])))
 
 
 def test_batches_are_reported() -> None:
     reports: list[BatchReport] = []
     with _running(Engine(_lengths, limits(), on_batch=reports.append)) as engine:
-        asyncio.run(engine.run(TASK, [features(2), features(5)]))
+        asyncio.run(engine.run(pending("a", [features(2), features(5)])))
     (report,) = reports
     assert (report.cost, report.tasks, report.padding_tokens) == (Cost(rows=2, tokens=7), 1, 3)
     assert (report.reason, report.failures, report.failed) == ("idle", (), False)
@@ -194,16 +196,16 @@ def test_batches_are_reported() -> None:
 def test_a_worker_that_dies_is_replaced_and_the_queue_survives(caplog: pytest.LogCaptureFixture) -> None:
     gate, prepared = Gate(), []
 
-    def compute(parts: Parts) -> list[list[Floats]]:
-        answers = gate(parts)
-        if _tokens(parts) == [1]:
+    def compute(batch: TaskBatches) -> list[list[Floats]]:
+        answers = gate(batch)
+        if _tokens(batch) == [1]:
             raise SystemExit
         return answers
 
-    async def ask(engine: Engine) -> list[Outcome | BaseException]:
-        dying = asyncio.create_task(engine.run(only_digest("dying"), [features(1)]))
+    async def ask(engine: Engine) -> list[tuple[Floats, ...] | BaseException]:
+        dying = asyncio.create_task(engine.run(pending("dying", [features(1)])))
         await gate.reached()
-        waiting = asyncio.create_task(engine.run(only_digest("waiting"), [features(5)]))
+        waiting = asyncio.create_task(engine.run(pending("waiting", [features(5)])))
         await asyncio.sleep(0)
         gate.open.set()
         return list(await asyncio.gather(dying, waiting, return_exceptions=True))
@@ -214,7 +216,7 @@ def test_a_worker_that_dies_is_replaced_and_the_queue_survives(caplog: pytest.Lo
         assert engine.wait_ready(PATIENCE)
         assert engine.restarts == 1
     assert isinstance(dying, UnhealthyError)
-    assert isinstance(waiting, Outcome)
+    assert isinstance(waiting, tuple)
     assert _values(waiting) == [5]
     assert prepared == [1, 1]
     assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
@@ -225,10 +227,10 @@ def test_a_dead_worker_is_not_ready() -> None:
 
     async def ask() -> None:
         with pytest.raises(UnhealthyError):
-            await engine.run(TASK, [features(1)])
+            await engine.run(pending("a", [features(1)]))
         assert not engine.ready
         with pytest.raises(NotReadyError):
-            await engine.run(TASK, [features(5)])
+            await engine.run(pending("a", [features(5)]))
 
     with _running(engine):
         asyncio.run(ask())
@@ -245,7 +247,7 @@ def test_a_worker_that_can_not_be_prepared_is_tried_again() -> None:
 
     with _running(Engine(_lengths, limits(), prepare=prepare, restart_seconds=0)) as engine:
         assert engine.restarts == 2
-        assert _values(asyncio.run(engine.run(TASK, [features(5)]))) == [5]
+        assert _values(asyncio.run(engine.run(pending("a", [features(5)])))) == [5]
 
 
 def test_a_metric_that_raises_does_not_hang_its_requests() -> None:
@@ -254,17 +256,17 @@ def test_a_metric_that_raises_does_not_hang_its_requests() -> None:
 
     engine = Engine(_lengths, limits(), on_batch=on_batch, restart_seconds=0)
     with _running(engine), pytest.raises(UnhealthyError):
-        asyncio.run(engine.run(TASK, [features(5)]))
+        asyncio.run(engine.run(pending("a", [features(5)])))
 
 
 def test_a_cancelled_call_is_not_computed() -> None:
     gate = Gate()
 
     async def ask(engine: Engine) -> None:
-        first = asyncio.create_task(engine.run(TASK, [features(2)]))
+        first = asyncio.create_task(engine.run(pending("a", [features(2)])))
         await gate.reached()
-        gone = asyncio.create_task(engine.run(TASK, [features(3)]))
-        stays = asyncio.create_task(engine.run(TASK, [features(4)]))
+        gone = asyncio.create_task(engine.run(pending("a", [features(3)])))
+        stays = asyncio.create_task(engine.run(pending("a", [features(4)])))
         await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises((asyncio.CancelledError, CancelledError)):
@@ -282,8 +284,8 @@ def test_a_late_request_is_dropped_and_the_drop_is_told() -> None:
     engine = Engine(gate, limits(), on_drop=told.append)
     with _running(engine):
         calls = [
-            engine.run(TASK, [features(3)], deadline=time.monotonic()),
-            engine.run(TASK, [features(4)], deadline=time.monotonic() + PATIENCE),
+            engine.run(pending("a", [features(3)], deadline=time.monotonic())),
+            engine.run(pending("a", [features(4)], deadline=time.monotonic() + PATIENCE)),
         ]
         late, stays = asyncio.run(_ask_behind(gate, engine, calls))
     assert isinstance(late, DeadlineError)
@@ -295,14 +297,14 @@ def test_a_late_request_is_dropped_and_the_drop_is_told() -> None:
 def test_closing_computes_what_waits_and_refuses_the_rest() -> None:
     gate = Gate()
 
-    async def ask(engine: Engine) -> list[Outcome]:
-        first = asyncio.create_task(engine.run(TASK, [features(2)]))
+    async def ask(engine: Engine) -> list[tuple[Floats, ...]]:
+        first = asyncio.create_task(engine.run(pending("a", [features(2)])))
         await gate.reached()
-        waiting = asyncio.create_task(engine.run(TASK, [features(3)]))
+        waiting = asyncio.create_task(engine.run(pending("a", [features(3)])))
         await asyncio.sleep(0)
         engine.queue.close()
         with pytest.raises(ShuttingDownError):
-            await engine.run(TASK, [features(4)])
+            await engine.run(pending("a", [features(4)]))
         gate.open.set()
         assert await asyncio.to_thread(engine.close, PATIENCE)
         return list(await asyncio.gather(first, waiting))
@@ -316,10 +318,10 @@ def test_closing_computes_what_waits_and_refuses_the_rest() -> None:
 def test_what_is_not_computed_in_time_at_closing_is_failed() -> None:
     gate = Gate()
 
-    async def ask(engine: Engine) -> Outcome:
-        first = asyncio.create_task(engine.run(TASK, [features(2)]))
+    async def ask(engine: Engine) -> tuple[Floats, ...]:
+        first = asyncio.create_task(engine.run(pending("a", [features(2)])))
         await gate.reached()
-        waiting = asyncio.create_task(engine.run(TASK, [features(3)]))
+        waiting = asyncio.create_task(engine.run(pending("a", [features(3)])))
         await asyncio.sleep(0)
         assert not engine.close(0)
         with pytest.raises(ShuttingDownError):
@@ -336,7 +338,7 @@ def test_what_is_not_computed_in_time_at_closing_is_failed() -> None:
 def test_closing_ends_every_thread(compute: Compute) -> None:
     engine = Engine(compute, limits(), restart_seconds=PATIENCE)
     with _running(engine):
-        call: Callable[[], Outcome] = lambda: asyncio.run(engine.run(TASK, [features(1)]))  # noqa: E731
+        call: Callable[[], tuple[Floats, ...]] = lambda: asyncio.run(engine.run(pending("a", [features(1)])))  # noqa: E731
         if compute is _lengths:
             call()
         else:

@@ -5,8 +5,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from masking import Base
+from server.build import build_service
 from server.http.app import create_app
-from server.service import Service
 from tests.support.serving import TEXT, fill, serving, settings_of
 
 
@@ -57,10 +57,10 @@ def test_requests_are_counted_by_route_task_and_status(client: TestClient) -> No
 def test_an_unexpected_error_tells_the_client_nothing(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_: Service) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("secret /path")
 
-    monkeypatch.setattr(Service, "memory", fail)
+    monkeypatch.setattr("server.http.routes.tasks.memory_report", fail)
     with caplog.at_level(logging.ERROR):
         reply = client.get("/memory", headers={"x-request-id": "lost-7"})
     assert reply.status_code == 500
@@ -89,7 +89,7 @@ def test_the_service_lives_as_long_as_the_application(
 ) -> None:
     place = tmp_path_factory.mktemp("store")
     fill(place, base, ["sentiment"])
-    service = Service.build(settings_of(place), base=base)
+    service = build_service(settings_of(place), base=base)
     assert service.why_not_ready() == "the worker is not running"
     with TestClient(create_app(service)):
         assert service.engine.wait_ready(10)

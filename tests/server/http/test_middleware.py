@@ -7,7 +7,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from masking import Base, load_base
-from server.http.middleware import RequestContext
 from tests.support.serving import TEXT, fill, serving
 
 
@@ -68,13 +67,3 @@ def test_probes_and_scrapes_are_quiet(client: TestClient, caplog: pytest.LogCapt
     for path in paths:
         client.get(path)
     assert [fields["route"] for _, fields in lines(caplog)] == list(paths)
-
-
-def test_stages_lie_one_after_the_other() -> None:
-    context = RequestContext("id")
-    context.note_stages(3, tokenize=0.5, queue=0.25, compute=1.0)
-    tokenize, queue, compute = context.stages
-    assert [span.name for span in context.stages] == ["tokenize", "queue", "compute"]
-    assert [span.end - span.start for span in context.stages] == [500_000_000, 250_000_000, 1_000_000_000]
-    assert (tokenize.end, queue.end) == (queue.start, compute.start)
-    assert context.rows == 3

@@ -4,9 +4,11 @@ import pytest
 
 from masking import Base, ChoiceInput, LoadedTask, TaskInput, TextInput, WordsInput
 from server.errors import EmptyBatchError, InvalidBodyError
-from server.http.parsing import Request, read_request
-from server.http.schemas import example_batch, example_body
-from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, body, loaded
+from server.http.kinds import http_kind
+from server.http.kinds.kind import ReplyFormat
+from server.http.parsing import parse_request
+from server.predictor import PredictRequest
+from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, loaded
 
 SPECS = {"single": SINGLE, "pair": PAIR, "tags": TAGS, "choice": CHOICE}
 
@@ -16,8 +18,12 @@ def tasks(base: Base) -> dict[str, LoadedTask]:
     return {name: loaded(base, spec, task=name) for name, spec in SPECS.items()}
 
 
-def _read(task: LoadedTask, **values: Any) -> Request:
-    return read_request(body(**values), task)
+def _read(task: LoadedTask, **values: Any) -> PredictRequest:
+    return parse_request(values, task)[0]
+
+
+def _reply(task: LoadedTask, **values: Any) -> ReplyFormat:
+    return parse_request(values, task)[1]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +50,10 @@ def _read(task: LoadedTask, **values: Any) -> Request:
 def test_tei_bodies(
     tasks: dict[str, LoadedTask], task: str, values: dict[str, Any], inputs: list[TaskInput], batched: bool
 ) -> None:
-    request = _read(tasks[task], **values)
+    request, reply = parse_request(values, tasks[task])
     assert list(request.inputs) == inputs
-    assert request.reply.batched is batched
-    assert request.reply.shape == "tei"
+    assert reply.batched is batched
+    assert reply.shape == "tei"
     assert not request.truncate
 
 
@@ -67,24 +73,24 @@ def test_tei_bodies(
 def test_hugging_face_bodies(
     tasks: dict[str, LoadedTask], task: str, inputs: Any, wanted: list[TaskInput], batched: bool
 ) -> None:
-    request = _read(tasks[task], inputs=inputs, parameters={})
+    request, reply = parse_request({"inputs": inputs, "parameters": {}}, tasks[task])
     assert list(request.inputs) == wanted
-    assert request.reply.batched is batched
-    assert request.reply.shape == "hf"
+    assert reply.batched is batched
+    assert reply.shape == "hf"
 
 
 def test_hugging_face_parameters(tasks: dict[str, LoadedTask]) -> None:
     parameters = {"top_k": 2, "function_to_apply": "sigmoid", "ignore_labels": [], "stride": 3}
-    reply = _read(tasks["single"], inputs="a", parameters=parameters).reply
+    reply = _reply(tasks["single"], inputs="a", parameters=parameters)
     assert (reply.top_k, reply.function, reply.ignored, reply.grouped) == (2, "sigmoid", frozenset(), True)
-    reply = _read(tasks["tags"], inputs="a", parameters={"aggregation_strategy": "none"}).reply
+    reply = _reply(tasks["tags"], inputs="a", parameters={"aggregation_strategy": "none"})
     assert (reply.top_k, reply.function, reply.ignored) == (None, "softmax", frozenset({"O"}))
     assert not reply.grouped
 
 
 @pytest.mark.parametrize("strategy", [None, "simple", "first", "average", "max"])
 def test_every_other_strategy_groups(tasks: dict[str, LoadedTask], strategy: str | None) -> None:
-    assert _read(tasks["tags"], inputs="a", parameters={"aggregation_strategy": strategy}).reply.grouped
+    assert _reply(tasks["tags"], inputs="a", parameters={"aggregation_strategy": strategy}).grouped
 
 
 @pytest.mark.parametrize(
@@ -100,25 +106,25 @@ def test_truncation_is_asked_for(tasks: dict[str, LoadedTask], values: dict[str,
 
 
 def test_raw_scores(tasks: dict[str, LoadedTask]) -> None:
-    assert _read(tasks["single"], inputs="a", raw_scores=True).reply.function == "none"
-    assert _read(tasks["tags"], tokens=["a"], raw_scores=True).reply.function == "none"
-    assert _read(tasks["single"], inputs="a").reply.function == "softmax"
+    assert _reply(tasks["single"], inputs="a", raw_scores=True).function == "none"
+    assert _reply(tasks["tags"], tokens=["a"], raw_scores=True).function == "none"
+    assert _reply(tasks["single"], inputs="a").function == "softmax"
 
 
 def test_running_text_of_a_tagging_task_keeps_the_places_of_its_words(tasks: dict[str, LoadedTask]) -> None:
-    request = _read(tasks["tags"], inputs=["Anna  works", "Paris."], parameters={})
-    assert request.texts == ("Anna  works", "Paris.")
-    for text, words, given in zip(request.texts, request.words, request.inputs, strict=True):
+    body = {"inputs": ["Anna  works", "Paris."], "parameters": {}}
+    request, reply = parse_request(body, tasks["tags"])
+    assert [split.text for split in reply.split_texts] == ["Anna  works", "Paris."]
+    for split, given in zip(reply.split_texts, request.inputs, strict=True):
         assert isinstance(given, WordsInput)
-        assert tuple(word.text for word in words) == given.words
-        assert all(text[word.start : word.end] == word.text for word in words)
+        assert tuple(word.text for word in split.words) == given.words
+        assert all(split.text[word.start : word.end] == word.text for word in split.words)
 
 
 def test_words_of_the_caller_are_taken_as_they_are(tasks: dict[str, LoadedTask]) -> None:
-    request = _read(tasks["tags"], tokens=["e.g.", "U.S."])
+    request, reply = parse_request({"tokens": ["e.g.", "U.S."]}, tasks["tags"])
     assert request.inputs == (WordsInput(("e.g.", "U.S.")),)
-    assert not request.words
-    assert not request.texts
+    assert not reply.split_texts
 
 
 def test_rows_count_choices(tasks: dict[str, LoadedTask]) -> None:
@@ -174,6 +180,6 @@ def test_a_shape_that_the_task_does_not_take_is_answered_with_one_that_it_does(
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_examples_of_an_error_message_work(tasks: dict[str, LoadedTask], name: str) -> None:
-    spec = SPECS[name]
-    assert not _read(tasks[name], **example_body(spec.kind, pair=spec.pair)).reply.batched
-    assert _read(tasks[name], **example_batch(spec.kind, pair=spec.pair)).reply.batched
+    kind = http_kind(SPECS[name])
+    assert not _reply(tasks[name], **kind.example).batched
+    assert _reply(tasks[name], **kind.example_batch).batched

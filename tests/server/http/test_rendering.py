@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from masking import Base, LoadedTask
-from server.http.parsing import read_request
-from server.http.rendering import Floats, render
-from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, body, loaded
+from server.engine.pending import Floats
+from server.http.parsing import parse_request
+from server.http.rendering import render
+from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, loaded
 
 SPECS = {"single": SINGLE, "pair": PAIR, "tags": TAGS, "choice": CHOICE}
 LOGITS = np.array([1.0, 3.0, 2.0], dtype=np.float32)
@@ -20,8 +21,9 @@ def tasks(base: Base) -> dict[str, LoadedTask]:
 
 
 def _render(task: LoadedTask, logits: list[Floats], **values: Any) -> Any:
-    answer = render(task, read_request(body(**values), task), logits)
-    return json.loads(json.dumps(answer))
+    request, reply = parse_request(values, task)
+    predictions = [task.codec.decode(one) for one in logits]
+    return json.loads(json.dumps(render(task, request.inputs, predictions, reply)))
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -112,7 +112,7 @@ def test_load_serves_what_is_current(parts: Parts) -> None:
 @pytest.mark.parametrize("name", ["nobody", "../etc", ""])
 @pytest.mark.parametrize("operation", ["load", "unload", "rollback", "delete"])
 def test_a_task_that_the_store_lacks(parts: Parts, operation: str, name: str) -> None:
-    with pytest.raises(errors.UnknownTaskError) as raised:
+    with pytest.raises(errors.TaskNotFoundError) as raised:
         getattr(parts.lifecycle, operation)(name)
     assert str(parts.place) not in str(raised.value)
     assert not parts.registry.entries
@@ -218,7 +218,7 @@ def test_a_pinned_version_is_kept_until_it_is_unpinned(parts: Parts, bundles: li
 
 def test_a_version_that_is_not_there_can_not_be_pinned(parts: Parts) -> None:
     parts.watcher.poll()
-    with pytest.raises(errors.UnknownVersionError, match="it has 1"):
+    with pytest.raises(errors.VersionNotFoundError, match="it has 1"):
         parts.lifecycle.pin(TASK, 7)
     assert parts.registry.entries[TASK].pinned is None
 
@@ -303,8 +303,8 @@ def test_a_wrong_upload_changes_nothing(
     ("trouble", "refusal", "status"),
     [
         (StoreNotWritableError("/secret is read-only"), errors.StoreReadOnlyError, 409),
-        (StoreFullError("/secret is full"), errors.StoreFullError, 507),
-        (StoreUnavailableError("/secret is away"), errors.StoreUnavailableError, 503),
+        (StoreFullError("/secret is full"), errors.InsufficientStorageError, 507),
+        (StoreUnavailableError("/secret is away"), errors.StoreUnreachableError, 503),
     ],
 )
 @pytest.mark.parametrize("operation", ["publish", "rollback", "delete"])
@@ -357,7 +357,7 @@ def test_a_store_that_is_away(parts: Parts) -> None:
     parts.watcher.poll()
     parts.place.rename(parts.place.with_name("away"))
     for operation in ("load", "rollback", "delete"):
-        with pytest.raises(errors.StoreUnavailableError):
+        with pytest.raises(errors.StoreUnreachableError):
             getattr(parts.lifecycle, operation)(TASK)
     parts.lifecycle.drop_missing(TASK)
     parts.lifecycle.refresh(TASK)
@@ -368,7 +368,7 @@ def test_a_store_that_is_away(parts: Parts) -> None:
 
 def test_nothing_is_kept_of_names_that_were_only_asked_for(parts: Parts) -> None:
     for number in range(100):
-        with pytest.raises(errors.UnknownTaskError):
+        with pytest.raises(errors.TaskNotFoundError):
             parts.lifecycle.load(f"made-up-{number}")
     gc.collect()
     assert not parts.lifecycle._turns

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from masking import Base, LoadedTask, load_base, load_task
-from server.errors import TaskUnavailableError, TaskUnloadedError, UnknownTaskError
+from server.errors import TaskNotFoundError, TaskUnavailableError, TaskUnloadedError
 from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry, TaskState
 from tests.support.serving import bundle_of
 
@@ -71,7 +71,7 @@ def test_removing_forgets_task_and_problem(loaded: LoadedTask) -> None:
     registry.report("sentiment", TaskProblem(2, "broken"))
     registry.remove("sentiment")
     registry.remove("sentiment")
-    with pytest.raises(UnknownTaskError):
+    with pytest.raises(TaskNotFoundError):
         registry.get("sentiment")
 
 
@@ -87,13 +87,13 @@ def test_an_unknown_name_is_helped(loaded: LoadedTask, name: str, message: str) 
     registry = TaskRegistry()
     for known in ("sentiment", *(f"t{i}" for i in range(6))):
         registry.put(served(loaded, known))
-    with pytest.raises(UnknownTaskError) as raised:
+    with pytest.raises(TaskNotFoundError) as raised:
         registry.get(name)
     assert message in str(raised.value)
 
 
 def test_without_tasks_the_message_says_so() -> None:
-    with pytest.raises(UnknownTaskError, match="no task is served yet"):
+    with pytest.raises(TaskNotFoundError, match="no task is served yet"):
         TaskRegistry().get("sentiment")
 
 

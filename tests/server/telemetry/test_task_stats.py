@@ -1,6 +1,13 @@
 from concurrent.futures import ThreadPoolExecutor
 
+from server.engine.pending import Timings
 from server.telemetry.task_stats import TaskStatistics
+
+
+def _timings(*, tokenize: float, queue: float, compute: float, total: float) -> Timings:
+    """Times of a request with stages of these lengths."""
+    queued, started = tokenize, tokenize + queue
+    return Timings(0.0, 0.0, queued, started, started + compute, total)
 
 
 def test_nothing_was_asked_yet() -> None:
@@ -12,8 +19,8 @@ def test_nothing_was_asked_yet() -> None:
 
 def test_inputs_and_the_nanoseconds_of_each_stage_add_up() -> None:
     statistics = TaskStatistics()
-    statistics.count_success(3, tokenize=0.001, queue=0.002, compute=0.004, total=0.008)
-    statistics.count_success(1, tokenize=0.001, queue=0.0, compute=0.004, total=0.006)
+    statistics.count_success(3, _timings(tokenize=0.001, queue=0.002, compute=0.004, total=0.008))
+    statistics.count_success(1, _timings(tokenize=0.001, queue=0.0, compute=0.004, total=0.006))
     statistics.count_failure(0.5)
     report = statistics.report()
     assert report["inference_count"] == 4
@@ -32,7 +39,7 @@ def test_threads_that_count_at_once_lose_nothing() -> None:
 
     def count(_: int) -> None:
         for _ in range(500):
-            statistics.count_success(2, tokenize=0.0, queue=0.0, compute=0.0, total=0.0)
+            statistics.count_success(2, Timings(received=0.0))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(count, range(4)))

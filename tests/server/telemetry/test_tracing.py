@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from masking import Base
+from server.build import build_service
 from server.http.app import create_app
-from server.service import Service
 from server.settings import SettingsError
 from server.telemetry.tracing import RequestTracer
 from tests.support.serving import TEXT, fill, settings_of, wait_until
@@ -31,7 +31,7 @@ def client(base: Base, tmp_path: Path, exporter: InMemorySpanExporter) -> Iterat
     fill(tmp_path, base, ["sentiment"])
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    built = Service.build(settings_of(tmp_path), base=base)
+    built = build_service(settings_of(tmp_path), base=base)
     with TestClient(create_app(dataclasses.replace(built, tracer=RequestTracer(provider)))) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
@@ -91,10 +91,10 @@ def test_errors_and_what_is_asked_all_the_time(client: TestClient, exporter: InM
 def test_the_setting_makes_a_tracer(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, [])
     settings = settings_of(tmp_path, otlp_endpoint="http://127.0.0.1:9/v1/traces")
-    service = Service.build(settings, base=base)
+    service = build_service(settings, base=base)
     assert service.tracer is not None
     service.tracer.close()
-    assert Service.build(settings_of(tmp_path), base=base).tracer is None
+    assert build_service(settings_of(tmp_path), base=base).tracer is None
 
 
 def test_a_missing_package_names_the_extra(
@@ -110,4 +110,4 @@ def test_a_missing_package_names_the_extra(
     fill(tmp_path, base, [])
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(SettingsError, match=re.escape("pip install 'maskserve[tracing]'")):
-        Service.build(settings_of(tmp_path, otlp_endpoint="http://127.0.0.1:9/v1/traces"), base=base)
+        build_service(settings_of(tmp_path, otlp_endpoint="http://127.0.0.1:9/v1/traces"), base=base)

@@ -14,8 +14,8 @@ import pytest
 
 from mask_store import MaskBundle, MaskStore, TaskManifest
 from masking import Base, MaskedEncoder, TaskBatch, TaskSpec, load_base, load_task
-from server.http.parsing import parse_body, read_request
-from server.http.rendering import Json, render
+from server.http.parsing import parse_request
+from server.http.rendering import render
 from tests.support.models import WORDS, random_bundle, tiny_base
 from tests.support.serving import SPECS, RunningServer, running
 
@@ -55,7 +55,7 @@ class World:
 
     bundles: dict[str, list[MaskBundle]] = field(default_factory=dict)
     bodies: dict[str, list[Body]] = field(default_factory=dict)
-    answers: dict[tuple[str, int], Json] = field(default_factory=dict)
+    answers: dict[tuple[str, int], Any] = field(default_factory=dict)
 
     @classmethod
     def create(cls, base: Base) -> "World":
@@ -73,10 +73,11 @@ class World:
     def _answer(self, bundle: MaskBundle, base: Base, encoder: MaskedEncoder) -> None:
         task = load_task(bundle, base)
         for number, body in enumerate(self.bodies[bundle.manifest.task]):
-            wanted = read_request(parse_body(body, task), task)
+            wanted, reply = parse_request(body, task)
             features = task.codec.encode(wanted.inputs, truncate=False)
             logits = encoder.logits([TaskBatch(task, features)])[0]
-            self.answers[bundle.digest, number] = render(task, wanted, logits)
+            predictions = [task.codec.decode(values) for values in logits]
+            self.answers[bundle.digest, number] = render(task, wanted.inputs, predictions, reply)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from mask_store import MaskStore
 from masking import Base, MaskedEncoder
+from server.build import build_service
 from server.http.app import create_app
 from server.service import Service
 from tests.support.serving import TEXT, bundle_of, fill, settings_of, wait_until
@@ -42,7 +43,7 @@ class Running:
 def running(base: Base, tmp_path: Path) -> Iterator[Running]:
     place = tmp_path / "store"
     store = fill(place, base, [VICTIM, OTHER])
-    service = Service.build(settings_of(place), base=base)
+    service = build_service(settings_of(place), base=base)
     with TestClient(create_app(service)) as client:
         running = Running(client, service, place, store)
         wait_until(running.ready)
@@ -71,7 +72,7 @@ def test_a_killed_worker(running: Running, monkeypatch: pytest.MonkeyPatch) -> N
         assert revive.wait(20)
 
     with monkeypatch.context() as broken:
-        broken.setattr(MaskedEncoder, "logits", kill)
+        broken.setattr(MaskedEncoder, "predict", kill)
         broken.setattr("server.service._warm_up", hold)
         assert running.predict(VICTIM).status_code == 503
         assert died.is_set()

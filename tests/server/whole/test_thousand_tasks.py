@@ -8,8 +8,8 @@ from fastapi.testclient import TestClient
 
 from mask_store import MaskBundle, MaskStore, TaskManifest
 from masking import Base
+from server.build import build_service
 from server.http.app import create_app
-from server.service import Service
 from tests.support.serving import TEXT, bundle_of, serving, settings_of, wait_until
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_memory_counts_every_one(client: TestClient, base: Base, place: Path) ->
 
 def test_a_start_tells_how_far_it_is(base: Base, place: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        service = Service.build(settings_of(place), base=base)
+        service = build_service(settings_of(place), base=base)
         with TestClient(create_app(service)):
             wait_until(lambda: service.watcher.first_pass_done)
     assert f"500 of {TASKS} tasks loaded or reported" in caplog.text
@@ -82,7 +82,7 @@ def test_a_start_tells_how_far_it_is(base: Base, place: Path, caplog: pytest.Log
 def test_a_look_at_what_did_not_change_loads_nothing(
     base: Base, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = Service.build(settings_of(place), base=base)
+    service = build_service(settings_of(place), base=base)
     service.watcher.poll()
 
     def fail(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""What operators do to tasks: load, unload, pin, roll back, upload, delete. All of it needs the admin key."""
+"""Administration routes: load, unload, pin, roll back, upload, delete. All of them need the admin key."""
 
 import tempfile
 from typing import Annotated
@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from server.http.auth import require_admin
 from server.http.body import stream_body
 from server.http.dependencies import ServiceDep, errors
-from server.http.tasks import TaskSummary, Unserved, summary, unserved
+from server.http.routes.tasks import TaskSummary, Unserved, summary, unserved
 from server.service import Service
 from server.tasks.registry import ServedTask
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from masking import Base, ChoiceInput, TextInput
 from server.engine.pending import Floats
-from tests.support.server_parts import Parts, zeros
+from tests.support.server_parts import TaskBatches, zeros
 from tests.support.serving import (
     SPECS,
     TEXT,
@@ -308,9 +308,9 @@ def test_a_deadline_drops_the_request(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
     let_go = Event()
 
-    def stuck(parts: Parts) -> list[list[Floats]]:
+    def stuck(batch: TaskBatches) -> list[list[Floats]]:
         let_go.wait(20)
-        return zeros(parts)
+        return zeros(batch)
 
     with serving(base, tmp_path, compute=stuck, request_timeout_ms=100) as client:
         reply = client.post("/predict/sentiment", json={"inputs": TEXT})
@@ -324,10 +324,10 @@ def test_a_full_queue_says_when_to_come_back(base: Base, tmp_path: Path) -> None
     fill(tmp_path, base, ["sentiment"])
     started, let_go = Event(), Event()
 
-    def stuck(parts: Parts) -> list[list[Floats]]:
+    def stuck(batch: TaskBatches) -> list[list[Floats]]:
         started.set()
         let_go.wait(20)
-        return zeros(parts)
+        return zeros(batch)
 
     body = {"inputs": [[TEXT], [TEXT]]}
     with (
@@ -349,7 +349,7 @@ def test_a_full_queue_says_when_to_come_back(base: Base, tmp_path: Path) -> None
 def test_a_failed_batch_is_a_clear_error(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
 
-    def broken(_: Parts) -> list[list[Floats]]:
+    def broken(_: TaskBatches) -> list[list[Floats]]:
         raise RuntimeError("CUDA error: secret/path")
 
     with serving(base, tmp_path, compute=broken) as client:

@@ -1,4 +1,4 @@
-"""What is served and how the server is doing: tasks, memory, metrics, health."""
+"""Routes about tasks in service, memory, metrics and health."""
 
 from datetime import datetime
 from typing import Any
@@ -11,8 +11,8 @@ from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, Task
 from server.errors import NotReadyError
 from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep, TaskDep, errors
-from server.http.schemas import example_body
-from server.memory_report import MemoryReport
+from server.http.kinds import http_kind
+from server.memory_report import MemoryReport, memory_report
 from server.tasks.registry import ServedTask, TaskEntry, TaskState
 
 router = APIRouter()
@@ -127,14 +127,14 @@ async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> T
         pinned=entry.pinned,
         problem=_explain(entry),
         base=manifest.base.name,
-        example=example_body(manifest.kind, pair=manifest.pair),
+        example=http_kind(served.loaded.spec).example,
     )
 
 
 @router.get("/memory", tags=["operations"], summary="What is held in memory", responses=errors(401))
 async def memory(service: ServiceDep, _: ClientDep) -> MemoryReport:
     """Bytes of the base and of each task's masks in each form, beside finetuned copies."""
-    return await run_in_threadpool(service.memory)
+    return await run_in_threadpool(memory_report, service.base, service.registry.tasks)
 
 
 @router.get("/metrics", tags=["operations"], summary="Metrics for Prometheus")
@@ -217,7 +217,7 @@ def _ensemble(manifest: Manifest) -> Ensemble | None:
 
 
 def summary(served: ServedTask, entry: TaskEntry) -> TaskSummary:
-    """A task in service, for a list."""
+    """Describe a task in service, for a list."""
     return TaskSummary(
         task=served.name,
         kind=served.loaded.manifest.kind,
@@ -234,7 +234,7 @@ def summary(served: ServedTask, entry: TaskEntry) -> TaskSummary:
 
 
 def unserved(name: str, entry: TaskEntry) -> Unserved:
-    """A task that is not in service, for a list."""
+    """Describe a task that is not in service, for a list."""
     version = entry.problem.version if entry.problem is not None else None
     return Unserved(task=name, state=entry.state, version=version, problem=entry.why_not_served(name))
 

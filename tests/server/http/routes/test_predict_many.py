@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from masking import Base, Features, LoadedTask
 from server.engine.pending import Floats
-from server.http import bulk
+from server.http.routes import predict_many
 from tests.support.server_parts import by_task
 from tests.support.serving import SPECS, TEXT, fill, serving
 
@@ -141,7 +141,7 @@ def test_lines_over_the_limit_or_none_at_all(client: TestClient) -> None:
 
 
 def test_more_rows_than_any_body_may_have(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "MOST_ROWS", 5)
+    monkeypatch.setattr(predict_many, "MOST_ROWS", 5)
     reply = client.post("/predict", json={"inputs": [ROWS[0]] * 6})
     assert reply.status_code == 422
     assert "more than 5 rows" in reply.json()["error"]
@@ -222,7 +222,7 @@ def test_an_unexpected_error_in_a_row_tells_the_client_nothing(
     def fail(*_: object) -> None:
         raise RuntimeError("secret/path")
 
-    monkeypatch.setattr(bulk, "render", fail)
+    monkeypatch.setattr(predict_many, "render", fail)
     (result,) = ask(client, ROWS[:1])
     assert result["error_type"] == "Backend"
     assert "secret" not in result["error"]

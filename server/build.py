@@ -1,0 +1,183 @@
+"""Composition of one server process: the only module that knows all parts of the service."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+import torch
+
+from mask_store import MaskStore, TaskKind
+from masking import (
+    Base,
+    ChoiceInput,
+    MaskedEncoder,
+    TaskBatch,
+    TaskInput,
+    TaskSpec,
+    TextInput,
+    WordsInput,
+    load_base,
+)
+from masking.kernels import Kernels, Precision, costs, kernel_runs
+from server.engine.queue import BatchLimits
+from server.engine.retry import Compute
+from server.engine.tokenizer import TokenizerStage
+from server.engine.worker import Engine
+from server.predictor import Predictor, PredictRequest
+from server.service import Service
+from server.settings import Settings, SettingsError
+from server.tasks.lifecycle import Lifecycle
+from server.tasks.registry import TaskRegistry
+from server.tasks.watcher import StoreWatcher
+from server.telemetry.metrics import Metrics
+from server.telemetry.tracing import RequestTracer
+from server.threads import allowed_threads
+
+logger = logging.getLogger(__name__)
+
+_CPU_TOKENS, _GPU_TOKENS = 8192, 16384
+
+
+def build_service(settings: Settings, *, base: Base | None = None, compute: Compute | None = None) -> Service:
+    """Load the base, open the store and connect the parts; no thread runs yet.
+
+    Args:
+        settings: What the operator set.
+        base: A base that is loaded already, instead of loading `settings.base`.
+        compute: What computes a batch, instead of the masked encoder.
+
+    Raises:
+        MaskingError: The base can't be loaded.
+        MaskStoreError: There is no store, or it can't be read.
+        SettingsError: This machine does not have the wanted device, or not the package for traces.
+    """
+    tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
+    store = MaskStore.open(settings.store)  # before the base, which takes longer to load
+    if base is None:
+        base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
+    metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
+    lifecycle = Lifecycle(
+        store, base, registry, metrics, retry_seconds=settings.poll_seconds, kernels=settings.kernels
+    )
+    watcher = StoreWatcher(
+        store,
+        lifecycle,
+        registry,
+        metrics,
+        poll_seconds=settings.poll_seconds,
+        load_threads=settings.load_threads,
+    )
+    masked = _masked_compute(base, settings.precision, settings.kernels)
+    prepare = _preparation(settings, base, watcher, registry, metrics, None if compute else masked)
+    engine = _engine(settings, base, metrics, compute or masked, prepare)
+    tokenizer = TokenizerStage()
+    predictor = Predictor(tokenizer, engine, metrics, timeout_seconds=settings.request_timeout_ms / 1000)
+    service = Service(
+        settings, base, registry, watcher, lifecycle, engine, tokenizer, predictor, metrics, tracer
+    )
+    _connect_gauges(service)
+    return service
+
+
+def _engine(
+    settings: Settings, base: Base, metrics: Metrics, compute: Compute, prepare: Callable[[], None]
+) -> Engine:
+    """Return the engine with limits as set; those left to the device let a slower one end batches sooner."""
+    limits = BatchLimits(
+        rows=settings.max_batch_rows,
+        tokens=settings.max_batch_tokens or (_CPU_TOKENS if base.device.type == "cpu" else _GPU_TOKENS),
+        wait_seconds=settings.max_wait_ms / 1000,
+        waiting=settings.queue_limit,
+    )
+    return Engine(
+        compute,
+        limits,
+        prepare=prepare,
+        on_batch=metrics.batches.count,
+        on_drop=metrics.batches.count_drop,
+    )
+
+
+def _masked_compute(base: Base, precision: Precision, kernels: Kernels) -> Compute:
+    return MaskedEncoder(base, precision, kernels=kernels).logits
+
+
+def _preparation(
+    settings: Settings,
+    base: Base,
+    watcher: StoreWatcher,
+    registry: TaskRegistry,
+    metrics: Metrics,
+    warm: Compute | None,
+) -> Callable[[], None]:
+    """Return what a worker does before its first batch; `warm` is computed with, once, if given."""
+
+    def prepare() -> None:
+        torch.set_num_threads(settings.threads or allowed_threads(torch.get_num_threads()))
+        watcher.wait_for_first_pass()
+        if warm is not None:
+            if base.device.type == "cpu" and kernel_runs(base.device, settings.kernels):
+                metrics.note_costs(costs().as_dict())
+            _warm_up(warm, registry)
+
+    return prepare
+
+
+def _warm_up(compute: Compute, registry: TaskRegistry) -> None:
+    """Compute one input of one task: kernels are built and threads are up before the first request."""
+    for served in list(registry.tasks.values())[:1]:
+        task = served.loaded
+        request = PredictRequest((_any_input(task.spec),), truncate=True)
+        features = task.codec.encode(request.inputs, truncate=request.truncate)
+        try:
+            compute([TaskBatch(task, features)])
+        except Exception:  # a task that fails must not keep the others from being served
+            logger.exception("warming up with task %s failed", served.name)
+
+
+def _any_input(spec: TaskSpec) -> TaskInput:
+    """Return an input that a task takes."""
+    inputs: Mapping[TaskKind, TaskInput] = {
+        "sequence-classification": TextInput("one", "two" if spec.pair else None),
+        "token-classification": WordsInput(("one", "two")),
+        "multiple-choice": ChoiceInput("one", ("two", "three")),
+    }
+    return inputs[spec.kind]
+
+
+def _connect_gauges(service: Service) -> None:
+    """Let the metrics read the state of the service when they are scraped."""
+    metrics, queue, registry = service.metrics, service.engine.queue, service.registry
+    metrics.read("maskserve_queue_rows", "Rows that wait", lambda: queue.waiting)
+    metrics.read("maskserve_queue_tokens", "Tokens that wait", lambda: queue.waiting_tokens)
+    metrics.read("maskserve_queue_oldest_seconds", "How long the oldest waits", lambda: queue.oldest_seconds)
+    metrics.read("maskserve_ready", "1 if requests can be answered", lambda: service.why_not_ready() is None)
+    metrics.read("maskserve_worker_restarts", "Times the worker died", lambda: service.engine.restarts)
+    metrics.read("maskserve_tasks", "Tasks in service", lambda: len(registry.tasks))
+    metrics.read(
+        "maskserve_task_problems",
+        "Tasks whose current version can't be served",
+        lambda: len(registry.problems),
+    )
+    metrics.read_forms(
+        {
+            "base": lambda: service.base.nbytes,
+            "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.tasks.values()),
+            "head": lambda: sum(task.loaded.head_nbytes for task in registry.tasks.values()),
+        }
+    )
+
+
+def _device(wanted: str) -> torch.device:
+    """Return the device by its name.
+
+    Raises:
+        SettingsError: This machine does not have it.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "auto":
+        return torch.device("cuda" if available else "cpu")
+    device = torch.device(wanted)
+    missing = device.type == "cuda" and not (available and (device.index or 0) < torch.cuda.device_count())
+    if missing or (device.type == "mps" and not torch.backends.mps.is_available()):
+        raise SettingsError(f"--device {wanted}: this machine has no such device; use cpu or auto")
+    return device

@@ -1,0 +1,127 @@
+"""Kind of task over HTTP: the interface, and how replies show scores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from masking import ClassPrediction, Prediction, TaskInput, TaskSpec, Word, WordsPrediction
+from server.engine.pending import Floats
+from server.http.oip.tensors import OutputTensor, TensorInfo, Texts
+
+ScoreFunction = Literal["softmax", "sigmoid", "none"]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SplitText:
+    """A running text, and the words that the server split it into."""
+
+    text: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class ReplyFormat:
+    """How the reply is to look.
+
+    Attributes:
+        shape: "hf" for huggingface_hub, "tei" for everyone else.
+        batched: The body held a batch: answer with a list, even for one input.
+        function: What makes scores from logits.
+        top_k: The best k classes only; None for all.
+        ignored: Labels left out of entities.
+        grouped: Join words to entities.
+        split_texts: Per input the text that its words came from; empty where the client sent words.
+    """
+
+    shape: Literal["hf", "tei"]
+    batched: bool
+    function: ScoreFunction = "softmax"
+    top_k: int | None = None
+    ignored: frozenset[str] = frozenset({"O"})
+    grouped: bool = True
+    split_texts: tuple[SplitText, ...] = ()
+
+
+class HttpKind(ABC):
+    """What HTTP has to know of one kind of task; made for a task's spec.
+
+    Attributes:
+        takes: What an input is, in words.
+        example: A body with one input.
+        example_batch: A body with several.
+        input_tensors: Its inputs in the Open Inference Protocol, all of which it needs.
+        pipeline_tag: Its name at Hugging Face.
+        nested: Whether a reply to huggingface_hub is a list of lists even for one input.
+    """
+
+    takes: str
+    example: Json
+    example_batch: Json
+    input_tensors: tuple[TensorInfo, ...]
+    pipeline_tag: ClassVar[str]
+    nested: ClassVar[bool] = True
+
+    def __init__(self, spec: TaskSpec) -> None:
+        """Keep the task's spec."""
+        self.spec = spec
+
+    @abstractmethod
+    def accepts(self, item: TaskInput) -> bool:
+        """Return whether an input is of the form that the task takes."""
+
+    def split(self, inputs: Sequence[TaskInput]) -> tuple[SplitText, ...]:
+        """Split running texts into words, for a kind that takes words; empty where nothing is split."""
+        return ()
+
+    @abstractmethod
+    def render(self, index: int, item: TaskInput, prediction: Prediction, reply: ReplyFormat) -> list[Json]:
+        """Return the entries that answer one input.
+
+        Args:
+            index: Place of the input in the request.
+            item: The input.
+            prediction: What was predicted for it.
+            reply: How the reply is to look.
+        """
+
+    @property
+    def output_tensors(self) -> tuple[TensorInfo, ...]:
+        """Its outputs in the Open Inference Protocol."""
+        return (
+            TensorInfo("label", "BYTES", (-1,)),
+            TensorInfo("scores", "FP32", (-1, len(self.spec.labels) or -1)),
+        )
+
+    @abstractmethod
+    def inputs_of(self, tensors: Mapping[str, Texts]) -> list[TaskInput]:
+        """Return the task's inputs, one per row of its input tensors."""
+
+    def outputs_of(
+        self, inputs: Sequence[TaskInput], predictions: Sequence[Prediction], reply: ReplyFormat
+    ) -> dict[str, OutputTensor]:
+        """Return the output tensors by name, with one row per input."""
+        found = [prediction for prediction in predictions if isinstance(prediction, ClassPrediction)]
+        scores = np.stack([scores_of(prediction, reply.function) for prediction in found])
+        labels = [prediction.label for prediction in found]
+        return {"label": OutputTensor("label", labels), "scores": OutputTensor("scores", scores)}
+
+
+def scores_of(prediction: ClassPrediction | WordsPrediction, function: ScoreFunction) -> Floats:
+    """Return what the function makes of the logits: float32 of their shape."""
+    if function == "softmax":
+        return prediction.scores
+    if function == "none":
+        return prediction.logits
+    squashed: Floats = np.exp(-np.logaddexp(0.0, -prediction.logits.astype(np.float64))).astype(np.float32)
+    return squashed
+
+
+def ranked(prediction: ClassPrediction, names: Sequence[str], reply: ReplyFormat) -> list[tuple[int, Json]]:
+    """Return index, score and name of every class, or of the best k, best first."""
+    scores = scores_of(prediction, reply.function)
+    order = np.argsort(-prediction.logits, kind="stable")[: reply.top_k]
+    return [(int(i), {"score": float(scores[i]), "label": names[i]}) for i in order]

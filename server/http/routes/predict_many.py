@@ -1,0 +1,270 @@
+"""Predict many: rows of many tasks in one body, as JSON or line by line.
+
+A row is a body of POST /predict/{task} with the key `task`. A row that can't be answered says why in its
+place and touches no other. Rows are admitted concurrently, so that they share batches, but never more of them
+than a few batches hold: a body may have many more rows than may wait.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from masking import Prediction
+from server.engine.pending import Timings
+from server.errors import (
+    DeadlineError,
+    EmptyBatchError,
+    InvalidBodyError,
+    MalformedBodyError,
+    QueueFullError,
+    ServerError,
+)
+from server.http.auth import require_client
+from server.http.body import read_body, stream_body, unless_left
+from server.http.dependencies import ServiceDep, errors
+from server.http.error_mapping import invalid_body, to_server_error
+from server.http.kinds.kind import ReplyFormat
+from server.http.middleware import context_of
+from server.http.openapi import NDJSON, PREDICT_MANY_REPLY, PREDICT_MANY_REQUEST_BODY
+from server.http.parsing import parse_request
+from server.http.rendering import render
+from server.http.schemas import PredictManyBody
+from server.predictor import PredictRequest
+from server.service import Service
+from server.tasks.registry import ServedTask, TaskRegistry
+
+logger = logging.getLogger(__name__)
+
+router = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
+
+MOST_ROWS = 50_000
+_BATCHES_IN_FLIGHT = 4
+_PAUSE_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class RowRequest:
+    """What a row asks of which version."""
+
+    served: ServedTask
+    wanted: PredictRequest
+    reply: ReplyFormat
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a body.
+
+    Attributes:
+        index: Its place in the body.
+        task: The task that it names, if it names one.
+        request: What is to be computed, or why nothing can be.
+    """
+
+    index: int
+    task: str | None
+    request: RowRequest | ServerError
+
+    @property
+    def weight(self) -> int:
+        """Rows that it takes of a batch, at least; one if it only says why it takes none."""
+        return self.request.wanted.rows if isinstance(self.request, RowRequest) else 1
+
+
+@dataclass(frozen=True)
+class RowReply:
+    """The reply to one row, ready for JSON."""
+
+    index: int
+    content: dict[str, Any]
+
+
+@router.post(
+    "/predict",
+    summary="Predict with many tasks",
+    openapi_extra={"requestBody": PREDICT_MANY_REQUEST_BODY},
+    responses={200: PREDICT_MANY_REPLY, **errors(400, 401, 413, 422)},
+)
+async def predict_many(request: Request, service: ServiceDep) -> Response:
+    """Answer rows of any tasks; a row is a body of POST /predict/{task} with the key `task`.
+
+    A row that can't be answered has `error` and `error_type` instead of `predictions`, and touches no other.
+    With `Accept: application/x-ndjson` every result is sent as soon as it is there, on a line of its own,
+    with the `index` of its row. With that content type the body has one row per line.
+    """
+    rows = await _read(request, service)
+    if not rows:
+        raise EmptyBatchError
+    context = context_of(request)
+    context.rows = sum(row.weight for row in rows if isinstance(row.request, RowRequest))
+    if NDJSON in request.headers.get("accept", ""):
+        return StreamingResponse(_lines(rows, service, context.request_id), media_type=NDJSON)
+    replies = await unless_left(request, _all(rows, service, context.request_id))
+    content = await run_in_threadpool(to_json, [reply.content for reply in replies])
+    return Response(content, media_type="application/json")
+
+
+async def _read(request: Request, service: Service) -> list[Row]:
+    limit, registry = service.settings.max_body_bytes, service.registry
+    rows: list[Row] = []
+    if request.headers.get("content-type", "").startswith(NDJSON):
+        async for lines in _lines_of(stream_body(request, limit)):
+            start = len(rows)
+            rows += await run_in_threadpool(lambda: read_rows(lines, registry, start=start))  # noqa: B023
+        return rows
+    body = await read_body(request, limit)
+    return await run_in_threadpool(lambda: read_rows(_parse(body), registry))
+
+
+def _parse(body: bytes) -> list[object]:
+    try:
+        return PredictManyBody.model_validate_json(body).inputs
+    except ValidationError as error:
+        raise invalid_body(error) from None
+
+
+async def _lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """Yield the complete lines of each chunk that ends some, without empty ones."""
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines:
+            yield [line for line in lines if line.strip()]
+    if rest.strip():
+        yield [rest]
+
+
+async def _lines(rows: Sequence[Row], service: Service, request_id: str) -> AsyncIterator[bytes]:
+    async with aclosing(answer_rows(rows, service, request_id)) as replies:
+        async for reply in replies:
+            yield to_json({"index": reply.index, **reply.content}) + b"\n"
+
+
+async def _all(rows: Sequence[Row], service: Service, request_id: str) -> list[RowReply]:
+    """Return the replies in the order of the rows."""
+    async with aclosing(answer_rows(rows, service, request_id)) as replies:
+        return sorted([reply async for reply in replies], key=lambda reply: reply.index)
+
+
+def read_rows(items: Iterable[object], registry: TaskRegistry, *, start: int = 0) -> list[Row]:
+    """Read the rows of a body; those that are not right become rows that say why.
+
+    Args:
+        items: The rows as parsed JSON, or as lines (bytes) of it.
+        registry: The tasks in service.
+        start: Place of the first of them in the body.
+
+    Raises:
+        InvalidBodyError: The body has more rows than any may have.
+    """
+    rows = []
+    for index, item in enumerate(items, start):
+        if index >= MOST_ROWS:
+            raise InvalidBodyError(f"the body has more than {MOST_ROWS} rows; send several")
+        rows.append(_read_row(index, item, registry))
+    return rows
+
+
+async def answer_rows(rows: Sequence[Row], service: Service, request_id: str) -> AsyncGenerator[RowReply]:
+    """Compute the rows; closing or cancelling the generator drops those that are not computed yet.
+
+    Args:
+        rows: The rows of one body.
+        service: What computes them.
+        request_id: For the log.
+
+    Yields:
+        Every row's reply as soon as it is there, in no order.
+    """
+    settings = service.settings
+    limit = min(settings.queue_limit, _BATCHES_IN_FLIGHT * settings.max_batch_rows)
+    replies: asyncio.Queue[tuple[Row, RowReply]] = asyncio.Queue()
+    running: set[asyncio.Task[None]] = set()
+    in_flight = 0
+
+    async def run(row: Row) -> None:
+        replies.put_nowait((row, await _answer_row(row, service, request_id)))
+
+    try:
+        for row in [*rows, None]:  # after the last row, the rest is waited for
+            while in_flight and (row is None or in_flight + row.weight > limit):
+                finished, reply = await replies.get()
+                in_flight -= finished.weight
+                yield reply
+            if row is not None:
+                in_flight += row.weight
+                task = asyncio.create_task(run(row))
+                running.add(task)
+                task.add_done_callback(running.discard)
+    finally:
+        for task in running:
+            task.cancel()
+
+
+def _read_row(index: int, item: object, registry: TaskRegistry) -> Row:
+    name = None
+    try:
+        content = _from_line(item) if isinstance(item, bytes) else item
+        if not isinstance(content, dict):
+            raise InvalidBodyError("a row is an object with the key `task`")
+        body = dict(content)
+        name = body.pop("task", None)
+        if not isinstance(name, str):
+            name = None
+            raise InvalidBodyError("the row has no `task`, the name of the task that is to answer it")
+        served = registry.get(name)
+        return Row(index, name, RowRequest(served, *parse_request(body, served.loaded)))
+    except Exception as error:
+        return Row(index, name, _refusal(error))
+
+
+def _from_line(line: bytes) -> object:
+    try:
+        return from_json(line)
+    except ValueError as error:
+        raise MalformedBodyError(f"the row is not JSON: {error}") from None
+
+
+async def _answer_row(row: Row, service: Service, request_id: str) -> RowReply:
+    request = row.request
+    if isinstance(request, ServerError):
+        return RowReply(row.index, {"task": row.task, **request.body})
+    served, wanted = request.served, request.wanted
+    try:
+        predictions = await _predict(request, service, request_id)
+        shown = await run_in_threadpool(render, served.loaded, wanted.inputs, predictions, request.reply)
+    except Exception as error:
+        return RowReply(row.index, {"task": row.task, **_refusal(error).body})
+    identity = {"task": served.name, "version": served.version, "digest": served.digest}
+    return RowReply(row.index, {**identity, "predictions": shown})
+
+
+async def _predict(request: RowRequest, service: Service, request_id: str) -> list[Prediction]:
+    """Predict one row; wait while others fill the queue."""
+    timings = Timings()
+    try:
+        async with asyncio.timeout(service.settings.request_timeout_ms / 1000):
+            while True:
+                with suppress(QueueFullError):
+                    return await service.predictor.predict(
+                        request.served, request.wanted, request_id, timings
+                    )
+                await asyncio.sleep(_PAUSE_SECONDS)
+    except TimeoutError:
+        raise DeadlineError from None
+
+
+def _refusal(error: Exception) -> ServerError:
+    known = to_server_error(error)
+    if type(known) is ServerError:
+        logger.error("a row of a body failed unexpectedly", exc_info=error)
+    return known

@@ -1,0 +1,104 @@
+"""Predictor: one request from inputs to predictions, through tokenizer, queue, worker and codec."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from masking import ChoiceInput, LoadedTask, Prediction, TaskInput
+from server.engine.pending import Floats, PendingRequest, Timings
+from server.engine.tokenizer import TokenizerStage
+from server.engine.worker import Engine
+from server.errors import DeadlineError
+from server.tasks.registry import ServedTask
+from server.telemetry.metrics import Metrics
+
+_DECODED_AT_ONCE = 64  # inputs; decoding more of them would hold up the event loop, so a thread does it
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What is to be predicted.
+
+    Attributes:
+        inputs: The task's inputs, at least one.
+        truncate: Cut long texts instead of refusing them.
+    """
+
+    inputs: tuple[TaskInput, ...]
+    truncate: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows that the inputs have at least; windows of long ones come on top."""
+        return sum(len(item.choices) if isinstance(item, ChoiceInput) else 1 for item in self.inputs)
+
+
+class Predictor:
+    """Computes requests and counts them. Call it from one event loop."""
+
+    def __init__(
+        self, tokenizer: TokenizerStage, engine: Engine, metrics: Metrics, *, timeout_seconds: float
+    ) -> None:
+        """Connect the parts.
+
+        Args:
+            tokenizer: Makes features of inputs.
+            engine: Makes logits of features.
+            metrics: Counts the time of each stage.
+            timeout_seconds: Longest time from admission to the logits.
+        """
+        self._tokenizer = tokenizer
+        self._engine = engine
+        self._metrics = metrics
+        self._timeout_seconds = timeout_seconds
+
+    async def predict(
+        self, served: ServedTask, request: PredictRequest, request_id: str, timings: Timings
+    ) -> list[Prediction]:
+        """Compute one request and count it; cancelling the call drops it.
+
+        Args:
+            served: The task version, kept to the end.
+            request: The inputs.
+            request_id: For the log.
+            timings: Filled in, stage by stage.
+
+        Returns:
+            One prediction per input, in order.
+
+        Raises:
+            ServerError: It can't be admitted, its computation failed, or it was not computed in time.
+            TaskInputError: An input is not one that the task can take.
+        """
+        timings.admitted = time.monotonic()
+        try:
+            logits = await self._logits(served.loaded, request, request_id, timings)
+            predictions = await _decode(served.loaded, logits)
+        except BaseException:  # a request that is dropped is cancelled
+            served.statistics.count_failure(time.monotonic() - timings.admitted)
+            raise
+        timings.finished = time.monotonic()
+        served.statistics.count_success(len(request.inputs), timings)
+        self._metrics.time_prediction(timings)
+        return predictions
+
+    async def _logits(
+        self, task: LoadedTask, request: PredictRequest, request_id: str, timings: Timings
+    ) -> Sequence[Floats]:
+        deadline = timings.admitted + self._timeout_seconds
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                with self._engine.queue.reservation(len(task.members) * request.rows):
+                    features = await self._tokenizer.encode(task, request.inputs, truncate=request.truncate)
+                timings.tokens = sum(item.tokens for item in features)
+                return await self._engine.run(PendingRequest(task, features, request_id, deadline, timings))
+        except TimeoutError:
+            raise DeadlineError from None
+
+
+async def _decode(task: LoadedTask, logits: Sequence[Floats]) -> list[Prediction]:
+    def decode() -> list[Prediction]:
+        return [task.codec.decode(values) for values in logits]
+
+    return decode() if len(logits) <= _DECODED_AT_ONCE else await asyncio.to_thread(decode)
