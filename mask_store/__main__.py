@@ -18,6 +18,7 @@ from mask_store.format.bundle import MaskBundle
 from mask_store.format.diff import BundleDiff
 from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
 from mask_store.format.mask_info import LearnedInfo
+from mask_store.sizes import human_bytes
 from mask_store.store.records import VersionInfo
 from mask_store.store.store import MaskStore
 
@@ -140,7 +141,7 @@ def _list(store: MaskStore, options: argparse.Namespace) -> int:
         )
     else:
         rows = [
-            (v.task, str(v.number), _size(v.size), f"{v.published:%Y-%m-%d %H:%M:%S}", v.digest[:19])
+            (v.task, str(v.number), human_bytes(v.size), f"{v.published:%Y-%m-%d %H:%M:%S}", v.digest[:19])
             for v in snapshot.current.values()
         ]
         _print_table(("task", "version", "size", "published (UTC)", "digest"), rows)
@@ -193,8 +194,11 @@ def _describe(bundle: MaskBundle, version: VersionInfo) -> Iterable[tuple[str, s
     yield "flipped", f"{about.flipped_share:.2%} of the bits"
     yield "metrics", _metrics(about.metrics) or "not measured for the members together"
     copies = "a finetuned copy" if len(about.learned) == 1 else f"{len(about.learned)} finetuned copies"
-    yield "file", f"{_size(version.size)}; {copies} would take {_size(about.finetuned_bytes)}"
-    yield "memory", f"{_size(about.mask_bytes)} of packed masks, {_size(about.head_bytes)} of head"
+    yield "file", f"{human_bytes(version.size)}; {copies} would take {human_bytes(about.finetuned_bytes)}"
+    yield (
+        "memory",
+        f"{human_bytes(about.mask_bytes)} of packed masks, {human_bytes(about.head_bytes)} of head",
+    )
 
 
 def _describe_learned(info: LearnedInfo) -> str:
@@ -255,7 +259,9 @@ def _ensemble(store: MaskStore, options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"published": _version_fields(version)})
     else:
-        print(f"published {version}, an ensemble of {len(options.members)} members, {_size(version.size)}")
+        print(
+            f"published {version}, an ensemble of {len(options.members)} members, {human_bytes(version.size)}"
+        )
     return 0
 
 
@@ -309,16 +315,6 @@ def _print_table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> No
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _size(size: int) -> str:
-    """Bytes for people, in decimal units."""
-    value, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB"):
-        if value < 1000:  # noqa: PLR2004
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def _share(value: float | None) -> str:

@@ -22,6 +22,7 @@ from mask_store import (
     MaskBundle,
     VersionInfo,
     ensemble_of,
+    human_bytes,
 )
 from masking import TaskCodec
 from masking.inference.combine import combine_logits
@@ -37,7 +38,6 @@ from training.runs.learn import learn_bundle, open_store, publish
 from training.runs.preparation import Preparation, prepare
 from training.runs.report import (
     curl_line,
-    human_bytes,
     human_seconds,
     measured,
     request_body,

@@ -15,6 +15,7 @@ from typing import Any
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
+from mask_store import human_bytes
 from masking import FinetunedModel
 from training.cli.messages import Say
 from training.distributed import on_main
@@ -25,7 +26,7 @@ from training.loop.run_folder import REPORT, RunFolder
 from training.options import LearnOptions
 from training.runs.learn import learn_model
 from training.runs.preparation import Preparation, prepare
-from training.runs.report import human_bytes, human_seconds, measured
+from training.runs.report import human_seconds, measured
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from mask_store import TaskKind
+from mask_store import TaskKind, human_bytes
 from masking import ChoiceInput, TaskInput, TextInput, WordsInput
 from training.data.examples import ExampleSet, Unusable
 from training.data.features import EncodedExample
 from training.loop.history import EpochRecord
 
 SERVER = "http://127.0.0.1:8000"
-KIB = 1000
 
 
 @dataclass(frozen=True)
@@ -167,18 +166,6 @@ def request_body(task_input: TaskInput) -> dict[str, object]:
             return {"tokens": list(words)}
         case ChoiceInput(context, choices):
             return {"context": context, "choices": list(choices)}
-
-
-def human_bytes(count: int) -> str:
-    """Write a number of bytes with a decimal unit: 900 bytes, 1.2 KB, 90.9 MB."""
-    if count < KIB:
-        return f"{count} bytes"
-    size, unit = count / KIB, "KB"
-    for larger in ("MB", "GB"):
-        if size < KIB:
-            break
-        size, unit = size / KIB, larger
-    return f"{size:,.1f} {unit}"
 
 
 def human_seconds(seconds: float) -> str:

@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from experiments.common.runs import Method, Runs, Scale, dense_model
 from masking import FinetunedModel, MaskedModel
 from masking.binarize import keep
-from tests.support.experiment_data import write_tasks
+from tests.support.experiments import write_tasks
 from training.loop.evaluation import evaluate
 
 SCALE = Scale(

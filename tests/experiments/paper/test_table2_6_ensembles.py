@@ -6,8 +6,7 @@ import pytest
 
 from experiments.__main__ import main
 from masking import load_base
-from tests.support.experiment_commands import command, run
-from tests.support.experiment_data import write_tasks
+from tests.support.experiments import command, run, write_tasks
 from tests.support.learning_data import write_lines
 from training.data.rows import read_file
 from training.runs.ensemble import RULES, combine

@@ -1,9 +1,9 @@
-"""Learns the cases that a test wrote to a folder; torchrun starts it in several processes.
+"""Distributed runs: learn the cases that a test wrote to a folder; torchrun starts several processes.
 
-    python -m torch.distributed.run ... -m tests.support.launched FOLDER
+    python -m torch.distributed.run ... -m tests.support.distributed_runs FOLDER
 
-A case is a folder with `case.json`: options, and what is to happen. Each process leaves there what it came
-to.
+A case is a folder with `case.json`: options, and what is to happen. Each process writes its
+outcome there.
 """
 
 import json
