@@ -62,4 +62,4 @@ def create_app(**settings: Any) -> "FastAPI":
     """
     import server  # noqa: PLC0415 (torch, and the extra)
 
-    return server.create_app(server.Service.build(server.Settings(**settings)))
+    return server.create_app(server.build_service(server.Settings(**settings)))
