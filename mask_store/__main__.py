@@ -156,7 +156,7 @@ def _list(store: "MaskStore", options: argparse.Namespace) -> int:
 def _show(store: "MaskStore", options: argparse.Namespace) -> int:
     version = store.version(options.task, options.version)
     versions, current = store.versions(options.task), store.current(options.task)
-    bundle = store.load(options.task, version.number)
+    bundle = store.load(version)
     if options.json:
         _print_json(
             {

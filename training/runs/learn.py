@@ -164,7 +164,7 @@ def publish(store: MaskStore, bundle: MaskBundle, run_folder: Path) -> VersionIn
         PublishError: the store refused it.
     """
     try:
-        return store.publish_bytes(bundle.to_bytes())
+        return store.publish(bundle)
     except MaskStoreError as error:
         raise PublishError(
             f"the mask is learned but can't be published: {error}; nothing is lost: mend the store and "
