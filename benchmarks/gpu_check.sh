@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks and measures the CUDA kernel on this machine's GPU, in at most eight minutes: the GPU tests, then masked
+# Checks and measures the CUDA kernel on this machine's GPU, in about four minutes: the GPU tests, then masked
 # layers against dense ones, the batches that matter most first, so that a run that is cut short still leaves
 # results. Everything is compiled beforehand, by as many processes as there are tables and shapes. Run it from
 # the repository's root with a Python that has the development packages:
