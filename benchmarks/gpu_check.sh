@@ -15,7 +15,8 @@ tables="bf16:16x32 bf16:64x128 bf16:1x32 bf16:64x8 tf32:16x32"
 status=0
 
 layer() { # precision:batch, more arguments
-    timeout 100 "$python" -m benchmarks masked_linear --device cuda --precision "${1%:*}" --batches "${1#*:}" "${@:2}"
+    timeout 100 "$python" -m benchmarks masked_linear --device cuda \
+        --precision "${1%:*}" --batches "${1#*:}" "${@:2}"
 }
 
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader

@@ -1,4 +1,4 @@
-"""The Triton kernel of the masked matrix product: one program computes a few tiles of outputs.
+"""Triton kernel of the masked matrix product: one program computes a few tiles of outputs.
 
 The product is computed transposed, (W * M) x^T: the weights are the left operand, which the tensor cores take
 from registers, where they are masked; and they have the long side of a matrix instruction, tokens the short

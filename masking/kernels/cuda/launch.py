@@ -1,4 +1,4 @@
-"""The door to the Triton kernel: everything the kernel takes on trust is checked or made here.
+"""Launch of the Triton kernel: everything that the kernel does not check itself is checked or made here.
 
 Importing this module does not import Triton: the first use does, and `available` tells whether it can. A
 kernel is compiled and its tile chosen by measurement on the first call with a new combination of layer shape,
@@ -55,7 +55,7 @@ def _kernels() -> ModuleType:
 
 
 def mask_addresses(layers: Sequence[Sequence[LinearMask | None]], device: torch.device) -> Tensor:
-    """Where the kernel finds the masks of a batch's segments, for any number of layers in one copy.
+    """Return where the masks of a batch's segments are, for any number of layers in one copy.
 
     Args:
         layers: Per layer, per segment its mask, which must outlive the use of the result.
@@ -83,7 +83,7 @@ def masked_product(
     addresses: Tensor,
     precision: Precision,
 ) -> Tensor:
-    """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
+    """Compute inputs @ (W * M)^T + bias, M being that of each token's segment.
 
     Args:
         inputs: float32 or bfloat16 [tokens, columns], contiguous, on a CUDA device.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from masking.kernels import (
     LinearMask,
     Precision,
+    Segments,
     WordMask,
     mask_addresses,
     masked_linear,
@@ -253,6 +254,36 @@ def test_tuning_tries_the_tiles_that_fit(
     outputs = run(case, words(case, cpu), cpu, precision=precision)
     case.assert_close(outputs, tolerance=TOLERANCES[precision])
     assert {one.kwargs["TILES"] for one in tuned.configs_timings} == tiles
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 4096),
+    columns=st.integers(1, 4096),
+    lengths=st.tuples(st.integers(1, 200), st.integers(1, 300)),
+    dtype=st.sampled_from((torch.float32, torch.bfloat16)),
+    precision=st.sampled_from(("ieee", "tf32", "tf32x3")),
+)
+def test_split_tiles_have_a_step_each_and_room_for_their_sums(
+    rows: int, columns: int, lengths: tuple[int, int], dtype: torch.dtype, precision: str
+) -> None:
+    tiles = cuda._tiles(Segments.of_lengths([lengths[0]] * lengths[1]), torch.device("cpu"))
+    fitting = triton_kernels.fitting(
+        triton_kernels.CONFIGS,
+        {"inputs": torch.empty(0, dtype=dtype)},
+        rows=rows,
+        columns=columns,
+        load=tiles.load,
+        PRECISION="tf32" if dtype == torch.bfloat16 else precision,
+        BLOCK_TOKENS=tiles.tokens,
+    )
+    assert fitting
+    for one in (config.kwargs for config in fitting if config.kwargs["SPLITS"] > 1):
+        blocks = -(-rows // one["BLOCK_ROWS"]) * -(-tiles.used // one["TILES"])
+        sums = one["BLOCK_ROWS"] * one["TILES"] * tiles.tokens
+        assert blocks <= len(tiles.counters)
+        assert blocks * one["SPLITS"] * sums <= tiles.partial_sums(rows)
+        assert one["SPLITS"] * 32 * one["WORDS"] <= columns
 
 
 @pytest.mark.parametrize(
