@@ -15,13 +15,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from training.cli.command import run_command
 from training.cli.parser import build_parser, parse_options, seed_problems
 from training.distributed import refuse_several
 from training.errors import OptionsError
 from training.options import DEFAULT_LR, LearnOptions, Method
-from training.runs.results import Result, Results
+
+if TYPE_CHECKING:
+    from training.runs.results import Result
 
 logger = logging.getLogger("training.compare")  # not __name__, which is "__main__" for a command
 
@@ -63,8 +66,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if problems:
         raise OptionsError(problems)
     options = parse_options(arguments)
-    results = Results(Path(arguments.results) if "results" in arguments else None)
-    runs = _run_all(options, arguments, results)
+    runs = _run_all(options, arguments)
     if arguments.json:
         print(json.dumps([run.to_dict() for run in runs], indent=2))
     else:
@@ -72,13 +74,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_all(options: LearnOptions, arguments: argparse.Namespace, results: Results) -> list[Result]:
+def _run_all(options: LearnOptions, arguments: argparse.Namespace) -> "list[Result]":
     # torch takes seconds to import, which --help and mistakes don't wait for
     from training.cli.progress import ProgressBar  # noqa: PLC0415
     from training.runs.learn import open_store  # noqa: PLC0415
     from training.runs.preparation import prepare  # noqa: PLC0415
+    from training.runs.results import Results  # noqa: PLC0415
     from training.runs.runner import Runner  # noqa: PLC0415
 
+    results = Results(Path(arguments.results) if "results" in arguments else None)
     callbacks = [] if arguments.quiet else [ProgressBar()]
     store = open_store(options) if options.store else None
     ready = prepare(options)
@@ -93,7 +97,7 @@ def _run_all(options: LearnOptions, arguments: argparse.Namespace, results: Resu
     return runs
 
 
-def comparison_table(task: str, runs: Sequence[Result]) -> str:
+def comparison_table(task: str, runs: "Sequence[Result]") -> str:
     """Write both methods below each other, and the difference of their means.
 
     Args:
@@ -112,7 +116,7 @@ def comparison_table(task: str, runs: Sequence[Result]) -> str:
     return "\n".join([title, head, *lines, f"{'difference':<12}{means[0] - means[1]:>+8.2f}"])
 
 
-def _figures(runs: Sequence[Result]) -> str:
+def _figures(runs: "Sequence[Result]") -> str:
     values = _percents(runs)
     spread = f"{stdev(values):.2f}" if len(values) > 1 else "-"
     size = max(run.nbytes for run in runs)
@@ -122,12 +126,12 @@ def _figures(runs: Sequence[Result]) -> str:
     return f"{_mean(runs):>8.2f}{spread:>7}{f'{size:,} bytes':>26}{seconds:>14,.0f} s{told}"
 
 
-def _mean(runs: Sequence[Result]) -> float:
+def _mean(runs: "Sequence[Result]") -> float:
     """Mean in percent; not a number where every run diverged."""
     return fmean(_percents(runs) or [math.nan])
 
 
-def _percents(runs: Sequence[Result]) -> list[float]:
+def _percents(runs: "Sequence[Result]") -> list[float]:
     return [100 * run.value for run in runs if run.values]
 
 

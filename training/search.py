@@ -25,10 +25,10 @@ from training.cli.parser import add_method, build_parser, parse_options
 from training.distributed import refuse_several
 from training.errors import OptionsError, SearchError
 from training.options import LearnOptions, Method
-from training.runs.results import Result, Results
 
 if TYPE_CHECKING:
     from training.runs.preparation import Preparation
+    from training.runs.results import Result
     from training.runs.runner import Runner
 
 logger = logging.getLogger("training.search")  # not __name__, which is "__main__" for a command
@@ -95,10 +95,10 @@ class Found:
         runs: every run, by rising rate; at least one.
     """
 
-    runs: tuple[Result, ...]
+    runs: "tuple[Result, ...]"
 
     @property
-    def best(self) -> Result:
+    def best(self) -> "Result":
         """The run with the best dev value; of several with equal values the middle one by rate."""
         top = max(run.value for run in self.runs)
         equal = [run for run in self.runs if run.value == top]
@@ -175,12 +175,13 @@ def _run(arguments: argparse.Namespace) -> int:
     refuse_several("training.search")
     options = parse_options(arguments)
     grid = _grid(options, arguments)
-    results = Results(Path(getattr(arguments, "results", f"{options.run_folder}-search.jsonl")))
     # torch takes seconds to import, which --help and mistakes don't wait for
     from training.cli.progress import ProgressBar  # noqa: PLC0415
     from training.runs.preparation import prepare  # noqa: PLC0415
+    from training.runs.results import Results  # noqa: PLC0415
     from training.runs.runner import Runner  # noqa: PLC0415
 
+    results = Results(Path(getattr(arguments, "results", f"{options.run_folder}-search.jsonl")))
     callbacks = [] if arguments.quiet else [ProgressBar()]
     runner = Runner(results, Path(f"{options.run_folder}-search"), callbacks)
     found = search(prepare(options), arguments.method, grid, runner)
@@ -198,7 +199,7 @@ def _grid(options: LearnOptions, arguments: argparse.Namespace) -> Grid:
     return Grid(tuple(sorted({_rounded(rate) for rate in arguments.grid})), factor, max_runs)
 
 
-def _found(known: dict[float, Result]) -> Found:
+def _found(known: "dict[float, Result]") -> Found:
     return Found(tuple(known[lr] for lr in sorted(known)))
 
 

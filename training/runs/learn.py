@@ -45,16 +45,23 @@ class Learned:
     """A mask that was learned and is not published.
 
     Attributes:
-        bundle: the mask of the best epoch.
-        epochs: what each epoch came to.
-        best_epoch: number of the best epoch.
-        resumed_after: epochs that an earlier, killed run had done.
+        model: The model as it was at the best epoch.
+        bundle: Its mask.
+        epochs: Record of each epoch.
+        best_epoch: Number of the best epoch.
+        resumed_after: Epochs that an earlier, killed run had done.
     """
 
+    model: MaskedModel
     bundle: MaskBundle
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     resumed_after: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed masks and the head."""
+        return self.bundle.manifest.mask_bytes + self.bundle.manifest.head_bytes
 
 
 def learn(options: LearnOptions, *, callbacks: Sequence[TrainerCallback] = ()) -> MaskReport:
@@ -113,7 +120,8 @@ def learn_bundle(
     """
     model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed)
     state, resumed_after = learn_model(model, ready, "mask", folder, callbacks=callbacks)
-    return Learned(_bundle(ready, model, state), epoch_records(state), best_epoch(state), resumed_after)
+    bundle = _bundle(ready, model, state)
+    return Learned(model, bundle, epoch_records(state), best_epoch(state), resumed_after)
 
 
 def learn_model(

@@ -1,7 +1,7 @@
-"""One run of either method on prepared data: made once, measured, and remembered.
+"""Runner: one run of either method on prepared data, made once, measured, and remembered.
 
-A mask is published where a store is given; otherwise what is learned is dropped. What runs are for, searching
-a learning rate or comparing methods, is decided elsewhere.
+A mask is published where a store is given; weights are kept where the results keep them. What runs are for,
+searching a learning rate, comparing methods or an experiment, is decided elsewhere.
 """
 
 import math
@@ -15,12 +15,13 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import MaskStore
+from masking import TaskModel
 from training.errors import DivergedError
-from training.loop.history import EpochRecord, best_epoch, epoch_records
+from training.loop.history import best_epoch, epoch_records
 from training.loop.run_folder import RunFolder
 from training.options import Method
-from training.runs.finetune import finetune_copy
-from training.runs.learn import learn_bundle, publish
+from training.runs.finetune import Finetuned, finetune_copy
+from training.runs.learn import Learned, learn_bundle, publish
 from training.runs.preparation import Preparation
 from training.runs.results import Result, Results
 
@@ -77,10 +78,10 @@ class Runner:
     """Makes runs, each once.
 
     Attributes:
-        results: what is known already; gets each result before the checkpoints of its run are dropped.
-        folder: in it go the folders of runs, named by method, rate and seed; a killed run goes on from there.
-        callbacks: told of steps, logs and epochs.
-        store: where to publish masks; None to publish nothing.
+        results: Finished runs; gets each result before the checkpoints of its run are dropped.
+        folder: Holds the folders of runs, named by method, rate and seed; a killed run resumes there.
+        callbacks: Called with steps, logs and epochs.
+        store: Where to publish masks; None to publish nothing.
     """
 
     results: Results
@@ -89,19 +90,19 @@ class Runner:
     store: MaskStore | None = None
 
     def run(self, ready: Preparation, method: Method, rival: Result | None = None) -> Result:
-        """Return what a run came to; it is made only if the results don't hold it whole.
+        """Return the result of a run, which is made only if the results don't hold it whole.
 
         Args:
-            ready: the task and its settings.
-            method: how to learn it.
-            rival: the best run so far, for `StopHopeless`; None to let the run go on whatever its values, and
-                to make one again that was stopped.
+            ready: The task and its settings.
+            method: How to learn it.
+            rival: The best run so far, for `StopHopeless`; None to finish the run whatever its values, and to
+                make one again that was stopped.
 
         Returns:
             The result; a run that diverged has one too.
 
         Raises:
-            TrainingError, MaskingError: as in `training.runs.learn.learn`, but for DivergedError.
+            TrainingError, MaskingError: As in `training.runs.learn.learn`, but for DivergedError.
         """
         identity = ready.identity_for(method)
         known = self.results.get(identity)
@@ -109,40 +110,42 @@ class Runner:
             return known
         path = self.folder / f"{method}-lr{ready.options.lr:g}-seed{ready.options.seed}"
         with RunFolder.open(path, identity, fresh=ready.options.fresh) as folder:
-            result = self._measure(ready, method, folder, rival)
-            self.results.add(identity, result)
+            result, model = self._measure(ready, method, folder, rival)
+            self.results.add(identity, result, model)
             folder.finish(result.to_dict())
         return result
 
-    def _measure(self, ready: Preparation, method: Method, folder: RunFolder, rival: Result | None) -> Result:
+    def _measure(
+        self, ready: Preparation, method: Method, folder: RunFolder, rival: Result | None
+    ) -> tuple[Result, TaskModel | None]:
+        """Make a run; return its result and what was learned, None where it diverged."""
         started = time.monotonic()
         stop = StopHopeless(rival.values if rival else ())
-        epochs: tuple[EpochRecord, ...] = ()
-        best = nbytes = 0
+        learned: Learned | Finetuned | None = None
         with suppress(DivergedError):
-            epochs, best, nbytes = self._learn(ready, method, folder, stop)
-        return Result(
+            learned = self._learn(ready, method, folder, stop)
+        epochs = learned.epochs if learned else ()
+        result = Result(
             method=method,
             lr=ready.options.lr,
             seed=ready.options.seed,
             end="diverged" if not epochs else "stopped" if stop.stopped else "finished",
             metric=ready.metric,
             values=tuple(record.metrics[ready.metric] for record in epochs),
-            best_epoch=best,
-            nbytes=nbytes,
+            best_epoch=learned.best_epoch if learned else 0,
+            nbytes=learned.nbytes if learned else 0,
             seconds=round(time.monotonic() - started, 3),
+            epochs=epochs,
         )
+        return result, learned.model if learned else None
 
     def _learn(
         self, ready: Preparation, method: Method, folder: RunFolder, stop: StopHopeless
-    ) -> tuple[tuple[EpochRecord, ...], int, int]:
-        """What each epoch came to, the number of the best one, and the bytes of what was learned."""
+    ) -> Learned | Finetuned:
         callbacks = [*self.callbacks, stop]
         if method == "finetune":
-            tuned = finetune_copy(ready, folder, callbacks=callbacks)
-            return tuned.epochs, tuned.best_epoch, tuned.nbytes
+            return finetune_copy(ready, folder, callbacks=callbacks)
         learned = learn_bundle(ready, folder, callbacks=callbacks)
         if self.store is not None:
             publish(self.store, learned.bundle, folder.path)
-        manifest = learned.bundle.manifest
-        return learned.epochs, learned.best_epoch, manifest.mask_bytes + manifest.head_bytes
+        return learned
