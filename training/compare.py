@@ -1,10 +1,10 @@
-"""Command: learn a task by masking and by finetuning, and set the two side by side (paper, Table 1).
+"""Command ``compare``: learn a task by masking and by finetuning, and print both (paper, Table 1).
 
     python -m training.compare --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE
     [--seeds 1 2 3 4] [--store DIR] [--results FILE.jsonl]
 
 Takes the options of `training.learn_mask`; masks are published if a store is given. Each run is made once if
-its result is kept in a file, so a comparison that was killed goes on. Exit codes: see `training.cli.command`.
+its result is kept in a file, so a comparison that was killed resumes. Exit codes: see `training.cli.command`.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: arguments; None for the process's own.
+        argv: Arguments; None for the process's own.
 
     Returns:
         The exit code.
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     group.add_argument(
         "--results",
         metavar="FILE.jsonl",
-        help="keeps what each run came to; a run it holds is not repeated, nor its mask published again",
+        help="keeps the result of each run; a run it holds is not repeated, nor its mask published again",
     )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _compare(arguments), quiet=arguments.quiet)
@@ -101,12 +101,12 @@ def comparison_table(task: str, runs: "Sequence[Result]") -> str:
     """Write both methods below each other, and the difference of their means.
 
     Args:
-        task: name of the task.
-        runs: one for each method and seed.
+        task: Name of the task.
+        runs: One for each method and seed.
 
     Returns:
-        Mean and standard deviation over seeds of the dev metric in percent, bytes that one task takes beside
-        the base, and mean time of a run. Runs that diverged are left out, and how many is told.
+        Mean and standard deviation over seeds of the dev metric in percent, bytes that one task takes in
+        addition to the base, and mean time of a run. Runs that diverged are left out, but counted.
     """
     title = f"{task}: dev {runs[0].metric} over {len({run.seed for run in runs})} seed(s), in percent"
     head = f"{'method':<12}{'mean':>8}{'sd':>7}{'size of a task':>26}{'time of a run':>16}"
@@ -122,8 +122,8 @@ def _figures(runs: "Sequence[Result]") -> str:
     size = max(run.nbytes for run in runs)
     seconds = fmean(run.seconds for run in runs)
     diverged = len(runs) - len(values)
-    told = f"  {diverged} of {len(runs)} diverged" if diverged else ""
-    return f"{_mean(runs):>8.2f}{spread:>7}{f'{size:,} bytes':>26}{seconds:>14,.0f} s{told}"
+    note = f"  {diverged} of {len(runs)} diverged" if diverged else ""
+    return f"{_mean(runs):>8.2f}{spread:>7}{f'{size:,} bytes':>26}{seconds:>14,.0f} s{note}"
 
 
 def _mean(runs: "Sequence[Result]") -> float:

@@ -42,10 +42,10 @@ class Scale:
 
     Attributes:
         name: ``quick`` or ``full``, to say in every result.
-        train_rows: most training rows of a task; None for all.
-        dev_rows: most dev rows of a task; None for all.
-        options: fields of `LearnOptions` for both methods.
-        rates: learning rate of each method.
+        train_rows: Most training rows of a task; None for all.
+        dev_rows: Most dev rows of a task; None for all.
+        options: Fields of `LearnOptions` for both methods.
+        rates: Learning rate of each method.
     """
 
     name: str
@@ -159,11 +159,11 @@ class Runs:
         """Use runs in a folder.
 
         Args:
-            folder: where runs are kept; made if absent.
-            base: hub id or folder of the pretrained encoder.
-            scale: how much to learn from.
-            data: folder of the tasks' files; None for the hub.
-            callbacks: makes callbacks for each run's loop, such as a progress bar.
+            folder: Where runs are kept; made if absent.
+            base: Hub id or folder of the pretrained encoder.
+            scale: How much to learn from.
+            data: Folder of the tasks' files; None for the hub.
+            callbacks: Makes callbacks for each run's loop, such as a progress bar.
         """
         self.folder = folder
         self.base = base
@@ -173,10 +173,10 @@ class Runs:
         self._settings: dict[str, Preparation] = {}
 
     def setting(self, task: str) -> Preparation:
-        """A task's data, encoded, with the base; read once.
+        """Return a task's data, encoded, with the base; read once.
 
         Raises:
-            TrainingError, MaskingError: data or base can't be used.
+            TrainingError, MaskingError: Data or base can't be used.
         """
         if task not in self._settings:
             self._settings[task] = prepare(self._options(task))
@@ -239,11 +239,11 @@ def dense_weights(model: TaskModel) -> dict[str, Tensor]:
 
 
 def dense_model(setting: Preparation, weights: Mapping[str, Tensor] | None = None) -> FinetunedModel:
-    """An unmasked model of a task in evaluation mode.
+    """Make an unmasked model of a task in evaluation mode.
 
     Args:
-        setting: the task and its base.
-        weights: as `dense_weights` gives them; None for the pretrained ones with a random head.
+        setting: The task and its base.
+        weights: As `dense_weights` gives them; None for the pretrained ones with a random head.
     """
     model = FinetunedModel.create(setting.base, setting.spec, seed=setting.options.seed)
     if weights is not None:

@@ -1,4 +1,4 @@
-"""What a user sees while a mask is learned: a bar with the figures that matter, and a line an epoch."""
+"""Progress of a run: a bar with the figures that matter, and a line for each epoch."""
 
 import sys
 from typing import Any
@@ -20,7 +20,7 @@ class ProgressBar(TrainerCallback):
         """Make a bar.
 
         Args:
-            metric: dev metric to show; None for the one that the trainer was told to choose epochs by.
+            metric: Dev metric to show; None for the one that chooses the best epoch.
         """
         self._metric = metric
         self._bar: tqdm[Any] | None = None
@@ -29,7 +29,7 @@ class ProgressBar(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the bar, where a killed run stopped if this one goes on with it."""
+        """Open the bar, where a killed run stopped if this one resumes it."""
         if not state.is_world_process_zero:
             return
         self.close()
@@ -83,7 +83,7 @@ class ProgressBar(TrainerCallback):
 
 
 def epoch_line(record: EpochRecord, epochs: int, metric: str) -> str:
-    """Say in a line what an epoch came to."""
+    """Write the figures of an epoch on a line."""
     return (
         f"epoch {record.number:>2} of {epochs}: loss {record.loss:.4f}, "
         f"dev {metric} {record.metrics[metric]:.4f}, zeros {record.zeros:.2%}, flipped {record.flipped:.2%}"

@@ -71,16 +71,16 @@ def learn(options: LearnOptions, *, callbacks: Sequence[TrainerCallback] = ()) -
     the first logs and publishes, and all return its report.
 
     Args:
-        options: what to learn, from what, and where to publish.
-        callbacks: told of steps, logs and epochs, such as `training.cli.progress.ProgressBar`.
+        options: What to learn, from what, and where to publish.
+        callbacks: Called as the run proceeds, such as `training.cli.progress.ProgressBar`.
 
     Returns:
         What was learned and published.
 
     Raises:
-        TrainingError: options, data, run folder, learning or publishing failed; see `training.errors`.
-        MaskingError: the base can't be loaded or masked as asked.
-        MaskStoreError: the store can't be opened or written, or can't have such a task.
+        TrainingError: Options, data, run folder, learning or publishing failed; see `training.errors`.
+        MaskingError: The base can't be loaded or masked as asked.
+        MaskStoreError: The store can't be opened or written, or can't have such a task.
     """
     started = time.monotonic()
     device = begin(options)
@@ -107,16 +107,16 @@ def learn_bundle(
     """Learn a mask, from the folder's last checkpoint on if there is one; publishes nothing.
 
     Args:
-        ready: what `prepare` returned, or a variation of it.
-        folder: where checkpoints go; they stay there until the caller finishes the folder.
-        callbacks: as for `learn`.
+        ready: What `prepare` returned, or a variation of it.
+        folder: Where checkpoints go; they stay there until the caller finishes the folder.
+        callbacks: As for `learn`.
 
     Returns:
         The mask of the best epoch, and how it was learned.
 
     Raises:
-        DivergedError: the loss became infinite or not a number.
-        RunFolderError: a checkpoint could not be written.
+        DivergedError: The loss became infinite or not a number.
+        RunFolderError: A checkpoint could not be written.
     """
     model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed)
     state, resumed_after = learn_model(model, ready, "mask", folder, callbacks=callbacks)
@@ -135,18 +135,18 @@ def learn_model(
     """Learn with a model, masked or finetuned; it ends as the best epoch.
 
     Args:
-        model: a fresh model of the task.
-        ready: the task.
-        method: how it learns.
-        folder: where checkpoints go.
-        callbacks: told of steps, logs and epochs.
+        model: A fresh model of the task.
+        ready: The task.
+        method: How it learns.
+        folder: Where checkpoints go.
+        callbacks: Called as the run proceeds.
 
     Returns:
         The final state, and how many epochs an earlier, killed run had done.
 
     Raises:
-        DivergedError: the loss became infinite or not a number.
-        RunFolderError: a checkpoint could not be written.
+        DivergedError: The loss became infinite or not a number.
+        RunFolderError: A checkpoint could not be written.
     """
     resumed_after = _epochs_done(folder)
     if resumed_after:
@@ -164,12 +164,12 @@ def publish(store: MaskStore, bundle: MaskBundle, run_folder: Path) -> VersionIn
     """Publish what was learned.
 
     Args:
-        store: where to.
-        bundle: a mask, or masks that answer together.
-        run_folder: where what was learned is still kept, for the message.
+        store: Where to publish.
+        bundle: A mask, or masks that answer together.
+        run_folder: Where what was learned is still kept, for the message.
 
     Raises:
-        PublishError: the store refused it.
+        PublishError: The store refused it.
     """
     try:
         return store.publish(bundle)
@@ -184,8 +184,8 @@ def open_store(options: LearnOptions) -> MaskStore:
     """Open the store and make sure, before hours of learning, that the task can be published there.
 
     Raises:
-        OptionsError: no store is named.
-        StoreError: the name is no task name, or the store can't be opened or written.
+        OptionsError: No store is named.
+        StoreError: The name is not a task name, or the store can't be opened or written.
     """
     if not options.store:
         raise OptionsError(["--store missing: name the store to publish to, a folder or URL"])

@@ -1,4 +1,4 @@
-"""Store of finished runs: a file of JSON lines, and beside it the weights of each run where they are kept.
+"""Store of finished runs: a file of JSON lines, and the weights of each run where they are kept.
 
     {"identity": {"lr": 0.001, "data": "sha256:...", ...}, "result": {"method": "mask", "values": [...], ...}}
 
@@ -181,7 +181,7 @@ def _read(path: Path) -> Iterator[tuple[Identity, Result]]:
 
 
 def _was_cut_off(line: str) -> bool:
-    """Tell whether a line is the beginning of a result, left by a process that was killed in writing it."""
+    """Tell whether a line is the beginning of a result, left by a process that was killed while writing."""
     begun = _START.startswith(line) or line.startswith(_START)
     try:
         json.loads(line)
@@ -204,7 +204,7 @@ def _append(path: Path, line: str) -> None:
 
 
 def _plain(identity: Identity) -> Identity:
-    """The identity as it is read back from JSON."""
+    """Return the identity as it is read back from JSON."""
     plain: Identity = json.loads(json.dumps(identity))
     return plain
 

@@ -35,17 +35,17 @@ class StopHopeless(TrainerCallback):
     The rule: from the second epoch on, a run ends when its best dev value so far is more than 0.1 (10 points)
     below what the best run had reached after as many epochs.
 
-    A run whose masks are on their way to a final share of zeros goes on until they have it.
+    A run whose masks are on their way to a final sparsity continues until they have it.
 
     Attributes:
-        stopped: whether the rule has ended the run.
+        stopped: Whether the rule has ended the run.
     """
 
     def __init__(self, best: Sequence[float]) -> None:
         """Take the run to compare with.
 
         Args:
-            best: dev value after each epoch of the best run so far; none to stop no run.
+            best: Dev value after each epoch of the best run so far; none to stop no run.
         """
         self._best = tuple(best)
         self.stopped = False
@@ -56,17 +56,17 @@ class StopHopeless(TrainerCallback):
         """Look at the epoch that was just measured and saved."""
         metric = str(args.metric_for_best_model).removeprefix("eval_")
         values = [record.metrics[metric] for record in epoch_records(state)]
-        over = control.should_training_stop  # by itself, which is no early end
+        over = control.should_training_stop  # by itself, which is not an early end
         if not over and best_epoch(state) and is_hopeless(values, self._best):
             self.stopped = control.should_training_stop = True
 
 
 def is_hopeless(values: Sequence[float], best: Sequence[float]) -> bool:
-    """Tell whether a run need not go on; see `StopHopeless`.
+    """Tell whether a run may be stopped; see `StopHopeless`.
 
     Args:
-        values: its dev values after each epoch so far.
-        best: those of the best run, which may have ended after fewer epochs; none where there is no such run.
+        values: Its dev values after each epoch so far.
+        best: Those of the best run, which may have ended after fewer epochs; none where there is no such run.
     """
     epochs = len(values)
     behind = max(best[:epochs], default=-math.inf) - max(values)
