@@ -18,14 +18,13 @@ from typing import Any, Literal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils import parametrize
-from transformers import TrainerCallback
 
 import training.options
 from experiments.common.tasks import TASKS, task_files
 from mask_store import pack_bits
 from masking import FinetunedModel, MaskedModel, MaskScores, TaskModel
 from masking.tasks import MODEL_KINDS
-from training.loop.history import best_epoch, epoch_records
+from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
 from training.options import EXTRA_SETTINGS, LearnOptions
 from training.runs.learn import learn_model
@@ -129,7 +128,7 @@ class Runs:
         scale: Scale,
         *,
         data: Path | None = None,
-        callbacks: Callable[[], Iterable[TrainerCallback]] = tuple,
+        callbacks: Callable[[], Iterable[Callback]] = tuple,
     ) -> None:
         """Use runs in a folder.
 
@@ -198,20 +197,18 @@ class Runs:
         started = time.monotonic()
         with RunFolder.open(folder / "unfinished", identity) as unfinished:
             model = _new_model(setting, method)
-            state, _ = learn_model(
+            history, _ = learn_model(
                 model, setting, _METHODS[method], unfinished, callbacks=list(self._callbacks())
             )
-            records = epoch_records(state)
-            best = records[best_epoch(state) - 1]
             save_file(model.learned_state(), folder / LEARNED_FILE)
             record = {
                 "task": setting.options.task,
                 "method": method,
                 "seed": setting.options.seed,
                 "metric": setting.metric,
-                "value": best.metrics[setting.metric],
-                "metrics": best.metrics,
-                "epochs": [dataclasses.asdict(epoch) for epoch in records],
+                "value": history.best.metrics[setting.metric],
+                "metrics": history.best.metrics,
+                "epochs": [dataclasses.asdict(epoch) for epoch in history.epochs],
                 "nbytes": _nbytes(model),
                 "seconds": round(time.monotonic() - started, 1),
                 "rows": [len(setting.encoded.train), len(setting.encoded.dev)],
