@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 from torch.nn.utils import parametrize
-from transformers import TrainerCallback
 
 from experiments.common.tasks import TASKS, task_files
 from masking import FinetunedModel, MaskedModel, MaskScores, MaskSettings, TaskModel
 from masking.tasks import MODEL_KINDS
 from training.errors import DivergedError
+from training.loop.callbacks import Callback
 from training.loop.history import EpochRecord
 from training.options import EXTRA_SETTINGS, PRESETS, LearnOptions
 from training.options import Method as LearningMethod
@@ -154,7 +154,7 @@ class Runs:
         scale: Scale,
         *,
         data: Path | None = None,
-        callbacks: Callable[[], Iterable[TrainerCallback]] = tuple,
+        callbacks: Callable[[], Iterable[Callback]] = tuple,
     ) -> None:
         """Use runs in a folder.
 

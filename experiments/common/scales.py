@@ -129,7 +129,9 @@ def check_task(name: str) -> str:
 def _value(whole: str, name: str, text: str) -> Any:
     """Return the value of a setting: the text itself, where its field takes that, or the JSON it is."""
     field = _FIELDS[name]
-    kind: Any = Annotated[field.annotation, field]
+    kind: Any = field.annotation
+    for bound in field.metadata:
+        kind = Annotated[kind, bound]
     adapter = TypeAdapter[Any](kind, config=ConfigDict(strict=True, allow_inf_nan=False))
     with suppress(ValidationError):
         return adapter.validate_python(text)

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from transformers import TrainerCallback
-
 from mask_store import MAX_MEMBERS, MIN_MEMBERS, MaskBundle, ensemble_of
 from training.distributed import refuse_several
 from training.errors import OptionsError
+from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
 from training.options import LearnOptions
 from training.runs.combining import choose_rule, measure_rules
@@ -30,7 +29,7 @@ def learn_ensemble(
     options: LearnOptions,
     seeds: Sequence[int],
     *,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> EnsembleReport:
     """Learn a mask for each seed and publish them as one task; prints nothing.
 
@@ -77,7 +76,7 @@ def learn_ensemble(
     return report
 
 
-def _member(ready: Preparation, folder: RunFolder, callbacks: Sequence[TrainerCallback]) -> MaskBundle:
+def _member(ready: Preparation, folder: RunFolder, callbacks: Sequence[Callback]) -> MaskBundle:
     seed = ready.options.seed
     kept = folder.kept()
     if kept is not None:

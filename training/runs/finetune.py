@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import save_file
-from transformers import TrainerCallback
 
 from masking import FinetunedModel
 from training.distributed import on_main
 from training.errors import KeepError
+from training.loop.callbacks import Callback
 from training.loop.checkpoint import LEARNED_FILE
-from training.loop.history import EpochRecord, best_epoch, epoch_records
+from training.loop.history import EpochRecord
 from training.loop.run_folder import REPORT, RunFolder
 from training.options import LearnOptions
 from training.runs.learn import learn_model
@@ -48,7 +48,7 @@ class Finetuned:
 def finetune(
     options: LearnOptions,
     *,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[Callback] = (),
     keep: Path | None = None,
 ) -> FinetuneReport:
     """Finetune a copy of the base on a task and measure it; resumable like `training.runs.learn.learn`.
@@ -100,7 +100,7 @@ def finetune_copy(
     ready: Preparation,
     folder: RunFolder,
     *,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> Finetuned:
     """Finetune a copy of the base, from the folder's last checkpoint on if there is one.
 
@@ -114,8 +114,8 @@ def finetune_copy(
         RunFolderError: A checkpoint could not be written.
     """
     model = FinetunedModel.create(ready.base, ready.spec, seed=ready.options.seed)
-    state, _ = learn_model(model, ready, "finetune", folder, callbacks=callbacks)
-    return Finetuned(model, epoch_records(state), best_epoch(state))
+    history, _ = learn_model(model, ready, "finetune", folder, callbacks=callbacks)
+    return Finetuned(model, tuple(history.epochs), history.best_epoch)
 
 
 def _keep(folder: Path, model: FinetunedModel, report: FinetuneReport) -> None:

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import MaskStore
 from masking import TaskModel
 from training.errors import DivergedError
-from training.loop.history import best_epoch, epoch_records
+from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
+from training.loop.trainer import Trainer
 from training.options import Method
 from training.runs.finetune import Finetuned, finetune_copy
 from training.runs.learn import Learned, learn_bundle, publish
@@ -29,7 +27,7 @@ HOPELESS_EPOCH = 2
 HOPELESS_MARGIN = 0.1
 
 
-class StopHopeless(TrainerCallback):
+class StopHopeless(Callback):
     """Ends a run that lies far behind the best one.
 
     The rule: from the second epoch on, a run ends when its best dev value so far is more than 0.1 (10 points)
@@ -50,15 +48,12 @@ class StopHopeless(TrainerCallback):
         self._best = tuple(best)
         self.stopped = False
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_end(self, trainer: Trainer) -> None:
         """Look at the epoch that was just measured and saved."""
-        metric = str(args.metric_for_best_model).removeprefix("eval_")
-        values = [record.metrics[metric] for record in epoch_records(state)]
-        over = control.should_training_stop  # by itself, which is not an early end
-        if not over and best_epoch(state) and is_hopeless(values, self._best):
-            self.stopped = control.should_training_stop = True
+        history = trainer.history
+        values = [record.metrics[history.metric] for record in history.epochs]
+        if not history.is_finished and history.best_epoch and is_hopeless(values, self._best):
+            self.stopped = trainer.should_stop = True
 
 
 def is_hopeless(values: Sequence[float], best: Sequence[float]) -> bool:
@@ -86,7 +81,7 @@ class Runner:
 
     results: Results
     folder: Path
-    callbacks: Sequence[TrainerCallback] = ()
+    callbacks: Sequence[Callback] = ()
     store: MaskStore | None = None
 
     def run(self, ready: Preparation, method: Method, rival: Result | None = None) -> Result:

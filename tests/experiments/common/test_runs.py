@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from experiments.common.runs import Method, Runs, Scale, dense_model
 from masking import FinetunedModel, MaskedModel
 from masking.binarize import keep
 from tests.support.experiments import write_tasks
+from training.loop.callbacks import Callback
 from training.loop.evaluation import evaluate
+from training.loop.trainer import Trainer
 
 SCALE = Scale(
     name="quick",
@@ -21,13 +22,11 @@ SCALE = Scale(
 )
 
 
-class Stop(TrainerCallback):
+class Stop(Callback):
     """Ends a run in its second epoch."""
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.global_step == 3:
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.history.step == 3:
             raise KeyboardInterrupt
 
 
