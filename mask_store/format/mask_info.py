@@ -18,8 +18,6 @@ TASK_NAME_RULE = "1 to 64 of a-z 0-9 . _ - and the first a letter or digit"
 MAX_RICE_PARAMETER = 30
 
 HeadMode = Literal["masked", "trained"]
-ScoreInit = Literal["uniform", "magnitude"]
-ScoreGradient = Literal["straight-through", "sigmoid"]
 JsonScalar = str | bool | int | float | None
 Text = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]

@@ -32,8 +32,6 @@ def test_public_api() -> None:
         "MemberInfo",
         "Problem",
         "RiceEncoding",
-        "ScoreGradient",
-        "ScoreInit",
         "Snapshot",
         "TaskKind",
         "TaskManifest",

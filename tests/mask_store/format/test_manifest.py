@@ -12,6 +12,7 @@ from mask_store import (
     Manifest,
     ManifestError,
     RiceEncoding,
+    TaskManifest,
 )
 from mask_store.format.manifest import read_document, write_document
 from tests.support.bundles import canonical, manifest_of
@@ -90,6 +91,14 @@ def test_json_is_canonical_and_comes_back() -> None:
     assert text == canonical(json.loads(text))
     assert text.isascii()
     assert parse(text) == manifest
+
+
+def test_settings_of_earlier_training_runs_are_still_read() -> None:
+    training = {"score_init": "magnitude", "score_gradient": "sigmoid", "temperature": 0.1, "scale_lr": True}
+    manifest = manifest_of((layer("a", 4, 4),), training=training)
+    read = parse(manifest.to_json())
+    assert isinstance(read, TaskManifest)
+    assert read.training == training
 
 
 def test_time_is_kept_in_utc() -> None:
