@@ -9,7 +9,6 @@ every other OSError becomes a StoreError.
 """
 
 import errno
-import fcntl
 import os
 import time
 import uuid
@@ -19,6 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mask_store.errors import StoreError, StoreFullError, StoreNotWritableError, StoreUnavailableError
+
+try:
+    import fcntl
+except ImportError:  # Windows; what only reads a store, or writes to an object store, runs there
+    fcntl = None  # type: ignore[assignment]
 
 STALE_SECONDS = 3600
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -103,7 +107,16 @@ class LocalFiles:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold a lock on the folder; the system frees it when the process ends, however it ends."""
+        """Hold a lock on the folder; the system frees it when the process ends, however it ends.
+
+        Raises:
+            StoreNotWritableError: If this system has no such locks.
+        """
+        if fcntl is None:
+            raise StoreNotWritableError(
+                f"the store can't be written to: {self}: this system has no file locks (fcntl); "
+                "write to it from Linux or macOS, or use an object store"
+            )
         with _translated(self, "lock", write=True):
             handle = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:

@@ -30,7 +30,7 @@ from mask_store.format.mask_info import (
     HeadTensorInfo,
     LayerInfo,
     LearnedInfo,
-    Part,
+    ManifestPart,
     Text,
     refuse_repeats,
 )
@@ -41,7 +41,7 @@ TaskKind = Literal["sequence-classification", "token-classification", "multiple-
 CombineRule = Literal["labels", "logits", "probabilities"]
 
 
-class BaseInfo(Part):
+class BaseInfo(ManifestPart):
     """The pretrained encoder that a mask belongs to.
 
     Attributes:
