@@ -1,4 +1,4 @@
-"""What a manifest says about one learned set of masks: how it was learned, its layers and its head.
+"""Mask info: what a manifest says about one learned set of masks, its learning, its layers and its head.
 
 A task's manifest has one such part, an ensemble's has one for each member. Validation is strict: no unknown
 fields, no coercion, no NaN, tuples and not lists. Nothing here knows of tasks' inputs, of files or of bits.
@@ -153,7 +153,7 @@ class HeadTensorInfo(ManifestPart):
 
 
 class Described(ManifestPart):
-    """What a manifest and a member of an ensemble have in common.
+    """Common part of a manifest and of a member of an ensemble.
 
     Attributes:
         task: Name of the task: 1 to 64 of a-z 0-9 . _ -, the first a letter or digit.

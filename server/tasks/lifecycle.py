@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Publication:
-    """What became of an upload.
+    """Outcome of an upload.
 
     Attributes:
         version: The version in the store that holds it, current now.
@@ -165,7 +165,7 @@ class Lifecycle:
             bundle: The bytes of a bundle file, or a stream of them that is read to its end.
 
         Raises:
-            InvalidBodyError: It is no valid bundle, of another task, or for another base.
+            InvalidBodyError: It is not a valid bundle, or of another task, or for another base.
             StoreReadOnlyError: The server may not write to the store.
             InsufficientStorageError: The store has no space left.
             StoreUnreachableError: The store can't be used.
@@ -183,7 +183,7 @@ class Lifecycle:
             return Publication(version, version != before, self._registry.get(name))
 
     def delete(self, name: str) -> None:
-        """Remove a task with all its versions from the store, and serve it no longer.
+        """Remove a task with all its versions from the store, and stop serving it.
 
         Raises:
             TaskNotFoundError: The store has no such task.
@@ -234,7 +234,7 @@ class Lifecycle:
                 self._registry.report(name, problem)
 
     def drop_missing(self, name: str) -> None:
-        """Serve a task no longer that the store does not have any more."""
+        """Stop serving a task that the store does not have any more."""
         with suppress(ServerError), self._turn(name):
             try:
                 self._store.current(name)

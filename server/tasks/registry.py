@@ -34,7 +34,7 @@ class ServedTask:
         loaded_at: When it was put in service.
         load_seconds: How long reading and checking it took.
         since: The same in monotonic seconds.
-        statistics: What it was asked.
+        statistics: Counts of the requests to it.
     """
 
     name: str
@@ -64,7 +64,7 @@ class TaskProblem:
     reason: str
 
     def __str__(self) -> str:
-        """For people."""
+        """Return the problem in words."""
         return self.reason if self.version is None else f"version {self.version}: {self.reason}"
 
 
@@ -196,7 +196,7 @@ class TaskRegistry:
         self._change(name, pinned=version)
 
     def unload(self, name: str) -> None:
-        """Serve the task no longer, until it is put again."""
+        """Stop serving the task, until it is put again."""
         self._change(name, served=None, problem=None, loading=False, unloaded=True, pinned=None)
 
     def remove(self, name: str) -> None:

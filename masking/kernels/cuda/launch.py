@@ -1,4 +1,4 @@
-"""The door to the Triton kernel: everything the kernel takes on trust is checked or made here.
+"""CUDA kernel launcher: everything that the Triton kernel takes on trust is checked or made here.
 
 Importing this module does not import Triton: the first use does, and `available` tells whether it can. A
 kernel is compiled and its tile chosen by measurement on the first call with a new combination of layer shape,
@@ -55,7 +55,7 @@ def _kernels() -> ModuleType:
 
 
 def mask_addresses(layers: Sequence[Sequence[LinearMask | None]], device: torch.device) -> Tensor:
-    """Where the kernel finds the masks of a batch's segments, for any number of layers in one copy.
+    """Find where the masks of a batch's segments lie, for any number of layers in one copy.
 
     Args:
         layers: Per layer, per segment its mask, which must outlive the use of the result.
@@ -83,7 +83,7 @@ def masked_product(
     addresses: Tensor,
     precision: Precision,
 ) -> Tensor:
-    """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
+    """Compute inputs @ (W * M)^T + bias, M being that of each token's segment.
 
     Args:
         inputs: float32 or bfloat16 [tokens, columns], contiguous, on a CUDA device.
@@ -141,7 +141,7 @@ class _Tiles(NamedTuple):
 
 
 def _tiles(segments: Segments, device: torch.device) -> _Tiles:
-    """Tiles as large as the average segment, within what the kernel is compiled for."""
+    """Make tiles as large as the average segment, within what the kernel is compiled for."""
     average = -(-segments.tokens // len(segments))
     tokens = min(max(1 << (average - 1).bit_length(), _FEWEST_TOKENS), _MOST_TOKENS)
     table = tile_table(segments, tokens)
@@ -152,7 +152,7 @@ def _tiles(segments: Segments, device: torch.device) -> _Tiles:
 
 
 def _to_device(values: Tensor, device: torch.device) -> Tensor:
-    """A copy that the host does not wait for."""
+    """Copy to a device without waiting for it."""
     if device.type != "cuda":
         return values
     if torch.cuda.is_current_stream_capturing():
