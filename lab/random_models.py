@@ -1,4 +1,4 @@
-"""The encoders that whole-model benchmarks run on: random weights of a known shape, or real ones.
+"""Encoders that whole-model benchmarks run on: random weights of a known shape, or real ones.
 
 Times do not depend on the values of the weights, so random ones need no download. Their answers mean nothing.
 """
@@ -44,18 +44,18 @@ SHAPES = {
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that choose the encoder."""
+    """Add the arguments that choose the encoder."""
     parser.add_argument("--shape", choices=SHAPES, default="bert-base", help="shape of a random encoder")
     parser.add_argument("--base", help="folder or hub id of a real encoder, instead of a random one")
 
 
 def make_base(arguments: argparse.Namespace) -> Base:
-    """The encoder that the arguments name."""
+    """Load or make the encoder that the arguments name."""
     return load_base(arguments.base) if arguments.base else random_base(arguments.shape)
 
 
 def random_base(shape: str) -> Base:
-    """A BERT with random weights and a pooler; always the same for a shape."""
+    """Make a BERT with random weights and a pooler; always the same for a shape."""
     size = SHAPES[shape]
     torch.manual_seed(0)
     encoder = AutoModel.from_config(
@@ -72,7 +72,7 @@ def random_base(shape: str) -> Base:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Gives the padding id; the benchmarks make token ids themselves."""
+    """Make a tokenizer that only gives the padding id: the benchmarks make token ids themselves."""
     words = Tokenizer(WordLevel({_PAD: 0, _UNKNOWN: 1}, unk_token=_UNKNOWN))
     return PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token=_PAD, unk_token=_UNKNOWN, model_max_length=_POSITIONS
@@ -80,7 +80,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def masked_linears(base: Base) -> dict[str, nn.Linear]:
-    """The encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
+    """Return the encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
     blocks = MaskSettings().masked_blocks(base.num_blocks)
     return block_linears(base.encoder, base.info.architecture, blocks)
 

@@ -1,4 +1,4 @@
-"""Linear layers under the masks of many tasks at once.
+"""Kernels: linear layers under the masks of many tasks at once.
 
     segments = Segments.of_lengths([32, 32, 64])                     # once per batch
     masks = [ready_mask(bits, columns, device) for bits in tasks]    # once per task and layer

@@ -177,7 +177,7 @@ def test_layer_refuses(fields: dict[str, Any], message: str) -> None:
         ({"head": "none"}, "head"),
     ],
 )
-def test_masking_settings_refuse(fields: dict[str, Any], message: str) -> None:
+def test_masking_info_refuses(fields: dict[str, Any], message: str) -> None:
     good = manifest_of((layer("a", 2, 8),)).masking
     with pytest.raises(ValidationError, match=message):
         type(good)(**(good.model_dump() | fields))
