@@ -32,7 +32,7 @@ class TokenClassification(HttpKind):
     output_tensors = (TensorInfo("label", "BYTES", (-1,)),)
 
     def accepts(self, item: TaskInput) -> bool:
-        """Accept words, or a text that is no pair."""
+        """Accept words, or a text without a pair."""
         return isinstance(item, WordsInput) or (isinstance(item, TextInput) and item.pair is None)
 
     def split(self, inputs: Sequence[TaskInput]) -> tuple[SplitText, ...]:
