@@ -23,7 +23,7 @@ BENCHMARKS: dict[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the benchmark that the arguments name; returns the exit status."""
+    """Run the benchmark that the arguments name; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True)
     for name, (add_arguments, _) in BENCHMARKS.items():

@@ -84,7 +84,7 @@ INTENTS: dict[str, dict[str, list[str]]] = {
         ],
     },
 }
-_HELD_OUT = 2  # phrasings of each intent that only dev rows use
+_HELD_OUT_PHRASINGS = 2  # of each intent; only dev rows use them
 _ITEMS = {
     "train": ["the blue kettle", "my headphones", "the garden lamp", "a pair of boots", "the coffee machine"],
     "dev": ["the red toaster", "my camera", "the desk fan", "a winter coat"],
@@ -121,7 +121,7 @@ _ENTITY_TEMPLATES = {
 
 def _message(rng: random.Random, split: str, intent: str) -> str:
     phrasings = INTENTS[intent]["ask"]
-    pool = phrasings[:-_HELD_OUT] if split == "train" else phrasings[-_HELD_OUT:]
+    pool = phrasings[:-_HELD_OUT_PHRASINGS] if split == "train" else phrasings[-_HELD_OUT_PHRASINGS:]
     filled = rng.choice(pool).format(
         item=rng.choice(_ITEMS[split]),
         city=rng.choice(_CITIES[split]),
@@ -183,7 +183,7 @@ GENERATORS: dict[str, Callable[[random.Random, str], Row]] = {
 
 
 def write_data(folder: Path, *, train_rows: int, dev_rows: int, seed: int = 7) -> dict[str, dict[str, Path]]:
-    """Writes train and dev files of every task as JSON lines.
+    """Write train and dev files of every task as JSON lines.
 
     Args:
         folder: Where to write `<task>/train.jsonl` and `<task>/dev.jsonl`.

@@ -6,6 +6,7 @@ Exit codes are those of `training.cli.command`: 0 done, 1 something failed on th
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +18,17 @@ from experiments.registry import EXPERIMENTS, Experiment
 from lab.extras import MissingExtraError
 from lab.minilm import place_minilm
 from training.cli.command import run_command
-from training.cli.messages import say
 from training.errors import FAILED
 
 if TYPE_CHECKING:
     from experiments.common.context import Context
 
+logger = logging.getLogger("experiments")
+
 _DESCRIPTION = """\
 Reproduce one result of the paper "Masking as an Efficient Alternative to Finetuning for Pretrained Language
-Models" (Zhao et al., EMNLP 2020). Prints a table with the paper's numbers beside ours where they are at
-hand, and writes it as Markdown, as JSON and, for a figure, as PNG."""
+Models" (Zhao et al., EMNLP 2020). Prints a table with the paper's numbers next to ours where they are
+known, and writes it as Markdown, as JSON and, for a figure, as PNG."""
 
 _EPILOG = """\
 scales:
@@ -40,7 +42,7 @@ of GLUE come from the hub:
   DATA/trec/train.jsonl.gz   DATA/trec/dev.jsonl.gz   ... (or .jsonl, .csv, .tsv, .parquet)
 
 runs: what is trained is kept under --runs and used by every experiment that needs the same run; a stopped
-command goes on where it was.
+command continues where it was.
 
 examples:
   python -m experiments table8
@@ -73,8 +75,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, metavar="DIR", help="folder of the tasks' data (none: from the Hugging Face hub)"
     )
     add("--base", nargs="+", metavar="B", help="pretrained encoders: hub ids or folders")
-    add("--tasks", nargs="+", metavar="TASK", help="tasks, in place of the experiment's own")
-    add("--seeds", type=int, nargs="+", metavar="N", help="seeds, in place of the experiment's own")
+    add("--tasks", nargs="+", metavar="TASK", help="tasks, instead of the experiment's own")
+    add("--seeds", type=int, nargs="+", metavar="N", help="seeds, instead of the experiment's own")
     add(
         "--runs",
         type=Path,
@@ -95,27 +97,27 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="[TASK=]TRAIN/DEV",
-        help="most rows of train and dev, such as sst2=6000/872 or all/500, in place of the scale's",
+        help="most rows of train and dev, such as sst2=6000/872 or all/500, instead of the scale's",
     )
     add(
         "--set",
         nargs="+",
         default=[],
         metavar="[TASK.]NAME=VALUE",
-        help="settings of learning in place of the scale's: options of training.learn_mask spelt with _, and "
+        help="settings of learning instead of the scale's: options of training.learn_mask spelt with _, and "
         "masking_lr, finetuning_lr",
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code.
+    """Run the command; return the exit code.
 
     Args:
-        argv: arguments; None for the process's own.
+        argv: Arguments; None for the process's own.
     """
     arguments = build_parser().parse_args(argv)
     try:
-        return run_command(lambda: _run(arguments))
+        return run_command(lambda: _run(arguments), log="experiments")
     except (ExperimentError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", FAILED)
@@ -129,7 +131,7 @@ def _run(arguments: argparse.Namespace) -> int:
     result = experiment.run(arguments.experiment, context)
     paths = write_result(result, context, arguments.output)
     print(to_markdown(result, context))
-    say(f"written: {', '.join(map(str, paths))}")
+    logger.info(f"written: {', '.join(map(str, paths))}")
     return 0
 
 
@@ -158,7 +160,6 @@ def _context(arguments: argparse.Namespace, experiment: Experiment) -> "Context"
         seeds=tuple(seeds) if seeds else None,
         runs_dir=arguments.runs,
         changes=(*read_rows(arguments.rows), *read_settings([*arguments.set, *threads])),
-        say=say,
     )
 
 

@@ -1,4 +1,4 @@
-"""What an experiment may end with; the command line prints the message.
+"""Errors of the experiments; the command line prints the message.
 
 ExperimentError             something can't be measured as asked
   ExperimentOptionsError    the command's arguments don't make sense

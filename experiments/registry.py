@@ -1,4 +1,4 @@
-"""The commands: one for each result of the paper, and one for settings beyond it.
+"""Registry of commands: one for each result of the paper, and one for settings beyond it.
 
 To add one, write a module with a function that takes a `Context` and returns a `Result`, and name it here.
 Modules are imported when their command is run, so that ``--help`` and mistakes need not wait for torch.
@@ -19,10 +19,10 @@ class Experiment:
     """One command.
 
     Attributes:
-        module: its module in `experiments.paper`; the function is called like the command.
-        help: what it reproduces, in a line.
-        bases: bases of the full scale where none are named.
-        trains: whether it needs the tasks' data and trained runs.
+        module: Its module in `experiments.paper`; the function is called like the command.
+        help: What it reproduces, in a line.
+        bases: Bases of the full scale where none are named.
+        trains: Whether it needs the tasks' data and trained runs.
     """
 
     module: str

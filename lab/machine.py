@@ -1,4 +1,4 @@
-"""What a result was measured on."""
+"""Machine facts: what a result was measured on."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ _PACKAGES = ("torch", "numpy", "numba", "triton", "transformers")
 
 
 def describe_machine() -> dict[str, object]:
-    """Processor, vector instructions, cores that may be used, load, GPU (None without one), and versions."""
+    """Return processor, vector instructions, usable cores, load, GPU (None without one) and versions."""
     return {
         "processor": _processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),

@@ -48,7 +48,7 @@ class Layer:
 
     @classmethod
     def random(cls, setting: Setting) -> "Layer":
-        """Normal values, independent masks; always the same for a setting."""
+        """Draw normal values and independent masks; always the same for a setting."""
         generator = np.random.default_rng(0)
         shape = setting.rows, setting.columns
         masks = [generator.random(shape, np.float32) >= setting.zeros for _ in range(setting.tasks)]
@@ -66,5 +66,5 @@ class Layer:
         return reference_linear(*doubles, self.segments, masks)
 
     def largest_error(self, outputs: Tensor) -> float:
-        """Largest error relative to the largest output, against float64."""
+        """Return the largest error against float64, relative to the largest output."""
         return float((outputs - self.exact).abs().max() / self.exact.abs().max())

@@ -29,7 +29,7 @@ _LEVELS = 1 << 16
 
 
 def random_bundle(base: Base, name: str, zeros: float, seed: int, *, compress: bool = False) -> MaskBundle:
-    """A bundle with random masks of blocks 2 to last, the pooler and a classifier of two classes.
+    """Return a bundle with random masks of blocks 2 to last, the pooler and a classifier of two classes.
 
     Args:
         base: The encoder.
@@ -124,7 +124,7 @@ class RandomTask:
 
     @classmethod
     def create(cls, base: Base, index: int, zeros: float) -> "RandomTask":
-        """Task number `index`; always the same for a base and a share of zeros."""
+        """Create task number `index`; always the same for a base and a share of zeros."""
         bundle = random_bundle(base, f"task{index}", zeros, index)
         (member,) = bundle.members
         columns = {layer.name: layer.columns for layer in member.info.layers}
@@ -133,7 +133,7 @@ class RandomTask:
         return cls(load_task(bundle, base), bits, head)
 
     def head_linear(self, name: str, base: Base) -> tuple[Tensor, Tensor]:
-        """Weight, unmasked, and bias of a layer of the head."""
+        """Return weight, unmasked, and bias of a layer of the head."""
         if f"{name}.weight" in self.head:
             return self.head[f"{name}.weight"], self.head[f"{name}.bias"]
         pooler = base.pooler
@@ -142,7 +142,7 @@ class RandomTask:
 
 
 def random_tasks(base: Base, count: int, zeros: float) -> list[RandomTask]:
-    """Tasks 0 to `count` - 1 with masks of so many zeros."""
+    """Create tasks 0 to `count` - 1 with masks of so many zeros."""
     return [RandomTask.create(base, index, zeros) for index in range(count)]
 
 
@@ -164,7 +164,7 @@ class Workload:
 
     @classmethod
     def of_counts(cls, base: Base, tasks: list[RandomTask], counts: list[int], tokens: int) -> "Workload":
-        """Random rows: `counts[i]` of `tasks[i]`, tasks without rows left out."""
+        """Draw random rows: `counts[i]` of `tasks[i]`, tasks without rows left out."""
         ids = random_ids(base, sum(counts), tokens)
         kept = [(task, count) for task, count in zip(tasks, counts, strict=True) if count]
         return cls(base, tuple(task for task, _ in kept), tuple(count for _, count in kept), ids)
@@ -192,18 +192,18 @@ class Workload:
 
 
 def random_ids(base: Base, rows: int, tokens: int) -> Tensor:
-    """Token ids of random rows, int64 [rows, tokens]."""
+    """Draw token ids of random rows, int64 [rows, tokens]."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(2, int(base.encoder.config.vocab_size), (rows, tokens), generator=generator)
 
 
 def features_of(ids: Tensor) -> list[Features]:
-    """Rows of token ids as a server's inputs."""
+    """Return rows of token ids as a server's inputs."""
     return [Features((Row.of(row),)) for row in ids.tolist()]
 
 
 def deal_rows(assignment: str, tasks: int, rows: int, seed: int = 0) -> list[int]:
-    """How many of `rows` rows each of `tasks` tasks has.
+    """Choose how many of `rows` rows each of `tasks` tasks has.
 
     Args:
         assignment: "even": as equal as can be; "uniform": each row's task drawn with equal chances;

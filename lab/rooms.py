@@ -54,7 +54,7 @@ class Package:
 
 
 def count_files(folder: Path) -> dict[str, int]:
-    """Count the source files of a folder and each one below it, by path; ``__init__.py`` is left out."""
+    """Count the source files of a folder and of each one below it, by path; without ``__init__.py``."""
     files = Counter(path.parent for path in folder.rglob("*.py") if path.name != "__init__.py")
     return {str(place.relative_to(folder.parent)): count for place, count in sorted(files.items())}
 

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: a Markdown table and a JSON file."""
+"""Tables and reports of benchmarks: Markdown and JSON."""
 
 import argparse
 import json
@@ -11,13 +11,13 @@ _PEERS = ("peft", "polylora")
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Write a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def ratio_cells(result: Mapping[str, object], names: Iterable[str]) -> list[str]:
-    """Ratios of the fastest runs, of the medians in brackets; why one was skipped."""
+    """Write ratios of the fastest runs, of the medians in brackets; why one was skipped."""
     ratios, skipped = result["ratios"], result["skipped"]
     assert isinstance(ratios, dict) and isinstance(skipped, dict)
     cells = {name: f"{one['min']:.2f} ({one['median']:.2f})" for name, one in ratios.items()}
@@ -25,7 +25,7 @@ def ratio_cells(result: Mapping[str, object], names: Iterable[str]) -> list[str]
 
 
 def write_report(arguments: argparse.Namespace, benchmark: str, **contents: object) -> dict[str, object]:
-    """What was measured, with the machine; written to the file that `--json` names, if any."""
+    """Return what was measured, with the machine; write it to the file that `--json` names, if any."""
     report = {"benchmark": benchmark, "machine": describe_machine(), "peers": _peers(), **contents}
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")

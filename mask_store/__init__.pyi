@@ -61,6 +61,7 @@ from .format.mask_info import MaskingSettings as MaskingSettings
 from .format.mask_info import RiceEncoding as RiceEncoding
 from .format.mask_info import ScoreGradient as ScoreGradient
 from .format.mask_info import ScoreInit as ScoreInit
+from .sizes import human_bytes as human_bytes
 from .store.ensemble import ensemble_of as ensemble_of
 from .store.records import Problem as Problem
 from .store.records import Snapshot as Snapshot

@@ -9,6 +9,7 @@ import pytest
 # torch is imported; servers and commands that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from masking import Base, load_base
 from tests.support.models import tiny_base
 
 
@@ -17,3 +18,9 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a tiny random BERT (3 blocks of width 32, pooler in the checkpoint)."""
     folder: Path = tmp_path_factory.mktemp("bases") / "tiny-bert"
     return tiny_base(folder, "bert")
+
+
+@pytest.fixture(scope="session")
+def base(tiny_bert: str) -> Base:
+    """The tiny BERT, loaded; nobody changes it."""
+    return load_base(tiny_bert)

@@ -1,1 +1,1 @@
-"""Benchmark cases, one module for each subcommand."""
+"""Cases: one module for each benchmark."""

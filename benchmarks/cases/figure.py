@@ -1,4 +1,4 @@
-"""A figure of what `mixed_batch` measured, made from its JSON; measures nothing. Needs the extra "bench".
+"""Figure of what `mixed_batch` measured, drawn from its JSON. Needs the extra "bench".
 
 Left, the time of each candidate over that of one dense model, by batch and by number of threads; right, the
 throughput as more and more tasks are in use.
@@ -14,8 +14,8 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.peers.candidates import COLUMNS, DENSE
 from lab.extras import need
 
-_TOP = 2.6
-"""Bars end here; those that are longer tell by how much."""
+_TOP_RATIO = 2.6
+"""Bars end here; longer ones are cut, and show their value."""
 _COLORS = ("#9aa5b1", "#0b6e4f", "#d98c3f", "#b5482e", "#5b7db1", "#8e6bb0")
 _DARK = "#333333"
 
@@ -23,7 +23,7 @@ Result = Mapping[str, Any]
 
 
 def read_reports(paths: Sequence[Path]) -> list[Result]:
-    """Reports of `mixed_batch`.
+    """Read reports of `mixed_batch`.
 
     Raises:
         BenchmarkError: A file is not one.
@@ -41,7 +41,7 @@ def read_reports(paths: Sequence[Path]) -> list[Result]:
 
 
 def draw(reports: Sequence[Result], out: Path) -> None:
-    """Draws the results of all reports into one figure."""
+    """Draw the results of all reports into one figure."""
     figures = need("matplotlib.figure")
     results = [result for report in reports for result in report["results"]]
     curve = [point for report in reports for point in report["tasks_in_use"]]
@@ -75,7 +75,7 @@ def _draw_bars(axes: Any, results: Sequence[Result]) -> None:
             _draw_bar(axes, left, width, height, _color(name), name if index == 0 else None)
     axes.axhline(1.0, color=_DARK, linewidth=1)
     axes.set_xticks(range(len(results)), [_label(result) for result in results], fontsize=8)
-    axes.set_ylim(0, 1.12 * _TOP)
+    axes.set_ylim(0, 1.12 * _TOP_RATIO)
     axes.set_ylabel(f"time / {DENSE} (fastest runs)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -83,15 +83,15 @@ def _draw_bars(axes: Any, results: Sequence[Result]) -> None:
 def _draw_bar(
     axes: Any, place: float, width: float, height: float | None, color: str, label: str | None
 ) -> None:
-    """One bar with its value; a cross where there is none."""
-    shown = min(height or 0.0, _TOP)
+    """Draw one bar with its value; a cross where there is none."""
+    shown = min(height or 0.0, _TOP_RATIO)
     axes.bar(place, shown, 0.94 * width, color=color, label=label)
-    text = "x" if height is None else f"{height:.2f}" if height <= _TOP else f"{height:.1f}"
+    text = "x" if height is None else f"{height:.2f}" if height <= _TOP_RATIO else f"{height:.1f}"
     axes.text(place, shown + 0.02, text, ha="center", va="bottom", fontsize=6.5, rotation=90, color=_DARK)
 
 
 def _color(name: str) -> str:
-    """The same for a candidate in every figure."""
+    """Return a candidate's color, the same in every figure."""
     return _COLORS[list(COLUMNS).index(name)]
 
 
@@ -117,12 +117,12 @@ def _draw_curve(axes: Any, curve: Sequence[Result]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this command."""
+    """Add this command's arguments."""
     parser.add_argument("reports", type=Path, nargs="+", help="JSON files that mixed_batch wrote")
     parser.add_argument("--out", type=Path, required=True, help="PNG file to draw into")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Draws the figure."""
+    """Draw the figure; return the exit code."""
     draw(read_reports(arguments.reports), arguments.out)
     return 0

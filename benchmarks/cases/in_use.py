@@ -1,4 +1,4 @@
-"""Throughput as more and more tasks share the same traffic: is there a cliff once masks exceed the caches?
+"""Tasks in use: throughput as more tasks share the traffic, and whether it falls once masks leave the caches.
 
 Every run is another draw of the rows' tasks, all equally likely; so with enough tasks in use a batch's masks
 are never in the processor's caches.
@@ -23,7 +23,7 @@ ROWS, TOKENS, ZEROS = 16, 32, 0.05
 def measure(
     base: Base, exact_base: Base, in_use: Sequence[int], threads: int, runs: int
 ) -> Iterator[dict[str, object]]:
-    """Tokens per second of our way and of the bounds, for each number of tasks in use.
+    """Measure tokens per second of our way and of the bounds, for each number of tasks in use.
 
     Args:
         base: The encoder.
@@ -59,7 +59,7 @@ def measure(
 
 
 def _in_turn(runs: Sequence[Callable[[], object]]) -> Callable[[], object]:
-    """Each call runs the next one."""
+    """Return a function that runs the next one at each call."""
     following = cycle(runs)
 
     def run() -> None:
@@ -69,7 +69,7 @@ def _in_turn(runs: Sequence[Callable[[], object]]) -> Callable[[], object]:
 
 
 def table(results: Sequence[Mapping[str, object]]) -> str:
-    """Throughput relative to the dense model as Markdown: of the fastest runs, of the medians in brackets."""
+    """Write throughput over the dense model's as Markdown: of the fastest runs, the medians in brackets."""
     first = results[0]["relative_throughput"]
     assert isinstance(first, dict)
     rows = []

@@ -5,7 +5,7 @@ no way of telling tasks apart is expected to beat by much: it is the bound. All 
 float64 first; a wrong one makes the command fail.
 
 On CUDA each candidate is captured in a graph, so that what counts is the device's time, and starts with cold
-caches; with --eager it is launched from Python instead. In bf16 all candidates have bfloat16 tensors; beside
+caches; with --eager it is launched from Python instead. In bf16 all candidates have bfloat16 tensors; in
 tf32x3 the others are in float32.
 """
 
@@ -62,7 +62,7 @@ TOLERANCES: dict[Precision, float] = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 5e-3
 
 
 def candidates(layer: Layer) -> Ways:
-    """All ways to compute the layer on the CPU, the bound first."""
+    """Return all ways to compute the layer on the CPU, the bound first."""
     bits = [BitMask(pack_bits(mask), mask.shape[1]) for mask in layer.masks]
     inputs, weight, bias, segments = layer.inputs, layer.weight, layer.bias, layer.segments
     ways = _dense_ways(layer, torch.float32) | {
@@ -97,7 +97,7 @@ def _numba_ways(layer: Layer, bits: list[BitMask]) -> Ways:
 
 
 def cuda_candidates(layer: Layer, precision: Precision) -> Ways:
-    """All ways to compute the layer on a CUDA device, the bound first; without Triton, not the kernel."""
+    """Return all ways to compute the layer on a CUDA device, the bound first; the kernel needs Triton."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     device = layer.inputs.device
     inputs, weight, bias = (one.to(dtype) for one in (layer.inputs, layer.weight, layer.bias))
@@ -114,7 +114,7 @@ def cuda_candidates(layer: Layer, precision: Precision) -> Ways:
 
 
 def measure(setting: Setting, runs: int, *, eager: bool = False) -> dict[str, object]:
-    """Errors, seconds and ratios of all candidates at one setting."""
+    """Measure errors, seconds and ratios of all candidates at one setting."""
     torch.set_num_threads(setting.threads)
     layer = Layer.random(setting)
     on_cuda = setting.device == "cuda"
@@ -135,7 +135,7 @@ def measure(setting: Setting, runs: int, *, eager: bool = False) -> dict[str, ob
 
 @contextmanager
 def _torch_precision(precision: Precision) -> Iterator[None]:
-    """Lets torch's own products of float32 be in tf32 where the kernel's are."""
+    """Let torch's own products of float32 be in tf32 where the kernel's are."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
@@ -145,7 +145,7 @@ def _torch_precision(precision: Precision) -> Iterator[None]:
 
 
 def settings(arguments: argparse.Namespace) -> Iterator[Setting]:
-    """All combinations that the arguments name."""
+    """Yield all combinations that the arguments name."""
     defaults = DEFAULTS[arguments.device]
     threads, zeros = arguments.threads or defaults.threads, arguments.zeros or defaults.zeros
     for one in product(threads, zeros, arguments.batches or defaults.batches, arguments.shapes):
@@ -155,7 +155,7 @@ def settings(arguments: argparse.Namespace) -> Iterator[Setting]:
 
 
 def wrong(result: dict[str, object]) -> list[str]:
-    """A line for each candidate whose error is not that of its precision."""
+    """Return a line for each candidate whose error is not that of its precision."""
     errors, precision = result["errors"], result["precision"]
     assert isinstance(errors, dict)
     most = TOLERANCES[precision]  # type: ignore[index]
@@ -176,7 +176,7 @@ def _row(result: dict[str, object]) -> str:
 
 
 def table(results: Sequence[dict[str, object]]) -> str:
-    """A Markdown table: ratios of the fastest runs, of the medians in brackets."""
+    """Write a Markdown table: ratios of the fastest runs, of the medians in brackets."""
     ratios = results[0]["ratios"]
     assert isinstance(ratios, dict)
     head = ["threads", "zeros", "batch", "layer", *ratios]
@@ -184,7 +184,7 @@ def table(results: Sequence[dict[str, object]]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this benchmark."""
+    """Add this benchmark's arguments."""
     parser.add_argument("--json", type=Path, help="file to write the results to")
     parser.add_argument("--device", choices=list(DEFAULTS), default="cpu")
     parser.add_argument(
@@ -206,10 +206,10 @@ def _impossible(arguments: argparse.Namespace) -> str | None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Measures all settings, prints the table, writes the JSON.
+    """Measure all settings, print the table, write the JSON.
 
     Returns:
-        0; 1 if a candidate's results are wrong; 2 if the device or the precision can't be had.
+        0; 1 if a candidate's results are wrong; 2 if the device or the precision is not available.
     """
     impossible = _impossible(arguments)
     if impossible:

@@ -1,4 +1,4 @@
-"""Resident bytes per added task, measured in a fresh process, beside the counted bytes of its tensors.
+"""Resident bytes per added task, measured in a fresh process, and the counted bytes of its tensors.
 
 The process loads the encoder and one task and answers with it; then it loads more tasks and answers with
 each. What its resident memory grew by is divided by their number: masks, heads, manifests, and all else that
@@ -30,10 +30,10 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process, once what it has freed is given back.
+    """Return the resident bytes of this process, once what it has freed is given back.
 
     Raises:
-        BenchmarkError: The system does not tell.
+        BenchmarkError: The system does not provide it.
     """
     if not _STATM.exists():
         raise BenchmarkError(f"resident memory is read from {_STATM}, which this system does not have")
@@ -43,7 +43,7 @@ def resident_bytes() -> int:
 
 
 def load_tasks(arguments: argparse.Namespace, place: str, count: int) -> dict[str, float]:
-    """Loads and uses `count` tasks of a store beside the first; to be called in a fresh process.
+    """Load and use `count` more tasks of a store than the first; to be called in a fresh process.
 
     Args:
         arguments: They name the encoder.
@@ -76,7 +76,7 @@ def load_tasks(arguments: argparse.Namespace, place: str, count: int) -> dict[st
 
 
 def measure(arguments: argparse.Namespace, base: Base) -> list[dict[str, float]]:
-    """A fresh process for each number of tasks."""
+    """Measure each number of tasks in a fresh process."""
     with TemporaryDirectory() as folder:
         store = MaskStore.open(folder, create=True)
         for index in range(max(arguments.tasks) + 1):
@@ -88,8 +88,8 @@ def measure(arguments: argparse.Namespace, base: Base) -> list[dict[str, float]]
     return results
 
 
-def beside(base: Base) -> dict[str, float]:
-    """Bytes of the tensors that a task takes otherwise."""
+def other_bytes(base: Base) -> dict[str, float]:
+    """Return the bytes of a task's tensors by other methods."""
     return {
         "a finetuned copy": random_bundle(base, "copy", ZEROS, 0).manifest.finetuned_bytes,
         f"a LoRA adapter of rank {RANK} on the same layers": adapter_bytes(base),
@@ -97,7 +97,7 @@ def beside(base: Base) -> dict[str, float]:
 
 
 def table(results: Sequence[Mapping[str, float]], others: Mapping[str, float]) -> str:
-    """Megabytes (10^6 bytes) per task as Markdown."""
+    """Write megabytes (10^6 bytes) per task as Markdown."""
     rows = [
         [
             f"ours, {result['tasks']} more tasks",
@@ -111,17 +111,17 @@ def table(results: Sequence[Mapping[str, float]], others: Mapping[str, float]) -
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this benchmark."""
+    """Add this benchmark's arguments."""
     parser.add_argument("--json", type=Path, help="file to write the results to")
     add_model_arguments(parser)
     parser.add_argument("--tasks", type=int, nargs="+", default=[8, 64], help="tasks to add to the first")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Measures all numbers of tasks, prints the table, writes the JSON."""
+    """Measure all numbers of tasks, print the table, write the JSON; return the exit code."""
     resident_bytes()
     base = make_base(arguments)
-    results, others = measure(arguments, base), beside(base)
+    results, others = measure(arguments, base), other_bytes(base)
     model = describe_model(base, arguments)
     print(f"{model['name']}: {model['weights']}.\n")
     print(table(results, others))

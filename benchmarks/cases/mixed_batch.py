@@ -1,7 +1,7 @@
-"""Whole model, many tasks in one batch: ours against one dense model, copies, LoRA servers and naive masking.
+"""Mixed batch: rows of many tasks in one batch, ours against a dense model, copies, LoRA and naive masking.
 
 All candidates compute the same rows in turn; each one's time is divided by that of ONE dense model on the
-whole batch. What computes our masks is checked against float64 before anything is timed. A second table tells
+whole batch. What computes our masks is checked against float64 before anything is timed. A second table shows
 how the throughput changes as more and more tasks are in use.
 """
 
@@ -48,7 +48,7 @@ class Setting:
 
     @classmethod
     def parse(cls, text: str) -> "Setting":
-        """Reads TASKSxTOKENS[:ASSIGNMENT][:ZEROS].
+        """Read TASKSxTOKENS[:ASSIGNMENT][:ZEROS].
 
         Raises:
             argparse.ArgumentTypeError: It is not of that form.
@@ -63,7 +63,7 @@ class Setting:
 def measure(
     candidates: Candidates, workload: Workload, exact_base: Base, threads: Sequence[int], runs: int
 ) -> Iterator[dict[str, object]]:
-    """Errors, seconds and ratios of one batch, for each number of threads."""
+    """Measure errors, seconds and ratios of one batch, for each number of threads."""
     ready = candidates.ready(workload)
     errors = ready.largest_errors(exact_logits(workload, exact_base))
     for count in threads:
@@ -87,7 +87,7 @@ def _ratios(times: Mapping[str, Times], bound: str) -> dict[str, dict[str, float
 def measure_settings(
     base: Base, exact_base: Base, arguments: argparse.Namespace
 ) -> Iterator[dict[str, object]]:
-    """All rows of the table; those of one share of zeros have the same tasks."""
+    """Measure all rows of the table; those of one share of zeros have the same tasks."""
     ordered = sorted(arguments.batches, key=lambda setting: setting.zeros)
     for zeros, group in groupby(ordered, key=lambda setting: setting.zeros):
         settings = list(group)
@@ -101,7 +101,7 @@ def measure_settings(
 
 
 def table(results: Sequence[Mapping[str, object]]) -> str:
-    """Ratios to the dense model as Markdown: of the fastest runs, of the medians in brackets."""
+    """Write the ratios to the dense model as Markdown: of the fastest runs, of the medians in brackets."""
     setting = ["threads", "zeros", "batch", "rows to tasks"]
     rows = []
     for result in results:
@@ -112,7 +112,7 @@ def table(results: Sequence[Mapping[str, object]]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this benchmark."""
+    """Add this benchmark's arguments."""
     parser.add_argument("--json", type=Path, help="file to write the results to")
     parser.add_argument("--figure", type=Path, help="PNG file to draw the results into")
     add_model_arguments(parser)
@@ -134,7 +134,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Checks and measures all settings, prints both tables, writes the JSON."""
+    """Check and measure all settings, print both tables, write the JSON; return the exit code."""
     for package in ["matplotlib"] * bool(arguments.figure) + packages(arguments.peers):
         need(package)
     if available():

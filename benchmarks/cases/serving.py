@@ -1,4 +1,4 @@
-"""The server under concurrent clients: HTTP beside the engine alone, mixed batches beside one batch per task.
+"""Serving under concurrent clients: HTTP against the engine alone, mixed batches against one batch per task.
 
 Both are ratios of requests per second on the same mixed load: short texts, many tasks, every client with one
 request at a time. The engine alone is called in this process; the server over HTTP is `python -m server` in a
@@ -37,7 +37,7 @@ Requests = Sequence[tuple[str, dict[str, str]]]
 
 
 def bodies(base: Base, tasks: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """Paths and bodies of a fixed mixed load: short random texts, tasks drawn at random."""
+    """Return paths and bodies of a fixed mixed load: short random texts, tasks drawn at random."""
     generator = np.random.default_rng(0)
     words = sorted(word for word in base.tokenizer.get_vocab() if word.isascii() and word.isalpha())
     texts = (
@@ -49,7 +49,7 @@ def bodies(base: Base, tasks: Sequence[str]) -> list[tuple[str, dict[str, str]]]
 
 @contextmanager
 def engine_of(base: Base, settings: Settings, *, mixed: bool) -> Iterator[Service]:
-    """A ready service in this process."""
+    """Run a ready service in this process."""
     service = build_service(settings, base=base, compute=None if mixed else _one_task_at_a_time(base))
     service.start()
     try:
@@ -70,7 +70,7 @@ def _one_task_at_a_time(base: Base) -> Callable[..., list[list[Floats]]]:
 
 
 def direct(service: Service, requests: Requests) -> Call:
-    """A client that calls the engine with requests that were read before."""
+    """Return a client that calls the engine with requests that were read before."""
     ready = []
     for path, body in requests:
         served = service.registry.get(path.rpartition("/")[2])
@@ -83,7 +83,7 @@ def direct(service: Service, requests: Requests) -> Call:
 
 
 async def load_http(url: str, requests: Requests, count: int, seconds: float) -> Load:
-    """The load of clients that connect for it: a server closes connections on which nothing comes."""
+    """Measure clients that connect anew, since a server closes idle connections."""
     clients = [await HttpClient.connect(url, requests) for _ in range(count)]
     try:
         return await load(clients, seconds)
@@ -98,7 +98,7 @@ async def measure(
     requests: Requests,
     arguments: argparse.Namespace,
 ) -> dict[str, dict[str, list[Load]]]:
-    """All ways in turn, `rounds` times: with one client, then with many."""
+    """Measure all ways in turn, `rounds` times: with one client, then with many."""
     calls = {name: direct(one, requests) for name, one in services.items()}
 
     async def run(name: str, count: int, seconds: float) -> Load:
@@ -119,7 +119,7 @@ async def measure(
 
 
 def summarise(loads: Mapping[str, Sequence[Load]]) -> dict[str, dict[str, float]]:
-    """Median requests per second and median milliseconds of each way, and rates over the engine's."""
+    """Return median requests per second and milliseconds of each way, and its rate over the engine's."""
     rates = {name: median(one.rate for one in ways) for name, ways in loads.items()}
     return {
         name: {
@@ -132,7 +132,7 @@ def summarise(loads: Mapping[str, Sequence[Load]]) -> dict[str, dict[str, float]
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Everything as Markdown."""
+    """Write everything as Markdown."""
     rows = [
         [count, name, f"{one['rate_over_engine']:.2f}", f"{one['rate']:.0f}", f"{one['p50_ms']:.2f}"]
         for count, ways in results.items()
@@ -142,7 +142,7 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this benchmark."""
+    """Add this benchmark's arguments."""
     parser.add_argument("--json", type=Path, help="file to write the results to")
     parser.add_argument("--base", required=True, help="folder or hub id of the encoder")
     parser.add_argument("--tasks", type=int, default=16, help="tasks in the mix")
@@ -153,7 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Measures everything, prints the table, writes the JSON."""
+    """Measure everything, print the table, write the JSON; return the exit code."""
     base = load_base(arguments.base)
     tasks = [f"task-{number}" for number in range(arguments.tasks)]
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""How long a new version takes from published to its first answer, and what changing between tasks costs.
+"""Swap: the time from publishing a version to its first answer, and the cost of changing between tasks.
 
 Everything happens in this process, as in the server: the store is a local folder; a version is noticed, read,
 checked and made ready, and answers the next request. The server looks at its store at intervals of its own
@@ -37,12 +37,12 @@ class Publisher:
     """Publishes new versions of a task and times the way to their first answer, as a whole and in parts."""
 
     def __init__(self, base: Base, place: Path, features: list[Features]) -> None:
-        """A new store at `place`; `features` are the request."""
+        """Create a store at `place`; `features` are the request."""
         self._base, self._place, self._features = base, place, features
         self._store, self._ours = MaskStore.open(place, create=True), Ours(base)
 
     def publish(self, version: int) -> dict[str, float]:
-        """Seconds of each step for one more version with random masks."""
+        """Measure the seconds of each step for one more version with random masks."""
         self._store.publish(random_bundle(self._base, TASK, ZEROS, version, compress=True))
         total, (first, loaded) = _timed(self._notice_and_answer)
         warm = min(self._answer(loaded) for _ in range(3))
@@ -57,7 +57,7 @@ class Publisher:
         return _timed(lambda: self._ours.answer(loaded, self._features))[0]
 
     def _preparation(self) -> dict[str, float]:
-        """The steps before the forward, each done once more by itself."""
+        """Measure the steps before the forward, each once more by itself."""
         noticing, snapshot = _timed(self._store.snapshot)
         path = self._place / bundle_path(TASK, snapshot.current[TASK].digest)
         reading, data = _timed(path.read_bytes)
@@ -78,7 +78,7 @@ def _timed(call: Callable[[], T]) -> tuple[float, T]:
 
 
 def measure_publish(base: Base, tokens: int, runs: int) -> dict[str, dict[str, float]]:
-    """Median, best and worst seconds of each step over `runs` versions, after one that warms all up."""
+    """Measure the median, best and worst seconds of each step over `runs` versions, after a warm-up."""
     with TemporaryDirectory() as folder:
         publisher = Publisher(base, Path(folder) / "store", features_of(random_ids(base, 1, tokens)))
         taken = [publisher.publish(version) for version in range(runs + 1)][1:]
@@ -90,7 +90,7 @@ def measure_publish(base: Base, tokens: int, runs: int) -> dict[str, dict[str, f
 
 
 def measure_changes(base: Base, rows: Sequence[int], tokens: int, runs: int) -> Iterator[dict[str, object]]:
-    """Batches of two resident tasks in turn over batches of one, for each number of rows."""
+    """Measure batches of two resident tasks in turn over batches of one, for each number of rows."""
     tasks, ours = random_tasks(base, 2, ZEROS), Ours(base)
     for count in rows:
         first, second = (ours.ready(Workload.of_counts(base, [task], [count], tokens)) for task in tasks)
@@ -112,7 +112,7 @@ def _all_of(calls: Sequence[Callable[[], object]]) -> Callable[[], None]:
 
 
 def publish_table(steps: Mapping[str, Mapping[str, float]]) -> str:
-    """Milliseconds of each step as Markdown."""
+    """Write the milliseconds of each step as Markdown."""
     rows = [
         [step, *(f"{1e3 * one[how]:.1f}" for how in ("median", "min", "max"))] for step, one in steps.items()
     ]
@@ -120,7 +120,7 @@ def publish_table(steps: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def changes_table(results: Sequence[Mapping[str, object]]) -> str:
-    """Ratios of fastest and median runs as Markdown."""
+    """Write the ratios of fastest and median runs as Markdown."""
     rows = []
     for result in results:
         ratio = result["ratio"]
@@ -131,7 +131,7 @@ def changes_table(results: Sequence[Mapping[str, object]]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this benchmark."""
+    """Add this benchmark's arguments."""
     parser.add_argument("--json", type=Path, help="file to write the results to")
     add_model_arguments(parser)
     parser.add_argument("--runs", type=int, default=9, help="versions to publish, and runs of each candidate")
@@ -141,7 +141,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Measures both, prints the tables, writes the JSON."""
+    """Measure both, print the tables, write the JSON; return the exit code."""
     if available():
         warm_up()
     before = torch.get_num_threads()

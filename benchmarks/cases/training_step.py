@@ -1,4 +1,4 @@
-"""One step of learning a mask against one step of finetuning: forward, loss, backward, Adam, zero_grad.
+"""Training step: learning a mask against step of finetuning: forward, loss, backward, Adam, zero_grad.
 
 Both see the same random batch without padding and take turns, in fp32 and under bf16 autocast. Peak memory is
 that of a process of its own for each method, in fp32. Weights are random unless `--base` names pretrained
@@ -55,7 +55,7 @@ class Setting:
     device: str
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Describe the setting in one line."""
         base = self.base or f"{self.shape} shape, random weights"
         size = f"{self.batch} x {self.tokens} tokens, blocks {self.blocks}"
         return f"{base}; {size}; {self.device}, threads: {self.threads}"
@@ -80,7 +80,7 @@ class Step:
     """A training step that can be repeated."""
 
     def __init__(self, setting: Setting, base: Base, method: str, *, bf16: bool = False) -> None:
-        """Builds the model, its optimizer and a batch that is the same for every method."""
+        """Build the model, its optimizer and a batch that is the same for every method."""
         self.bf16 = bf16
         self.model = _build(setting, base, method).train()
         generator = torch.Generator().manual_seed(0)
@@ -91,7 +91,7 @@ class Step:
         self.optimizer = adam(self.model.trainable().values(), LR)
 
     def __call__(self) -> None:
-        """Learns from the batch once."""
+        """Learn from the batch once."""
         with torch.autocast(self.targets.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model(self.batch)
             loss = task_loss(self.model.spec.kind, logits, self.targets, (), len(self.targets))
@@ -103,7 +103,7 @@ class Step:
 
 
 def open_base(setting: Setting) -> Base:
-    """The pretrained base that the setting names, or one of its shape with random weights."""
+    """Return the pretrained base that the setting names, or one of its shape with random weights."""
     if setting.base is not None:
         return load_base(setting.base, device=setting.device)
     base = random_base(setting.shape)
@@ -121,7 +121,7 @@ def _build(setting: Setting, base: Base, method: str) -> TaskModel:
 
 
 def measure_times(setting: Setting, runs: int) -> dict[str, Times]:
-    """Times of the steps of both methods in both precisions, which all take turns in this process."""
+    """Measure the steps of both methods in both precisions, which all take turns in this process."""
     before = torch.get_num_threads()
     torch.set_num_threads(setting.threads)
     base = open_base(setting)
@@ -136,7 +136,7 @@ def measure_times(setting: Setting, runs: int) -> dict[str, Times]:
 
 
 def measure_memory(setting: Setting) -> dict[str, Memory]:
-    """Memory of each method in a fresh process; empty on CPU where the system has no /proc."""
+    """Measure each method's memory in a fresh process; empty on CPU where the system has no /proc."""
     if setting.device == "cpu" and not STATUS.exists():
         return {}
     measured = {}
@@ -152,7 +152,7 @@ def _memory(setting: Setting, method: str) -> Memory:
     libraries = now()
     step = Step(setting, open_base(setting), method)
     if method == FINETUNED:
-        del step.model.base  # finetuning alone keeps no base beside its copy
+        del step.model.base  # finetuning alone keeps no base next to its copy
     gc.collect()
     built = now()
     reset()
@@ -182,7 +182,7 @@ def _process_meter() -> Meter:
 
 
 def table(times: dict[str, Times], memory: dict[str, Memory]) -> str:
-    """A Markdown table of both methods and their ratios."""
+    """Write a Markdown table of both methods and their ratios."""
     rows = [
         ("fastest step, s", {m: times[m].best for m in METHODS}),
         ("median step, s", {m: median(times[m].wall) for m in METHODS}),
@@ -204,7 +204,7 @@ def table(times: dict[str, Times], memory: dict[str, Memory]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of this benchmark."""
+    """Add this benchmark's arguments."""
     add_model_arguments(parser)
     parser.add_argument("--blocks", default="2-", help="blocks to mask, like 2-, 2-11 or 0,3,8-11")
     parser.add_argument("--batch", type=int, default=32, help="examples in a batch")
@@ -216,7 +216,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Measures memory, then time, prints the table, writes the JSON."""
+    """Measure memory, then time, print the table, write the JSON; return the exit code."""
     setting = Setting(**{field.name: getattr(arguments, field.name) for field in fields(Setting)})
     memory = measure_memory(setting)
     times = measure_times(setting, arguments.runs)

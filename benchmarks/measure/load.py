@@ -1,4 +1,4 @@
-"""Many concurrent clients, each with one request at a time: over HTTP, or any coroutine.
+"""Load of many concurrent clients, each with one request at a time: over HTTP, or any coroutine.
 
 The HTTP client does only what a measurement needs (keep-alive, a fixed set of requests, replies with a
 length), so that it takes little of the cores that the server is measured on.
@@ -17,7 +17,7 @@ Call = Callable[[int], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Load:
-    """What some clients got done.
+    """Measured load.
 
     Attributes:
         seconds: How long it took.
@@ -39,7 +39,7 @@ class Load:
 
 
 async def load(clients: Sequence[Call], seconds: float) -> Load:
-    """Lets each client send one request after another; all start together and finish what they began."""
+    """Let each client send one request after another; all start together and finish what they began."""
     latencies: list[float] = []
     start = time.perf_counter()
 
@@ -75,7 +75,7 @@ class HttpClient:
         return cls(reader, writer, [_post(host, path, body) for path, body in bodies])
 
     async def __call__(self, number: int) -> None:
-        """Posts body `number`, counted round and round.
+        """Post body `number`, counted modulo the number of bodies.
 
         Raises:
             ConnectionError: The answer is not 200.
@@ -88,7 +88,7 @@ class HttpClient:
             raise ConnectionError(f"{head.splitlines()[0]!r}: {body[:200]!r}")
 
     async def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._writer.close()
         await self._writer.wait_closed()
 

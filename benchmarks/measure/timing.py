@@ -33,7 +33,7 @@ class Times:
         return min(self.wall)
 
     def ratios(self, bound: "Times") -> dict[str, float]:
-        """This candidate relative to another: fastest runs, median runs, CPU time of the median run."""
+        """Return ratios to another candidate: of fastest runs, of median runs, of median runs' CPU time."""
         return {
             "min": self.best / bound.best,
             "median": median(self.wall) / median(bound.wall),
@@ -42,14 +42,14 @@ class Times:
 
 
 def host_seconds(run: Callable[[], object]) -> tuple[float, float]:
-    """A `Stopwatch` for what is done when the call returns."""
+    """Time, as a `Stopwatch`, what is done when the call returns."""
     start, cpu_start = time.perf_counter(), time.process_time()
     run()
     return time.perf_counter() - start, time.process_time() - cpu_start
 
 
 def cuda_seconds(run: Callable[[], object]) -> tuple[float, float]:
-    """A `Stopwatch` for work on the present CUDA device: its time there, and the CPU's for launching it.
+    """Time, as a `Stopwatch`, work on the present CUDA device, and the CPU's time for launching it.
 
     The device's caches hold nothing of use at the start, as in a model that is larger than they are. What
     fills them hides the time of the first launches.
@@ -71,7 +71,7 @@ def _room() -> Tensor:
 
 
 def captured(run: Callable[[], object]) -> Callable[[], None]:
-    """A CUDA graph of something that has run before; without the launches it is the device's time alone."""
+    """Capture what has run before as a CUDA graph; without the launches it is the device's time alone."""
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(graph):
@@ -82,7 +82,7 @@ def captured(run: Callable[[], object]) -> Callable[[], None]:
 def take_turns(
     candidates: Mapping[str, Callable[[], object]], runs: int, stopwatch: Stopwatch = host_seconds
 ) -> dict[str, Times]:
-    """Runs every candidate once to warm up, then all in turn, `runs` times."""
+    """Run every candidate once to warm up, then all in turn, `runs` times."""
     for run in candidates.values():
         run()
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}

@@ -1,1 +1,1 @@
-"""Peers that ours is measured against, and ours as the benchmarks call it."""
+"""Peers: what ours is measured against, and ours as the benchmarks call it."""

@@ -1,4 +1,4 @@
-"""What our way is measured against, all with the arithmetic of the same head.
+"""Dense peers that ours is measured against, all with the same head.
 
   dense     one unmasked model on the whole batch: the bound that no way of telling tasks apart is expected
             to beat
@@ -46,11 +46,11 @@ class HeadedEncoder:
 
     @classmethod
     def unmasked(cls, base: Base, task: RandomTask, encoder: nn.Module) -> "HeadedEncoder":
-        """`encoder` with a task's head as it is before masking."""
+        """Return `encoder` with a task's head as it is before masking."""
         return cls(encoder, task.head_linear(POOLER, base), task.head_linear(CLASSIFIER, base))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [rows, classes] of hidden states [rows, tokens, width]."""
+        """Return logits [rows, classes] of hidden states [rows, tokens, width]."""
         return head_logits(
             hidden,
             lambda inputs: F.linear(inputs, *self.pooler),
@@ -59,7 +59,7 @@ class HeadedEncoder:
         )
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """Logits [rows, classes] of token ids [rows, tokens]."""
+        """Return logits [rows, classes] of token ids [rows, tokens]."""
         return self.logits(self.encoder(input_ids=ids).last_hidden_state)
 
 
@@ -77,7 +77,7 @@ class _AppliedLinear(nn.Module):
 
 
 def _routed(base: Base, linears: Mapping[str, nn.Linear], apply: Apply) -> nn.Module:
-    """An encoder some of whose layers are computed by `apply`; the tensors are shared."""
+    """Return an encoder some of whose layers are computed by `apply`; the tensors are shared."""
     encoder = base.share_encoder()
     for name, linear in linears.items():
         encoder.set_submodule(name, _AppliedLinear(name, linear, apply))
@@ -85,14 +85,14 @@ def _routed(base: Base, linears: Mapping[str, nn.Linear], apply: Apply) -> nn.Mo
 
 
 def dense(workload: Workload) -> Run:
-    """One unmasked model on all rows."""
+    """Return a run of one unmasked model on all rows."""
     base = workload.base
     model = HeadedEncoder.unmasked(base, workload.tasks[0], base.encoder)
     return lambda: model(workload.ids)
 
 
 def kernel(workload: Workload) -> Run:
-    """The kernel with as many segments as tasks, but no masks. Needs numba."""
+    """Return a run of the kernel with as many segments as tasks, but no masks. Needs numba."""
     segments, base = workload.token_segments, workload.base
     unmasked = [None] * len(segments)
 
@@ -109,11 +109,11 @@ class Copies:
     """A model per task on its rows, the masked weights its own; made once, kept for the next batch."""
 
     def __init__(self) -> None:
-        """Without copies."""
+        """Create it without copies."""
         self._made: dict[RandomTask, HeadedEncoder] = {}
 
     def __call__(self, workload: Workload) -> Run:
-        """All copies, each on its rows."""
+        """Return a run of all copies, each on its rows."""
         models = [self._copy(workload.base, task) for task in workload.tasks]
         parts = list(zip(models, workload.row_segments.spans(), strict=True))
         return lambda: torch.cat([model(workload.ids[start:end]) for model, (start, end) in parts])
@@ -131,12 +131,12 @@ class Copies:
 
 
 def masked_weights(base: Base) -> int:
-    """Weights of the encoder that a task masks, and a copy does not share."""
+    """Count the weights of the encoder that a task masks, and a copy does not share."""
     return sum(linear.weight.numel() for linear in masked_linears(base).values())
 
 
 def naive(workload: Workload) -> Run:
-    """Bits expanded per layer and task; the layers that no task masks run once for all rows."""
+    """Return a run that expands bits per layer and task; unmasked layers run once for all rows."""
     segments, base = workload.token_segments, workload.base
 
     def apply(name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -164,11 +164,11 @@ def _masked_head(base: Base, task: RandomTask, encoder: nn.Module) -> HeadedEnco
 
 
 def in_float64(base: Base) -> Base:
-    """A copy of the base in float64, twice its bytes."""
+    """Return a copy of the base in float64, twice its bytes."""
     encoder, pooler = copy.deepcopy((base.encoder, base.pooler))
     return replace(base, encoder=encoder.double(), pooler=None if pooler is None else pooler.double())
 
 
 def exact_logits(workload: Workload, exact_base: Base) -> Tensor:
-    """Logits of all rows in float64 [rows, classes], `exact_base` being the workload's base in float64."""
+    """Return logits of all rows, float64 [rows, classes], from the workload's base in float64."""
     return naive(replace(workload, base=exact_base))()

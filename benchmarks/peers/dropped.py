@@ -1,4 +1,4 @@
-"""A rival of the kernel: x W^T for all tasks, minus x (W * (1 - M))^T from lists of dropped columns.
+"""Dropped columns, a rival of the kernel: x W^T for all tasks, minus x (W * (1 - M))^T from lists of zeros.
 
 Per output row and task the columns whose bit is 0, as uint16. Each tile of 32 tokens is transposed to
 contiguous memory; a row's sum is gathered in registers and subtracted once. At 5 % zeros the lists take
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from masking.kernels import Segments
 
-TILE = 32
+TILE_TOKENS = 32
 _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
-_VECTOR = ir.VectorType(_F32, TILE)
+_VECTOR = ir.VectorType(_F32, TILE_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class DroppedColumns:
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_]) -> "DroppedColumns":
-        """The zeros of a mask [rows, columns]."""
+        """List the zeros of a mask [rows, columns]."""
         counts = np.count_nonzero(~mask, axis=1)
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         return cls(starts, np.nonzero(~mask)[1].astype(np.uint16))
@@ -50,26 +50,28 @@ class DroppedColumns:
 
 
 def _entry(builder: ir.IRBuilder, place: Any, weights: Any, inputs: Any, total: Any) -> Any:
-    """A sum of a tile's tokens with one dropped weight's products added."""
+    """Add one dropped weight's products to the sums of a tile's tokens."""
     column = builder.zext(builder.load(builder.inttoptr(place, _I16.as_pointer())), _I64)
     address = builder.add(weights, builder.mul(column, ir.Constant(_I64, 4)))
     weight = builder.load(builder.inttoptr(address, _F32.as_pointer()))
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, weight, ir.Constant(_I32, 0))
-    spread = builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, TILE), [0] * TILE))
-    row = builder.add(inputs, builder.mul(column, ir.Constant(_I64, 4 * TILE)))
+    spread = builder.shuffle_vector(
+        first, undefined, ir.Constant(ir.VectorType(_I32, TILE_TOKENS), [0] * TILE_TOKENS)
+    )
+    row = builder.add(inputs, builder.mul(column, ir.Constant(_I64, 4 * TILE_TOKENS)))
     tokens = builder.load(builder.inttoptr(row, _VECTOR.as_pointer()), align=4)
     return builder.fadd(total, builder.fmul(tokens, spread, flags=("contract",)), flags=("contract",))
 
 
 @intrinsic
 def _gather_row(context: Any, listed: Any, end: Any, weights: Any, inputs: Any, sums: Any) -> Any:
-    """Writes a row's 32 sums; two entries at a time hide the latency. Addresses as int64."""
+    """Write a row's 32 sums; two entries at a time hide the latency. Addresses as int64."""
     signature = types.void(*[types.int64] * 5)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
         listed, end, weights, inputs, sums = values
-        zero = ir.Constant(_VECTOR, [0.0] * TILE)
+        zero = ir.Constant(_VECTOR, [0.0] * TILE_TOKENS)
         before, check = builder.block, builder.append_basic_block("check")
         pair, rest = builder.append_basic_block("pair"), builder.append_basic_block("rest")
         odd, done = builder.append_basic_block("odd"), builder.append_basic_block("done")
@@ -107,19 +109,23 @@ def _gather_row(context: Any, listed: Any, end: Any, weights: Any, inputs: Any, 
 
 @njit(nogil=True, cache=True)
 def _subtract(outputs, inputs, weight, starts, columns, tile, sums):  # type: ignore[no-untyped-def]
-    """Corrects the outputs of one segment, tile by tile. One thread."""
+    """Correct the outputs of one segment, tile by tile. One thread."""
     tokens, width = inputs.shape
     rows = weight.shape[0]
     weights, listed = weight.ctypes.data, columns.ctypes.data
-    for first in range(0, tokens, TILE):
-        count = min(TILE, tokens - first)
+    for first in range(0, tokens, TILE_TOKENS):
+        count = min(TILE_TOKENS, tokens - first)
         for column in range(width):
             for token in range(count):
                 tile[column, token] = inputs[first + token, column]
         for row in range(rows):
             start, end = listed + 2 * starts[row], listed + 2 * starts[row + 1]
             _gather_row(
-                start, end, weights + 4 * width * row, tile.ctypes.data, sums.ctypes.data + 4 * TILE * row
+                start,
+                end,
+                weights + 4 * width * row,
+                tile.ctypes.data,
+                sums.ctypes.data + 4 * TILE_TOKENS * row,
             )
         for token in range(count):
             for row in range(rows):
@@ -129,10 +135,10 @@ def _subtract(outputs, inputs, weight, starts, columns, tile, sums):  # type: ig
 def dropped_linear(
     inputs: Tensor, weight: Tensor, bias: Tensor, segments: Segments, masks: list[DroppedColumns]
 ) -> Tensor:
-    """What `masking.kernels.masked_linear` computes, on one thread but for the shared product."""
+    """Compute what `masking.kernels.masked_linear` does, on one thread but for the shared product."""
     outputs = F.linear(inputs, weight, bias)
-    tile = np.zeros((weight.shape[1], TILE), np.float32)
-    sums = np.empty((weight.shape[0], TILE), np.float32)
+    tile = np.zeros((weight.shape[1], TILE_TOKENS), np.float32)
+    sums = np.empty((weight.shape[0], TILE_TOKENS), np.float32)
     for (start, end), mask in zip(segments.spans(), masks, strict=True):
         part = outputs[start:end].numpy(), inputs[start:end].numpy(), weight.numpy()
         _subtract(*part, mask.starts, mask.columns, tile, sums)

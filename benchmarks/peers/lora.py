@@ -1,4 +1,4 @@
-"""LoRA servers beside which ours is measured: PEFT with `adapter_names`, and PolyLoRA.
+"""LoRA servers that ours is measured against: PEFT with `adapter_names`, and PolyLoRA.
 
 One random adapter per task, rank 8, on the six linear layers of the blocks that our tasks mask; one unmasked
 head for all. They compute something else than masks do, so only their shapes and the mixing of adapters are
@@ -28,12 +28,12 @@ MixedForward = Callable[[Tensor, list[str]], Tensor]
 
 
 def adapter_bytes(base: Base) -> int:
-    """Bytes of one adapter in float32."""
+    """Return the bytes of one adapter in float32."""
     return 4 * RANK * sum(sum(linear.weight.shape) for linear in masked_linears(base).values())
 
 
 def peft(workload: Workload) -> Run:
-    """PEFT: a mixed batch by `adapter_names`."""
+    """Return a run of PEFT on a mixed batch, by `adapter_names`."""
     names = _adapter_names(workload)
     model = HeadedEncoder.unmasked(workload.base, workload.tasks[0], _peft_model(workload.base, names))
 
@@ -44,7 +44,7 @@ def peft(workload: Workload) -> Run:
 
 
 def polylora(workload: Workload) -> Run:
-    """PolyLoRA with all adapters resident."""
+    """Return a run of PolyLoRA with all adapters resident."""
     package, names = need("polylora"), _adapter_names(workload)
     layers = list(masked_linears(workload.base))
     config = package.PolyLoraConfig(max_gpu_adapters=len(names), max_rank=RANK, target_modules=layers)
@@ -65,7 +65,7 @@ def _adapter_names(workload: Workload) -> list[str]:
 
 
 def _peft_model(base: Base, names: Sequence[str]) -> Any:
-    """The encoder under one random adapter per name, in PEFT's classes."""
+    """Return the encoder under one random adapter per name, in PEFT's classes."""
     package = need("peft")
     config = package.LoraConfig(
         r=RANK,
@@ -84,7 +84,7 @@ def _peft_model(base: Base, names: Sequence[str]) -> Any:
 
 
 def _checked(workload: Workload, forward: MixedForward) -> Run:
-    """The whole batch as a call, once a row alone has given what it gives in the batch.
+    """Return a run of the whole batch, once a row alone has given what it gives in the batch.
 
     Raises:
         WrongResultError: The shape is wrong, or a row is not answered by its own adapter.

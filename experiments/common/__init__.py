@@ -1,1 +1,1 @@
-"""What experiments share: context, scales, tasks, trained runs, drawing."""
+"""Common: what experiments share, such as context, scales, tasks, trained runs and reports."""

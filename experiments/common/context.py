@@ -1,10 +1,10 @@
-"""What one command was told, and where its trained runs come from.
+"""Context of one command: its arguments, and where its trained runs come from.
 
 An experiment asks here for tasks, seeds, bases and runs; what the command line leaves open it answers itself,
 for the quick and the full scale.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from experiments.errors import ExperimentOptionsError
 from training.cli.progress import ProgressBar
 from training.runs.preparation import Preparation
 
-_HELD = 4  # tasks whose data and base are held at once
+_HELD_TASKS = 4  # whose data and base are in memory at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +24,14 @@ class Context:
     """Arguments of one command.
 
     Attributes:
-        name: the experiment, such as ``table1``.
-        quick: the scale for two cores, in place of the paper's.
-        bases: pretrained encoders, hub ids or folders; at least one.
-        data: folder of the tasks' data; None for the hub.
-        tasks: tasks asked for; None for the experiment's own.
-        seeds: seeds asked for; None for the experiment's own.
-        runs_dir: folder of finished runs, shared by all experiments.
-        changes: what is changed of the scale.
-        say: called with a line of text for what a user should know on the way.
+        name: The experiment, such as ``table1``.
+        quick: The scale for two cores, instead of the paper's.
+        bases: Pretrained encoders, hub ids or folders; at least one.
+        data: Folder of the tasks' data; None for the hub.
+        tasks: Tasks asked for; None for the experiment's own.
+        seeds: Seeds asked for; None for the experiment's own.
+        runs_dir: Folder of finished runs, shared by all experiments.
+        changes: What is changed of the scale.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Context:
     seeds: tuple[int, ...] | None
     runs_dir: Path
     changes: tuple[Change, ...]
-    say: Callable[[str], None]
     _held: dict[tuple[str, str], Runs] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -56,17 +54,17 @@ class Context:
         """The one base of an experiment that looks at one.
 
         Raises:
-            ExperimentOptionsError: several were given.
+            ExperimentOptionsError: Several were given.
         """
         if len(self.bases) > 1:
             raise ExperimentOptionsError(f"{self.name} looks at one base: give --base one name")
         return self.bases[0]
 
     def choose_tasks(self, *, quick: Sequence[str], full: Sequence[str]) -> tuple[str, ...]:
-        """Tasks asked for, or else those of the scale.
+        """Return the tasks asked for, or else those of the scale.
 
         Raises:
-            DataError: the rows of one are not there, which is told before hours of learning.
+            DataError: The rows of one are missing, which is found before hours of learning.
         """
         tasks = self.tasks or tuple(quick if self.quick else full)
         for task in tasks:
@@ -75,60 +73,59 @@ class Context:
         return tasks
 
     def choose_seeds(self, *, quick: Sequence[int], full: Sequence[int]) -> tuple[int, ...]:
-        """Seeds asked for, or else those of the scale."""
+        """Return the seeds asked for, or else those of the scale."""
         return self.seeds or tuple(quick if self.quick else full)
 
     def scale_of(self, task: str | None) -> Scale:
-        """The scale at which a task is learned; None for a task that has none of its own."""
+        """Return the scale at which a task is learned; None for a task that has none of its own."""
         return scale_of(self.quick, self.changes, task)
 
     def setting(self, task: str, *, base: str | None = None) -> Preparation:
-        """A task's data, encoded, with the base.
+        """Return a task's data, encoded, with the base.
 
         Args:
-            task: its name.
+            task: Its name.
             base: None for the one base.
 
         Raises:
-            TrainingError, MaskingError: data or base can't be used.
+            TrainingError, MaskingError: Data or base can't be used.
         """
         return self._runs_of(task, base or self.base).setting(task)
 
     def run(
         self, task: str, method: Method, *, seed: int = 0, base: str | None = None, **changes: Any
     ) -> Run:
-        """A trained run, learned now if it isn't there yet.
+        """Return a trained run, learned now if it isn't there yet.
 
         Args:
-            task: its name.
-            method: how to learn it.
-            seed: seed of the run.
+            task: Its name.
+            method: How to learn it.
+            seed: Seed of the run.
             base: None for the one base.
-            changes: fields of `LearnOptions` that differ from the scale's.
+            changes: Fields of `LearnOptions` that differ from the scale's.
 
         Raises:
-            TrainingError, MaskingError: see `training.runs.learn.learn`.
+            TrainingError, MaskingError: See `training.runs.learn.learn`.
         """
         return self._runs_of(task, base or self.base).get(task, method, seed=seed, **changes)
 
     def learning(self) -> dict[str, dict[str, Any]]:
-        """Settings of learning, for a report: for all tasks, and for those that have a scale of their own."""
+        """Return the settings of learning for a report: of all tasks, and of those with their own scale."""
         special = sorted({change.task for change in self.changes if change.task})
         return {"all tasks": describe(self.scale_of(None))} | {
             task: describe(self.scale_of(task)) for task in special
         }
 
     def _runs_of(self, task: str, base: str) -> Runs:
-        """Runs of a task; those used last are held, since they hold the base and the task's data."""
+        """Return a task's runs; those used last are kept, since they hold the base and the task's data."""
         runs = self._held.pop((base, task), None) or Runs(
             self.runs_dir,
             base,
             self.scale_of(task),
             data=self.data,
             callbacks=lambda: [ProgressBar()],
-            say=self.say,
         )
         self._held[base, task] = runs
-        if len(self._held) > _HELD:
+        if len(self._held) > _HELD_TASKS:
             del self._held[next(iter(self._held))]
         return runs

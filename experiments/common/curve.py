@@ -1,4 +1,4 @@
-"""Learns the inner points of a Bezier curve between two models (Garipov et al. 2018; paper, figure 7).
+"""Bezier curve between two models, its inner points learned (Garipov et al. 2018; paper, figure 7).
 
 The ends stay as they are. Each step draws one point of the curve, t ~ U(0, 1), and lowers the loss there, so
 that in expectation the loss along the whole curve falls. Bends are counted as in their code: every
@@ -32,12 +32,12 @@ class CurveSettings:
     """How a curve is learned.
 
     Attributes:
-        bends: control points, the two ends included; at least 3.
+        bends: Control points, the two ends included; at least 3.
         lr: Adam's learning rate on the inner ones.
-        epochs: passes over the examples.
-        batch_size: examples a step.
-        seed: seed of shuffling, t and dropout.
-        precision: arithmetic of the model; control points and optimizer are always fp32.
+        epochs: Passes over the examples.
+        batch_size: Examples a step.
+        seed: Seed of shuffling, t and dropout.
+        precision: Arithmetic of the model; control points and optimizer are always fp32.
     """
 
     bends: int = 3
@@ -57,16 +57,16 @@ def learn_curve(
     """Learn a curve that starts on the straight line between its ends.
 
     Args:
-        ends: weights of the two models, alike in names and shapes; not changed.
-        model: a dense model of the same shape, for its arithmetic; its own weights are not used.
-        examples: training examples of the task.
-        settings: see `CurveSettings`.
+        ends: Weights of the two models, alike in names and shapes; not changed.
+        model: A dense model of the same shape, for its arithmetic; its own weights are not used.
+        examples: Training examples of the task.
+        settings: See `CurveSettings`.
 
     Returns:
         All control points in order, the ends included.
 
     Raises:
-        ExperimentError: there is nothing to learn, the ends are not alike, or the loss is no longer a number.
+        ExperimentError: There is nothing to learn, the ends are not alike, or the loss is no longer a number.
     """
     if settings.bends <= _ENDS:
         raise ExperimentError(f"a curve of {settings.bends} bends has no point to learn: 3 is the least")
@@ -96,7 +96,7 @@ def _on(device: torch.device, weights: Weights) -> dict[str, Tensor]:
 
 
 def _on_the_line(start: Weights, end: Weights, bends: int) -> list[dict[str, nn.Parameter]]:
-    """The inner control points, at equal distances on the line between the ends."""
+    """Return the inner control points, at equal distances on the line between the ends."""
     points = (blend((start, end), step / (bends - 1)) for step in range(1, bends - 1))
     return [{name: nn.Parameter(tensor) for name, tensor in point.items()} for point in points]
 

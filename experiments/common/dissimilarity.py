@@ -1,4 +1,4 @@
-"""How much two masks of a layer differ (paper, figure 5): s = |M1 - M2| / (|M1| + |M2|), |.| counting ones.
+"""Dissimilarity of two masks of a layer (paper, figure 5): s = |M1 - M2| / (|M1| + |M2|), |.| counting ones.
 
 s is 0 where the masks are equal and 1 where no weight is kept by both. Masks drawn independently differ
 without having learned anything; `chance` says by how much.
@@ -26,11 +26,11 @@ def dissimilarity(first: Tensor, second: Tensor) -> float:
     """Return s of two masks.
 
     Args:
-        first: boolean [rows, columns].
-        second: the same shape.
+        first: Boolean [rows, columns].
+        second: The same shape.
 
     Raises:
-        ExperimentError: the shapes differ, or neither mask keeps a weight.
+        ExperimentError: The shapes differ, or neither mask keeps a weight.
     """
     if first.shape != second.shape:
         raise ExperimentError(f"masks of shapes {tuple(first.shape)} and {tuple(second.shape)} don't compare")
@@ -44,8 +44,8 @@ def chance(first: Tensor, second: Tensor) -> float:
     """Return the expected s of two independent random masks with as many zeros as these.
 
     Args:
-        first: boolean [rows, columns].
-        second: the same shape.
+        first: Boolean [rows, columns].
+        second: The same shape.
     """
     one, other = (float(mask.float().mean()) for mask in (first, second))
     return (one * (1.0 - other) + other * (1.0 - one)) / (one + other)
@@ -55,12 +55,12 @@ def by_block(first: Masks, second: Masks, architecture: str) -> Grid:
     """Return s of each layer that both models mask, without the head.
 
     Args:
-        first: masks by layer name.
-        second: masks of another model over the same base.
-        architecture: the base's Hugging Face model type.
+        first: Masks by layer name.
+        second: Masks of another model over the same base.
+        architecture: The base's Hugging Face model type.
 
     Raises:
-        ExperimentError: no layer is masked in both.
+        ExperimentError: No layer is masked in both.
     """
     table = layer_names(architecture)
     shared = first.keys() & second.keys()
@@ -77,7 +77,7 @@ def by_block(first: Masks, second: Masks, architecture: str) -> Grid:
 
 
 def _block(name: str, blocks: str) -> int:
-    """Number of the block that a layer lies in; -1 outside of them."""
+    """Return the number of the block that a layer lies in; -1 outside of them."""
     rest = name.removeprefix(f"{blocks}.")
     return -1 if rest == name else int(rest.split(".", 1)[0])
 

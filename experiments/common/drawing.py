@@ -1,4 +1,4 @@
-"""What the figures share: colors, and the words that say where a figure's numbers come from."""
+"""Drawing: the figures' colors, scores with error bars, and the title that names base and scale."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,10 +23,10 @@ def draw_scores(axes: Any, places: Sequence[float], scores: Sequence[Scores], **
     """Draw means over seeds, with their standard deviation as a bar where there is more than one seed.
 
     Args:
-        axes: where to.
-        places: where each stands on the x axis.
-        scores: what to draw, in percent.
-        style: as `matplotlib.axes.Axes.errorbar` takes it, in place of this one.
+        axes: Where to.
+        places: Where each stands on the x axis.
+        scores: What to draw, in percent.
+        style: As `matplotlib.axes.Axes.errorbar` takes it, instead of this one.
     """
     means, spreads = [one.mean for one in scores], [one.spread or 0.0 for one in scores]
     axes.errorbar(places, means, yerr=spreads, **{"marker": "o", "markersize": 4, "capsize": 2, **style})

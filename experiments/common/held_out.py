@@ -1,4 +1,4 @@
-"""Rows that neither learning nor choosing has seen: a task's ``test`` file, where the data have one."""
+"""Held-out rows, used neither to learn nor to choose: a task's ``test`` file, where the data have one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ def read_test(data: Path | None, setting: Preparation) -> Sequence[EncodedExampl
     """Read a task's test rows.
 
     Args:
-        data: folder of the tasks' data; None for the hub, whose test rows have no labels.
-        setting: the task.
+        data: Folder of the tasks' data; None for the hub, whose test rows have no labels.
+        setting: The task.
 
     Returns:
         The examples; None where there is no test file.
 
     Raises:
-        DataError: there is one, and it can't be used.
+        DataError: There is one, and it can't be used.
     """
     options = setting.options
     paths = [data / options.task / f"test.{ending}" for ending in FORMATS] if data else []

@@ -27,9 +27,9 @@ class PathPoint:
     """One model on a path.
 
     Attributes:
-        t: where it stands, 0 at the start of the path, 1 at its end.
-        value: its metric.
-        loss: its mean cross entropy over examples (words, choices), in nats.
+        t: Where it stands, 0 at the start of the path, 1 at its end.
+        value: Its metric.
+        loss: Its mean cross entropy over examples (words, choices), in nats.
     """
 
     t: float
@@ -42,10 +42,10 @@ class Examples:
     """What models are measured by.
 
     Attributes:
-        codec: the task's codec.
-        items: the examples, at least one.
-        metric: name of the metric.
-        max_rows: rows of a batch at most.
+        codec: The task's codec.
+        items: The examples, at least one.
+        metric: Name of the metric.
+        max_rows: Rows of a batch at most.
     """
 
     codec: TaskCodec
@@ -58,8 +58,8 @@ def bernstein(count: int, t: float) -> list[float]:
     """Return the share of each control point of a Bezier curve at `t`; they add up to 1.
 
     Args:
-        count: control points, the two ends included.
-        t: where on the curve, 0 to 1.
+        count: Control points, the two ends included.
+        t: Where on the curve, 0 to 1.
     """
     degree = count - 1
     return [comb(degree, k) * t**k * (1.0 - t) ** (degree - k) for k in range(count)]
@@ -69,7 +69,7 @@ def check_controls(controls: Sequence[Weights]) -> None:
     """Make sure that control points belong to models of one shape.
 
     Raises:
-        ExperimentError: they don't.
+        ExperimentError: They don't.
     """
     first, *others = controls
     for other in others:
@@ -83,8 +83,8 @@ def blend(controls: Sequence[Weights], t: float) -> dict[str, Tensor]:
     """Return the weights at `t` on the Bezier curve of some control points; differentiable in each of them.
 
     Args:
-        controls: at least two, alike in names and shapes.
-        t: where on the curve, 0 to 1.
+        controls: At least two, alike in names and shapes.
+        t: Where on the curve, 0 to 1.
     """
     shares = bernstein(len(controls), t)
     return {
@@ -99,14 +99,14 @@ def walk(
     """Measure models at equal distances along a path, both ends included.
 
     Args:
-        controls: control points of the path, at least two.
-        model: a dense model of the same shape, whose weights are overwritten.
-        examples: what to measure by.
-        count: models to measure, at least 2.
-        label: what the progress bar says.
+        controls: Control points of the path, at least two.
+        model: A dense model of the same shape, whose weights are overwritten.
+        examples: What to measure by.
+        count: Models to measure, at least 2.
+        label: What the progress bar says.
 
     Raises:
-        ExperimentError: the control points are not alike.
+        ExperimentError: The control points are not alike.
     """
     check_controls(controls)
     points = []
@@ -123,8 +123,8 @@ def cross_entropy(predictions: Sequence[Prediction], examples: Sequence[EncodedE
     """Return the mean cross entropy of predictions, in nats.
 
     Args:
-        predictions: one for each example.
-        examples: the examples with the right answers.
+        predictions: One for each example.
+        examples: The examples with the right answers.
     """
     losses = [
         functional.cross_entropy(

@@ -28,12 +28,12 @@ Draw = Callable[[Any], None]
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper and how it fared.
+    """One claim of the paper, and whether the numbers here agree with it.
 
     Attributes:
-        paper: what the paper says, in our words; a whole sentence.
-        rule: what must hold of the numbers here for them to agree; completes "They agree where ...".
-        holds: whether it does.
+        paper: What the paper says, in our words; a whole sentence.
+        rule: What must hold of the numbers here for them to agree; completes "They agree where ...".
+        holds: Whether it does.
     """
 
     paper: str
@@ -49,7 +49,7 @@ class Claim:
         """Return the claim, the rule and the verdict as one paragraph.
 
         Args:
-            subject: what the numbers were measured on, such as a task.
+            subject: What the numbers were measured on, such as a task.
         """
         return f"The paper: {self.paper} Rule: it agrees where {self.rule}. {subject}: {self.verdict}."
 
@@ -63,9 +63,9 @@ class Table:
     """A table of text.
 
     Attributes:
-        head: names of the columns.
-        rows: cells, as many a row as there are columns.
-        caption: a line above it; empty for none.
+        head: Names of the columns.
+        rows: Cells, as many a row as there are columns.
+        caption: A line above it; empty for none.
     """
 
     head: Sequence[str]
@@ -75,16 +75,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment comes to.
+    """Result of an experiment.
 
     Attributes:
-        title: what was measured, such as ``Table 8: parameters and memory``.
-        tables: what is printed, with the paper's numbers beside ours.
-        values: the same and more for programs; of JSON's types.
-        settings: settings that decide over the values.
-        notes: sentences that a reader of the tables must know: the paper's claim, and what differs here.
-        draw: draws the figure; None where there is none.
-        exact: whether it is counted from shapes and files, so that the scale makes no difference.
+        title: What was measured, such as ``Table 8: parameters and memory``.
+        tables: What is printed, with the paper's numbers next to ours.
+        values: The same and more for programs; of JSON's types.
+        settings: Settings that decide over the values.
+        notes: Sentences that a reader of the tables must know: the paper's claim, and what differs here.
+        draw: Draws the figure; None where there is none.
+        exact: Whether it is counted from shapes and files, so that the scale makes no difference.
     """
 
     title: str
@@ -96,24 +96,24 @@ class Result:
     exact: bool = False
 
     def scale(self, context: Context) -> str:
-        """``quick``, ``full`` or ``exact``."""
+        """Return ``quick``, ``full`` or ``exact``."""
         return "exact" if self.exact else context.scale
 
 
 def write_result(result: Result, context: Context, folder: Path) -> list[Path]:
-    """Write a result into a folder, in place of an older one of the same experiment and scale.
+    """Write a result into a folder, replacing an older one of the same experiment and scale.
 
     Args:
-        result: what to write.
-        context: the command.
-        folder: made if it is not there.
+        result: What to write.
+        context: The command.
+        folder: Made if it is not there.
 
     Returns:
         The files written: ``<stem>.json``, ``<stem>.md`` and, where there is a figure, ``<stem>.png``.
 
     Raises:
-        MissingExtraError: there is a figure, and matplotlib is not installed.
-        OSError: the folder can't be written.
+        MissingExtraError: There is a figure, and matplotlib is not installed.
+        OSError: The folder can't be written.
     """
     stem = context.name + ("-quick" if result.scale(context) == "quick" else "")
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def write_result(result: Result, context: Context, folder: Path) -> list[Path]:
 
 
 def to_markdown(result: Result, context: Context) -> str:
-    """The tables and all that a reader must know of them."""
+    """Return the tables, and all that a reader must know about them, as Markdown."""
     return "\n\n".join(_paragraphs(result, context))
 
 
@@ -162,19 +162,19 @@ def _provenance(result: Result, context: Context) -> str:
 
 
 def _learning(who: str, settings: dict[str, Any]) -> str:
-    told = ", ".join(f"{name} {value}" for name, value in settings.items())
-    return f"Learning, {who}: {told}; for the rest the paper's preset."
+    listed = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return f"Learning, {who}: {listed}; for the rest the paper's preset."
 
 
 def _describe_base(base: str) -> str:
-    """A base by its name, and how it differs from the paper's; folders above it are left out."""
+    """Name a base, and how it differs from the paper's; folders above it are left out."""
     name = short_name(base)
     tuned = ", pretrained and then tuned contrastively as a sentence encoder"
     return name + (tuned if name.rpartition("/")[2] in _SENTENCE_ENCODERS else "")
 
 
 def short_name(base: str) -> str:
-    """A base's name without the folders above it."""
+    """Return a base's name without the folders above it."""
     path = Path(base)
     return path.name if path.is_dir() else base
 

@@ -1,4 +1,4 @@
-"""What encoders make of inputs: the states at [CLS], how well they part the classes, and a map of them."""
+"""Representations: encoders' states at [CLS], how well they separate the classes, and a map of them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,10 +25,10 @@ def cls_states(encoder: nn.Module, base: Base, features: Sequence[Features], *, 
     """Return the last hidden state at [CLS] of each input, float32 [inputs, hidden].
 
     Args:
-        encoder: an encoder of the base's shape; left in evaluation mode.
-        base: gives the tokenizer, for padding, and the device.
-        features: inputs of one row each, at least one.
-        max_rows: rows of a batch at most.
+        encoder: An encoder of the base's shape; left in evaluation mode.
+        base: Gives the tokenizer, for padding, and the device.
+        features: Inputs of one row each, at least one.
+        max_rows: Rows of a batch at most.
     """
     encoder.eval()
     states = np.empty((len(features), base.hidden_size), np.float32)
@@ -45,7 +45,7 @@ def separation(states: Array, labels: Sequence[str]) -> float:
 
     Args:
         states: [inputs, hidden].
-        labels: class of each input; at least two classes.
+        labels: Class of each input; at least two classes.
     """
     return float(silhouette_score(states, list(labels)))
 
@@ -55,7 +55,7 @@ def flatten(states: Array, *, seed: int = 0) -> Array:
 
     Args:
         states: [inputs, hidden], at least `MIN_INPUTS` inputs.
-        seed: decides the map.
+        seed: Decides the map.
     """
     perplexity = min(_PERPLEXITY, (len(states) - 1) / 3)
     result: Array = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(states)

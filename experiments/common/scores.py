@@ -15,7 +15,7 @@ class Scores:
     """A metric over seeds.
 
     Attributes:
-        values: one a seed, from 0 to 1 (a Matthews correlation may be below 0); at least one.
+        values: One a seed, from 0 to 1 (a Matthews correlation may be below 0); at least one.
     """
 
     values: tuple[float, ...]
@@ -31,16 +31,16 @@ class Scores:
         return 100 * stdev(self.values) if len(self.values) > 1 else None
 
     def __str__(self) -> str:
-        """``95.26 ± 0.31``."""
+        """Write mean and spread: ``95.26 ± 0.31``."""
         return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
 
     def record(self) -> dict[str, Any]:
-        """The same for programs."""
+        """Return values, mean and spread for JSON."""
         return {"by_seed": list(self.values), "mean": self.mean, "sd": self.spread}
 
 
 def errors_of(values: Sequence[float]) -> Scores:
-    """The errors of metrics: 1 less each."""
+    """Return the errors of metrics: 1 minus each."""
     return Scores(tuple(1 - value for value in values))
 
 
@@ -48,8 +48,8 @@ def majority_value(examples: "Sequence[EncodedExample]", metric: str) -> float:
     """Return the score of the majority vote.
 
     Args:
-        examples: at least one; words count one by one.
-        metric: name of the metric.
+        examples: At least one; words count one by one.
+        metric: Name of the metric.
 
     Returns:
         The share of the most frequent label for accuracy; 0 for metrics that give nothing for it.
@@ -61,5 +61,5 @@ def majority_value(examples: "Sequence[EncodedExample]", metric: str) -> float:
 
 
 def listed(items: Iterable[object]) -> str:
-    """Items, separated by commas."""
+    """Join items with commas."""
     return ", ".join(map(str, items))

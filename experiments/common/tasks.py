@@ -27,12 +27,12 @@ class PaperTask:
     """One task of the paper.
 
     Attributes:
-        name: name of its folder and on the command line.
-        title: name in the paper's tables.
-        kind: kind of task.
-        metric: dev metric, as in the paper.
+        name: Name of its folder and on the command line.
+        title: Name in the paper's tables.
+        kind: Kind of task.
+        metric: Dev metric, as in the paper.
         hub: ``ID:CONFIG`` on the hub, where the data are there in one file a split; else None.
-        columns: options that name columns, where they are not the default ones.
+        columns: Options that name columns, where they are not the default ones.
     """
 
     name: str
@@ -67,9 +67,9 @@ class TaskFiles:
     """The two files that a run learns from.
 
     Attributes:
-        train: rows to learn from.
-        dev: rows to choose the best epoch by.
-        columns: options that name their columns.
+        train: Rows to learn from.
+        dev: Rows to choose the best epoch by.
+        columns: Options that name their columns.
     """
 
     train: str
@@ -83,13 +83,13 @@ def task_files(
     """Find a task's rows, and write a sample of them where not all are wanted.
 
     Args:
-        task: the task.
-        data: folder of files; None for the hub.
-        rows: most rows of train and of dev; None for all. A sample is drawn with a fixed seed.
-        samples: folder for samples and for what comes from the hub, by the content that they are drawn from.
+        task: The task.
+        data: Folder of files; None for the hub.
+        rows: Most rows of train and of dev; None for all. A sample is drawn with a fixed seed.
+        samples: Folder for samples and for what comes from the hub, by the content that they are drawn from.
 
     Raises:
-        DataError: the rows are not there; the message says where they were looked for.
+        DataError: The rows are not there; the message says where they were looked for.
     """
     paths = [_path(task, data, split, most, samples) for split, most in zip(SPLITS, rows, strict=True)]
     return TaskFiles(str(paths[0]), str(paths[1]), {} if data else task.columns)

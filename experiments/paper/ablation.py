@@ -23,10 +23,10 @@ class Variant:
     """One way to learn a mask.
 
     Attributes:
-        name: what differs from the paper's setting.
-        changes: fields of `LearnOptions`.
-        rate: factor of the scale's learning rate of masks.
-        head_apart: whether a trained head keeps the scale's rate, and `rate` is for scores alone.
+        name: What differs from the paper's setting.
+        changes: Fields of `LearnOptions`.
+        rate: Factor of the scale's learning rate of masks.
+        head_apart: Whether a trained head keeps the scale's rate, and `rate` is for scores alone.
     """
 
     name: str
@@ -69,7 +69,7 @@ def ablation(context: Context) -> Result:
 
 
 def gain(paper: Mapping[str, Scores], variant: Mapping[str, Scores]) -> float:
-    """Mean over tasks of what a variant gains on the paper's setting, in points."""
+    """Return the mean over tasks of what a variant gains on the paper's setting, in points."""
     return fmean(scores.mean - paper[task].mean for task, scores in variant.items())
 
 
@@ -80,7 +80,7 @@ def _measure(context: Context, task: str, variant: Variant, seeds: Sequence[int]
 
 
 def changes_of(variant: Variant, rate: float) -> dict[str, Any]:
-    """Fields of `LearnOptions` that a variant sets, where the scale's learning rate of masks is `rate`."""
+    """Return the fields of `LearnOptions` that a variant sets, given the scale's learning rate of masks."""
     head = {"head_lr": rate} if variant.head_apart else {}
     return {**variant.changes, **head, "lr": variant.rate * rate}
 

@@ -29,10 +29,10 @@ class Point:
     """One initial share of zeros on one task.
 
     Attributes:
-        task: name of the task.
-        share: share of zeros before learning.
-        by_rate: dev metric over seeds by learning rate.
-        final: share of zeros at the best rate's last epoch, mean over seeds.
+        task: Name of the task.
+        share: Share of zeros before learning.
+        by_rate: Dev metric over seeds by learning rate.
+        final: Share of zeros at the best rate's last epoch, mean over seeds.
     """
 
     task: str
@@ -72,9 +72,9 @@ def rates_of(own: float, share: float, rate: float) -> tuple[float, ...]:
     """Return the learning rates to try: the rate as it stands, and scaled by the width of the range.
 
     Args:
-        own: share of zeros before learning that `rate` belongs to.
-        share: the wanted share; the range of scores is as much narrower as the share is larger.
-        rate: learning rate.
+        own: Share of zeros before learning that `rate` belongs to.
+        share: The wanted share; the range of scores is as much narrower as the share is larger.
+        rate: Learning rate.
     """
     return tuple(dict.fromkeys((rate, float(f"{rate * own / share:.3g}"))))
 

@@ -30,12 +30,12 @@ class Point:
     """One choice of blocks on one task.
 
     Attributes:
-        task: name of the task.
-        direction: where masking starts.
-        count: number of masked blocks.
-        blocks: the blocks, as `LearnOptions` takes them.
-        scores: dev metric over seeds.
-        nbytes: bytes of the masks.
+        task: Name of the task.
+        direction: Where masking starts.
+        count: Number of masked blocks.
+        blocks: The blocks, as `LearnOptions` takes them.
+        scores: Dev metric over seeds.
+        nbytes: Bytes of the masks.
     """
 
     task: str
@@ -60,9 +60,9 @@ def blocks_of(direction: Direction, count: int, blocks: int) -> str:
     """Return the blocks to mask.
 
     Args:
-        direction: where masking starts.
-        count: number of blocks to mask.
-        blocks: number of blocks of the base.
+        direction: Where masking starts.
+        count: Number of blocks to mask.
+        blocks: Number of blocks of the base.
     """
     first = 0 if direction == "bottom-up" else blocks - count
     return f"{first}-{first + count - 1}"

@@ -1,7 +1,7 @@
 """Figure 4: are the classes of a task apart in the encoder's last state at [CLS]?
 
 Pretrained, finetuned and masked encoders are looked at on the dev set. A map by t-SNE can show clusters that
-are none, so the silhouette of the classes in the full space is measured beside it.
+are none, so the silhouette of the classes in the full space is measured as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ class View:
     """A task's dev examples as the encoders see them.
 
     Attributes:
-        task: name of the task.
-        labels: class of each example.
-        maps: by encoder, float32 [examples, 2]; of the first seed.
-        silhouettes: by encoder, one a seed (the pretrained encoder has one).
+        task: Name of the task.
+        labels: Class of each example.
+        maps: By encoder, float32 [examples, 2]; of the first seed.
+        silhouettes: By encoder, one a seed (the pretrained encoder has one).
     """
 
     task: str
@@ -44,7 +44,7 @@ def figure4(context: Context) -> Result:
     """Map the [CLS] states of dev examples and measure how far the classes are apart.
 
     Raises:
-        ExperimentOptionsError: a task is no sequence classification.
+        ExperimentOptionsError: A task is not a sequence classification.
     """
     tasks = context.choose_tasks(quick=("sst2",), full=("sst2",))
     seeds = context.choose_seeds(quick=(0,), full=(0, 1, 2, 3))
@@ -72,12 +72,12 @@ def look(context: Context, task: str, seeds: Sequence[int]) -> View:
     """Look at a task's dev examples through all encoders.
 
     Args:
-        context: the command.
-        task: a task of sequence classification.
-        seeds: seeds of the runs, at least one; the first is mapped.
+        context: The command.
+        task: A task of sequence classification.
+        seeds: Seeds of the runs, at least one; the first is mapped.
 
     Raises:
-        ExperimentOptionsError: the task is of another kind, or has too few dev rows.
+        ExperimentOptionsError: The task is of another kind, or has too few dev rows.
     """
     setting = context.setting(task)
     if setting.spec.kind != "sequence-classification":

@@ -45,10 +45,10 @@ class LearnedMasks:
     """The masks of one run.
 
     Attributes:
-        task: name of the task.
-        seed: seed of the run.
-        before: masks before learning by layer name.
-        after: masks at the best epoch by layer name.
+        task: Name of the task.
+        seed: Seed of the run.
+        before: Masks before learning by layer name.
+        after: Masks at the best epoch by layer name.
     """
 
     task: str
@@ -70,7 +70,7 @@ def figure5(context: Context) -> Result:
     """Compare the masks of tasks by layer.
 
     Raises:
-        ExperimentOptionsError: there is only one task, or masks of two tasks did not start equal.
+        ExperimentOptionsError: There is only one task, or masks of two tasks did not start equal.
     """
     tasks = context.choose_tasks(quick=("sst2", "sem"), full=("mrpc", "sst2", "cola", "rte"))
     seeds = context.choose_seeds(quick=(0,), full=(0, 1, 2, 3))
@@ -102,15 +102,15 @@ def compare(masks: Sequence[LearnedMasks], architecture: str) -> dict[str, Grid]
     """Compare masks in every way that there are pairs for; means over the pairs.
 
     Args:
-        masks: masks of at least two tasks.
-        architecture: the base's Hugging Face model type.
+        masks: Masks of at least two tasks.
+        architecture: The base's Hugging Face model type.
 
     Returns:
         ``tasks``: two tasks, same seed; ``learning``: before and after learning; ``seeds``: two seeds of one
         task, where there are two.
 
     Raises:
-        ExperimentOptionsError: masks of two tasks with the same seed did not start equal.
+        ExperimentOptionsError: Masks of two tasks with the same seed did not start equal.
     """
     pairs = list(combinations(masks, 2))
     tasks = [(one, other) for one, other in pairs if one.seed == other.seed]
@@ -180,7 +180,7 @@ def _draw(figure: Any, grids: Mapping[str, Grid], random: float, origin: str) ->
 
 
 def _draw_random(axes: Any, random: float, top: float) -> None:
-    """Draws what independent random masks would give, or says it where that is far above all else."""
+    """Draw what independent random masks would give, or write it where that is far above all else."""
     axes.set_ylim(0, top)
     text = f"independent random masks: {random:.3f}"
     if random <= top:

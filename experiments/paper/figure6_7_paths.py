@@ -36,11 +36,11 @@ class Paths:
     """Paths between the models of one task and seed.
 
     Attributes:
-        task: name of the task.
-        seed: seed of the runs.
-        metric: name of the metric.
-        majority: the metric of the majority vote.
-        paths: points by the name of the path.
+        task: Name of the task.
+        seed: Seed of the runs.
+        metric: Name of the metric.
+        majority: The metric of the majority vote.
+        paths: Points by the name of the path.
     """
 
     task: str
@@ -55,7 +55,7 @@ class Paths:
         return f"{TASKS[self.task].title}, seed {self.seed}"
 
     def nearly_constant(self, name: str) -> bool:
-        """Whether a path joins two models that have learned something, and no model on it is much worse."""
+        """Tell whether a path joins two models that learned something, and no model on it is much worse."""
         path = self.paths[name]
         learned = min(path[0].value, path[-1].value) >= self.majority + _LEARNED
         return learned and drop(path) <= _TOLERANCE
@@ -66,11 +66,11 @@ class Ends:
     """The models of one task and seed.
 
     Attributes:
-        setting: the task.
-        model: a dense model to measure with, whose weights may be overwritten.
-        pretrained: weights before learning, with the random head.
-        finetuned: weights after finetuning.
-        masked: weights times masks after masking.
+        setting: The task.
+        model: A dense model to measure with, whose weights may be overwritten.
+        pretrained: Weights before learning, with the random head.
+        finetuned: Weights after finetuning.
+        masked: Weights times masks after masking.
     """
 
     setting: Preparation
@@ -123,8 +123,8 @@ def walk_lines(ends: Ends, count: int) -> dict[str, tuple[PathPoint, ...]]:
     """Measure models on the three straight lines between the ends.
 
     Args:
-        ends: the models.
-        count: models to measure on each line.
+        ends: The models.
+        count: Models to measure on each line.
     """
     lines = {
         BETWEEN: (ends.finetuned, ends.masked),
@@ -138,9 +138,9 @@ def walk_curve(ends: Ends, epochs: int, count: int) -> dict[str, tuple[PathPoint
     """Learn a curve between finetuned and masked, and measure models on it and on the straight line.
 
     Args:
-        ends: the models.
-        epochs: passes over the training examples to learn the curve in.
-        count: models to measure on each path.
+        ends: The models.
+        epochs: Passes over the training examples to learn the curve in.
+        count: Models to measure on each path.
     """
     line, options = (ends.finetuned, ends.masked), ends.setting.options
     settings = CurveSettings(
@@ -179,7 +179,7 @@ def judge_curve(found: Sequence[Paths]) -> Claim:
 
 
 def _each(context: Context, measure: Callable[[Ends], Mapping[str, Sequence[PathPoint]]]) -> list[Paths]:
-    """Paths of every task and seed."""
+    """Measure the paths of every task and seed."""
     tasks = context.choose_tasks(quick=("sst2",), full=("mrpc", "sst2"))
     seeds = context.choose_seeds(quick=(0,), full=(0,))
     found = []
@@ -224,9 +224,9 @@ def draw_paths(figure: Any, found: Sequence[Paths], title: str) -> None:
     """Draw metric and loss along the paths: a row for each task and seed.
 
     Args:
-        figure: an empty matplotlib figure.
-        found: what to draw.
-        title: title of the figure.
+        figure: An empty matplotlib figure.
+        found: What to draw.
+        title: Title of the figure.
     """
     figure.set_size_inches(9, 1.0 + 3.0 * len(found))
     rows = figure.subplots(len(found), 2, squeeze=False)

@@ -1,4 +1,4 @@
-"""What the paper itself says (Zhao et al., EMNLP 2020), to be set beside what is measured here.
+"""Quotes: the paper's own numbers (Zhao et al., EMNLP 2020), shown next to those measured here.
 
 Only what could be read is here: the counts of Table 8. The scores of the other tables could not be had, and
 none is quoted from memory; their place in a table is shown as `NOT_AVAILABLE`. To add one, add a line.

@@ -16,7 +16,7 @@ from experiments.paper.quotes import NOT_AVAILABLE_NOTE, quote
 PAPER_TASKS = ("mrpc", "sst2", "cola", "rte", "qnli", "pos", "ner", "swag", "sem", "trec", "agnews")
 QUICK_TASKS = ("trec", "sst2", "pos")
 SEEDS = (0, 1, 2, 3)
-MEAN_GAP, TASK_GAP = -0.5, -2.0
+MEAN_GAP_POINTS, TASK_GAP_POINTS = -0.5, -2.0
 
 _ORDER: tuple[Method, ...] = ("finetuning", "masking")
 _HEAD = ("task", "metric", "train / dev rows", "finetuning", "masking", "difference", "paper: finetuning")
@@ -32,12 +32,12 @@ _COST_HEAD = (
 
 @dataclass(frozen=True)
 class Side:
-    """What one method came to on one task.
+    """Results of one method on one task.
 
     Attributes:
-        scores: dev metric over seeds.
-        nbytes: bytes that the task takes beside the base: masks and head, or the finetuned copy.
-        seconds: mean time of learning a seed.
+        scores: Dev metric over seeds.
+        nbytes: Bytes that the task takes in addition to the base: masks and head, or the finetuned copy.
+        seconds: Mean time of learning a seed.
     """
 
     scores: Scores
@@ -50,10 +50,10 @@ class Pair:
     """Both methods on one task.
 
     Attributes:
-        task: name of the task.
-        metric: name of the dev metric.
-        rows: rows of train and dev.
-        sides: by method.
+        task: Name of the task.
+        metric: Name of the dev metric.
+        rows: Rows of train and dev.
+        sides: By method.
     """
 
     task: str
@@ -95,9 +95,9 @@ def judge(pairs: Sequence[Pair]) -> Claim:
     differences = [pair.difference for pair in pairs]
     return Claim(
         "masking performs as finetuning does.",
-        f"the mean over tasks of masking less finetuning is at least {MEAN_GAP} points and no task is below "
-        f"{TASK_GAP}",
-        fmean(differences) >= MEAN_GAP and min(differences) >= TASK_GAP,
+        f"the mean over tasks of masking less finetuning is at least {MEAN_GAP_POINTS} points and no task is "
+        f"below {TASK_GAP_POINTS}",
+        fmean(differences) >= MEAN_GAP_POINTS and min(differences) >= TASK_GAP_POINTS,
     )
 
 

@@ -20,13 +20,13 @@ from experiments.paper.quotes import NOT_AVAILABLE_NOTE, quote
 from mask_store import CombineRule
 from training.data.features import EncodedExample
 from training.loop.evaluation import measure, predict_logits
-from training.runs.ensemble import RULES, choose_rule, measure_together
+from training.runs.combining import RULES, choose_rule, measure_together
 from training.runs.preparation import Preparation
 
 QUICK_TASKS = ("trec", "sst2")
 FULL_TASKS = ("sem", "trec", "agnews", "pos", "ner")
 SEEDS = (0, 1, 2, 3)
-_MEGA = 1e6
+_MEGABYTE_BYTES = 1e6
 _DEV_NOTE = (
     "There is no test file, so errors are on dev, which has also chosen epochs and rule: those of both "
     "methods are too low, alike."
@@ -38,14 +38,14 @@ class Group:
     """The models of one method on one task, alone and together.
 
     Attributes:
-        task: name of the task.
-        method: how the models were learned.
+        task: Name of the task.
+        method: How the models were learned.
         split: ``test`` or ``dev``, where errors were measured.
-        single: error of each model.
-        rules: error of the ensemble by rule.
-        chosen: the rule that is best on dev.
-        single_bytes: bytes of one model: copy, or base, masks and head.
-        ensemble_bytes: bytes of all models: copies, or the base once, masks and heads.
+        single: Error of each model.
+        rules: Error of the ensemble by rule.
+        chosen: The rule that is best on dev.
+        single_bytes: Bytes of one model: copy, or base, masks and head.
+        ensemble_bytes: Bytes of all models: copies, or the base once, masks and heads.
     """
 
     task: str
@@ -59,7 +59,7 @@ class Group:
 
 
 def table2(context: Context) -> Result:
-    """Set one model beside the ensemble whose rule is best on dev."""
+    """Compare one model with the ensemble whose rule is best on dev."""
     groups = _groups(context)
     head = ["task", "method", "single", "ensemble", "rule", "paper: single", "paper: ensemble"]
     rows = [
@@ -73,7 +73,7 @@ def table2(context: Context) -> Result:
                 quote("table2", context.base, group.task, group.method, which)
                 for which in ("single", "ensemble")
             ),
-            *(f"{size / _MEGA:.1f}" for size in (group.single_bytes, group.ensemble_bytes)),
+            *(f"{size / _MEGABYTE_BYTES:.1f}" for size in (group.single_bytes, group.ensemble_bytes)),
         ]
         for group in groups
     ]

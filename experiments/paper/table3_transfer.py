@@ -29,8 +29,8 @@ def table3(context: Context) -> Result:
     """Learn each of two tasks by both methods and measure all on the dev sets of both tasks.
 
     Raises:
-        ExperimentOptionsError: other than two tasks were asked for.
-        ExperimentError: the tasks have different labels.
+        ExperimentOptionsError: Other than two tasks were asked for.
+        ExperimentError: The tasks have different labels.
     """
     tasks = context.choose_tasks(quick=("sst2", "sem"), full=("sst2", "sem"))
     if len(tasks) != 2:  # noqa: PLR2004
@@ -53,11 +53,11 @@ def transfer(run: Run, target: Preparation) -> float:
     """Return the accuracy of a run's model on the dev set of a task.
 
     Args:
-        run: what was learned.
-        target: the task to measure it on; labels of the same names are the same.
+        run: What was learned.
+        target: The task to measure it on; labels of the same names are the same.
 
     Raises:
-        ExperimentError: the task has other labels or another kind of input than the run's own.
+        ExperimentError: The task has other labels or another kind of input than the run's own.
     """
     source = run.setting
     one, other = ((spec.kind, spec.pair, set(spec.labels)) for spec in (source.spec, target.spec))

@@ -2,7 +2,7 @@
 
 Counted from the shape of the base and from a real bundle of random masks, whose size does not depend on the
 bits. Counts what has to be kept for inference: the base once and, per task, masks and head, against one
-finetuned copy per task. What a running server holds on top is told by its own memory report, and measured by
+finetuned copy per task. What a running server holds on top is in its own memory report, and measured by
 `benchmarks`.
 """
 
@@ -30,12 +30,12 @@ class Cost:
     """What a base and one task of two classes on it take.
 
     Attributes:
-        parameters: of the base.
-        mask_bits: of the masks without the classifier's.
-        mask_bytes: the same, packed.
-        classifier_bits: of the classifier's mask.
-        classifier_bytes: the same, packed.
-        head_parameters: of the head that is not part of the base; fp32.
+        parameters: Of the base.
+        mask_bits: Of the masks without the classifier's.
+        mask_bytes: The same, packed.
+        classifier_bits: Of the classifier's mask.
+        classifier_bytes: The same, packed.
+        head_parameters: Of the head that is not part of the base; fp32.
     """
 
     parameters: int
@@ -61,23 +61,23 @@ class Cost:
         return self.mask_bytes + self.classifier_bytes + self.head_bytes
 
     def finetuned_parameters(self, tasks: int) -> int:
-        """Parameters of a finetuned copy for each task."""
+        """Return the parameters of a finetuned copy for each task."""
         return tasks * (self.parameters + self.head_parameters)
 
     def masked_parameters(self, tasks: int) -> int:
-        """Parameters of the base and the tasks' heads; masks are bits, and counted as such."""
+        """Return the parameters of the base and the tasks' heads; masks are counted in bits."""
         return self.parameters + tasks * self.head_parameters
 
     def masked_bits(self, tasks: int) -> int:
-        """Bits of all masks of the tasks."""
+        """Return the bits of all masks of the tasks."""
         return tasks * (self.mask_bits + self.classifier_bits)
 
     def finetuned_bytes(self, tasks: int) -> int:
-        """Bytes of a finetuned copy for each task."""
+        """Return the bytes of a finetuned copy for each task."""
         return FLOAT_BYTES * self.finetuned_parameters(tasks)
 
     def masked_bytes(self, tasks: int) -> int:
-        """Bytes of the base and the tasks' masks and heads."""
+        """Return the bytes of the base and the tasks' masks and heads."""
         return self.base_bytes + tasks * self.masked_task_bytes
 
 
@@ -99,7 +99,7 @@ def count(base_name: str) -> Cost:
 
 
 def table8(context: Context) -> Result:
-    """Parameters and memory: the parts, and what a growing number of tasks takes."""
+    """Count parameters and memory: the parts, and what a growing number of tasks takes."""
     costs = {short_name(name): count(name) for name in context.bases}
     tables = [table for name, cost in costs.items() for table in (_parts(name, cost), _growth(name, cost))]
     return Result(
@@ -113,7 +113,7 @@ def table8(context: Context) -> Result:
 
 
 def figure3(context: Context) -> Result:
-    """Memory against the number of tasks, and from how many on masking takes less."""
+    """Count memory against the number of tasks, and from how many on masking takes less."""
     costs = {short_name(name): count(name) for name in context.bases}
     return Result(
         title="Figure 3: memory against the number of tasks",
@@ -129,7 +129,7 @@ def figure3(context: Context) -> Result:
 
 
 def break_even(cost: Cost) -> int:
-    """Smallest number of tasks whose masks take less than their finetuned copies."""
+    """Return the smallest number of tasks whose masks take less than their finetuned copies."""
     saved = cost.finetuned_bytes(1) - cost.masked_task_bytes
     return cost.base_bytes // saved + 1
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
 
 from mask_store.errors import MaskStoreError, RecordError
 from mask_store.format.manifest import canonical_json, describe_problems
+from mask_store.format.mask_info import Digest
 
 _STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
-_Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class VersionInfo:
 
     task: str
     number: PositiveInt
-    digest: _Digest
+    digest: Digest
     size: PositiveInt
     published: Annotated[datetime, AwareDatetime]
 
@@ -49,7 +49,7 @@ class Tombstone(BaseModel):
 
     task: str
     number: PositiveInt
-    digest: _Digest | None
+    digest: Digest | None
     deleted: AwareDatetime
 
 

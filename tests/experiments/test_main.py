@@ -6,8 +6,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.registry import EXPERIMENTS
-from tests.support.experiment_commands import command, run
-from tests.support.experiment_data import write_tasks
+from tests.support.experiments import command, run, write_tasks
 
 
 def test_help_imports_no_torch() -> None:

@@ -38,6 +38,7 @@ def test_public_api() -> None:
         "TaskKind",
         "TaskManifest",
         "VersionInfo",
+        "human_bytes",
         "ensemble_of",
         "pack_bits",
         "read_bundle",

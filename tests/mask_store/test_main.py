@@ -115,7 +115,7 @@ def test_diff(run: Run, run_json: Callable[..., Any]) -> None:
 
 def test_ensemble(run: Run, run_json: Callable[..., Any]) -> None:
     text = run("ensemble", "together", "--combine", "labels", "demo@1", "demo", "other")
-    assert re.fullmatch(r"published task 'together' version 1, an ensemble of 3 members, \d\.\d kB\n", text)
+    assert re.fullmatch(r"published task 'together' version 1, an ensemble of 3 members, \d\.\d KB\n", text)
     made = run_json("ensemble", "together", "--combine", "logits", "demo@2", "other@1")["published"]
     assert (made["task"], made["number"]) == ("together", 2)
     assert run("verify") == "no problems found\n"
@@ -134,7 +134,7 @@ def test_show_and_diff_of_an_ensemble(run: Run, run_json: Callable[..., Any]) ->
         "accuracy 0.9375",
         "not measured for the members together",
         "3 finetuned copies would take 1.3 GB",
-        "36 B of packed masks, 24 B of head",
+        "36 bytes of packed masks, 24 bytes of head",
     ):
         assert expected in text
     shown = run_json("show", "together")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mask_store import StoreNotFoundError
-from masking import Base, MaskedEncoder, TaskBatch, load_base
+from masking import Base, MaskedEncoder, TaskBatch
 from server.build import build_service
 from server.engine.pending import Floats
 from server.settings import Settings, SettingsError
@@ -21,11 +21,6 @@ from tests.support.serving import (
     texts,
     wait_until,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 def test_the_store_is_looked_for_before_the_base_is_loaded(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from mask_store import MaskBundle, MaskStore
-from masking import Base, TextInput, load_base
+from masking import Base, TextInput
 from server.__main__ import main
 from tests.support.serving import (
     SPECS,
@@ -25,11 +25,6 @@ from tests.support.serving import (
     scores_in,
     wait_until,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,7 @@ from masking import Base, LoadedTask, MaskSettings, TaskSpec, load_task
 from server.memory_report import MemoryReport, memory_report
 from server.tasks.registry import ServedTask
 from tests.support.models import random_bundle
-from tests.support.server_parts import CHOICE, SINGLE, TAGS, base_of, loaded
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return base_of(tiny_bert)
+from tests.support.server_parts import CHOICE, SINGLE, TAGS, loaded
 
 
 def _served(task: LoadedTask, *, name: str | None = None, version: int = 1) -> ServedTask:

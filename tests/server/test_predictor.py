@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from masking import Base, InputTooLongError, Prediction, TextInput, load_base
+from masking import Base, InputTooLongError, Prediction, TextInput
 from server.engine.pending import Floats, Timings
 from server.errors import DeadlineError, QueueFullError, TaskUnloadedError
 from server.predictor import PredictRequest
@@ -20,11 +20,6 @@ from tests.support.serving import (
     texts,
     wait_until,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 def test_predictions_come_in_order_with_the_time_of_each_stage(base: Base, tmp_path: Path) -> None:

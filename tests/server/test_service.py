@@ -5,7 +5,7 @@ from threading import Event
 import pytest
 
 from mask_store import MaskStore, StoreUnavailableError
-from masking import Base, load_base
+from masking import Base
 from server.build import build_service
 from server.errors import ShuttingDownError
 from tests.support.serving import (
@@ -19,11 +19,6 @@ from tests.support.serving import (
     texts,
     wait_until,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 def test_closing_computes_what_waits_and_refuses_the_rest(base: Base, tmp_path: Path) -> None:

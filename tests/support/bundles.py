@@ -1,4 +1,4 @@
-"""Small bundles, and files forged from them that keep every rule except one."""
+"""Bundles: small ones, and files forged from them that keep every rule except one."""
 
 import hashlib
 import json

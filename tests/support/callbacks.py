@@ -1,4 +1,4 @@
-"""Callbacks that end a run on the way, as a crash would."""
+"""Callbacks that end a training run early, as a crash would."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Random layers, masks and the check against float64."""
+"""Kernel cases: random layers and masks, and the check against float64."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Small made-up tasks of every kind, in words that the tiny models' tokenizer knows."""
+"""Learning data: small made-up tasks of every kind, in words that the tiny models' tokenizer knows."""
 
 import gzip
 import json

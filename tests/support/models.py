@@ -1,4 +1,4 @@
-"""Tiny random encoders of every supported architecture, in the hub's own folder format.
+"""Models: tiny random encoders of every supported architecture, in the hub's own folder format.
 
 Nothing here is pretrained: these models are for shape and logic only.
 """

@@ -1,4 +1,4 @@
-"""Small parts that several tests of the server's lower half share."""
+"""Server parts for tests of engine and parsing: a clock, tasks, features, pending requests and limits."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from masking import Base, Features, LoadedTask, Row, TaskBatch, TaskSpec, load_base, load_task
+from masking import Base, Features, LoadedTask, Row, TaskBatch, TaskSpec, load_task
 from server.engine.pending import Floats, PendingRequest
 from server.engine.queue import BatchLimits
 from server.engine.retry import Compute
@@ -27,10 +27,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def base_of(folder: str) -> Base:
-    return load_base(folder)
 
 
 def loaded(base: Base, spec: TaskSpec, *, task: str = "demo", seed: int = 0) -> LoadedTask:

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from mask_store import MaskStore, TaskKind
-from tests.support import launched
-from tests.support.learned import assert_learned_alike
+from tests.support import distributed_runs
 from tests.support.learning_data import ROWS, command_line, tiny_options, without_dropout, write_lines
+from tests.support.tensors import assert_learned_alike
 from training.data.features import IGNORED, Collator
 from training.learn_mask import main
 from training.options import LearnOptions
@@ -68,7 +68,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, bases: tuple[str, str]) -> Pa
         shared = {"run_dir": str(folder / "resumed")} if "save_steps" in changes else {}
         options = _options(case, bases[not name.startswith("dropped")], **(changes | shared))
         _write_case(case, options, happening)
-    done = _torchrun("-m", "tests.support.launched", str(folder))
+    done = _torchrun("-m", "tests.support.distributed_runs", str(folder))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -101,7 +101,7 @@ def test_two_processes_learn_what_one_does(
         changes = changes | {"accumulate": 1, "batch_size": changes["batch_size"] * changes["accumulate"]}
     options = _options(tmp_path, bases[1], **changes)
     _write_case(tmp_path, options, happening)
-    alone = launched.run(tmp_path)
+    alone = distributed_runs.run(tmp_path)
     first, second = _outcomes(pair / name)
 
     for key in ("metrics", "best_epoch"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments.common.tasks import TASKS, task_files
-from tests.support.experiment_data import write_tasks
+from tests.support.experiments import write_tasks
 from training.errors import DataError
 
 

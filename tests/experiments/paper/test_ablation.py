@@ -5,7 +5,7 @@ import pytest
 from experiments.common.scores import Scores
 from experiments.paper import ablation
 from experiments.paper.ablation import VARIANTS, changes_of, gain
-from tests.support.experiment_commands import run
+from tests.support.experiments import run
 from training.options import PRESETS
 
 

@@ -5,7 +5,7 @@ import pytest
 from experiments.common.scores import Scores
 from experiments.paper.figure1_sparsity import QUICK_SHARES, Point, judge, rates_of
 from masking import MaskSettings
-from tests.support.experiment_commands import picture, run
+from tests.support.experiments import picture, run
 
 
 def test_figure1(tmp_path: Path, tiny_bert: str) -> None:

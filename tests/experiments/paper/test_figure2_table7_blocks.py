@@ -4,7 +4,7 @@ import pytest
 
 from experiments.common.scores import Scores
 from experiments.paper.figure2_table7_blocks import Direction, Point, blocks_of, counts_of, judge
-from tests.support.experiment_commands import picture, run
+from tests.support.experiments import picture, run
 
 
 def test_figure2_and_table7_are_the_same_runs(

@@ -5,8 +5,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.paper.figure4_clusters import ENCODERS, View, judge
-from tests.support.experiment_commands import command, picture, run
-from tests.support.experiment_data import write_tasks
+from tests.support.experiments import command, picture, run, write_tasks
 
 
 def test_figure4(tmp_path: Path, tiny_bert: str) -> None:

@@ -7,8 +7,7 @@ from experiments.__main__ import main
 from experiments.common.dissimilarity import KINDS
 from experiments.errors import ExperimentOptionsError
 from experiments.paper.figure5_dissimilarity import LearnedMasks, compare, random_share
-from tests.support.experiment_commands import command, picture, run
-from tests.support.experiment_data import write_tasks
+from tests.support.experiments import command, picture, run, write_tasks
 
 _LAYER = "encoder.layer.0.output.dense"
 

@@ -13,7 +13,7 @@ from experiments.paper.figure6_7_paths import (
     judge_line,
     judge_pretrained,
 )
-from tests.support.experiment_commands import picture, run
+from tests.support.experiments import picture, run
 
 
 def test_figure6(tmp_path: Path, tiny_bert: str) -> None:

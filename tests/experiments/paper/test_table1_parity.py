@@ -4,7 +4,7 @@ import pytest
 
 from experiments.common.scores import Scores
 from experiments.paper.table1_parity import Pair, Side, judge
-from tests.support.experiment_commands import picture, run
+from tests.support.experiments import picture, run
 from tests.support.models import tiny_base
 
 

@@ -6,11 +6,10 @@ import pytest
 
 from experiments.__main__ import main
 from masking import load_base
-from tests.support.experiment_commands import command, run
-from tests.support.experiment_data import write_tasks
+from tests.support.experiments import command, run, write_tasks
 from tests.support.learning_data import write_lines
 from training.data.rows import read_file
-from training.runs.ensemble import RULES, combine
+from training.runs.combining import RULES, combine
 
 
 def test_table2(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,7 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.paper.table3_transfer import judge
-from tests.support.experiment_commands import command, picture, run
-from tests.support.experiment_data import write_tasks
+from tests.support.experiments import command, picture, run, write_tasks
 from tests.support.learning_data import write_lines
 
 

@@ -21,7 +21,7 @@ from mask_store import (
 )
 from mask_store.files import Files
 from tests.support.bundles import version_bundle
-from tests.support.crashing import KILLED
+from tests.support.killed_publish import KILLED
 
 # The lock, three files in three new folders, and the folders themselves.
 CALLS_OF_A_FIRST_PUBLISH = {"open": 10, "write": 3, "fsync": 9, "replace": 2, "link": 1, "mkdir": 3}
@@ -198,7 +198,7 @@ def test_full_disk_at_each_call_to_the_system(
 def test_killed_at_each_call_to_the_system(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, "-m", "tests.support.crashing", str(tmp_path)],
+        [sys.executable, "-m", "tests.support.killed_publish", str(tmp_path)],
         check=True,
         capture_output=True,
         text=True,

@@ -28,7 +28,7 @@ from triton.runtime.interpreter import InterpretedFunction
 
 from masking.kernels.cuda import kernel as triton_kernels
 from masking.kernels.cuda import launch as cuda
-from tests.support.interpreted import interpret
+from tests.support.triton_interpreter import interpret
 
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 5e-3, "bf16": 2e-2}
 SHAPES = [(1, 1), (3, 5), (17, 9), (33, 31), (64, 64), (65, 97), (100, 129)]

@@ -31,8 +31,8 @@ from masking.base import base_tensors, fingerprint
 from masking.heads import CLASSIFIER, POOLER
 from masking.learning.masked_model import MaskScores
 from masking.tasks.predictions import Floats
-from tests.support.autograd import saved_for_backward
 from tests.support.models import ARCHITECTURES, random_bundle, tiny_base
+from tests.support.tensors import saved_for_backward
 from training.loop.batch_logits import batch_logits
 
 Doubles = NDArray[np.float64]

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from masking import Features, InputTooLongError, LoadedTask, TaskInput, TextInput
+from masking import Base, Features, InputTooLongError, LoadedTask, TaskInput, TextInput
 from server.engine.tokenizer import TokenizerStage
-from tests.support.server_parts import PAIR, SINGLE, base_of, features, loaded
+from tests.support.server_parts import PAIR, SINGLE, features, loaded
 
 PATIENCE = 20.0
 
@@ -124,8 +124,7 @@ def test_a_cancelled_request_is_not_tokenised() -> None:
     assert codec.calls == [["first"], ["last"]]
 
 
-def test_tasks_that_share_a_call_get_what_each_would_get_alone(tiny_bert: str) -> None:
-    base = base_of(tiny_bert)
+def test_tasks_that_share_a_call_get_what_each_would_get_alone(base: Base) -> None:
     tasks = [loaded(base, SINGLE, seed=seed) for seed in range(3)]
     inputs = [[TextInput("the movie was good")], [TextInput("no"), TextInput("a card")], [TextInput("yes")]]
 

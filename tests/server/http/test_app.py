@@ -4,15 +4,10 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from masking import Base, load_base
+from masking import Base
 from server.build import build_service
 from server.http.app import create_app
 from tests.support.serving import TEXT, fill, serving, settings_of
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from masking import Base, load_base
+from masking import Base
 from tests.support.serving import TEXT, fill, serving
 
 OPEN = ("/", "/health/live", "/health/ready", "/metrics", "/openapi.json")
@@ -20,11 +20,6 @@ ADMIN = (
 )
 KEYS = ("first key", "second key")
 ADMIN_KEY = "the key to everything"
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,9 @@ from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
 from server.http.parsing import parse_request
 from server.predictor import PredictRequest
-from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, base_of, loaded
+from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, loaded
 
 SPECS = {"single": SINGLE, "pair": PAIR, "tags": TAGS, "choice": CHOICE}
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return base_of(tiny_bert)
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,11 @@ from masking import Base, LoadedTask
 from server.engine.pending import Floats
 from server.http.parsing import parse_request
 from server.http.rendering import render
-from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, base_of, loaded
+from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, loaded
 
 SPECS = {"single": SINGLE, "pair": PAIR, "tags": TAGS, "choice": CHOICE}
 LOGITS = np.array([1.0, 3.0, 2.0], dtype=np.float32)
 ANNA = "Anna Lee, Paris"  # words: Anna | Lee | , | Paris
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return base_of(tiny_bert)
 
 
 @pytest.fixture(scope="module")

@@ -31,11 +31,6 @@ TASK = "sentiment"
 
 
 @pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
-
-
-@pytest.fixture(scope="module")
 def bundles(base: Base) -> list[MaskBundle]:
     return [bundle_of(base, TASK, seed=seed) for seed in range(3)]
 

@@ -15,11 +15,6 @@ from tests.support.models import tiny_base
 from tests.support.serving import bundle_of, fill, wait_until
 
 
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
-
-
 @dataclasses.dataclass
 class Watched:
     place: Path

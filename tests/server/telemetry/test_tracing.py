@@ -13,17 +13,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from masking import Base, load_base
+from masking import Base
 from server.build import build_service
 from server.http.app import create_app
 from server.settings import SettingsError
 from server.telemetry.tracing import RequestTracer
 from tests.support.serving import TEXT, fill, settings_of, wait_until
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture

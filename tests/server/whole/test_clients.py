@@ -15,7 +15,7 @@ from kserve.protocol.infer_type import RequestedOutput
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
-from masking import Base, ChoiceInput, TextInput, load_base
+from masking import Base, ChoiceInput, TextInput
 from tests.support.serving import (
     SPECS,
     TEXT,
@@ -29,11 +29,6 @@ from tests.support.serving import (
 
 ADMIN_KEY = "rumpelstilz"
 QUESTION = ChoiceInput("she lost the card and", ("works", "help please", "paris"))
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")

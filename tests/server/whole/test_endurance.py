@@ -81,11 +81,6 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
-
-
-@pytest.fixture(scope="module")
 def world(base: Base) -> World:
     return World.create(base)
 

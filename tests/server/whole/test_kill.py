@@ -10,18 +10,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskStore
-from masking import Base, MaskedEncoder, load_base
+from masking import Base, MaskedEncoder
 from server.build import build_service
 from server.http.app import create_app
 from server.service import Service
 from tests.support.serving import TEXT, bundle_of, fill, settings_of, wait_until
 
 VICTIM, OTHER = "sentiment", "names"
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskBundle, MaskStore, TaskManifest
-from masking import Base, load_base
+from masking import Base
 from server.build import build_service
 from server.http.app import create_app
 from tests.support.serving import TEXT, bundle_of, serving, settings_of, wait_until
@@ -19,11 +19,6 @@ WITH_METRICS = 20
 
 def name_of(number: int) -> str:
     return f"task-{number:04d}"
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,12 @@ import pytest
 import torch
 
 from mask_store import TaskKind
-from masking import Base, TaskInput, TaskSpec, TextInput, WordsInput, load_base, task_codec
+from masking import Base, TaskInput, TaskSpec, TextInput, WordsInput, task_codec
 from tests.support.learning_data import ROWS
 from training.data.examples import Example, ExampleSet, Target, choose_columns, learn_labels, read_examples
 from training.data.features import IGNORED, Collator, EncodedExample, encode_examples
 from training.data.rows import Row, RowSet
 from training.errors import DataError
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 def _set(*examples: tuple[TaskInput, Target]) -> ExampleSet:

@@ -10,8 +10,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from mask_store import TaskKind
 from masking import MaskedModel
 from tests.support.callbacks import KillAtStep, Killed
-from tests.support.learned import assert_learned_alike
 from tests.support.learning_data import ROWS, tiny_options, without_dropout
+from tests.support.tensors import assert_learned_alike
 from training.errors import DivergedError, RunFolderError
 from training.loop.checkpoint import LEARNED_FILE
 from training.loop.history import best_epoch, epoch_records

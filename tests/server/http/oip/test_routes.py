@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from masking import Base, ChoiceInput, Features, LoadedTask, TextInput, load_base
+from masking import Base, ChoiceInput, Features, LoadedTask, TextInput
 from server.engine.pending import Floats
 from tests.support.server_parts import by_task
 from tests.support.serving import SPECS, TEXT, bundle_of, expected_scores, fill, serving
@@ -20,11 +20,6 @@ EXAMPLE_TASKS = {
     "logits": "sentiment",
 }
 Json = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")

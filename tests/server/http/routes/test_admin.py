@@ -6,17 +6,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskBundle, MaskStore, StoreNotWritableError
-from masking import Base, load_base
+from masking import Base
 from tests.support.serving import TEXT, bundle_of, fill, serving, wait_until
 
 KEY = "open sesame"
 ADMIN = {"authorization": f"Bearer {KEY}"}
 TASK = "sentiment"
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")

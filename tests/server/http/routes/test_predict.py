@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from masking import Base, ChoiceInput, TextInput, load_base
+from masking import Base, ChoiceInput, TextInput
 from server.engine.pending import Floats
 from tests.support.server_parts import TaskBatches, zeros
 from tests.support.serving import (
@@ -36,11 +36,6 @@ EXAMPLE_TASKS = {
     "huggingface": "sentiment",
 }
 CHOICES = {"context": "she lost the card and", "choices": ["works", "help please", "paris"]}
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from masking import Base, Features, LoadedTask, load_base
+from masking import Base, Features, LoadedTask
 from server.engine.pending import Floats
 from server.http.routes import predict_many
 from tests.support.server_parts import by_task
@@ -24,11 +24,6 @@ ROWS: list[dict[str, Any]] = [
     {"task": "names", "inputs": "Anna works.", "parameters": {"ignore_labels": []}},
     {"task": "sentiment", "inputs": [["no"], ["yes"]]},
 ]
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")

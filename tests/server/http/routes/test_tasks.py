@@ -21,11 +21,6 @@ from tests.support.serving import (
 
 
 @pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
-
-
-@pytest.fixture(scope="module")
 def place(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("store")
     fill(place, base)

@@ -1,13 +1,28 @@
-"""What two ways of learning the same came to, compared."""
+"""Tensors: those that autograd keeps for the backward pass, and the comparison of learned states."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from mask_store import TaskKind
 
 TOLERANCE = 5e-6  # a two-hundredth of a step of Adam at 1e-3
+
+
+@contextmanager
+def saved_for_backward() -> Iterator[list[Tensor]]:
+    """Collects the tensors that operations inside keep for their backward pass, in order."""
+    saved: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield saved
 
 
 def assert_learned_alike(kind: TaskKind, mine: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

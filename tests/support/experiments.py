@@ -1,13 +1,30 @@
-"""Runs a command of `experiments` at the quick scale on made-up tasks and a tiny random encoder."""
+"""Experiments: a folder of made-up tasks under the paper's names, and commands at the quick scale on them."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from experiments.__main__ import main
-from tests.support.experiment_data import write_tasks
+from tests.support.learning_data import ROWS, write_lines
 
+TASKS = {
+    "trec": "sequence-classification",
+    "sem": "sequence-classification",
+    "sst2": "sequence-classification",
+    "ner": "token-classification",
+    "codah": "multiple-choice",
+}
 SETTINGS = ("epochs=1", "batch_size=8", "max_length=32", "device=cpu", "precision=fp32")
+
+
+def write_tasks(folder: Path, *, train: int = 24) -> Path:
+    """Writes train and dev files of every task in `TASKS`, no two with the same rows; returns the folder."""
+    for number, (name, kind) in enumerate(TASKS.items()):
+        task = folder / name
+        task.mkdir(parents=True, exist_ok=True)
+        write_lines(task / "train.jsonl.gz", ROWS[kind](train, seed=2 * number))
+        write_lines(task / "dev.jsonl.gz", ROWS[kind](12, seed=2 * number + 1))
+    return folder
 
 
 def command(folder: Path, base: str, name: str, *more: str) -> list[str]:

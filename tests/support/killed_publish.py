@@ -1,6 +1,6 @@
-"""A process that is killed in the middle of a publish, at each of its calls to the operating system in turn.
+"""Killed publish: a process that ends in the middle of a publish, at each of its system calls in turn.
 
-Usage: python -m tests.support.crashing FOLDER
+Usage: python -m tests.support.killed_publish FOLDER
 Makes stores FOLDER/<n> with one published version and kills a second publish at its call n // 2, before the
 call for even n and after it for odd n. Prints one JSON line for each; the last is the publish that survived.
 """

@@ -1,4 +1,4 @@
-"""The Triton kernel without a GPU, run by Triton's interpreter on CPU tensors."""
+"""Triton interpreter: the Triton kernel without a GPU, on CPU tensors."""
 
 from collections.abc import Callable
 from typing import Any
