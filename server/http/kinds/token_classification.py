@@ -14,7 +14,7 @@ from masking import (
     split_words,
 )
 from server.http.kinds.kind import HttpKind, Json, ReplyFormat, ScoreFunction, SplitText, scores_of
-from server.http.oip.tensors import OutputTensor, TensorInfo, Texts
+from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
 _SENTENCE: Json = {"tokens": ["Anna", "works", "in", "London", "."]}
 _SENTENCES: Json = {"tokens": [["I", "slept", "."], ["Anna", "left", "."]]}
