@@ -4,10 +4,8 @@ Counts tensors: the base, every task's masks, heads. Only in the process's own f
 interpreter, manifests, activations, and versions on their way out with the last requests that hold them.
 """
 
-import ctypes
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, Field
@@ -83,12 +81,6 @@ def memory_report(base: Base, tasks: Mapping[str, ServedTask]) -> MemoryReport:
         ),
         process_bytes=_process_bytes(),
     )
-
-
-def give_back() -> None:
-    """Return what was freed to the system, where the C library can: reading bundles leaves holes."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _process_bytes() -> int | None:

@@ -4,14 +4,15 @@ It only finds out what there is to do; `Lifecycle` does it, in several threads w
 store that can't be read changes nothing.
 """
 
+import ctypes
 import logging
 import time
 from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from threading import Event, Thread
 
 from mask_store import MaskStore, Snapshot, StoreError
-from server.memory_report import give_back
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
@@ -122,7 +123,7 @@ class StoreWatcher:
                 load.result()
                 if done % _PROGRESS == 0:
                     logger.info("%d of %d tasks loaded or reported", done, len(names))
-        give_back()
+        _give_back()
 
     def _refresh(self, name: str) -> None:
         if not self._stopping.is_set():
@@ -140,3 +141,9 @@ class StoreWatcher:
 
 def _names(snapshot: Snapshot) -> set[str]:
     return {*snapshot.current, *(problem.task for problem in snapshot.problems)}
+
+
+def _give_back() -> None:
+    """Return what was freed to the system, where the C library can: reading bundles leaves holes."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

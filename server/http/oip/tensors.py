@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import to_json
 
-from server.engine.pending import Floats
+from masking.tasks.predictions import Floats
 from server.errors import InvalidBodyError
 
 _LENGTH = struct.Struct("<I")
