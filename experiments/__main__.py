@@ -6,6 +6,7 @@ Exit codes are those of `training.cli.command`: 0 done, 1 something failed on th
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ from experiments.registry import EXPERIMENTS, Experiment
 from lab.extras import MissingExtraError
 from lab.minilm import place_minilm
 from training.cli.command import run_command
-from training.cli.messages import say
 from training.errors import FAILED
 
 if TYPE_CHECKING:
     from experiments.common.context import Context
+
+logger = logging.getLogger("experiments")
 
 _DESCRIPTION = """\
 Reproduce one result of the paper "Masking as an Efficient Alternative to Finetuning for Pretrained Language
@@ -115,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     try:
-        return run_command(lambda: _run(arguments))
+        return run_command(lambda: _run(arguments), log="experiments")
     except (ExperimentError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", FAILED)
@@ -129,7 +131,7 @@ def _run(arguments: argparse.Namespace) -> int:
     result = experiment.run(arguments.experiment, context)
     paths = write_result(result, context, arguments.output)
     print(to_markdown(result, context))
-    say(f"written: {', '.join(map(str, paths))}")
+    logger.info(f"written: {', '.join(map(str, paths))}")
     return 0
 
 
@@ -158,7 +160,6 @@ def _context(arguments: argparse.Namespace, experiment: Experiment) -> "Context"
         seeds=tuple(seeds) if seeds else None,
         runs_dir=arguments.runs,
         changes=(*read_rows(arguments.rows), *read_settings([*arguments.set, *threads])),
-        say=say,
     )
 
 

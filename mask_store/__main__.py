@@ -11,16 +11,18 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from mask_store.errors import MaskStoreError, UnknownTaskError
-from mask_store.format.bundle import MaskBundle
-from mask_store.format.diff import BundleDiff
 from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
 from mask_store.format.mask_info import LearnedInfo
 from mask_store.sizes import human_bytes
-from mask_store.store.records import VersionInfo
-from mask_store.store.store import MaskStore
+
+if TYPE_CHECKING:
+    from mask_store.format.bundle import MaskBundle
+    from mask_store.format.diff import BundleDiff
+    from mask_store.store.records import VersionInfo
+    from mask_store.store.store import MaskStore
 
 _EXAMPLES = """examples:
   python -m mask_store --store masks list                        what is there
@@ -54,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 or 1. A command that is not understood raises SystemExit(2).
     """
     options = _parser().parse_args(argv)
+    from mask_store.store.store import MaskStore  # noqa: PLC0415 (NumPy and fsspec, which --help need not)
+
     try:
         store = MaskStore.open(options.store)
         status: int = options.run(store, options)
@@ -97,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: Any, name: str, run: Callable[[MaskStore, argparse.Namespace], int], text: str
+    commands: Any, name: str, run: Callable[["MaskStore", argparse.Namespace], int], text: str
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=f"{text[0].upper()}{text[1:]}."
@@ -130,7 +134,7 @@ def _task_and_version(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--version", type=int, metavar="N", help=f"number of the version; {default}")
 
 
-def _list(store: MaskStore, options: argparse.Namespace) -> int:
+def _list(store: "MaskStore", options: argparse.Namespace) -> int:
     snapshot = store.snapshot()
     if options.json:
         _print_json(
@@ -149,10 +153,10 @@ def _list(store: MaskStore, options: argparse.Namespace) -> int:
     return 1 if snapshot.problems else 0
 
 
-def _show(store: MaskStore, options: argparse.Namespace) -> int:
+def _show(store: "MaskStore", options: argparse.Namespace) -> int:
     version = store.version(options.task, options.version)
     versions, current = store.versions(options.task), store.current(options.task)
-    bundle = store.load(options.task, version.number)
+    bundle = store.load(version)
     if options.json:
         _print_json(
             {
@@ -174,7 +178,7 @@ def _show(store: MaskStore, options: argparse.Namespace) -> int:
     return 0
 
 
-def _describe(bundle: MaskBundle, version: VersionInfo) -> Iterable[tuple[str, str]]:
+def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[str, str]]:
     about, base = bundle.manifest, bundle.manifest.base
     revision = f"@{base.revision}" if base.revision else ""
     yield (
@@ -214,7 +218,7 @@ def _metrics(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
-def _verify(store: MaskStore, options: argparse.Namespace) -> int:
+def _verify(store: "MaskStore", options: argparse.Namespace) -> int:
     problems = store.verify(options.task)
     if options.json:
         _print_json({"problems": [dataclasses.asdict(problem) for problem in problems]})
@@ -225,7 +229,7 @@ def _verify(store: MaskStore, options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _rollback(store: MaskStore, options: argparse.Namespace) -> int:
+def _rollback(store: "MaskStore", options: argparse.Namespace) -> int:
     before = store.current(options.task)
     version = store.rollback(options.task, options.version)
     if options.json:
@@ -235,7 +239,7 @@ def _rollback(store: MaskStore, options: argparse.Namespace) -> int:
     return 0
 
 
-def _delete(store: MaskStore, options: argparse.Namespace) -> int:
+def _delete(store: "MaskStore", options: argparse.Namespace) -> int:
     store.delete(options.task, options.version)
     if options.json:
         _print_json({"deleted": {"task": options.task, "number": options.version}})
@@ -245,7 +249,7 @@ def _delete(store: MaskStore, options: argparse.Namespace) -> int:
     return 0
 
 
-def _diff(store: MaskStore, options: argparse.Namespace) -> int:
+def _diff(store: "MaskStore", options: argparse.Namespace) -> int:
     diff = store.diff(options.task, options.a, options.b)
     if options.json:
         _print_json({"differing": diff.differing, **dataclasses.asdict(diff)})
@@ -254,7 +258,7 @@ def _diff(store: MaskStore, options: argparse.Namespace) -> int:
     return 0
 
 
-def _ensemble(store: MaskStore, options: argparse.Namespace) -> int:
+def _ensemble(store: "MaskStore", options: argparse.Namespace) -> int:
     version = store.publish_ensemble(options.task, options.combine, options.members)
     if options.json:
         _print_json({"published": _version_fields(version)})
@@ -273,7 +277,7 @@ def _member(text: str) -> tuple[str, int | None]:
     return task, int(number) if at else None
 
 
-def _print_diff(diff: BundleDiff, a: int, b: int) -> None:
+def _print_diff(diff: "BundleDiff", a: int, b: int) -> None:
     rows = [
         (
             layer.name,
@@ -296,7 +300,7 @@ def _print_diff(diff: BundleDiff, a: int, b: int) -> None:
         print(f"{what}: {'the same' if same else 'differs'}")
 
 
-def _version_fields(version: VersionInfo) -> dict[str, Any]:
+def _version_fields(version: "VersionInfo") -> dict[str, Any]:
     return dataclasses.asdict(version) | {"published": version.published.isoformat()}
 
 

@@ -17,7 +17,7 @@ from masking import (
     WordsInput,
     load_base,
 )
-from masking.kernels import Kernels, Precision, costs, kernel_runs
+from masking.kernels import costs, kernel_runs
 from server.engine.queue import BatchLimits
 from server.engine.retry import Compute
 from server.engine.tokenizer import TokenizerStage
@@ -66,7 +66,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         poll_seconds=settings.poll_seconds,
         load_threads=settings.load_threads,
     )
-    masked = _masked_compute(base, settings.precision, settings.kernels)
+    masked = MaskedEncoder(base, settings.precision, kernels=settings.kernels).logits
     prepare = _preparation(settings, base, watcher, registry, metrics, None if compute else masked)
     engine = _engine(settings, base, metrics, compute or masked, prepare)
     tokenizer = TokenizerStage()
@@ -95,10 +95,6 @@ def _engine(
         on_batch=metrics.batches.count,
         on_drop=metrics.batches.count_drop,
     )
-
-
-def _masked_compute(base: Base, precision: Precision, kernels: Kernels) -> Compute:
-    return MaskedEncoder(base, precision, kernels=kernels).logits
 
 
 def _preparation(

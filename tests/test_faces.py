@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-PACKAGES = ["mask_store", "masking", "training", "server"]
+PACKAGES = ["mask_store", "masking", "training", "server", "maskserve"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

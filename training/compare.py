@@ -9,6 +9,7 @@ its result is kept in a file, so a comparison that was killed goes on. Exit code
 
 import argparse
 import json
+import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -16,12 +17,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from training.cli.command import run_command
-from training.cli.messages import say, silent
 from training.cli.parser import build_parser, parse_options, seed_problems
 from training.distributed import refuse_several
 from training.errors import OptionsError
 from training.options import DEFAULT_LR, LearnOptions, Method
 from training.runs.results import Result, Results
+
+logger = logging.getLogger("training.compare")  # not __name__, which is "__main__" for a command
 
 NAMES: dict[Method, str] = {"mask": "masking", "finetune": "finetuning"}
 
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="keeps what each run came to; a run it holds is not repeated, nor its mask published again",
     )
     arguments = parser.parse_args(argv)
-    return run_command(lambda: _compare(arguments))
+    return run_command(lambda: _compare(arguments), quiet=arguments.quiet)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -77,18 +79,17 @@ def _run_all(options: LearnOptions, arguments: argparse.Namespace, results: Resu
     from training.runs.preparation import prepare  # noqa: PLC0415
     from training.runs.runner import Runner  # noqa: PLC0415
 
-    tell = silent if arguments.quiet else say
     callbacks = [] if arguments.quiet else [ProgressBar()]
     store = open_store(options) if options.store else None
-    ready = prepare(options, tell)
-    runner = Runner(results, Path(f"{options.run_folder}-compare"), callbacks, tell, store)
+    ready = prepare(options)
+    runner = Runner(results, Path(f"{options.run_folder}-compare"), callbacks, store)
     rates: dict[Method, float] = {"mask": options.lr, "finetune": arguments.finetune_lr}
     seeds = getattr(arguments, "seeds", [options.seed])
     plan = [(method, ready.varied(seed=seed, lr=rates[method])) for seed in seeds for method in NAMES]
     runs = []
     for method, run in plan:
         runs.append(runner.run(run, method))
-        tell(f"{NAMES[method]}, seed {run.options.seed}, {runs[-1]}")
+        logger.info(f"{NAMES[method]}, seed {run.options.seed}, {runs[-1]}")
     return runs
 
 

@@ -1,8 +1,8 @@
-"""Several processes that learn one task together, as torchrun starts them.
+"""Distributed learning: several processes that learn one task together, as torchrun starts them.
 
 All go through the same batches in the same order; each computes its share of every batch, and gradients are
-averaged. The first process alone prints, writes and publishes, and what fails in one ends all of them. With
-one process everything here is a plain call. How gradients are averaged is accelerate's business.
+averaged. The first process alone prints, writes and publishes. What fails in one ends all of them, where
+accelerate's own helpers would leave the others waiting. With one process everything here is a plain call.
 """
 
 import atexit
@@ -45,10 +45,10 @@ def refuse_several(what: str) -> None:
     """Make sure that there is one process, for work that is not shared out.
 
     Args:
-        what: the work, for the message.
+        what: The work, for the message.
 
     Raises:
-        OptionsError: there are several.
+        OptionsError: There are several.
     """
     if count() > 1:
         raise OptionsError([f"{what} is for one process, not for {count()}: start it without torchrun"])
@@ -58,23 +58,25 @@ def join(device: str) -> None:
     """Meet the other processes, if there are any; must come before all that follows here.
 
     Args:
-        device: where this process learns; processes on CPUs talk by gloo, those on GPUs by NCCL.
+        device: Where this process learns; processes on CPUs talk by gloo, those on GPUs by NCCL.
     """
+    if count() == 1:
+        return
     # torch takes seconds to import, which commands that only print their help don't wait for
     from accelerate import PartialState  # noqa: PLC0415
     from torch import distributed  # noqa: PLC0415
 
-    if count() > 1 and not distributed.is_initialized():
+    if not distributed.is_initialized():
         PartialState(cpu=device == "cpu")
         atexit.register(distributed.destroy_process_group)
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Wait at the end for all processes, and go on only if none has failed inside.
+    """Wait at the end for all processes, and continue only if none has failed inside.
 
     Raises:
-        OtherProcessError: another process failed, this one didn't.
+        OtherProcessError: Another process failed, this one didn't.
     """
     try:
         yield
@@ -91,10 +93,10 @@ def on_main(work: Callable[[], T]) -> T:
     """Do something in the first process only; the others wait and get its result.
 
     Args:
-        work: what to do; its result must be picklable.
+        work: What to do; its result must be picklable.
 
     Raises:
-        OtherProcessError: it failed, as all but the first process are told.
+        OtherProcessError: It failed, which the processes other than the first learn in this way.
     """
     with together():
         result = work() if is_main() else None
@@ -105,7 +107,7 @@ def main_first(work: Callable[[], T]) -> T:
     """Do something in the first process and, once that has succeeded, in the others.
 
     Raises:
-        OtherProcessError: it failed in another process.
+        OtherProcessError: It failed in another process.
     """
     with together():
         result = work() if is_main() else None
@@ -125,11 +127,9 @@ def gather_shares(results: Sequence[T]) -> list[T]:
 
 
 def _gather(value: Any) -> list[Any]:
-    """The value of each process, in all of them."""
+    """Return the value of each process, in all of them."""
     if count() == 1:
         return [value]
-    from torch import distributed  # noqa: PLC0415
+    from accelerate.utils import gather_object  # noqa: PLC0415
 
-    values: list[Any] = [None] * count()
-    distributed.all_gather_object(values, value)
-    return values
+    return list(gather_object([value]))

@@ -16,14 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.cli.command import run_command
-from training.cli.messages import say
 from training.cli.parser import add_method, build_parser, parse_options, seed_problems
 from training.distributed import is_main
 from training.errors import OptionsError
 
 if TYPE_CHECKING:
-    from training.runs.ensemble import EnsembleReport
-    from training.runs.finetune import FinetuneReport
     from training.runs.report import Report
 
 _DESCRIPTION = """\
@@ -81,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--save-to", metavar="DIR", help="folder to keep finetuned weights in (with --method finetune)"
     )
     arguments = parser.parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), quiet=arguments.quiet)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -92,15 +89,14 @@ def _run(arguments: argparse.Namespace) -> int:
     from training.runs import ensemble, finetune, learn  # noqa: PLC0415
 
     callbacks = [] if arguments.quiet else [ProgressBar()]
-    tell = None if arguments.quiet else say
-    report: EnsembleReport | FinetuneReport | Report
+    report: Report
     if arguments.method == "finetune":
         keep = Path(arguments.save_to) if "save_to" in arguments else None
-        report = finetune.finetune(options, callbacks=callbacks, say=tell, keep=keep)
+        report = finetune.finetune(options, callbacks=callbacks, keep=keep)
     elif "seeds" in arguments:
-        report = ensemble.learn_ensemble(options, arguments.seeds, callbacks=callbacks, say=tell)
+        report = ensemble.learn_ensemble(options, arguments.seeds, callbacks=callbacks)
     else:
-        report = learn.learn(options, callbacks=callbacks, say=tell)
+        report = learn.learn(options, callbacks=callbacks)
     if is_main():
         print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) if arguments.json else report)
     return 0

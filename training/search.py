@@ -12,6 +12,7 @@ lower or upper end until the best rate is not on its border; runs that lie far b
 
 import argparse
 import json
+import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.cli.command import run_command
-from training.cli.messages import Say, say, silent
 from training.cli.parser import add_method, build_parser, parse_options
 from training.distributed import refuse_several
 from training.errors import OptionsError, SearchError
@@ -30,6 +30,8 @@ from training.runs.results import Result, Results
 if TYPE_CHECKING:
     from training.runs.preparation import Preparation
     from training.runs.runner import Runner
+
+logger = logging.getLogger("training.search")  # not __name__, which is "__main__" for a command
 
 FACTOR = 2.0
 MAX_RUNS = 12
@@ -126,7 +128,7 @@ def search(ready: "Preparation", method: Method, grid: Grid, runner: "Runner") -
         if lr not in known and len(known) < grid.max_runs:
             rival = _found(known).best if known else None
             known[lr] = runner.run(ready.varied(lr=lr), method, rival)
-            runner.say(f"{known[lr]} ({len(known)} of at most {grid.max_runs} runs)")
+            logger.info(f"{known[lr]} ({len(known)} of at most {grid.max_runs} runs)")
         if not waiting and len(known) < grid.max_runs:
             beyond = grid.beyond(_found(known))
             waiting = [] if beyond is None else [beyond]
@@ -166,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--results", metavar="FILE.jsonl", help="keeps what each run came to (runs/NAME-search.jsonl)"
     )
     arguments = parser.parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), quiet=arguments.quiet)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -179,11 +181,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from training.runs.preparation import prepare  # noqa: PLC0415
     from training.runs.runner import Runner  # noqa: PLC0415
 
-    tell = silent if arguments.quiet else say
     callbacks = [] if arguments.quiet else [ProgressBar()]
-    runner = Runner(results, Path(f"{options.run_folder}-search"), callbacks, tell)
-    found = search(prepare(options, tell), arguments.method, grid, runner)
-    _tell(found, grid, tell)
+    runner = Runner(results, Path(f"{options.run_folder}-search"), callbacks)
+    found = search(prepare(options), arguments.method, grid, runner)
+    _log(found, grid)
     print(json.dumps(_summary(found, grid, arguments.method), indent=2) if arguments.json else _flag(found))
     return 0
 
@@ -214,11 +215,13 @@ def _summary(found: Found, grid: Grid, method: Method) -> dict[str, Any]:
     }
 
 
-def _tell(found: Found, grid: Grid, tell: Say) -> None:
+def _log(found: Found, grid: Grid) -> None:
     for run in found.runs:
-        tell(f"{run}{'  <- best' if run is found.best else ''}")
+        logger.info(f"{run}{'  <- best' if run is found.best else ''}")
     if grid.beyond(found) is not None:
-        tell(f"the best rate is on the border of the grid, but {grid.max_runs} runs (--max-runs) are made")
+        logger.info(
+            f"the best rate is on the border of the grid, but {grid.max_runs} runs (--max-runs) are made"
+        )
 
 
 def _rounded(rate: float) -> float:

@@ -4,7 +4,7 @@ An experiment asks here for tasks, seeds, bases and runs; what the command line 
 for the quick and the full scale.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ class Context:
         seeds: Seeds asked for; None for the experiment's own.
         runs_dir: Folder of finished runs, shared by all experiments.
         changes: What is changed of the scale.
-        say: Called with a line of text for what a user should know on the way.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Context:
     seeds: tuple[int, ...] | None
     runs_dir: Path
     changes: tuple[Change, ...]
-    say: Callable[[str], None]
     _held: dict[tuple[str, str], Runs] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -126,7 +124,6 @@ class Context:
             self.scale_of(task),
             data=self.data,
             callbacks=lambda: [ProgressBar()],
-            say=self.say,
         )
         self._held[base, task] = runs
         if len(self._held) > _HELD_TASKS:

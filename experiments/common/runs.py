@@ -8,6 +8,7 @@ command that is killed goes on with what is there.
 import dataclasses
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from training.loop.run_folder import RunFolder
 from training.options import EXTRA_SETTINGS, LearnOptions
 from training.runs.learn import learn_model
 from training.runs.preparation import Preparation, prepare
+
+logger = logging.getLogger(__name__)
 
 Method = Literal["masking", "finetuning"]
 METHODS: tuple[Method, ...] = ("masking", "finetuning")
@@ -127,7 +130,6 @@ class Runs:
         *,
         data: Path | None = None,
         callbacks: Callable[[], Iterable[TrainerCallback]] = tuple,
-        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Use runs in a folder.
 
@@ -137,14 +139,12 @@ class Runs:
             scale: how much to learn from.
             data: folder of the tasks' files; None for the hub.
             callbacks: makes callbacks for each run's loop, such as a progress bar.
-            say: called with a line of text before a run is learned.
         """
         self.folder = folder
         self.base = base
         self.scale = scale
         self._data = data
         self._callbacks = callbacks
-        self._say = say
         self._settings: dict[str, Preparation] = {}
 
     def setting(self, task: str) -> Preparation:
@@ -174,7 +174,7 @@ class Runs:
         identity = _identity(setting, method)
         folder = self.folder / setting.base.info.name / task / f"{method}-{_short_hash(identity)}"
         if not (folder / RECORD_FILE).is_file():
-            self._say(f"{task}: {method}, seed {seed}{_told(changes)}")
+            logger.info(f"{task}: {method}, seed {seed}{_told(changes)}")
             self._learn(setting, method, identity, folder)
         record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
         record["rows"] = tuple(record["rows"])

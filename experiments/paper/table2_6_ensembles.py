@@ -20,7 +20,7 @@ from experiments.paper.quotes import NOT_AVAILABLE_NOTE, quote
 from mask_store import CombineRule
 from training.data.features import EncodedExample
 from training.loop.evaluation import measure, predict_logits
-from training.runs.ensemble import RULES, choose_rule, measure_together
+from training.runs.combining import RULES, choose_rule, measure_together
 from training.runs.preparation import Preparation
 
 QUICK_TASKS = ("trec", "sst2")

@@ -7,7 +7,6 @@ checks everything. Nothing here knows about stores or models.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mask_store.errors import ChecksumError, ManifestError, NonCanonicalError, TensorSetError
+from mask_store.errors import ChecksumError, NonCanonicalError, TensorSetError
 from mask_store.files import LocalFiles
 from mask_store.format.bits import PackedArray
 from mask_store.format.container import (
@@ -27,11 +26,19 @@ from mask_store.format.container import (
     MASK_PREFIX,
     Limits,
     build_header,
+    check_file,
     join,
     layout,
     read_container,
 )
-from mask_store.format.manifest import CombineRule, EnsembleManifest, Manifest, TaskManifest, canonical_json
+from mask_store.format.manifest import (
+    CombineRule,
+    EnsembleManifest,
+    Manifest,
+    TaskManifest,
+    read_document,
+    write_document,
+)
 from mask_store.format.mask_info import LearnedInfo
 from mask_store.format.tensors import (
     FloatArray,
@@ -75,7 +82,9 @@ class MaskBundle:
         members: The learned sets of masks: one, or for an ensemble several, in the order of the manifest.
     """
 
-    def __init__(self, manifest: Manifest, masks: Masks, head: Head, data: bytes) -> None:
+    def __init__(
+        self, manifest: Manifest, masks: Masks, head: Head, data: bytes, digest: str | None = None
+    ) -> None:
         """Not for callers: use `create`, `create_ensemble` or `from_bytes`, which check what they are given.
 
         Masks and head tensors of all members go by the names of `tensors.layers_of` and `tensors.head_of`.
@@ -90,6 +99,7 @@ class MaskBundle:
             for key, info in manifest.learned.items()
         )
         self._data = data
+        self._known_digest = digest
 
     @classmethod
     def create(
@@ -149,12 +159,16 @@ class MaskBundle:
         return cls(manifest, masks, head, _to_file(manifest, tensors))
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, limits: Limits | None = None) -> "MaskBundle":
+    def from_bytes(
+        cls, data: bytes, *, limits: Limits | None = None, digest: str | None = None
+    ) -> "MaskBundle":
         """Read a bundle, checking everything.
 
         Args:
             data: The bytes of a bundle file.
             limits: What to refuse as too large, before anything is allocated for it.
+            digest: `digest_of` these bytes, where the caller has verified it. The bundle keeps it, and the
+                checksum, which says less, is not computed.
 
         Raises:
             BundleError: One of its subclasses, by what is wrong.
@@ -162,32 +176,42 @@ class MaskBundle:
         limits = limits or Limits()
         data = bytes(data)
         container = read_container(data, limits)
-        checksum, manifest = _read_document(container.document)
+        checksum, manifest = read_document(container.document)
         check_sizes(manifest, limits)
-        if checksum != _checksum(manifest, container.data):
+        text = manifest.to_json()
+        if digest is None and checksum != _checksum(text, container.data):
             raise ChecksumError("checksum: the contents are not those that were written")
         check_names(manifest, container.entries)
         masks = {name: read_mask(name, layer, container) for name, layer in layers_of(manifest).items()}
         head = {name: read_head(name, tensor, container) for name, tensor in head_of(manifest).items()}
         check_tensors(manifest, masks, head)
         shapes = [(name, dtype_of(name), entry.shape) for name, entry in container.entries.items()]
-        if container.header != build_header(_document(manifest, checksum), layout(shapes)):
+        if container.header != build_header(write_document(checksum, text), layout(shapes)):
             raise NonCanonicalError("header: right contents, but not written in the one way of the format")
-        return cls(manifest, masks, head, data)
+        return cls(manifest, masks, head, data, digest)
+
+    def check_limits(self, limits: Limits) -> None:
+        """Refuse a bundle that is larger than `from_bytes` would take in.
+
+        Raises:
+            BundleTooLargeError: Names the limit.
+        """
+        check_file(self._data, limits)
+        check_sizes(self.manifest, limits)
 
     @property
     def combine(self) -> CombineRule | None:
-        """How the answers of an ensemble's members are combined; None for the one member of a task."""
+        """How the answers of an ensemble's members are combined; None for a task with one member."""
         return self.manifest.combine if isinstance(self.manifest, EnsembleManifest) else None
 
     def to_bytes(self) -> bytes:
-        """The file: a valid safetensors file, the same bytes for the same contents."""
+        """Return the file: a valid safetensors file, the same bytes for the same contents."""
         return self._data
 
     @cached_property
     def digest(self) -> str:
         """What identifies the bundle: "sha256:" and 64 hex digits over the bytes of the file."""
-        return digest_of(self._data)
+        return self._known_digest or digest_of(self._data)
 
     def __repr__(self) -> str:
         """Task and digest."""
@@ -195,7 +219,7 @@ class MaskBundle:
 
 
 def digest_of(data: bytes) -> str:
-    """The text "sha256:" and 64 hex digits over `data`."""
+    """Return the text "sha256:" and 64 hex digits over `data`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
@@ -231,30 +255,13 @@ def _frozen(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
 def _to_file(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> bytes:
     entries = layout((name, dtype_of(name), tensor.shape) for name, tensor in tensors.items())
     parts = [tensors[name].tobytes() for name in entries]
-    checksum = _checksum(manifest, memoryview(b"".join(parts)))
-    return join(build_header(_document(manifest, checksum), entries), parts)
+    text = manifest.to_json()
+    checksum = _checksum(text, memoryview(b"".join(parts)))
+    return join(build_header(write_document(checksum, text), entries), parts)
 
 
-def _checksum(manifest: Manifest, data: memoryview) -> str:
-    """Over the canonical manifest, a line feed and the data section."""
-    digest = hashlib.sha256(manifest.to_json().encode() + b"\n")
+def _checksum(manifest: str, data: memoryview) -> str:
+    """Hash the manifest's canonical JSON, a line feed and the data section."""
+    digest = hashlib.sha256(manifest.encode() + b"\n")
     digest.update(data)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _document(manifest: Manifest, checksum: str) -> str:
-    return f'{{"checksum":"{checksum}","manifest":{manifest.to_json()}}}'
-
-
-def _read_document(text: str) -> tuple[str, Manifest]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ManifestError("manifest: expected JSON, found something else") from None
-    match document:
-        case {"checksum": str(checksum), "manifest": manifest, **rest} if not rest:
-            try:
-                return checksum, Manifest.from_json(canonical_json(manifest))
-            except (ValueError, RecursionError):
-                raise ManifestError("manifest: expected finite numbers and no deep nesting") from None
-    raise ManifestError("manifest: expected an object with checksum and manifest, found something else")

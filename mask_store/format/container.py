@@ -117,6 +117,24 @@ def join(header: bytes, tensors: Iterable[bytes]) -> bytes:
     return b"".join([_LENGTH.pack(len(header)), header, *tensors])
 
 
+def check_file(data: bytes, limits: Limits) -> int:
+    """Refuse a file that is too large, or too small to say how long its header is.
+
+    Returns:
+        Bytes of the header, as the file says.
+
+    Raises:
+        BundleTooLargeError: If file or header are over a limit.
+        TruncatedBundleError: If the file does not hold the length of its header.
+    """
+    limits.check("file", "bundle", len(data))
+    if len(data) < _LENGTH.size:
+        raise TruncatedBundleError(f"bundle: expected at least {_LENGTH.size} bytes, found {len(data)}")
+    (length,) = _LENGTH.unpack_from(data)
+    limits.check("header", "header", length)
+    return int(length)
+
+
 def read_container(data: bytes, limits: Limits) -> Container:
     """Take a file apart.
 
@@ -128,11 +146,7 @@ def read_container(data: bytes, limits: Limits) -> Container:
         NotABundleError: If it has no mask bundle's document.
         TensorLayoutError: If tensors leave holes, overlap or do not have the sizes of their shapes.
     """
-    limits.check("file", "bundle", len(data))
-    if len(data) < _LENGTH.size:
-        raise TruncatedBundleError(f"bundle: expected at least {_LENGTH.size} bytes, found {len(data)}")
-    (length,) = _LENGTH.unpack_from(data)
-    limits.check("header", "header", length)
+    length = check_file(data, limits)
     start = _LENGTH.size + length
     if len(data) < start:
         raise TruncatedBundleError(f"header: expected {length} bytes, found {len(data) - _LENGTH.size}")

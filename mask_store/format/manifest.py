@@ -6,12 +6,22 @@ at mask bits or files.
 """
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from mask_store.errors import FormatVersionError, ManifestError
 from mask_store.format.mask_info import (
@@ -76,7 +86,7 @@ class Manifest(Described):
 
     @abstractmethod
     def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
-        """The same manifest with other layers, one tuple for each learned set of masks."""
+        """Return the same manifest with other layers, one tuple for each learned set of masks."""
 
     @property
     def finetuned_bytes(self) -> int:
@@ -101,26 +111,6 @@ class Manifest(Described):
     def to_json(self) -> str:
         """Canonical JSON: one manifest has one text, in ASCII."""
         return canonical_json(self.model_dump(mode="json"))
-
-    @staticmethod
-    def from_json(text: str) -> "Manifest":
-        """Parse and validate a manifest of either version.
-
-        Raises:
-            FormatVersionError: If the version is neither 1 nor 2.
-            ManifestError: If anything else is wrong; the message lists every field.
-        """
-        try:
-            fields = json.loads(text)
-            version = fields["format_version"]
-        except (ValueError, RecursionError, KeyError, TypeError):
-            raise ManifestError("manifest: expected a JSON object with a format_version") from None
-        if type(version) is not int or version not in _MANIFESTS:
-            raise FormatVersionError(f"format version: expected 1 or 2, found {version!r:.40}")
-        try:
-            return _MANIFESTS[version].model_validate_json(text)
-        except ValidationError as error:
-            raise ManifestError(f"manifest: {describe_problems(error)}") from None
 
 
 class TaskManifest(Manifest, LearnedInfo):
@@ -201,7 +191,56 @@ class EnsembleManifest(Manifest):
         return self
 
 
-_MANIFESTS: Mapping[int, type[TaskManifest | EnsembleManifest]] = {1: TaskManifest, 2: EnsembleManifest}
+def _version_of(fields: Any) -> str | None:
+    """Return the format version of a manifest's fields as the tag of its class."""
+    version = fields.get("format_version") if isinstance(fields, dict) else None
+    return str(version) if type(version) is int else None
+
+
+class _Document(BaseModel):
+    """The JSON document in a bundle's header: the manifest, and the checksum of it and the data section."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    checksum: str
+    manifest: Annotated[
+        Annotated[TaskManifest, Tag("1")] | Annotated[EnsembleManifest, Tag("2")], Discriminator(_version_of)
+    ]
+
+
+def read_document(text: str) -> tuple[str, Manifest]:
+    """Parse and validate the document of a bundle's header.
+
+    Returns:
+        The checksum and the manifest.
+
+    Raises:
+        FormatVersionError: If the manifest's version is neither 1 nor 2.
+        ManifestError: If anything else is wrong; the message lists every field.
+    """
+    try:
+        document = _Document.model_validate_json(text)
+    except ValidationError as error:
+        raise _refusal(error) from None
+    except UnicodeEncodeError:
+        raise ManifestError("manifest: expected Unicode text, found half a surrogate") from None
+    return document.checksum, document.manifest
+
+
+def write_document(checksum: str, manifest: str) -> str:
+    """Write the document of a bundle's header from the checksum and the manifest's canonical JSON."""
+    return f'{{"checksum":"{checksum}","manifest":{manifest}}}'
+
+
+def _refusal(error: ValidationError) -> FormatVersionError | ManifestError:
+    for problem in error.errors(include_url=False, include_context=False):
+        if problem["loc"] == ("manifest",) and problem["type"].startswith("union_tag"):
+            found = problem["input"]
+            version = found.get("format_version", math.nan) if isinstance(found, dict) else math.nan
+            if isinstance(version, float) and math.isnan(version):
+                return ManifestError("manifest: expected an object with a format_version")
+            return FormatVersionError(f"format version: expected 1 or 2, found {version!r:.40}")
+    return ManifestError(f"manifest: {describe_problems(error, inside=2)}")
 
 
 def canonical_json(value: Any) -> str:
@@ -209,15 +248,24 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def describe_problems(error: ValidationError) -> str:
-    """All problems of a validation on one line: "field: what is wrong; field: ..."."""
+def describe_problems(error: ValidationError, *, inside: int = 0) -> str:
+    """Put all problems of a validation on one line: "field: what is wrong; field: ...".
+
+    Args:
+        error: The problems.
+        inside: How many outer parts of a place to leave out, where it has so many.
+    """
     problems = [
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")
+        f"{'.'.join(map(str, _inside(problem['loc'], inside)))}: {problem['msg']}".removeprefix(": ")
         for problem in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     return "; ".join(problems)
 
 
+def _inside(place: tuple[int | str, ...], count: int) -> tuple[int | str, ...]:
+    return place[count:] if len(place) >= count else place
+
+
 def utc_now() -> datetime:
-    """The time, in UTC, to the second."""
+    """Return the time, in UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)

@@ -160,20 +160,13 @@ class MaskStore:
             The new version, or the current one if it is the same bundle.
 
         Raises:
+            BundleTooLargeError: If it is over this store's limits.
             StoreFullError: If there is no space; what was current stays so.
             StoreNotWritableError: If the place can't be written to.
         """
+        bundle.check_limits(self._limits)
         with self._writing():
             return self._folder(bundle.manifest.task).publish(bundle)
-
-    def publish_bytes(self, data: bytes) -> VersionInfo:
-        """Check the bytes of a bundle file and publish it.
-
-        Raises:
-            BundleError: One of its subclasses, if it is not a valid bundle.
-            StoreError: As `publish`.
-        """
-        return self.publish(MaskBundle.from_bytes(data, limits=self._limits))
 
     def publish_ensemble(
         self,
@@ -199,10 +192,14 @@ class MaskStore:
         self._folder(task)
         versions = [self.version(name, number) for name, number in members]
         loaded = [(version, self._folder(version.task).load(version)) for version in versions]
-        return self.publish_bytes(ensemble_of(task, combine, loaded, metrics=metrics).to_bytes())
+        return self.publish(ensemble_of(task, combine, loaded, metrics=metrics))
 
-    def load(self, task: str, number: int | None = None) -> MaskBundle:
-        """Read a version, or the current one, and check all of it.
+    def load(self, task: str | VersionInfo, number: int | None = None) -> MaskBundle:
+        """Read a version and check all of it.
+
+        Args:
+            task: A version that this store has named, of which only the bundle is read; or a task's name.
+            number: With a name, the number of its version; None for the current one.
 
         Raises:
             UnknownTaskError: If there is no such task.
@@ -212,7 +209,8 @@ class MaskStore:
             DigestMismatchError: If it is not the file that was published.
             BundleError: One of its subclasses, if the file is not a valid bundle.
         """
-        return self._folder(task).load(self.version(task, number))
+        version = self.version(task, number) if isinstance(task, str) else task
+        return self._folder(version.task).load(version)
 
     def rollback(self, task: str, number: int | None = None) -> VersionInfo:
         """Make another version current, or the newest before the current one with other contents.
@@ -226,13 +224,21 @@ class MaskStore:
             NoEarlierVersionError: If `number` is None and there is none before the current one.
             MaskStoreError: As `load` and `publish`.
         """
+        return self.rollback_and_load(task, number)[0]
+
+    def rollback_and_load(self, task: str, number: int | None = None) -> tuple[VersionInfo, MaskBundle]:
+        """Do what `rollback` does, and return the version's bundle as well, which it has to read anyway.
+
+        Raises:
+            MaskStoreError: As `rollback`.
+        """
         folder = self._folder(task)
         with self._writing():
             current = folder.current()
             version = folder.before(current) if number is None else folder.version(number)
-            folder.load(version)
+            bundle = folder.load(version)
             folder.point_to(version)
-        return version
+        return version, bundle
 
     def delete(self, task: str, number: int | None = None) -> None:
         """Delete one version that is not current, or a whole task.

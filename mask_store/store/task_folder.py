@@ -89,9 +89,15 @@ class TaskFolder:
                 return version
         raise NoEarlierVersionError(f"{current}: no earlier version to roll back to")
 
-    def load(self, version: VersionInfo) -> MaskBundle:
-        """The bundle of a version, checked against its record and in itself."""
-        bundle = MaskBundle.from_bytes(self._read_bundle(version), limits=self._limits)
+    def load(self, version: VersionInfo, *, checksum: bool = False) -> MaskBundle:
+        """Read the bundle of a version and check it against its record and in itself.
+
+        Args:
+            version: A version of this task.
+            checksum: Check the bundle's own checksum too, which the record's digest makes needless.
+        """
+        data = self._read_bundle(version)
+        bundle = MaskBundle.from_bytes(data, limits=self._limits, digest=None if checksum else version.digest)
         if bundle.manifest.task != version.task:
             raise RecordError(f"{version}: expected its bundle, found one of {bundle.manifest.task!r}")
         return bundle
@@ -157,7 +163,7 @@ class TaskFolder:
                 if isinstance(record, MaskStoreError):
                     raise record
                 if isinstance(record, VersionInfo):
-                    self.load(record)
+                    self.load(record, checksum=True)
             except MaskStoreError as error:
                 yield Problem.of(error, self._task, number)
 

@@ -44,7 +44,7 @@ def example(summary: str, value: object) -> dict[str, Any]:
 
 
 def _kind(kind: TaskKind, *, pair: bool = False) -> HttpKind:
-    return http_kind(TaskSpec(kind=kind, pair=pair, labels=(), max_length=0))
+    return http_kind(TaskSpec(kind, (), max_length=0, pair=pair))
 
 
 _TEXT = _kind("sequence-classification")

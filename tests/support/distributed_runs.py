@@ -6,10 +6,11 @@ A case is a folder with `case.json`: options, and what is to happen. Each proces
 outcome there.
 """
 
+import io
 import json
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tests.support.callbacks import KillAtStep
+from training.cli.command import logged
 from training.distributed import rank
 from training.errors import exit_code
 from training.options import LearnOptions
@@ -49,13 +51,15 @@ def run(folder: Path) -> dict[str, Any]:
     if "kill" in case:
         callbacks.append(KillAtStep(case["kill"]))
     method: Callable[..., Any] = finetune if case.get("finetune") else learn
-    said: list[str] = []
+    failing = mock.patch(case["full"], full) if case.get("full_in") == rank() else nullcontext()
+    said = io.StringIO()
     try:
-        with mock.patch(case["full"], full) if case.get("full_in") == rank() else nullcontext():
-            report = method(options, callbacks=callbacks, say=said.append)
+        with redirect_stderr(said), logged("training"), failing:
+            report = method(options, callbacks=callbacks)
     except Exception as error:
         return {"error": type(error).__name__, "message": str(error), "code": exit_code(error)}
-    return {"metrics": report.metrics, "best_epoch": report.best_epoch, "said": len(said)}
+    lines = len(said.getvalue().splitlines())
+    return {"metrics": report.metrics, "best_epoch": report.best_epoch, "said": lines}
 
 
 def main(folder: Path) -> None:

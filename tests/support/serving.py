@@ -96,26 +96,6 @@ def started(base: Base, place: Path, *, compute: Compute | None = None, **option
         service.close()
 
 
-@dataclass(frozen=True)
-class RunningServer(ServerProcess):
-    """A server in a process of its own, and its store."""
-
-    store: MaskStore
-
-
-@contextmanager
-def running(
-    folder_of_base: str, base: Base, folder: Path, tasks: Sequence[str], *options: str
-) -> Iterator[RunningServer]:
-    """A ready server in a process of its own, on a new store with these tasks."""
-    store = fill(folder / "store", base, tasks)
-    command = server_command("--base", folder_of_base, "--store", folder / "store", "--port", 0)
-    command += ["--device", "cpu", "--threads", "1", "--poll-seconds", "0.05", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with start_server(command, folder / "log", folder=ROOT, environment=environment) as server:
-        yield RunningServer(server.process, server.url, server.log, store)
-
-
 def texts(*given: str, truncate: bool = False) -> PredictRequest:
     """A request of one text per input."""
     return PredictRequest(tuple(TextInput(text) for text in given), truncate)
@@ -140,6 +120,26 @@ class Stuck:
         assert self.let_go.wait(20)
         self.rows += sum(len(one.features) for one in batch)
         return zeros(batch)
+
+
+@dataclass(frozen=True)
+class RunningServer(ServerProcess):
+    """A server in a process of its own, and its store."""
+
+    store: MaskStore
+
+
+@contextmanager
+def running(
+    folder_of_base: str, base: Base, folder: Path, tasks: Sequence[str], *options: str
+) -> Iterator[RunningServer]:
+    """A ready server in a process of its own, on a new store with these tasks."""
+    store = fill(folder / "store", base, tasks)
+    command = server_command("--base", folder_of_base, "--store", folder / "store", "--port", 0)
+    command += ["--device", "cpu", "--threads", "1", "--poll-seconds", "0.05", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with start_server(command, folder / "log", folder=ROOT, environment=environment) as server:
+        yield RunningServer(server.process, server.url, server.log, store)
 
 
 def expected_scores(base: Base, bundle: MaskBundle, given: TaskInput | None = None) -> Scores:

@@ -156,16 +156,17 @@ def test_a_run_is_hopeless_ten_points_behind_from_the_second_epoch_on(
     assert not is_hopeless(values, [])
 
 
-def test_a_run_comes_to_what_learning_alone_comes_to(tmp_path: Path, tiny_bert: str) -> None:
+def test_a_run_comes_to_what_learning_alone_comes_to(
+    tmp_path: Path, tiny_bert: str, log: pytest.LogCaptureFixture
+) -> None:
     options = tiny_options(tmp_path, tiny_bert)
     ready = prepare(options)
     path = tmp_path / "results.jsonl"
     with pytest.raises(Killed):
         Runner(Results(path), tmp_path / "runs", [KillInEpoch(2)]).run(ready, "mask")
-    said: list[str] = []
-    made = Runner(Results(path), tmp_path / "runs", say=said.append).run(ready, "mask")
+    made = Runner(Results(path), tmp_path / "runs").run(ready, "mask")
     report = learn(options)
-    assert any("going on after epoch 1" in line for line in said)
+    assert any("going on after epoch 1" in line for line in log.messages)
     assert made.values == tuple(record.metrics["accuracy"] for record in report.epochs)
     manifest = MaskStore.open(str(options.store)).load("demo").manifest
     assert (made.value, made.best_epoch) == (report.value, report.best_epoch)

@@ -1,11 +1,13 @@
-"""How a command ends: what is raised becomes one line on stderr and an exit code.
+"""Command: what is logged and how it ends; what is raised becomes one line on stderr and an exit code.
 
 0 done, 1 something failed on the way (disk, store, learning), 2 bad input (options, data, base or store as
 given), 130 stopped by ^C. Which error has which code is in `training.errors`.
 """
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from training.distributed import is_main
 from training.errors import OptionsError, exit_code
@@ -13,17 +15,20 @@ from training.errors import OptionsError, exit_code
 STOPPED = 130
 
 
-def run_command(work: Callable[[], int]) -> int:
+def run_command(work: Callable[[], int], *, log: str = "training", quiet: bool = False) -> int:
     """Do the work of a command, and turn what is raised into one line on stderr and an exit code.
 
     Args:
-        work: returns the exit code when nothing goes wrong.
+        work: Returns the exit code when nothing goes wrong.
+        log: Name of the logger whose lines are printed on stderr.
+        quiet: Whether none are printed.
 
     Returns:
         The exit code; of several processes that learn together, the first alone prints.
     """
     try:
-        return work()
+        with logged(log, logging.WARNING if quiet else logging.INFO):
+            return work()
     except KeyboardInterrupt:
         return _fail("stopped; give the same command again to go on after the last checkpoint", STOPPED)
     except Exception as error:
@@ -32,6 +37,21 @@ def run_command(work: Callable[[], int]) -> int:
             raise
         mistakes = error.problems if isinstance(error, OptionsError) else [str(error)]
         return _fail("\nerror: ".join(mistakes), code)
+
+
+@contextmanager
+def logged(name: str, level: int = logging.INFO) -> Iterator[None]:
+    """Print what a logger gets as plain lines on stderr, in the first process alone."""
+    logger, handler = logging.getLogger(name), logging.StreamHandler()
+    before = logger.level
+    handler.addFilter(lambda record: is_main())
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _fail(message: str, code: int) -> int:

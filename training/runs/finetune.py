@@ -4,20 +4,16 @@ Nothing is published: a finetuned copy is what masks are there to replace. It ca
 own, for comparison.
 """
 
-import dataclasses
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
-from mask_store import human_bytes
 from masking import FinetunedModel
-from training.cli.messages import Say
 from training.distributed import on_main
 from training.errors import KeepError
 from training.loop.checkpoint import LEARNED_FILE
@@ -26,7 +22,7 @@ from training.loop.run_folder import REPORT, RunFolder
 from training.options import LearnOptions
 from training.runs.learn import learn_model
 from training.runs.preparation import Preparation, prepare
-from training.runs.report import human_seconds, measured
+from training.runs.report import FinetuneReport
 
 
 @dataclass(frozen=True)
@@ -49,63 +45,10 @@ class Finetuned:
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
 
-@dataclass(frozen=True)
-class FinetuneReport:
-    """What finetuning came to.
-
-    Attributes:
-        task: name of the task.
-        base: name of the pretrained encoder.
-        device: where it was finetuned.
-        lr: learning rate.
-        metric: name of the dev metric that chose the best epoch.
-        metrics: dev metrics of the best epoch.
-        best_epoch: its number, from 1.
-        epochs: what each epoch came to.
-        model_bytes: bytes of the finetuned fp32 weights.
-        seconds: time taken, from reading data to the last epoch.
-        kept: folder that holds the weights; None where they were dropped.
-    """
-
-    task: str
-    base: str
-    device: str
-    lr: float
-    metric: str
-    metrics: dict[str, float]
-    best_epoch: int
-    epochs: tuple[EpochRecord, ...]
-    model_bytes: int
-    seconds: float
-    kept: str | None
-
-    @property
-    def value(self) -> float:
-        """Value of the dev metric that chose the best epoch."""
-        return self.metrics[self.metric]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return dataclasses.asdict(self)
-
-    def __str__(self) -> str:
-        """Return the text that is printed at the end of a run."""
-        lines = {
-            "finetuned": f"{self.task}, every weight of {self.base}, at lr {self.lr:g}",
-            "dev": f"{measured(self.metric, self.metrics)} (best epoch {self.best_epoch} of"
-            f" {len(self.epochs)})",
-            "size": human_bytes(self.model_bytes),
-            "kept": self.kept or "nothing; --save-to DIR keeps the weights",
-            "time": f"{human_seconds(self.seconds)} on {self.device}",
-        }
-        return "\n".join(f"{name:<10} {text}" for name, text in lines.items())
-
-
 def finetune(
     options: LearnOptions,
     *,
     callbacks: Sequence[TrainerCallback] = (),
-    say: Say | None = None,
     keep: Path | None = None,
 ) -> FinetuneReport:
     """Finetune a copy of the base on a task and measure it; resumable like `training.runs.learn.learn`.
@@ -114,7 +57,6 @@ def finetune(
         options: as for learning a mask; `lr` is the rate of finetuning, settings of masks and the store are
             not used.
         callbacks: told of steps, logs and epochs.
-        say: called with a line of text for what a user should know on the way.
         keep: folder for the weights of the best epoch, ``learned.safetensors``
             (`masking.TaskModel.learned_state`), and ``report.json``; made if it isn't there. None to drop
             the weights.
@@ -127,10 +69,10 @@ def finetune(
         KeepError: the weights can't be written to `keep`.
     """
     started = time.monotonic()
-    ready = prepare(options, say)
+    ready = prepare(options)
     path = Path(f"{options.run_folder}-finetuned")
     with RunFolder.open(path, ready.identity_for("finetune"), fresh=options.fresh) as folder:
-        tuned = finetune_copy(ready, folder, callbacks=callbacks, say=say)
+        tuned = finetune_copy(ready, folder, callbacks=callbacks)
         report = FinetuneReport(
             task=options.task,
             base=ready.base.info.name,
@@ -159,7 +101,6 @@ def finetune_copy(
     folder: RunFolder,
     *,
     callbacks: Sequence[TrainerCallback] = (),
-    say: Say | None = None,
 ) -> Finetuned:
     """Finetune a copy of the base, from the folder's last checkpoint on if there is one.
 
@@ -167,14 +108,13 @@ def finetune_copy(
         ready: what `training.runs.preparation.prepare` returned, or a variation of it.
         folder: where checkpoints go; they stay there until the caller finishes the folder.
         callbacks: told of steps, logs and epochs.
-        say: called with a line of text for what a user should know on the way.
 
     Raises:
         DivergedError: the loss became infinite or not a number.
         RunFolderError: a checkpoint could not be written.
     """
     model = FinetunedModel.create(ready.base, ready.spec, seed=ready.options.seed)
-    state, _ = learn_model(model, ready, "finetune", folder, callbacks=callbacks, say=say)
+    state, _ = learn_model(model, ready, "finetune", folder, callbacks=callbacks)
     return Finetuned(model, epoch_records(state), best_epoch(state))
 
 

@@ -1,15 +1,17 @@
-"""Learning one task, from options to a published mask.
+"""Learning of one task's mask, from options to a published bundle.
 
 `learn` does all of it. Its parts stand alone for what learns without publishing: `learn_bundle` learns one
 mask of what `training.runs.preparation` has prepared, `publish` hands a bundle to a store.
 """
 
+import logging
 import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback, TrainerState
 
@@ -23,16 +25,17 @@ from mask_store import (
     VersionInfo,
 )
 from masking import MaskedModel, TaskModel
-from training import distributed as processes
-from training.cli.messages import Say, heard
+from training import distributed
 from training.errors import OptionsError, PublishError
 from training.loop.history import EpochRecord, best_epoch, epoch_records, is_finished
 from training.loop.run_folder import RunFolder
 from training.loop.sparsity_schedule import first_candidate
 from training.loop.trainer import TaskTrainer
 from training.options import LearnOptions, LoopOptions, Method
-from training.runs.preparation import Preparation, choose_device, prepare
-from training.runs.report import Report, SetReport, request_body
+from training.runs.preparation import Preparation, begin, prepare
+from training.runs.report import MaskReport, SetReport, request_body
+
+logger = logging.getLogger(__name__)
 
 _NOT_IN_MANIFEST = {"seed", "save_steps", "tensorboard"}  # the seed has a place of its own there
 
@@ -54,18 +57,15 @@ class Learned:
     resumed_after: int
 
 
-def learn(
-    options: LearnOptions, *, callbacks: Sequence[TrainerCallback] = (), say: Say | None = None
-) -> Report:
+def learn(options: LearnOptions, *, callbacks: Sequence[TrainerCallback] = ()) -> MaskReport:
     """Learn a task's mask and publish it; prints nothing.
 
     Several processes, as torchrun starts them, call this together: each learns from its share of every batch,
-    the first says and publishes, and all return its report.
+    the first logs and publishes, and all return its report.
 
     Args:
         options: what to learn, from what, and where to publish.
         callbacks: told of steps, logs and epochs, such as `training.cli.progress.ProgressBar`.
-        say: called with a line of text for what a user should know on the way; None for nobody.
 
     Returns:
         What was learned and published.
@@ -76,19 +76,19 @@ def learn(
         MaskStoreError: the store can't be opened or written, or can't have such a task.
     """
     started = time.monotonic()
-    processes.join(choose_device(options.device))
-    store = processes.main_first(lambda: open_store(options))
-    ready = prepare(options, say)
+    device = begin(options)
+    store = distributed.main_first(lambda: open_store(options))
+    ready = prepare(options, device)
     with RunFolder.open(options.run_folder, ready.identity, fresh=options.fresh) as folder:
-        learned = learn_bundle(ready, folder, callbacks=callbacks, say=say)
+        learned = learn_bundle(ready, folder, callbacks=callbacks)
 
-        def conclude() -> Report:
+        def conclude() -> MaskReport:
             version = publish(store, learned.bundle, options.run_folder)
             report = _report(ready, learned, version, time.monotonic() - started)
             folder.finish(report.to_dict())
             return report
 
-        return processes.on_main(conclude)
+        return distributed.on_main(conclude)
 
 
 def learn_bundle(
@@ -96,7 +96,6 @@ def learn_bundle(
     folder: RunFolder,
     *,
     callbacks: Sequence[TrainerCallback] = (),
-    say: Say | None = None,
 ) -> Learned:
     """Learn a mask, from the folder's last checkpoint on if there is one; publishes nothing.
 
@@ -104,7 +103,6 @@ def learn_bundle(
         ready: what `prepare` returned, or a variation of it.
         folder: where checkpoints go; they stay there until the caller finishes the folder.
         callbacks: as for `learn`.
-        say: as for `learn`.
 
     Returns:
         The mask of the best epoch, and how it was learned.
@@ -114,7 +112,7 @@ def learn_bundle(
         RunFolderError: a checkpoint could not be written.
     """
     model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed)
-    state, resumed_after = learn_model(model, ready, "mask", folder, callbacks=callbacks, say=say)
+    state, resumed_after = learn_model(model, ready, "mask", folder, callbacks=callbacks)
     return Learned(_bundle(ready, model, state), epoch_records(state), best_epoch(state), resumed_after)
 
 
@@ -125,7 +123,6 @@ def learn_model(
     folder: RunFolder,
     *,
     callbacks: Sequence[TrainerCallback] = (),
-    say: Say | None = None,
 ) -> tuple[TrainerState, int]:
     """Learn with a model, masked or finetuned; it ends as the best epoch.
 
@@ -135,7 +132,6 @@ def learn_model(
         method: how it learns.
         folder: where checkpoints go.
         callbacks: told of steps, logs and epochs.
-        say: called with a line of text for what a user should know on the way.
 
     Returns:
         The final state, and how many epochs an earlier, killed run had done.
@@ -144,16 +140,15 @@ def learn_model(
         DivergedError: the loss became infinite or not a number.
         RunFolderError: a checkpoint could not be written.
     """
-    say = heard(say)
     resumed_after = _epochs_done(folder)
     if resumed_after:
-        say(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
+        logger.info(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
     loop = ready.loop(method)
     data = (ready.encoded.train, ready.encoded.dev)
     state = TaskTrainer(model, ready.codec, data, loop, folder, callbacks, metric=ready.metric).learn()
     done = len(epoch_records(state))
     if done < loop.epochs and is_finished(state, loop.patience, first_candidate(loop)):
-        say(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
+        logger.info(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
     return state, resumed_after
 
 
@@ -169,7 +164,7 @@ def publish(store: MaskStore, bundle: MaskBundle, run_folder: Path) -> VersionIn
         PublishError: the store refused it.
     """
     try:
-        return store.publish_bytes(bundle.to_bytes())
+        return store.publish(bundle)
     except MaskStoreError as error:
         raise PublishError(
             f"the mask is learned but can't be published: {error}; nothing is lost: mend the store and "
@@ -207,7 +202,7 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
     records, best = epoch_records(state), best_epoch(state)
     training: dict[str, JsonScalar] = {
         **o.model_dump(by_alias=True, include=set(LoopOptions.model_fields) - _NOT_IN_MANIFEST),
-        "processes": processes.count(),
+        "processes": distributed.count(),
         "epochs_run": len(records),
         "best_epoch": best,
         "optimizer": "Adam",
@@ -225,31 +220,41 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
     )
 
 
-def _report(ready: Preparation, learned: Learned, version: VersionInfo, seconds: float) -> Report:
-    bundle, manifest = learned.bundle, learned.bundle.manifest
-    return Report(
-        task=manifest.task,
+def _report(ready: Preparation, learned: Learned, version: VersionInfo, seconds: float) -> MaskReport:
+    manifest = learned.bundle.manifest
+    return MaskReport(
+        **published_as(ready, learned.bundle, version, seconds),
         kind=manifest.kind,
         labels=manifest.labels,
-        base=manifest.base.name,
-        device=ready.base.device.type,
-        store=ready.options.store or "",
-        version=version.number,
-        digest=version.digest,
-        metric=bundle.members[0].info.metric,
-        metrics=manifest.metrics,
         best_epoch=learned.best_epoch,
         resumed_after=learned.resumed_after,
         epochs=learned.epochs,
         zeros_start=manifest.initial_sparsity,
         zeros_end=manifest.sparsity,
         flipped=manifest.flipped_share,
-        bundle_bytes=version.size,
-        mask_bits=manifest.mask_bits,
-        mask_bytes=manifest.mask_bytes,
-        finetuned_bytes=manifest.finetuned_bytes,
-        seconds=round(seconds, 3),
         train=SetReport.of(ready.data.train, ready.encoded.train),
         dev=SetReport.of(ready.data.dev, ready.encoded.dev),
-        request=request_body(ready.data.dev.examples[0].input),
     )
+
+
+def published_as(
+    ready: Preparation, bundle: MaskBundle, version: VersionInfo, seconds: float
+) -> dict[str, Any]:
+    """Return the fields of a `PublishedReport`."""
+    manifest = bundle.manifest
+    return {
+        "task": manifest.task,
+        "base": manifest.base.name,
+        "device": ready.base.device.type,
+        "metric": ready.metric,
+        "metrics": manifest.metrics,
+        "seconds": round(seconds, 3),
+        "store": ready.options.store or "",
+        "version": version.number,
+        "digest": version.digest,
+        "bundle_bytes": version.size,
+        "mask_bits": manifest.mask_bits,
+        "mask_bytes": manifest.mask_bytes,
+        "finetuned_bytes": manifest.finetuned_bytes,
+        "request": request_body(ready.data.dev.examples[0].input),
+    }

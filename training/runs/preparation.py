@@ -1,9 +1,10 @@
-"""What comes before learning: the data read and encoded, the base loaded, the options held against both.
+"""Preparation of a run: the data read and encoded, the base loaded, the options held against both.
 
-`prepare` does all of it, once; what it returns is what `learn` and `finetune` learn from, and can be
-varied in rate and seed without reading anything again. Nothing here learns, or looks at a store.
+`prepare` does all of it, once; what it returns is what `learn` and `finetune` learn from, and can be varied
+in its settings without reading anything again. Nothing here learns, or looks at a store.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,8 +13,7 @@ import torch
 from transformers.integrations.integration_utils import is_tensorboard_available
 
 from masking import Base, BlockOutOfRangeError, TaskCodec, TaskSpec, load_base, task_codec
-from training import distributed as processes
-from training.cli.messages import Say, heard
+from training import distributed
 from training.data.examples import ExampleSet, describe_unusable
 from training.data.features import EncodedExample
 from training.data.task_data import EncodedData, TaskData, load_data
@@ -22,20 +22,22 @@ from training.kinds.metrics import choose_metric
 from training.options import LearnOptions, LoopOptions, Method, Metric
 from training.runs.report import SetReport
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Preparation:
     """Everything that is known before the first step.
 
     Attributes:
-        options: what the run was told.
-        data: labelled data.
-        encoded: the same as features.
-        base: the pretrained encoder, on its device.
-        spec: the task.
-        codec: its codec.
-        blocks: blocks to mask, ascending.
-        metric: dev metric that chooses the best epoch.
+        options: Options of the run.
+        data: Labelled data.
+        encoded: The same as features.
+        base: The pretrained encoder, on its device.
+        spec: The task.
+        codec: Its codec.
+        blocks: Blocks to mask, ascending.
+        metric: Dev metric that chooses the best epoch.
     """
 
     options: LearnOptions
@@ -58,11 +60,11 @@ class Preparation:
             "labels": list(self.spec.labels),
             "base": self.base.info.fingerprint,
             "data": self.data.digest,
-            "processes": processes.count(),
+            "processes": distributed.count(),
         }
 
     def identity_for(self, method: Method) -> dict[str, object]:
-        """Settings and digests that decide what a method comes to."""
+        """Return the settings and digests that decide the result of a method."""
         return {**self.identity, "method": method}
 
     def varied(self, **changes: Any) -> "Preparation":
@@ -83,23 +85,35 @@ class Preparation:
         return self.options if method == "mask" else self.options.model_copy(update=off)
 
 
-def prepare(options: LearnOptions, say: Say | None = None) -> Preparation:
-    """Do all that comes before learning: read the data, load the base, encode.
+def begin(options: LearnOptions) -> str:
+    """Choose the device, set its threads and meet the other processes, if there are any.
 
-    Args:
-        options: see `LearnOptions`; the store is not looked at.
-        say: called with a line of text for what a user should know on the way; None for nobody.
+    Returns:
+        The device, see `choose_device`.
 
     Raises:
-        TrainingError, MaskingError: as in `training.runs.learn.learn`.
+        OptionsError: The options don't fit what is installed here, or how many processes were started.
     """
-    say = heard(say)
     if options.threads:
         torch.set_num_threads(options.threads)
     check_launch(options)
     device = choose_device(options.device)
-    processes.join(device)
-    with processes.together():
+    distributed.join(device)
+    return device
+
+
+def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
+    """Do all that comes before learning: read the data, load the base, encode.
+
+    Args:
+        options: See `LearnOptions`; the store is not looked at.
+        device: What `begin` returned; None to begin here.
+
+    Raises:
+        TrainingError, MaskingError: As in `training.runs.learn.learn`.
+    """
+    device = device or begin(options)
+    with distributed.together():
         data = load_data(options)
         metric = choose_metric(options.kind, data.labels, options.metric)
         base = load_base(options.base, device=device)
@@ -107,13 +121,12 @@ def prepare(options: LearnOptions, say: Say | None = None) -> Preparation:
         blocks = fit_to_base(options, base)
         codec = task_codec(spec, base.tokenizer)
         encoded = EncodedData.of(data, codec)
-    for examples, features in ((data.train, encoded.train), (data.dev, encoded.dev)):
-        _say_data(say, examples, features)
+    _log_data(data.train, encoded.train)
+    _log_data(data.dev, encoded.dev)
     labels = f"{len(data.labels)} labels, " if data.labels else ""
-    shared = f", {processes.count()} processes" if processes.count() > 1 else ""
-    say(
-        f"learning {options.task}: {labels}base {base.info.name}, blocks {_span(blocks)}, on {device}{shared}"
-    )
+    shared = f", {distributed.count()} processes" if distributed.count() > 1 else ""
+    where = f"base {base.info.name}, blocks {_span(blocks)}, on {device}{shared}"
+    logger.info(f"learning {options.task}: {labels}{where}")
     return Preparation(options, data, encoded, base, spec, codec, blocks, metric)
 
 
@@ -121,12 +134,12 @@ def check_launch(options: LearnOptions) -> None:
     """Make sure that the options fit what is installed and how many processes were started.
 
     Raises:
-        OptionsError: a batch can't be shared out evenly, or TensorBoard is asked for and not installed.
+        OptionsError: A batch can't be shared out evenly, or TensorBoard is asked for and not installed.
     """
     problems = []
-    if options.batch_size % processes.count():
+    if options.batch_size % distributed.count():
         problems.append(
-            f"--batch-size {options.batch_size}: {processes.count()} processes can't share it out evenly"
+            f"--batch-size {options.batch_size}: {distributed.count()} processes can't share it out evenly"
         )
     if options.tensorboard and not is_tensorboard_available():
         problems.append("--tensorboard: it is not installed; pip install 'maskserve[tensorboard]'")
@@ -138,26 +151,26 @@ def choose_device(wanted: str) -> str:
     """Return ``cpu`` or ``cuda``; of several processes each has the GPU of its number, as ``cuda:1``.
 
     Raises:
-        OptionsError: a GPU is asked for and there is none, or there are more processes than GPUs.
+        OptionsError: A GPU is asked for and there is none, or there are more processes than GPUs.
     """
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
         raise OptionsError(["--device cuda: there is no CUDA device here; use --device cpu or auto"])
     if wanted == "cpu" or not there:
         return "cpu"
-    if processes.count() == 1:
+    if distributed.count() == 1:
         return "cuda"
     gpus = torch.cuda.device_count()
-    if processes.local_count() > gpus:
+    if distributed.local_count() > gpus:
         raise OptionsError([f"there are more processes than the {gpus} CUDA devices of this machine"])
-    return f"cuda:{processes.local_rank()}"
+    return f"cuda:{distributed.local_rank()}"
 
 
 def fit_to_base(options: LearnOptions, base: Base) -> tuple[int, ...]:
     """Hold the options against a base, and return the blocks to mask.
 
     Raises:
-        OptionsError: the options don't fit the base: blocks it lacks, or inputs longer than it takes.
+        OptionsError: They don't fit: blocks that the base lacks, or inputs longer than it takes.
     """
     problems = []
     blocks: tuple[int, ...] = ()
@@ -174,14 +187,14 @@ def fit_to_base(options: LearnOptions, base: Base) -> tuple[int, ...]:
     return blocks
 
 
-def _say_data(say: Say, examples: ExampleSet, encoded: Sequence[EncodedExample]) -> None:
+def _log_data(examples: ExampleSet, encoded: Sequence[EncodedExample]) -> None:
     report = SetReport.of(examples, encoded)
     cut = f", {report.truncated} longer than --max-length and cut" if report.truncated else ""
-    say(f"{report.source}: {report.used} examples{cut}")
+    logger.info(f"{report.source}: {report.used} examples{cut}")
     if report.unusable:
-        say(f"{report.source}: {len(report.unusable)} rows can't be used and are left out:")
+        logger.info(f"{report.source}: {len(report.unusable)} rows can't be used and are left out:")
         for line in describe_unusable(report.unusable, examples.unit):
-            say(f"  {line}")
+            logger.info(f"  {line}")
 
 
 def _span(blocks: tuple[int, ...]) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import MaskStore
-from training.cli.messages import Say, silent
 from training.errors import DivergedError
 from training.loop.history import EpochRecord, best_epoch, epoch_records
 from training.loop.run_folder import RunFolder
@@ -81,14 +80,12 @@ class Runner:
         results: what is known already; gets each result before the checkpoints of its run are dropped.
         folder: in it go the folders of runs, named by method, rate and seed; a killed run goes on from there.
         callbacks: told of steps, logs and epochs.
-        say: called with a line of text for what a user should know on the way.
         store: where to publish masks; None to publish nothing.
     """
 
     results: Results
     folder: Path
     callbacks: Sequence[TrainerCallback] = ()
-    say: Say = silent
     store: MaskStore | None = None
 
     def run(self, ready: Preparation, method: Method, rival: Result | None = None) -> Result:
@@ -142,9 +139,9 @@ class Runner:
         """What each epoch came to, the number of the best one, and the bytes of what was learned."""
         callbacks = [*self.callbacks, stop]
         if method == "finetune":
-            tuned = finetune_copy(ready, folder, callbacks=callbacks, say=self.say)
+            tuned = finetune_copy(ready, folder, callbacks=callbacks)
             return tuned.epochs, tuned.best_epoch, tuned.nbytes
-        learned = learn_bundle(ready, folder, callbacks=callbacks, say=self.say)
+        learned = learn_bundle(ready, folder, callbacks=callbacks)
         if self.store is not None:
             publish(self.store, learned.bundle, folder.path)
         manifest = learned.bundle.manifest

@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,13 @@ def test_a_kept_run_measures_what_it_did_as_model_and_as_dense_weights(
     assert _measure(runs, task, dense_model(run.setting, run.weights())) == run.metrics
 
 
-def test_a_run_is_learned_once_and_said_before(tmp_path: Path, data: Path, tiny_bert: str) -> None:
-    said: list[str] = []
-    first = Runs(tmp_path, tiny_bert, SCALE, data=data, say=said.append).get("trec", "masking", seed=3)
-    again = Runs(tmp_path, tiny_bert, SCALE, data=data, say=said.append).get("trec", "masking", seed=3)
-    assert said == ["trec: masking, seed 3"]
+def test_a_run_is_learned_once_and_said_before(
+    tmp_path: Path, data: Path, tiny_bert: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="experiments")
+    first = Runs(tmp_path, tiny_bert, SCALE, data=data).get("trec", "masking", seed=3)
+    again = Runs(tmp_path, tiny_bert, SCALE, data=data).get("trec", "masking", seed=3)
+    assert caplog.messages == ["trec: masking, seed 3"]
     assert first.folder == again.folder
     assert first.epochs == again.epochs
 

@@ -9,7 +9,7 @@ from masking import load_base
 from tests.support.experiments import command, run, write_tasks
 from tests.support.learning_data import write_lines
 from training.data.rows import read_file
-from training.runs.ensemble import RULES, combine
+from training.runs.combining import RULES, combine
 
 
 def test_table2(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import inspect
 import json
 import struct
@@ -41,6 +42,7 @@ from mask_store import (
     read_bundle,
     write_bundle,
 )
+from mask_store.format.bundle import digest_of
 from tests.support.bundles import (
     HEAD,
     bundle_of,
@@ -337,6 +339,14 @@ ATTACKS: dict[str, tuple[type[BundleError], Callable[[], bytes]]] = {
         ManifestError,
         lambda: forge(bits(), manifest=set_item("labels", 0, to="\ud800")),
     ),
+    "document with half a surrogate": (
+        ManifestError,
+        lambda: with_document('{"checksum":"\ud800","manifest":{}}'),
+    ),
+    "format version as a float": (
+        FormatVersionError,
+        lambda: forge(bits(), manifest=set_item("format_version", to=1.0)),
+    ),
     "more zeros than bits": (ManifestError, lambda: forge(bits(), manifest=set_item(*LAYER, "zeros", to=41))),
     "rice codes of the wrong count": (
         ManifestError,
@@ -431,6 +441,31 @@ def _big_layer(number: int) -> dict[str, Any]:
 
 def _claim_rice(manifest: dict[str, Any]) -> None:
     manifest["layers"][0]["encoding"] = {"name": "rice", "parameter": 2, "symbol": 0, "count": 3}
+
+
+def test_a_digest_that_was_verified_is_kept_and_nothing_else_is_hashed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = bits().to_bytes()
+    digest = digest_of(data)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("hashed again")
+
+    monkeypatch.setattr(hashlib, "sha256", fail)
+    again = MaskBundle.from_bytes(data, digest=digest)
+    assert again.digest == digest
+    assert again.to_bytes() == data
+
+
+@pytest.mark.parametrize("limit", ["file", "header", "tensor", "total"])
+def test_a_bundle_over_a_limit_says_which(limit: str) -> None:
+    bundle = rice()
+    bundle.check_limits(Limits())
+    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 bytes"):
+        bundle.check_limits(Limits(**{limit: 1}))
+    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 bytes"):
+        MaskBundle.from_bytes(bundle.to_bytes(), limits=Limits(**{limit: 1}))
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -22,7 +22,6 @@ from mask_store import (
     InvalidTaskNameError,
     LearnedInfo,
     Limits,
-    Manifest,
     ManifestError,
     MaskBundle,
     MaskCodingError,
@@ -42,6 +41,7 @@ from mask_store import (
     pack_bits,
     read_bundle,
 )
+from mask_store.format.manifest import read_document, write_document
 from tests.support.bundles import (
     bundle_of,
     ensemble_sample,
@@ -132,7 +132,7 @@ class TestManifest:
 
     def test_json_comes_back(self) -> None:
         manifest = ensemble_sample().manifest
-        assert Manifest.from_json(manifest.to_json()) == manifest
+        assert read_document(write_document("", manifest.to_json()))[1] == manifest
 
     @pytest.mark.parametrize(
         ("changes", "message"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from mask_store import (
     StoreNotFoundError,
     StoreNotWritableError,
     StoreUnavailableError,
-    TruncatedBundleError,
     UnknownTaskError,
     UnknownVersionError,
 )
 from mask_store.errors import BundleTooLargeError
+from mask_store.format.bundle import digest_of
+from mask_store.store.records import bundle_path, current_path, record_bytes, record_path
 from tests.support.bundles import version_bundle
+from tests.support.counting import StoreReads
 
 PUBLISHER = """
 import sys
@@ -99,11 +102,11 @@ class TestPublish:
         assert version.number == 3
         assert store.versions("demo")[0].digest == version.digest
 
-    def test_bytes(self, store: MaskStore) -> None:
-        bundle = version_bundle()
-        assert store.publish_bytes(bundle.to_bytes()).digest == bundle.digest
-        with pytest.raises(TruncatedBundleError):
-            store.publish_bytes(bundle.to_bytes()[:-1])
+    def test_over_the_limits_of_the_store(self, place: str) -> None:
+        store = MaskStore.open(place, create=True, limits=Limits(tensor=4))
+        with pytest.raises(BundleTooLargeError, match="over the tensor limit of 4 bytes"):
+            store.publish(version_bundle())
+        assert store.tasks() == ()
 
     def test_heals_a_damaged_bundle(self, folder: Path) -> None:
         store = MaskStore.open(folder)
@@ -193,6 +196,34 @@ class TestLoad:
             store.publish(version_bundle(seed=seed))
         assert store.load("demo").digest == version_bundle(seed=1).digest
         assert store.load("demo", 1).digest == version_bundle(seed=0).digest
+
+    def test_of_a_known_version_only_the_bundle_is_read_and_it_is_hashed_once(
+        self, store: MaskStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        versions = [store.publish(version_bundle(seed=seed)) for seed in range(2)]
+        reads = StoreReads(monkeypatch)
+        assert [store.load(version).digest for version in versions] == [v.digest for v in versions]
+        assert reads.paths == [bundle_path(v.task, v.digest) for v in versions]
+        assert reads.hashes == 2
+
+    def test_a_rollback_hands_over_the_bundle_that_it_checked(self, store: MaskStore) -> None:
+        first, _ = (store.publish(version_bundle(seed=seed)) for seed in range(2))
+        version, bundle = store.rollback_and_load("demo")
+        assert version == first == store.current("demo")
+        assert bundle.digest == first.digest
+
+    def test_verify_checks_the_checksum_that_the_digest_makes_needless(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        data = bytearray(version_bundle().to_bytes())
+        place = data.index(b'checksum\\":\\"sha256:') + 20
+        data[place] = ord("0") if data[place] != ord("0") else ord("1")
+        forged = replace(store.current("demo"), digest=digest_of(bytes(data)))
+        (folder / bundle_path("demo", forged.digest)).write_bytes(data)
+        for path in (current_path("demo"), record_path("demo", 1)):
+            (folder / path).write_bytes(record_bytes(forged))
+        assert store.load("demo").digest == forged.digest
+        assert [problem.kind for problem in store.verify()] == ["ChecksumError"]
 
     def test_unknown(self, store: MaskStore) -> None:
         store.publish(version_bundle())
@@ -377,6 +408,34 @@ class TestDelete:
         store.publish(version_bundle())
         store.delete("demo")
         assert list((folder / "tasks").iterdir()) == []
+
+    def test_of_a_known_version_only_the_bundle_is_read_and_it_is_hashed_once(
+        self, store: MaskStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        versions = [store.publish(version_bundle(seed=seed)) for seed in range(2)]
+        reads = StoreReads(monkeypatch)
+        assert [store.load(version).digest for version in versions] == [v.digest for v in versions]
+        assert reads.paths == [bundle_path(v.task, v.digest) for v in versions]
+        assert reads.hashes == 2
+
+    def test_a_rollback_hands_over_the_bundle_that_it_checked(self, store: MaskStore) -> None:
+        first, _ = (store.publish(version_bundle(seed=seed)) for seed in range(2))
+        version, bundle = store.rollback_and_load("demo")
+        assert version == first == store.current("demo")
+        assert bundle.digest == first.digest
+
+    def test_verify_checks_the_checksum_that_the_digest_makes_needless(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        data = bytearray(version_bundle().to_bytes())
+        place = data.index(b'checksum\\":\\"sha256:') + 20
+        data[place] = ord("0") if data[place] != ord("0") else ord("1")
+        forged = replace(store.current("demo"), digest=digest_of(bytes(data)))
+        (folder / bundle_path("demo", forged.digest)).write_bytes(data)
+        for path in (current_path("demo"), record_path("demo", 1)):
+            (folder / path).write_bytes(record_bytes(forged))
+        assert store.load("demo").digest == forged.digest
+        assert [problem.kind for problem in store.verify()] == ["ChecksumError"]
 
     def test_unknown(self, store: MaskStore) -> None:
         store.publish(version_bundle())

@@ -72,8 +72,8 @@ def test_a_killed_worker(running: Running, monkeypatch: pytest.MonkeyPatch) -> N
         assert revive.wait(20)
 
     with monkeypatch.context() as broken:
-        broken.setattr(MaskedEncoder, "predict", kill)
-        broken.setattr("server.service._warm_up", hold)
+        broken.setattr(MaskedEncoder, "_hidden", kill)
+        broken.setattr("server.build._warm_up", hold)
         assert running.predict(VICTIM).status_code == 503
         assert died.is_set()
         wait_until(lambda: not running.ready())

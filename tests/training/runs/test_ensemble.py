@@ -21,7 +21,8 @@ from training.errors import OptionsError, PublishError, RunMismatchError
 from training.learn_mask import main
 from training.loop.evaluation import measure, served_logits
 from training.loop.run_folder import RunFolder
-from training.runs.ensemble import RULES, choose_rule, learn_ensemble, measure_rules
+from training.runs.combining import RULES, choose_rule, measure_rules
+from training.runs.ensemble import learn_ensemble
 from training.runs.learn import learn_bundle
 from training.runs.preparation import prepare
 
@@ -91,7 +92,9 @@ def test_members_are_the_masks_of_their_seeds(tmp_path: Path, tiny_bert: str) ->
         assert metrics == learned.bundle.manifest.metrics == report.members[seed - 1].metrics
 
 
-def test_a_killed_ensemble_goes_on_and_learns_no_member_again(tmp_path: Path, tiny_bert: str) -> None:
+def test_a_killed_ensemble_goes_on_and_learns_no_member_again(
+    tmp_path: Path, tiny_bert: str, log: pytest.LogCaptureFixture
+) -> None:
     undisturbed = tiny_options(tmp_path, tiny_bert, epochs=2, run_dir=str(tmp_path / "other"))
     learn_ensemble(undisturbed, [1, 2, 3])
     options = tiny_options(tmp_path, tiny_bert, epochs=2)
@@ -100,10 +103,10 @@ def test_a_killed_ensemble_goes_on_and_learns_no_member_again(tmp_path: Path, ti
     assert (tmp_path / "run-seed1" / "bundle.safetensors").is_file()
     assert list((tmp_path / "run-seed2").glob("checkpoint-*"))
 
-    watch, said = KillIn(), list[str]()
-    report = learn_ensemble(options, [1, 2, 3], callbacks=[watch], say=said.append)
+    watch = KillIn()
+    report = learn_ensemble(options, [1, 2, 3], callbacks=[watch])
     assert watch.epochs == 3, "one epoch of seed 2 and both of seed 3 were left"
-    assert any(line.startswith("seed 1: learned before") for line in said)
+    assert any(line.startswith("seed 1: learned before") for line in log.messages)
     assert report.version == 2
     assert _members(tmp_path / "store", 1) == _members(tmp_path / "store", 2)
     for seed in (1, 2, 3):
@@ -149,7 +152,7 @@ def test_rules_are_measured_on_the_members_logits(
         sign = np.array([[1.0 if label == index else 0.0 for index in range(2)] for label in right])
         return list((bundle * sign).astype(np.float32))
 
-    monkeypatch.setattr("training.runs.ensemble.served_logits", one_hot)
+    monkeypatch.setattr("training.runs.combining.served_logits", one_hot)
     members: Any = [5.0, -1.5, -1.5]  # one is right and sure, two are wrong and less so
     rules = measure_rules(ready, members)
     assert {rule: own["accuracy"] for rule, own in rules.items()} == {

@@ -32,15 +32,16 @@ def test_kept_weights_are_those_that_were_measured(tmp_path: Path, tiny_bert: st
     assert evaluate(model, ready.codec, ready.encoded.dev, max_rows=8) == report.metrics
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, tiny_bert: str) -> None:
+def test_a_killed_run_goes_on_to_the_same_weights(
+    tmp_path: Path, tiny_bert: str, log: pytest.LogCaptureFixture
+) -> None:
     options = tiny_options(tmp_path, tiny_bert, store=None, lr=1e-3)
     undisturbed = finetune(options, keep=tmp_path / "one")
     with pytest.raises(Killed):
         finetune(options, keep=tmp_path / "other", callbacks=[KillInEpoch(3)])
     assert not (tmp_path / "other").exists()
-    said: list[str] = []
-    resumed = finetune(options, keep=tmp_path / "other", say=said.append)
-    assert any("going on after epoch 2" in line for line in said)
+    resumed = finetune(options, keep=tmp_path / "other")
+    assert any("going on after epoch 2" in line for line in log.messages)
     assert resumed.epochs == undisturbed.epochs
     files = [(tmp_path / name / "learned.safetensors").read_bytes() for name in ("one", "other")]
     assert files[0] == files[1]

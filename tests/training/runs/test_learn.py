@@ -105,16 +105,17 @@ def test_two_runs_of_one_seed_publish_the_same_masks(tmp_path: Path, tiny_bert: 
     assert _masks(str(options.store), 1) != _masks(str(options.store), 3)
 
 
-def test_a_killed_run_goes_on_and_publishes_the_same_masks(tmp_path: Path, tiny_bert: str) -> None:
+def test_a_killed_run_goes_on_and_publishes_the_same_masks(
+    tmp_path: Path, tiny_bert: str, log: pytest.LogCaptureFixture
+) -> None:
     options = tiny_options(tmp_path, tiny_bert)
     undisturbed = learn(options)
     with pytest.raises(Killed):
         learn(options, callbacks=[KillInEpoch(3)])
-    said: list[str] = []
-    resumed = learn(options, say=said.append)
+    resumed = learn(options)
 
     assert (undisturbed.resumed_after, resumed.resumed_after) == (0, 2)
-    assert any("after epoch 2" in line for line in said)
+    assert any("after epoch 2" in line for line in log.messages)
     assert resumed.epochs == undisturbed.epochs
     assert _masks(str(options.store), 1) == _masks(str(options.store), 2)
 
@@ -156,28 +157,28 @@ def test_a_finished_run_leaves_a_report_and_no_checkpoint(tmp_path: Path, tiny_b
     assert json.loads((options.run_folder / "report.json").read_text())["digest"] == report.digest
 
 
-def test_unusable_rows_and_cut_texts_are_counted(tmp_path: Path, tiny_bert: str) -> None:
+def test_unusable_rows_and_cut_texts_are_counted(
+    tmp_path: Path, tiny_bert: str, log: pytest.LogCaptureFixture
+) -> None:
     rows = [*ROWS["sequence-classification"](20), {"text": "", "label": "positive"}, {"text": "good " * 40}]
     rows += [{"text": "good " * 40, "label": "positive"}]
-    said: list[str] = []
     options = tiny_options(
         tmp_path, tiny_bert, train=str(write_lines(tmp_path / "rows.jsonl", rows)), epochs=1
     )
-    report = learn(options, say=said.append)
+    report = learn(options)
 
     assert (report.train.used, report.train.truncated) == (21, 1)
     assert [row.line for row in report.train.unusable] == [21, 22]
-    told = "\n".join(said)
+    told = "\n".join(log.messages)
     assert "21 examples, 1 longer than --max-length and cut" in told
     assert "1 row (line 21): 'text' is empty" in told
     assert "1 row (line 22): 'label' is missing" in told
 
 
-def test_stopping_early_is_said(tmp_path: Path, tiny_bert: str) -> None:
-    said: list[str] = []
-    report = learn(tiny_options(tmp_path, tiny_bert, epochs=5, patience=1, lr=1e-12), say=said.append)
+def test_stopping_early_is_said(tmp_path: Path, tiny_bert: str, log: pytest.LogCaptureFixture) -> None:
+    report = learn(tiny_options(tmp_path, tiny_bert, epochs=5, patience=1, lr=1e-12))
     assert len(report.epochs) == 2
-    assert said[-1] == "stopped after epoch 2: the last 1 brought no gain"
+    assert log.messages[-1] == "stopped after epoch 2: the last 1 brought no gain"
 
 
 def test_the_base_keeps_every_byte(tmp_path: Path, tiny_bert: str) -> None:

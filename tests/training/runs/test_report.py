@@ -5,12 +5,12 @@ import pytest
 
 from masking import ChoiceInput, TaskInput, TextInput, WordsInput
 from training.loop.history import EpochRecord
-from training.runs.report import Report, SetReport, human_seconds, request_body
+from training.runs.report import MaskReport, SetReport, human_seconds, request_body
 
 
 @pytest.fixture
-def report() -> Report:
-    return Report(
+def report() -> MaskReport:
+    return MaskReport(
         task="trec",
         kind="sequence-classification",
         labels=("a", "b"),
@@ -38,7 +38,7 @@ def report() -> Report:
     )
 
 
-def test_the_text_has_the_figures(report: Report) -> None:
+def test_the_text_has_the_figures(report: MaskReport) -> None:
     text = str(report)
     for expected in (
         "trec version 3 in masks",
@@ -51,13 +51,13 @@ def test_the_text_has_the_figures(report: Report) -> None:
         assert expected in text
 
 
-def test_the_curl_line_survives_a_shell(report: Report) -> None:
+def test_the_curl_line_survives_a_shell(report: MaskReport) -> None:
     parts = shlex.split(report.curl)
     assert parts[2].endswith("/predict/trec")
     assert json.loads(parts[-1]) == report.request
 
 
-def test_the_report_is_json(report: Report) -> None:
+def test_the_report_is_json(report: MaskReport) -> None:
     values = json.loads(json.dumps(report.to_dict()))
     assert values["ratio"] == pytest.approx(175.17)
     assert values["epochs"][0]["metrics"]["accuracy"] == report.value

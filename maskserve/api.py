@@ -1,0 +1,65 @@
+"""Learning, the store and the server as functions of one package."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mask_store import MaskStore
+from training.options import LearnOptions
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from transformers import TrainerCallback
+
+    from training.runs.report import Report
+
+__all__ = ["LearnOptions", "create_app", "learn", "open_store"]
+
+
+def open_store(place: str | Path, *, create: bool = False) -> MaskStore:
+    """Open a store of masks.
+
+    Args:
+        place: Folder, or any URL that fsspec opens, such as ``s3://bucket/masks``.
+        create: Whether to make the store if there is none.
+
+    Raises:
+        StoreNotFoundError: There is no store and `create` is off.
+    """
+    return MaskStore.open(place, create=create)
+
+
+def learn(*, callbacks: "Sequence[TrainerCallback]" = (), **options: Any) -> "Report":
+    """Learn a task's mask and publish it; needs the extra ``train``.
+
+    Args:
+        callbacks: Callbacks of transformers, called at steps, logs and epochs.
+        options: Fields of `LearnOptions`: the options of ``maskserve learn``, with underscores.
+
+    Returns:
+        What was learned and published.
+
+    Raises:
+        OptionsError: Options that don't make sense; lists every mistake.
+    """
+    import training  # noqa: PLC0415 (torch)
+
+    return training.learn(LearnOptions(**options), callbacks=callbacks)
+
+
+def create_app(**settings: Any) -> "FastAPI":
+    """Build the server as an ASGI application, for uvicorn or any other; needs the extra ``serve``.
+
+    Args:
+        settings: Fields of `server.Settings`: the options of ``maskserve serve``, with underscores. Those
+            that are not given come from the environment or the file, as for the command.
+
+    Raises:
+        pydantic.ValidationError: Settings that don't make sense; lists every mistake.
+        SettingsError: A setting that this machine can't fulfil.
+        BaseLoadError: The encoder can't be loaded.
+        StoreNotFoundError: There is no store.
+    """
+    import server  # noqa: PLC0415 (torch, and the extra)
+
+    return server.create_app(server.build_service(server.Settings(**settings)))

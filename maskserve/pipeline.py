@@ -1,0 +1,233 @@
+"""Pipeline: inputs of any tasks in, predictions out, in one forward pass of one encoder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+from mask_store import MaskStore, TaskKind
+from masking import (
+    Base,
+    ChoiceInput,
+    ClassPrediction,
+    Features,
+    LoadedTask,
+    MaskedEncoder,
+    TaskBatch,
+    TaskInput,
+    TaskInputError,
+    TextInput,
+    WordsInput,
+    WordsPrediction,
+    group_entities,
+    load_base,
+    load_task,
+    split_words,
+)
+from masking.kernels import Precision
+
+Answer = list[dict[str, Any]]
+"""What transformers' pipelines return for one input."""
+
+_PAIR = 2
+
+
+def load(
+    base: str | Base,
+    *,
+    store: str | Path | MaskStore,
+    revision: str | None = None,
+    device: str = "auto",
+    precision: Precision = "fp32",
+) -> "Pipeline":
+    """Load an encoder, to predict with the tasks of a store.
+
+    Args:
+        base: Hub id or folder of the pretrained encoder, or the encoder itself.
+        store: Store of masks, or its folder or URL.
+        revision: Branch, tag or commit on the hub.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``; ``auto`` is the GPU where there is one.
+        precision: How masked layers are multiplied on a GPU; a CPU multiplies in float32.
+
+    Raises:
+        BaseLoadError: The encoder can't be loaded.
+        StoreNotFoundError: There is no store.
+    """
+    opened = store if isinstance(store, MaskStore) else MaskStore.open(store)
+    if isinstance(base, str):
+        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        base = load_base(base, revision=revision, device=chosen)
+    return Pipeline(base, opened, precision)
+
+
+class Pipeline:
+    """Predicts with every task of a store over one encoder. May be called by several threads.
+
+    What an input is, and what comes back, is up to the kind of task:
+
+    - sequence classification takes a text, or a tuple of two texts where the task was learned on pairs;
+      every label with its score, best first
+    - token classification takes a running text: its entities; or a list of words: the label of each
+    - multiple choice takes a context and a list of choices, as a tuple: every choice with its score, best
+      first
+    """
+
+    def __init__(self, base: Base, store: MaskStore, precision: Precision = "fp32") -> None:
+        """Use `load`, or this with an encoder and a store that are there already."""
+        self.base = base
+        self.store = store
+        self._encoder = MaskedEncoder(base, precision)
+        self._loaded: dict[str, LoadedTask] = {}
+        self._lock = Lock()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the store's tasks."""
+        return self.store.tasks()
+
+    def __call__(self, task: str, given: Any, *, truncate: bool = False) -> Answer:
+        """Predict for one input.
+
+        Args:
+            task: Name of the task.
+            given: The input.
+            truncate: Cut an input that is too long, instead of refusing it. Running text and words are
+                never cut.
+
+        Returns:
+            What the class describes.
+
+        Raises:
+            UnknownTaskError: The store has no such task.
+            TaskInputError: The task does not take such an input, or it is too long.
+            BaseMismatchError: The task was learned over another encoder.
+        """
+        return self.batch([(task, given)], truncate=truncate)[0]
+
+    def batch(self, inputs: Sequence[tuple[str, Any]], *, truncate: bool = False) -> list[Answer]:
+        """Predict for inputs of any tasks, all in one forward pass.
+
+        Args:
+            inputs: Task and input, in any order.
+            truncate: As for one input.
+
+        Returns:
+            The answer to each input, in their order.
+
+        Raises:
+            UnknownTaskError: The store has no such task.
+            TaskInputError: A task does not take its input; `index` is the input's in `inputs`.
+            BaseMismatchError: A task was learned over another encoder.
+        """
+        if not inputs:
+            return []
+        places: dict[str, list[int]] = {}
+        for place, (name, _) in enumerate(inputs):
+            places.setdefault(name, []).append(place)
+        with self._lock:
+            batches = [self._task_batch(name, places[name], inputs, truncate) for name in places]
+            logits = self._encoder.logits(batches)
+        answers: list[Answer] = [[] for _ in inputs]
+        for batch, by_input, own in zip(batches, logits, places.values(), strict=True):
+            for place, values in zip(own, by_input, strict=True):
+                prediction = batch.task.codec.decode(values)
+                answers[place] = _answer(prediction, batch.task.spec.labels, inputs[place][1])
+        return answers
+
+    def refresh(self) -> None:
+        """Let go of tasks whose current version in the store is another now; the next call loads that one."""
+        current = self.store.snapshot().current
+        with self._lock:
+            self._loaded = {
+                name: task
+                for name, task in self._loaded.items()
+                if name in current and current[name].digest == task.digest
+            }
+
+    def _task_batch(
+        self, name: str, places: Sequence[int], inputs: Sequence[tuple[str, Any]], truncate: bool
+    ) -> TaskBatch:
+        if name not in self._loaded:
+            self._loaded[name] = load_task(self.store.load(name), self.base)
+        task = self._loaded[name]
+        return TaskBatch(task, [_encode(task, inputs[place][1], place, truncate) for place in places])
+
+
+def _encode(task: LoadedTask, given: Any, place: int, truncate: bool) -> Features:
+    name, spec = task.manifest.task, task.spec
+    kind = f"pairs of {spec.kind}" if spec.pair else spec.kind
+    read = _PAIRS if spec.pair else _READERS[spec.kind]
+    found = read[0](given)
+    if found is None:
+        raise TaskInputError(
+            f"task {name!r} ({kind}) takes {read[1]}, such as {read[2]}; found {given!r:.80}", index=place
+        )
+    try:
+        return task.codec.encode([found], truncate=truncate)[0]
+    except TaskInputError as error:
+        raise TaskInputError(f"task {name!r}: {error.message}", index=place) from error
+
+
+def _text(given: Any) -> TaskInput | None:
+    return TextInput(given) if isinstance(given, str) else None
+
+
+def _pair(given: Any) -> TaskInput | None:
+    return TextInput(*given) if _texts(given) and len(given) == _PAIR else None
+
+
+def _words(given: Any) -> TaskInput | None:
+    words = [word.text for word in split_words(given)] if isinstance(given, str) else given
+    return WordsInput(tuple(words)) if _texts(words) else None
+
+
+def _choice(given: Any) -> TaskInput | None:
+    if not (isinstance(given, list | tuple) and len(given) == _PAIR):
+        return None
+    context, choices = given
+    return ChoiceInput(context, tuple(choices)) if isinstance(context, str) and _texts(choices) else None
+
+
+def _texts(given: Any) -> bool:
+    return isinstance(given, list | tuple) and all(isinstance(one, str) for one in given)
+
+
+_Reader = tuple[Callable[[Any], TaskInput | None], str, str]
+_PAIRS: _Reader = (_pair, "two texts", "('It rains.', 'It is wet.')")
+_READERS: Mapping[TaskKind, _Reader] = {
+    "sequence-classification": (_text, "a text", "'what a great film'"),
+    "token-classification": (_words, "a text or a list of words", "'Anna left.' or ['Anna', 'left']"),
+    "multiple-choice": (_choice, "a context and choices", "('It rained, so', ['it is wet', 'it is dry'])"),
+}
+
+
+def _answer(prediction: ClassPrediction | WordsPrediction, labels: Sequence[str], given: Any) -> Answer:
+    if isinstance(prediction, ClassPrediction):
+        return _classes(prediction, labels, given)
+    scores = [float(row[best]) for row, best in zip(prediction.scores, prediction.indices, strict=True)]
+    if not isinstance(given, str):
+        found = zip(given, prediction.labels, scores, strict=True)
+        return [{"word": word, "label": label, "score": score} for word, label, score in found]
+    return [
+        {
+            "entity_group": entity.label,
+            "score": entity.score,
+            "word": given[entity.start : entity.end],
+            "start": entity.start,
+            "end": entity.end,
+        }
+        for entity in group_entities(split_words(given), prediction.labels, scores)
+        if entity.label != "O"
+    ]
+
+
+def _classes(prediction: ClassPrediction, labels: Sequence[str], given: Any) -> Answer:
+    """Every class, best first; of multiple choice the label is the choice's number, from 0."""
+    order = [int(place) for place in np.argsort(-prediction.logits, kind="stable")]
+    scores = prediction.scores
+    if labels:
+        return [{"label": labels[place], "score": float(scores[place])} for place in order]
+    return [{"label": str(place), "score": float(scores[place]), "text": given[1][place]} for place in order]

@@ -1,0 +1,5 @@
+"""Version of the installed distribution."""
+
+from importlib.metadata import version
+
+__version__ = version("maskserve")

@@ -1,0 +1,179 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import maskserve
+from mask_store import MaskStore, StoreNotFoundError, UnknownTaskError
+from masking import (
+    Base,
+    ChoiceInput,
+    MaskedEncoder,
+    TaskBatch,
+    TaskInput,
+    TaskInputError,
+    TextInput,
+    WordsInput,
+    WordsPrediction,
+    load_base,
+    load_task,
+)
+from tests.support.serving import SPECS, bundle_of, expected_scores, fill
+
+TEXT = "the movie was good"
+PAIR = ("it is good", "it is great")
+SENTENCE = "Anna met Bob, in Paris."
+WORDS = ["Anna", "met", "Bob", ",", "in", "Paris", "."]
+ENDINGS = ("it rained and", ["it was wet", "it was dry", "it was"])
+
+
+@pytest.fixture(scope="module")
+def base(tiny_bert: str) -> Base:
+    return load_base(tiny_bert)
+
+
+@pytest.fixture
+def store(base: Base, tmp_path: Path) -> MaskStore:
+    return fill(tmp_path / "masks", base)
+
+
+@pytest.fixture
+def tasks(base: Base, store: MaskStore) -> maskserve.Pipeline:
+    return maskserve.load(base, store=store)
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "as_input"),
+    [
+        ("sentiment", TEXT, TextInput(TEXT)),
+        ("paraphrase", PAIR, TextInput(*PAIR)),
+        ("endings", ENDINGS, ChoiceInput(ENDINGS[0], tuple(ENDINGS[1]))),
+    ],
+)
+def test_classes_come_best_first_with_the_scores_of_the_bundle(
+    tasks: maskserve.Pipeline, base: Base, store: MaskStore, task: str, given: Any, as_input: TaskInput
+) -> None:
+    answer = tasks(task, given)
+    scores = {entry["label"]: entry["score"] for entry in answer}
+    assert scores == pytest.approx(expected_scores(base, store.load(task), as_input), rel=1e-5)
+    assert [entry["score"] for entry in answer] == sorted(scores.values(), reverse=True)
+    assert sum(scores.values()) == pytest.approx(1.0)
+
+
+def test_choices_come_with_their_texts(tasks: maskserve.Pipeline) -> None:
+    assert {entry["label"]: entry["text"] for entry in tasks("endings", ENDINGS)} == {
+        str(number): text for number, text in enumerate(ENDINGS[1])
+    }
+
+
+def test_words_get_the_labels_of_the_bundle(tasks: maskserve.Pipeline, base: Base, store: MaskStore) -> None:
+    task = load_task(store.load("names"), base)
+    features = task.codec.encode([WordsInput(tuple(WORDS))], truncate=False)
+    expected = task.codec.decode(MaskedEncoder(base).logits([TaskBatch(task, features)])[0][0])
+    assert isinstance(expected, WordsPrediction)
+    answer = tasks("names", WORDS)
+    assert [entry["word"] for entry in answer] == WORDS
+    assert [entry["label"] for entry in answer] == list(expected.labels)
+    assert [entry["score"] for entry in answer] == pytest.approx(expected.scores.max(axis=-1).tolist())
+
+
+def test_a_running_text_has_entities_with_their_places(tasks: maskserve.Pipeline) -> None:
+    labels = [entry["label"] for entry in tasks("names", WORDS)]
+    answer = tasks("names", SENTENCE)
+    assert all(SENTENCE[entry["start"] : entry["end"]] == entry["word"] for entry in answer)
+    assert {entry["entity_group"] for entry in answer} == {label[2:] for label in labels if label != "O"}
+    assert all(entry.keys() == {"entity_group", "score", "word", "start", "end"} for entry in answer)
+
+
+def test_a_batch_of_all_kinds_is_one_forward_pass_in_the_order_given(
+    tasks: maskserve.Pipeline, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = [
+        ("sentiment", TEXT),
+        ("names", SENTENCE),
+        ("endings", ENDINGS),
+        ("sentiment", "good"),
+        ("paraphrase", PAIR),
+    ]
+    alone = [tasks(task, given) for task, given in inputs]
+    passes: list[int] = []
+    logits = MaskedEncoder.logits
+
+    def counted(self: MaskedEncoder, task_batches: Any) -> Any:
+        passes.append(len(task_batches))
+        return logits(self, task_batches)
+
+    monkeypatch.setattr(MaskedEncoder, "logits", counted)
+    together = tasks.batch(inputs)
+    assert passes == [4]
+    for one, other in zip(alone, together, strict=True):
+        assert [{**entry, "score": 0} for entry in one] == [{**entry, "score": 0} for entry in other]
+        assert [e["score"] for e in one] == pytest.approx([e["score"] for e in other], rel=1e-4)
+
+
+def test_nothing_given_is_nothing_answered(tasks: maskserve.Pipeline) -> None:
+    assert tasks.batch([]) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "takes"),
+    [
+        ("sentiment", PAIR, "takes a text"),
+        ("sentiment", 3, "takes a text"),
+        ("paraphrase", TEXT, "takes two texts"),
+        ("paraphrase", ("a", "b", "c"), "takes two texts"),
+        ("names", [1, 2], "takes a text or a list of words"),
+        ("endings", TEXT, "takes a context and choices"),
+        ("endings", ("context", "no list"), "takes a context and choices"),
+        ("names", "", "there are no words"),
+        ("sentiment", "good " * 100, "at most 32"),
+    ],
+)
+def test_a_wrong_input_names_the_task_and_what_it_takes(
+    tasks: maskserve.Pipeline, task: str, given: Any, takes: str
+) -> None:
+    with pytest.raises(TaskInputError, match=f"^task '{task}'.*{re.escape(takes)}") as raised:
+        tasks.batch([("sentiment", TEXT), (task, given)])
+    assert raised.value.index == 1
+
+
+def test_long_inputs_are_cut_where_that_is_asked_for(tasks: maskserve.Pipeline) -> None:
+    assert len(tasks("sentiment", "good " * 100, truncate=True)) == len(SPECS["sentiment"].labels)
+
+
+def test_a_task_that_is_not_in_the_store_is_named(tasks: maskserve.Pipeline) -> None:
+    with pytest.raises(UnknownTaskError, match="nothing"):
+        tasks("nothing", TEXT)
+
+
+def test_the_tasks_are_those_of_the_store(tasks: maskserve.Pipeline) -> None:
+    assert tasks.tasks == tuple(sorted(SPECS))
+
+
+def test_a_new_version_is_used_after_a_refresh(
+    tasks: maskserve.Pipeline, base: Base, store: MaskStore
+) -> None:
+    before = tasks("sentiment", TEXT)
+    store.publish(bundle_of(base, "sentiment", seed=1))
+    assert tasks("sentiment", TEXT) == before
+    tasks.refresh()
+    after = {entry["label"]: entry["score"] for entry in tasks("sentiment", TEXT)}
+    assert after == pytest.approx(expected_scores(base, store.load("sentiment")), rel=1e-5)
+    assert after != {entry["label"]: entry["score"] for entry in before}
+
+
+def test_a_refresh_keeps_tasks_that_are_the_same(
+    tasks: maskserve.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks("sentiment", TEXT)
+    tasks.refresh()
+    monkeypatch.setattr("maskserve.pipeline.load_task", lambda *_: pytest.fail("loaded again"))
+    tasks("sentiment", TEXT)
+
+
+def test_base_and_store_are_loaded_by_name(tiny_bert: str, store: MaskStore, tmp_path: Path) -> None:
+    tasks = maskserve.load(tiny_bert, store=tmp_path / "masks", device="cpu")
+    assert tasks("sentiment", TEXT)[0].keys() == {"label", "score"}
+    with pytest.raises(StoreNotFoundError):
+        maskserve.load(tiny_bert, store=tmp_path / "nothing")
