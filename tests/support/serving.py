@@ -24,8 +24,9 @@ from masking import (
     TextInput,
     load_task,
 )
+from masking.tasks.predictions import Floats
 from server.build import build_service
-from server.engine.pending import Floats, Timings
+from server.engine.pending import Timings
 from server.engine.retry import Compute
 from server.http.app import create_app
 from server.predictor import PredictRequest
