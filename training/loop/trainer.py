@@ -3,8 +3,8 @@
 Adam at a constant rate without decay (decay would pull scores below the threshold) and without clipping; an
 evaluation and a checkpoint every epoch; stops after some epochs without gain. The order of examples follows
 from the seed and the epoch, dropout from the seed and the step, all decisions from the saved history, so that
-a resumed run learns the very same mask. The loop is written out here, as `transformers.Trainer` leaves no room
-for these without overriding most of it; collectives and process groups are in `training.distributed`.
+a resumed run learns the very same mask. The loop is written out, as `transformers.Trainer` would have to be
+overridden in most of its methods for that.
 
 A step may take several batches, and several processes may share each batch: the loss is that of all targets
 of the step together, so it is the step of one process with one large batch.
