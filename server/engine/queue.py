@@ -82,8 +82,8 @@ class Batch:
         return list({id(entry.request): entry.request for entry in self.entries}.values())
 
 
-def _ignore(_reason: DropReason) -> None:
-    pass
+def ignore(_event: object) -> None:
+    """Do nothing: what is called where the caller gives no function."""
 
 
 class BatchQueue:
@@ -94,7 +94,7 @@ class BatchQueue:
         limits: BatchLimits,
         *,
         clock: Clock = time.monotonic,
-        on_drop: Callable[[DropReason], None] = _ignore,
+        on_drop: Callable[[DropReason], None] = ignore,
     ) -> None:
         """Start empty and open.
 

@@ -168,13 +168,21 @@ class Metrics:
         """Note whether the store could be read."""
         self._store_up.set(readable)
 
+    def forget(self, task: str) -> None:
+        """Drop the series of a task that is gone."""
+        with self._labelling:
+            self._drop(task)
+
     def retain(self, tasks: Collection[str]) -> None:
-        """Drop the series of every other task, so that they do not pile up."""
+        """Drop the series of every other task: those that late requests brought back, after `forget`."""
         with self._labelling:
             for task in self._labelled.difference(tasks):
-                for metric in (self._requests, self._swaps, self._load_failures):
-                    metric.remove_by_labels({"task": task})
-                self._labelled.remove(task)
+                self._drop(task)
+
+    def _drop(self, task: str) -> None:
+        for metric in (self._requests, self._swaps, self._load_failures):
+            metric.remove_by_labels({"task": task})
+        self._labelled.discard(task)
 
     def _label(self, task: str) -> str:
         """Return the task's own name while there is room for it."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from masking import ClassPrediction, Prediction, TaskInput, TaskSpec, Word, WordsPrediction
-from server.engine.pending import Floats
+from masking.tasks.predictions import Floats
 from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
 ScoreFunction = Literal["softmax", "sigmoid", "none"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from server.engine.pending import Floats
+from masking.tasks.predictions import Floats
 
 
 @dataclass(frozen=True)
