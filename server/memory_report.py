@@ -1,4 +1,4 @@
-"""The memory report: what is really held, to the byte, compared with what finetuned copies would take.
+"""Memory report: what is really held, to the byte, compared with what finetuned copies would take.
 
 Counts tensors: the base, every task's masks, heads. Only in the process's own figure: the
 interpreter, manifests, activations, and versions on their way out with the last requests that hold them.
@@ -84,7 +84,7 @@ def memory_report(base: Base, tasks: Mapping[str, ServedTask]) -> MemoryReport:
 
 
 def _process_bytes() -> int | None:
-    """Resident memory of this process, as Linux tells it."""
+    """Read the resident memory of this process from Linux; None elsewhere."""
     try:
         pages = int(_STATM.read_text().split()[1])
     except OSError:

@@ -51,7 +51,7 @@ def bundle_of(base: Base, task: str, *, seed: int = 0) -> MaskBundle:
     return random_bundle(base, SPECS[task], task=task, seed=seed)
 
 
-def fill(place: Path, base: Base, tasks: Sequence[str] = tuple(SPECS)) -> MaskStore:
+def fill(place: Path | str, base: Base, tasks: Sequence[str] = tuple(SPECS)) -> MaskStore:
     """A store with version 1 of each task."""
     store = MaskStore.open(place, create=True)
     for task in tasks:

@@ -9,7 +9,7 @@ import numpy as np
 
 from masking import ClassPrediction, Prediction, TaskInput, TaskSpec, Word, WordsPrediction
 from masking.tasks.predictions import Floats
-from server.http.oip.tensors import OutputTensor, TensorInfo, Texts
+from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
 Json = dict[str, Any]
