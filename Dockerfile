@@ -14,17 +14,19 @@ RUN python -m venv /opt/venv
 COPY constraints.txt ./
 RUN /opt/venv/bin/pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" torch transformers
 COPY pyproject.toml README.md LICENSE ./
+COPY maskserve maskserve
 COPY mask_store mask_store
 COPY masking masking
 COPY training training
 COPY server server
-RUN /opt/venv/bin/pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" ".[serve,train,kernels,tracing]"
+RUN /opt/venv/bin/pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" ".[serve,train,tracing]"
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --create-home --uid 10001 maskserve && install -d -o maskserve /base /masks /runs
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    OMP_WAIT_POLICY=passive \
     MASKSERVE_BASE=/base \
     MASKSERVE_STORE=/masks \
     MASKSERVE_HOST=0.0.0.0 \
@@ -36,4 +38,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['MASKSERVE_PORT']}/health/ready\")"]
 STOPSIGNAL SIGTERM
-CMD ["python", "-m", "server"]
+CMD ["maskserve", "serve"]

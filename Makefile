@@ -4,6 +4,8 @@ PYTHON ?= python3
 # Where else torch may come from: on Linux without an NVIDIA GPU, https://download.pytorch.org/whl/cpu saves
 # gigabytes of CUDA libraries.
 TORCH_INDEX ?=
+# More processes than cores make the tests slower: each has a torch of its own.
+PYTEST_PROCESSES ?= auto
 BIN := .venv/bin
 
 .PHONY: help install demo test test-slow lint check-constraints format clean
@@ -23,14 +25,14 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt \
-	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train,tensorboard,serve,tracing,kernels,demo,bench,dev]'
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train,tensorboard,serve,tracing,demo,bench,dev]'
 	touch $@
 
 demo: install
 	$(BIN)/python -m demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES)
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
@@ -45,7 +47,7 @@ lint: install
 # users install must exist as wheels; of the development tools psutil is compiled on aarch64.
 RESOLVE := $(BIN)/uv pip compile pyproject.toml -c constraints.txt -o /dev/null --quiet --no-config \
     --default-index https://pypi.org/simple --python $(BIN)/python
-USER_EXTRAS := train tensorboard serve tracing kernels demo bench
+USER_EXTRAS := train tensorboard serve tracing demo bench
 
 check-constraints: install
 	@set -e; for machine in x86_64 aarch64; do for python in 3.11 3.12; do \

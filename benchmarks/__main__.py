@@ -1,39 +1,49 @@
-"""Command line: one subcommand per benchmark."""
+"""Command: python -m benchmarks, one subcommand for each benchmark."""
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 
-from benchmarks.cases import figure, masked_linear, memory, mixed_batch, serving, swap, training_step
 from benchmarks.errors import BenchmarkError
 from lab.extras import MissingExtraError
 from lab.server_process import ServerStartError
 
-BENCHMARKS: dict[
-    str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
-] = {
-    "masked_linear": (masked_linear.add_arguments, masked_linear.main),
-    "mixed_batch": (mixed_batch.add_arguments, mixed_batch.main),
-    "serving": (serving.add_arguments, serving.main),
-    "swap": (swap.add_arguments, swap.main),
-    "memory": (memory.add_arguments, memory.main),
-    "training_step": (training_step.add_arguments, training_step.main),
-    "figure": (figure.add_arguments, figure.main),
+BENCHMARKS: Mapping[str, str] = {
+    "masked_linear": "one linear layer under the masks of many tasks",
+    "mixed_batch": "batches of many tasks, against finetuned copies, PEFT and PolyLoRA",
+    "serving": "the server under concurrent clients: HTTP, engine, one batch per task",
+    "neighbours": "the server among busy neighbours and under a CPU quota",
+    "swap": "from publishing a version to its first answer",
+    "memory": "bytes per task",
+    "training_step": "time and memory of a learning step, against finetuning",
+    "figure": "draws the results of mixed_batch",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark that the arguments name; return the exit code."""
+    """Run the benchmark that the arguments name.
+
+    Args:
+        arguments: The command line without the program's name; None for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(dest="benchmark", required=True)
-    for name, (add_arguments, _) in BENCHMARKS.items():
-        add_arguments(commands.add_parser(name))
-    chosen = parser.parse_args(arguments)
+    commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    parsers = {name: commands.add_parser(name, help=text) for name, text in BENCHMARKS.items()}
+    if not given or given[0] not in BENCHMARKS:
+        parser.parse_args(given)  # --help or a mistake; neither waits for torch
+    case = import_module(f"benchmarks.cases.{given[0]}")
+    case.add_arguments(parsers[given[0]])
     try:
-        return BENCHMARKS[chosen.benchmark][1](chosen)
+        code: int = case.main(parser.parse_args(given))
     except (BenchmarkError, MissingExtraError, ServerStartError) as error:
         print(error, file=sys.stderr)
         return 1
+    return code
 
 
 if __name__ == "__main__":

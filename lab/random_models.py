@@ -1,4 +1,4 @@
-"""The encoders that whole-model benchmarks run on: random weights of a known shape, or real ones.
+"""Encoders that whole-model benchmarks run on: random weights of a known shape, or real ones.
 
 Times do not depend on the values of the weights, so random ones need no download. Their answers mean nothing.
 """
@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import nn
-from transformers import AutoModel, BertConfig, PreTrainedTokenizerFast
+from transformers import AutoModel, BertConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from masking import Base, MaskSettings, load_base
 from masking.architectures import block_linears
 
 _PAD, _UNKNOWN, _POSITIONS = "[PAD]", "[UNK]", 512
+_WORDS = tuple(first + second for first in "bdfgk" for second in "aeiou")
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,31 @@ SHAPES = {
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that choose the encoder."""
+    """Add the arguments that choose the encoder."""
     parser.add_argument("--shape", choices=SHAPES, default="bert-base", help="shape of a random encoder")
     parser.add_argument("--base", help="folder or hub id of a real encoder, instead of a random one")
 
 
 def make_base(arguments: argparse.Namespace) -> Base:
-    """The encoder that the arguments name."""
+    """Load or make the encoder that the arguments name."""
     return load_base(arguments.base) if arguments.base else random_base(arguments.shape)
 
 
 def random_base(shape: str) -> Base:
-    """A BERT with random weights and a pooler; always the same for a shape."""
+    """Make a BERT with random weights and a pooler; always the same for a shape."""
+    return Base.from_model(_encoder(shape), _tokenizer(), name=f"random {shape}")
+
+
+def save_random_base(shape: str, folder: Path) -> None:
+    """Write the encoder of `random_base` to a folder in the hub's format, for a server to load."""
+    _encoder(shape).save_pretrained(folder)
+    _tokenizer().save_pretrained(folder)
+
+
+def _encoder(shape: str) -> PreTrainedModel:
     size = SHAPES[shape]
     torch.manual_seed(0)
-    encoder = AutoModel.from_config(
+    encoder: PreTrainedModel = AutoModel.from_config(
         BertConfig(
             vocab_size=size.vocabulary,
             hidden_size=size.hidden,
@@ -68,19 +80,21 @@ def random_base(shape: str) -> Base:
             max_position_embeddings=_POSITIONS,
         )
     )
-    return Base.from_model(encoder, _tokenizer(), name=f"random {shape}")
+    return encoder
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Gives the padding id; the benchmarks make token ids themselves."""
-    words = Tokenizer(WordLevel({_PAD: 0, _UNKNOWN: 1}, unk_token=_UNKNOWN))
+    """Return a tokenizer with a padding id and a few words; most benchmarks make token ids themselves."""
+    vocabulary = {word: number for number, word in enumerate((_PAD, _UNKNOWN, *_WORDS))}
+    words = Tokenizer(WordLevel(vocabulary, unk_token=_UNKNOWN))
+    words.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token=_PAD, unk_token=_UNKNOWN, model_max_length=_POSITIONS
     )
 
 
 def masked_linears(base: Base) -> dict[str, nn.Linear]:
-    """The encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
+    """Return the encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
     blocks = MaskSettings().masked_blocks(base.num_blocks)
     return block_linears(base.encoder, base.info.architecture, blocks)
 

@@ -15,7 +15,7 @@ from mask_store import (
     HeadTensorInfo,
     LayerInfo,
     MaskBundle,
-    MaskingSettings,
+    MaskingInfo,
     TaskManifest,
     pack_bits,
 )
@@ -88,7 +88,7 @@ def _manifest(
         labels=tuple(f"class {index}" for index in range(CLASSES)),
         base=base.info,
         max_length=base.max_positions,
-        masking=MaskingSettings(
+        masking=MaskingInfo(
             blocks=MaskSettings().masked_blocks(base.num_blocks),
             threshold=0.01,
             score_low=-0.02,

@@ -1,4 +1,4 @@
-"""What a mask is on disk, and where masks live.
+"""Mask bundles and mask stores: what a mask is on disk, and where masks live.
 
 A task is a `MaskBundle`: the bits that say which weights of a pretrained encoder it keeps, a small head, and
 a `Manifest`; an ensemble holds several such sets of masks with their heads. A `MaskStore` keeps the versions

@@ -57,10 +57,8 @@ from .format.mask_info import HeadTensorInfo as HeadTensorInfo
 from .format.mask_info import JsonScalar as JsonScalar
 from .format.mask_info import LayerInfo as LayerInfo
 from .format.mask_info import LearnedInfo as LearnedInfo
-from .format.mask_info import MaskingSettings as MaskingSettings
+from .format.mask_info import MaskingInfo as MaskingInfo
 from .format.mask_info import RiceEncoding as RiceEncoding
-from .format.mask_info import ScoreGradient as ScoreGradient
-from .format.mask_info import ScoreInit as ScoreInit
 from .sizes import human_bytes as human_bytes
 from .store.ensemble import ensemble_of as ensemble_of
 from .store.records import Problem as Problem

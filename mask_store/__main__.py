@@ -270,7 +270,7 @@ def _ensemble(store: "MaskStore", options: argparse.Namespace) -> int:
 
 
 def _member(text: str) -> tuple[str, int | None]:
-    """A task and the number of a version, or None, from "task" or "task@number"."""
+    """Read a task and the number of a version, or None, from "task" or "task@number"."""
     task, at, number = text.partition("@")
     if at and not (number.isascii() and number.isdigit()):
         raise argparse.ArgumentTypeError(f"expected TASK or TASK@NUMBER, found {text!r}")

@@ -1,4 +1,4 @@
-"""Every error that this package raises on purpose.
+"""Errors of the mask store: every error that this package raises on purpose.
 
     MaskStoreError
     ├── BundleError                  the bytes or the contents of a bundle are wrong

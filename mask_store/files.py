@@ -1,4 +1,4 @@
-"""The few primitives that a store needs of the place where it lies.
+"""Store files: the few operations that a store needs of the place where it lies.
 
 `LocalFiles` is a folder of this machine, `RemoteFiles` whatever fsspec reaches (S3 and the like). Both
 promise: a file is seen whole or not at all, `create` never replaces, and what a call has written when it
@@ -9,7 +9,6 @@ every other OSError becomes a StoreError.
 """
 
 import errno
-import fcntl
 import os
 import time
 import uuid
@@ -20,6 +19,11 @@ from typing import Any, Protocol
 
 from mask_store.errors import StoreError, StoreFullError, StoreNotWritableError, StoreUnavailableError
 
+try:
+    import fcntl
+except ImportError:  # Windows; what only reads a store, or writes to an object store, runs there
+    fcntl = None  # type: ignore[assignment]
+
 STALE_SECONDS = 3600
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOTSUP}
@@ -29,13 +33,13 @@ class Files(Protocol):
     """Files by relative path, with "/" between folders."""
 
     def read(self, path: str) -> bytes:
-        """The file's bytes, or FileNotFoundError."""
+        """Return the file's bytes, or raise FileNotFoundError."""
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | Exception]:
-        """Bytes of many files, or for each what `read` would have raised."""
+        """Return the bytes of many files, or for each what `read` would have raised."""
 
     def list(self, folder: str) -> list[str]:
-        """Names in a folder, sorted; none if there is no such folder."""
+        """Return the names in a folder, sorted; none if the folder does not exist."""
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file; readers see the old one or the whole new one."""
@@ -57,11 +61,11 @@ class LocalFiles:
     """Files in a folder of this machine, durable by fsync of files and folders."""
 
     def __init__(self, root: Path, *, scratch: str = ".tmp") -> None:
-        """Files below `root`, which need not exist yet; each is written in `scratch` and then renamed."""
+        """Use files below `root`, which need not exist yet; each is written in `scratch` and then renamed."""
         self._root, self._scratch = root, scratch
 
     def __str__(self) -> str:
-        """The folder."""
+        """Return the folder."""
         return str(self._root)
 
     def read(self, path: str) -> bytes:
@@ -103,7 +107,16 @@ class LocalFiles:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold a lock on the folder; the system frees it when the process ends, however it ends."""
+        """Hold a lock on the folder; the system frees it when the process ends, however it ends.
+
+        Raises:
+            StoreNotWritableError: If this system has no such locks.
+        """
+        if fcntl is None:
+            raise StoreNotWritableError(
+                f"the store can't be written to: {self}: this system has no file locks (fcntl); "
+                "write to it from Linux or macOS, or use an object store"
+            )
         with _translated(self, "lock", write=True):
             handle = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -124,7 +137,7 @@ class LocalFiles:
 
     @contextmanager
     def _temporary(self, path: str, data: bytes) -> Iterator[Path]:
-        """A synced file that holds `data`, to be renamed or linked to `path` inside the context."""
+        """Write a synced file that holds `data`, to be renamed or linked to `path` inside the context."""
         folder = (self._root / path).parent
         _make_folder(folder)
         _make_folder(self._root / self._scratch)
@@ -145,12 +158,12 @@ class RemoteFiles:
     """
 
     def __init__(self, filesystem: Any, root: str) -> None:
-        """Files of `filesystem` below `root`."""
+        """Use the files of `filesystem` below `root`."""
         self._filesystem = filesystem
         self._root = root.rstrip("/")
 
     def __str__(self) -> str:
-        """The address."""
+        """Return the address."""
         return str(self._filesystem.unstrip_protocol(self._root))
 
     def read(self, path: str) -> bytes:
@@ -190,11 +203,11 @@ class RemoteFiles:
             self._filesystem.rm(self._path(path), recursive=True)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Nothing: object stores have no locks."""
+        """Do nothing: object stores have no locks."""
         return nullcontext()
 
     def sweep(self) -> None:
-        """Nothing: writers leave no temporary files here."""
+        """Do nothing: writers leave no temporary files here."""
 
     def _path(self, path: str) -> str:
         return f"{self._root}/{path}"

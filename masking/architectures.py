@@ -1,4 +1,4 @@
-"""Names of the linear layers that a mask applies to, for each supported architecture.
+"""Architectures: names of the linear layers that a mask applies to, for each supported architecture.
 
 One row per Hugging Face model type. To support another BERT-like encoder, add its row. What is masked
 is fixed by the paper (section 4): per block W_Q, W_K, W_V, W_AO, W_I, W_O; never embeddings, biases
@@ -31,7 +31,7 @@ class LayerNames:
     output: str
 
     def in_block(self, block: int) -> tuple[str, ...]:
-        """Full names of the six linear layers of one block, in the order of the computation."""
+        """Return the full names of the six linear layers of one block, in the order of the computation."""
         six = (self.query, self.key, self.value, self.attention_output, self.intermediate, self.output)
         return tuple(f"{self.blocks}.{block}.{name}" for name in six)
 
@@ -73,7 +73,7 @@ LAYER_NAMES: dict[str, LayerNames] = {
 
 
 def layer_names(architecture: str) -> LayerNames:
-    """The row of the table for a Hugging Face model type.
+    """Return the row of the table for a Hugging Face model type.
 
     Raises:
         UnsupportedArchitectureError: There is no such row.
@@ -87,13 +87,13 @@ def layer_names(architecture: str) -> LayerNames:
 
 
 def count_blocks(encoder: nn.Module, architecture: str) -> int:
-    """Number of transformer blocks of `encoder`."""
+    """Count the transformer blocks of `encoder`."""
     blocks = encoder.get_submodule(layer_names(architecture).blocks)
     return sum(1 for _ in blocks.children())
 
 
 def block_linears(encoder: nn.Module, architecture: str, blocks: Iterable[int]) -> dict[str, nn.Linear]:
-    """The maskable linear layers of `blocks` by their full names, in the order of the computation.
+    """Return the maskable linear layers of `blocks` by full name, in the order of the computation.
 
     Raises:
         UnsupportedArchitectureError: The architecture has no row in the table.

@@ -9,8 +9,8 @@ from training.options import LearnOptions
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from transformers import TrainerCallback
 
+    from training.loop.callbacks import Callback
     from training.runs.report import Report
 
 __all__ = ["LearnOptions", "create_app", "learn", "open_store"]
@@ -29,7 +29,7 @@ def open_store(place: str | Path, *, create: bool = False) -> MaskStore:
     return MaskStore.open(place, create=create)
 
 
-def learn(*, callbacks: "Sequence[TrainerCallback]" = (), **options: Any) -> "Report":
+def learn(*, callbacks: "Sequence[Callback]" = (), **options: Any) -> "Report":
     """Learn a task's mask and publish it; needs the extra ``train``.
 
     Args:

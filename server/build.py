@@ -26,6 +26,7 @@ from server.predictor import Predictor, PredictRequest
 from server.service import Service
 from server.settings import Settings, SettingsError
 from server.tasks.lifecycle import Lifecycle
+from server.tasks.loader import TaskLoader
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
@@ -55,9 +56,10 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
     metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
-    lifecycle = Lifecycle(
+    loader = TaskLoader(
         store, base, registry, metrics, retry_seconds=settings.poll_seconds, kernels=settings.kernels
     )
+    lifecycle = Lifecycle(store, loader, registry, metrics)
     watcher = StoreWatcher(
         store,
         lifecycle,

@@ -91,7 +91,7 @@ class UnauthorizedError(ServerError):
 
 
 class AdminDisabledError(ServerError):
-    """The server was started without an admin key, so nobody can administrate it."""
+    """The server was started without an admin key, so it can't be administrated."""
 
     status, error_type, message = (
         403,

@@ -1,13 +1,11 @@
-"""The memory report: what is really held, to the byte, compared with what finetuned copies would take.
+"""Memory report: what is really held, to the byte, compared with what finetuned copies would take.
 
 Counts tensors: the base, every task's masks, heads. Only in the process's own figure: the
 interpreter, manifests, activations, and versions on their way out with the last requests that hold them.
 """
 
-import ctypes
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, Field
@@ -85,14 +83,8 @@ def memory_report(base: Base, tasks: Mapping[str, ServedTask]) -> MemoryReport:
     )
 
 
-def give_back() -> None:
-    """Return what was freed to the system, where the C library can: reading bundles leaves holes."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _process_bytes() -> int | None:
-    """Resident memory of this process, as Linux tells it."""
+    """Read the resident memory of this process from Linux; None elsewhere."""
     try:
         pages = int(_STATM.read_text().split()[1])
     except OSError:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from masking import ChoiceInput, LoadedTask, Prediction, TaskInput
-from server.engine.pending import Floats, PendingRequest, Timings
+from masking.tasks.predictions import Floats
+from server.engine.pending import PendingRequest, Timings
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.errors import DeadlineError

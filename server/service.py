@@ -32,7 +32,7 @@ class Service:
         tokenizer: The thread that tokenises.
         predictor: Computes requests.
         metrics: What Prometheus scrapes.
-        tracer: Sends a trace of each request; None if nobody wants them.
+        tracer: Sends a trace of each request; None where none are wanted.
         draining: Set once the server is about to stop.
     """
 

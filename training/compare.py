@@ -1,10 +1,10 @@
-"""Command: learn a task by masking and by finetuning, and set the two side by side (paper, Table 1).
+"""Command ``compare``: learn a task by masking and by finetuning, and print both (paper, Table 1).
 
     python -m training.compare --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE
     [--seeds 1 2 3 4] [--store DIR] [--results FILE.jsonl]
 
 Takes the options of `training.learn_mask`; masks are published if a store is given. Each run is made once if
-its result is kept in a file, so a comparison that was killed goes on. Exit codes: see `training.cli.command`.
+its result is kept in a file, so a comparison that was killed resumes. Exit codes: see `training.cli.command`.
 """
 
 import argparse
@@ -15,13 +15,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from training.cli.command import run_command
 from training.cli.parser import build_parser, parse_options, seed_problems
 from training.distributed import refuse_several
 from training.errors import OptionsError
 from training.options import DEFAULT_LR, LearnOptions, Method
-from training.runs.results import Result, Results
+
+if TYPE_CHECKING:
+    from training.runs.results import Result
 
 logger = logging.getLogger("training.compare")  # not __name__, which is "__main__" for a command
 
@@ -32,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: arguments; None for the process's own.
+        argv: Arguments; None for the process's own.
 
     Returns:
         The exit code.
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     group.add_argument(
         "--results",
         metavar="FILE.jsonl",
-        help="keeps what each run came to; a run it holds is not repeated, nor its mask published again",
+        help="keeps the result of each run; a run it holds is not repeated, nor its mask published again",
     )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _compare(arguments), quiet=arguments.quiet)
@@ -63,8 +66,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if problems:
         raise OptionsError(problems)
     options = parse_options(arguments)
-    results = Results(Path(arguments.results) if "results" in arguments else None)
-    runs = _run_all(options, arguments, results)
+    runs = _run_all(options, arguments)
     if arguments.json:
         print(json.dumps([run.to_dict() for run in runs], indent=2))
     else:
@@ -72,13 +74,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_all(options: LearnOptions, arguments: argparse.Namespace, results: Results) -> list[Result]:
+def _run_all(options: LearnOptions, arguments: argparse.Namespace) -> "list[Result]":
     # torch takes seconds to import, which --help and mistakes don't wait for
     from training.cli.progress import ProgressBar  # noqa: PLC0415
     from training.runs.learn import open_store  # noqa: PLC0415
     from training.runs.preparation import prepare  # noqa: PLC0415
+    from training.runs.results import Results  # noqa: PLC0415
     from training.runs.runner import Runner  # noqa: PLC0415
 
+    results = Results(Path(arguments.results) if "results" in arguments else None)
     callbacks = [] if arguments.quiet else [ProgressBar()]
     store = open_store(options) if options.store else None
     ready = prepare(options)
@@ -93,16 +97,16 @@ def _run_all(options: LearnOptions, arguments: argparse.Namespace, results: Resu
     return runs
 
 
-def comparison_table(task: str, runs: Sequence[Result]) -> str:
+def comparison_table(task: str, runs: "Sequence[Result]") -> str:
     """Write both methods below each other, and the difference of their means.
 
     Args:
-        task: name of the task.
-        runs: one for each method and seed.
+        task: Name of the task.
+        runs: One for each method and seed.
 
     Returns:
-        Mean and standard deviation over seeds of the dev metric in percent, bytes that one task takes beside
-        the base, and mean time of a run. Runs that diverged are left out, and how many is told.
+        Mean and standard deviation over seeds of the dev metric in percent, bytes that one task takes in
+        addition to the base, and mean time of a run. Runs that diverged are left out, but counted.
     """
     title = f"{task}: dev {runs[0].metric} over {len({run.seed for run in runs})} seed(s), in percent"
     head = f"{'method':<12}{'mean':>8}{'sd':>7}{'size of a task':>26}{'time of a run':>16}"
@@ -112,22 +116,22 @@ def comparison_table(task: str, runs: Sequence[Result]) -> str:
     return "\n".join([title, head, *lines, f"{'difference':<12}{means[0] - means[1]:>+8.2f}"])
 
 
-def _figures(runs: Sequence[Result]) -> str:
+def _figures(runs: "Sequence[Result]") -> str:
     values = _percents(runs)
     spread = f"{stdev(values):.2f}" if len(values) > 1 else "-"
     size = max(run.nbytes for run in runs)
     seconds = fmean(run.seconds for run in runs)
     diverged = len(runs) - len(values)
-    told = f"  {diverged} of {len(runs)} diverged" if diverged else ""
-    return f"{_mean(runs):>8.2f}{spread:>7}{f'{size:,} bytes':>26}{seconds:>14,.0f} s{told}"
+    note = f"  {diverged} of {len(runs)} diverged" if diverged else ""
+    return f"{_mean(runs):>8.2f}{spread:>7}{f'{size:,} bytes':>26}{seconds:>14,.0f} s{note}"
 
 
-def _mean(runs: Sequence[Result]) -> float:
+def _mean(runs: "Sequence[Result]") -> float:
     """Mean in percent; not a number where every run diverged."""
     return fmean(_percents(runs) or [math.nan])
 
 
-def _percents(runs: Sequence[Result]) -> list[float]:
+def _percents(runs: "Sequence[Result]") -> list[float]:
     return [100 * run.value for run in runs if run.values]
 
 

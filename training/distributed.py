@@ -1,7 +1,7 @@
 """Distributed learning: several processes that learn one task together, as torchrun starts them.
 
 All go through the same batches in the same order; each computes its share of every batch, and gradients are
-averaged. The first process alone prints, writes and publishes. What fails in one ends all of them, where
+added up. The first process alone prints, writes and publishes. What fails in one ends all of them, where
 accelerate's own helpers would leave the others waiting. With one process everything here is a plain call.
 """
 
@@ -9,9 +9,12 @@ import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from training.errors import FAILED, OptionsError, OtherProcessError, exit_code
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -124,6 +127,15 @@ def gather_shares(results: Sequence[T]) -> list[T]:
     """Put together what each process made of its `share`, a result an item, in the order of the items."""
     parts = _gather(list(results))
     return [parts[index % len(parts)][index // len(parts)] for index in range(sum(map(len, parts)))]
+
+
+def add_up(tensors: Sequence["Tensor"]) -> None:
+    """Replace tensors by their sums over all processes, in place; all have the same in the same order."""
+    if count() > 1:
+        from torch import distributed  # noqa: PLC0415
+
+        for work in [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:
+            work.wait()
 
 
 def _gather(value: Any) -> list[Any]:

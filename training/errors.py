@@ -37,14 +37,14 @@ class OptionsError(TrainingError):
     """Settings that don't make sense.
 
     Attributes:
-        problems: every mistake found, one sentence each.
+        problems: Every mistake found, one sentence each.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
         """Keep every mistake.
 
         Args:
-            problems: the mistakes, at least one.
+            problems: The mistakes, at least one.
         """
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
@@ -118,7 +118,7 @@ class OtherProcessError(TrainingError):
     """Another of the processes that learn together failed.
 
     Attributes:
-        exit_code: that of the failure.
+        exit_code: That of the failure.
     """
 
     def __init__(self, message: str, code: int) -> None:

@@ -1,11 +1,11 @@
-"""Command: learn a task's mask from a labelled file and publish it; or several as an ensemble, or finetune.
+"""Command ``learn_mask``: learn a task's mask, or an ensemble of them, and publish it; or finetune a copy.
 
     python -m training.learn_mask --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE --store
     DIR
 
-Parses options and prints; the rest is in `training.runs`. Exit
-codes: 0 published (or finetuned), 1 something failed on the way (disk, store, learning), 2 bad input
-(options, data, base or store as given), 130 stopped by ^C.
+Parses options and prints; the rest is in `training.runs`. Exit codes: 0 published (or finetuned), 1 something
+failed on the way (disk, store, learning), 2 bad input (options, data, base or store as given), 130 stopped by
+^C.
 """
 
 import argparse
@@ -52,14 +52,14 @@ examples:
   two processes, each with half of every batch (on GPUs, one each):
     torchrun --nproc-per-node 2 -m training.learn_mask --task questions ... --batch-size 32
 
-A killed run goes on after its last checkpoint when the same command is given again."""
+A killed run resumes after its last checkpoint when the same command is given again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: arguments; None for the process's own.
+        argv: Arguments; None for the process's own.
 
     Returns:
         The exit code.
@@ -106,7 +106,7 @@ def _check_together(arguments: argparse.Namespace) -> None:
     """Refuse options that don't go together.
 
     Raises:
-        OptionsError: lists every mistake.
+        OptionsError: Lists every mistake.
     """
     finetunes = arguments.method == "finetune"
     problems = seed_problems(arguments)

@@ -109,7 +109,7 @@ class DataOptions(_Options):
     train: str | None = _field("data", "labelled rows to learn from", None, "FILE")
     dev: str | None = _field("data", "labelled rows to choose the best epoch by", None, "FILE")
     dataset: str | None = _field(
-        "data", "hub dataset, in place of --train and --dev", None, "ID[:CONFIG]", validate_default=True
+        "data", "hub dataset, instead of --train and --dev", None, "ID[:CONFIG]", validate_default=True
     )
     train_split: str = _field("data", "its split to learn from", "train", "SPLIT")
     dev_split: str = _field("data", "its split to choose by", "validation", "SPLIT")
@@ -224,7 +224,7 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
     """Everything that one run of `training.learn` is given.
 
     Raises:
-        OptionsError: when built with values that don't make sense; lists every mistake.
+        OptionsError: When built with values that don't make sense; lists every mistake.
     """
 
     base: str = Field(
@@ -259,7 +259,7 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
         """Return the same options but for some values, by names of fields or of options.
 
         Raises:
-            OptionsError: they don't make sense; lists every mistake.
+            OptionsError: They don't make sense; lists every mistake.
         """
         values = self.model_dump(by_alias=True)
         return type(self)(**values | {option_name(name): value for name, value in changes.items()})
@@ -315,7 +315,7 @@ def _flag(name: str) -> str:
 
 
 def _sentence(text: str) -> PydanticCustomError:
-    """Make a mistake that is told in its own words, without the name and the value of its field."""
+    """Make an error with a text of its own, without the name and the value of its field."""
     return PydanticCustomError("sentence", "{text}", {"text": text})
 
 

@@ -1,10 +1,10 @@
-"""Command: search a task's learning rate on a grid that extends itself (paper, section 4).
+"""Command ``search``: search a task's learning rate on a grid that extends itself (paper, section 4).
 
     python -m training.search --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE
     [--method finetune]
 
 Takes the options of `training.learn_mask`, publishes nothing, and prints the rate as an option for that
-command, such as ``--lr 0.002``; what each run came to is told on stderr. The grid grows by a step at its
+command, such as ``--lr 0.002``; the result of each run is printed on stderr. The grid grows by a step at its
 lower or upper end until the best rate is not on its border; runs that lie far behind are stopped
 (`training.runs.runner.StopHopeless`), and a run that diverges counts as worse than any other. Exit codes: see
 `training.cli.command`.
@@ -25,10 +25,10 @@ from training.cli.parser import add_method, build_parser, parse_options
 from training.distributed import refuse_several
 from training.errors import OptionsError, SearchError
 from training.options import LearnOptions, Method
-from training.runs.results import Result, Results
 
 if TYPE_CHECKING:
     from training.runs.preparation import Preparation
+    from training.runs.results import Result
     from training.runs.runner import Runner
 
 logger = logging.getLogger("training.search")  # not __name__, which is "__main__" for a command
@@ -39,15 +39,15 @@ MAX_RUNS = 12
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a search starts and how it goes on.
+    """Grid of learning rates: where a search starts and how it is extended.
 
     Attributes:
-        rates: learning rates to start with, rising.
-        factor: step from the border to the next rate.
-        max_runs: rates to try at most, those that are known from earlier included.
+        rates: Learning rates to start with, rising.
+        factor: Step from the border to the next rate.
+        max_runs: Rates to try at most, those that are known from earlier included.
 
     Raises:
-        OptionsError: when built with values that don't make sense; lists every mistake.
+        OptionsError: When built with values that don't make sense; lists every mistake.
     """
 
     rates: tuple[float, ...]
@@ -89,16 +89,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found so far.
+    """Runs of a search so far.
 
     Attributes:
-        runs: every run, by rising rate; at least one.
+        runs: Every run, by rising rate; at least one.
     """
 
-    runs: tuple[Result, ...]
+    runs: "tuple[Result, ...]"
 
     @property
-    def best(self) -> Result:
+    def best(self) -> "Result":
         """The run with the best dev value; of several with equal values the middle one by rate."""
         top = max(run.value for run in self.runs)
         equal = [run for run in self.runs if run.value == top]
@@ -109,17 +109,17 @@ def search(ready: "Preparation", method: Method, grid: Grid, runner: "Runner") -
     """Search the learning rate; every run that the runner's results hold counts, whatever grid it came from.
 
     Args:
-        ready: the task and its settings; its rate is not used.
-        method: how to learn it.
-        grid: where to start and how to go on.
-        runner: makes the runs.
+        ready: The task and its settings; its rate is not used.
+        method: How to learn it.
+        grid: Where to start and how to extend it.
+        runner: Makes the runs.
 
     Returns:
         All runs of these settings. The best one is on the border only if `grid.max_runs` ended the search.
 
     Raises:
-        SearchError: every run diverged.
-        TrainingError, MaskingError: as in `training.runs.learn.learn`.
+        SearchError: Every run diverged.
+        TrainingError, MaskingError: As in `training.runs.learn.learn`.
     """
     known = {run.lr: run for run in runner.results.over("lr", ready.identity_for(method))}
     waiting = grid.in_order()
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: arguments; None for the process's own.
+        argv: Arguments; None for the process's own.
 
     Returns:
         The exit code.
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     group.add_argument("--factor", type=float, default=FACTOR, help=f"step of the grid ({FACTOR:g})")
     group.add_argument("--max-runs", type=int, default=MAX_RUNS, help=f"rates to try at most ({MAX_RUNS})")
     group.add_argument(
-        "--results", metavar="FILE.jsonl", help="keeps what each run came to (runs/NAME-search.jsonl)"
+        "--results", metavar="FILE.jsonl", help="keeps the result of each run (runs/NAME-search.jsonl)"
     )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _run(arguments), quiet=arguments.quiet)
@@ -175,12 +175,13 @@ def _run(arguments: argparse.Namespace) -> int:
     refuse_several("training.search")
     options = parse_options(arguments)
     grid = _grid(options, arguments)
-    results = Results(Path(getattr(arguments, "results", f"{options.run_folder}-search.jsonl")))
     # torch takes seconds to import, which --help and mistakes don't wait for
     from training.cli.progress import ProgressBar  # noqa: PLC0415
     from training.runs.preparation import prepare  # noqa: PLC0415
+    from training.runs.results import Results  # noqa: PLC0415
     from training.runs.runner import Runner  # noqa: PLC0415
 
+    results = Results(Path(getattr(arguments, "results", f"{options.run_folder}-search.jsonl")))
     callbacks = [] if arguments.quiet else [ProgressBar()]
     runner = Runner(results, Path(f"{options.run_folder}-search"), callbacks)
     found = search(prepare(options), arguments.method, grid, runner)
@@ -198,7 +199,7 @@ def _grid(options: LearnOptions, arguments: argparse.Namespace) -> Grid:
     return Grid(tuple(sorted({_rounded(rate) for rate in arguments.grid})), factor, max_runs)
 
 
-def _found(known: dict[float, Result]) -> Found:
+def _found(known: "dict[float, Result]") -> Found:
     return Found(tuple(known[lr] for lr in sorted(known)))
 
 

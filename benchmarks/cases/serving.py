@@ -22,8 +22,9 @@ from lab.server_process import server_command, start_server
 from lab.tables import markdown_table, write_report
 from mask_store import MaskStore
 from masking import Base, MaskedEncoder, TaskBatch, load_base
+from masking.tasks.predictions import Floats
 from server.build import build_service
-from server.engine.pending import Floats, Timings
+from server.engine.pending import Timings
 from server.http.parsing import parse_request
 from server.service import Service
 from server.settings import Settings

@@ -23,7 +23,7 @@ from benchmarks.measure.timing import Times, take_turns
 from lab.random_models import add_model_arguments, random_base
 from lab.tables import markdown_table, write_report
 from masking import Base, FinetunedModel, MaskedModel, MaskSettings, TaskModel, TaskSpec, load_base
-from training.kinds.loss import task_loss
+from training.kinds import TRAINING_KINDS
 from training.loop.optimizer import adam
 
 METHODS = MASKED, FINETUNED = "masked", "finetuned"
@@ -94,7 +94,8 @@ class Step:
         """Learn from the batch once."""
         with torch.autocast(self.targets.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model(self.batch)
-            loss = task_loss(self.model.spec.kind, logits, self.targets, (), len(self.targets))
+            kind = TRAINING_KINDS[self.model.spec.kind]
+            loss = kind.loss(logits, self.targets, (), len(self.targets))
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -6,6 +6,7 @@ length), so that it takes little of the cores that the server is measured on.
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,12 @@ class Load:
     def p50(self) -> float:
         """Median seconds of a request."""
         return median(self.latencies)
+
+    @property
+    def p90(self) -> float:
+        """Seconds in which nine of ten requests are answered."""
+        ordered = sorted(self.latencies)
+        return ordered[math.ceil(0.9 * len(ordered)) - 1]
 
 
 async def load(clients: Sequence[Call], seconds: float) -> Load:

@@ -1,4 +1,4 @@
-"""The ways to compute one batch of many tasks that `mixed_batch` times, by the names they have in tables."""
+"""Candidates of `mixed_batch`: the ways to compute one batch of many tasks, by their names in tables."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ LARGEST_ERROR = 1e-5
 
 
 def packages(wanted: Sequence[str]) -> list[str]:
-    """Packages that these peers need."""
+    """Return the packages that these peers need."""
     return [name for name in (PEFT, POLYLORA) if name in wanted or (name == PEFT and POLYLORA in wanted)]
 
 
@@ -93,7 +93,7 @@ class Candidates:
         return Ready(runs, {name: obstacles[name] for name in self._names if name in obstacles})
 
     def _obstacles(self, tasks: int) -> dict[str, str]:
-        """What can't be had for so many tasks, and why."""
+        """Find what can't be measured for so many tasks, and why."""
         size = 4 * tasks * peers.masked_weights(self._base)
         obstacles = {COPIES: f"skipped: {size / 1e9:.1f} GB"} if size > self._limit else {}
         return obstacles if available() else obstacles | {KERNEL: "skipped: no numba"}

@@ -8,6 +8,7 @@ control point, the two ends included, so three bends are a quadratic curve with 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from tqdm import tqdm
 from experiments.common.paths import Weights, blend, check_controls
 from experiments.errors import ExperimentError
 from masking import TaskModel
-from training.data.features import Collator, EncodedExample
-from training.kinds.loss import task_loss
+from training.data.features import Batch, EncodedExample, make_batch
+from training.kinds import TRAINING_KINDS
 from training.loop.optimizer import adam
 from training.options import Precision
 
@@ -109,18 +110,17 @@ def _loader(
         batch_size=settings.batch_size,
         shuffle=True,
         generator=torch.Generator().manual_seed(settings.seed),
-        collate_fn=Collator(model.spec.kind, model.base.tokenizer),
+        collate_fn=partial(make_batch, kind=model.spec.kind, tokenizer=model.base.tokenizer),
     )
 
 
-def _loss(
-    model: TaskModel, weights: dict[str, Tensor], batch: dict[str, Any], precision: Precision
-) -> Tensor:
+def _loss(model: TaskModel, weights: dict[str, Tensor], batch: Batch, precision: Precision) -> Tensor:
     device = model.base.device
+    batch = batch.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits = functional_call(model.train(), weights, (_on(device, batch["inputs"]),))
-    targets = batch["targets"].to(device)
-    loss = task_loss(model.spec.kind, logits.float(), targets, batch["counts"], batch["total"])
+        logits = functional_call(model.train(), weights, (batch.inputs,))
+    kind = TRAINING_KINDS[model.spec.kind]
+    loss = kind.loss(logits.float(), batch.targets, batch.counts, batch.total)
     if not math.isfinite(loss.item()):
         raise ExperimentError("the loss on the curve is no longer a number: a lower learning rate is needed")
     return loss

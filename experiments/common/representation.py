@@ -11,7 +11,7 @@ from sklearn.metrics import silhouette_score
 from torch import nn
 
 from masking import Base, Features, collate
-from training.loop.batch_logits import token_batches
+from training.loop.evaluation import token_batches
 
 Array = NDArray[np.float32]
 

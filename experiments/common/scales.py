@@ -1,11 +1,13 @@
 """How much is learned from, and how: the quick and the full scale, and what a command changes of them."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from experiments.common.runs import METHODS, Method, Scale
 from experiments.common.tasks import TASKS
@@ -29,12 +31,11 @@ _SETTING = re.compile(r"(?:(\w+)\.)?(\w+)=(.+)")
 _RATES: dict[str, Method] = {f"{method}_lr": method for method in METHODS}
 _DATA = ("task", "kind", "base", "store", "train", "dev", "dataset", "metric")  # not settings of learning
 _OWN = ("lr", "seed", "run_dir", "fresh")  # set for each run
-_TEXTS, _WHOLE = ("tensorboard",), ("threads", "save_steps")  # whose default, None, says no type
-_DEFAULTS = {
-    field.alias or name: field.default
+_FIELDS = {
+    field.alias or name: field
     for name, field in LearnOptions.model_fields.items()
     if name not in (*_DATA, *_OWN) and not name.endswith(("_column", "_split"))
-}
+} | dict.fromkeys(_RATES, LearnOptions.model_fields["lr"])
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Change:
     """One thing that a command changes of its scale.
 
     Attributes:
-        task: the task it is for; None for all.
+        task: The task it is for; None for all.
         field: ``train_rows``, ``dev_rows``, a field of `LearnOptions`, ``masking_lr`` or ``finetuning_lr``.
-        value: its value.
+        value: Its value.
     """
 
     task: str | None
@@ -56,7 +57,7 @@ def read_rows(texts: Sequence[str]) -> list[Change]:
     """Read ``[TASK=]TRAIN/DEV``, such as ``sst2=6000/872`` or ``all/500``.
 
     Raises:
-        ExperimentOptionsError: a text is something else, or names no task.
+        ExperimentOptionsError: A text is something else, or names no task.
     """
     changes = []
     for text in texts:
@@ -74,20 +75,20 @@ def read_settings(texts: Sequence[str]) -> list[Change]:
     """Read ``[TASK.]FIELD=VALUE``, such as ``epochs=5`` or ``agnews.masking_lr=0.002``.
 
     Raises:
-        ExperimentOptionsError: a text is something else, or names no task or no setting.
+        ExperimentOptionsError: A text is something else, or names no task or no setting.
     """
     changes = []
     for text in texts:
         match = _SETTING.fullmatch(text)
-        if not match or match[2] not in (*_RATES, *_DEFAULTS):
-            names = ", ".join([*_RATES, *_DEFAULTS])
+        if not match or match[2] not in _FIELDS:
+            names = ", ".join(_FIELDS)
             raise ExperimentOptionsError(f"--set {text}: write [TASK.]NAME=VALUE; the names are {names}")
         changes.append(Change(_task(match[1]), match[2], _value(text, match[2], match[3])))
     return changes
 
 
 def scale_of(quick: bool, changes: Sequence[Change], task: str | None) -> Scale:
-    """The scale at which a task is learned; a change for the task goes before one for all tasks."""
+    """Return the scale at which a task is learned; a change for the task goes before one for all tasks."""
     scale = QUICK if quick else FULL
     for change in sorted(changes, key=lambda change: change.task is not None):
         if change.task in (None, task):
@@ -96,7 +97,7 @@ def scale_of(quick: bool, changes: Sequence[Change], task: str | None) -> Scale:
 
 
 def describe(scale: Scale) -> dict[str, Any]:
-    """What differs from the paper's settings, the rows and the rates, for a report."""
+    """Return what differs from the paper's settings, the rows and the rates, for a report."""
     rows = {"train_rows": scale.train_rows or "all", "dev_rows": scale.dev_rows or "all"}
     options = {name: value for name, value in scale.options.items() if PAPER.get(name) != value}
     return {**rows, **{f"{method}_lr": rate for method, rate in scale.rates.items()}, **options}
@@ -118,33 +119,23 @@ def check_task(name: str) -> str:
     """Return the name of a task.
 
     Raises:
-        ExperimentOptionsError: there is no such task.
+        ExperimentOptionsError: There is no such task.
     """
     if name not in TASKS:
         raise ExperimentOptionsError(f"task {name}: no such task; there are {', '.join(TASKS)}")
     return name
 
 
-def _value(whole: str, field: str, text: str) -> Any:
-    """The value in the type that the field has."""
-    default = _DEFAULTS.get(field)
-    if isinstance(default, str) or field in _TEXTS:
-        return text
+def _value(whole: str, name: str, text: str) -> Any:
+    """Return the value of a setting: the text itself, where its field takes that, or the JSON it is."""
+    field = _FIELDS[name]
+    kind: Any = field.annotation
+    for bound in field.metadata:
+        kind = Annotated[kind, bound]
+    adapter = TypeAdapter[Any](kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+    with suppress(ValidationError):
+        return adapter.validate_python(text)
     try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    kinds, wanted = _kinds(field, default)
-    can_be_off = field in _DEFAULTS and default is None  # by null
-    if type(value) not in kinds and not (can_be_off and value is None):  # a bool is an int to isinstance
-        raise ExperimentOptionsError(f"--set {whole}: the value must be {wanted}")
-    return value
-
-
-def _kinds(field: str, default: Any) -> tuple[tuple[type, ...], str]:
-    """The types that a value of a field may have, and how they are called."""
-    if isinstance(default, bool):
-        return (bool,), "true or false"
-    if isinstance(default, int) or field in _WHOLE:
-        return (int,), "a whole number"
-    return (int, float), "a number"
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        raise ExperimentOptionsError(f"--set {whole}: {error.errors()[0]['msg']}") from None

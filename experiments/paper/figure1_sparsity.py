@@ -87,7 +87,7 @@ def measure(context: Context, task: str, share: float, seeds: Sequence[int]) -> 
     for one in rates_of(own, share, rate):
         found = [context.run(task, "masking", seed=seed, initial_sparsity=share, lr=one) for seed in seeds]
         by_rate[one] = Scores(tuple(run.value for run in found))
-        finals[one] = fmean(run.epochs[-1]["zeros"] for run in found)
+        finals[one] = fmean(run.epochs[-1].zeros for run in found)
     best = max(by_rate, key=lambda one: by_rate[one].mean)
     return Point(task, share, by_rate, finals[best])
 

@@ -17,6 +17,7 @@ from experiments.common.runs import METHODS
 from experiments.common.scores import listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
+from masking.tasks import MODEL_KINDS
 
 ENCODERS = ("pretrained", "finetuning", "masking")
 TITLES = {"pretrained": "pretrained", "finetuning": "finetuned", "masking": "masked"}
@@ -80,7 +81,8 @@ def look(context: Context, task: str, seeds: Sequence[int]) -> View:
         ExperimentOptionsError: The task is of another kind, or has too few dev rows.
     """
     setting = context.setting(task)
-    if setting.spec.kind != "sequence-classification":
+    kind = MODEL_KINDS[setting.spec.kind]
+    if not (kind.pooled and kind.labelled):
         raise ExperimentOptionsError(f"figure4 colors inputs by their class, which {task} does not have")
     features = [item.features for item in setting.encoded.dev]
     labels = [str(item.example.target) for item in setting.encoded.dev]

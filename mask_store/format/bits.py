@@ -1,4 +1,4 @@
-"""Packing of boolean masks, eight to a byte.
+"""Packed bits: boolean masks, eight to a byte.
 
 Row-major, each row padded to whole bytes with zeros; bit j of byte i of a row is column 8i + j, counted from
 the least significant bit. This is what a mask is in memory and, where it is not entropy-coded, in a file.
@@ -16,7 +16,7 @@ PackedArray = NDArray[np.uint8]
 
 
 def packed_columns(columns: int) -> int:
-    """Bytes of one packed row of `columns` bits."""
+    """Return the bytes of one packed row of `columns` bits."""
     return -(-columns // 8)
 
 
@@ -72,5 +72,5 @@ def count_zeros(packed: PackedArray, columns: int) -> int:
 
 
 def padding_is_zero(packed: PackedArray, columns: int) -> bool:
-    """Whether no bit after the last column of a row is set."""
+    """Tell whether no bit after the last column of a row is set."""
     return columns % 8 == 0 or not bool((packed[:, -1] >> (columns % 8)).any())

@@ -1,7 +1,7 @@
-"""A mask bundle: one immutable file with the masks, the heads and the manifest of one task.
+"""Mask bundle: one immutable file with the masks, the heads and the manifest of one task.
 
 A task has one member (a learned set of masks with its head), an ensemble has several. The normative text of
-the format is docs/bundle-format.md; what is checked when, and by which error class, is told there too. A
+the format is docs/bundle-format.md; what is checked when, and by which error class, stands there too. A
 bundle that exists is valid: every way to get one, `MaskBundle.create`, `create_ensemble` and `from_bytes`,
 checks everything. Nothing here knows about stores or models.
 """
@@ -201,7 +201,7 @@ class MaskBundle:
 
     @property
     def combine(self) -> CombineRule | None:
-        """How the answers of an ensemble's members are combined; None for a task with one member."""
+        """Rule that combines the answers of an ensemble's members; None for a task with one member."""
         return self.manifest.combine if isinstance(self.manifest, EnsembleManifest) else None
 
     def to_bytes(self) -> bytes:
@@ -210,11 +210,11 @@ class MaskBundle:
 
     @cached_property
     def digest(self) -> str:
-        """What identifies the bundle: "sha256:" and 64 hex digits over the bytes of the file."""
+        """Identity of the bundle: "sha256:" and 64 hex digits over the bytes of the file."""
         return self._known_digest or digest_of(self._data)
 
     def __repr__(self) -> str:
-        """Task and digest."""
+        """Return task and digest."""
         return f"MaskBundle(task={self.manifest.task!r}, digest={self.digest!r})"
 
 

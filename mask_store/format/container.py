@@ -1,4 +1,4 @@
-"""The outer half of the format: one JSON document and named tensors in a strict safetensors file.
+"""Container: the outer half of the format, one JSON document and named tensors in a strict safetensors file.
 
 safetensors allows several ways to write the same contents; a bundle has exactly one, because its digest is
 its identity. So the few lines that write the header are here and do not move with a library's version (a test
@@ -33,7 +33,7 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a reader is willing to take in. All are bytes.
+    """Sizes that a reader is willing to take in, in bytes.
 
     Attributes:
         file: The whole file.
@@ -78,18 +78,18 @@ class Container:
     data: memoryview
 
     def tensor(self, name: str) -> memoryview:
-        """The bytes of one tensor."""
+        """Return the bytes of one tensor."""
         entry = self.entries[name]
         return self.data[entry.begin : entry.end]
 
 
 def tensor_order(name: str) -> tuple[bool, str]:
-    """Sort key of tensors in a file: head tensors, then masks, each by name."""
+    """Return the sort key of tensors in a file: head tensors, then masks, each by name."""
     return not name.startswith(HEAD_PREFIX), name
 
 
 def layout(shapes: Iterable[tuple[str, Dtype, tuple[int, ...]]]) -> dict[str, TensorEntry]:
-    """Entries of tensors that follow each other without holes, in the order of the format."""
+    """Lay out tensors so that they follow each other without holes, in the order of the format."""
     entries: dict[str, TensorEntry] = {}
     begin = 0
     for name, dtype, shape in sorted(shapes, key=lambda tensor: tensor_order(tensor[0])):
@@ -100,7 +100,7 @@ def layout(shapes: Iterable[tuple[str, Dtype, tuple[int, ...]]]) -> dict[str, Te
 
 
 def build_header(document: str, entries: Mapping[str, TensorEntry]) -> bytes:
-    """The header's JSON, padded with spaces so that the data section begins at a multiple of 8."""
+    """Write the header's JSON, padded with spaces so that the data section begins at a multiple of 8."""
     fields: dict[str, Any] = {"__metadata__": {METADATA_KEY: document}}
     for name, entry in entries.items():
         fields[name] = {
@@ -113,7 +113,7 @@ def build_header(document: str, entries: Mapping[str, TensorEntry]) -> bytes:
 
 
 def join(header: bytes, tensors: Iterable[bytes]) -> bytes:
-    """The file: length of the header, header, tensors in the order of their entries."""
+    """Join the file: length of the header, header, tensors in the order of their entries."""
     return b"".join([_LENGTH.pack(len(header)), header, *tensors])
 
 
@@ -141,7 +141,7 @@ def read_container(data: bytes, limits: Limits) -> Container:
     Raises:
         BundleTooLargeError: If file or header are over a limit.
         TruncatedBundleError: If the file ends early.
-        TrailingBytesError: If it goes on after the last tensor.
+        TrailingBytesError: If bytes follow the last tensor.
         HeaderError: If the header is not one of safetensors.
         NotABundleError: If it has no mask bundle's document.
         TensorLayoutError: If tensors leave holes, overlap or do not have the sizes of their shapes.

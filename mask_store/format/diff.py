@@ -1,4 +1,4 @@
-"""What changed between two bundles of a task: bits, sparsities, metrics, head.
+"""Bundle diff: what changed between two bundles of a task, in bits, sparsities, metrics and head.
 
 Members of ensembles are compared by their places, their layers under the names of their tensors, such as
 "00.pooler.dense". A task with one learned set of masks has no layer in common with an ensemble.

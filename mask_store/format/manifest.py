@@ -1,4 +1,4 @@
-"""What a bundle says about itself: the manifest of a task or of an ensemble, and its canonical JSON.
+"""Manifest: what the bundle of a task or of an ensemble says about itself, and its canonical JSON.
 
 Two versions of the format exist side by side: version 1 is a task with one learned set of masks, version 2 an
 ensemble of several. The fields and what they mean are described in docs/bundle-format.md. Nothing here looks
@@ -30,7 +30,7 @@ from mask_store.format.mask_info import (
     HeadTensorInfo,
     LayerInfo,
     LearnedInfo,
-    Part,
+    ManifestPart,
     Text,
     refuse_repeats,
 )
@@ -41,7 +41,7 @@ TaskKind = Literal["sequence-classification", "token-classification", "multiple-
 CombineRule = Literal["labels", "logits", "probabilities"]
 
 
-class BaseInfo(Part):
+class BaseInfo(ManifestPart):
     """The pretrained encoder that a mask belongs to.
 
     Attributes:
@@ -81,7 +81,7 @@ class Manifest(Described):
     def learned(self) -> Mapping[str, LearnedInfo]:
         """The learned sets of masks, in order, by what stands before the names of their tensors.
 
-        One, under the empty text, for a task that is no ensemble.
+        One, under the empty text, for a task that is not an ensemble.
         """
 
     @abstractmethod
@@ -109,7 +109,7 @@ class Manifest(Described):
         return self
 
     def to_json(self) -> str:
-        """Canonical JSON: one manifest has one text, in ASCII."""
+        """Write canonical JSON: one manifest has one text, in ASCII."""
         return canonical_json(self.model_dump(mode="json"))
 
 
@@ -147,7 +147,7 @@ class MemberInfo(LearnedInfo):
     digest: Digest
 
     def __str__(self) -> str:
-        """Where it came from, for messages."""
+        """Say where it comes from, for messages."""
         return f"task {self.task!r} " + (f"version {self.version}" if self.version else f"seed {self.seed}")
 
 
@@ -244,7 +244,7 @@ def _refusal(error: ValidationError) -> FormatVersionError | ManifestError:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON in ASCII with sorted keys and no spaces; floats as the shortest text that reads back the same."""
+    """Write JSON in ASCII, keys sorted, no spaces; floats as the shortest text that reads back the same."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 

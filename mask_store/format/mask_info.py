@@ -1,4 +1,4 @@
-"""What a manifest says about one learned set of masks: how it was learned, its layers and its head.
+"""Mask info: what a manifest says about one learned set of masks, its learning, its layers and its head.
 
 A task's manifest has one such part, an ensemble's has one for each member. Validation is strict: no unknown
 fields, no coercion, no NaN, tuples and not lists. Nothing here knows of tasks' inputs, of files or of bits.
@@ -18,8 +18,6 @@ TASK_NAME_RULE = "1 to 64 of a-z 0-9 . _ - and the first a letter or digit"
 MAX_RICE_PARAMETER = 30
 
 HeadMode = Literal["masked", "trained"]
-ScoreInit = Literal["uniform", "magnitude"]
-ScoreGradient = Literal["straight-through", "sigmoid"]
 JsonScalar = str | bool | int | float | None
 Text = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -31,13 +29,13 @@ _TaskName = Annotated[str, Field(pattern=f"^{TASK_NAME.pattern}$")]
 _UtcDatetime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 
 
-class Part(BaseModel):
+class ManifestPart(BaseModel):
     """Base of all parts of a manifest: immutable, strict, finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class MaskingSettings(Part):
+class MaskingInfo(ManifestPart):
     """How the mask was learned (paper section 3): score range, threshold, masked blocks.
 
     Attributes:
@@ -65,13 +63,13 @@ class MaskingSettings(Part):
         return self
 
 
-class BitsEncoding(Part):
+class BitsEncoding(ManifestPart):
     """A mask tensor holds the packed bits as they are."""
 
     name: Literal["bits"] = "bits"
 
 
-class RiceEncoding(Part):
+class RiceEncoding(ManifestPart):
     """A mask tensor holds Golomb-Rice codes of the gaps between the rarer bits.
 
     Attributes:
@@ -89,7 +87,7 @@ class RiceEncoding(Part):
 Encoding = BitsEncoding | RiceEncoding
 
 
-class LayerInfo(Part):
+class LayerInfo(ManifestPart):
     """One masked layer.
 
     Attributes:
@@ -142,7 +140,7 @@ class LayerInfo(Part):
         return self
 
 
-class HeadTensorInfo(Part):
+class HeadTensorInfo(ManifestPart):
     """One float32 tensor of the task's head, such as "classifier.weight"."""
 
     name: _TensorName
@@ -154,8 +152,8 @@ class HeadTensorInfo(Part):
         return 4 * math.prod(self.shape)
 
 
-class Described(Part):
-    """What a manifest and a member of an ensemble have in common.
+class Described(ManifestPart):
+    """Common part of a manifest and of a member of an ensemble.
 
     Attributes:
         task: Name of the task: 1 to 64 of a-z 0-9 . _ -, the first a letter or digit.
@@ -220,7 +218,7 @@ class LearnedInfo(Described):
         libraries: Versions of the libraries that learned the mask.
     """
 
-    masking: MaskingSettings
+    masking: MaskingInfo
     seed: int
     layers: Annotated[tuple[LayerInfo, ...], Field(min_length=1)]
     head: tuple[HeadTensorInfo, ...]

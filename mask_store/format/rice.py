@@ -1,4 +1,4 @@
-"""Exact entropy coding of masks: Golomb-Rice codes of the gaps between the rarer bits.
+"""Rice codes: exact entropy coding of masks by Golomb-Rice codes of the gaps between the rarer bits.
 
 A mask of independent bits with a share p of zeros holds H(p) bits of information per weight: 0.2864 at 5 %.
 The gaps between zeros are then geometric, for which Golomb codes are optimal among prefix codes; the Rice
@@ -68,7 +68,7 @@ def rice_decode(stream: PackedArray, encoding: RiceEncoding, rows: int, columns:
 
 
 def _best_parameter(gaps: NDArray[np.int64]) -> int:
-    """The parameter of fewest bits; the cost is convex, and its minimum lies near log2(0.69 * mean gap)."""
+    """Find the parameter of fewest bits: the cost is convex, its minimum near log2(0.69 * mean gap)."""
     if not gaps.size:
         return 0
     guess = (int(gaps.sum()) * 69 // (100 * gaps.size)).bit_length() - 1

@@ -1,8 +1,8 @@
-"""The tensors of a bundle: between packed masks and head values in memory and the tensors of a file.
+"""Bundle tensors: between packed masks and head values in memory and the tensors of a file.
 
 Tensors go by the name that a manifest's layer or head tensor has, after the member's key where a bundle holds
 several members ("00.pooler.dense"). Everything that can be wrong with a tensor is refused here; what is
-checked when, and by which error class, is told in docs/bundle-format.md. Nothing here knows about headers or
+checked when, and by which error class, stands in docs/bundle-format.md. Nothing here knows about headers or
 digests.
 """
 
@@ -30,17 +30,17 @@ FloatArray = NDArray[np.float32]
 
 
 def layers_of(manifest: Manifest) -> dict[str, LayerInfo]:
-    """The masked layers of all members by the names of their tensors."""
+    """Return the masked layers of all members by the names of their tensors."""
     return {key + layer.name: layer for key, info in manifest.learned.items() for layer in info.layers}
 
 
 def head_of(manifest: Manifest) -> dict[str, HeadTensorInfo]:
-    """The head tensors of all members by the names of their tensors."""
+    """Return the head tensors of all members by the names of their tensors."""
     return {key + tensor.name: tensor for key, info in manifest.learned.items() for tensor in info.head}
 
 
 def dtype_of(name: str) -> Dtype:
-    """The dtype that a tensor of this name has in a file."""
+    """Return the dtype that a tensor of this name has in a file."""
     return "F32" if name.startswith(HEAD_PREFIX) else "U8"
 
 
@@ -87,7 +87,7 @@ def check_tensors(
 
 
 def encode_mask(layer: LayerInfo, packed: PackedArray, compress: bool) -> tuple[LayerInfo, PackedArray]:
-    """The tensor of a mask, entropy-coded where that is wanted and shorter, and the layer that says so."""
+    """Make a mask's tensor, entropy-coded where that is wanted and shorter, and the layer that says so."""
     if compress:
         encoding, stream = rice_encode(packed, layer.columns)
         if stream.size < layer.packed_bytes:

@@ -1,4 +1,4 @@
-"""Making an ensemble: one bundle with copies of several tasks' masks (paper section 5.3).
+"""Ensembles: one bundle with copies of several tasks' masks (paper section 5.3).
 
 The members must be able to answer the same input with the same classes; how their answers are combined is
 computed where masks are executed, not here.

@@ -1,4 +1,4 @@
-"""What a store writes down about versions, and under which paths.
+"""Version records: what a store writes about versions, and under which paths.
 
 Paths are relative to the store; docs/store.md shows them as a tree.
 """
@@ -38,12 +38,12 @@ class VersionInfo:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def __str__(self) -> str:
-        """Task and number, for messages."""
+        """Return task and number, for messages."""
         return f"task {self.task!r} version {self.number}"
 
 
 class Tombstone(BaseModel):
-    """What stays of a deleted version, so that its number is not given out again."""
+    """Record of a deleted version, so that its number is not given out again."""
 
     model_config = _STRICT
 
@@ -71,7 +71,7 @@ class Problem:
 
     @classmethod
     def of(cls, error: MaskStoreError, task: str, number: int | None = None) -> "Problem":
-        """The problem that an error is."""
+        """Make the problem that an error describes."""
         return cls(task, number, type(error).__name__, str(error))
 
 
@@ -92,27 +92,27 @@ _VERSION = TypeAdapter(VersionInfo)
 
 
 def task_path(task: str) -> str:
-    """Folder of a task."""
+    """Return the folder of a task."""
     return f"tasks/{task}"
 
 
 def current_path(task: str) -> str:
-    """The pointer: a copy of the record of the current version."""
+    """Return the path of the pointer: a copy of the record of the current version."""
     return f"tasks/{task}/current.json"
 
 
 def record_path(task: str, number: int) -> str:
-    """The record of a version."""
+    """Return the path of the record of a version."""
     return f"tasks/{task}/versions/{number:08d}.json"
 
 
 def bundle_path(task: str, digest: str) -> str:
-    """The bundle file with a digest."""
+    """Return the path of the bundle file with a digest."""
     return f"tasks/{task}/bundles/{digest.removeprefix('sha256:')}.safetensors"
 
 
 def record_bytes(record: VersionInfo | Tombstone) -> bytes:
-    """A record as JSON, on one line."""
+    """Write a record as JSON, on one line."""
     fields = (
         _VERSION.dump_python(record, mode="json")
         if isinstance(record, VersionInfo)

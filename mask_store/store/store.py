@@ -1,4 +1,4 @@
-"""Where masks live: tasks with numbered, immutable versions and one `current` pointer each.
+"""Mask store: tasks with numbered, immutable versions and one `current` pointer each.
 
     STORE/store.json                               says that this is a store
     STORE/tasks/<task>/current.json                copy of the record of the current version
@@ -78,7 +78,7 @@ class MaskStore:
         return cls(files, limits=limits)
 
     def __str__(self) -> str:
-        """Where the store is."""
+        """Return where the store is."""
         return str(self._files)
 
     def check(self) -> None:
@@ -91,12 +91,12 @@ class MaskStore:
         _check_marker(self._files)
 
     def tasks(self) -> tuple[str, ...]:
-        """Names of all tasks, sorted; those whose pointer is broken too."""
+        """Return the names of all tasks, sorted; those whose pointer is broken too."""
         snapshot = self.snapshot()
         return tuple(sorted([*snapshot.current, *(problem.task for problem in snapshot.problems)]))
 
     def snapshot(self) -> Snapshot:
-        """The current version of every task: one small read a task, no bundle is opened.
+        """Find the current version of every task: one small read a task, no bundle is opened.
 
         Trouble with one task is reported in the snapshot and hides no other task.
 
@@ -119,7 +119,7 @@ class MaskStore:
         return Snapshot(current, tuple(problems))
 
     def current(self, task: str) -> VersionInfo:
-        """The current version of a task.
+        """Return the current version of a task.
 
         Raises:
             UnknownTaskError: If there is no such task.
@@ -128,7 +128,7 @@ class MaskStore:
         return self._folder(task).current()
 
     def versions(self, task: str) -> tuple[VersionInfo, ...]:
-        """All versions of a task that are not deleted, oldest first.
+        """Return all versions of a task that are not deleted, oldest first.
 
         Raises:
             UnknownTaskError: If there is no such task.
@@ -139,7 +139,7 @@ class MaskStore:
         return folder.versions()
 
     def version(self, task: str, number: int | None = None) -> VersionInfo:
-        """One version of a task, or the current one.
+        """Return one version of a task, or the current one.
 
         Raises:
             UnknownTaskError: If there is no such task.

@@ -1,4 +1,4 @@
-"""One task of a store: its versions, its pointer and its bundles.
+"""Task folder: the versions, the pointer and the bundles of one task of a store.
 
 What is written here is safe against crashes by its order, and against other publishers by exclusive creation
 of records; holding the store's lock is up to the caller. Nothing here knows of other tasks.
@@ -42,7 +42,7 @@ class TaskFolder:
     """The files of one task, which need not exist yet."""
 
     def __init__(self, files: Files, task: str, limits: Limits) -> None:
-        """Files of `task`.
+        """Use the files of `task`.
 
         Raises:
             InvalidTaskNameError: If no task can have this name.
@@ -52,18 +52,18 @@ class TaskFolder:
         self._files, self._task, self._limits = files, task, limits
 
     def exists(self) -> bool:
-        """Whether there is anything of the task, be it the leftovers of an interruption."""
+        """Tell whether there is anything of the task, be it the leftovers of an interruption."""
         return bool(self._files.list(task_path(self._task)))
 
     def current(self) -> VersionInfo:
-        """The current version."""
+        """Return the current version."""
         try:
             return parse_version(self._files.read(current_path(self._task)), self._task)
         except FileNotFoundError:
             raise self.unknown() from None
 
     def version(self, number: int) -> VersionInfo:
-        """The version with a number."""
+        """Return the version with a number."""
         try:
             record = parse_record(self._files.read(record_path(self._task, number)), self._task, number)
         except FileNotFoundError:
@@ -73,7 +73,7 @@ class TaskFolder:
         raise self._unknown_version(number)
 
     def versions(self) -> tuple[VersionInfo, ...]:
-        """All versions that are not deleted, oldest first."""
+        """Return all versions that are not deleted, oldest first."""
         versions = []
         for _, record in self._records():
             if isinstance(record, MaskStoreError):
@@ -83,7 +83,7 @@ class TaskFolder:
         return tuple(versions)
 
     def before(self, current: VersionInfo) -> VersionInfo:
-        """The newest version before `current` with other contents."""
+        """Find the newest version before `current` with other contents."""
         for version in reversed(self.versions()):
             if version.number < current.number and version.digest != current.digest:
                 return version
@@ -168,7 +168,7 @@ class TaskFolder:
                 yield Problem.of(error, self._task, number)
 
     def unknown(self) -> UnknownTaskError:
-        """The error that says there is no such task."""
+        """Make the error that says there is no such task."""
         return UnknownTaskError(f"no task {self._task!r} in {self._files}")
 
     def _unknown_version(self, number: int) -> UnknownVersionError:

@@ -1,4 +1,4 @@
-"""Loaded tasks, and the one resident encoder that computes batches of them."""
+"""Inference: loaded tasks, and the one resident encoder that computes batches of them."""
 
 from masking.inference.encoder import MaskedEncoder, TaskBatch
 from masking.inference.loaded_task import LoadedTask, Member, load_task

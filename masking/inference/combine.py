@@ -1,4 +1,4 @@
-"""One answer from the logits of several masks (paper section 5.3).
+"""Ensemble combination: one answer from the logits of several masks (paper section 5.3).
 
 What comes out has the shape of one member's logits and goes through the task's codec as those do: the highest
 value is the answer, and softmax over the last axis gives the scores. Computing the members' logits is done
@@ -51,7 +51,7 @@ def combine_logits(rule: CombineRule, logits: Sequence[Floats]) -> Floats:
 
 
 def _log_mean_probability(members: _Doubles) -> _Doubles:
-    """Logarithm of the mean softmax over the last axis: [members, ..., classes] to [..., classes]."""
+    """Return the log of the mean softmax over the last axis: [members, ..., classes] to [..., classes]."""
     shifted = members - members.max(axis=-1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     result: _Doubles = np.logaddexp.reduce(log_probabilities, axis=0) - np.log(len(members))
@@ -59,7 +59,7 @@ def _log_mean_probability(members: _Doubles) -> _Doubles:
 
 
 def _log_vote_share(members: _Doubles) -> _Doubles:
-    """Logarithm of each class's share of the votes, less its place in the ranking."""
+    """Return the logarithm of each class's share of the votes, less its place in the ranking."""
     classes = np.arange(members.shape[-1])
     votes = (members.argmax(axis=-1)[..., np.newaxis] == classes).sum(axis=0)
     ranking = np.lexsort((-_log_mean_probability(members), -votes), axis=-1)

@@ -1,4 +1,4 @@
-"""Running the masks of many tasks over ONE resident base, all tasks of a batch in one forward pass.
+"""Masked encoder: the masks of many tasks over ONE resident base, all tasks of a batch in one forward pass.
 
 What no mask touches (embeddings, attention, LayerNorm, blocks below the first masked one) is computed once
 for the whole batch; each masked layer is one `masked_linear` over the segments of all tasks. A task's masks
@@ -74,7 +74,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Segmented:
-    """What a masked layer has to know of the batch that is being computed.
+    """Masks and segments of the batch that is being computed, for its masked layers.
 
     Attributes:
         segments: Of the batch's tokens.
@@ -147,7 +147,7 @@ class MaskedEncoder:
             self._encoder.set_submodule(name, _RoutedLinear(name, linear))
 
     def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
-        """Logits of every input, the inputs of all tasks computed together.
+        """Compute the logits of every input, the inputs of all tasks together.
 
         Args:
             task_batches: The batch, at least one task of it.
@@ -167,7 +167,7 @@ class MaskedEncoder:
         return [_gather(one, [next(by_run) for _ in one.task.members]) for one in task_batches]
 
     def _hidden(self, batch: RowBatch, runs: Sequence[_Run]) -> Tensor:
-        """The encoder's output: float32 [tokens, hidden], padding included where rows are padded."""
+        """Compute the encoder's output: float32 [tokens, hidden], padding included where rows are padded."""
         lengths = [sum(batch.widths[run.first : run.last]) for run in runs]
         segmented = self._segmented(runs, lengths, self._names)
         with _computing(segmented), attending(batch):
@@ -183,7 +183,7 @@ class MaskedEncoder:
         return _Segmented(Segments.of_lengths(lengths), masks, addresses, self._compute)
 
     def _head(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> list[Tensor]:
-        """Logits of each run: [rows, outputs], or [tokens, labels] for token classification."""
+        """Compute the logits of each run: [rows, outputs], or [tokens, labels] for token classification."""
         pooling = [run for run in runs if run.pooled]
         pooled = iter(self._pool(batch, hidden, pooling) if pooling else ())
         bounds = (*batch.starts, len(hidden))
@@ -194,7 +194,7 @@ class MaskedEncoder:
         return [_own_linear(CLASSIFIER, run, inputs(run)) for run in runs]
 
     def _pool(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> Sequence[Tensor]:
-        """Each run's rows through W_P and tanh: [rows, hidden]."""
+        """Put each run's rows through W_P and tanh: [rows, hidden]."""
         starts = [batch.starts[row] for run in runs for row in range(run.first, run.last)]
         first_tokens = hidden.index_select(0, torch.tensor(starts, device=hidden.device))
         counts = [len(run.rows) for run in runs]
@@ -217,12 +217,12 @@ def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
 
 
 def _own_linear(name: str, run: _Run, inputs: Tensor) -> Tensor:
-    """A layer of the run's own head, whose mask was applied when it was loaded."""
+    """Compute a layer of the run's own head, whose mask was applied when it was loaded."""
     return F.linear(inputs, run.member.head[f"{name}.weight"], run.member.head[f"{name}.bias"])
 
 
 def _by_row(batch: RowBatch, run: _Run, logits: Floats) -> list[Floats]:
-    """A run's logits per row, padding left out: [outputs] or [tokens, labels]."""
+    """Cut a run's logits into those of each row, padding left out: [outputs] or [tokens, labels]."""
     if run.pooled:
         return list(logits)
     ends = accumulate(batch.widths[run.first : run.last])
@@ -232,7 +232,7 @@ def _by_row(batch: RowBatch, run: _Run, logits: Floats) -> list[Floats]:
 
 
 def _gather(task_batch: TaskBatch, by_member: Sequence[Sequence[Floats]]) -> list[Floats]:
-    """The logits of each input of one task from those of its rows under each member."""
+    """Make the logits of each input of one task from those of its rows under each member."""
     codec, rule = task_batch.task.codec, task_batch.task.combine
     results, start = [], 0
     for item in task_batch.features:

@@ -1,4 +1,4 @@
-"""A task ready to be served: made from a bundle, checked whole against the base, immutable."""
+"""Loaded task: made from a bundle, checked whole against the base, immutable, ready to be computed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
 
 
 def maskable_linears(base: Base) -> dict[str, nn.Linear]:
-    """Every layer of the base that a mask may apply to, by its name in a bundle."""
+    """Return every layer of the base that a mask may apply to, by its name in a bundle."""
     linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
     return linears if base.pooler is None else linears | {POOLER: base.pooler}
 

@@ -1,6 +1,6 @@
-"""How the token rows of a batch lie side by side, and how attention keeps them apart.
+"""Packing: the token rows of a batch side by side, and attention that keeps them apart.
 
-Packed: all rows one after another, without padding, as one sequence; positions are told to the encoder, and
+Packed: all rows one after another, without padding, as one sequence; the encoder gets their positions, and
 attention runs row by row, in groups of rows of similar length. Whatever is computed per token (embeddings,
 linear layers, LayerNorm) then never sees padding. Padded: for encoders whose attention can't be replaced,
 each row filled up to the longest. Does not know tasks or masks.
@@ -81,13 +81,13 @@ def attend_by_row(encoder: PreTrainedModel) -> None:
 
 
 def pad_rows(rows: Sequence[Row], base: Base) -> RowBatch:
-    """The rows side by side, each filled up to the longest."""
+    """Lay the rows side by side, each filled up to the longest."""
     lengths = tuple(len(row.input_ids) for row in rows)
     return RowBatch(collate(rows, base.tokenizer, base.device), lengths, (max(lengths),) * len(rows))
 
 
 def pack_rows(rows: Sequence[Row], base: Base) -> RowBatch:
-    """The rows one after another."""
+    """Lay the rows one after another."""
     lengths = tuple(len(row.input_ids) for row in rows)
     first = base.first_position
 
@@ -105,7 +105,7 @@ def pack_rows(rows: Sequence[Row], base: Base) -> RowBatch:
 
 
 def _group_rows(lengths: Sequence[int], similar: float, device: torch.device) -> tuple[RowGroup, ...]:
-    """Groups in which no row is more than `similar` times as long as another."""
+    """Make groups in which no row is more than `similar` times as long as another."""
     if len(set(lengths)) == 1:
         return (RowGroup(len(lengths), lengths[0], None, None, None),)
     starts = list(accumulate(lengths, initial=0))
@@ -135,7 +135,7 @@ _groups: ContextVar[tuple[RowGroup, ...]] = ContextVar("row_groups")
 
 @contextmanager
 def attending(batch: RowBatch) -> Iterator[None]:
-    """Inside, attention keeps the rows of this batch apart."""
+    """Keep the rows of this batch apart in attention, inside the context."""
     token = _groups.set(batch.groups)
     try:
         yield
@@ -152,7 +152,7 @@ def _attend(
     scaling: float | None = None,
     **_others: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within each row; in the form in which transformers calls attention.
+    """Compute attention within each row, called as transformers calls attention.
 
     Args:
         query: [1, heads, tokens, width of a head].
@@ -179,7 +179,7 @@ def _attend(
 
 
 def _attend_group(group: RowGroup, by_token: Sequence[Tensor], scaling: float | None) -> Tensor:
-    """Attention of one group: three times [rows * length, heads, width] to one of the same shape."""
+    """Compute attention of one group: three times [rows * length, heads, width] to one of the same shape."""
     query, key, value = (t.unflatten(0, (group.rows, group.length)).transpose(1, 2) for t in by_token)
     attended = F.scaled_dot_product_attention(query, key, value, attn_mask=group.allowed, scale=scaling)
     return attended.transpose(1, 2).flatten(0, 1)

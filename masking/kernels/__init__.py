@@ -1,11 +1,11 @@
-"""Linear layers under the masks of many tasks at once.
+"""Kernels: linear layers under the masks of many tasks at once.
 
     segments = Segments.of_lengths([32, 32, 64])                     # once per batch
     masks = [ready_mask(bits, columns, device) for bits in tasks]    # once per task and layer
     outputs = masked_linear(inputs, weight, bias, segments, masks)
 
-The weight exists once and is read once per call; tasks add one bit per weight. With numba (the extra
-"kernels") this takes about as long as the layer without masks, whatever the number of tasks and the density
+The weight exists once and is read once per call; tasks add one bit per weight. With numba (in the extra
+"serve") this takes about as long as the layer without masks, whatever the number of tasks and the density
 of their masks; without numba the results are the same and each segment costs a masked copy of the weight. On
 CUDA a Triton kernel does the same, at a choice of precisions and inside CUDA graphs
 (`masking.kernels.cuda.launch`); see

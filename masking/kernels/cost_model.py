@@ -1,10 +1,10 @@
-"""Which way of computing a masked layer is the fastest here: a small model, measured once per process.
+"""Cost model: which way of computing a masked layer is the fastest here, measured once per process.
 
 Two ways compete for each segment. The kernel multiplies under the mask and costs the same at any density.
-Folding first makes W * M, which costs so much per weight, and hands it to torch's matrix product. So only a
-torch product that is faster than the kernel, and a segment long enough to earn the folding back, speak for
-folding. A wrong choice of the kernel costs a few per cent, a wrong choice of folding may cost the double;
-so folding has to be expected to win by a margin.
+Folding first makes W * M, at a cost per weight, and hands it to torch's matrix product. So folding is faster
+only where torch's product is faster than the kernel and the segment is long enough to pay for making W * M. A
+wrong choice of the kernel costs a few per cent, a wrong choice of folding may double the time; so folding has
+to be expected to win by a margin.
 """
 
 import time
@@ -27,7 +27,7 @@ _TOKENS, _RUNS, _MARGIN = 256, 9, 1.1
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds on this machine.
+    """Costs on this machine, in seconds.
 
     Attributes:
         kernel: The kernel, per weight and token.
@@ -40,22 +40,22 @@ class Costs:
     fold: float
 
     def kernel_wins(self, tokens: int) -> bool:
-        """Whether to give a segment of `tokens` to the kernel rather than to fold its weight."""
+        """Tell whether to give a segment of `tokens` to the kernel rather than to fold its weight."""
         return self.kernel * tokens <= _MARGIN * (self.fold + self.torch * tokens)
 
     def as_dict(self) -> dict[str, float]:
-        """For a metrics page."""
+        """Return the costs by name, for a metrics page."""
         return asdict(self)
 
 
 def costs() -> Costs:
-    """The costs with torch's present number of threads; measured on the first call."""
+    """Return the costs with torch's present number of threads; the first call measures them."""
     return _measure(torch.get_num_threads())
 
 
 @lru_cache(maxsize=8)
 def _measure(threads: int) -> Costs:
-    """Takes some 20 ms, and what loading the kernels takes."""
+    """Measure the costs: in some 20 ms, and what loading the kernels takes."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(_ROWS, _COLUMNS, generator=generator)
     inputs = torch.randn(_TOKENS, _COLUMNS, generator=generator)
@@ -72,7 +72,7 @@ def _measure(threads: int) -> Costs:
 
 
 def _fastest(candidates: Sequence[Callable[[], object]]) -> list[float]:
-    """Seconds of each candidate's fastest run; they take turns, so that all meet the same disturbances."""
+    """Time each candidate's fastest run, in seconds; they take turns, so all meet the same disturbances."""
     best = [float("inf")] * len(candidates)
     for _ in range(_RUNS):
         for index, run in enumerate(candidates):

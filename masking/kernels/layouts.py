@@ -26,7 +26,7 @@ Kernels = Literal["auto", "off"]
 
 
 class LinearMask(Protocol):
-    """The mask of one linear layer, in some form."""
+    """The mask of one linear layer, in some layout."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -37,7 +37,7 @@ class LinearMask(Protocol):
         """Bytes that it takes."""
 
     def expand(self) -> Tensor:
-        """The mask, boolean [rows, columns]."""
+        """Return the mask, boolean [rows, columns]."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class StripMask:
     shape: tuple[int, int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Keeps what each call asks for.
+        """Keep what each call asks for.
 
         Raises:
             ValueError: The strips are no contiguous uint16 matrix, or do not fit the number of rows.
@@ -97,7 +97,7 @@ class StripMask:
 
     @classmethod
     def of(cls, bits: BitMask) -> Self:
-        """The same mask; takes about 0.1 ms for 768 x 768."""
+        """Make the same mask of bits; takes about 0.1 ms for 768 x 768."""
         return cls(native.strips_of_bits(bits.packed, bits.columns), bits.packed.shape[0])
 
     @property
@@ -115,7 +115,7 @@ class StripMask:
 
 @dataclass(frozen=True)
 class WordMask:
-    """A mask on a device, as the Triton kernel reads it; without Triton it can still be folded there.
+    """A mask on a device, as the Triton kernel reads it; without Triton it can still be expanded there.
 
     Attributes:
         words: int32 [ceil(columns / 32), rows], contiguous; bit j of words[i, n] is column 32 i + j of row n;
@@ -129,7 +129,7 @@ class WordMask:
     address: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Keeps what each call asks for.
+        """Keep what each call asks for.
 
         Raises:
             ValueError: The words are no contiguous int32 matrix, or do not fit the number of columns.
@@ -143,7 +143,7 @@ class WordMask:
 
     @classmethod
     def of(cls, bits: BitMask, device: torch.device) -> Self:
-        """The same mask on a device."""
+        """Make the same mask on a device."""
         whole = np.pad(bits.packed, ((0, 0), (0, -bits.packed.shape[1] % 4)))
         words = np.ascontiguousarray(whole.view("<i4").astype(np.int32, copy=False).T)
         return cls(torch.from_numpy(words).to(device), bits.columns)

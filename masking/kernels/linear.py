@@ -1,4 +1,4 @@
-"""One linear layer under the masks of many tasks: the entry point of `masking.kernels`.
+"""Masked linear layer: one linear layer under the masks of many tasks, the entry point of `masking.kernels`.
 
 Two ways to compute it, both with one unmasked weight for all tasks:
 
@@ -42,7 +42,7 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
     precision: Precision = "fp32",
     addresses: Tensor | None = None,
 ) -> Tensor:
-    """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
+    """Compute inputs @ (W * M)^T + bias, M being that of each token's segment.
 
     Args:
         inputs: float32, on CUDA also bfloat16, [tokens, columns], sorted by segment.
@@ -121,7 +121,7 @@ def _check(
 def _plan(
     method: Method, form: KernelForm | None, segments: Segments, masks: Sequence[LinearMask | None]
 ) -> Iterator[tuple[bool, int, int]]:
-    """Parts of the batch: by the kernel or folded, first segment, segment after the last.
+    """Divide the batch into parts: by the kernel or folded, first segment, segment after the last.
 
     Adjacent segments for the kernel are one part; folded ones are a part each.
     """
@@ -146,7 +146,7 @@ def _plan(
 
 
 def _kernel_form(inputs: Tensor, weight: Tensor) -> KernelForm | None:
-    """The form of mask that the kernel for these tensors reads; None where there is no kernel for them."""
+    """Return the layout of mask that the kernel for these tensors reads; None where no kernel takes them."""
     gradients = torch.is_grad_enabled() and (inputs.requires_grad or weight.requires_grad)
     if gradients or inputs.device != weight.device or not weight.is_contiguous():
         return None

@@ -1,4 +1,4 @@
-"""What `masked_linear` computes, said plainly; tests hold every other way against it."""
+"""Reference: what `masked_linear` computes, said plainly; tests hold every other way against it."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from masking.kernels.segments import Segments
 def reference_linear(
     inputs: Tensor, weight: Tensor, bias: Tensor | None, segments: Segments, masks: Sequence[Tensor | None]
 ) -> Tensor:
-    """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
+    """Compute inputs @ (W * M)^T + bias, M being that of each token's segment.
 
     Args:
         inputs: [tokens, columns], of any floating dtype.

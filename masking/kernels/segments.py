@@ -1,4 +1,4 @@
-"""How a batch of tokens is divided among tasks.
+"""Segments: how a batch of tokens is divided among tasks.
 
 Made once per batch and used for all its layers. Does not know tasks or masks: segment i belongs to
 whoever gives the i-th mask.
@@ -28,7 +28,7 @@ class Segments:
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuses bounds that do not start at 0 or do not ascend.
+        """Refuse bounds that do not start at 0 or do not ascend.
 
         Raises:
             ValueError: With the bounds.
@@ -39,7 +39,7 @@ class Segments:
 
     @classmethod
     def of_lengths(cls, lengths: Iterable[int]) -> Self:
-        """Segments of these many tokens, in order."""
+        """Make segments of these many tokens, in order."""
         bounds = [0]
         for length in lengths:
             bounds.append(bounds[-1] + length)
@@ -51,25 +51,25 @@ class Segments:
         return self.bounds[-1]
 
     def __len__(self) -> int:
-        """Number of segments."""
+        """Return the number of segments."""
         return len(self.bounds) - 1
 
     def part(self, first: int, last: int) -> "Segments":
-        """Segments `first` to `last` - 1, counted from their own first token."""
+        """Return segments `first` to `last` - 1, counted from their own first token."""
         if (first, last) == (0, len(self)):
             return self
         bounds = tuple(bound - self.bounds[first] for bound in self.bounds[first : last + 1])
         return self.keep(("part", first, last), lambda: Segments(bounds))
 
     def keep(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """What `make` returns, made on the first call with this key and kept as long as the segments live."""
+        """Return what `make` made on the first call with this key, kept as long as the segments live."""
         if key not in self._kept:
             self._kept[key] = make()
         kept: Kept = self._kept[key]
         return kept
 
     def spans(self) -> Iterable[tuple[int, int]]:
-        """Start and end of each segment."""
+        """Return start and end of each segment."""
         return pairwise(self.bounds)
 
 
@@ -90,7 +90,7 @@ class TileTable:
 
 @lru_cache(maxsize=64)
 def tile_table(segments: Segments, most: int) -> TileTable:
-    """Divides each segment into tiles of nearly equal size, of at most `most` tokens."""
+    """Divide each segment into tiles of nearly equal size, of at most `most` tokens."""
     rows = []
     for index, (start, end) in enumerate(segments.spans()):
         tiles = -(-(end - start) // most)

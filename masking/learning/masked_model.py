@@ -18,7 +18,7 @@ from mask_store import (
     HeadTensorInfo,
     LayerInfo,
     MaskBundle,
-    MaskingSettings,
+    MaskingInfo,
     TaskManifest,
     pack_bits,
 )
@@ -174,7 +174,7 @@ class MaskedModel(TaskModel):
             labels=self.spec.labels,
             base=self.base.info,
             max_length=self.spec.max_length,
-            masking=self._masking_settings(),
+            masking=self._masking_info(),
             seed=seed,
             layers=tuple(_layer_info(name, mask) for name, mask in self._masks.items()),
             head=tuple(HeadTensorInfo(name=n, shape=tuple(t.shape)) for n, t in head.items()),
@@ -224,9 +224,9 @@ class MaskedModel(TaskModel):
         plain = {n.replace("parametrizations.weight.original", "weight"): p.detach().cpu() for n, p in named}
         return {name: tensor for name, tensor in plain.items() if not name.endswith(".scores")}
 
-    def _masking_settings(self) -> MaskingSettings:
+    def _masking_info(self) -> MaskingInfo:
         settings = self.settings
-        return MaskingSettings(
+        return MaskingInfo(
             blocks=self.blocks,
             threshold=self.threshold,
             score_low=settings.score_low,

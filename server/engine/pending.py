@@ -12,13 +12,10 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from masking import Features, LoadedTask
+from masking.tasks.predictions import Floats
 from server.errors import DeadlineError, ServerError
 
-Floats = NDArray[np.float32]
 Clock = Callable[[], float]
 DropReason = Literal["cancelled", "expired", "abandoned"]
 

@@ -20,7 +20,7 @@ from server.errors import InvalidBodyError, QueueFullError, ServerError, Shuttin
 CloseReason = Literal["full_rows", "full_tokens", "waited", "idle", "drained"]
 
 _SMALLEST = Cost(1, 1)
-_MEMORY_OF_SPEED = 0.8  # what the batches before count beside the newest one
+_MEMORY_OF_SPEED = 0.8  # weight of the batches before, where the newest one counts 1
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Batch:
         return list({id(entry.request): entry.request for entry in self.entries}.values())
 
 
-def _ignore(_reason: DropReason) -> None:
-    pass
+def ignore(_event: object) -> None:
+    """Do nothing: what is called where the caller gives no function."""
 
 
 class BatchQueue:
@@ -94,7 +94,7 @@ class BatchQueue:
         limits: BatchLimits,
         *,
         clock: Clock = time.monotonic,
-        on_drop: Callable[[DropReason], None] = _ignore,
+        on_drop: Callable[[DropReason], None] = ignore,
     ) -> None:
         """Start empty and open.
 
@@ -192,7 +192,7 @@ class BatchQueue:
             self._changed.notify_all()
 
     def abandon(self, error: ServerError) -> None:
-        """Fail everything that waits; for a queue that nobody will take from again."""
+        """Fail everything that waits; for a queue that no worker will take from again."""
         with self._changed:
             for request in self._waiting.requests:
                 if not self._dead(request):

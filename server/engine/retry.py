@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 
 from masking import TaskBatch
-from server.engine.pending import Floats, QueueEntry
+from masking.tasks.predictions import Floats
+from server.engine.pending import QueueEntry
 from server.errors import BackendFailedError, OutOfMemoryError, ServerError
 
 logger = logging.getLogger(__name__)

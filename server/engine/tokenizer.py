@@ -1,7 +1,7 @@
 """Tokenizer thread: tokenises off the event loop; what arrives while it is busy is tokenised together.
 
 One thread, because a fast tokenizer must not be called from several at once. A request that finds the thread
-idle is tokenised at once, so a single client waits for nobody.
+idle is tokenised at once, so a single client does not wait.
 """
 
 import asyncio

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
 
-from server.engine.pending import Cost, DropReason, Floats, PendingRequest
-from server.engine.queue import Batch, BatchLimits, BatchQueue, CloseReason
+from masking.tasks.predictions import Floats
+from server.engine.pending import Cost, DropReason, PendingRequest
+from server.engine.queue import Batch, BatchLimits, BatchQueue, CloseReason, ignore
 from server.engine.retry import BatchResult, Compute, FailureReason, compute_with_retry
 from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
 
@@ -43,10 +44,6 @@ class BatchReport:
     failed: bool = False
 
 
-def _ignore(_event: object) -> None:
-    pass
-
-
 def _nothing() -> None:
     pass
 
@@ -60,8 +57,8 @@ class Engine:
         limits: BatchLimits,
         *,
         prepare: Callable[[], None] = _nothing,
-        on_batch: Callable[[BatchReport], None] = _ignore,
-        on_drop: Callable[[DropReason], None] = _ignore,
+        on_batch: Callable[[BatchReport], None] = ignore,
+        on_drop: Callable[[DropReason], None] = ignore,
         restart_seconds: float = 1.0,
     ) -> None:
         """Build the engine; no thread runs yet.

@@ -18,7 +18,7 @@ from server.http.error_mapping import error_response, to_server_error
 from server.http.middleware import RequestMiddleware
 from server.http.oip import routes as oip
 from server.http.openapi import add_components
-from server.http.routes import admin, predict, predict_many, tasks
+from server.http.routes import admin, operations, predict, predict_many, tasks
 from server.service import Service
 
 _EXPECTED = (ServerError, TaskInputError, ValidationError, RequestValidationError, HTTPException)
@@ -47,6 +47,7 @@ def create_app(service: Service) -> FastAPI:
     predict.add_to(app)
     app.include_router(predict_many.router)
     app.include_router(tasks.router)
+    app.include_router(operations.router)
     app.include_router(admin.router)
     oip.add_to(app)
     for expected in _EXPECTED:

@@ -1,11 +1,9 @@
-"""How tasks come and go: the one place that loads versions and puts them in service or takes them out.
+"""Task lifecycle: what operators and the store watcher do to tasks, one thing after another for each task.
 
-The store watcher and the routes of operators both come here, from threads of their own; neither the event
-loop nor the worker ever waits. Each task has its turn: what is done to one task is done one after the other,
-so two callers that want the same version share one load, and no task waits for another. A version is read
-and checked whole before one reference in the registry is swapped; requests in flight keep what they took,
-and with the last of them the old version is freed. What an operator wants (unloaded, pinned) lives as long as
-this process. Who may ask for it is decided elsewhere.
+Load, unload, pin, rollback, publish and delete come from operators, refresh and what goes with it from the
+watcher, all from threads of their own; neither the event loop nor the worker ever waits. Each task has its
+turn: two callers that want the same version share one load, and no task waits for another. What an operator
+wants (unloaded, pinned) lives as long as this process.
 """
 
 import logging
@@ -13,13 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from threading import Lock
 from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 from mask_store import (
-    BundleError,
     MaskBundle,
     MaskStore,
     MaskStoreError,
@@ -28,38 +24,19 @@ from mask_store import (
     UnknownTaskError,
     VersionInfo,
 )
-from masking import Base, LoadedTask, MaskingError, load_task
-from masking.kernels import Kernels
-from server.errors import (
-    ConflictError,
-    InvalidBodyError,
-    ServerError,
-    TaskNotFoundError,
-    TaskUnavailableError,
-)
-from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry
+from masking import MaskingError
+from server.errors import ConflictError, InvalidBodyError, ServerError, TaskNotFoundError
+from server.tasks.loader import TaskLoader
+from server.tasks.registry import ServedTask, TaskProblem, TaskRegistry
 from server.tasks.store_errors import from_store
 from server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_PAUSE = 60.0
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A version that could not be loaded, when it was tried last, and when to try again."""
-
-    digest: str
-    attempts: int
-    failed_at: float
-    retry_at: float
-    message: str
-
 
 @dataclass(frozen=True)
 class Publication:
-    """What became of an upload.
+    """Outcome of an upload.
 
     Attributes:
         version: The version in the store that holds it, current now.
@@ -80,32 +57,20 @@ class Lifecycle:
     """
 
     def __init__(
-        self,
-        store: MaskStore,
-        base: Base,
-        registry: TaskRegistry,
-        metrics: Metrics,
-        *,
-        retry_seconds: float,
-        kernels: Kernels = "auto",
+        self, store: MaskStore, loader: TaskLoader, registry: TaskRegistry, metrics: Metrics
     ) -> None:
-        """Connects the parts.
+        """Connect the parts.
 
         Args:
             store: Where versions come from and uploads go.
-            base: The encoder that versions are checked against.
-            registry: Told what is served.
-            metrics: Told about loads and swaps.
-            retry_seconds: Pause after the first failure of a version; it doubles with each further one.
-            kernels: With "off" tasks are loaded to be computed without a kernel.
+            loader: Loads versions and puts them in service.
+            registry: Learns what is served.
+            metrics: Counts tasks whose records can't be read.
         """
         self._store = store
-        self._base = base
+        self._loader = loader
         self._registry = registry
         self._metrics = metrics
-        self._retry_seconds = retry_seconds
-        self._kernels = kernels
-        self._failures: dict[str, _Failure] = {}
         self._turns: WeakValueDictionary[str, Lock] = WeakValueDictionary()
         self._guard = Lock()
 
@@ -122,7 +87,7 @@ class Lifecycle:
         """
         asked = time.monotonic()
         with self._turn(name):
-            return self._serve(name, self._store.version(name, self._pinned(name)), asked)
+            return self._loader.serve(self._store.version(name, self._pinned(name)), asked)
 
     def unload(self, name: str) -> None:
         """Take a task out of service until somebody loads it; it stays in the store.
@@ -134,10 +99,10 @@ class Lifecycle:
             StoreUnreachableError: The store can't be read, and the task was not in service.
         """
         with self._turn(name):
-            if name not in self._registry.entries:
+            if not self._registry.knows(name):
                 self._store.current(name)
             self._registry.unload(name)
-            self._let_go(name)
+            self._loader.forget(name)
             logger.info("task %s: unloaded", name)
 
     def pin(self, name: str, version: int | None) -> ServedTask:
@@ -154,7 +119,7 @@ class Lifecycle:
         """
         asked = time.monotonic()
         with self._turn(name):
-            served = self._serve(name, self._store.version(name, version), asked)
+            served = self._loader.serve(self._store.version(name, version), asked)
             self._registry.pin(name, version)
             logger.info(
                 "task %s: %s", name, "unpinned" if version is None else f"pinned to version {version}"
@@ -186,7 +151,8 @@ class Lifecycle:
                     f"task {name!r} is pinned to version {pinned}; unpin it first: "
                     f'POST /tasks/{name}/pin with {{"version": null}}'
                 )
-            return self._serve(name, self._store.rollback(name, version), asked)
+            rolled_back, bundle = self._store.rollback_and_load(name, version)
+            return self._loader.serve(rolled_back, asked, bundle=bundle)
 
     def publish(self, name: str, bundle: bytes | BinaryIO) -> Publication:
         """Check an uploaded bundle whole, publish it in the store, and serve it unless the task is pinned.
@@ -199,7 +165,7 @@ class Lifecycle:
             bundle: The bytes of a bundle file, or a stream of them that is read to its end.
 
         Raises:
-            InvalidBodyError: It is no valid bundle, of another task, or for another base.
+            InvalidBodyError: It is not a valid bundle, or of another task, or for another base.
             StoreReadOnlyError: The server may not write to the store.
             InsufficientStorageError: The store has no space left.
             StoreUnreachableError: The store can't be used.
@@ -209,15 +175,15 @@ class Lifecycle:
             checked = MaskBundle.from_bytes(bundle if isinstance(bundle, bytes) else bundle.read())
             if checked.manifest.task != name:
                 raise InvalidBodyError(f"this is a bundle of task {checked.manifest.task!r}, not of {name!r}")
-            loaded = load_task(checked, self._base, kernels=self._kernels)
+            loaded = self._loader.check(checked)
             before = self._current_or_none(name)
             version = self._store.publish(checked)
-            if self._pinned(name) is None and not self._is_served(version):
-                self._put(version, loaded, started)
+            if self._pinned(name) is None and not self._loader.is_served(version):
+                self._loader.put(version, loaded, started)
             return Publication(version, version != before, self._registry.get(name))
 
     def delete(self, name: str) -> None:
-        """Remove a task with all its versions from the store, and serve it no longer.
+        """Remove a task with all its versions from the store, and stop serving it.
 
         Raises:
             TaskNotFoundError: The store has no such task.
@@ -227,50 +193,56 @@ class Lifecycle:
         with self._turn(name):
             self._store.delete(name)
             self._registry.remove(name)
-            self._let_go(name)
+            self._loader.forget(name)
             logger.info("task %s: deleted", name)
 
-    def is_due(self, name: str, version: VersionInfo) -> bool:
-        """Whether a look at the store that found `version` current is a reason to `refresh` the task."""
-        entry, failure = self._registry.entries.get(name, TaskEntry()), self._failures.get(name)
+    def is_due(self, version: VersionInfo, seen: float) -> bool:
+        """Tell whether a look at the store that found `version` current is a reason to `refresh` the task.
+
+        Args:
+            version: What the look found.
+            seen: When it began, in monotonic seconds; a task that was put in service since is left to the
+                next look.
+        """
+        entry = self._registry.entry(version.task)
         if entry.unloaded or entry.pinned is not None:
             return False
-        if self._is_served(version):
+        if self._loader.is_served(version):
             return entry.problem is not None
-        return failure is None or failure.digest != version.digest or time.monotonic() >= failure.retry_at
+        swapped_since = entry.served is not None and entry.served.since >= seen
+        return not swapped_since and self._loader.may_try(version)
 
-    def refresh(self, name: str) -> None:
-        """Bring one task to the version that the store calls current now; trouble is reported, not raised."""
-        asked = time.monotonic()
-        with suppress(ServerError), self._turn(name):
-            version = self._store.current(name)
-            if self.is_due(name, version):  # an operator may have come first
-                self._serve(name, version, asked)
+    def refresh(self, version: VersionInfo, seen: float) -> None:
+        """Bring a task to the version that a look at the store found current; report trouble, raise none.
+
+        Args:
+            version: What the look found.
+            seen: When it began, in monotonic seconds.
+        """
+        with suppress(ServerError), self._turn(version.task):
+            if self.is_due(version, seen):  # an operator may have come first
+                self._loader.serve(version, seen, found_current=True)
 
     def report_unreadable(self, name: str, reason: str) -> None:
         """Note that the store can't tell the task's current version; what is served stays in service."""
         problem = TaskProblem(None, "its records in the store can't be read")
         with self._turn(name):
-            entry = self._registry.entries.get(name, TaskEntry())
+            entry = self._registry.entry(name)
             if not entry.unloaded and entry.problem != problem:
                 logger.error("task %s: %s", name, reason)
                 self._metrics.count_load_failure(name)
                 self._registry.report(name, problem)
 
     def drop_missing(self, name: str) -> None:
-        """Serve a task no longer that the store does not have any more."""
+        """Stop serving a task that the store does not have any more."""
         with suppress(ServerError), self._turn(name):
             try:
                 self._store.current(name)
             except UnknownTaskError:
                 self._store.check()  # a store that vanished as a whole takes no task away
                 self._registry.remove(name)
-                self._let_go(name)
+                self._loader.forget(name)
                 logger.info("task %s: not in the store any more, served no longer", name)
-
-    def tidy(self) -> None:
-        """Drop the metrics of tasks that are not in service."""
-        self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
 
     def _current_or_none(self, name: str) -> VersionInfo | None:
         with suppress(UnknownTaskError, RecordError):
@@ -278,66 +250,7 @@ class Lifecycle:
         return None
 
     def _pinned(self, name: str) -> int | None:
-        return self._registry.entries.get(name, TaskEntry()).pinned
-
-    def _is_served(self, version: VersionInfo) -> bool:
-        served = self._registry.tasks.get(version.task)
-        return served is not None and (served.digest, served.version) == (version.digest, version.number)
-
-    def _serve(self, name: str, version: VersionInfo, asked: float) -> ServedTask:
-        """Put a version in service, unless it is already; `asked` is when the caller came."""
-        served = self._registry.tasks.get(name)
-        if served is not None and self._is_served(version):
-            self._failures.pop(name, None)
-            if name in self._registry.problems:
-                self._registry.clear_problem(name)
-            return served
-        failure = self._failures.get(name)
-        if failure is not None and failure.digest == version.digest and failure.failed_at >= asked:
-            # tried, and failed, while this caller waited for its turn
-            raise TaskUnavailableError(failure.message)
-        self._registry.expect([name])
-        started = time.monotonic()
-        try:
-            if served is not None and served.digest == version.digest:  # the same bundle under another number
-                loaded = served.loaded
-            else:
-                loaded = load_task(self._store.load(name, version.number), self._base, kernels=self._kernels)
-        except Exception as error:
-            raise self._failed(version, error, started) from error
-        return self._put(version, loaded, started)
-
-    def _put(self, version: VersionInfo, loaded: LoadedTask, started: float) -> ServedTask:
-        seconds = time.monotonic() - started
-        task = ServedTask(version.task, version.number, loaded, datetime.now(UTC), seconds)
-        self._failures.pop(task.name, None)
-        self._registry.put(task)
-        self.tidy()
-        self._metrics.count_load("ok", seconds)
-        self._metrics.count_swap(task.name)
-        logger.info("task %s: serving version %d (%s)", task.name, task.version, task.digest[:19])
-        return task
-
-    def _failed(self, version: VersionInfo, error: Exception, started: float) -> TaskUnavailableError:
-        """Note a failure; the version in service, if any, stays in service."""
-        name, now = version.task, time.monotonic()
-        before = self._failures.get(name)
-        attempts = before.attempts + 1 if before is not None and before.digest == version.digest else 1
-        pause = min(self._retry_seconds * 2**attempts, _LONGEST_PAUSE)
-        problem = TaskProblem(version.number, _public_reason(error))
-        refusal = TaskUnavailableError(f"task {name!r} could not be loaded: {problem}")
-        self._failures[name] = _Failure(version.digest, attempts, now, now + pause, refusal.message)
-        if attempts == 1:
-            logger.error("task %s: version %d can't be loaded", name, version.number, exc_info=error)
-            self._metrics.count_load_failure(name)
-        self._metrics.count_load("failed", now - started)
-        self._registry.report(name, problem)
-        return refusal
-
-    def _let_go(self, name: str) -> None:
-        """Forget what was kept about a task that is served no longer."""
-        self._failures.pop(name, None)
-        self.tidy()
+        return self._registry.entry(name).pinned
 
     @contextmanager
     def _turn(self, name: str) -> Iterator[None]:
@@ -358,13 +271,3 @@ class Lifecycle:
         except StoreError as gone:
             return from_store(gone)
         return TaskNotFoundError(f"the store has no task {name!r:.80}")
-
-
-def _public_reason(error: Exception) -> str:
-    """What a client may know: what is wrong with a bundle, but nothing about places and machinery."""
-    kind = type(error).__name__
-    if isinstance(error, BundleError | MaskingError):
-        return f"{kind}: {error}"
-    if isinstance(error, MaskStoreError):
-        return f"{kind}: the store could not hand out this version"
-    return "internal error; the server's log has the details"

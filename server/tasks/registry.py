@@ -1,11 +1,12 @@
-"""Which version of which task is served, behind one reference that is swapped whole.
+"""Task registry: which version of which task is served.
 
 A request looks its task up once, at admission, and keeps the immutable `ServedTask` that it got: later swaps
-do not reach it. The only writer is `Lifecycle`, from several threads. A task that can't be served is listed
-with the reason, and a broken new version never displaces the one that is served. Nothing here loads anything.
+do not reach it. A task that can't be served is listed with the reason, and a broken new version never
+displaces the one that is served.
 """
 
 import difflib
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,7 +33,8 @@ class ServedTask:
         loaded: Manifest, codec, head and masks.
         loaded_at: When it was put in service.
         load_seconds: How long reading and checking it took.
-        statistics: What it was asked.
+        since: The same in monotonic seconds.
+        statistics: Counts of the requests to it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ServedTask:
     loaded: LoadedTask
     loaded_at: datetime
     load_seconds: float
+    since: float = field(default_factory=time.monotonic, compare=False)
     statistics: TaskStatistics = field(default_factory=TaskStatistics, compare=False)
 
     @property
@@ -61,7 +64,7 @@ class TaskProblem:
     reason: str
 
     def __str__(self) -> str:
-        """For people."""
+        """Return the problem in words."""
         return self.reason if self.version is None else f"version {self.version}: {self.reason}"
 
 
@@ -93,7 +96,7 @@ class TaskEntry:
         return "failed" if self.problem is not None and not self.loading else "loading"
 
     def why_not_served(self, name: str) -> str:
-        """What a client is told that wants a task without a version in service."""
+        """Say why a task without a version in service can't be asked; a client may read it."""
         match self.state:
             case "unloaded":
                 return f"task {name!r} is unloaded; POST /tasks/{name}/load puts it in service"
@@ -102,54 +105,70 @@ class TaskEntry:
         return f"task {name!r} is being loaded; try again soon"
 
 
-@dataclass(frozen=True)
-class _View:
-    entries: Mapping[str, TaskEntry] = field(default_factory=dict)
+class _Snapshot:
+    """All tasks at one instant."""
+
+    def __init__(self, entries: Mapping[str, TaskEntry]) -> None:
+        self.entries = MappingProxyType(entries)
 
     @cached_property
     def tasks(self) -> Mapping[str, ServedTask]:
-        return {name: entry.served for name, entry in self.entries.items() if entry.served is not None}
+        served = {name: entry.served for name, entry in self.entries.items() if entry.served is not None}
+        return MappingProxyType(served)
 
     @cached_property
     def problems(self) -> Mapping[str, TaskProblem]:
-        return {name: entry.problem for name, entry in self.entries.items() if entry.problem is not None}
+        found = {name: entry.problem for name, entry in self.entries.items() if entry.problem is not None}
+        return MappingProxyType(found)
 
 
 class TaskRegistry:
-    """Tasks by name. Readers in any thread see one consistent state and never wait."""
+    """Tasks by name, for any number of threads.
+
+    A change and a look at one task take the same time however many there are. A look at all of them sees one
+    consistent state, which is copied at the first such look after a change.
+    """
 
     def __init__(self) -> None:
-        """Starts without tasks."""
-        self._view = _View()
-        self._writing = Lock()
+        """Start without tasks."""
+        self._entries: dict[str, TaskEntry] = {}
+        self._snapshot: _Snapshot | None = None
+        self._lock = Lock()
 
     @property
     def entries(self) -> Mapping[str, TaskEntry]:
         """Every known task by name, served or not; a snapshot that never changes."""
-        return MappingProxyType(self._view.entries)
+        return self._look().entries
 
     @property
     def tasks(self) -> Mapping[str, ServedTask]:
         """Every served task by name; a snapshot that never changes."""
-        return MappingProxyType(self._view.tasks)
+        return self._look().tasks
 
     @property
     def problems(self) -> Mapping[str, TaskProblem]:
         """Every task whose current version can't be served, by name; a snapshot that never changes."""
-        return MappingProxyType(self._view.problems)
+        return self._look().problems
+
+    def knows(self, name: str) -> bool:
+        """Tell whether there is an entry for a task."""
+        return name in self._entries
+
+    def entry(self, name: str) -> TaskEntry:
+        """Return what is known about one task; an empty entry for one that nothing is known about."""
+        return self._entries.get(name, TaskEntry())
 
     def get(self, name: str) -> ServedTask:
-        """The version in service now.
+        """Return the version in service now.
 
         Raises:
             TaskUnloadedError: An operator took the task out of service.
             TaskUnavailableError: The task is in the store, but no version of it could be loaded, or not yet.
             TaskNotFoundError: There is no such task; the message names near or known ones.
         """
-        view = self._view
-        entry = view.entries.get(name)
+        entry = self._entries.get(name)
         if entry is None:
-            raise TaskNotFoundError(_unknown(name, view.tasks))
+            raise TaskNotFoundError(_unknown(name, self.tasks))
         if entry.served is not None:
             return entry.served
         refusal = TaskUnloadedError if entry.state == "unloaded" else TaskUnavailableError
@@ -157,11 +176,8 @@ class TaskRegistry:
 
     def expect(self, names: Iterable[str]) -> None:
         """Note tasks that are going to be loaded."""
-        with self._writing:
-            entries = dict(self._view.entries)
-            for name in names:
-                entries[name] = replace(entries.get(name, TaskEntry()), loading=True)
-            self._view = _View(entries)
+        for name in names:
+            self._change(name, loading=True)
 
     def put(self, task: ServedTask) -> None:
         """Serve this version from now on."""
@@ -180,18 +196,25 @@ class TaskRegistry:
         self._change(name, pinned=version)
 
     def unload(self, name: str) -> None:
-        """Serve the task no longer, until it is put again."""
+        """Stop serving the task, until it is put again."""
         self._change(name, served=None, problem=None, loading=False, unloaded=True, pinned=None)
 
     def remove(self, name: str) -> None:
         """Forget the task."""
-        with self._writing:
-            self._view = _View({other: entry for other, entry in self._view.entries.items() if other != name})
+        with self._lock:
+            self._entries.pop(name, None)
+            self._snapshot = None
 
     def _change(self, name: str, **changes: Any) -> None:
-        with self._writing:
-            entry = replace(self._view.entries.get(name, TaskEntry()), **changes)
-            self._view = _View({**self._view.entries, name: entry})
+        with self._lock:
+            self._entries[name] = replace(self.entry(name), **changes)
+            self._snapshot = None
+
+    def _look(self) -> _Snapshot:
+        with self._lock:
+            if self._snapshot is None:
+                self._snapshot = _Snapshot(dict(self._entries))
+            return self._snapshot
 
 
 def _unknown(name: str, tasks: Mapping[str, ServedTask]) -> str:

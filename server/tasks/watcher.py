@@ -1,4 +1,4 @@
-"""Looks at the store again and again and has what changed loaded, off the request path.
+"""Store watcher: looks at the store again and again and has what changed loaded, off the request path.
 
 It only finds out what there is to do; `Lifecycle` does it, in several threads where there is much to load. A
 store that can't be read changes nothing.
@@ -6,13 +6,13 @@ store that can't be read changes nothing.
 
 import logging
 import time
-from collections.abc import Set
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event, Thread
 
-from mask_store import MaskStore, Snapshot, StoreError
-from server.memory_report import give_back
+from mask_store import MaskStore, Snapshot, StoreError, VersionInfo
 from server.tasks.lifecycle import Lifecycle
+from server.tasks.loader import give_back
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
 
@@ -36,7 +36,7 @@ class StoreWatcher:
         poll_seconds: float,
         load_threads: int = 1,
     ) -> None:
-        """Connects the parts; no thread runs yet."""
+        """Connect the parts; no thread runs yet."""
         self._store = store
         self._lifecycle = lifecycle
         self._registry = registry
@@ -82,7 +82,7 @@ class StoreWatcher:
 
     def poll(self) -> None:
         """Look at the store once and load what changed."""
-        started = time.thread_time()
+        seen, started = time.monotonic(), time.thread_time()
         try:
             snapshot = self._store.snapshot()
             self._look_seconds = time.thread_time() - started
@@ -97,10 +97,9 @@ class StoreWatcher:
             self._lifecycle.drop_missing(name)
         for problem in snapshot.problems:
             self._lifecycle.report_unreadable(problem.task, problem.message)
-        self._load(
-            {name for name, version in snapshot.current.items() if self._lifecycle.is_due(name, version)}
-        )
-        self._lifecycle.tidy()
+        due = [version for version in snapshot.current.values() if self._lifecycle.is_due(version, seen)]
+        self._load(due, seen)
+        self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
         self._first_pass_done |= not self._stopping.is_set()
         self._settled.set()
 
@@ -112,21 +111,21 @@ class StoreWatcher:
                 logger.exception("looking at the store failed; trying again")
             self._stopping.wait(self.pause_seconds)
 
-    def _load(self, names: Set[str]) -> None:
-        if not names:
+    def _load(self, due: Sequence[VersionInfo], seen: float) -> None:
+        if not due:
             return
-        self._registry.expect(names - self._registry.entries.keys())
+        self._registry.expect(v.task for v in due if not self._registry.knows(v.task))
         with ThreadPoolExecutor(self._load_threads, thread_name_prefix="loader") as loaders:
-            loads = [loaders.submit(self._refresh, name) for name in sorted(names)]
+            loads = [loaders.submit(self._refresh, version, seen) for version in due]
             for done, load in enumerate(as_completed(loads), 1):
                 load.result()
                 if done % _PROGRESS == 0:
-                    logger.info("%d of %d tasks loaded or reported", done, len(names))
+                    logger.info("%d of %d tasks loaded or reported", done, len(due))
         give_back()
 
-    def _refresh(self, name: str) -> None:
+    def _refresh(self, version: VersionInfo, seen: float) -> None:
         if not self._stopping.is_set():
-            self._lifecycle.refresh(name)
+            self._lifecycle.refresh(version, seen)
 
     def _note_store(self, *, readable: bool, why: Exception | None = None) -> None:
         self._metrics.store_seen(readable=readable)

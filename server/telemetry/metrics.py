@@ -7,6 +7,7 @@ counters and histograms count as things happen.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from threading import Lock
 from typing import Literal, get_args
 
@@ -100,40 +101,32 @@ class Metrics:
         self._max_tasks = max_tasks
         self._labelled: set[str] = set()
         self._labelling = Lock()
-        to = self._registry
-        self._requests = Counter(
-            "maskserve_requests", "Requests answered", ["route", "task", "status"], registry=to
+        self.batches = BatchMetrics(self._registry)
+        counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
+        seconds = partial(Histogram, buckets=_SECONDS, registry=self._registry)
+        self._requests = counter("maskserve_requests", "Requests answered", ["route", "task", "status"])
+        self._swaps = counter("maskserve_swaps", "Versions put in service", ["task"])
+        self._load_failures = counter(
+            "maskserve_load_failures", "Versions that could not be loaded", ["task"]
         )
-        latency = Histogram(
+        latency = seconds(
             "maskserve_stage_seconds",
             "Time of a prediction by stage: tokenize, queue, compute, total",
             ["stage"],
-            buckets=_SECONDS,
-            registry=to,
         )
         self._latency = {stage: latency.labels(stage) for stage in _STAGES}
-        self.batches = BatchMetrics(to)
-        self._swaps = Counter("maskserve_swaps", "Versions put in service", ["task"], registry=to)
-        self._load_failures = Counter(
-            "maskserve_load_failures", "Versions that could not be loaded", ["task"], registry=to
-        )
-        self._load_seconds = Histogram(
+        self._load_seconds = seconds(
             "maskserve_load_seconds",
             "Time of reading and checking a version, by result: ok, failed",
             ["result"],
-            buckets=_SECONDS,
-            registry=to,
         )
-        self._costs = Gauge(
+        self._costs = gauge(
             "maskserve_cost_seconds",
             "Time of masked layers by which their way is chosen: kernel and torch per weight and token, fold "
             "per weight",
             ["of"],
-            registry=to,
         )
-        self._store_up = Gauge(
-            "maskserve_store_up", "1 if the store could be read at the last look", registry=to
-        )
+        self._store_up = gauge("maskserve_store_up", "1 if the store could be read at the last look")
 
     def read(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read when scraped."""
@@ -175,13 +168,21 @@ class Metrics:
         """Note whether the store could be read."""
         self._store_up.set(readable)
 
+    def forget(self, task: str) -> None:
+        """Drop the series of a task that is gone."""
+        with self._labelling:
+            self._drop(task)
+
     def retain(self, tasks: Collection[str]) -> None:
-        """Drop the series of every other task, so that they do not pile up."""
+        """Drop the series of every other task: those that late requests brought back, after `forget`."""
         with self._labelling:
             for task in self._labelled.difference(tasks):
-                for metric in (self._requests, self._swaps, self._load_failures):
-                    metric.remove_by_labels({"task": task})
-                self._labelled.remove(task)
+                self._drop(task)
+
+    def _drop(self, task: str) -> None:
+        for metric in (self._requests, self._swaps, self._load_failures):
+            metric.remove_by_labels({"task": task})
+        self._labelled.discard(task)
 
     def _label(self, task: str) -> str:
         """Return the task's own name while there is room for it."""

@@ -2,8 +2,10 @@ import inspect
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
-from mask_store import errors
+from mask_store import MaskStore, errors
+from tests.support.bundles import version_bundle
 
 
 def test_public_api() -> None:
@@ -28,12 +30,10 @@ def test_public_api() -> None:
         "Manifest",
         "MaskBundle",
         "MaskStore",
-        "MaskingSettings",
+        "MaskingInfo",
         "MemberInfo",
         "Problem",
         "RiceEncoding",
-        "ScoreGradient",
-        "ScoreInit",
         "Snapshot",
         "TaskKind",
         "TaskManifest",
@@ -58,3 +58,21 @@ def test_errors_are_drawn_in_their_module() -> None:
 def test_needs_no_torch() -> None:
     code = "import sys, mask_store, mask_store.__main__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_file_locks_a_store_can_be_read_and_says_why_it_cannot_be_written(tmp_path: Path) -> None:
+    MaskStore.open(tmp_path, create=True).publish(version_bundle())
+    code = f"""
+import sys
+sys.modules["fcntl"] = None
+from mask_store import MaskStore, StoreNotWritableError
+store = MaskStore.open({str(tmp_path)!r})
+print(store.load("demo").manifest.task)
+try:
+    store.publish(store.load("demo"))
+except StoreNotWritableError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("demo\nthe store can't be written to:")
+    assert "this system has no file locks (fcntl)" in done.stdout

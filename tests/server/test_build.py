@@ -8,8 +8,8 @@ import torch
 
 from mask_store import StoreNotFoundError
 from masking import Base, MaskedEncoder, TaskBatch
+from masking.tasks.predictions import Floats
 from server.build import build_service
-from server.engine.pending import Floats
 from server.settings import Settings, SettingsError
 from tests.support.serving import (
     SPECS,

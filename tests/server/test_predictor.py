@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from masking import Base, InputTooLongError, Prediction, TextInput
-from server.engine.pending import Floats, Timings
+from masking.tasks.predictions import Floats
+from server.engine.pending import Timings
 from server.errors import DeadlineError, QueueFullError, TaskUnloadedError
 from server.predictor import PredictRequest
 from tests.support.server_parts import TaskBatches

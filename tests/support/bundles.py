@@ -17,7 +17,7 @@ from mask_store import (
     HeadTensorInfo,
     LayerInfo,
     MaskBundle,
-    MaskingSettings,
+    MaskingInfo,
     TaskManifest,
     VersionInfo,
     ensemble_of,
@@ -54,7 +54,7 @@ def manifest_of(layers: tuple[LayerInfo, ...], **changes: Any) -> TaskManifest:
             parameters=109_482_240,
         ),
         "max_length": 128,
-        "masking": MaskingSettings(
+        "masking": MaskingInfo(
             blocks=(2, 3),
             threshold=0.01,
             score_low=-0.02,

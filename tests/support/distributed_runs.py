@@ -16,27 +16,26 @@ from typing import Any
 from unittest import mock
 
 from safetensors.torch import save_file
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tests.support.callbacks import KillAtStep
 from training.cli.command import logged
 from training.distributed import rank
 from training.errors import exit_code
+from training.loop.callbacks import Callback
+from training.loop.trainer import Trainer
 from training.options import LearnOptions
 from training.runs.finetune import finetune
 from training.runs.learn import learn
 
 
-class KeepLearned(TrainerCallback):
+class KeepLearned(Callback):
     """Writes the learned state at the end, one file a process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        save_file(kwargs["model"].learned_state(), self._folder / f"learned-{rank()}.safetensors")
+    def on_train_end(self, trainer: Trainer) -> None:
+        save_file(trainer.model.learned_state(), self._folder / f"learned-{rank()}.safetensors")
 
 
 def full(*_: object) -> None:
@@ -47,7 +46,7 @@ def run(folder: Path) -> dict[str, Any]:
     """Learns one case and tells how it ended."""
     case = json.loads((folder / "case.json").read_text())
     options = LearnOptions(**case["options"])
-    callbacks: list[TrainerCallback] = [KeepLearned(folder)]
+    callbacks: list[Callback] = [KeepLearned(folder)]
     if "kill" in case:
         callbacks.append(KillAtStep(case["kill"]))
     method: Callable[..., Any] = finetune if case.get("finetune") else learn

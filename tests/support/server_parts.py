@@ -8,7 +8,8 @@ from typing import cast
 import numpy as np
 
 from masking import Base, Features, LoadedTask, Row, TaskBatch, TaskSpec, load_task
-from server.engine.pending import Floats, PendingRequest
+from masking.tasks.predictions import Floats
+from server.engine.pending import PendingRequest
 from server.engine.queue import BatchLimits
 from server.engine.retry import Compute
 from tests.support.models import random_bundle

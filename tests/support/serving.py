@@ -24,8 +24,9 @@ from masking import (
     TextInput,
     load_task,
 )
+from masking.tasks.predictions import Floats
 from server.build import build_service
-from server.engine.pending import Floats, Timings
+from server.engine.pending import Timings
 from server.engine.retry import Compute
 from server.http.app import create_app
 from server.predictor import PredictRequest
@@ -50,7 +51,7 @@ def bundle_of(base: Base, task: str, *, seed: int = 0) -> MaskBundle:
     return random_bundle(base, SPECS[task], task=task, seed=seed)
 
 
-def fill(place: Path, base: Base, tasks: Sequence[str] = tuple(SPECS)) -> MaskStore:
+def fill(place: Path | str, base: Base, tasks: Sequence[str] = tuple(SPECS)) -> MaskStore:
     """A store with version 1 of each task."""
     store = MaskStore.open(place, create=True)
     for task in tasks:

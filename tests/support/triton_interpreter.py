@@ -17,15 +17,23 @@ from masking.kernels.cuda import launch as cuda
 class Interpreted:
     """Stands for the tuned kernel; the tile is a given one instead of the fastest."""
 
-    def __init__(self, block_rows: int, tiles: int) -> None:
-        self._chosen = {"BLOCK_ROWS": block_rows, "TILES": tiles}
-        self._function = InterpretedFunction(triton_kernels.multiply_tiles.fn)
+    def __init__(self, block_rows: int, tiles: int, words: int, splits: int) -> None:
+        self._chosen = {"BLOCK_ROWS": block_rows, "TILES": tiles, "WORDS": words, "SPLITS": splits}
+        self._function = interpreted(triton_kernels.multiply_tiles)
 
     def __getitem__(self, programs: Callable[[dict[str, int]], tuple[int]]) -> Callable[..., None]:
         def run(*arguments: Any, **others: Any) -> None:
-            self._function[programs(self._chosen)](*arguments, **others, **self._chosen)
+            chosen = dict(self._chosen)
+            steps = others["columns"] // (32 * chosen["WORDS"])
+            chosen["SPLITS"] = min(chosen["SPLITS"], max(steps, 1))  # each has one or more
+            self._function[programs(chosen)](*arguments, **others, **chosen)
 
         return run
+
+
+def interpreted(function: Any) -> InterpretedFunction:
+    """The same function, run by the interpreter."""
+    return InterpretedFunction(function.fn)
 
 
 def _widened(operand: Any) -> Any:
@@ -34,7 +42,9 @@ def _widened(operand: Any) -> Any:
     return TensorHandle((operand.data.astype(np.uint32) << 16).view(np.float32), float32)
 
 
-def interpret(monkeypatch: pytest.MonkeyPatch, block_rows: int = 32, tiles: int = 2) -> None:
+def interpret(
+    monkeypatch: pytest.MonkeyPatch, block_rows: int = 32, tiles: int = 2, words: int = 2, splits: int = 1
+) -> None:
     """From here on CPU tensors take the Triton kernel, interpreted: slow, so few programs."""
     multiply = InterpreterBuilder.create_dot  # which would take bfloat16 for integers
 
@@ -46,4 +56,8 @@ def interpret(monkeypatch: pytest.MonkeyPatch, block_rows: int = 32, tiles: int 
 
     monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
     monkeypatch.setattr(linear, "_kernel_form", kernel_form)
-    monkeypatch.setattr(cuda._kernels(), "tuned_multiply_tiles", Interpreted(block_rows, tiles))
+    monkeypatch.setattr(
+        cuda._kernels(), "tuned_multiply_tiles", Interpreted(block_rows, tiles, words, splits)
+    )
+    for name in ("_apply_words", "_write", "_write_if_last"):
+        monkeypatch.setattr(triton_kernels, name, interpreted(getattr(triton_kernels, name)))

@@ -16,7 +16,8 @@ from mask_store import MaskStore, TaskKind
 from tests.support import distributed_runs
 from tests.support.learning_data import ROWS, command_line, tiny_options, without_dropout, write_lines
 from tests.support.tensors import assert_learned_alike
-from training.data.features import IGNORED, Collator
+from training.data.features import make_batch
+from training.kinds import IGNORED
 from training.learn_mask import main
 from training.options import LearnOptions
 from training.runs.preparation import prepare
@@ -175,6 +176,6 @@ def test_shares_of_a_batch_make_up_the_batch(
     monkeypatch.setenv("WORLD_SIZE", "3")
     for rank, own in enumerate((*targets, 0)):
         monkeypatch.setenv("RANK", str(rank))
-        batch = Collator(kind, ready.base.tokenizer)(items)
-        assert int((batch["targets"] != IGNORED).sum()) == own
-        assert batch["total"] == sum(targets)
+        batch = make_batch(items, kind, ready.base.tokenizer)
+        assert int((batch.targets != IGNORED).sum()) == own
+        assert batch.total == sum(targets)

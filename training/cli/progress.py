@@ -1,15 +1,18 @@
-"""What a user sees while a mask is learned: a bar with the figures that matter, and a line an epoch."""
+"""Progress of a run: a bar with the figures that matter, and a line for each epoch."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from training.loop.history import EpochRecord, epoch_records
+from training.distributed import is_main
+from training.loop.callbacks import Callback
+from training.loop.history import EpochRecord
+from training.loop.trainer import Trainer
 
 
-class ProgressBar(TrainerCallback):
+class ProgressBar(Callback):
     """A tqdm bar on stderr: loss, dev metric, share of zeros, share of flipped bits.
 
     Where stderr is no terminal the bar is left out and the line per epoch stays. Of several processes
@@ -20,59 +23,43 @@ class ProgressBar(TrainerCallback):
         """Make a bar.
 
         Args:
-            metric: dev metric to show; None for the one that the trainer was told to choose epochs by.
+            metric: Dev metric to show; None for the one that chooses the best epoch.
         """
         self._metric = metric
         self._bar: tqdm[Any] | None = None
         self._dev: dict[str, str] = {}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Open the bar, where a killed run stopped if this one goes on with it."""
-        if not state.is_world_process_zero:
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Open the bar, where a killed run stopped if this one resumes it."""
+        if not is_main():
             return
         self.close()
-        self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, unit="batch", dynamic_ncols=True, disable=None
-        )
+        total, done = trainer.history.max_steps, trainer.history.step
+        self._bar = tqdm(total=total, initial=done, unit="batch", dynamic_ncols=True, disable=None)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, trainer: Trainer) -> None:
         """Move on by a batch."""
         if self._bar is not None:
-            self._bar.update(state.global_step - self._bar.n)
+            self._bar.update(trainer.history.step - self._bar.n)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, trainer: Trainer, figures: Mapping[str, float]) -> None:
         """Show the newest figures."""
-        if self._bar is None or not logs or "loss" not in logs:
+        if self._bar is None:
             return
-        figures = {"loss": f"{logs['loss']:.3f}", **self._dev}
-        figures |= {"zeros": f"{logs['zeros']:.1%}", "flipped": f"{logs['flipped']:.1%}"}
-        self._bar.set_postfix(figures)
+        shown = {"loss": f"{figures['loss']:.3f}", **self._dev}
+        shown |= {"zeros": f"{figures['zeros']:.1%}", "flipped": f"{figures['flipped']:.1%}"}
+        self._bar.set_postfix(shown)
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_end(self, trainer: Trainer) -> None:
         """Write the epoch's line."""
-        if not state.is_world_process_zero:
+        if not is_main():
             return
-        metric = self._metric or str(args.metric_for_best_model).removeprefix("eval_")
-        record = epoch_records(state)[-1]
+        history = trainer.history
+        metric, record = self._metric or history.metric, history.epochs[-1]
         self._dev = {metric: f"{record.metrics[metric]:.4f}"}
-        tqdm.write(epoch_line(record, round(args.num_train_epochs), metric), file=sys.stderr)
+        tqdm.write(epoch_line(record, history.max_epochs, metric), file=sys.stderr)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, trainer: Trainer) -> None:
         """Close the bar."""
         self.close()
 
@@ -83,7 +70,7 @@ class ProgressBar(TrainerCallback):
 
 
 def epoch_line(record: EpochRecord, epochs: int, metric: str) -> str:
-    """Say in a line what an epoch came to."""
+    """Write the figures of an epoch on a line."""
     return (
         f"epoch {record.number:>2} of {epochs}: loss {record.loss:.4f}, "
         f"dev {metric} {record.metrics[metric]:.4f}, zeros {record.zeros:.2%}, flipped {record.flipped:.2%}"

@@ -1,4 +1,4 @@
-"""Rows to examples: which columns are needed, which rows can be used, and what their labels are.
+"""Examples of a task, from rows: which columns are needed, which rows can be used, what their labels are.
 
 A row with a missing field, an empty text or a value of the wrong type is set aside with its line and the
 reason; it is never dropped silently and never stops a run. What makes the whole file useless (a column that
@@ -7,31 +7,20 @@ tokenises.
 """
 
 import difflib
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mask_store import TaskKind
-from masking import ChoiceInput, TaskInput, TextInput, WordsInput
+from masking import TaskInput
+from masking.tasks import MODEL_KINDS
 from training.data.rows import RowSet
 from training.errors import ColumnError, LabelError, NoExamplesError
-from training.options import ROLES, Role
+from training.kinds import TRAINING_KINDS, Columns, Target
+from training.kinds.fields import UnusableRowError, whole_number
+from training.options import Role
 
-DEFAULT_COLUMNS: dict[Role, tuple[str, ...]] = {
-    "text": ("text", "sentence"),
-    "pair": ("text_pair",),
-    "label": ("label",),
-    "tokens": ("tokens",),
-    "tags": ("tags",),
-    "context": ("context",),
-    "choices": ("choices",),
-}
 MIN_LABELS = 2
 SHOWN_LINES = 5
-
-Target = str | int | tuple[str, ...]
-Columns = Mapping[Role, str]
 
 
 @dataclass(frozen=True)
@@ -39,9 +28,9 @@ class Example:
     """One usable row.
 
     Attributes:
-        line: where it stands in its file.
-        input: what the task is asked.
-        target: the right answer: a label, a tag for each word, or the 0-based index of a choice.
+        line: Where it stands in its file.
+        input: What the task is asked.
+        target: The right answer: a label, a tag for each word, or the 0-based index of a choice.
     """
 
     line: int
@@ -54,8 +43,8 @@ class Unusable:
     """One row that can't be used.
 
     Attributes:
-        line: where it stands in its file.
-        reason: what is wrong with it.
+        line: Where it stands in its file.
+        reason: What is wrong with it.
     """
 
     line: int
@@ -67,20 +56,16 @@ class ExampleSet:
     """The usable rows of one file or split, and the others.
 
     Attributes:
-        source: name of the file or split, for messages.
-        unit: what the line numbers count, ``line`` or ``row``.
-        examples: the usable rows, in order.
-        unusable: the others, in order.
+        source: Name of the file or split, for messages.
+        unit: What the line numbers count, ``line`` or ``row``.
+        examples: The usable rows, in order.
+        unusable: The others, in order.
     """
 
     source: str
     unit: str
     examples: tuple[Example, ...]
     unusable: tuple[Unusable, ...]
-
-
-class _UnusableRowError(Exception):
-    """Raised by the readers of one row, caught by `read_examples`."""
 
 
 def choose_columns(
@@ -92,26 +77,31 @@ def choose_columns(
     form pairs where a pair column is named, or the rows have one of the default name.
 
     Args:
-        kind: kind of task.
-        named: column per role as the user named it, None for "the default".
-        row_sets: the rows to learn from and the rows to check with; each must have every column.
+        kind: Kind of task.
+        named: Column per role as the user named it, None for "the default".
+        row_sets: The rows to learn from and the rows to check with; each must have every column.
 
     Returns:
         Column per role; the role ``pair`` is absent where texts are single.
 
     Raises:
-        NoExamplesError: a set holds no row at all.
-        ColumnError: a column isn't there; lists the columns that are, and the nearest name.
+        NoExamplesError: A set holds no row at all.
+        ColumnError: A column isn't there; lists the columns that are, and the nearest name.
     """
     first, *others = row_sets
     for rows in (first, *others):
         if not rows.rows:
             raise NoExamplesError(f"{rows.source}: the file is empty, there is no row to read")
-    columns = {role: _find_column(role, named.get(role), first) for role in ROLES[kind]}
-    chosen = {role: column for role, column in columns.items() if column is not None}
+    roles = TRAINING_KINDS[kind]
+    chosen: dict[Role, str] = {}
+    for role, defaults in roles.columns.items():
+        name = named.get(role)
+        column = _find_column(role, (name,) if name else defaults, first, role in roles.optional and not name)
+        if column is not None:
+            chosen[role] = column
     for rows in others:
         for role, column in chosen.items():
-            _find_column(role, column, rows)
+            _find_column(role, (column,), rows)
     return chosen
 
 
@@ -119,23 +109,23 @@ def read_examples(rows: RowSet, kind: TaskKind, columns: Columns) -> ExampleSet:
     """Turn rows into examples.
 
     Args:
-        rows: rows as read.
-        kind: kind of task.
-        columns: column per role, from `choose_columns`.
+        rows: Rows as read.
+        kind: Kind of task.
+        columns: Column per role, from `choose_columns`.
 
     Returns:
         Every row, as an example or as unusable with the reason.
 
     Raises:
-        NoExamplesError: not one row can be used; the message has the first reasons.
+        NoExamplesError: Not one row can be used; the message has the first reasons.
     """
-    read = _READERS[kind]
+    read = TRAINING_KINDS[kind].read
     examples: list[Example] = []
     unusable: list[Unusable] = []
     for line, values in rows.rows:
         try:
             examples.append(Example(line, *read(values, columns)))
-        except _UnusableRowError as error:
+        except UnusableRowError as error:
             unusable.append(Unusable(line, str(error)))
     if not examples:
         reasons = "; ".join(describe_unusable(unusable, rows.unit))
@@ -147,17 +137,17 @@ def learn_labels(kind: TaskKind, train: ExampleSet, dev: ExampleSet) -> tuple[st
     """Collect the labels of a task from its training examples.
 
     Args:
-        kind: kind of task.
-        train: examples to learn from.
-        dev: examples to check with.
+        kind: Kind of task.
+        train: Examples to learn from.
+        dev: Examples to check with.
 
     Returns:
         The labels, sorted; in numeric order where all are whole numbers. Empty for multiple choice.
 
     Raises:
-        LabelError: there is one label only, or dev has one that train lacks.
+        LabelError: There is one label only, or dev has one that train lacks.
     """
-    if kind == "multiple-choice":
+    if not MODEL_KINDS[kind].labelled:
         return ()
     labels = {label for example in train.examples for label in _labels_of(example)}
     if len(labels) < MIN_LABELS:
@@ -180,7 +170,7 @@ def learn_labels(kind: TaskKind, train: ExampleSet, dev: ExampleSet) -> tuple[st
 def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """Sort labels: as numbers if every one is a whole number, else as text."""
     labels = set(labels)
-    if all(_whole(label) is not None for label in labels):
+    if all(whole_number(label) is not None for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
 
@@ -196,13 +186,12 @@ def describe_unusable(unusable: Iterable[Unusable], unit: str) -> list[str]:
     ]
 
 
-def _find_column(role: Role, named: str | None, rows: RowSet) -> str | None:
-    candidates = (named,) if named else DEFAULT_COLUMNS[role]
+def _find_column(role: Role, candidates: tuple[str, ...], rows: RowSet, optional: bool = False) -> str | None:
     there = rows.columns
     for name in candidates:
         if name in there:
             return name
-    if role == "pair" and not named:
+    if optional:
         return None
     wanted = " or ".join(repr(name) for name in candidates)
     near = difflib.get_close_matches(candidates[0], there, n=1, cutoff=0.5)
@@ -220,97 +209,3 @@ def _lines(lines: list[int], unit: str) -> str:
 def _labels_of(example: Example) -> tuple[str, ...]:
     target = example.target
     return target if isinstance(target, tuple) else (str(target),)
-
-
-def _read_text(values: Mapping[str, object], columns: Columns) -> tuple[TaskInput, Target]:
-    pair = _text(values, columns["pair"]) if "pair" in columns else None
-    return TextInput(_text(values, columns["text"]), pair), _label(values, columns["label"])
-
-
-def _read_words(values: Mapping[str, object], columns: Columns) -> tuple[TaskInput, Target]:
-    words = _texts(values, columns["tokens"])
-    column = columns["tags"]
-    tags = tuple(_label_text(tag, f"a tag in {column!r}") for tag in _list(values, column))
-    if len(words) != len(tags):
-        raise _UnusableRowError(f"{len(words)} tokens but {len(tags)} tags")
-    return WordsInput(words), tags
-
-
-def _read_choices(values: Mapping[str, object], columns: Columns) -> tuple[TaskInput, Target]:
-    choices = _texts(values, columns["choices"])
-    if len(choices) < MIN_LABELS:
-        raise _UnusableRowError(f"{len(choices)} choice in {columns['choices']!r}, at least two are needed")
-    label = _label(values, columns["label"])
-    index = _whole(label)
-    if index is None or not 0 <= index < len(choices):
-        raise _UnusableRowError(f"label {label!r} is no index of a choice, 0 to {len(choices) - 1}")
-    return ChoiceInput(_text(values, columns["context"]), choices), index
-
-
-_READERS: dict[TaskKind, Callable[[Mapping[str, object], Columns], tuple[TaskInput, Target]]] = {
-    "sequence-classification": _read_text,
-    "token-classification": _read_words,
-    "multiple-choice": _read_choices,
-}
-
-
-def _value(values: Mapping[str, object], column: str) -> object:
-    value = values.get(column)
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        raise _UnusableRowError(f"{column!r} is missing")
-    return value
-
-
-def _checked_text(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise _UnusableRowError(f"{what} is no text but {type(value).__name__}")
-    if not value.strip():
-        raise _UnusableRowError(f"{what} is empty")
-    return value
-
-
-def _text(values: Mapping[str, object], column: str) -> str:
-    return _checked_text(_value(values, column), repr(column))
-
-
-def _list(values: Mapping[str, object], column: str) -> list[object]:
-    """Read a list; in CSV and TSV, where every field is text, one written as JSON."""
-    value = _value(values, column)
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise _UnusableRowError(f"{column!r} is a broken JSON list") from None
-    if not isinstance(value, list):
-        raise _UnusableRowError(f"{column!r} is no list but {type(value).__name__}")
-    if not value:
-        raise _UnusableRowError(f"{column!r} is empty")
-    return value
-
-
-def _texts(values: Mapping[str, object], column: str) -> tuple[str, ...]:
-    return tuple(_checked_text(item, f"an element of {column!r}") for item in _list(values, column))
-
-
-def _label(values: Mapping[str, object], column: str) -> str:
-    return _label_text(_value(values, column), repr(column))
-
-
-def _label_text(value: object, what: str) -> str:
-    """Name a label: text as it is, whole numbers in digits, true and false as JSON spells them."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        raise _UnusableRowError(f"{what} is {value}, and a label is text or a whole number")
-    return _checked_text(value, what)
-
-
-def _whole(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None

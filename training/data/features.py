@@ -1,23 +1,22 @@
-"""Examples to model inputs: encoded by the task's own codec, collated into padded batches with their targets.
+"""Features of examples, encoded by the task's own codec, and padded batches of them with their targets.
 
-The tokens are those that serving would make of the same input: both come from `masking.tasks`. Token
-classification puts a word's label on its last wordpiece and nothing on the others.
+The tokens are those that serving would make of the same input: both come from `masking.tasks`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from mask_store import TaskKind
 from masking import Features, TaskCodec, TaskInputError, Tokenizer, collate
-from training.data.examples import Example, ExampleSet, Target
+from training.data.examples import Example, ExampleSet
 from training.distributed import share
 from training.errors import DataError
+from training.kinds import IGNORED, TRAINING_KINDS, Target, TargetIndices
 
-IGNORED = -100
 _CPU = torch.device("cpu")
 
 
@@ -26,25 +25,25 @@ class EncodedExample:
     """One example, ready for the model.
 
     Attributes:
-        example: what it was made of.
-        features: its rows of tokens.
-        target: index of the right label or choice (one number), or of the right label of each word.
+        example: What it was made of.
+        features: Its rows of tokens.
+        target: Index of the right label or choice (one number), or of the right label of each word.
     """
 
     example: Example
     features: Features
-    target: tuple[int, ...]
+    target: TargetIndices
 
 
 def encode_examples(examples: ExampleSet, codec: TaskCodec) -> list[EncodedExample]:
     """Tokenise examples; inputs that are too long are cut (words: split into windows).
 
     Args:
-        examples: usable rows, whose labels the task knows.
-        codec: the task's codec.
+        examples: Usable rows, whose labels the task knows.
+        codec: The task's codec.
 
     Raises:
-        DataError: the codec refuses an input; names its line.
+        DataError: The codec refuses an input; names its line.
     """
     inputs = [example.input for example in examples.examples]
     try:
@@ -59,58 +58,58 @@ def encode_examples(examples: ExampleSet, codec: TaskCodec) -> list[EncodedExamp
     ]
 
 
-class Collator:
-    """Makes a padded batch of examples; plugs into a DataLoader."""
+@dataclass(frozen=True)
+class Batch:
+    """Examples as one padded batch; this process's share of it, where several processes learn together.
 
-    def __init__(self, kind: TaskKind, tokenizer: Tokenizer) -> None:
-        """Keep what padding needs.
+    Attributes:
+        inputs: The encoder's keyword arguments, int64 [rows, tokens] each.
+        targets: Int64 [examples], or for token classification [rows, tokens]; `IGNORED` where nothing is to
+            be predicted.
+        counts: Rows of each example.
+        total: Number of targets of all examples, whichever process has them.
+    """
 
-        Args:
-            kind: kind of task.
-            tokenizer: the base's tokenizer.
-        """
-        self._kind = kind
-        self._tokenizer = tokenizer
+    inputs: dict[str, Tensor]
+    targets: Tensor
+    counts: Sequence[int]
+    total: int
 
-    def __call__(self, items: Sequence[EncodedExample]) -> dict[str, Any]:
-        """Collate examples.
-
-        Args:
-            items: at least one example.
-
-        Returns:
-            On the CPU: ``inputs``, the encoder's keyword arguments, int64 [rows, tokens] each; ``targets``,
-            int64 [examples], or for token classification [rows, tokens] with `IGNORED` off the last
-            wordpieces; ``counts``, a list with the rows of each example; all of these for this process's
-            share of the examples alone; ``total``, the number of targets of all examples.
-        """
-        own = share(items) or items[:1]
-        rows = [row for item in own for row in item.features.rows]
-        inputs = collate(rows, self._tokenizer, _CPU)
-        if self._kind == "token-classification":
-            targets = _word_targets(own, inputs["input_ids"].shape)
-        else:
-            targets = torch.tensor([item.target[0] for item in own])
-        if not share(items):  # fewer examples than processes: this one goes along and teaches nothing
-            targets.fill_(IGNORED)
-        counts = [len(item.features.rows) for item in own]
-        total = sum(len(item.target) for item in items)
-        return dict(inputs=inputs, targets=targets, counts=counts, total=total)
+    def to(self, device: torch.device) -> Self:
+        """Return the same batch on a device; a GPU's copy is made while the computation goes on."""
+        if device.type == "cpu":
+            return self
+        inputs = {name: _sent(tensor, device) for name, tensor in self.inputs.items()}
+        return replace(self, inputs=inputs, targets=_sent(self.targets, device))
 
 
-def _indices(target: Target, index: dict[str, int]) -> tuple[int, ...]:
+def make_batch(examples: Sequence[EncodedExample], kind: TaskKind, tokenizer: Tokenizer) -> Batch:
+    """Pad examples to one batch.
+
+    Args:
+        examples: At least one.
+        kind: Kind of task.
+        tokenizer: The base's tokenizer, for padding.
+
+    Returns:
+        The batch, on the CPU.
+    """
+    own = share(examples) or examples[:1]
+    inputs = collate([row for item in own for row in item.features.rows], tokenizer, _CPU)
+    items = [(item.features, item.target) for item in own]
+    targets = TRAINING_KINDS[kind].targets(items, inputs["input_ids"].shape)
+    if not share(examples):  # fewer examples than processes: this one computes one and learns nothing from it
+        targets.fill_(IGNORED)
+    total = sum(len(item.target) for item in examples)
+    return Batch(inputs, targets, [len(item.features.rows) for item in own], total)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _indices(target: Target, index: dict[str, int]) -> TargetIndices:
     if isinstance(target, int):
         return (target,)
     labels = (target,) if isinstance(target, str) else target
     return tuple(index[label] for label in labels)
-
-
-def _word_targets(items: Sequence[EncodedExample], shape: torch.Size) -> Tensor:
-    """Label indices at each word's last wordpiece, int64 [rows, tokens]; `IGNORED` everywhere else."""
-    targets = torch.full(shape, IGNORED)
-    first_row = 0
-    for item in items:
-        for (row, token), label in zip(item.features.positions, item.target, strict=True):
-            targets[first_row + row, token] = label
-        first_row += len(item.features.rows)
-    return targets

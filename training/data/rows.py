@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
     Attributes:
         line: 1-based line of the file where the row stands (for Parquet and hub datasets: the row's number).
-        values: column name to value, as read.
+        values: Column name to value, as read.
     """
 
     line: int
@@ -38,9 +38,9 @@ class RowSet:
     """Every row of one file or split, in order.
 
     Attributes:
-        source: the name to show a user, such as ``train.jsonl`` or ``ag_news [train]``.
-        unit: what `Row.line` counts, ``line`` or ``row``.
-        rows: the rows.
+        source: The name to show a user, such as ``train.jsonl`` or ``ag_news [train]``.
+        unit: What `Row.line` counts, ``line`` or ``row``.
+        rows: The rows.
     """
 
     source: str
@@ -57,10 +57,10 @@ def read_file(path: str | Path) -> RowSet:
     """Read every row of a file.
 
     Args:
-        path: a file whose name ends in one of `FORMATS`, text formats also with ``.gz`` behind.
+        path: A file whose name ends in one of `FORMATS`, text formats also with ``.gz`` behind.
 
     Raises:
-        DataFileError: the file can't be opened, its format is unknown, or one line is malformed.
+        DataFileError: The file can't be opened, its format is unknown, or one line is malformed.
     """
     path = Path(path)
     suffix = file_format(path)
@@ -78,7 +78,7 @@ def file_format(path: Path) -> str:
     """Return the format of a file by its name, one of `FORMATS`.
 
     Raises:
-        DataFileError: the name ends in nothing that is known.
+        DataFileError: The name ends in nothing that is known.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] == ".gz":
@@ -101,7 +101,7 @@ def read_dataset(name: str, split: str) -> RowSet:
 
     Args:
         name: ``ID`` or ``ID:CONFIG``.
-        split: such as ``train``, or ``train[:1000]``.
+        split: Such as ``train``, or ``train[:1000]``.
 
     Raises:
         DataFileError: `datasets` could not load it; the message says why.

@@ -15,10 +15,10 @@ class TaskData:
     """Labelled data of a task.
 
     Attributes:
-        train: examples to learn from.
-        dev: examples to choose the best epoch by.
-        labels: the task's labels by index; empty for multiple choice.
-        pair: whether the inputs are pairs of texts.
+        train: Examples to learn from.
+        dev: Examples to choose the best epoch by.
+        labels: The task's labels by index; empty for multiple choice.
+        pair: Whether the inputs are pairs of texts.
         digest: ``sha256:<hex>`` over every row as read.
     """
 
@@ -38,8 +38,8 @@ class EncodedData:
     """A task's examples as features.
 
     Attributes:
-        train: examples to learn from.
-        dev: examples to choose the best epoch by.
+        train: Examples to learn from.
+        dev: Examples to choose the best epoch by.
     """
 
     train: Sequence[EncodedExample]
@@ -55,7 +55,7 @@ def load_data(options: LearnOptions) -> TaskData:
     """Read and check the data that the options name.
 
     Raises:
-        DataError: a file, a column or the labels can't be used; see the subclasses in `training.errors`.
+        DataError: A file, a column or the labels can't be used; see the subclasses in `training.errors`.
     """
     train_rows, dev_rows = _read(options)
     columns = choose_columns(options.kind, options.columns, (train_rows, dev_rows))

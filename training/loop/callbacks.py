@@ -1,34 +1,71 @@
-"""What the loop is told to do beside learning: checkpoints within an epoch, and TensorBoard."""
+"""Callbacks of the training loop: what it calls at each stage of a run, and the one for TensorBoard."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations.integration_utils import TensorBoardCallback
-
-
-class SaveSteps(TrainerCallback):
-    """Saves and logs every so many steps within an epoch; its end is saved anyway, after evaluation."""
-
-    def __init__(self, steps: int) -> None:
-        """Take the number of steps between checkpoints."""
-        self._steps = steps
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Ask for a checkpoint where one is due."""
-        if within_epoch(state) and state.global_step % self._steps == 0:
-            control.should_save = control.should_log = True
+if TYPE_CHECKING:
+    from training.loop.trainer import Trainer
 
 
-def within_epoch(state: TrainerState) -> bool:
-    """Tell whether the last step was one within an epoch, neither its last nor none at all."""
-    return not float(state.epoch or 0).is_integer()
+class Callback:
+    """Called by the training loop, in every process; a subclass has the methods that it needs."""
+
+    def on_train_begin(self, trainer: "Trainer") -> None:
+        """Be called before the first step; not where a run is finished already."""
+
+    def on_epoch_begin(self, trainer: "Trainer") -> None:
+        """Be called before the first step of an epoch, or the first one after resuming within it."""
+
+    def on_step_end(self, trainer: "Trainer") -> None:
+        """Be called after a step of the optimizer, before anything is saved."""
+
+    def on_log(self, trainer: "Trainer", figures: Mapping[str, float]) -> None:
+        """Be called every few steps and at the end of an epoch.
+
+        Args:
+            trainer: The run.
+            figures: ``loss``, the mean since the last call; ``learning_rate``; ``zeros``, the sparsity;
+                ``flipped``, the flip rate.
+        """
+
+    def on_epoch_end(self, trainer: "Trainer") -> None:
+        """Be called when an epoch is evaluated and its checkpoint written; may set `Trainer.should_stop`."""
+
+    def on_train_end(self, trainer: "Trainer") -> None:
+        """Be called after the last epoch, before the best one is put back."""
 
 
-def tensorboard(folder: Path) -> TensorBoardCallback:
-    """Make a callback that writes what is logged to a folder for TensorBoard."""
-    board = TensorBoardCallback()
-    board.logging_dir = str(folder)
-    return board
+class TensorBoard(Callback):
+    """Writes figures to a folder for TensorBoard: ``train/<figure>`` and ``eval/<metric>`` by step."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder, which is made when learning begins."""
+        self._folder = folder
+        self._writer: Any = None
+
+    def on_train_begin(self, trainer: "Trainer") -> None:
+        """Open the folder."""
+        # tensorboard is an extra of its own, and slow to import
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+
+        self._writer = SummaryWriter(str(self._folder))
+
+    def on_log(self, trainer: "Trainer", figures: Mapping[str, float]) -> None:
+        """Write figures of learning."""
+        self._write("train", figures, trainer.history.step)
+
+    def on_epoch_end(self, trainer: "Trainer") -> None:
+        """Write dev metrics, and the masks' figures as they were evaluated."""
+        epoch, step = trainer.history.epochs[-1], trainer.history.step
+        self._write("eval", epoch.metrics, step)
+        self._write("train", {"zeros": epoch.zeros, "flipped": epoch.flipped}, step)
+
+    def on_train_end(self, trainer: "Trainer") -> None:
+        """Close the file."""
+        self._writer.close()
+
+    def _write(self, group: str, figures: Mapping[str, float], step: int) -> None:
+        for name, value in figures.items():
+            self._writer.add_scalar(f"{group}/{name}", value, step)
+        self._writer.flush()

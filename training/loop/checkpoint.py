@@ -1,73 +1,66 @@
-"""What of a model that learns is evaluated, and kept if it is the best.
+"""Checkpoint: the files from which a run goes on, or takes the state of its best epoch.
 
-Without extras that is the model as the last step left it. With an average of its parameters it is the
-average; with a target for the share of zeros, masks have the share that is due.
+    learned.safetensors   what learns; where the threshold has moved, the threshold too
+    ema.safetensors       its averages, where the run has an EMA
+    optimizer.pt          Adam's moments
+    history.json          steps and epochs so far
+
+Random numbers need no file: they follow from the seed and the number of steps.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback, TrainerState
 
-from masking import MaskedModel, TaskModel
-from training.loop.ema import Average
-from training.loop.sparsity_schedule import SparsityTarget
+from masking import TaskModel
+from training.loop.ema import Ema
+from training.loop.history import History
 
 LEARNED_FILE = "learned.safetensors"
-AVERAGE_FILE = "average.safetensors"
+EMA_FILE = "ema.safetensors"
+OPTIMIZER_FILE = "optimizer.pt"
+HISTORY_FILE = "history.json"
 
 
-class KeptState:
-    """The state of a model that is kept, beside the one that learns."""
+def save_checkpoint(
+    folder: Path, model: TaskModel, ema: Ema | None, optimizer: torch.optim.Optimizer, history: History
+) -> None:
+    """Write all of a checkpoint.
 
-    def __init__(self, model: TaskModel, average: float | None, final_sparsity: float | None) -> None:
-        """Take a model before its first step.
+    Args:
+        folder: Where to; made if it isn't there.
+        model: What learns.
+        ema: Its averages; None for none.
+        optimizer: The optimizer.
+        history: How far the run is.
 
-        Args:
-            model: what learns.
-            average: decay of the average; None for none.
-            final_sparsity: share of zeros to end with; None for no target, as in a model without masks.
-        """
-        self._model = model
-        self._average = None if average is None else Average(model.trainable(), average)
-        self._target = (
-            None
-            if final_sparsity is None or not isinstance(model, MaskedModel)
-            else SparsityTarget(model, final_sparsity)
-        )
+    Raises:
+        OSError, RuntimeError: A file can't be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(model.learned_state(), folder / LEARNED_FILE)
+    if ema is not None:
+        save_file(ema.state(), folder / EMA_FILE)
+    torch.save(optimizer.state_dict(), folder / OPTIMIZER_FILE)
+    history.save(folder / HISTORY_FILE)
 
-    @property
-    def callbacks(self) -> list[TrainerCallback]:
-        """What has to be told of steps and epochs."""
-        return [part for part in (self._average, self._target) if part is not None]
 
-    def apply(self, state: TrainerState) -> None:
-        """Make the model what is kept, for good: learning can't go on from there."""
-        if self._average is not None:
-            self._average.swap()
-        if self._target is not None:
-            self._target.move(state)
+def load_checkpoint(
+    folder: Path, model: TaskModel, ema: Ema | None, optimizer: torch.optim.Optimizer, history: History
+) -> None:
+    """Put back all that `save_checkpoint` wrote; see there.
 
-    @contextmanager
-    def applied(self, state: TrainerState) -> Iterator[None]:
-        """Inside, the model is what is kept; the next epoch moves the threshold back by itself."""
-        self.apply(state)
-        try:
-            yield
-        finally:
-            if self._average is not None:
-                self._average.swap()
+    Raises:
+        RunMismatchError: The checkpoint is of another version of this program.
+    """
+    history.load(folder / HISTORY_FILE)
+    load_learned(folder, model, ema)
+    optimizer.load_state_dict(torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True))
 
-    def save(self, folder: Path) -> None:
-        """Write what learning goes on from, and the average."""
-        save_file(self._model.learned_state(), folder / LEARNED_FILE)
-        if self._average is not None:
-            save_file(self._average.state(), folder / AVERAGE_FILE)
 
-    def load(self, folder: Path) -> None:
-        """Put back what `save` wrote."""
-        self._model.load_learned_state(load_file(folder / LEARNED_FILE))
-        if self._average is not None:
-            self._average.load_state(load_file(folder / AVERAGE_FILE))
+def load_learned(folder: Path, model: TaskModel, ema: Ema | None) -> None:
+    """Put back what was learned, without the optimizer."""
+    model.load_learned_state(load_file(folder / LEARNED_FILE))
+    if ema is not None:
+        ema.load_state(load_file(folder / EMA_FILE))

@@ -1,35 +1,31 @@
-"""An exponential moving average of what learns, step by step, from which evaluation and export take the mask.
+"""EMA: an exponential moving average of what learns, step by step, which is evaluated and published.
 
 The optimizer goes on from the parameters themselves; averages never flow back into learning.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-class Average(TrainerCallback):
-    """The average of parameters over the steps; starts as the parameters before the first."""
+class Ema:
+    """Average of parameters over the steps; starts as the parameters before the first."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         """Start an average.
 
         Args:
-            parameters: what learns, by name.
-            decay: weight of the average so far in the next one, between 0 and 1.
+            parameters: What learns, by name.
+            decay: Weight of the average so far in the next one, between 0 and 1.
         """
         self._parameters = parameters
         self._averages = {name: p.detach().clone() for name, p in parameters.items()}
         self._update = get_ema_multi_avg_fn(decay)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Take the step into the average."""
+    def update(self) -> None:
+        """Take a step that was made into the average."""
         self._update(list(self._averages.values()), [p.detach() for p in self._parameters.values()], 0)
 
     def swap(self) -> None:

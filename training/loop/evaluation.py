@@ -1,22 +1,26 @@
-"""Dev metrics of a model that is learning, or of masks as they are served, by the code that serves them."""
+"""Evaluation: logits, predictions and dev metrics of a model that learns, or of masks as they are served."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
 
 from mask_store import MaskBundle
 from masking import (
     Base,
+    Features,
     MaskedEncoder,
     Prediction,
     TaskBatch,
     TaskCodec,
     TaskModel,
-    WordsPrediction,
+    Tokenizer,
+    collate,
     load_task,
 )
 from masking.tasks.predictions import Floats
 from training.data.features import EncodedExample
-from training.kinds.metrics import measure_classes, measure_words
-from training.loop.batch_logits import batch_logits, token_batches
+from training.kinds import TRAINING_KINDS
 
 
 def evaluate(
@@ -25,10 +29,10 @@ def evaluate(
     """Measure a model.
 
     Args:
-        model: the model; left in evaluation mode.
-        codec: the task's codec.
-        examples: at least one.
-        max_rows: rows of a batch at most.
+        model: The model; left in evaluation mode.
+        codec: The task's codec.
+        examples: At least one.
+        max_rows: Rows of a batch at most.
 
     Returns:
         Every metric of the task's kind by name.
@@ -42,20 +46,15 @@ def measure(
     """Measure predictions.
 
     Args:
-        codec: the task's codec.
-        examples: at least one.
-        predictions: a prediction for each.
+        codec: The task's codec.
+        examples: At least one.
+        predictions: A prediction for each.
 
     Returns:
         Every metric of the task's kind by name.
     """
-    kind, labels = codec.spec.kind, codec.spec.labels
-    if kind == "token-classification":
-        truth = [[labels[index] for index in item.target] for item in examples]
-        words = [list(p.labels) for p in predictions if isinstance(p, WordsPrediction)]
-        return measure_words(labels, truth, words)
-    names = [str(item.example.target) for item in examples]
-    return measure_classes(kind, names, [p.label for p in predictions if not isinstance(p, WordsPrediction)])
+    kind = TRAINING_KINDS[codec.spec.kind]
+    return kind.measure(codec.spec.labels, [item.target for item in examples], predictions)
 
 
 def predict(
@@ -71,24 +70,22 @@ def predict_logits(
     """Compute logits in batches of similar length.
 
     Args:
-        model: the model; left in evaluation mode.
-        codec: the task's codec.
-        examples: the examples.
-        max_rows: rows of a batch at most.
+        model: The model; left in evaluation mode.
+        codec: The task's codec.
+        examples: The examples.
+        max_rows: Rows of a batch at most.
 
     Returns:
         float32 logits of each example, in their order: [labels], [choices] or [words, labels].
     """
     model.eval()
-    features = [item.features for item in examples]
-    results: dict[int, Floats] = {}
     base = model.base
+
+    def compute(batch: Sequence[Features]) -> list[Floats]:
+        return batch_logits(model, codec, batch, tokenizer=base.tokenizer, device=base.device)
+
     with model.cached():
-        for batch in token_batches(features, max_rows):
-            chosen = [features[i] for i in batch]
-            logits = batch_logits(model, codec, chosen, tokenizer=base.tokenizer, device=base.device)
-            results.update(zip(batch, logits, strict=True))
-    return [results[index] for index in range(len(features))]
+        return _in_batches([item.features for item in examples], max_rows, compute)
 
 
 def served_logits(
@@ -97,19 +94,81 @@ def served_logits(
     """Compute what a server computes.
 
     Args:
-        bundle: the task's masks.
-        base: the encoder that they were learned on.
-        examples: at least one, encoded for the task.
-        max_rows: rows of a batch at most.
+        bundle: The task's masks.
+        base: The encoder that they were learned on.
+        examples: At least one, encoded for the task.
+        max_rows: Rows of a batch at most.
 
     Returns:
         float32 logits of each example, in their order: [labels], [choices] or [words, labels]. Those of an
         ensemble are combined.
     """
     task, encoder = load_task(bundle, base), MaskedEncoder(base)
-    features = [item.features for item in examples]
+
+    def compute(batch: Sequence[Features]) -> list[Floats]:
+        return encoder.logits([TaskBatch(task, batch)])[0]
+
+    return _in_batches([item.features for item in examples], max_rows, compute)
+
+
+def batch_logits(
+    forward: Callable[[dict[str, Tensor]], Tensor],
+    codec: TaskCodec,
+    features: Sequence[Features],
+    *,
+    tokenizer: Tokenizer,
+    device: torch.device,
+) -> list[Floats]:
+    """Compute the rows of some inputs as one padded batch.
+
+    Args:
+        forward: Logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels].
+        codec: The task's codec.
+        features: At least one input.
+        tokenizer: The base's tokenizer, for padding.
+        device: Where the batch is computed.
+
+    Returns:
+        float32 logits of each input: [labels], [choices] or [words, labels].
+    """
+    rows = [row for item in features for row in item.rows]
+    with torch.no_grad():
+        logits = forward(collate(rows, tokenizer, device)).float().cpu().numpy()
+    results, start = [], 0
+    for item in features:
+        end = start + len(item.rows)
+        results.append(codec.gather(item, list(logits[start:end])))
+        start = end
+    return results
+
+
+def token_batches(features: Sequence[Features], max_rows: int) -> list[list[int]]:
+    """Group inputs of similar length, the longest first, so that little is padded.
+
+    Args:
+        features: The inputs.
+        max_rows: Rows of one batch at most (an input with more rows is a batch by itself).
+
+    Returns:
+        Lists of indices into `features` that together hold each index once.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    for index in sorted(range(len(features)), key=lambda i: -features[i].longest):
+        needed = len(features[index].rows)
+        if not batches or needed > room:
+            batches.append([])
+            room = max_rows
+        batches[-1].append(index)
+        room -= needed
+    return batches
+
+
+def _in_batches(
+    features: Sequence[Features], max_rows: int, compute: Callable[[Sequence[Features]], Sequence[Floats]]
+) -> list[Floats]:
+    """Compute the logits of inputs in batches of similar length; returns them in the order of the inputs."""
     found: dict[int, Floats] = {}
     for batch in token_batches(features, max_rows):
-        (logits,) = encoder.logits([TaskBatch(task, [features[i] for i in batch])])
-        found.update(zip(batch, logits, strict=True))
+        found.update(zip(batch, compute([features[i] for i in batch]), strict=True))
     return [found[index] for index in range(len(features))]

@@ -1,24 +1,28 @@
-"""What the saved state of a run tells of its epochs: what each came to, which is best, whether more are due.
+"""Training history: what a run knows of its steps and epochs, which is best, and whether more are due.
 
-Everything follows from transformers' `TrainerState`, which a checkpoint holds, so that a run that goes on
-decides as one that was never stopped. Nothing here learns or evaluates.
+A checkpoint holds it, and all decisions follow from it and the options, so that a run which goes on from a
+checkpoint decides as one that was never stopped.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
-from transformers import TrainerState
+from training.errors import RunMismatchError
+
+FORMAT = 1
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch came to.
+    """Figures of one epoch.
 
     Attributes:
         number: 1 for the first.
-        loss: mean training loss over it.
-        metrics: dev metrics after it.
-        zeros: share of zero bits after it.
-        flipped: share of bits that differ from the mask at the start.
+        loss: Mean training loss over it, in nats.
+        metrics: Dev metrics after it.
+        zeros: Sparsity after it.
+        flipped: Flip rate after it: share of bits that differ from the mask at the start.
     """
 
     number: int
@@ -28,37 +32,93 @@ class EpochRecord:
     flipped: float
 
 
-def is_finished(state: TrainerState, patience: int, first_candidate: int = 1) -> bool:
-    """Tell from the state whether all epochs are done or the last ones brought no gain.
+@dataclass
+class History:
+    """How far a run is.
 
-    Args:
-        state: the state.
-        patience: epochs without gain after which to stop.
-        first_candidate: number of the first epoch that may be the best; patience runs from there.
+    Attributes:
+        steps_per_epoch: Steps of an epoch.
+        max_epochs: Epochs after which the run ends at the latest.
+        patience: Epochs without gain after which it ends.
+        metric: Name of the dev metric that chooses the best epoch; higher is better.
+        first_candidate: Number of the first epoch that may be the best; patience runs from there.
+        step: Number of steps so far.
+        loss_sum: Losses of the steps of the present epoch, added up.
+        epochs: The epochs so far.
     """
-    done = int(state.epoch or 0)
-    return done >= state.num_train_epochs or done - max(best_epoch(state), first_candidate) >= patience
 
+    steps_per_epoch: int
+    max_epochs: int
+    patience: int
+    metric: str
+    first_candidate: int = 1
+    step: int = 0
+    loss_sum: float = 0.0
+    epochs: list[EpochRecord] = field(default_factory=list)
 
-def best_epoch(state: TrainerState) -> int:
-    """Return the number of the epoch with the best dev metric, the first of equals; 0 before any."""
-    return round((state.best_global_step or 0) * state.num_train_epochs / state.max_steps)
+    @property
+    def max_steps(self) -> int:
+        """Number of steps after which the run ends at the latest."""
+        return self.steps_per_epoch * self.max_epochs
 
+    @property
+    def steps_into_epoch(self) -> int:
+        """Number of steps since the last epoch ended; 0 at the end of an epoch."""
+        return self.step % self.steps_per_epoch
 
-def epoch_records(state: TrainerState) -> tuple[EpochRecord, ...]:
-    """Read what each epoch came to from the log."""
-    records: list[EpochRecord] = []
-    losses: list[tuple[int, float]] = []
-    last_step = 0
-    for entry in state.log_history:
-        if "loss" in entry:
-            steps = int(entry["step"]) - last_step
-            losses.append((steps, entry["loss"] * steps))
-            last_step = int(entry["step"])
-        metrics = {name.removeprefix("eval_"): v for name, v in entry.items() if name.startswith("eval_")}
-        if metrics:
-            loss = sum(total for _, total in losses) / max(1, sum(steps for steps, _ in losses))
-            number = len(records) + 1
-            records.append(EpochRecord(number, loss, metrics, entry["zeros"], entry["flipped"]))
-            losses.clear()
-    return tuple(records)
+    @property
+    def best_epoch(self) -> int:
+        """Number of the epoch with the best dev metric, the first of equals; 0 before any."""
+        candidates = self.epochs[self.first_candidate - 1 :]
+        return max(candidates, key=lambda epoch: epoch.metrics[self.metric]).number if candidates else 0
+
+    @property
+    def best(self) -> EpochRecord:
+        """The epoch with the best dev metric; there must be one."""
+        return self.epochs[self.best_epoch - 1]
+
+    @property
+    def best_step(self) -> int:
+        """Number of steps after which the best epoch ended; 0 before any."""
+        return self.best_epoch * self.steps_per_epoch
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or the last ones brought no gain."""
+        done = len(self.epochs)
+        since_gain = done - max(self.best_epoch, self.first_candidate)
+        return done >= self.max_epochs or since_gain >= self.patience
+
+    def end_epoch(self, metrics: dict[str, float], zeros: float, flipped: float) -> EpochRecord:
+        """Add the epoch whose steps are done; see `EpochRecord`."""
+        loss, self.loss_sum = self.loss_sum / self.steps_per_epoch, 0.0
+        self.epochs.append(EpochRecord(len(self.epochs) + 1, loss, metrics, zeros, flipped))
+        return self.epochs[-1]
+
+    def save(self, path: Path) -> None:
+        """Write how far the run is, as JSON."""
+        state = {
+            "format": FORMAT,
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+        }
+        path.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+
+    def load(self, path: Path) -> None:
+        """Go on from what `save` wrote.
+
+        Raises:
+            RunMismatchError: The file is not there, or of another format.
+        """
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            state = {}
+        if state.get("format") != FORMAT:
+            raise RunMismatchError(
+                f"{path.parent} was written by another version of this program, which alone can go on with "
+                "it; give --fresh to drop the unfinished run, or another --run-dir"
+            )
+        self.step, self.loss_sum = state["step"], state["loss_sum"]
+        self.epochs = [EpochRecord(**epoch) for epoch in state["epochs"]]

@@ -17,8 +17,8 @@ def adam(parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: floa
     """Make Adam over `parameters` in its fused form, which takes one pass over them.
 
     Args:
-        parameters: what learns, or groups of it as torch's optimizers take them.
-        lr: learning rate, where a group names no other.
+        parameters: What learns, or groups of it as torch's optimizers take them.
+        lr: Learning rate, where a group names no other.
     """
     return torch.optim.Adam(parameters, lr=lr, betas=BETAS, eps=EPSILON, weight_decay=0.0, fused=True)
 
@@ -27,8 +27,8 @@ def parameter_groups(learned: Mapping[str, nn.Parameter], head_lr: float | None)
     """Return what learns as groups: one, or with a rate for the head two of which the second is the head.
 
     Args:
-        learned: what learns by name; a trained head's names start with ``head.``.
-        head_lr: learning rate of a trained head; None for that of the rest.
+        learned: What learns by name; a trained head's names start with ``head.``.
+        head_lr: Learning rate of a trained head; None for that of the rest.
     """
     if head_lr is None:
         return [{"params": list(learned.values())}]

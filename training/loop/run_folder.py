@@ -43,15 +43,15 @@ class RunFolder:
         """Hold a folder for a run, made if it isn't there.
 
         Args:
-            path: the folder.
-            identity: settings and digests that decide which mask is learned, JSON values by name.
-            fresh: drop an unfinished run that is there.
+            path: The folder.
+            identity: Settings and digests that decide which mask is learned, JSON values by name.
+            fresh: Drop an unfinished run that is there.
 
         Raises:
-            RunMismatchError: the folder holds an unfinished run of another identity.
-            RunInUseError: another process is learning here.
-            RunFolderError: the folder can't be written.
-            OtherProcessError: the first process could not open it, as the others are told.
+            RunMismatchError: The folder holds an unfinished run of another identity.
+            RunInUseError: Another process is learning here.
+            RunFolderError: The folder can't be written.
+            OtherProcessError: The first process could not open it, as the others are told.
         """
         lock = FileLock(path / "lock", timeout=0)
         folder = cls(path.resolve())
@@ -82,7 +82,7 @@ class RunFolder:
         """Keep what a run has learned in place of its checkpoints, until the folder is finished.
 
         Raises:
-            RunFolderError: it can't be written.
+            RunFolderError: It can't be written.
         """
         try:
             write_bundle(self.path / BUNDLE, bundle)
@@ -94,7 +94,7 @@ class RunFolder:
         """Return what `keep` kept, None if there is nothing.
 
         Raises:
-            RunFolderError: the file can't be read or is damaged.
+            RunFolderError: The file can't be read or is damaged.
         """
         path = self.path / BUNDLE
         try:

@@ -1,15 +1,10 @@
-"""A target for the share of zeros: the threshold follows a quantile of the scores.
+"""Sparsity schedule: the threshold follows a quantile of the scores, up to a final share of zeros.
 
 The schedule is that of gradual pruning (Zhu & Gupta, 2017): fast at first, where many bits matter little, and
 slow at the end. Scores learn as ever; only the threshold is moved.
 """
 
-from typing import Any
-
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
 from masking import MaskedModel
-from training.loop.callbacks import within_epoch
 from training.options import LoopOptions
 
 MOVE_EVERY_STEPS = 20
@@ -25,40 +20,31 @@ def first_candidate(options: LoopOptions) -> int:
     return 1 if options.final_sparsity is None else ramp_epochs(options.epochs)
 
 
-class SparsityTarget(TrainerCallback):
-    """Moves the threshold every few steps of learning, and whenever it is told to.
+class SparsitySchedule:
+    """Moves the threshold of a model to the sparsity that is due.
 
-    The share of zeros follows from the scores and the number of steps alone, so a checkpoint needs no more
-    than these.
+    That follows from the scores and the number of steps alone, so a checkpoint needs no more than these.
     """
 
-    def __init__(self, model: MaskedModel, share: float) -> None:
+    def __init__(self, model: MaskedModel, final: float, ramp_steps: int) -> None:
         """Take the model before its first step.
 
         Args:
-            model: what learns.
-            share: share of zeros to end with, over all masks together.
+            model: What learns.
+            final: Share of zeros to end with, over all masks together.
+            ramp_steps: Number of steps after which the model has it.
         """
         self._model = model
         self._start = model.sparsity()
-        self._end = share
+        self._final = final
+        self._ramp_steps = ramp_steps
 
-    def move(self, state: TrainerState) -> None:
-        """Move the threshold to where the model has the share of zeros that is due after the steps so far."""
-        ramp = state.max_steps * ramp_epochs(state.num_train_epochs) / state.num_train_epochs
-        left = max(0.0, 1.0 - state.global_step / ramp)
-        self._model.set_sparsity(self._end + (self._start - self._end) * left**3)
+    def move(self, step: int) -> None:
+        """Move the threshold to where the model has the sparsity that is due after so many steps."""
+        left = max(0.0, 1.0 - step / self._ramp_steps)
+        self._model.set_sparsity(self._final + (self._start - self._final) * left**3)
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Leave what the evaluation set, in a run that goes on as in one that resumes."""
-        if not within_epoch(state):
-            self.move(state)
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Move on."""
-        if state.global_step % MOVE_EVERY_STEPS == 0:
-            self.move(state)
+    def move_if_due(self, step: int, *, epoch_begins: bool) -> None:
+        """Move the threshold every `MOVE_EVERY_STEPS`, and where an evaluation may have moved it."""
+        if epoch_begins or step % MOVE_EVERY_STEPS == 0:
+            self.move(step)

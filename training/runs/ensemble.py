@@ -1,7 +1,7 @@
 """Ensemble learning: a mask for each of several seeds, published as one task (paper, section 5.3).
 
 The masks answer together by the rule that does best on dev. Members that are done wait in their run folders,
-so a command that was killed goes on with the next one. How masks answer together is computed in
+so a command that was killed continues with the next one. How masks answer together is computed in
 `masking.inference.combine`.
 """
 
@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from transformers import TrainerCallback
-
 from mask_store import MAX_MEMBERS, MIN_MEMBERS, MaskBundle, ensemble_of
 from training.distributed import refuse_several
 from training.errors import OptionsError
+from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
 from training.options import LearnOptions
 from training.runs.combining import choose_rule, measure_rules
@@ -30,20 +29,20 @@ def learn_ensemble(
     options: LearnOptions,
     seeds: Sequence[int],
     *,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> EnsembleReport:
     """Learn a mask for each seed and publish them as one task; prints nothing.
 
     Args:
-        options: as for `learn`; each member's run folder is the options' with ``-seed<N>``.
-        seeds: in place of the options' seed; 2 to 64, all different.
-        callbacks: told of steps, logs and epochs of each member.
+        options: As for `learn`; each member's run folder is the options' with ``-seed<N>``.
+        seeds: Seeds instead of the options' one; 2 to 64, all different.
+        callbacks: Called as the run proceeds of each member.
 
     Returns:
         What was learned and published.
 
     Raises:
-        TrainingError, MaskingError, MaskStoreError: as in `training.runs.learn.learn`.
+        TrainingError, MaskingError, MaskStoreError: As in `training.runs.learn.learn`.
     """
     started = time.monotonic()
     refuse_several("an ensemble (--seeds)")
@@ -77,7 +76,7 @@ def learn_ensemble(
     return report
 
 
-def _member(ready: Preparation, folder: RunFolder, callbacks: Sequence[TrainerCallback]) -> MaskBundle:
+def _member(ready: Preparation, folder: RunFolder, callbacks: Sequence[Callback]) -> MaskBundle:
     seed = ready.options.seed
     kept = folder.kept()
     if kept is not None:

@@ -1,4 +1,4 @@
-"""The baseline of the paper: the same task, data, metric and stopping, with every weight finetuned.
+"""Finetuning, the baseline of the paper: the same task, data, metric and stopping, every weight learned.
 
 Nothing is published: a finetuned copy is what masks are there to replace. It can be kept in a folder of its
 own, for comparison.
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import save_file
-from transformers import TrainerCallback
 
 from masking import FinetunedModel
 from training.distributed import on_main
 from training.errors import KeepError
+from training.loop.callbacks import Callback
 from training.loop.checkpoint import LEARNED_FILE
-from training.loop.history import EpochRecord, best_epoch, epoch_records
+from training.loop.history import EpochRecord
 from training.loop.run_folder import REPORT, RunFolder
 from training.options import LearnOptions
 from training.runs.learn import learn_model
@@ -30,9 +30,9 @@ class Finetuned:
     """A finetuned copy, with the weights of its best epoch.
 
     Attributes:
-        model: the copy.
-        epochs: what each epoch came to.
-        best_epoch: number of the best epoch.
+        model: The copy.
+        epochs: Record of each epoch.
+        best_epoch: Number of the best epoch.
     """
 
     model: FinetunedModel
@@ -48,25 +48,25 @@ class Finetuned:
 def finetune(
     options: LearnOptions,
     *,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[Callback] = (),
     keep: Path | None = None,
 ) -> FinetuneReport:
     """Finetune a copy of the base on a task and measure it; resumable like `training.runs.learn.learn`.
 
     Args:
-        options: as for learning a mask; `lr` is the rate of finetuning, settings of masks and the store are
+        options: As for learning a mask; `lr` is the rate of finetuning, settings of masks and the store are
             not used.
-        callbacks: told of steps, logs and epochs.
-        keep: folder for the weights of the best epoch, ``learned.safetensors``
+        callbacks: Called as the run proceeds.
+        keep: Folder for the weights of the best epoch, ``learned.safetensors``
             (`masking.TaskModel.learned_state`), and ``report.json``; made if it isn't there. None to drop
             the weights.
 
     Returns:
-        What it came to.
+        How well it was learned.
 
     Raises:
-        TrainingError, MaskingError: as in `training.runs.learn.learn`.
-        KeepError: the weights can't be written to `keep`.
+        TrainingError, MaskingError: As in `training.runs.learn.learn`.
+        KeepError: The weights can't be written to `keep`.
     """
     started = time.monotonic()
     ready = prepare(options)
@@ -100,22 +100,22 @@ def finetune_copy(
     ready: Preparation,
     folder: RunFolder,
     *,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> Finetuned:
     """Finetune a copy of the base, from the folder's last checkpoint on if there is one.
 
     Args:
-        ready: what `training.runs.preparation.prepare` returned, or a variation of it.
-        folder: where checkpoints go; they stay there until the caller finishes the folder.
-        callbacks: told of steps, logs and epochs.
+        ready: What `training.runs.preparation.prepare` returned, or a variation of it.
+        folder: Where checkpoints go; they stay there until the caller finishes the folder.
+        callbacks: Called as the run proceeds.
 
     Raises:
-        DivergedError: the loss became infinite or not a number.
-        RunFolderError: a checkpoint could not be written.
+        DivergedError: The loss became infinite or not a number.
+        RunFolderError: A checkpoint could not be written.
     """
     model = FinetunedModel.create(ready.base, ready.spec, seed=ready.options.seed)
-    state, _ = learn_model(model, ready, "finetune", folder, callbacks=callbacks)
-    return Finetuned(model, epoch_records(state), best_epoch(state))
+    history, _ = learn_model(model, ready, "finetune", folder, callbacks=callbacks)
+    return Finetuned(model, tuple(history.epochs), history.best_epoch)
 
 
 def _keep(folder: Path, model: FinetunedModel, report: FinetuneReport) -> None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerState
-
 from mask_store import (
     JsonScalar,
     MaskBundle,
@@ -27,10 +25,10 @@ from mask_store import (
 from masking import MaskedModel, TaskModel
 from training import distributed
 from training.errors import OptionsError, PublishError
-from training.loop.history import EpochRecord, best_epoch, epoch_records, is_finished
+from training.loop.callbacks import Callback
+from training.loop.history import EpochRecord, History
 from training.loop.run_folder import RunFolder
-from training.loop.sparsity_schedule import first_candidate
-from training.loop.trainer import TaskTrainer
+from training.loop.trainer import Trainer
 from training.options import LearnOptions, LoopOptions, Method
 from training.runs.preparation import Preparation, begin, prepare
 from training.runs.report import MaskReport, SetReport, request_body
@@ -45,35 +43,42 @@ class Learned:
     """A mask that was learned and is not published.
 
     Attributes:
-        bundle: the mask of the best epoch.
-        epochs: what each epoch came to.
-        best_epoch: number of the best epoch.
-        resumed_after: epochs that an earlier, killed run had done.
+        model: The model as it was at the best epoch.
+        bundle: Its mask.
+        epochs: Record of each epoch.
+        best_epoch: Number of the best epoch.
+        resumed_after: Epochs that an earlier, killed run had done.
     """
 
+    model: MaskedModel
     bundle: MaskBundle
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     resumed_after: int
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed masks and the head."""
+        return self.bundle.manifest.mask_bytes + self.bundle.manifest.head_bytes
 
-def learn(options: LearnOptions, *, callbacks: Sequence[TrainerCallback] = ()) -> MaskReport:
+
+def learn(options: LearnOptions, *, callbacks: Sequence[Callback] = ()) -> MaskReport:
     """Learn a task's mask and publish it; prints nothing.
 
     Several processes, as torchrun starts them, call this together: each learns from its share of every batch,
     the first logs and publishes, and all return its report.
 
     Args:
-        options: what to learn, from what, and where to publish.
-        callbacks: told of steps, logs and epochs, such as `training.cli.progress.ProgressBar`.
+        options: What to learn, from what, and where to publish.
+        callbacks: Called as the run proceeds, such as `training.cli.progress.ProgressBar`.
 
     Returns:
         What was learned and published.
 
     Raises:
-        TrainingError: options, data, run folder, learning or publishing failed; see `training.errors`.
-        MaskingError: the base can't be loaded or masked as asked.
-        MaskStoreError: the store can't be opened or written, or can't have such a task.
+        TrainingError: Options, data, run folder, learning or publishing failed; see `training.errors`.
+        MaskingError: The base can't be loaded or masked as asked.
+        MaskStoreError: The store can't be opened or written, or can't have such a task.
     """
     started = time.monotonic()
     device = begin(options)
@@ -95,25 +100,26 @@ def learn_bundle(
     ready: Preparation,
     folder: RunFolder,
     *,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> Learned:
     """Learn a mask, from the folder's last checkpoint on if there is one; publishes nothing.
 
     Args:
-        ready: what `prepare` returned, or a variation of it.
-        folder: where checkpoints go; they stay there until the caller finishes the folder.
-        callbacks: as for `learn`.
+        ready: What `prepare` returned, or a variation of it.
+        folder: Where checkpoints go; they stay there until the caller finishes the folder.
+        callbacks: As for `learn`.
 
     Returns:
         The mask of the best epoch, and how it was learned.
 
     Raises:
-        DivergedError: the loss became infinite or not a number.
-        RunFolderError: a checkpoint could not be written.
+        DivergedError: The loss became infinite or not a number.
+        RunFolderError: A checkpoint could not be written.
     """
     model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed)
-    state, resumed_after = learn_model(model, ready, "mask", folder, callbacks=callbacks)
-    return Learned(_bundle(ready, model, state), epoch_records(state), best_epoch(state), resumed_after)
+    history, resumed_after = learn_model(model, ready, "mask", folder, callbacks=callbacks)
+    bundle = _bundle(ready, model, history)
+    return Learned(model, bundle, tuple(history.epochs), history.best_epoch, resumed_after)
 
 
 def learn_model(
@@ -122,46 +128,47 @@ def learn_model(
     method: Method,
     folder: RunFolder,
     *,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> tuple[TrainerState, int]:
+    callbacks: Sequence[Callback] = (),
+) -> tuple[History, int]:
     """Learn with a model, masked or finetuned; it ends as the best epoch.
 
     Args:
-        model: a fresh model of the task.
-        ready: the task.
-        method: how it learns.
-        folder: where checkpoints go.
-        callbacks: told of steps, logs and epochs.
+        model: A fresh model of the task.
+        ready: The task.
+        method: How it learns.
+        folder: Where checkpoints go.
+        callbacks: Called as the run proceeds.
 
     Returns:
-        The final state, and how many epochs an earlier, killed run had done.
+        The history of the run, and how many epochs an earlier, killed run had done.
 
     Raises:
-        DivergedError: the loss became infinite or not a number.
-        RunFolderError: a checkpoint could not be written.
+        DivergedError: The loss became infinite or not a number.
+        RunFolderError: A checkpoint could not be written.
     """
-    resumed_after = _epochs_done(folder)
-    if resumed_after:
-        logger.info(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
     loop = ready.loop(method)
     data = (ready.encoded.train, ready.encoded.dev)
-    state = TaskTrainer(model, ready.codec, data, loop, folder, callbacks, metric=ready.metric).learn()
-    done = len(epoch_records(state))
-    if done < loop.epochs and is_finished(state, loop.patience, first_candidate(loop)):
+    trainer = Trainer(model, ready.codec, data, loop, folder, callbacks, metric=ready.metric)
+    resumed_after = len(trainer.history.epochs)
+    if resumed_after:
+        logger.info(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
+    history = trainer.train()
+    done = len(history.epochs)
+    if done < loop.epochs and history.is_finished:
         logger.info(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
-    return state, resumed_after
+    return history, resumed_after
 
 
 def publish(store: MaskStore, bundle: MaskBundle, run_folder: Path) -> VersionInfo:
     """Publish what was learned.
 
     Args:
-        store: where to.
-        bundle: a mask, or masks that answer together.
-        run_folder: where what was learned is still kept, for the message.
+        store: Where to publish.
+        bundle: A mask, or masks that answer together.
+        run_folder: Where what was learned is still kept, for the message.
 
     Raises:
-        PublishError: the store refused it.
+        PublishError: The store refused it.
     """
     try:
         return store.publish(bundle)
@@ -176,8 +183,8 @@ def open_store(options: LearnOptions) -> MaskStore:
     """Open the store and make sure, before hours of learning, that the task can be published there.
 
     Raises:
-        OptionsError: no store is named.
-        StoreError: the name is no task name, or the store can't be opened or written.
+        OptionsError: No store is named.
+        StoreError: The name is not a task name, or the store can't be opened or written.
     """
     if not options.store:
         raise OptionsError(["--store missing: name the store to publish to, a folder or URL"])
@@ -190,21 +197,13 @@ def open_store(options: LearnOptions) -> MaskStore:
     return store
 
 
-def _epochs_done(folder: RunFolder) -> int:
-    checkpoint = folder.last_checkpoint()
-    if checkpoint is None:
-        return 0
-    return len(epoch_records(TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))))
-
-
-def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> MaskBundle:
+def _bundle(ready: Preparation, model: MaskedModel, history: History) -> MaskBundle:
     o = ready.options
-    records, best = epoch_records(state), best_epoch(state)
     training: dict[str, JsonScalar] = {
         **o.model_dump(by_alias=True, include=set(LoopOptions.model_fields) - _NOT_IN_MANIFEST),
         "processes": distributed.count(),
-        "epochs_run": len(records),
-        "best_epoch": best,
+        "epochs_run": len(history.epochs),
+        "best_epoch": history.best_epoch,
         "optimizer": "Adam",
         "train_examples": len(ready.encoded.train),
         "dev_examples": len(ready.encoded.dev),
@@ -213,7 +212,7 @@ def _bundle(ready: Preparation, model: MaskedModel, state: TrainerState) -> Mask
     return model.to_bundle(
         task=o.task,
         metric=ready.metric,
-        metrics=records[best - 1].metrics,
+        metrics=history.best.metrics,
         training=training,
         data_digest=ready.data.digest,
         seed=o.seed,

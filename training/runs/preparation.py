@@ -18,7 +18,7 @@ from training.data.examples import ExampleSet, describe_unusable
 from training.data.features import EncodedExample
 from training.data.task_data import EncodedData, TaskData, load_data
 from training.errors import OptionsError
-from training.kinds.metrics import choose_metric
+from training.kinds import TRAINING_KINDS
 from training.options import LearnOptions, LoopOptions, Method, Metric
 from training.runs.report import SetReport
 
@@ -115,7 +115,7 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
     device = device or begin(options)
     with distributed.together():
         data = load_data(options)
-        metric = choose_metric(options.kind, data.labels, options.metric)
+        metric = TRAINING_KINDS[options.kind].choose_metric(data.labels, options.metric)
         base = load_base(options.base, device=device)
         spec = data.spec(options)
         blocks = fit_to_base(options, base)

@@ -1,12 +1,14 @@
-"""What runs came to, remembered in a file of JSON lines.
+"""Store of finished runs: a file of JSON lines, and the weights of each run where they are kept.
 
     {"identity": {"lr": 0.001, "data": "sha256:...", ...}, "result": {"method": "mask", "values": [...], ...}}
 
-A line is appended the moment its run ends, so a command that was killed goes on with what is there. The
+A line is appended the moment its run ends, so a command that was killed resumes with what is there. The
 identity holds every setting and digest that the result follows from, so runs of many tasks can share a file.
-No line is ever changed. Which runs to make, and making them, is done elsewhere.
+No line is ever changed, and weights are whole before their line is written. Which runs to make, and making
+them, is done elsewhere.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,8 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from masking import TaskModel
 from training.errors import ResultsError
+from training.loop.history import EpochRecord
 from training.options import Method
 
 Identity = Mapping[str, object]
@@ -25,20 +32,21 @@ _START = '{"identity": '
 
 @dataclass(frozen=True)
 class Result:
-    """What one run came to.
+    """Result of one run.
 
     Attributes:
-        method: how the task was learned.
-        lr: learning rate.
-        seed: seed of the run.
+        method: How the task was learned.
+        lr: Learning rate.
+        seed: Seed of the run.
         end: ``finished``, ``stopped`` early as hopeless, or ``diverged``.
-        metric: name of the dev metric that chose the best epoch.
-        values: dev metric after each epoch; empty where the run diverged.
-        best_epoch: number of the epoch that was chosen; 0 where the run diverged.
-        nbytes: bytes that the task takes beside the base: packed masks and head, or the finetuned fp32
-            copy; 0 where the run diverged.
-        seconds: time of learning and measuring, without reading data and loading the base; of the last
-            process alone where a killed run was gone on with.
+        metric: Name of the dev metric that chose the best epoch.
+        values: Dev metric after each epoch; empty where the run diverged.
+        best_epoch: Number of the epoch that was chosen; 0 where the run diverged.
+        nbytes: Bytes that the task takes in addition to the base: packed masks and head, or the finetuned
+            fp32 copy; 0 where the run diverged.
+        seconds: Time of learning and measuring, without reading data and loading the base; of the last
+            process alone where a killed run was resumed.
+        epochs: Record of each epoch; empty where the run diverged.
     """
 
     method: Method
@@ -50,6 +58,7 @@ class Result:
     best_epoch: int
     nbytes: int
     seconds: float
+    epochs: tuple[EpochRecord, ...] = ()
 
     @property
     def value(self) -> float:
@@ -61,7 +70,7 @@ class Result:
         return asdict(self) | {"value": self.value if self.values else None}
 
     def __str__(self) -> str:
-        """Say in a line what the run came to."""
+        """Write the run's rate and dev metric on a line."""
         if self.end == "diverged":
             return f"lr {self.lr:g}: diverged"
         how = ", stopped early" if self.end == "stopped" else ""
@@ -80,18 +89,20 @@ _LINE = TypeAdapter(_Line)
 
 
 class Results:
-    """The results of a file, or of this process alone where there is none."""
+    """The finished runs of a file, or of this process alone where there is none."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Read what is there.
+    def __init__(self, path: Path | None = None, weights: Path | None = None) -> None:
+        """Read the file.
 
         Args:
-            path: the file, made with the first result; None to keep nothing.
+            path: The file, made with the first result; None to keep nothing.
+            weights: Folder for the weights of each run; None to keep none.
 
         Raises:
-            ResultsError: the file can't be read, or holds something else.
+            ResultsError: The file can't be read, or holds something else.
         """
         self._path = path
+        self._weights = weights
         self._known = [] if path is None or not path.exists() else list(_read(path))
 
     def get(self, identity: Identity) -> Result | None:
@@ -103,22 +114,55 @@ class Results:
         """Return the results of all runs that differ in one entry of their identity at most, oldest first.
 
         Args:
-            name: the entry, such as ``lr``.
-            identity: all the entries.
+            name: The entry, such as ``lr``.
+            identity: All the entries.
         """
         wanted = _without(name, _plain(identity))
         return [result for own, result in self._known if _without(name, own) == wanted]
 
-    def add(self, identity: Identity, result: Result) -> None:
+    def add(self, identity: Identity, result: Result, model: TaskModel | None = None) -> None:
         """Remember a result.
 
+        Args:
+            identity: What the result follows from.
+            result: The result.
+            model: What was learned, if anything; its weights are written if weights are kept.
+
         Raises:
-            ResultsError: the file can't be written.
+            ResultsError: It can't be written.
         """
         plain = _plain(identity)
+        if self._weights is not None and model is not None:
+            _write_weights(self._weights_file(identity), model.learned_state())
         if self._path is not None:
             _append(self._path, json.dumps({"identity": plain, "result": asdict(result)}))
         self._known.append((plain, result))
+
+    def weights(self, identity: Identity) -> dict[str, Tensor]:
+        """Return the learned state of a finished run, which was kept.
+
+        Raises:
+            FileNotFoundError: It was not.
+        """
+        return load_file(self._weights_file(identity))
+
+    def _weights_file(self, identity: Identity) -> Path:
+        return (self._weights or Path()) / f"{short_hash(identity)}.safetensors"
+
+
+def short_hash(identity: Identity) -> str:
+    """Return 12 hex digits that name a run."""
+    return hashlib.sha256(json.dumps(_plain(identity), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    temporary = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(weights), temporary)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ResultsError(f"weights {path} can't be written: {error}") from error
 
 
 def _read(path: Path) -> Iterator[tuple[Identity, Result]]:
@@ -137,7 +181,7 @@ def _read(path: Path) -> Iterator[tuple[Identity, Result]]:
 
 
 def _was_cut_off(line: str) -> bool:
-    """Tell whether a line is the beginning of a result, left by a process that was killed in writing it."""
+    """Tell whether a line is the beginning of a result, left by a process that was killed while writing."""
     begun = _START.startswith(line) or line.startswith(_START)
     try:
         json.loads(line)
@@ -160,7 +204,7 @@ def _append(path: Path, line: str) -> None:
 
 
 def _plain(identity: Identity) -> Identity:
-    """The identity as it is read back from JSON."""
+    """Return the identity as it is read back from JSON."""
     plain: Identity = json.loads(json.dumps(identity))
     return plain
 

@@ -1,4 +1,4 @@
-"""The numba side of the masked matrix product: which tile is computed when, and by which thread.
+"""CPU kernel: which tile of the masked matrix product is computed when, and by which thread.
 
 A job is one block of int64 (see `Job`): addresses and sizes, valid while it runs. Every thread calls
 `work` with the job's address and takes pieces from a shared counter until none is left, so threads that
@@ -91,7 +91,7 @@ _NEXT_TILE, _NEXT_PANEL, _NEXT_SLOT = (_SIZE * one for one in (Job.NEXT_TILE, Jo
 
 
 def scratch_bytes(columns: int) -> int:
-    """Bytes that each thread needs: a packed panel, a tile of outputs, both with slack."""
+    """Return the bytes that each thread needs: a packed panel, a tile of outputs, both with slack."""
     return _FLOAT * (PANEL * columns + STRIP * TILE_TOKENS) + 4 * _LINE
 
 
@@ -99,7 +99,7 @@ def scratch_bytes(columns: int) -> int:
 def _transpose(source: int, rows: int, columns: int, width: int, target: int) -> None:
     """float32 [rows, columns] to [columns, width]; rows from `rows` to `width` repeat the last.
 
-    May write up to 28 bytes after the target where `width` is no multiple of 8.
+    May write up to 28 bytes after the target where `width` is not a multiple of 8.
     """
     stride, spacing = _FLOAT * columns, _FLOAT * width
     whole = columns - columns % _EIGHT
@@ -127,7 +127,7 @@ def _pack_tile(job: int, tile: int) -> None:
 
 @njit(nogil=True, cache=True)
 def _pack_panel(job: int, first: int, width: int, scratch: int) -> None:
-    """Packs a panel's weights into `scratch`, as [columns, width]."""
+    """Pack a panel's weights into `scratch`, as [columns, width]."""
     columns, rows = load_int(job + _COLUMNS), load_int(job + _ROWS) - first
     source = load_int(job + _WEIGHT) + _FLOAT * columns * first
     _transpose(source, min(rows, width), columns, width, scratch)
@@ -171,7 +171,7 @@ def panel_of(rows: int, index: int) -> tuple[int, int]:
 
 @njit(nogil=True, cache=True)
 def panel_count(rows: int) -> int:
-    """Panels of a layer with that many rows."""
+    """Return the panels of a layer with that many rows."""
     return rows // PANEL + (rows % PANEL + STRIP - 1) // STRIP
 
 
@@ -215,7 +215,7 @@ def _eight_words(packed: UInt8s, first: int, last: int, byte: int) -> np.uint64:
 
 @njit("void(uint8[:, ::1], uint16[:, ::1])", nogil=True, cache=True)
 def strips_of_bits(packed: UInt8s, strips: UInt16s) -> None:
-    """Turns rows of bits into strips: from bit (row, column) to bit row % 16 of word (row // 16, column).
+    """Turn rows of bits into strips: from bit (row, column) to bit row % 16 of word (row // 16, column).
 
     Args:
         packed: uint8 [rows, ceil(columns / 8)].

@@ -1,4 +1,4 @@
-"""The door to the numba kernels: everything the kernels take on trust is checked or made here.
+"""CPU kernel launcher: everything that the numba kernels take on trust is checked or made here.
 
 Importing this module does not import numba: the first use does, and `available` tells whether it can. The
 kernels are compiled once per machine (some seconds) and cached on disk by numba; `warm_up` gets that done
@@ -55,7 +55,7 @@ class Place(NamedTuple):
 
 
 def place_of(strips: NDArray[np.uint16]) -> Place:
-    """The place of a mask's strips, uint16 [ceil(rows / 16), columns].
+    """Return the place of a mask's strips, uint16 [ceil(rows / 16), columns].
 
     Raises:
         ValueError: They are of another dtype or not contiguous.
@@ -72,12 +72,12 @@ def _ones(columns: int) -> NDArray[np.uint16]:
 
 @cache
 def no_mask(columns: int) -> Place:
-    """The place for a segment without a mask: one strip of ones, which stands for all."""
+    """Return the place for a segment without a mask: one strip of ones, which stands for all."""
     return Place(_ones(columns).ctypes.data, 0)
 
 
 def strips_of_bits(packed: NDArray[np.uint8], columns: int) -> NDArray[np.uint16]:
-    """Rows of bits as strips of 16 rows.
+    """Turn rows of bits into strips of 16 rows.
 
     Args:
         packed: uint8 [rows, ceil(columns / 8)].
@@ -118,7 +118,7 @@ def masked_product(
     segments: Segments,
     places: Sequence[Place],
 ) -> Tensor:
-    """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
+    """Compute inputs @ (W * M)^T + bias, M being that of each token's segment.
 
     Args:
         inputs: float32 [tokens, columns], contiguous, on the CPU.
@@ -156,7 +156,7 @@ def masked_product(
 
 
 def _padded_bias(bias: Tensor | None, rows: int) -> Tensor:
-    """The bias with zeros up to a whole strip."""
+    """Fill the bias up with zeros to a whole strip."""
     whole = -(-rows // 16) * 16
     if bias is not None and rows == whole:
         return bias.contiguous()
@@ -167,7 +167,7 @@ def _padded_bias(bias: Tensor | None, rows: int) -> Tensor:
 
 
 def warm_up() -> None:
-    """Compiles the kernels, or loads them from numba's cache."""
+    """Compile the kernels, or load them from numba's cache."""
     layer = torch.ones(16, 8)
     strips = strips_of_bits(np.full((16, 1), 255, np.uint8), 8)
     masked_product(torch.ones(1, 8), layer, None, Segments((0, 1)), [place_of(strips)])

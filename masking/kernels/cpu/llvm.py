@@ -1,4 +1,4 @@
-"""Two small pieces of machine code that NumPy-like loops can't express, emitted through LLVM.
+"""LLVM code generation: two small pieces of machine code that NumPy-like loops can't express.
 
 `multiply_tile` is the inner loop of a masked matrix product. A register tile holds the results of a few
 tokens times one panel of output rows. Per column it loads the panel's weights, zeroes those whose bit is 0
@@ -28,7 +28,7 @@ _EIGHT = 8
 
 
 def host_has_avx512() -> bool:
-    """Whether numba compiles for a CPU with 512-bit vectors and mask registers."""
+    """Tell whether numba compiles for a CPU with 512-bit vectors and mask registers."""
     if config.CPU_FEATURES is not None:
         return "+avx512f" in config.CPU_FEATURES
     from llvmlite import binding  # noqa: PLC0415 (asks the host only when nothing was configured)
@@ -45,7 +45,7 @@ def _plus(builder: ir.IRBuilder, address: Any, offset: int) -> Any:
 
 
 class _Tile:
-    """Emits the code for one size of register tile: `vectors` x `lanes` output rows, `tokens` tokens."""
+    """Emitter of the code for one size of register tile: `vectors` x `lanes` output rows, `tokens` tokens."""
 
     def __init__(self, builder: ir.IRBuilder, lanes: int, vectors: int, tokens: int) -> None:
         self.builder = builder
@@ -54,7 +54,7 @@ class _Tile:
         self.zero = ir.Constant(self.vector, [0.0] * lanes)
 
     def emit(self, arguments: list[Any]) -> None:
-        """The whole tile; leaves the builder at the end of what it emitted."""
+        """Emit the whole tile; leave the builder at the end of what was emitted."""
         builder = self.builder
         weights, bits, bits_stride, inputs, columns, outputs, outputs_stride, bias = arguments
         before, loop = builder.block, builder.append_basic_block("column")
@@ -76,7 +76,7 @@ class _Tile:
         self._store(added, outputs, outputs_stride, bias)
 
     def _masked_weights(self, column: Any, weights: Any, bits: Any, bits_stride: Any) -> list[Any]:
-        """The panel's weights of one column, zero where their bit is."""
+        """Load the panel's weights of one column, zero where their bit is."""
         builder, lanes = self.builder, self.lanes
         mask_type = ir.VectorType(ir.IntType(1), lanes)
         row = builder.add(weights, builder.mul(column, ir.Constant(_I64, 4 * lanes * self.vectors)))
@@ -93,7 +93,7 @@ class _Tile:
         return masked
 
     def _add_products(self, column: Any, inputs: Any, masked: list[Any], sums: list[Any]) -> list[Any]:
-        """The sums with one column's products added, in the order of `sums`."""
+        """Add one column's products to the sums, in the order of `sums`."""
         builder = self.builder
         row = builder.add(inputs, builder.mul(column, ir.Constant(_I64, 4 * self.tokens)))
         added = []
@@ -123,7 +123,7 @@ class _Tile:
 
 
 def multiply_tile(lanes: int, vectors: int, most_tokens: int) -> Callable[..., None]:
-    """A numba intrinsic that multiplies one token tile with one panel of masked weights.
+    """Make a numba intrinsic that multiplies one token tile with one panel of masked weights.
 
     The intrinsic's arguments are int64 (addresses and strides in bytes):
     (tokens, weights, bits, bits_stride, inputs, columns, outputs, outputs_stride, bias).
@@ -184,7 +184,7 @@ def _interleave(builder: ir.IRBuilder, rows: list[Any], step: int) -> list[Any]:
 
 @intrinsic
 def transpose_8x8(context: Any, source: Any, stride: Any, valid: Any, target: Any, spacing: Any) -> Any:
-    """Transposes 8 rows of 8 floats; arguments are int64, addresses and strides in bytes.
+    """Transpose 8 rows of 8 floats; arguments are int64, addresses and strides in bytes.
 
     Reads rows 0 to `valid` - 1 at `source` and repeats the last of them; writes columns as 8 runs of
     8 floats, `spacing` bytes apart, in ascending order.
@@ -213,7 +213,7 @@ def transpose_8x8(context: Any, source: Any, stride: Any, valid: Any, target: An
 
 @intrinsic
 def fetch_add(context: Any, address: Any, amount: Any) -> Any:
-    """Adds to the int64 at an address, atomically, and returns what it was."""
+    """Add to the int64 at an address, atomically, and return what it was."""
     signature = types.int64(types.int64, types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
@@ -224,7 +224,7 @@ def fetch_add(context: Any, address: Any, amount: Any) -> Any:
 
 @intrinsic
 def copy_float(context: Any, source: Any, target: Any) -> Any:
-    """Copies the float32 at one address (int64) to another."""
+    """Copy the float32 at one address (int64) to another."""
     signature = types.void(types.int64, types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
@@ -237,7 +237,7 @@ def copy_float(context: Any, source: Any, target: Any) -> Any:
 
 @intrinsic
 def load_int(context: Any, address: Any) -> Any:
-    """The int64 at an address."""
+    """Load the int64 at an address."""
     signature = types.int64(types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:

@@ -1,6 +1,6 @@
-"""Running one C function on torch's own threads.
+"""OpenMP: one C function run on torch's own threads.
 
-A second pool beside torch's would compete with it: OpenMP threads that have finished keep a core busy for a
+A second pool next to torch's would compete with it: OpenMP threads that have finished keep a core busy for a
 while, waiting for more. So the kernels run on the pool that torch uses, with as many threads as torch does,
 through the OpenMP library that torch has loaded. Where that is not GNU OpenMP (or torch has none), a plain
 pool of Python threads does it; the kernels hold no interpreter lock.
@@ -18,7 +18,7 @@ Runner = Callable[[int, int], None]
 
 
 def runner(function: int) -> Runner:
-    """A runner of the C function void(void *) at address `function`."""
+    """Make a runner of the C function void(void *) at address `function`."""
     parallel = _torch_parallel()
     one = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
     if parallel is None:
@@ -35,7 +35,7 @@ def runner(function: int) -> Runner:
 
 @cache
 def _torch_parallel() -> Callable[[int, int, int, int], None] | None:
-    """GOMP_parallel of the OpenMP library that torch runs on; None if there is none to be found."""
+    """Find GOMP_parallel of the OpenMP library that torch runs on; None if there is none."""
     try:
         library = ctypes.CDLL(None)  # torch loads its dependencies for all to see
         parallel, most_threads = library.GOMP_parallel, library.omp_get_max_threads

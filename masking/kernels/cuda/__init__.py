@@ -1,1 +1,1 @@
-"""The CUDA kernel, written in Triton."""
+"""CUDA kernel, written in Triton."""

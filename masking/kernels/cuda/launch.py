@@ -1,4 +1,4 @@
-"""The door to the Triton kernel: everything the kernel takes on trust is checked or made here.
+"""Launch of the Triton kernel: everything that the kernel does not check itself is checked or made here.
 
 Importing this module does not import Triton: the first use does, and `available` tells whether it can. A
 kernel is compiled and its tile chosen by measurement on the first call with a new combination of layer shape,
@@ -37,7 +37,7 @@ Precision = Literal["fp32", "tf32x3", "tf32", "bf16"]
 """
 
 _TRITON_NAMES = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32"}
-_FEWEST_TOKENS, _MOST_TOKENS = 16, 128
+_FEWEST_TOKENS, _MOST_TOKENS = 8, 128
 _MOST_LOAD = 256
 
 
@@ -55,7 +55,7 @@ def _kernels() -> ModuleType:
 
 
 def mask_addresses(layers: Sequence[Sequence[LinearMask | None]], device: torch.device) -> Tensor:
-    """Where the kernel finds the masks of a batch's segments, for any number of layers in one copy.
+    """Return where the masks of a batch's segments are, for any number of layers in one copy.
 
     Args:
         layers: Per layer, per segment its mask, which must outlive the use of the result.
@@ -83,7 +83,7 @@ def masked_product(
     addresses: Tensor,
     precision: Precision,
 ) -> Tensor:
-    """Product inputs @ (W * M)^T + bias, M being that of each token's segment.
+    """Compute inputs @ (W * M)^T + bias, M being that of each token's segment.
 
     Args:
         inputs: float32 or bfloat16 [tokens, columns], contiguous, on a CUDA device.
@@ -103,24 +103,25 @@ def masked_product(
     tiles = segments.keep(("tiles", inputs.device), lambda: _tiles(segments, inputs.device))
     outputs = torch.empty(tokens, rows, dtype=inputs.dtype, device=inputs.device)
     factors = inputs.to(torch.bfloat16) if precision == "bf16" else inputs
-    of_floats = (
-        "tf32" if factors.dtype == torch.bfloat16 else _TRITON_NAMES[precision]
-    )  # only float32 heeds it
+    is_bfloat16 = factors.dtype == torch.bfloat16
+    partials = torch.empty(tiles.partial_sums(rows), device=inputs.device)
 
     def programs(chosen: dict[str, int]) -> tuple[int]:
-        return (-(-rows // chosen["BLOCK_ROWS"]) * (len(tiles.rows) // chosen["TILES"]),)
+        blocks = -(-rows // chosen["BLOCK_ROWS"]) * -(-tiles.used // chosen["TILES"])
+        return (blocks * chosen["SPLITS"],)
 
     with torch.cuda.device_of(inputs):
         _kernels().tuned_multiply_tiles[programs](
-            *(factors, weight, None if bias is None else bias.contiguous()),
-            *(outputs, tiles.rows, addresses.contiguous()),
-            tile_count=len(tiles.rows),
+            *(factors, weight, None if bias is None else bias.contiguous(), outputs),
+            *(tiles.rows, addresses.contiguous(), _tables(inputs.device), partials, tiles.counters),
+            tile_count=tiles.used,
             rows=rows,
             columns=columns,
             load=tiles.load,
-            WHOLE_STEPS=columns % 32 == 0,
-            PRECISION=of_floats,
+            PRECISION="tf32" if is_bfloat16 else _TRITON_NAMES[precision],  # only float32 heeds it
+            PAIRS=is_bfloat16 and inputs.is_cuda,
             BLOCK_TOKENS=tiles.tokens,
+            WHOLE_STEPS=columns % _kernels().WHOLE_COLUMNS == 0,
             enable_fp_fusion=True,
         )
     return outputs
@@ -131,28 +132,47 @@ class _Tiles(NamedTuple):
 
     Attributes:
         rows: int32 [tiles, 3], as the kernel reads them, with empty tiles up to a multiple of its most.
+        used: Tiles that are not empty.
+        counters: int32, zeros that the kernel counts with.
         tokens: Most tokens of a tile.
         load: Number of tiles, rounded down to a power of 4; what the choice of a kernel depends on.
     """
 
     rows: Tensor
+    used: int
+    counters: Tensor
     tokens: int
     load: int
 
+    def partial_sums(self, rows: int) -> int:
+        """Return how many the kernel leaves in memory for a weight of so many rows."""
+        kernels = _kernels()
+        splits: int = kernels.most_splits(rows, self.tokens, self.load)
+        whole_rows: int = -(-rows // kernels.MOST_BLOCK_ROWS) * kernels.MOST_BLOCK_ROWS
+        return splits * whole_rows * self.tokens * len(self.rows) if splits > 1 else 0
+
 
 def _tiles(segments: Segments, device: torch.device) -> _Tiles:
-    """Tiles as large as the average segment, within what the kernel is compiled for."""
+    """Divide segments into tiles as large as the average, within what the kernel is compiled for."""
+    kernels = _kernels()
     average = -(-segments.tokens // len(segments))
     tokens = min(max(1 << (average - 1).bit_length(), _FEWEST_TOKENS), _MOST_TOKENS)
     table = tile_table(segments, tokens)
-    rows = np.zeros((-(-table.count // _kernels().MOST_TILES) * _kernels().MOST_TILES, 3), np.int32)
+    rows = np.zeros((-(-table.count // kernels.MOST_TILES) * kernels.MOST_TILES, 3), np.int32)
     rows[: table.count] = table.rows
     load = min(1 << (table.count.bit_length() - 1) // 2 * 2, _MOST_LOAD)
-    return _Tiles(_to_device(torch.from_numpy(rows), device), tokens, load)
+    on_device = _to_device(torch.from_numpy(rows), device)
+    counters = torch.zeros(kernels.COUNTERS, dtype=torch.int32, device=device)
+    return _Tiles(on_device, table.count, counters, tokens, load)
+
+
+@cache
+def _tables(device: torch.device) -> Tensor:
+    return _to_device(torch.tensor(_kernels().TABLES).to(torch.int32), device)
 
 
 def _to_device(values: Tensor, device: torch.device) -> Tensor:
-    """A copy that the host does not wait for."""
+    """Return a copy that the host does not wait for."""
     if device.type != "cuda":
         return values
     if torch.cuda.is_current_stream_capturing():

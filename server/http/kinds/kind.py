@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from masking import ClassPrediction, Prediction, TaskInput, TaskSpec, Word, WordsPrediction
-from server.engine.pending import Floats
-from server.http.oip.tensors import OutputTensor, TensorInfo, Texts
+from masking.tasks.predictions import Floats
+from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
 Json = dict[str, Any]

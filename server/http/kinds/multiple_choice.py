@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from masking import ChoiceInput, ClassPrediction, Prediction, TaskInput
 from server.http.kinds.kind import HttpKind, Json, ReplyFormat, ranked
-from server.http.oip.tensors import TensorInfo, Texts
+from server.http.kinds.tensors import TensorInfo, Texts
 
 _QUESTION: Json = {"context": "She opened the door and", "choices": ["walked in.", "ate the roof."]}
 _QUESTIONS: Json = {"inputs": [_QUESTION]}

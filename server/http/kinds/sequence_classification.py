@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from masking import ClassPrediction, Prediction, TaskInput, TaskSpec, TextInput
 from server.http.kinds.kind import HttpKind, Json, ReplyFormat, ranked
-from server.http.oip.tensors import TensorInfo, Texts
+from server.http.kinds.tensors import TensorInfo, Texts
 
 
 @dataclass(frozen=True)

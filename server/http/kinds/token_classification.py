@@ -14,7 +14,7 @@ from masking import (
     split_words,
 )
 from server.http.kinds.kind import HttpKind, Json, ReplyFormat, ScoreFunction, SplitText, scores_of
-from server.http.oip.tensors import OutputTensor, TensorInfo, Texts
+from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
 _SENTENCE: Json = {"tokens": ["Anna", "works", "in", "London", "."]}
 _SENTENCES: Json = {"tokens": [["I", "slept", "."], ["Anna", "left", "."]]}
@@ -32,7 +32,7 @@ class TokenClassification(HttpKind):
     output_tensors = (TensorInfo("label", "BYTES", (-1,)),)
 
     def accepts(self, item: TaskInput) -> bool:
-        """Accept words, or a text that is no pair."""
+        """Accept words, or a text without a pair."""
         return isinstance(item, WordsInput) or (isinstance(item, TextInput) and item.pair is None)
 
     def split(self, inputs: Sequence[TaskInput]) -> tuple[SplitText, ...]:

@@ -21,7 +21,8 @@ from server.errors import InvalidBodyError
 from server.http.error_mapping import invalid_body
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
-from server.http.oip.tensors import InferRequest, RequestedOutput, TensorInfo, Texts, read_texts
+from server.http.kinds.tensors import TensorInfo, Texts
+from server.http.oip.tensors import InferRequest, RequestedOutput, read_texts
 from server.http.parsing import to_request
 from server.predictor import PredictRequest
 

@@ -17,7 +17,7 @@ from masking import Prediction
 from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError
 from server.http.auth import ClientDep, require_admin, require_client
 from server.http.body import read_body
-from server.http.dependencies import ServiceDep, TaskDep, predictions_of
+from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of
 from server.http.error_mapping import invalid_body
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
@@ -35,9 +35,6 @@ class OipError(BaseModel):
     """Body of every error of the protocol."""
 
     error: str = Field(description="what is wrong, for people")
-
-
-TaskName = Annotated[str, Path(description="name of the task", examples=["sentiment"])]
 
 
 def oip_errors(*statuses: int | str) -> dict[int | str, dict[str, type[BaseModel]]]:

@@ -9,14 +9,14 @@ import re
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import to_json
 
-from server.engine.pending import Floats
 from server.errors import InvalidBodyError
+from server.http.kinds.tensors import OutputTensor, Texts
 
 _LENGTH = struct.Struct("<I")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -84,62 +84,6 @@ class InferRequest(_Wire):
     parameters: InferParameters = InferParameters()
     inputs: list[InputTensor] = Field(min_length=1)
     outputs: list[RequestedOutput] = Field([], description="the outputs wanted; all of them by default")
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Name, datatype and shape of a model's tensor; -1 is a dimension of any size."""
-
-    name: str
-    datatype: Literal["BYTES", "FP32"]
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """An input tensor of texts.
-
-    Attributes:
-        shape: One or two dimensions.
-        elements: As many texts as the shape says, in row-major order.
-    """
-
-    shape: tuple[int, ...]
-    elements: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class OutputTensor:
-    """An output tensor: BYTES (texts) or FP32.
-
-    Attributes:
-        name: Its name.
-        values: Texts, one dimension, or float32 of any shape.
-    """
-
-    name: str
-    values: Sequence[str] | Floats
-
-    @property
-    def datatype(self) -> Literal["BYTES", "FP32"]:
-        """Its datatype in the protocol."""
-        return "FP32" if isinstance(self.values, np.ndarray) else "BYTES"
-
-    @property
-    def shape(self) -> list[int]:
-        """Its dimensions."""
-        return list(self.values.shape) if isinstance(self.values, np.ndarray) else [len(self.values)]
-
-    def flat(self) -> list[Any]:
-        """Return its elements in row-major order, for JSON."""
-        return self.values.ravel().tolist() if isinstance(self.values, np.ndarray) else list(self.values)
-
-    def binary(self) -> bytes:
-        """Return its elements in the binary form."""
-        if isinstance(self.values, np.ndarray):
-            return self.values.astype("<f4").tobytes()
-        encoded = [text.encode() for text in self.values]
-        return b"".join(part for text in encoded for part in (_LENGTH.pack(len(text)), text))
 
 
 class _Binary:
@@ -281,9 +225,22 @@ class InferReply:
         for output in outputs:
             entry = {"name": output.name, "datatype": output.datatype, "shape": output.shape}
             if output.name in binary:
-                parts.append(output.binary())
+                parts.append(to_binary(output))
                 described.append({**entry, "parameters": {"binary_data_size": len(parts[-1])}})
             else:
-                described.append({**entry, "data": output.flat()})
+                described.append({**entry, "data": _to_list(output)})
         header = to_json({**head, "outputs": described})
         return cls(b"".join([header, *parts]), len(header) if parts else None)
+
+
+def to_binary(tensor: OutputTensor) -> bytes:
+    """Return the elements of an output in the binary form."""
+    if isinstance(tensor.values, np.ndarray):
+        return tensor.values.astype("<f4").tobytes()
+    encoded = [text.encode() for text in tensor.values]
+    return b"".join(part for text in encoded for part in (_LENGTH.pack(len(text)), text))
+
+
+def _to_list(tensor: OutputTensor) -> list[Any]:
+    """Return the elements of an output in row-major order, for JSON."""
+    return tensor.values.ravel().tolist() if isinstance(tensor.values, np.ndarray) else list(tensor.values)

@@ -1,15 +1,14 @@
 """Administration routes: load, unload, pin, roll back, upload, delete. All of them need the admin key."""
 
 import tempfile
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, PositiveInt
 from starlette.concurrency import run_in_threadpool
 
 from server.http.auth import require_admin
 from server.http.body import stream_body
-from server.http.dependencies import ServiceDep, errors
+from server.http.dependencies import ServiceDep, TaskName, errors
 from server.http.routes.tasks import TaskSummary, Unserved, summary, unserved
 from server.service import Service
 from server.tasks.registry import ServedTask
@@ -20,7 +19,6 @@ router = APIRouter(
     dependencies=[Depends(require_admin)],
     responses=errors(401, 403, 404, 409, 503),
 )
-TaskName = Annotated[str, Path(description="name of the task", examples=["sentiment"])]
 
 
 class Pin(BaseModel):

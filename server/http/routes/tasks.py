@@ -1,21 +1,18 @@
-"""Routes about tasks in service, memory, metrics and health."""
+"""Task routes: the tasks in service, and what their manifests say."""
 
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 
 from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, TaskKind, TaskManifest
-from server.errors import NotReadyError
 from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep, TaskDep, errors
 from server.http.kinds import http_kind
-from server.memory_report import MemoryReport, memory_report
 from server.tasks.registry import ServedTask, TaskEntry, TaskState
 
-router = APIRouter()
+router = APIRouter(tags=["tasks"])
 
 
 class TaskSummary(BaseModel):
@@ -101,7 +98,7 @@ class TaskDetails(BaseModel):
     example: dict[str, Any] = Field(description="a body for POST /predict/{task}")
 
 
-@router.get("/tasks", tags=["tasks"], summary="Every task", responses=errors(401))
+@router.get("/tasks", summary="Every task", responses=errors(401))
 def list_tasks(service: ServiceDep, _: ClientDep) -> TaskList:
     """Every task in service, and every task of the store that is not served, with the reason."""
     entries = sorted(service.registry.entries.items())
@@ -111,7 +108,7 @@ def list_tasks(service: ServiceDep, _: ClientDep) -> TaskList:
     )
 
 
-@router.get("/tasks/{task}", tags=["tasks"], summary="One task", responses=errors(401, 404, 503))
+@router.get("/tasks/{task}", summary="One task", responses=errors(401, 404, 503))
 async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> TaskDetails:
     """Labels, version, dev metrics, sparsity, and a body to call it with."""
     manifest, entry = served.loaded.manifest, service.registry.entries.get(served.name, TaskEntry())
@@ -129,64 +126,6 @@ async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> T
         base=manifest.base.name,
         example=http_kind(served.loaded.spec).example,
     )
-
-
-@router.get("/memory", tags=["operations"], summary="What is held in memory", responses=errors(401))
-async def memory(service: ServiceDep, _: ClientDep) -> MemoryReport:
-    """Bytes of the base and of each task's masks in each form, beside finetuned copies."""
-    return await run_in_threadpool(memory_report, service.base, service.registry.tasks)
-
-
-@router.get("/metrics", tags=["operations"], summary="Metrics for Prometheus")
-async def metrics(service: ServiceDep) -> Response:
-    """Prometheus' text format."""
-    content = await run_in_threadpool(service.metrics.exposition)
-    return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-@router.get("/health/live", tags=["operations"], summary="Whether the process answers")
-async def live() -> dict[str, str]:
-    """200 as long as the process can answer at all."""
-    return {"status": "live"}
-
-
-@router.get("/health", tags=["operations"], summary="The same as /health/ready", responses=errors(503))
-@router.get("/health/ready", tags=["operations"], summary="Whether it takes requests", responses=errors(503))
-async def ready(service: ServiceDep) -> dict[str, str | int]:
-    """200 while requests can be answered; 503 says what is missing.
-
-    That is: the worker is alive and warm, every task found at start is loaded or reported, every required
-    task is served, the store is watched, and the server is not shutting down.
-    """
-    if (reason := service.why_not_ready()) is not None:
-        raise NotReadyError(reason)
-    return {
-        "status": "ready",
-        "tasks": len(service.registry.tasks),
-        "problems": len(service.registry.problems),
-    }
-
-
-@router.get("/", tags=["operations"], summary="Where things are")
-async def index(service: ServiceDep) -> dict[str, Any]:
-    """Where things are."""
-    return {
-        "name": "maskserve",
-        "base": service.base.info.name,
-        "tasks": len(service.registry.tasks),
-        "predict": "POST /predict/{task}",
-        "predict_many": "POST /predict",
-        "open_inference_protocol": "/v2",
-        "list_tasks": "/tasks",
-        "describe_task": "/tasks/{task}",
-        "administrate": "POST /tasks/{task}/load, unload, pin, rollback; PUT and DELETE /tasks/{task}",
-        "memory": "/memory",
-        "metrics": "/metrics",
-        "live": "/health/live",
-        "ready": "/health/ready",
-        "openapi": "/openapi.json",
-        "documentation": "/docs",
-    }
 
 
 _FROM_MANIFEST = (

@@ -18,8 +18,8 @@ from experiments.common.runs import dense_model
 from experiments.errors import ExperimentError
 from mask_store import TaskKind
 from tests.support.learning_data import ROWS, tiny_options
-from training.data.features import Collator
-from training.kinds.loss import task_loss
+from training.data.features import make_batch
+from training.kinds import TRAINING_KINDS
 from training.loop.evaluation import evaluate, predict
 from training.runs.preparation import prepare
 
@@ -49,10 +49,10 @@ def test_the_loss_is_that_of_learning(tmp_path: Path, tiny_bert: str, kind: Task
     ready = prepare(tiny_options(tmp_path, tiny_bert, kind))
     model = dense_model(ready)
     examples = ready.encoded.dev
-    batch = Collator(kind, ready.base.tokenizer)(examples)
+    batch = make_batch(examples, kind, ready.base.tokenizer)
     with torch.no_grad():
-        logits = model(batch["inputs"])
-        expected = task_loss(kind, logits, batch["targets"], batch["counts"], batch["total"])
+        logits = model(batch.inputs)
+        expected = TRAINING_KINDS[kind].loss(logits, batch.targets, batch.counts, batch.total)
     predictions = predict(model, ready.codec, examples, max_rows=4)
     assert cross_entropy(predictions, examples) == pytest.approx(float(expected), rel=1e-5)
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from experiments.common.runs import Method, Runs, Scale, dense_model
 from masking import FinetunedModel, MaskedModel
 from masking.binarize import keep
 from tests.support.experiments import write_tasks
+from training.loop.callbacks import Callback
 from training.loop.evaluation import evaluate
+from training.loop.trainer import Trainer
 
 SCALE = Scale(
     name="quick",
@@ -21,13 +22,11 @@ SCALE = Scale(
 )
 
 
-class Stop(TrainerCallback):
+class Stop(Callback):
     """Ends a run in its second epoch."""
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.global_step == 3:
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.history.step == 3:
             raise KeyboardInterrupt
 
 
@@ -65,15 +64,15 @@ def test_a_run_is_learned_once_and_said_before(
     first = Runs(tmp_path, tiny_bert, SCALE, data=data).get("trec", "masking", seed=3)
     again = Runs(tmp_path, tiny_bert, SCALE, data=data).get("trec", "masking", seed=3)
     assert caplog.messages == ["trec: masking, seed 3"]
-    assert first.folder == again.folder
+    assert first.identity == again.identity
     assert first.epochs == again.epochs
 
 
 def test_what_differs_is_another_run_but_masks_settings_are_nothing_to_finetuning(runs: Runs) -> None:
     changes: list[dict[str, Any]] = [{}, {"blocks": "0-"}, {"lr": 1e-4}]
-    folders = {runs.get("trec", "masking", **changed).folder for changed in changes}
-    assert len(folders) == 3
-    assert runs.get("trec", "finetuning", blocks="0-").folder == runs.get("trec", "finetuning").folder
+    learned = [runs.get("trec", "masking", **changed).identity for changed in changes]
+    assert all(learned.count(identity) == 1 for identity in learned)
+    assert runs.get("trec", "finetuning", blocks="0-").identity == runs.get("trec", "finetuning").identity
 
 
 def test_a_stopped_run_goes_on_to_the_same_mask(tmp_path: Path, data: Path, tiny_bert: str) -> None:

@@ -12,6 +12,7 @@ from mask_store import (
     Manifest,
     ManifestError,
     RiceEncoding,
+    TaskManifest,
 )
 from mask_store.format.manifest import read_document, write_document
 from tests.support.bundles import canonical, manifest_of
@@ -92,6 +93,14 @@ def test_json_is_canonical_and_comes_back() -> None:
     assert parse(text) == manifest
 
 
+def test_settings_of_earlier_training_runs_are_still_read() -> None:
+    training = {"score_init": "magnitude", "score_gradient": "sigmoid", "temperature": 0.1, "scale_lr": True}
+    manifest = manifest_of((layer("a", 4, 4),), training=training)
+    read = parse(manifest.to_json())
+    assert isinstance(read, TaskManifest)
+    assert read.training == training
+
+
 def test_time_is_kept_in_utc() -> None:
     noon_in_berlin = datetime(2025, 6, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     manifest = manifest_of((layer("a", 2, 8),), created=noon_in_berlin)
@@ -168,7 +177,7 @@ def test_layer_refuses(fields: dict[str, Any], message: str) -> None:
         ({"head": "none"}, "head"),
     ],
 )
-def test_masking_settings_refuse(fields: dict[str, Any], message: str) -> None:
+def test_masking_info_refuses(fields: dict[str, Any], message: str) -> None:
     good = manifest_of((layer("a", 2, 8),)).masking
     with pytest.raises(ValidationError, match=message):
         type(good)(**(good.model_dump() | fields))

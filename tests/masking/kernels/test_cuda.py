@@ -1,8 +1,10 @@
 """The Triton kernel against float64: interpreted in every run, on a GPU with `-m gpu`."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from masking.kernels import (
     LinearMask,
     Precision,
+    Segments,
     WordMask,
     mask_addresses,
     masked_linear,
@@ -24,11 +27,10 @@ pytest.importorskip("triton")
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from triton.runtime.interpreter import InterpretedFunction
 
 from masking.kernels.cuda import kernel as triton_kernels
 from masking.kernels.cuda import launch as cuda
-from tests.support.triton_interpreter import interpret
+from tests.support.triton_interpreter import interpret, interpreted
 
 TOLERANCES: dict[Precision, float] = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 5e-3, "bf16": 2e-2}
 SHAPES = [(1, 1), (3, 5), (17, 9), (33, 31), (64, 64), (65, 97), (100, 129)]
@@ -129,7 +131,7 @@ def test_addresses_made_before_for_several_layers(device: torch.device) -> None:
         case.assert_close(run(case, masks, device, addresses=addresses))
 
 
-@pytest.mark.parametrize("tile", [(16, 1), (32, 2), (64, 4)], ids=str)
+@pytest.mark.parametrize("tile", [(16, 1, 4, 1), (32, 2, 2, 2), (64, 4, 1, 3)], ids=str)
 @settings(max_examples=25, deadline=None)
 @given(
     rows=st.integers(1, 80),
@@ -142,7 +144,7 @@ def test_addresses_made_before_for_several_layers(device: torch.device) -> None:
 )
 def test_kernel_equals_reference(
     *,
-    tile: tuple[int, int],
+    tile: tuple[int, int, int, int],
     rows: int,
     columns: int,
     lengths: list[int],
@@ -161,18 +163,22 @@ def test_kernel_equals_reference(
         case.assert_close(run(case, masks, cpu, bias=bias), bias=bias)
 
 
-def compiled_for(capability: int, precision: str, floats: str) -> str:
-    """The kernel's PTX for a GPU that need not be there; its machine code is made as well."""
+def compiled_for(capability: int, precision: str, floats: str) -> dict[str, Any]:
+    """The kernel in all of Triton's languages for a GPU that need not be there, machine code included."""
     kernel = triton_kernels.multiply_tiles
     constants = {
-        "WHOLE_STEPS": True,
         "PRECISION": precision,
+        "PAIRS": floats == "bf16",
         "BLOCK_TOKENS": 32,
         "BLOCK_ROWS": 64,
         "TILES": 1,
+        "WORDS": 1 if precision == "ieee" else 2,
+        "SPLITS": 2,
+        "WHOLE_STEPS": True,
     }
     pointers = dict.fromkeys(("inputs", "weight", "bias", "outputs"), f"*{floats}")
-    pointers |= {"tiles": "*i32", "addresses": "*i64"}
+    pointers |= {"tiles": "*i32", "addresses": "*i64", "tables": "*i32"}
+    pointers |= {"partials": "*fp32", "counters": "*i32"}
     types = {
         name: "constexpr" if name in constants else pointers.get(name, "i32") for name in kernel.arg_names
     }
@@ -182,10 +188,11 @@ def compiled_for(capability: int, precision: str, floats: str) -> str:
     }
     source = ASTSource(kernel, types, values, aligned)
     options = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": True}
-    assembly = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm
-    assert assembly["cubin"]
-    ptx: str = assembly["ptx"]
-    return ptx
+    languages: dict[str, Any] = triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options=options
+    ).asm
+    assert languages["cubin"]
+    return languages
 
 
 @pytest.mark.parametrize(
@@ -209,9 +216,18 @@ def test_compiles_to_the_instructions_of_its_precision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    ptx = compiled_for(capability, precision, floats)
+    ptx = compiled_for(capability, precision, floats)["ptx"]
     assert instruction in ptx
     assert ("mma" in ptx) == ("mma" in instruction)
+
+
+def test_weights_are_masked_in_the_registers_that_they_are_multiplied_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    languages = compiled_for(90, "tf32", "bf16")
+    assert re.search(r"local_load .*-> tensor<64x64xbf16, #ttg.dot_op<{opIdx = 0", languages["ttgir"])
+    assert languages["ptx"].count("prmt.b32 kept") == 64 * 64 // 128 // 2
 
 
 @pytest.mark.parametrize(
@@ -230,7 +246,7 @@ def test_tuning_tries_the_tiles_that_fit(
     tuned = triton_kernels.tuned_multiply_tiles
     interpret(monkeypatch)
     monkeypatch.setattr(triton_kernels, "tuned_multiply_tiles", tuned)
-    monkeypatch.setattr(tuned, "fn", InterpretedFunction(triton_kernels.multiply_tiles.fn))
+    monkeypatch.setattr(tuned, "fn", interpreted(triton_kernels.multiply_tiles))
     monkeypatch.setattr(tuned, "cache", {})
     monkeypatch.setattr(tuned, "cache_results", False)
     monkeypatch.setattr(tuned, "do_bench", lambda run, quantiles: (run(), [1.0, 1.0, 1.0])[1])
@@ -240,10 +256,41 @@ def test_tuning_tries_the_tiles_that_fit(
     assert {one.kwargs["TILES"] for one in tuned.configs_timings} == tiles
 
 
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 4096),
+    columns=st.integers(1, 4096),
+    lengths=st.tuples(st.integers(1, 200), st.integers(1, 300)),
+    dtype=st.sampled_from((torch.float32, torch.bfloat16)),
+    precision=st.sampled_from(("ieee", "tf32", "tf32x3")),
+)
+def test_split_tiles_have_a_step_each_and_room_for_their_sums(
+    rows: int, columns: int, lengths: tuple[int, int], dtype: torch.dtype, precision: str
+) -> None:
+    tiles = cuda._tiles(Segments.of_lengths([lengths[0]] * lengths[1]), torch.device("cpu"))
+    fitting = triton_kernels.fitting(
+        triton_kernels.CONFIGS,
+        {"inputs": torch.empty(0, dtype=dtype)},
+        rows=rows,
+        columns=columns,
+        load=tiles.load,
+        PRECISION="tf32" if dtype == torch.bfloat16 else precision,
+        BLOCK_TOKENS=tiles.tokens,
+    )
+    assert fitting
+    for one in (config.kwargs for config in fitting if config.kwargs["SPLITS"] > 1):
+        blocks = -(-rows // one["BLOCK_ROWS"]) * -(-tiles.used // one["TILES"])
+        sums = one["BLOCK_ROWS"] * one["TILES"] * tiles.tokens
+        assert blocks <= len(tiles.counters)
+        assert blocks * one["SPLITS"] * sums <= tiles.partial_sums(rows)
+        assert one["SPLITS"] * 32 * one["WORDS"] <= columns
+
+
 @pytest.mark.parametrize(
     ("lengths", "tokens", "load", "rows"),
     [
-        ([1], 16, 1, 4),
+        ([1], 8, 1, 4),
+        ([9] * 5, 16, 4, 8),
         ([32] * 16, 32, 16, 16),
         ([128] * 64, 128, 64, 64),
         ([1000], 128, 4, 8),

@@ -33,7 +33,7 @@ from masking.learning.masked_model import MaskScores
 from masking.tasks.predictions import Floats
 from tests.support.models import ARCHITECTURES, random_bundle, tiny_base
 from tests.support.tensors import saved_for_backward
-from training.loop.batch_logits import batch_logits
+from training.loop.evaluation import batch_logits
 
 Doubles = NDArray[np.float64]
 

@@ -6,7 +6,8 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from server.engine.pending import Cost, DropReason, Floats, PendingRequest, cost_of
+from masking.tasks.predictions import Floats
+from server.engine.pending import Cost, DropReason, PendingRequest, cost_of
 from server.engine.queue import Batch, BatchQueue
 from server.engine.retry import group_by_task, task_batch
 from server.errors import (

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from masking.tasks.predictions import Floats
 from server.engine import retry
-from server.engine.pending import Floats, QueueEntry
+from server.engine.pending import QueueEntry
 from server.engine.retry import BatchResult, compute_with_retry
 from server.errors import BackendFailedError, OutOfMemoryError, ServerError
 from tests.support.server_parts import TaskBatches, features, pending

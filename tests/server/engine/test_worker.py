@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.engine.pending import Cost, DropReason, Floats
+from masking.tasks.predictions import Floats
+from server.engine.pending import Cost, DropReason
 from server.engine.retry import Compute
 from server.engine.worker import BatchReport, Engine
 from server.errors import (

@@ -60,7 +60,7 @@ def test_an_unexpected_error_tells_the_client_nothing(
     def fail(*_: object) -> None:
         raise RuntimeError("secret /path")
 
-    monkeypatch.setattr("server.http.routes.tasks.memory_report", fail)
+    monkeypatch.setattr("server.http.routes.operations.memory_report", fail)
     with caplog.at_level(logging.ERROR):
         reply = client.get("/memory", headers={"x-request-id": "lost-7"})
     assert reply.status_code == 500

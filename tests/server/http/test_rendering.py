@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from masking import Base, LoadedTask
-from server.engine.pending import Floats
+from masking.tasks.predictions import Floats
 from server.http.parsing import parse_request
 from server.http.rendering import render
 from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, loaded

@@ -1,26 +1,28 @@
 import gc
 import io
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-import server.tasks.lifecycle
 from mask_store import (
     MaskBundle,
     MaskStore,
     StoreFullError,
     StoreNotWritableError,
     StoreUnavailableError,
+    VersionInfo,
 )
 from masking import Base, LoadedTask, load_base
 from server import errors
 from server.errors import ServerError
 from server.tasks.lifecycle import Lifecycle
+from server.tasks.loader import TaskLoader
 from server.tasks.registry import ServedTask, TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
@@ -41,6 +43,7 @@ class Parts:
     store: MaskStore
     registry: TaskRegistry
     metrics: Metrics
+    loader: TaskLoader
     lifecycle: Lifecycle
     watcher: StoreWatcher
 
@@ -56,9 +59,10 @@ class Parts:
 def parts(base: Base, tmp_path: Path) -> Parts:
     store = fill(tmp_path / "store", base, [TASK])
     registry, metrics = TaskRegistry(), Metrics()
-    lifecycle = Lifecycle(store, base, registry, metrics, retry_seconds=0.01)
+    loader = TaskLoader(store, base, registry, metrics, retry_seconds=0.01)
+    lifecycle = Lifecycle(store, loader, registry, metrics)
     watcher = StoreWatcher(store, lifecycle, registry, metrics, poll_seconds=0.01)
-    return Parts(tmp_path / "store", store, registry, metrics, lifecycle, watcher)
+    return Parts(tmp_path / "store", store, registry, metrics, loader, lifecycle, watcher)
 
 
 def damage(parts: Parts, number: int) -> None:
@@ -77,11 +81,10 @@ class SlowLoads:
         self.let_go = Event()
         real = MaskStore.load
 
-        def load(store: MaskStore, task: str, number: int | None = None) -> MaskBundle:
-            assert number is not None
-            self.begun.append(number)
+        def load(store: MaskStore, version: VersionInfo) -> MaskBundle:
+            self.begun.append(version.number)
             assert self.let_go.wait(20)
-            return real(store, task, number)
+            return real(store, version)
 
         monkeypatch.setattr(MaskStore, "load", load)
 
@@ -321,7 +324,8 @@ def test_a_store_that_takes_nothing(
         raise trouble
 
     parts.watcher.poll()
-    monkeypatch.setattr(MaskStore, operation, refuse)
+    method = "rollback_and_load" if operation == "rollback" else operation
+    monkeypatch.setattr(MaskStore, method, refuse)
     arguments = [bundles[1].to_bytes()] if operation == "publish" else []
     with pytest.raises(refusal) as raised:
         getattr(parts.lifecycle, operation)(TASK, *arguments)
@@ -340,27 +344,42 @@ def test_a_deleted_task_is_gone(parts: Parts) -> None:
 
 
 def test_a_look_that_comes_late_undoes_nothing(parts: Parts, bundles: list[MaskBundle]) -> None:
-    stale = parts.store.current(TASK)
+    seen, stale = time.monotonic(), parts.store.current(TASK)
     parts.lifecycle.publish(TASK, bundles[1].to_bytes())
-    assert parts.lifecycle.is_due(TASK, stale)
-    parts.lifecycle.refresh(TASK)  # goes by what is current now, not by what was seen
+    assert not parts.lifecycle.is_due(stale, seen)
+    parts.lifecycle.refresh(stale, seen)
     assert parts.served() == 2
     parts.lifecycle.drop_missing(TASK)
     assert parts.served() == 2
     parts.lifecycle.unload(TASK)
-    parts.lifecycle.refresh(TASK)
+    parts.lifecycle.refresh(stale, seen)
     parts.lifecycle.report_unreadable(TASK, "seen before it was unloaded")
     assert parts.registry.entries[TASK].state == "unloaded"
 
 
+@pytest.mark.parametrize("served", [True, False])
+def test_a_look_that_comes_after_a_deletion_reports_no_failure(parts: Parts, served: bool) -> None:
+    if served:
+        parts.lifecycle.load(TASK)
+    seen, stale = time.monotonic(), replace(parts.store.current(TASK), digest="sha256:" + "0" * 64)
+    parts.store.delete(TASK)
+    parts.lifecycle.refresh(stale, seen)
+    assert (parts.served() == 1) == served
+    assert not parts.registry.problems
+    assert "maskserve_load_failures_total{" not in parts.metrics.exposition().decode()
+    parts.watcher.poll()
+    assert not parts.registry.entries
+
+
 def test_a_store_that_is_away(parts: Parts) -> None:
     parts.watcher.poll()
+    current = parts.store.current(TASK)
     parts.place.rename(parts.place.with_name("away"))
     for operation in ("load", "rollback", "delete"):
         with pytest.raises(errors.StoreUnreachableError):
             getattr(parts.lifecycle, operation)(TASK)
     parts.lifecycle.drop_missing(TASK)
-    parts.lifecycle.refresh(TASK)
+    parts.lifecycle.refresh(current, time.monotonic())
     assert parts.served() == 1
     parts.lifecycle.unload(TASK)
     assert parts.served() is None
@@ -372,18 +391,5 @@ def test_nothing_is_kept_of_names_that_were_only_asked_for(parts: Parts) -> None
             parts.lifecycle.load(f"made-up-{number}")
     gc.collect()
     assert not parts.lifecycle._turns
-    assert not parts.lifecycle._failures
+    assert not parts.loader._failures
     assert "made-up" not in parts.metrics.exposition().decode()
-
-
-def test_a_load_that_fails_for_no_known_reason_tells_nothing(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("secret")
-
-    monkeypatch.setattr(server.tasks.lifecycle, "load_task", fail)
-    with pytest.raises(errors.TaskUnavailableError, match="internal error") as raised:
-        parts.lifecycle.load(TASK)
-    assert "secret" not in raised.value.message
-    assert 'maskserve_load_seconds_count{result="failed"} 1.0' in parts.metrics.exposition().decode()

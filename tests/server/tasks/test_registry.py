@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+import server.tasks.registry
 from masking import Base, LoadedTask, load_base, load_task
 from server.errors import TaskNotFoundError, TaskUnavailableError, TaskUnloadedError
 from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry, TaskState
@@ -117,6 +118,32 @@ def test_a_task_without_a_version_in_service_tells_why(loaded: LoadedTask) -> No
         registry.get("sentiment")
     registry.put(served(loaded))
     assert state_of(registry) == "serving"
+
+
+def test_a_change_copies_nothing_and_a_look_at_all_copies_once(
+    loaded: LoadedTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[int] = []
+    real = server.tasks.registry._Snapshot
+
+    def snapshot(entries: dict[str, TaskEntry]) -> object:
+        copies.append(len(entries))
+        return real(entries)
+
+    monkeypatch.setattr(server.tasks.registry, "_Snapshot", snapshot)
+    registry = TaskRegistry()
+    for number in range(100):
+        registry.put(served(loaded, f"t{number}"))
+        assert registry.get(f"t{number}").name == f"t{number}"
+        assert registry.entry(f"t{number}").served is not None
+        assert registry.knows(f"t{number}")
+    assert not copies
+    assert len(registry.entries) == len(registry.tasks) == 100
+    assert not registry.problems
+    assert copies == [100]
+    registry.unload("t0")
+    assert len(registry.tasks) == 99
+    assert copies == [100, 100]
 
 
 def test_many_writers_lose_nothing(loaded: LoadedTask) -> None:

@@ -1,16 +1,21 @@
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from mask_store import MaskStore, Snapshot
+from mask_store import MaskStore, Snapshot, VersionInfo
+from mask_store.store.records import bundle_path, current_path
 from masking import Base, load_base
 from server.tasks.lifecycle import Lifecycle
+from server.tasks.loader import TaskLoader
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
+from tests.support.counting import StoreReads
 from tests.support.models import tiny_base
 from tests.support.serving import bundle_of, fill, wait_until
 
@@ -33,9 +38,10 @@ def watched(base: Base, tmp_path: Path) -> Watched:
     return Watched(place, store, registry, metrics, watcher)
 
 
-def watcher_of(place: Path, base: Base, registry: TaskRegistry, metrics: Metrics) -> StoreWatcher:
+def watcher_of(place: Path | str, base: Base, registry: TaskRegistry, metrics: Metrics) -> StoreWatcher:
     store = MaskStore.open(place)
-    lifecycle = Lifecycle(store, base, registry, metrics, retry_seconds=0.01)
+    loader = TaskLoader(store, base, registry, metrics, retry_seconds=0.01)
+    lifecycle = Lifecycle(store, loader, registry, metrics)
     return StoreWatcher(store, lifecycle, registry, metrics, poll_seconds=0.01, load_threads=2)
 
 
@@ -63,6 +69,32 @@ def test_what_did_not_change_is_not_loaded_again(watched: Watched) -> None:
     before = dict(watched.registry.tasks)
     watched.watcher.poll()
     assert all(watched.registry.tasks[name] is task for name, task in before.items())
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_a_load_reads_each_file_once_and_hashes_it_once(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    place = str(tmp_path / "store") if where == "folder" else f"memory://{uuid4().hex}/store"
+    store = fill(place, base, ["names", "sentiment"])
+    versions = [store.current(task) for task in ("names", "sentiment")]
+    registry = TaskRegistry()
+    watcher = watcher_of(place, base, registry, Metrics())
+    reads = StoreReads(monkeypatch)
+    watcher.poll()
+    assert Counter(reads.paths) == Counter(
+        path for v in versions for path in (current_path(v.task), bundle_path(v.task, v.digest))
+    )
+    assert reads.hashes == 2
+    assert [registry.get(version.task).digest for version in versions] == [v.digest for v in versions]
+    new = store.publish(bundle_of(base, "names", seed=1))
+    reads.clear()
+    watcher.poll()
+    assert Counter(reads.paths) == Counter(
+        [current_path("names"), current_path("sentiment"), bundle_path("names", new.digest)]
+    )
+    assert reads.hashes == 1
+    assert registry.get("names").digest == new.digest
 
 
 def test_a_new_version_is_swapped_in(watched: Watched, base: Base) -> None:
@@ -164,12 +196,12 @@ def test_a_failing_version_is_not_tried_at_every_look(
 ) -> None:
     tries: list[str] = []
 
-    def load(_: MaskStore, task: str, number: int) -> None:
-        tries.append(task)
+    def load(_: MaskStore, version: VersionInfo) -> None:
+        tries.append(version.task)
         raise OSError("disk /secret is on fire")
 
     monkeypatch.setattr(MaskStore, "load", load)
-    monkeypatch.setattr("server.tasks.lifecycle.time.monotonic", lambda: 0.0)
+    monkeypatch.setattr("server.tasks.loader.time.monotonic", lambda: 0.0)
     watched.watcher.poll()
     watched.watcher.poll()
     assert sorted(tries) == ["names", "sentiment"]

@@ -6,10 +6,11 @@ import torch
 from mask_store import TaskKind
 from masking import Base, TaskInput, TaskSpec, TextInput, WordsInput, task_codec
 from tests.support.learning_data import ROWS
-from training.data.examples import Example, ExampleSet, Target, choose_columns, learn_labels, read_examples
-from training.data.features import IGNORED, Collator, EncodedExample, encode_examples
+from training.data.examples import Example, ExampleSet, choose_columns, learn_labels, read_examples
+from training.data.features import EncodedExample, encode_examples, make_batch
 from training.data.rows import Row, RowSet
 from training.errors import DataError
+from training.kinds import IGNORED, Target
 
 
 def _set(*examples: tuple[TaskInput, Target]) -> ExampleSet:
@@ -42,25 +43,25 @@ def test_a_word_is_labelled_at_its_last_wordpiece_in_one_window(base: Base) -> N
     codec = task_codec(TaskSpec("token-classification", ("O", "X"), max_length=8), base.tokenizer)
     words = ("good", "goodxy", "bad", "film", "movie", "plot", "acting", "it")
     item = encode_examples(_set((WordsInput(words), ("X", *["O"] * 6, "X"))), codec)[0]
-    batch = Collator("token-classification", base.tokenizer)([item, item])
+    batch = make_batch([item, item], "token-classification", base.tokenizer)
 
     assert len(item.features.rows) > 1, "the sentence is meant to need several windows"
-    labelled = batch["targets"][batch["targets"] != IGNORED]
+    labelled = batch.targets[batch.targets != IGNORED]
     assert sorted(labelled.tolist()) == [0] * 12 + [1] * 4
     row, token = item.features.positions[1]
     assert token == 1 + 1 + len(base.tokenizer.tokenize("goodxy")) - 1
-    assert batch["targets"][row, token - 1] == IGNORED
-    assert batch["counts"] == [len(item.features.rows)] * 2
+    assert batch.targets[row, token - 1] == IGNORED
+    assert batch.counts == [len(item.features.rows)] * 2
 
 
 @pytest.mark.parametrize("kind", list(ROWS))
 def test_a_batch_is_padded_to_its_longest_row(base: Base, kind: TaskKind) -> None:
     items = _made_up(base, kind)
-    batch = Collator(kind, base.tokenizer)(items)
+    batch = make_batch(items, kind, base.tokenizer)
     rows = [row for item in items for row in item.features.rows]
     shape = torch.Size([len(rows), max(len(row.input_ids) for row in rows)])
-    assert batch["inputs"]["input_ids"].shape == shape
-    assert sum(batch["counts"]) == len(rows)
+    assert batch.inputs["input_ids"].shape == shape
+    assert sum(batch.counts) == len(rows)
     expected = shape if kind == "token-classification" else torch.Size([len(items)])
-    assert batch["targets"].shape == expected
-    assert batch["targets"].dtype == torch.int64
+    assert batch.targets.shape == expected
+    assert batch.targets.dtype == torch.int64

@@ -1,31 +1,26 @@
 import torch
 from torch import nn
-from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from training.loop.ema import Average
-
-
-def _step(average: Average) -> None:
-    average.on_step_end(TrainingArguments(use_cpu=True), TrainerState(), TrainerControl())
+from training.loop.ema import Ema
 
 
 def test_the_average_follows_the_parameter_step_by_step() -> None:
     parameter = nn.Parameter(torch.tensor([1.0, -1.0]))
-    average = Average({"scores": parameter}, 0.75)
+    average = Ema({"scores": parameter}, 0.75)
     expected = parameter.detach().clone()
     for _ in range(4):
         parameter.data += torch.tensor([1.0, 0.5])
         expected = 0.75 * expected + 0.25 * parameter.detach()
-        _step(average)
+        average.update()
     torch.testing.assert_close(average.state()["scores"], expected)
     assert parameter.tolist() == [5.0, 1.0]
 
 
 def test_parameter_and_average_change_places_and_back() -> None:
     parameter = nn.Parameter(torch.zeros(2))
-    average = Average({"scores": parameter}, 0.5)
+    average = Ema({"scores": parameter}, 0.5)
     parameter.data += 4.0
-    _step(average)
+    average.update()
     average.swap()
     assert parameter.tolist() == [2.0, 2.0]
     assert average.state()["scores"].tolist() == [4.0, 4.0]
@@ -35,12 +30,12 @@ def test_parameter_and_average_change_places_and_back() -> None:
 
 def test_the_state_is_a_copy_that_another_average_goes_on_from() -> None:
     parameter = nn.Parameter(torch.zeros(2))
-    one = Average({"scores": parameter}, 0.5)
+    one = Ema({"scores": parameter}, 0.5)
     state = one.state()
     parameter.data += 8.0
-    other = Average({"scores": parameter}, 0.5)
+    other = Ema({"scores": parameter}, 0.5)
     other.load_state(state)
-    _step(one)
-    _step(other)
+    one.update()
+    other.update()
     assert state["scores"].tolist() == [0.0, 0.0]
     assert torch.equal(one.state()["scores"], other.state()["scores"])

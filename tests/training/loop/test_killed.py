@@ -16,16 +16,16 @@ from training.learn_mask import main
 KILLED = """
 import os, signal, sys
 from training.learn_mask import main
-from training.loop.trainer import TaskTrainer
+from training.loop.trainer import Trainer
 
-learn_from = TaskTrainer.training_step
+learn_from = Trainer._step
 
-def training_step(self, *args, **kwargs):
-    if self.state.global_step == int(sys.argv[1]):
+def step(self, *args, **kwargs):
+    if self.history.step == int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
     return learn_from(self, *args, **kwargs)
 
-TaskTrainer.training_step = training_step
+Trainer._step = step
 main(sys.argv[2:])
 """
 

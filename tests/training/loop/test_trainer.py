@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import TaskKind
 from masking import MaskedModel
@@ -13,14 +12,16 @@ from tests.support.callbacks import KillAtStep, Killed
 from tests.support.learning_data import ROWS, tiny_options, without_dropout
 from tests.support.tensors import assert_learned_alike
 from training.errors import DivergedError, RunFolderError
+from training.kinds import TrainingKind
+from training.loop.callbacks import Callback
 from training.loop.checkpoint import LEARNED_FILE
-from training.loop.history import best_epoch, epoch_records
+from training.loop.history import History
 from training.loop.run_folder import RunFolder
-from training.loop.trainer import TaskTrainer
+from training.loop.trainer import Trainer
 from training.runs.preparation import Preparation, prepare
 
 
-class Watch(TrainerCallback):
+class Watch(Callback):
     """Keeps the optimizer, and the number, learning rate and dropout of every step."""
 
     def __init__(self) -> None:
@@ -29,16 +30,14 @@ class Watch(TrainerCallback):
         self.steps: list[int] = []
         self.training = True
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.optimizer = kwargs["optimizer"]
+    def on_step_end(self, trainer: Trainer) -> None:
+        self.optimizer = trainer.optimizer
         self.rates |= {group["lr"] for group in self.optimizer.param_groups}
-        self.steps.append(state.global_step)
-        self.training &= kwargs["model"].training
+        self.steps.append(trainer.history.step)
+        self.training &= trainer.model.training
 
 
-class KeepScores(TrainerCallback):
+class KeepScores(Callback):
     """Keeps a layer's scores after every step."""
 
     LAYER = "pooler.dense"
@@ -46,10 +45,8 @@ class KeepScores(TrainerCallback):
     def __init__(self) -> None:
         self.scores: list[torch.Tensor] = []
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.scores.append(kwargs["model"].learned_state()[self.LAYER])
+    def on_step_end(self, trainer: Trainer) -> None:
+        self.scores.append(trainer.model.learned_state()[self.LAYER])
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +55,14 @@ def ready(tmp_path_factory: pytest.TempPathFactory, tiny_bert: str) -> Preparati
 
 
 def _learn(
-    ready: Preparation, folder: Path, callbacks: Sequence[TrainerCallback] = (), **settings: Any
-) -> tuple[MaskedModel, TrainerState]:
+    ready: Preparation, folder: Path, callbacks: Sequence[Callback] = (), **settings: Any
+) -> tuple[MaskedModel, History]:
     loop = ready.options.replaced(**settings)
     model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=loop.seed)
     with RunFolder.open(folder, {}) as run:
         data = (ready.encoded.train, ready.encoded.dev)
-        trainer = TaskTrainer(model, ready.codec, data, loop, run, callbacks, metric=ready.metric)
-        return model, trainer.learn()
+        trainer = Trainer(model, ready.codec, data, loop, run, callbacks, metric=ready.metric)
+        return model, trainer.train()
 
 
 def _same(one: MaskedModel, other: MaskedModel) -> bool:
@@ -77,7 +74,7 @@ def test_it_learns_and_never_touches_the_base(ready: Preparation, tmp_path: Path
     before = {name: tensor.clone() for name, tensor in ready.base.encoder.state_dict().items()}
     model, state = _learn(ready, tmp_path, epochs=8, patience=8, lr=2e-2)
 
-    records = epoch_records(state)
+    records = state.epochs
     assert [record.number for record in records] == list(range(1, 9))
     assert records[-1].loss < records[0].loss
     assert max(record.metrics["accuracy"] for record in records) >= 0.75
@@ -91,7 +88,7 @@ def test_the_optimizer_is_the_papers(ready: Preparation, tmp_path: Path) -> None
     watch = Watch()
     model, _ = _learn(ready, tmp_path, [watch], epochs=2)
     group = watch.optimizer.param_groups[0]
-    assert type(watch.optimizer.optimizer) is torch.optim.Adam
+    assert type(watch.optimizer) is torch.optim.Adam
     assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 0.0)
     assert watch.rates == {ready.options.lr}
     assert watch.training
@@ -114,7 +111,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(ready: Preparation, tmp_pa
     torch.rand(7)  # a new process would not find the random state either
     resumed, state = _learn(ready, tmp_path / "killed")
     assert _same(undisturbed, resumed)
-    assert epoch_records(state) == epoch_records(expected)
+    assert state.epochs == expected.epochs
 
 
 def test_a_killed_run_of_grouped_bf16_batches_ends_the_same_too(ready: Preparation, tmp_path: Path) -> None:
@@ -124,7 +121,7 @@ def test_a_killed_run_of_grouped_bf16_batches_ends_the_same_too(ready: Preparati
         _learn(ready, tmp_path / "killed", [KillAtStep(8)], **settings)
     resumed, state = _learn(ready, tmp_path / "killed", **settings)
     assert _same(undisturbed, resumed)
-    assert epoch_records(state) == epoch_records(expected)
+    assert state.epochs == expected.epochs
 
 
 @pytest.mark.parametrize(
@@ -148,7 +145,7 @@ def test_a_run_goes_on_from_within_an_epoch(
     assert watch.steps == list(range(9, 19))
     assert _same(undisturbed, resumed)
     assert _same(undisturbed, plain)
-    assert epoch_records(state) == epoch_records(expected)
+    assert state.epochs == expected.epochs
 
 
 @pytest.mark.parametrize("kind", list(ROWS))
@@ -160,10 +157,10 @@ def test_accumulated_batches_learn_what_one_large_batch_does(
     ready = prepare(tiny_options(tmp_path, base, kind, lr=1e-3, group_by_length=group_by_length, epochs=2))
     large, expected = _learn(ready, tmp_path / "large", batch_size=10)
     small, state = _learn(ready, tmp_path / "small", batch_size=5, accumulate=2)
-    assert state.global_step == expected.global_step == 10
+    assert state.step == expected.step == 10
     assert_learned_alike(kind, small.learned_state(), large.learned_state())
-    losses = [record.loss for record in epoch_records(expected)]
-    assert [record.loss for record in epoch_records(state)] == pytest.approx(losses, abs=1e-5)
+    losses = [record.loss for record in expected.epochs]
+    assert [record.loss for record in state.epochs] == pytest.approx(losses, abs=1e-5)
 
 
 def test_bf16_multiplies_in_bf16_and_learns_in_fp32(ready: Preparation, tmp_path: Path) -> None:
@@ -181,12 +178,11 @@ def test_grouped_batches_hold_every_example_once_an_epoch_in_another_order(
     model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=0)
     with RunFolder.open(tmp_path, {}) as run:
         data = (ready.encoded.train, ready.encoded.dev)
-        trainer = TaskTrainer(model, ready.codec, data, loop, run, metric=ready.metric)
-        loader: Any = trainer.get_train_dataloader()
-    orders = []
-    for epoch in (0, 1, 0):
-        loader.set_epoch(epoch)
-        orders.append([batch["inputs"]["input_ids"].tolist() for batch in loader])
+        trainer = Trainer(model, ready.codec, data, loop, run, metric=ready.metric)
+    orders = [
+        [batch.inputs["input_ids"].tolist() for batches in trainer.steps(epoch) for batch in batches]
+        for epoch in (0, 1, 0)
+    ]
     assert orders[0] == orders[2] != orders[1]
     tokens = sum(item.features.tokens for item in ready.encoded.train)
     padded = sum(len(batch) * len(batch[0]) for batch in orders[0])
@@ -206,7 +202,7 @@ def test_a_killed_run_with_an_average_or_a_target_ends_the_same_too(
         _learn(ready, tmp_path / "killed", [KillAtStep(15)], **settings)
     resumed, state = _learn(ready, tmp_path / "killed", **settings)
     assert _same(undisturbed, resumed)
-    assert epoch_records(state) == epoch_records(expected)
+    assert state.epochs == expected.epochs
 
 
 def test_an_average_is_evaluated_and_kept_while_learning_goes_on_without_it(
@@ -219,10 +215,10 @@ def test_an_average_is_evaluated_and_kept_while_learning_goes_on_without_it(
 
     fresh = MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed)
     average = fresh.learned_state()[KeepScores.LAYER]
-    for scores in steps.scores[: state.best_global_step]:
+    for scores in steps.scores[: state.best_step]:
         average = 0.9 * average + 0.1 * scores
     torch.testing.assert_close(model.learned_state()[KeepScores.LAYER], average)
-    best = epoch_records(state)[best_epoch(state) - 1]
+    best = state.epochs[state.best_epoch - 1]
     assert (model.sparsity(), model.flip_rate()) == (best.zeros, best.flipped)
 
 
@@ -231,8 +227,8 @@ def test_only_epochs_with_the_final_share_of_zeros_can_be_the_best(
 ) -> None:
     settings: dict[str, Any] = {"epochs": 9, "lr": 1e-12, "patience": 2, "final_sparsity": 0.5}
     model, state = _learn(ready, tmp_path, **settings)
-    records = epoch_records(state)
-    assert best_epoch(state) == 5
+    records = state.epochs
+    assert state.best_epoch == 5
     assert len(records) == 7  # two without gain, counted from there
     assert [record.zeros for record in records[4:]] == [pytest.approx(0.5, abs=1e-4)] * 3
     assert records[3].zeros < 0.4999
@@ -241,34 +237,33 @@ def test_only_epochs_with_the_final_share_of_zeros_can_be_the_best(
 
 def test_a_run_killed_after_its_last_epoch_learns_no_further(ready: Preparation, tmp_path: Path) -> None:
     done, expected = _learn(ready, tmp_path)
-    again, state = _learn(ready, tmp_path, [KillAtStep(expected.global_step + 1)])
+    again, state = _learn(ready, tmp_path, [KillAtStep(expected.step + 1)])
     assert _same(done, again)
-    assert epoch_records(state) == epoch_records(expected)
+    assert state.epochs == expected.epochs
 
 
 def test_a_run_that_stopped_early_stays_stopped(ready: Preparation, tmp_path: Path) -> None:
     _, state = _learn(ready, tmp_path, epochs=9, lr=1e-12, patience=2)
-    assert len(epoch_records(state)) == 3
-    assert best_epoch(state) == 1
-    _, again = _learn(ready, tmp_path, [KillAtStep(state.global_step + 1)], epochs=9, lr=1e-12, patience=2)
-    assert epoch_records(again) == epoch_records(state)
+    assert len(state.epochs) == 3
+    assert state.best_epoch == 1
+    _, again = _learn(ready, tmp_path, [KillAtStep(state.step + 1)], epochs=9, lr=1e-12, patience=2)
+    assert again.epochs == state.epochs
 
 
 def test_the_best_epoch_is_what_is_left_in_the_model(ready: Preparation, tmp_path: Path) -> None:
     model, state = _learn(ready, tmp_path, epochs=6, patience=6, lr=3e-2)
-    records = epoch_records(state)
-    best = records[best_epoch(state) - 1]
+    records = state.epochs
+    best = records[state.best_epoch - 1]
     assert best.metrics["accuracy"] == max(record.metrics["accuracy"] for record in records)
     assert (model.sparsity(), model.flip_rate()) == (best.zeros, best.flipped)
 
 
 def test_checkpoints_hold_what_is_learned_and_no_base(ready: Preparation, tmp_path: Path) -> None:
     model, state = _learn(ready, tmp_path)
-    folder = tmp_path / f"checkpoint-{state.global_step}"
+    folder = tmp_path / f"checkpoint-{state.step}"
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        *(LEARNED_FILE, "optimizer.pt", "scheduler.pt", "rng_state.pth"),
-        *("trainer_state.json", "complete"),
+        *(LEARNED_FILE, "optimizer.pt", "history.json", "complete"),
     }
     assert load_file(folder / LEARNED_FILE).keys() == model.trainable().keys()
 
@@ -276,10 +271,10 @@ def test_checkpoints_hold_what_is_learned_and_no_base(ready: Preparation, tmp_pa
 def test_a_loss_that_is_no_number_ends_the_run(
     ready: Preparation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(kind: str, logits: torch.Tensor, *_: object) -> torch.Tensor:
+    def diverge(kind: TrainingKind, logits: torch.Tensor, *_: object) -> torch.Tensor:
         return logits.sum() * float("nan")
 
-    monkeypatch.setattr("training.loop.trainer.task_loss", diverge)
+    monkeypatch.setattr(TrainingKind, "loss", diverge)
     with pytest.raises(DivergedError, match="try a lower learning rate"):
         _learn(ready, tmp_path)
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mask_store import (
     CombineRule,
@@ -19,31 +18,29 @@ from tests.support.callbacks import Killed
 from tests.support.learning_data import ROWS, command_line, tiny_options
 from training.errors import OptionsError, PublishError, RunMismatchError
 from training.learn_mask import main
+from training.loop.callbacks import Callback
 from training.loop.evaluation import measure, served_logits
 from training.loop.run_folder import RunFolder
+from training.loop.trainer import Trainer
 from training.runs.combining import RULES, choose_rule, measure_rules
 from training.runs.ensemble import learn_ensemble
 from training.runs.learn import learn_bundle
 from training.runs.preparation import prepare
 
 
-class KillIn(TrainerCallback):
+class KillIn(Callback):
     """Ends the process in the second epoch of a run, counted from 1; counts the epochs that were begun."""
 
     def __init__(self, run: int | None = None) -> None:
         self.left = run
         self.epochs = 0
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:
         if self.left is not None:
             self.left -= 1
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self.left == 0 and (state.epoch or 0) >= 1:
+    def on_epoch_begin(self, trainer: Trainer) -> None:
+        if self.left == 0 and trainer.history.step >= trainer.history.steps_per_epoch:
             raise Killed
         self.epochs += 1
 

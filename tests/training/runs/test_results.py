@@ -1,8 +1,10 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from training.errors import ResultsError
 from training.runs.results import Result, Results
@@ -84,3 +86,18 @@ def test_a_run_that_diverged_is_worse_than_any_other() -> None:
     assert str(diverged) == "lr 0.1: diverged"
     assert str(result(0.001, 0.5, 0.25)) == "lr 0.001: dev accuracy 0.5000 after 2 epochs"
     assert "stopped early" in str(result(0.001, 0.5, end="stopped"))
+
+
+def test_weights_are_kept_where_there_is_a_folder_for_them(tmp_path: Path) -> None:
+    model: Any = SimpleNamespace(learned_state=lambda: {"scores": torch.arange(6.0).reshape(2, 3)})
+    path, folder = tmp_path / "results.jsonl", tmp_path / "deep" / "weights"
+    results = Results(path, weights=folder)
+    results.add(IDENTITY, result(0.001, 0.5), model)
+    results.add(IDENTITY | {"lr": 0.002}, result(0.002, end="diverged", nbytes=0))
+    again = Results(path, weights=folder)
+    assert torch.equal(again.weights(IDENTITY)["scores"], model.learned_state()["scores"])
+    with pytest.raises(FileNotFoundError):
+        again.weights(IDENTITY | {"lr": 0.002})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="can't be written"):
+        Results(weights=tmp_path / "file").add(IDENTITY, result(0.001, 0.5), model)

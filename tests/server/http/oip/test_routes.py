@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from masking import Base, ChoiceInput, Features, LoadedTask, TextInput
-from server.engine.pending import Floats
+from masking.tasks.predictions import Floats
 from tests.support.server_parts import by_task
 from tests.support.serving import SPECS, TEXT, bundle_of, expected_scores, fill, serving
 

@@ -10,7 +10,8 @@ from tritonclient.http import InferInput
 from tritonclient.utils import deserialize_bytes_tensor
 
 from server.errors import InvalidBodyError
-from server.http.oip.tensors import InferReply, InputTensor, OutputTensor, Texts, read_texts, split_body
+from server.http.kinds.tensors import OutputTensor, Texts
+from server.http.oip.tensors import InferReply, InputTensor, read_texts, split_body, to_binary
 
 
 def tensor(**values: Any) -> InputTensor:
@@ -42,7 +43,7 @@ def test_what_tritons_client_writes_is_read(texts: list[str]) -> None:
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
 def test_what_is_written_tritons_client_reads(texts: list[str]) -> None:
-    found = deserialize_bytes_tensor(OutputTensor("label", texts).binary())
+    found = deserialize_bytes_tensor(to_binary(OutputTensor("label", texts)))
     assert [text.decode() for text in found] == texts
 
 

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from masking import Base, ChoiceInput, TextInput
-from server.engine.pending import Floats
+from masking.tasks.predictions import Floats
 from tests.support.server_parts import TaskBatches, zeros
 from tests.support.serving import (
     SPECS,

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from masking import Base, Features, LoadedTask
-from server.engine.pending import Floats
+from masking.tasks.predictions import Floats
 from server.http.routes import predict_many
 from tests.support.server_parts import by_task
 from tests.support.serving import SPECS, TEXT, fill, serving

@@ -1,0 +1,80 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from mask_store import MaskStore
+from masking import Base, load_base
+from server.engine.worker import Engine
+from tests.support.serving import (
+    SPECS,
+    TEXT,
+    fill,
+    serving,
+)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_bert: str) -> Base:
+    return load_base(tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def place(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("store")
+    fill(place, base)
+    return place
+
+
+@pytest.fixture(scope="module")
+def client(base: Base, place: Path) -> Iterator[TestClient]:
+    with serving(base, place) as client:
+        yield client
+
+
+def test_memory_counts_what_is_held(client: TestClient, base: Base, place: Path) -> None:
+    report = client.get("/memory").json()
+    store = MaskStore.open(place)
+    assert report["base"]["bytes"] == base.nbytes
+    assert report["tasks"].keys() == SPECS.keys()
+    for task, held in report["tasks"].items():
+        manifest = store.load(task).manifest
+        of_base = [layer for layer in manifest.all_layers() if layer.name != "classifier"]
+        assert held["packed_mask_bytes"] == sum(layer.rows * layer.columns // 8 for layer in of_base)
+        assert held["head_bytes"] == manifest.head_bytes
+        assert held["finetuned_bytes"] == manifest.finetuned_bytes
+    resident = report["total"]["resident_bytes"]
+    assert resident == base.nbytes + sum(held["resident_bytes"] for held in report["tasks"].values())
+    assert report["finetuned"]["copies"] == len(SPECS)
+    assert report["finetuned"]["ratio"] == round(report["finetuned"]["bytes"] / resident, 4)
+
+
+def test_metrics_are_prometheus_text(client: TestClient, base: Base) -> None:
+    reply = client.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = reply.text.splitlines()
+    assert f"maskserve_tasks {float(len(SPECS))}" in lines
+    assert "maskserve_ready 1.0" in lines
+    assert f'maskserve_bytes{{form="base"}} {float(base.nbytes)}' in lines
+
+
+def test_health(client: TestClient) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {"status": "ready", "tasks": len(SPECS), "problems": 0}
+
+
+def test_not_ready_while_the_worker_is_dead(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "ready", False)
+    assert client.get("/health/live").status_code == 200
+    for path in ("/health/ready", "/predict/sentiment/health"):
+        reply = client.get(path)
+        assert reply.status_code == 503
+        assert reply.json() == {"error": "the worker is not running", "error_type": "Unhealthy"}
+    assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 503
+
+
+def test_the_index_names_paths_that_exist(client: TestClient) -> None:
+    index = client.get("/").json()
+    for name in ("list_tasks", "memory", "metrics", "live", "ready", "openapi", "documentation"):
+        assert client.get(index[name]).status_code == 200, name

@@ -1,0 +1,104 @@
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import server.tasks.loader
+from mask_store import MaskStore
+from masking import Base, BaseMismatchError, load_base
+from server.errors import TaskUnavailableError
+from server.tasks.loader import TaskLoader
+from server.tasks.registry import TaskRegistry
+from server.telemetry.metrics import Metrics
+from tests.support.counting import StoreReads
+from tests.support.models import tiny_base
+from tests.support.serving import bundle_of, fill
+
+TASK = "sentiment"
+
+
+@pytest.fixture(scope="module")
+def base(tiny_bert: str) -> Base:
+    return load_base(tiny_bert)
+
+
+@dataclass
+class Parts:
+    store: MaskStore
+    registry: TaskRegistry
+    metrics: Metrics
+    loader: TaskLoader
+
+
+@pytest.fixture
+def parts(base: Base, tmp_path: Path) -> Parts:
+    store = fill(tmp_path / "store", base, [TASK])
+    registry, metrics = TaskRegistry(), Metrics()
+    return Parts(store, registry, metrics, TaskLoader(store, base, registry, metrics, retry_seconds=60))
+
+
+def _fail(*_: object, **__: object) -> None:
+    raise RuntimeError("secret")
+
+
+def test_a_version_is_loaded_once(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = parts.store.current(TASK)
+    task = parts.loader.serve(version, time.monotonic())
+    assert parts.loader.is_served(version)
+    reads = StoreReads(monkeypatch)
+    assert parts.loader.serve(version, time.monotonic()) is task
+    again = parts.loader.serve(replace(version, number=2), time.monotonic())
+    assert (again.version, again.loaded) == (2, task.loaded)
+    assert (reads.paths, reads.hashes) == ([], 0)
+
+
+def test_a_bundle_at_hand_is_not_read_again(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = parts.store.current(TASK)
+    bundle = parts.store.load(version)
+    reads = StoreReads(monkeypatch)
+    assert parts.loader.serve(version, time.monotonic(), bundle=bundle).digest == version.digest
+    assert (reads.paths, reads.hashes) == ([], 0)
+
+
+def test_a_failed_version_waits_and_another_one_does_not(parts: Parts) -> None:
+    broken = replace(parts.store.current(TASK), number=7, digest="sha256:" + "0" * 64)
+    assert parts.loader.may_try(broken)
+    with pytest.raises(TaskUnavailableError, match="version 7: MissingBundleError"):
+        parts.loader.serve(broken, time.monotonic())
+    assert not parts.loader.may_try(broken)
+    assert parts.loader.may_try(parts.store.current(TASK))
+    parts.loader.forget(TASK)
+    assert parts.loader.may_try(broken)
+
+
+def test_who_waited_while_it_failed_is_told_the_same(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    version, asked = parts.store.current(TASK), time.monotonic()
+    monkeypatch.setattr(server.tasks.loader, "load_task", _fail)
+    for _ in range(2):
+        with pytest.raises(TaskUnavailableError, match="internal error"):
+            parts.loader.serve(version, asked)
+    assert 'maskserve_load_seconds_count{result="failed"} 1.0' in parts.metrics.exposition().decode()
+
+
+def test_a_load_that_fails_for_no_known_reason_tells_nothing(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.tasks.loader, "load_task", _fail)
+    with pytest.raises(TaskUnavailableError, match="internal error") as raised:
+        parts.loader.serve(parts.store.current(TASK), time.monotonic())
+    assert "secret" not in raised.value.message
+    assert 'maskserve_load_seconds_count{result="failed"} 1.0' in parts.metrics.exposition().decode()
+
+
+def test_a_bundle_for_another_base_is_refused(parts: Parts, tmp_path: Path) -> None:
+    other = bundle_of(load_base(tiny_base(tmp_path / "other", seed=7)), TASK)
+    with pytest.raises(BaseMismatchError):
+        parts.loader.check(other)
+
+
+def test_a_task_that_is_forgotten_has_no_series(parts: Parts) -> None:
+    parts.loader.serve(parts.store.current(TASK), time.monotonic())
+    assert f'task="{TASK}"' in parts.metrics.exposition().decode()
+    parts.loader.forget(TASK)
+    assert f'task="{TASK}"' not in parts.metrics.exposition().decode()

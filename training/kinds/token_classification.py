@@ -1,0 +1,84 @@
+"""Token classification in training: words, and a tag for each."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from sklearn.metrics import accuracy_score
+from torch import Tensor
+
+from masking import Features, Prediction, TaskInput, WordsInput, WordsPrediction
+from training.errors import OptionsError
+from training.kinds.entity_f1 import entity_f1
+from training.kinds.fields import UnusableRowError, label_of, read_list, read_texts
+from training.kinds.kind import IGNORED, ColumnNames, Columns, Target, TargetIndices, TrainingKind
+from training.options import Metric
+
+
+class TokenClassification(TrainingKind):
+    """One label for each word, learned at its last wordpiece; see `TrainingKind`."""
+
+    name = "token-classification"
+    columns: ClassVar[ColumnNames] = {"tokens": ("tokens",), "tags": ("tags",)}
+
+    def read(self, values: Mapping[str, object], columns: Columns) -> tuple[TaskInput, Target]:
+        """Read words and as many tags."""
+        words = read_texts(values, columns["tokens"])
+        column = columns["tags"]
+        tags = tuple(label_of(tag, f"a tag in {column!r}") for tag in read_list(values, column))
+        if len(words) != len(tags):
+            raise UnusableRowError(f"{len(words)} tokens but {len(tags)} tags")
+        return WordsInput(words), tags
+
+    def targets(self, items: Sequence[tuple[Features, TargetIndices]], shape: torch.Size) -> Tensor:
+        """Put each word's label on its last wordpiece and `IGNORED` everywhere else: int64 [rows, tokens]."""
+        targets = torch.full(shape, IGNORED)
+        first_row = 0
+        for features, labels in items:
+            for (row, token), label in zip(features.positions, labels, strict=True):
+                targets[first_row + row, token] = label
+            first_row += len(features.rows)
+        return targets
+
+    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+        """Compute the cross entropy over the labelled tokens; see `TrainingKind.loss`."""
+        return super().loss(logits.flatten(0, 1), targets.flatten(), counts, total)
+
+    def measure(
+        self, labels: Sequence[str], truth: Sequence[TargetIndices], predictions: Sequence[Prediction]
+    ) -> dict[str, float]:
+        """Measure accuracy over all words, and for IOB2 tags F1 over whole entities, micro-averaged."""
+        found = [one for one in predictions if isinstance(one, WordsPrediction)]
+        metrics = {
+            "accuracy": float(
+                accuracy_score(
+                    [index for target in truth for index in target],
+                    [index for one in found for index in one.indices],
+                )
+            )
+        }
+        if is_iob2(labels):
+            right = [[labels[index] for index in target] for target in truth]
+            metrics["f1"] = entity_f1(right, [one.labels for one in found])
+        return metrics
+
+    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
+        """Choose F1 over entities by default where the labels are IOB2 tags; see `TrainingKind`.
+
+        Raises:
+            OptionsError: Entity F1 is asked for, but the labels are not IOB2 tags.
+        """
+        if wanted == "f1" and not is_iob2(labels):
+            shown = ", ".join(labels[:8])
+            raise OptionsError(
+                [f"--metric f1 counts entities, which need IOB2 tags (O, B-X, I-X); these are {shown}"]
+            )
+        return wanted or ("f1" if is_iob2(labels) else "accuracy")
+
+
+def is_iob2(labels: Sequence[str]) -> bool:
+    """Tell whether tags mark entities in IOB2: ``O``, ``B-X``, and ``I-X`` only where there is a ``B-X``."""
+    begun = {label[2:] for label in labels if label.startswith("B-")}
+    return bool(begun) and all(
+        label == "O" or (label[:2] in {"B-", "I-"} and label[2:] in begun) for label in labels
+    )
