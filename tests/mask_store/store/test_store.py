@@ -33,8 +33,8 @@ from mask_store import (
 from mask_store.errors import BundleTooLargeError
 from mask_store.format.bundle import digest_of
 from mask_store.store.records import bundle_path, current_path, record_bytes, record_path
-from tests.mask_store.conftest import StoreReads
 from tests.support.bundles import version_bundle
+from tests.support.counting import StoreReads
 
 PUBLISHER = """
 import sys

@@ -10,7 +10,7 @@ from mask_store import TaskKind
 from masking import MaskedModel
 from tests.support.callbacks import KillAtStep, Killed
 from tests.support.learning_data import ROWS, tiny_options, without_dropout
-from tests.support.tensors import assert_learned_alike
+from tests.support.models import assert_learned_alike
 from training.errors import DivergedError, RunFolderError, RunMismatchError
 from training.kinds import TrainingKind
 from training.loop.callbacks import Callback
