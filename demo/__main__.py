@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m demo") -> int:
     """Run the demonstration; return the exit code."""
     try:
-        return _run(_parse_arguments())
+        return _run(_parse_arguments(arguments, prog))
     except (MissingExtraError, ServerStartError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -72,13 +73,13 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0])
+def _parse_arguments(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder, made anew")
     parser.add_argument("--port", type=int, default=0, help="port of the server (default: a free one)")
     parser.add_argument("--train-rows", type=int, default=400, help="rows of each train file")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of each task at most")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _command(module: str, *arguments: str) -> list[str]:

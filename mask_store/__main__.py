@@ -46,16 +46,17 @@ _COMBINED: Mapping[CombineRule, str] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m mask_store") -> int:
     """Run one command.
 
     Args:
         argv: Arguments without the program's name; those of the process if None.
+        prog: The program's name, for `--help`.
 
     Returns:
         The exit status: 0 or 1. A command that is not understood raises SystemExit(2).
     """
-    options = _parser().parse_args(argv)
+    options = _parser(prog).parse_args(argv)
     from mask_store.store.store import MaskStore  # noqa: PLC0415 (NumPy and fsspec, which --help need not)
 
     try:
@@ -70,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m mask_store",
+        prog=prog,
         description="Look at a store of masks, check it, and choose which version of a task is served.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

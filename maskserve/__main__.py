@@ -1,16 +1,16 @@
 """Command: maskserve, or python -m maskserve; hands on to the command of each package."""
 
 import argparse
-import runpy
+import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from maskserve.completion import SHELLS, completion
 
 _USAGE = 2
+_ROOT = Path(__file__).parents[1]
 _OWN = ("maskserve", "server", "training", "masking", "mask_store", "demo", "lab")
 
 
@@ -19,7 +19,7 @@ class Command:
     """A command of another package.
 
     Attributes:
-        module: What ``python -m`` runs.
+        module: The module whose `main` takes the arguments and the name of the program.
         extra: Extra that installs what it needs; None where nothing more is needed.
         text: One line of help.
     """
@@ -30,12 +30,14 @@ class Command:
 
 
 COMMANDS: Mapping[str, Command] = {
-    "serve": Command("server", "serve", "answer requests for every task of a store, over HTTP"),
+    "serve": Command("server.__main__", "serve", "answer requests for every task of a store, over HTTP"),
     "learn": Command("training.learn_mask", "train", "learn a task from labelled examples and publish it"),
     "search": Command("training.search", "train", "search the learning rate of a task"),
     "compare": Command("training.compare", "train", "compare masks with finetuned copies on your own data"),
-    "store": Command("mask_store", None, "look at a store, check it, choose which version is served"),
-    "demo": Command("demo", "demo", "learn four tasks, serve them, query them (in a checkout of the source)"),
+    "store": Command(
+        "mask_store.__main__", None, "look at a store, check it, choose what version is served"
+    ),
+    "demo": Command("demo.__main__", "demo", "learn four tasks, serve them, query them (in a checkout)"),
 }
 
 
@@ -89,17 +91,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _hand_on(name: str, arguments: Sequence[str]) -> int:
     command = COMMANDS[name]
-    if name == "demo" and not _is_checkout():
-        return _refuse("the demo is not installed, it is part of the source: make demo in a checkout")
-    sys.argv[1:] = arguments
+    if name == "demo":
+        if not _is_checkout():
+            return _refuse("the demo is not installed, it is part of the source: make demo in a checkout")
+        sys.path.insert(0, str(_ROOT))
     try:
-        runpy.run_module(command.module, run_name="__main__", alter_sys=True)
+        code: int = importlib.import_module(command.module).main(arguments, prog=f"maskserve {name}")
     except ModuleNotFoundError as error:
         missing = _missing(error)
         if command.extra is None or missing in (None, *_OWN):
             raise
         return _refuse(f"{name} needs {missing}: pip install 'maskserve[{command.extra}]'")
-    return 0
+    return code
 
 
 def _missing(error: BaseException | None) -> str | None:
@@ -113,9 +116,8 @@ def _missing(error: BaseException | None) -> str | None:
 
 
 def _is_checkout() -> bool:
-    """Whether the package demo is the one beside this one, and not any of that name."""
-    found = find_spec("demo")
-    return found is not None and found.origin == str(Path(__file__).parents[1] / "demo" / "__init__.py")
+    """Whether this package is that of a checkout, which has the demo beside it."""
+    return (_ROOT / "pyproject.toml").is_file() and (_ROOT / "demo" / "__main__.py").is_file()
 
 
 def _refuse(message: str) -> int:

@@ -20,8 +20,12 @@ _FAILED = 1
 _USAGE = 2
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, prog: str) -> int:
     """Build the service and serve.
+
+    Args:
+        settings: What the operator set.
+        prog: The program's name, for messages.
 
     Returns:
         The exit code of the process, as `server.__main__.main` describes.
@@ -30,11 +34,11 @@ def run(settings: Settings) -> int:
     try:
         service = build_service(settings)
     except SettingsError as error:
-        return _complain(str(error), _USAGE)
+        return _complain(prog, str(error), _USAGE)
     except StoreNotFoundError as error:
-        return _complain(f"{error}; python -m training.learn_mask --store makes one", _FAILED)
+        return _complain(prog, f"{error}; maskserve learn --store makes one", _FAILED)
     except (MaskingError, MaskStoreError) as error:
-        return _complain(str(error), _FAILED)
+        return _complain(prog, str(error), _FAILED)
     return serve(service, settings)
 
 
@@ -98,7 +102,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _complain(problems: str, code: int) -> int:
+def _complain(prog: str, problems: str, code: int) -> int:
     for problem in problems.splitlines():
-        print(f"python -m server: {problem}", file=sys.stderr)
+        print(f"{prog}: {problem}", file=sys.stderr)
     return code

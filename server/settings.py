@@ -218,11 +218,12 @@ class SettingsError(ValueError):
     """Some settings are wrong; the message has one line for each of them."""
 
 
-def load_settings(arguments: Sequence[str]) -> Settings:
+def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> Settings:
     """Build the settings from the command line, the environment and the file.
 
     Args:
         arguments: The command line without the program's name.
+        prog: The program's name, for `--help`.
 
     Returns:
         The frozen settings.
@@ -232,7 +233,7 @@ def load_settings(arguments: Sequence[str]) -> Settings:
         SystemExit: For `--help`, and for an option without its value.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m server",
+        prog=prog,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -31,17 +31,18 @@ logger = logging.getLogger("training.compare")  # not __name__, which is "__main
 NAMES: dict[Method, str] = {"mask": "masking", "finetune": "finetuning"}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.compare") -> int:
     """Run the command.
 
     Args:
         argv: Arguments; None for the process's own.
+        prog: The program's name, for `--help`.
 
     Returns:
         The exit code.
     """
     parser = build_parser(
-        "training.compare",
+        prog,
         "Learn a task by masking and by finetuning the same encoder on the same data, with the same metric "
         "and early stopping, and print both: mean and standard deviation over seeds, size and time.",
     )

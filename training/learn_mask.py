@@ -55,16 +55,17 @@ examples:
 A killed run resumes after its last checkpoint when the same command is given again."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.learn_mask") -> int:
     """Run the command.
 
     Args:
         argv: Arguments; None for the process's own.
+        prog: The program's name, for `--help`.
 
     Returns:
         The exit code.
     """
-    parser = build_parser("training.learn_mask", _DESCRIPTION, _EPILOG)
+    parser = build_parser(prog, _DESCRIPTION, _EPILOG)
     method = add_method(parser)
     method.add_argument(
         "--seeds",

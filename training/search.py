@@ -138,17 +138,18 @@ def search(ready: "Preparation", method: Method, grid: Grid, runner: "Runner") -
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.search") -> int:
     """Run the command.
 
     Args:
         argv: Arguments; None for the process's own.
+        prog: The program's name, for `--help`.
 
     Returns:
         The exit code.
     """
     parser = build_parser(
-        "training.search",
+        prog,
         "Search the learning rate of a task: a grid that extends itself until the best rate is not on its "
         "border. Prints the rate as an option for training.learn_mask and publishes nothing.",
         "A search that was killed goes on when the same command is given again.",

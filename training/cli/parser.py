@@ -23,16 +23,16 @@ _GROUPS = {
 }
 
 
-def build_parser(module: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
+def build_parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
     """Build a command's parser with the options that all commands take.
 
     Args:
-        module: The command, such as ``training.learn_mask``.
+        prog: The program's name, such as ``python -m training.learn_mask``.
         description: What ``--help`` says before the options.
         epilog: What it says after them.
     """
     parser = argparse.ArgumentParser(
-        prog=f"python -m {module}",
+        prog=prog,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -7,7 +7,7 @@ REQUIRED = ["--task", "t", "--kind", "multiple-choice", "--base", "b", "--store"
 
 
 def _parser() -> argparse.ArgumentParser:
-    return build_parser("training.learn_mask", "Learns a task.")
+    return build_parser("python -m training.learn_mask", "Learns a task.")
 
 
 def test_every_option_has_the_default_of_the_settings() -> None:
