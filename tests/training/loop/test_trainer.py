@@ -72,7 +72,7 @@ def _same(one: MaskedModel, other: MaskedModel) -> bool:
 
 def test_it_learns_and_never_touches_the_base(ready: Preparation, tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in ready.base.encoder.state_dict().items()}
-    model, state = _learn(ready, tmp_path, epochs=8, patience=8, lr=2e-2)
+    model, state = _learn(ready, tmp_path, epochs=8, patience=8, lr=2e-2, seed=5)
 
     records = state.epochs
     assert [record.number for record in records] == list(range(1, 9))
