@@ -2,8 +2,8 @@
 
     python -m lab.rooms
 
-A chain counts floors: modules, each of which imports the next. Of rooms, it counts what lies directly in a
-package, modules and folders, as one floor each.
+A chain counts floors: modules, each of which imports the next; imports for type checking alone are left out.
+Of rooms, it counts what lies directly in a package, modules and folders, as one floor each.
 """
 
 import sys
@@ -17,7 +17,17 @@ import grimp
 
 from lab.tables import markdown_table
 
-PACKAGES = ("mask_store", "masking", "training", "server", "lab", "benchmarks", "experiments", "demo")
+PACKAGES = (
+    "maskserve",
+    "mask_store",
+    "masking",
+    "training",
+    "server",
+    "lab",
+    "benchmarks",
+    "experiments",
+    "demo",
+)
 LARGEST_FOLDER_FILES = 12
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +58,7 @@ class Package:
         Raises:
             ModuleNotFoundError: There is none of that name.
         """
-        graph = grimp.build_graph(name, cache_dir=None)
+        graph = grimp.build_graph(name, exclude_type_checking_imports=True, cache_dir=None)
         modules = {one: graph.find_modules_directly_imported_by(one) for one in graph.modules}
         return cls(name, count_files(ROOT / name), modules, _between_rooms(modules))
 

@@ -16,7 +16,6 @@ from masking import (
     TextInput,
     WordsInput,
     WordsPrediction,
-    load_base,
     load_task,
 )
 from tests.support.serving import SPECS, bundle_of, expected_scores, fill
@@ -26,11 +25,6 @@ PAIR = ("it is good", "it is great")
 SENTENCE = "Anna met Bob, in Paris."
 WORDS = ["Anna", "met", "Bob", ",", "in", "Paris", "."]
 ENDINGS = ("it rained and", ["it was wet", "it was dry", "it was"])
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Counters of what a store's caller costs: files that are read and hashes that are computed."""
+"""Counting: what a caller costs a store, in files that are read and hashes that are computed."""
 
 import hashlib
 from collections.abc import Sequence

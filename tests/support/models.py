@@ -4,10 +4,14 @@ Nothing here is pretrained: these models are for shape and logic only.
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
     AutoModel,
     BertConfig,
@@ -19,7 +23,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from mask_store import MaskBundle
+from mask_store import MaskBundle, TaskKind
 from masking import Base, MaskedModel, MaskSettings, TaskSpec
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "mpnet", "electra", "xlm-roberta")
@@ -31,6 +35,7 @@ WORDS = (
     "'", "-", "not", "and", "or", "yes", "no",
 )
 # fmt: on
+TOLERANCE = 5e-6  # a two-hundredth of a step of Adam at 1e-3
 _BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
@@ -171,3 +176,29 @@ def random_bundle(
         data_digest="sha256:" + "0" * 64,
         seed=seed,
     )
+
+
+@contextmanager
+def saved_for_backward() -> Iterator[list[Tensor]]:
+    """Collects the tensors that operations inside keep for their backward pass, in order."""
+    saved: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield saved
+
+
+def assert_learned_alike(kind: TaskKind, mine: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Asserts that learned states agree, up to the rounding of sums.
+
+    Left out is what the output does not depend on, for its gradient is rounding alone: the biases of keys,
+    and the classifier's where softmax goes over the choices, which share it.
+    """
+    assert mine.keys() == expected.keys()
+    without_effect = ("key.bias", *(["classifier.bias"] if kind == "multiple-choice" else []))
+    for name, tensor in expected.items():
+        if not name.endswith(tuple(without_effect)):
+            torch.testing.assert_close(mine[name], tensor, atol=TOLERANCE, rtol=0.0)

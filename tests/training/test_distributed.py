@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mask_store import MaskStore, TaskKind
 from tests.support import distributed_runs
 from tests.support.learning_data import ROWS, command_line, tiny_options, without_dropout, write_lines
-from tests.support.tensors import assert_learned_alike
+from tests.support.models import assert_learned_alike
 from training.data.features import make_batch
 from training.kinds import IGNORED
 from training.learn_mask import main

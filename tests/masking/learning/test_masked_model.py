@@ -31,8 +31,7 @@ from masking.base import base_tensors, fingerprint
 from masking.heads import CLASSIFIER, POOLER
 from masking.learning.masked_model import MaskScores
 from masking.tasks.predictions import Floats
-from tests.support.models import ARCHITECTURES, random_bundle, tiny_base
-from tests.support.tensors import saved_for_backward
+from tests.support.models import ARCHITECTURES, random_bundle, saved_for_backward, tiny_base
 from training.loop.evaluation import batch_logits
 
 Doubles = NDArray[np.float64]

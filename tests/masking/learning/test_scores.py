@@ -4,7 +4,7 @@ import torch
 
 from masking.binarize import apply_mask, keep
 from masking.learning.scores import initial_scores, masked_weight
-from tests.support.tensors import saved_for_backward
+from tests.support.models import saved_for_backward
 
 
 def test_a_score_equal_to_the_threshold_keeps_its_weight() -> None:

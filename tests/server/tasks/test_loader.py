@@ -18,11 +18,6 @@ from tests.support.serving import bundle_of, fill
 TASK = "sentiment"
 
 
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
-
-
 @dataclass
 class Parts:
     store: MaskStore

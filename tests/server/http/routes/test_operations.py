@@ -5,7 +5,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskStore
-from masking import Base, load_base
+from masking import Base
 from server.engine.worker import Engine
 from tests.support.serving import (
     SPECS,
@@ -13,11 +13,6 @@ from tests.support.serving import (
     fill,
     serving,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tiny_bert: str) -> Base:
-    return load_base(tiny_bert)
 
 
 @pytest.fixture(scope="module")
