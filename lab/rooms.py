@@ -17,7 +17,17 @@ import grimp
 
 from lab.tables import markdown_table
 
-PACKAGES = ("mask_store", "masking", "training", "server", "lab", "benchmarks", "experiments", "demo")
+PACKAGES = (
+    "mask_store",
+    "masking",
+    "training",
+    "server",
+    "maskserve",
+    "lab",
+    "benchmarks",
+    "experiments",
+    "demo",
+)
 LARGEST_FOLDER_FILES = 12
 ROOT = Path(__file__).parents[1]
 
