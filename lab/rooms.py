@@ -18,11 +18,11 @@ import grimp
 from lab.tables import markdown_table
 
 PACKAGES = (
+    "maskserve",
     "mask_store",
     "masking",
     "training",
     "server",
-    "maskserve",
     "lab",
     "benchmarks",
     "experiments",

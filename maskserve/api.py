@@ -33,7 +33,7 @@ def learn(*, callbacks: "Sequence[Callback]" = (), **options: Any) -> "Report":
     """Learn a task's mask and publish it; needs the extra ``train``.
 
     Args:
-        callbacks: Callbacks of transformers, called at steps, logs and epochs.
+        callbacks: Called at steps, logs and epochs; see `training.loop.callbacks.Callback`.
         options: Fields of `LearnOptions`: the options of ``maskserve learn``, with underscores.
 
     Returns:

@@ -15,7 +15,7 @@ _BASH = r"""_maskserve() {
 complete -o default -F _maskserve maskserve
 """
 
-_ZSH = r"""#compdef maskserve
+_ZSH = r"""# after compinit: source <(maskserve completion zsh)
 _maskserve() {
     if (( CURRENT == 2 )); then
         compadd -- @COMMANDS@ --help --version

@@ -1,28 +1,24 @@
 """Composition of one server process: the only module that knows all parts of the service."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 
-from mask_store import MaskStore, TaskKind
+from mask_store import MaskStore
 from masking import (
     Base,
-    ChoiceInput,
     MaskedEncoder,
     TaskBatch,
-    TaskInput,
-    TaskSpec,
-    TextInput,
-    WordsInput,
     load_base,
 )
 from masking.kernels import costs, kernel_runs
+from masking.tasks import MODEL_KINDS
 from server.engine.queue import BatchLimits
 from server.engine.retry import Compute
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
-from server.predictor import Predictor, PredictRequest
+from server.predictor import Predictor
 from server.service import Service
 from server.settings import Settings, SettingsError
 from server.tasks.lifecycle import Lifecycle
@@ -124,22 +120,12 @@ def _warm_up(compute: Compute, registry: TaskRegistry) -> None:
     """Compute one input of one task: kernels are built and threads are up before the first request."""
     for served in list(registry.tasks.values())[:1]:
         task = served.loaded
-        request = PredictRequest((_any_input(task.spec),), truncate=True)
-        features = task.codec.encode(request.inputs, truncate=request.truncate)
+        sample = MODEL_KINDS[task.spec.kind].sample(task.spec)
+        features = task.codec.encode([sample], truncate=True)
         try:
             compute([TaskBatch(task, features)])
         except Exception:  # a task that fails must not keep the others from being served
             logger.exception("warming up with task %s failed", served.name)
-
-
-def _any_input(spec: TaskSpec) -> TaskInput:
-    """Return an input that a task takes."""
-    inputs: Mapping[TaskKind, TaskInput] = {
-        "sequence-classification": TextInput("one", "two" if spec.pair else None),
-        "token-classification": WordsInput(("one", "two")),
-        "multiple-choice": ChoiceInput("one", ("two", "three")),
-    }
-    return inputs[spec.kind]
 
 
 def _connect_gauges(service: Service) -> None:

@@ -50,7 +50,7 @@ examples:
 
 
 def _split(given: Any) -> Any:
-    """A list from one string, as the command line and the environment have it: "a,b" or JSON."""
+    """Read a list from one string, as the command line and the environment have it: "a,b" or JSON."""
     if not isinstance(given, str):
         return given
     if given.lstrip().startswith("["):

@@ -72,6 +72,7 @@ PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
         "head_lr": None,
     }
 }
+# A new setting that decides the mask goes into the preset, and so into the identity of a run.
 EXTRA_SETTINGS = tuple(name for name, value in PRESETS["paper"].items() if value is None)
 LEARNING_SETTINGS = ("kind", "lr", "seed", *PRESETS["paper"])
 MIN_TOKENS = 8
@@ -280,9 +281,10 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
             raise OptionsError([_problem(mistake) for mistake in error.errors()]) from None
 
 
-def option_name(field: str) -> str:
-    """Return the name of the option that sets a field: the field's own, or its alias."""
-    return LearnOptions.model_fields[field].alias or field if field in LearnOptions.model_fields else field
+def option_name(name: str) -> str:
+    """Return the name of the option that sets a field: the field's alias, or else its own name."""
+    field = LearnOptions.model_fields.get(name)
+    return (field.alias if field else None) or name
 
 
 def options_of(given: Mapping[str, Any], preset: Preset | None = None) -> LearnOptions:

@@ -50,7 +50,7 @@ class Publisher:
 
     def _notice_and_answer(self) -> tuple[float, LoadedTask]:
         version = self._store.snapshot().current[TASK]
-        loaded = load_task(self._store.load(TASK, version.number), self._base)
+        loaded = load_task(self._store.load(version), self._base)
         return self._answer(loaded), loaded
 
     def _answer(self, loaded: LoadedTask) -> float:

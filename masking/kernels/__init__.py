@@ -4,12 +4,11 @@
     masks = [ready_mask(bits, columns, device) for bits in tasks]    # once per task and layer
     outputs = masked_linear(inputs, weight, bias, segments, masks)
 
-The weight exists once and is read once per call; tasks add one bit per weight. With numba (in the extra
-"serve") this takes about as long as the layer without masks, whatever the number of tasks and the density
-of their masks; without numba the results are the same and each segment costs a masked copy of the weight. On
-CUDA a Triton kernel does the same, at a choice of precisions and inside CUDA graphs
-(`masking.kernels.cuda.launch`); see
-benchmarks/README.md for what it takes on an H100. Does not know models or requests.
+The weight exists once and is read once per call; tasks add one bit per weight. With numba this takes about as
+long as the layer without masks, whatever the number of tasks and the density of their masks; without numba
+the results are the same, and each call makes a masked copy of the weight for each segment. On CUDA a Triton
+kernel does the same, at a choice of precisions and inside CUDA graphs (`masking.kernels.cuda.launch`);
+benchmarks/README.md has its times on an H100.
 """
 
 from masking.kernels.cost_model import Costs, costs

@@ -62,12 +62,14 @@ class ModelKind:
         pooled: Whether a row's logits are read at [CLS], through the pooler; otherwise at every token.
         labelled: Whether tasks of this kind have labels; otherwise a row has one logit, and the classes of
             an input are its rows.
+        sample: Makes a short input that a task of this kind takes, such as to warm up with.
     """
 
     name: TaskKind
     codec: Callable[[TaskSpec, Tokenizer], TaskCodec]
     pooled: bool
     labelled: bool
+    sample: Callable[[TaskSpec], TaskInput]
 
     def outputs(self, labels: Sequence[str]) -> int:
         """Return the number of logits for these labels, which is the number of rows of the classifier W_T."""

@@ -60,4 +60,10 @@ class ChoiceCodec:
         return item
 
 
-MULTIPLE_CHOICE = ModelKind("multiple-choice", ChoiceCodec, pooled=True, labelled=False)
+MULTIPLE_CHOICE = ModelKind(
+    "multiple-choice",
+    ChoiceCodec,
+    pooled=True,
+    labelled=False,
+    sample=lambda _: ChoiceInput("one", ("two", "three")),
+)

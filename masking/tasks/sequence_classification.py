@@ -52,4 +52,10 @@ class SequenceCodec:
         return item
 
 
-SEQUENCE_CLASSIFICATION = ModelKind("sequence-classification", SequenceCodec, pooled=True, labelled=True)
+SEQUENCE_CLASSIFICATION = ModelKind(
+    "sequence-classification",
+    SequenceCodec,
+    pooled=True,
+    labelled=True,
+    sample=lambda spec: TextInput("one", "two" if spec.pair else None),
+)

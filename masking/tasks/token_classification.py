@@ -69,7 +69,13 @@ class WordsCodec:
         return item
 
 
-TOKEN_CLASSIFICATION = ModelKind("token-classification", WordsCodec, pooled=False, labelled=True)
+TOKEN_CLASSIFICATION = ModelKind(
+    "token-classification",
+    WordsCodec,
+    pooled=False,
+    labelled=True,
+    sample=lambda _: WordsInput(("one", "two")),
+)
 
 
 def plan_windows(lengths: Sequence[int], capacity: int) -> list[tuple[int, int]]:

@@ -18,8 +18,8 @@ from server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_PROGRESS = 100
-_REST = 50
+_TASKS_PER_PROGRESS_LINE = 100
+_PAUSE_OVER_LOOK = 50
 """A pause is at least this many times the processor time of the look before it."""
 
 
@@ -67,7 +67,7 @@ class StoreWatcher:
     @property
     def pause_seconds(self) -> float:
         """How long until the next look at the store."""
-        return max(self._poll_seconds, _REST * self._look_seconds)
+        return max(self._poll_seconds, _PAUSE_OVER_LOOK * self._look_seconds)
 
     def start(self) -> None:
         """Start watching."""
@@ -119,7 +119,7 @@ class StoreWatcher:
             loads = [loaders.submit(self._refresh, version, seen) for version in due]
             for done, load in enumerate(as_completed(loads), 1):
                 load.result()
-                if done % _PROGRESS == 0:
+                if done % _TASKS_PER_PROGRESS_LINE == 0:
                     logger.info("%d of %d tasks loaded or reported", done, len(due))
         give_back()
 

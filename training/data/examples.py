@@ -2,8 +2,7 @@
 
 A row with a missing field, an empty text or a value of the wrong type is set aside with its line and the
 reason; it is never dropped silently and never stops a run. What makes the whole file useless (a column that
-no row has, no usable row, one label only, a label in dev that train lacks) is an error. Nothing here
-tokenises.
+no row has, no usable row, one label only, a label in dev that train lacks) is an error.
 """
 
 import difflib

@@ -76,7 +76,7 @@ class Batch:
     total: int
 
     def to(self, device: torch.device) -> Self:
-        """Return the same batch on a device; a GPU's copy is made while the computation goes on."""
+        """Return the same batch on a device; copies to a GPU do not wait for what it computes."""
         if device.type == "cpu":
             return self
         inputs = {name: _sent(tensor, device) for name, tensor in self.inputs.items()}

@@ -3,8 +3,8 @@
 Reads JSON lines, CSV, TSV (each also gzipped) and Parquet files, and one split of a dataset through
 `datasets`. A row is whatever stands at one line: which of its columns are needed, and whether their values
 can be used, is decided in `training.data.examples`. What is malformed as a file (broken JSON, a line of CSV
-with a field too many, bytes that are no UTF-8) is an error that names the file and the line, because nothing
-after it can be trusted.
+with a field too many, bytes that are not UTF-8) is an error that names the file and the line, because nothing
+after it can be trusted. Files are read here and not by `datasets`, which does not keep the line numbers.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""The labelled data of one run: read, checked, and ready to be encoded."""
+"""Task data: the labelled data of one run, read, checked, and encoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

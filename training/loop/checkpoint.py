@@ -1,4 +1,4 @@
-"""Checkpoint: the files from which a run goes on, or takes the state of its best epoch.
+"""Checkpoint: the files from which a run is resumed, and the best epoch is taken at the end.
 
     learned.safetensors   what learns; where the threshold has moved, the threshold too
     ema.safetensors       its averages, where the run has an EMA

@@ -1,6 +1,6 @@
 """EMA: an exponential moving average of what learns, step by step, which is evaluated and published.
 
-The optimizer goes on from the parameters themselves; averages never flow back into learning.
+The optimizer works on the parameters themselves; averages never flow back into learning.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Training history: what a run knows of its steps and epochs, which is best, and whether more are due.
 
-A checkpoint holds it, and all decisions follow from it and the options, so that a run which goes on from a
-checkpoint decides as one that was never stopped.
+A checkpoint holds it, and all decisions follow from it and the options, so that a resumed run decides as one
+that was never stopped.
 """
 
 import json
@@ -106,7 +106,7 @@ class History:
         path.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote.
+        """Read what `save` wrote.
 
         Raises:
             RunMismatchError: The file is not there, or of another format.
@@ -117,8 +117,8 @@ class History:
             state = {}
         if state.get("format") != FORMAT:
             raise RunMismatchError(
-                f"{path.parent} was written by another version of this program, which alone can go on with "
-                "it; give --fresh to drop the unfinished run, or another --run-dir"
+                f"{path.parent} was written by another version of this program and can't be resumed: give "
+                "--fresh to drop the unfinished run, or another --run-dir"
             )
         self.step, self.loss_sum = state["step"], state["loss_sum"]
         self.epochs = [EpochRecord(**epoch) for epoch in state["epochs"]]

@@ -1,6 +1,6 @@
-"""The optimizer of the paper: Adam at the rate it is given, without weight decay.
+"""Optimizer of the paper: Adam at a constant rate, without weight decay.
 
-Decay would pull scores below the threshold. Schedules and clipping are the loop's to leave out.
+Decay would pull scores below the threshold. Schedules and clipping are up to the loop.
 """
 
 from collections.abc import Iterable, Mapping

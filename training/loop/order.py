@@ -1,7 +1,7 @@
 """Order of the examples: which of them make up the batches of each step of an epoch.
 
-Everything random in a run follows from its seed and from how far it is, so that a run which goes on from a
-checkpoint draws what one that was never stopped draws.
+Everything random in a run follows from its seed and from the number of its epoch or step, so that a resumed
+run draws what one that was never stopped draws.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The folder of one unfinished run: what it was told, and its checkpoints.
+"""Run folder: the settings and checkpoints of one unfinished run.
 
     run.json              the settings and digests that decide which mask is learned
     checkpoint-<step>/    written by the trainer at the end of each epoch; whole once it holds `complete`
@@ -51,7 +51,7 @@ class RunFolder:
             RunMismatchError: The folder holds an unfinished run of another identity.
             RunInUseError: Another process is learning here.
             RunFolderError: The folder can't be written.
-            OtherProcessError: The first process could not open it, as the others are told.
+            OtherProcessError: The first process could not open it, which the others raise.
         """
         lock = FileLock(path / "lock", timeout=0)
         folder = cls(path.resolve())

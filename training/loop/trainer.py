@@ -3,7 +3,8 @@
 Adam at a constant rate without decay (decay would pull scores below the threshold) and without clipping; an
 evaluation and a checkpoint every epoch; stops after some epochs without gain. The order of examples follows
 from the seed and the epoch, dropout from the seed and the step, all decisions from the saved history, so that
-a run which goes on from a checkpoint learns the very same mask.
+a resumed run learns the very same mask. The loop is written out, as `transformers.Trainer` would have to be
+overridden in most of its methods for that.
 
 A step may take several batches, and several processes may share each batch: the loss is that of all targets
 of the step together, so it is the step of one process with one large batch.
@@ -58,7 +59,7 @@ class Trainer:
         *,
         metric: str,
     ) -> None:
-        """Set up a run, which goes on from the folder's last checkpoint if there is one.
+        """Set up a run, resumed from the folder's last checkpoint if there is one.
 
         Args:
             model: What to learn, fresh, on its device.
@@ -66,7 +67,7 @@ class Trainer:
             data: Examples to learn from, and examples to choose the best epoch by.
             options: Options of the loop.
             folder: Where checkpoints go.
-            callbacks: Called as the run goes on.
+            callbacks: Called at steps, logs and epochs.
             metric: Name of the dev metric that chooses the best epoch.
 
         Raises:

@@ -11,7 +11,7 @@ from masking import MaskedModel
 from tests.support.callbacks import KillAtStep, Killed
 from tests.support.learning_data import ROWS, tiny_options, without_dropout
 from tests.support.models import assert_learned_alike
-from training.errors import DivergedError, RunFolderError
+from training.errors import DivergedError, RunFolderError, RunMismatchError
 from training.kinds import TrainingKind
 from training.loop.callbacks import Callback
 from training.loop.checkpoint import LEARNED_FILE
@@ -266,6 +266,13 @@ def test_checkpoints_hold_what_is_learned_and_no_base(ready: Preparation, tmp_pa
         *(LEARNED_FILE, "optimizer.pt", "history.json", "complete"),
     }
     assert load_file(folder / LEARNED_FILE).keys() == model.trainable().keys()
+
+
+def test_a_checkpoint_of_another_version_is_refused(ready: Preparation, tmp_path: Path) -> None:
+    _, state = _learn(ready, tmp_path, epochs=1)
+    (tmp_path / f"checkpoint-{state.step}" / "history.json").rename(tmp_path / "trainer_state.json")
+    with pytest.raises(RunMismatchError, match=r"another version of this program.*--fresh"):
+        _learn(ready, tmp_path, epochs=1)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
