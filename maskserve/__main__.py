@@ -34,9 +34,7 @@ COMMANDS: Mapping[str, Command] = {
     "learn": Command("training.learn_mask", "train", "learn a task from labelled examples and publish it"),
     "search": Command("training.search", "train", "search the learning rate of a task"),
     "compare": Command("training.compare", "train", "compare masks with finetuned copies on your own data"),
-    "store": Command(
-        "mask_store.__main__", None, "look at a store, check it, choose what version is served"
-    ),
+    "store": Command("mask_store.__main__", None, "look at a store, check it, choose what version is served"),
     "demo": Command("demo.__main__", "demo", "learn four tasks, serve them, query them (in a checkout)"),
 }
 

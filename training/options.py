@@ -330,12 +330,17 @@ def _problem(mistake: Any) -> str:
             return f"{_flag(name)} missing"
         case "extra_forbidden":
             return f"{_flag(name)}: there is no such option"
-    return f"{_flag(name)} {mistake['input']}: {_rule(name, mistake)}"
-
-
-def _rule(name: str, mistake: Any) -> str:
-    """Say what a value must be: in the words of a validator, or by the field's choices or bounds."""
     field = next(field for key, field in LearnOptions.model_fields.items() if name in (key, field.alias))
+    return f"{_flag(name)} {mistake['input']}: {broken_rule(field, mistake)}"
+
+
+def broken_rule(field: FieldInfo, mistake: Any) -> str:
+    """Say what a value must be: in the words of a validator, or by the field's choices or bounds.
+
+    Args:
+        field: The option's field.
+        mistake: One of the `errors()` of pydantic's error about it.
+    """
     if mistake["type"] == "value_error":
         return str(mistake["ctx"]["error"])
     if mistake["type"] == "literal_error":

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from experiments.common.runs import METHODS, Method, Scale
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
-from training.options import PRESETS, LearnOptions
+from training.options import PRESETS, LearnOptions, broken_rule
 
 PAPER = PRESETS["paper"]
 QUICK = Scale(
@@ -83,7 +83,7 @@ def read_settings(texts: Sequence[str]) -> list[Change]:
         if not match or match[2] not in _FIELDS:
             names = ", ".join(_FIELDS)
             raise ExperimentOptionsError(f"--set {text}: write [TASK.]NAME=VALUE; the names are {names}")
-        changes.append(Change(_task(match[1]), match[2], _value(text, match[2], match[3])))
+        changes.append(Change(_task(match[1]), match[2], _value(match[2], match[3])))
     return changes
 
 
@@ -126,7 +126,7 @@ def check_task(name: str) -> str:
     return name
 
 
-def _value(whole: str, name: str, text: str) -> Any:
+def _value(name: str, text: str) -> Any:
     """Return the value of a setting: the text itself, where its field takes that, or the JSON it is."""
     field = _FIELDS[name]
     kind: Any = field.annotation
@@ -138,4 +138,5 @@ def _value(whole: str, name: str, text: str) -> Any:
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
-        raise ExperimentOptionsError(f"--set {whole}: {error.errors()[0]['msg']}") from None
+        rule = broken_rule(field, error.errors()[0])
+        raise ExperimentOptionsError(f"--{name.replace('_', '-')} {text}: {rule}") from None

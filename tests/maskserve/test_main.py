@@ -64,10 +64,10 @@ def test_a_missing_extra_is_one_sentence(tmp_path: Path, command: str, missing: 
     assert done.returncode == 2
 
 
-def test_the_demo_is_another_packages_outside_a_checkout(
+def test_outside_a_checkout_there_is_no_demo(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("maskserve.__main__.__file__", str(tmp_path / "maskserve" / "__main__.py"))
+    monkeypatch.setattr("maskserve.__main__._ROOT", tmp_path)
     assert main(["demo"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

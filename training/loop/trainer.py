@@ -106,7 +106,8 @@ class Trainer:
                 while not (self.history.is_finished or self.should_stop):
                     self._run_epoch()
             self._call(lambda callback: callback.on_train_end(self))
-        load_learned(self._folder.checkpoint(self.history.best_step), self.model, self._ema)
+        with together():  # the first process may remove the checkpoint as soon as the run is over
+            load_learned(self._folder.checkpoint(self.history.best_step), self.model, self._ema)
         self._become_evaluated(self.history.best_step)
         return self.history
 
