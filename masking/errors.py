@@ -44,7 +44,7 @@ class TaskInputError(MaskingError):
     """
 
     def __init__(self, message: str, *, index: int = 0) -> None:
-        """Keeps the public `message` and the input's `index` in its batch."""
+        """Keep the public `message` and the input's `index` in its batch."""
         super().__init__(message)
         self.message = message
         self.index = index
@@ -63,7 +63,7 @@ class InputTooLongError(TaskInputError):
     """
 
     def __init__(self, tokens: int, limit: int, *, index: int = 0) -> None:
-        """Builds the public message from the two counts."""
+        """Build the public message from the two counts."""
         super().__init__(
             f"input has {tokens} tokens and this task takes at most {limit}; "
             "shorten it or ask for truncation",
