@@ -33,6 +33,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "finetuned": ({"lr": 1e-4}, {"finetune": True}),
     "dropped-1-whole": ({}, {}),
     "dropped-2-killed": ({"save_steps": 3}, {"kill": 11}),
+    "dropped-2-unread": ({"save_steps": 3}, {"full": "training.loop.trainer.load_checkpoint", "full_in": 1}),
     "dropped-3-resumed": ({"save_steps": 3}, {}),
     "no-publishing": ({}, {"full": "mask_store.MaskStore.publish", "full_in": 0}),
     "no-checkpoint": ({}, {"full": "training.loop.checkpoint.save_file", "full_in": 0}),
@@ -130,7 +131,10 @@ def test_a_killed_run_of_two_ends_as_if_nothing_had_happened(pair: Path) -> None
     assert _differing_bits(*stores) == 0
 
 
-@pytest.mark.parametrize(("name", "failing"), [("no-publishing", 0), ("no-checkpoint", 0), ("no-reading", 1)])
+@pytest.mark.parametrize(
+    ("name", "failing"),
+    [("no-publishing", 0), ("no-checkpoint", 0), ("no-reading", 1), ("dropped-2-unread", 1)],
+)
 def test_what_fails_in_one_process_ends_both(pair: Path, name: str, failing: int) -> None:
     outcomes = _outcomes(pair / name)
     assert outcomes[failing]["error"] in {"OSError", "RunFolderError"}

@@ -33,7 +33,7 @@ class Callback:
         """Be called when an epoch is evaluated and its checkpoint written; may set `Trainer.should_stop`."""
 
     def on_train_end(self, trainer: "Trainer") -> None:
-        """Be called after the last epoch, before the best one is put back."""
+        """Be called when learning ends, also when it fails or is stopped; before the best epoch is loaded."""
 
 
 class TensorBoard(Callback):

@@ -36,7 +36,7 @@ def save_checkpoint(
         history: How far the run is.
 
     Raises:
-        OSError, RuntimeError: A file can't be written.
+        OSError, RuntimeError, SafetensorError: A file can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_file(model.learned_state(), folder / LEARNED_FILE)
@@ -53,6 +53,7 @@ def load_checkpoint(
 
     Raises:
         RunMismatchError: The checkpoint is of another version of this program.
+        RunFolderError: It is damaged.
     """
     history.load(folder / HISTORY_FILE)
     load_learned(folder, model, ema)

@@ -7,8 +7,9 @@ that was never stopped.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from training.errors import RunMismatchError
+from training.errors import RunFolderError, RunMismatchError
 
 FORMAT = 1
 
@@ -110,15 +111,17 @@ class History:
 
         Raises:
             RunMismatchError: The file is not there, or of another format.
+            RunFolderError: It is damaged.
         """
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            state = {}
-        if state.get("format") != FORMAT:
-            raise RunMismatchError(
-                f"{path.parent} was written by another version of this program and can't be resumed: give "
-                "--fresh to drop the unfinished run, or another --run-dir"
-            )
-        self.step, self.loss_sum = state["step"], state["loss_sum"]
-        self.epochs = [EpochRecord(**epoch) for epoch in state["epochs"]]
+            state: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"format": None}
+            if state["format"] == FORMAT:
+                self.step, self.loss_sum = state["step"], state["loss_sum"]
+                self.epochs = [EpochRecord(**epoch) for epoch in state["epochs"]]
+                return
+        except (ValueError, TypeError, LookupError) as error:
+            raise RunFolderError(f"{path} is damaged; --fresh learns it again") from error
+        raise RunMismatchError(
+            f"{path.parent} was written by another version of this program and can't be resumed: give "
+            "--fresh to drop the unfinished run, or another --run-dir"
+        )

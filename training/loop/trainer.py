@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from masking import MaskedModel, TaskCodec, TaskModel
 from training.data.features import Batch, EncodedExample, make_batch
@@ -45,7 +46,8 @@ class Trainer:
         options: Options of the loop.
         optimizer: Adam over what is trainable.
         history: How far the run is.
-        should_stop: Whether to end after the present epoch, whatever the history says.
+        should_stop: Whether to end after the present epoch, whatever the history says; a run without an
+            epoch that may be the best (`training.loop.sparsity_schedule`) continues until it has one.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Trainer:
 
         Raises:
             RunMismatchError: The last checkpoint is of another version of this program.
+            RunFolderError: It is damaged, or not the same in all processes.
+            OtherProcessError: Another of the processes that learn together could not load it.
         """
         self.model, self.options, self.should_stop = model, options, False
         self._codec, self._folder, self._device = codec, folder, model.base.device
@@ -87,8 +91,7 @@ class Trainer:
         if options.final_sparsity is not None and isinstance(model, MaskedModel):
             ramp = steps * ramp_epochs(options.epochs)
             self._schedule = SparsitySchedule(model, options.final_sparsity, ramp)
-        if checkpoint := folder.last_checkpoint():
-            load_checkpoint(checkpoint, model, self._ema, self.optimizer, self.history)
+        self._resume()
         self._loss = torch.zeros((), device=self._device)  # summed over the steps since the last log
         self._logged_step = self.history.step
 
@@ -102,10 +105,12 @@ class Trainer:
         """
         if not self.history.is_finished:
             self._call(lambda callback: callback.on_train_begin(self))
-            with _deterministic(self._device):
-                while not (self.history.is_finished or self.should_stop):
-                    self._run_epoch()
-            self._call(lambda callback: callback.on_train_end(self))
+            try:
+                with _deterministic(self._device):
+                    while not (self.history.is_finished or (self.should_stop and self.history.best_epoch)):
+                        self._run_epoch()
+            finally:
+                self._call(lambda callback: callback.on_train_end(self))
         with together():  # the first process may remove the checkpoint as soon as the run is over
             load_learned(self._folder.checkpoint(self.history.best_step), self.model, self._ema)
         self._become_evaluated(self.history.best_step)
@@ -124,6 +129,14 @@ class Trainer:
                 make_batch([self._train[i] for i in batch], kind, tokenizer).to(self._device)
                 for batch in batches
             ]
+
+    def _resume(self) -> None:
+        """Load the last checkpoint, if there is one, in all processes."""
+        with together():
+            if checkpoint := self._folder.last_checkpoint():
+                load_checkpoint(checkpoint, self.model, self._ema, self.optimizer, self.history)
+        if len(set(gather_shares([self.history.step]))) > 1:
+            raise RunFolderError(f"{self._folder.path}: all processes must see the same run folder")
 
     def _run_epoch(self) -> None:
         history, save_steps = self.history, self.options.save_steps
@@ -209,7 +222,7 @@ class Trainer:
                     path = self._folder.checkpoint(history.step)
                     save_checkpoint(path, self.model, self._ema, self.optimizer, history)
                     self._folder.keep_only(history.step, history.best_step)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             raise RunFolderError(f"{self._folder.path}: a checkpoint can't be written: {error}") from error
 
     def _call(self, event: Callable[[Callback], None]) -> None:

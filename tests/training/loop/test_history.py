@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from training.errors import RunMismatchError
+from training.errors import RunFolderError, RunMismatchError
 from training.loop.history import History
 
 
@@ -43,7 +43,7 @@ def test_a_history_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert (other.steps_into_epoch, other.max_steps) == (3, 100)
 
 
-@pytest.mark.parametrize("content", [None, "{", json.dumps({"format": 0})])
+@pytest.mark.parametrize("content", [None, json.dumps({"format": 0})])
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "checkpoint-10" / "history.json"
     path.parent.mkdir()
@@ -52,3 +52,12 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, content: str
         path.write_text(content)
     with pytest.raises(RunMismatchError, match=r"checkpoint-10 was written by another version.*--fresh"):
         _history().load(path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", "{}", '{"format": 1, "step": 3}', "\udcff"])
+def test_a_damaged_history_is_told_as_damaged(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "history.json"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(RunFolderError, match=r"history\.json is damaged; --fresh learns it again") as raised:
+        _history().load(path)
+    assert raised.type is RunFolderError

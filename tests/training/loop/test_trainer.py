@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mask_store import TaskKind
@@ -286,11 +287,20 @@ def test_a_loss_that_is_no_number_ends_the_run(
         _learn(ready, tmp_path)
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told(
+def test_processes_that_see_other_checkpoints_are_refused(
     ready: Preparation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("training.loop.trainer.gather_shares", lambda own: [*own, 6])
+    with pytest.raises(RunFolderError, match="all processes must see the same run folder"):
+        _learn(ready, tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError, SafetensorError])
+def test_a_checkpoint_that_cannot_be_written_is_told(
+    ready: Preparation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error(28, "No space left on device")
 
     monkeypatch.setattr("training.loop.checkpoint.save_file", full)
     with pytest.raises(RunFolderError, match=r"can't be written.*No space left"):
