@@ -166,7 +166,7 @@ def test_a_run_comes_to_what_learning_alone_comes_to(
         Runner(Results(path), tmp_path / "runs", [KillInEpoch(2)]).run(ready, "mask")
     made = Runner(Results(path), tmp_path / "runs").run(ready, "mask")
     report = learn(options)
-    assert any("going on after epoch 1" in line for line in log.messages)
+    assert any("resuming after step 6 (epoch 1 of 3)" in line for line in log.messages)
     assert made.values == tuple(record.metrics["accuracy"] for record in report.epochs)
     manifest = MaskStore.open(str(options.store)).load("demo").manifest
     assert (made.value, made.best_epoch) == (report.value, report.best_epoch)
@@ -225,4 +225,4 @@ def test_bad_input_is_one_line_and_exit_code_two(
     assert main([*arguments, "--lr", "0.1"]) == 2
     assert "give one" in capsys.readouterr().err
     assert main([*arguments, "--results", str(tmp_path / "train.jsonl")]) == 2
-    assert "no result of a run" in capsys.readouterr().err
+    assert "is not a result of a run" in capsys.readouterr().err

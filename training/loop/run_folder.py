@@ -1,17 +1,18 @@
 """Run folder: the settings and checkpoints of one unfinished run.
 
     run.json              the settings and digests that decide which mask is learned
-    checkpoint-<step>/    written by the trainer at the end of each epoch; whole once it holds `complete`
-    bundle.safetensors    the mask of a run that is done, kept until it is published with others
+    checkpoint-<step>/    written by the trainer at the end of each epoch, and every --save-steps; whole once
+                          it holds `complete`
+    bundle.safetensors    the mask of a run that is done, kept until it is published
     lock                  held while a process learns here
 
-A run that finished leaves only ``report.json``. Nothing else in the folder is ever touched. Where several
-processes learn together, the first alone takes the lock and writes.
+A run that finished leaves only ``report.json``; it is finished once ``run.json`` is gone. Nothing else in the
+folder is ever touched. Where several processes learn together, the first alone takes the lock and writes.
 """
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,18 +69,27 @@ class RunFolder:
         """Return the path of the checkpoint of a step."""
         return self.path / f"{PREFIX}{step}"
 
+    @property
+    def has_remains(self) -> bool:
+        """Whether there is more than the report of a finished run."""
+        return bool(self._steps()) or any((self.path / name).exists() for name in (RECORD, BUNDLE))
+
     def last_checkpoint(self) -> Path | None:
         """Return the newest whole checkpoint, None if there is none."""
         whole = [step for step in self._steps() if (self.checkpoint(step) / COMPLETE).is_file()]
         return self.checkpoint(max(whole)) if whole else None
 
     def keep_only(self, newest: int, best: int | None) -> None:
-        """Declare the newest checkpoint whole, then remove every other one but the best."""
+        """Declare the newest checkpoint whole, then remove every other one but the best.
+
+        A mask that was kept before is dropped, as the run has learned more.
+        """
+        (self.path / BUNDLE).unlink(missing_ok=True)
         (self.checkpoint(newest) / COMPLETE).touch()
-        self._remove(step for step in self._steps() if step not in {newest, best})
+        self._remove([step for step in self._steps() if step not in {newest, best}])
 
     def keep(self, bundle: MaskBundle) -> None:
-        """Keep what a run has learned in place of its checkpoints, until the folder is finished.
+        """Keep what a run has learned, until the folder is finished.
 
         Raises:
             RunFolderError: It can't be written.
@@ -88,6 +98,9 @@ class RunFolder:
             write_bundle(self.path / BUNDLE, bundle)
         except MaskStoreError as error:
             raise RunFolderError(f"{self.path}: the mask can't be kept there: {error}") from error
+
+    def drop_checkpoints(self) -> None:
+        """Remove all checkpoints, where the mask is kept instead of them."""
         self._remove(self._steps())
 
     def kept(self) -> MaskBundle | None:
@@ -103,24 +116,27 @@ class RunFolder:
             raise RunFolderError(f"{path} can't be read: {error}; --fresh learns it again") from error
 
     def finish(self, report: Mapping[str, object]) -> None:
-        """Remove what is left of a run that is published, and leave its report."""
-        (self.path / RECORD).unlink(missing_ok=True)
-        (self.path / BUNDLE).unlink(missing_ok=True)
-        self._remove(self._steps())
+        """Leave the report of a run that is published, and remove the rest.
+
+        Killed before the record is gone, the run is resumed after its last epoch and publishes what was kept;
+        killed after that, it is finished, and the next run removes the rest.
+        """
         (self.path / REPORT).write_text(
             json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        (self.path / RECORD).unlink(missing_ok=True)
+        self._remove_run()
 
     def _claim(self, identity: Identity, fresh: bool) -> None:
-        unfinished = self.last_checkpoint() is not None or (self.path / BUNDLE).exists()
-        if fresh or not unfinished:
-            (self.path / BUNDLE).unlink(missing_ok=True)
-            self._remove(self._steps())
+        finished = (self.path / REPORT).exists() and not (self.path / RECORD).exists()
+        begun = self.last_checkpoint() is not None or (self.path / BUNDLE).exists()
+        if fresh or finished or not begun:
+            self._remove_run()
             (self.path / RECORD).write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
         elif differences := _differences(self._record(), identity):
             raise RunMismatchError(
                 f"{self.path} holds an unfinished run of other settings or data ({'; '.join(differences)}): "
-                "give the same again to go on with it, --fresh to drop it, or another --run-dir"
+                "give the same again to resume it, --fresh to drop it, or another --run-dir"
             )
 
     def _record(self) -> Identity:
@@ -134,9 +150,15 @@ class RunFolder:
         names = (folder.name.removeprefix(PREFIX) for folder in self.path.glob(f"{PREFIX}*"))
         return sorted(int(name) for name in names if name.isdigit())
 
-    def _remove(self, steps: Iterator[int] | list[int]) -> None:
+    def _remove_run(self) -> None:
+        (self.path / BUNDLE).unlink(missing_ok=True)
+        self._remove(self._steps())
+
+    def _remove(self, steps: Sequence[int]) -> None:
+        """Remove checkpoints; the best one stays as long as the newest counts as whole."""
         for step in steps:
             (self.checkpoint(step) / COMPLETE).unlink(missing_ok=True)
+        for step in steps:
             shutil.rmtree(self.checkpoint(step))
 
 

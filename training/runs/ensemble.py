@@ -85,4 +85,5 @@ def _member(ready: Preparation, folder: RunFolder, callbacks: Sequence[Callback]
     logger.info(f"seed {seed}:")
     bundle = learn_bundle(ready, folder, callbacks=callbacks).bundle
     folder.keep(bundle)
+    folder.drop_checkpoints()
     return bundle

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from masking import FinetunedModel
@@ -123,5 +124,6 @@ def _keep(folder: Path, model: FinetunedModel, report: FinetuneReport) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(model.learned_state(), folder / LEARNED_FILE)
         (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise KeepError(f"{folder}: the weights can't be kept there: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise KeepError(f"{folder}: the weights can't be kept there: {reason}") from error

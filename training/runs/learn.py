@@ -5,6 +5,7 @@ mask of what `training.runs.preparation` has prepared, `publish` hands a bundle 
 """
 
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ def learn(options: LearnOptions, *, callbacks: Sequence[Callback] = ()) -> MaskR
         learned = learn_bundle(ready, folder, callbacks=callbacks)
 
         def conclude() -> MaskReport:
-            version = publish(store, learned.bundle, options.run_folder)
+            version = publish_kept(store, learned.bundle, folder)
             report = _report(ready, learned, version, time.monotonic() - started)
             folder.finish(report.to_dict())
             return report
@@ -150,8 +151,10 @@ def learn_model(
     data = (ready.encoded.train, ready.encoded.dev)
     trainer = Trainer(model, ready.codec, data, loop, folder, callbacks, metric=ready.metric)
     resumed_after = len(trainer.history.epochs)
-    if resumed_after:
-        logger.info(f"going on after epoch {resumed_after} of the unfinished run in {folder.path}")
+    if step := trainer.history.step:
+        epoch = math.ceil(step / trainer.history.steps_per_epoch)
+        where = f"step {step} (epoch {epoch} of {loop.epochs})"
+        logger.info(f"resuming after {where} of the unfinished run in {folder.path}")
     history = trainer.train()
     done = len(history.epochs)
     if done < loop.epochs and history.is_finished:
@@ -177,6 +180,25 @@ def publish(store: MaskStore, bundle: MaskBundle, run_folder: Path) -> VersionIn
             f"the mask is learned but can't be published: {error}; nothing is lost: mend the store and "
             f"learn again with the same settings, and what {run_folder} holds is published"
         ) from error
+
+
+def publish_kept(store: MaskStore, bundle: MaskBundle, folder: RunFolder) -> VersionInfo:
+    """Keep what a run has learned in its folder and publish it; published once, however often it is killed.
+
+    Args:
+        store: Where to publish.
+        bundle: What was learned. What the folder keeps already, which is the same but for the time when it
+            was made, is published instead.
+        folder: The run's folder.
+
+    Raises:
+        RunFolderError: It can't be kept.
+        PublishError: The store refused it.
+    """
+    kept = folder.kept()
+    if kept is None:
+        folder.keep(bundle)
+    return publish(store, kept or bundle, folder.path)
 
 
 def open_store(options: LearnOptions) -> MaskStore:

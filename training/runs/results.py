@@ -176,7 +176,7 @@ def _read(path: Path) -> Iterator[tuple[Identity, Result]]:
         except ValidationError as error:
             if not line or _was_cut_off(line):
                 continue
-            raise ResultsError(f"--results {path}: line {number} is no result of a run") from error
+            raise ResultsError(f"--results {path}: line {number} is not a result of a run") from error
         yield record.identity, record.result
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from mask_store import MaskStore
 from masking import TaskModel
-from training.errors import DivergedError
+from training.errors import DivergedError, RunFolderError
 from training.loop.callbacks import Callback
-from training.loop.run_folder import RunFolder
+from training.loop.run_folder import Identity, RunFolder
 from training.loop.trainer import Trainer
 from training.options import Method
 from training.runs.finetune import Finetuned, finetune_copy
-from training.runs.learn import Learned, learn_bundle, publish
+from training.runs.learn import Learned, learn_bundle, publish_kept
 from training.runs.preparation import Preparation
 from training.runs.results import Result, Results
 
@@ -100,10 +100,11 @@ class Runner:
             TrainingError, MaskingError: As in `training.runs.learn.learn`, but for DivergedError.
         """
         identity = ready.identity_for(method)
+        path = self.folder / f"{method}-lr{ready.options.lr:g}-seed{ready.options.seed}"
         known = self.results.get(identity)
         if known is not None and (rival is not None or known.end != "stopped"):
+            _finish(path, identity, known)
             return known
-        path = self.folder / f"{method}-lr{ready.options.lr:g}-seed{ready.options.seed}"
         with RunFolder.open(path, identity, fresh=ready.options.fresh) as folder:
             result, model = self._measure(ready, method, folder, rival)
             self.results.add(identity, result, model)
@@ -142,5 +143,16 @@ class Runner:
             return finetune_copy(ready, folder, callbacks=callbacks)
         learned = learn_bundle(ready, folder, callbacks=callbacks)
         if self.store is not None:
-            publish(self.store, learned.bundle, folder.path)
+            publish_kept(self.store, learned.bundle, folder)
         return learned
+
+
+def _finish(path: Path, identity: Identity, result: Result) -> None:
+    """Remove what a run left that was killed between its result and the end of its folder.
+
+    A run that was stopped may be under way again, to be made whole, and is left alone; so is a folder that
+    another run uses.
+    """
+    if result.end != "stopped" and RunFolder(path).has_remains:
+        with suppress(RunFolderError), RunFolder.open(path, identity) as folder:
+            folder.finish(result.to_dict())

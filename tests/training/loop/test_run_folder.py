@@ -1,9 +1,13 @@
 import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.bundles import bundle_of
+from tests.support.callbacks import Killed
 from training.errors import RunFolderError, RunInUseError, RunMismatchError
 from training.loop.run_folder import BUNDLE, COMPLETE, RunFolder
 
@@ -96,12 +100,70 @@ def test_a_finished_run_leaves_its_report_and_what_it_does_not_know(tmp_path: Pa
     assert json.loads((tmp_path / "report.json").read_text()) == {"task": "demo"}
 
 
+@pytest.mark.parametrize("operations", range(9))
+def test_a_run_killed_while_it_is_finished_resumes_whole_or_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operations: int
+) -> None:
+    left = operations
+
+    def killed_after(work: Callable[..., object]) -> Callable[..., object]:
+        def operate(*arguments: object, **named: object) -> object:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return work(*arguments, **named)
+
+        return operate
+
+    with RunFolder.open(tmp_path, IDENTITY) as folder:
+        _write(folder, 5, 5)
+        _write(folder, 10, 5)
+        folder.keep(bundle_of())
+        with monkeypatch.context() as patch, suppress(Killed):
+            for place, name in ((Path, "write_text"), (Path, "unlink"), (shutil, "rmtree")):
+                patch.setattr(place, name, killed_after(getattr(place, name)))
+            folder.finish({"task": "demo"})
+    published = not (tmp_path / "run.json").exists()
+    assert published == (operations > 1)
+    with RunFolder.open(tmp_path, IDENTITY | {"lr": 0.002} if published else IDENTITY) as folder:
+        assert (folder.kept() is None) == published
+        assert _steps(tmp_path) == ([] if published else ["checkpoint-10", "checkpoint-5"])
+        assert folder.last_checkpoint() == (None if published else folder.checkpoint(10))
+        folder.finish({"task": "demo"})
+        assert not folder.has_remains
+
+
+def test_checkpoints_are_marked_as_removed_before_the_first_of_them_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise Killed
+
+    with RunFolder.open(tmp_path, IDENTITY) as folder:
+        _write(folder, 5, 5)
+        _write(folder, 10, 5)
+        monkeypatch.setattr("training.loop.run_folder.shutil.rmtree", fail)
+        with pytest.raises(Killed):
+            folder.drop_checkpoints()
+        assert folder.last_checkpoint() is None
+
+
+def test_a_kept_mask_is_dropped_when_the_run_learns_more(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, IDENTITY) as folder:
+        _write(folder, 5, 5)
+        folder.keep(bundle_of())
+        _write(folder, 10, 5)
+        assert folder.kept() is None
+
+
 def test_a_mask_that_waits_takes_the_place_of_checkpoints(tmp_path: Path) -> None:
     bundle = bundle_of()
     with RunFolder.open(tmp_path, IDENTITY) as folder:
         assert folder.kept() is None
         _write(folder, 5, 5)
         folder.keep(bundle)
+        folder.drop_checkpoints()
         assert _steps(tmp_path) == []
     with pytest.raises(RunMismatchError), RunFolder.open(tmp_path, IDENTITY | {"lr": 0.002}):
         pass

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from masking import FinetunedModel
@@ -41,17 +42,26 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         finetune(options, keep=tmp_path / "other", callbacks=[KillInEpoch(3)])
     assert not (tmp_path / "other").exists()
     resumed = finetune(options, keep=tmp_path / "other")
-    assert any("going on after epoch 2" in line for line in log.messages)
+    assert any("resuming after step 12 (epoch 2 of 3)" in line for line in log.messages)
     assert resumed.epochs == undisturbed.epochs
     files = [(tmp_path / name / "learned.safetensors").read_bytes() for name in ("one", "other")]
     assert files[0] == files[1]
 
 
-def test_weights_that_can_not_be_kept_are_not_lost(tmp_path: Path, tiny_bert: str) -> None:
+def test_weights_that_can_not_be_kept_are_not_lost(
+    tmp_path: Path, tiny_bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device (os error 28)")
+
     options = tiny_options(tmp_path, tiny_bert, store=None, epochs=1)
     (tmp_path / "file").write_text("")
     with pytest.raises(KeepError, match="can't be kept"):
         finetune(options, keep=tmp_path / "file")
+    with monkeypatch.context() as patch:
+        patch.setattr("training.runs.finetune.save_file", full)
+        with pytest.raises(KeepError, match="can't be kept there: No space left"):
+            finetune(options, keep=tmp_path / "kept")
     finetune(options, keep=tmp_path / "kept", callbacks=[KillInEpoch(1)])
     assert (tmp_path / "kept" / "learned.safetensors").is_file()
 

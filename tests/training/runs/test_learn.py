@@ -115,9 +115,38 @@ def test_a_killed_run_goes_on_and_publishes_the_same_masks(
     resumed = learn(options)
 
     assert (undisturbed.resumed_after, resumed.resumed_after) == (0, 2)
-    assert any("after epoch 2" in line for line in log.messages)
+    assert any("resuming after step 12 (epoch 2 of 3)" in line for line in log.messages)
     assert resumed.epochs == undisturbed.epochs
     assert _masks(str(options.store), 1) == _masks(str(options.store), 2)
+
+
+def test_a_run_killed_in_its_first_epoch_says_where_it_resumes(
+    tmp_path: Path, tiny_bert: str, log: pytest.LogCaptureFixture
+) -> None:
+    options = tiny_options(tmp_path, tiny_bert, save_steps=2)
+    with pytest.raises(Killed):
+        learn(options, callbacks=[KillInEpoch(1)])
+    assert learn(options).resumed_after == 0
+    where = "resuming after step 2 (epoch 1 of 3) of the unfinished run"
+    assert f"{where} in {options.run_folder}" in log.messages
+
+
+def test_a_run_killed_after_it_was_published_is_published_once(
+    tmp_path: Path, tiny_bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        raise Killed
+
+    options = tiny_options(tmp_path, tiny_bert, epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "finish", kill)
+        with pytest.raises(Killed):
+            learn(options)
+    report = learn(options, callbacks=[KillInEpoch(1)])
+    current = MaskStore.open(str(options.store)).current("demo")
+    assert (report.version, report.digest) == (current.number, current.digest) == (1, report.digest)
+    left = {path.name for path in options.run_folder.iterdir()}
+    assert left - {"lock"} == {"report.json"}
 
 
 def test_an_unfinished_run_is_not_mixed_with_other_settings_or_data(tmp_path: Path, tiny_bert: str) -> None:

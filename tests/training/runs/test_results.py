@@ -58,7 +58,7 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, l
     Results(path).add(IDENTITY, result(0.001, 0.5))
     text = path.read_text() + line + "\n"
     path.write_text(text)
-    with pytest.raises(ResultsError, match="line 2 is no result of a run"):
+    with pytest.raises(ResultsError, match="line 2 is not a result of a run"):
         Results(path)
     assert path.read_text() == text
 
@@ -67,7 +67,7 @@ def test_an_identity_that_is_no_object_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     Results(path).add(IDENTITY, result(0.001, 0.5))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": 5}) + "\n")
-    with pytest.raises(ResultsError, match="line 1 is no result of a run"):
+    with pytest.raises(ResultsError, match="line 1 is not a result of a run"):
         Results(path)
 
 

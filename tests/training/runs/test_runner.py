@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from mask_store import MaskStore
+from tests.support.callbacks import Killed, KillInEpoch
+from tests.support.learning_data import tiny_options
+from tests.training.runs.test_results import result
+from training.loop.run_folder import RunFolder
+from training.runs.preparation import Preparation, prepare
+from training.runs.results import Results
+from training.runs.runner import Runner
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory, tiny_bert: str) -> Preparation:
+    return prepare(tiny_options(tmp_path_factory.mktemp("data"), tiny_bert, epochs=1))
+
+
+def _kill(*_: object) -> None:
+    raise Killed
+
+
+def test_a_run_killed_after_it_was_published_is_published_once(
+    ready: Preparation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MaskStore.open(tmp_path / "store", create=True)
+    runner = Runner(Results(), tmp_path / "runs", [KillInEpoch(2)], store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Results, "add", _kill)
+        with pytest.raises(Killed):
+            runner.run(ready, "mask")
+    assert runner.run(ready, "mask").end == "finished"
+    assert store.current("demo").number == 1
+
+
+def test_a_run_killed_after_its_result_was_written_leaves_no_checkpoint(
+    ready: Preparation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Runner(Results(), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "finish", _kill)
+        with pytest.raises(Killed):
+            runner.run(ready, "mask")
+    assert list(tmp_path.rglob("checkpoint-*"))
+    known = runner.run(ready, "mask")
+    (path,) = tmp_path.iterdir()
+    assert {file.name for file in path.iterdir()} - {"lock"} == {"report.json"}
+    (path / "report.json").unlink()
+    assert runner.run(ready, "mask") is known
+    assert not (path / "report.json").exists(), "a folder without remains is not touched"
+
+
+def test_a_known_result_does_not_touch_what_another_run_left(ready: Preparation, tmp_path: Path) -> None:
+    results = Results()
+    runner = Runner(results, tmp_path, [KillInEpoch(2)])
+    with pytest.raises(Killed):
+        runner.run(ready.varied(epochs=2), "mask")
+    results.add(ready.identity_for("mask"), result())
+    runner.run(ready, "mask")
+    assert list(tmp_path.rglob("checkpoint-*"))
+
+
+def test_a_stopped_run_that_is_made_whole_keeps_its_checkpoints(ready: Preparation, tmp_path: Path) -> None:
+    results = Results()
+    whole = ready.varied(epochs=2)
+    results.add(whole.identity_for("mask"), result(end="stopped"))
+    runner = Runner(results, tmp_path, [KillInEpoch(2)])
+    with pytest.raises(Killed):
+        runner.run(whole, "mask")
+    assert runner.run(whole, "mask", result(0.1, 1.0)).end == "stopped"
+    assert list(tmp_path.rglob("checkpoint-*"))
