@@ -38,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.parse_args(given)  # --help or a mistake; neither waits for torch
     case = import_module(f"benchmarks.cases.{given[0]}")
     case.add_arguments(parsers[given[0]])
+    code: int
     try:
-        code: int = case.main(parser.parse_args(given))
+        code = case.main(parser.parse_args(given))
     except (BenchmarkError, MissingExtraError, ServerStartError) as error:
         print(error, file=sys.stderr)
-        return 1
+        code = getattr(error, "exit_code", 1)
     return code
 
 

@@ -51,7 +51,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m demo"
         return _run(_parse_arguments(arguments, prog))
     except (MissingExtraError, ServerStartError) as error:
         print(error, file=sys.stderr)
-        return 1
+        code: int = getattr(error, "exit_code", 1)
+        return code
+    except subprocess.CalledProcessError as error:  # the command has said why
+        return error.returncode
 
 
 def _run(arguments: argparse.Namespace) -> int:
