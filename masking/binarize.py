@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def keep(scores: Tensor, threshold: float, out: Tensor | None = None) -> Tensor:
-    """Return the mask of `scores`: True where a score is at least `threshold` (equation 2).
+    """Return the mask of `scores`: True where a score is at least `threshold` (equation 1).
 
     Args:
         scores: float32 tensor of any shape.
@@ -23,7 +23,7 @@ def keep(scores: Tensor, threshold: float, out: Tensor | None = None) -> Tensor:
 
 
 def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
-    """Return the Hadamard product W * M (equation 1) as a new tensor; `weight` is not written to.
+    """Return the Hadamard product W * M as a new tensor; `weight` is not written to.
 
     Args:
         weight: float32, [rows, columns].
