@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.s
         prog,
         "Search the learning rate of a task: a grid that extends itself until the best rate is not on its "
         "border. Prints the rate as an option for training.learn_mask and publishes nothing.",
-        "A search that was killed goes on when the same command is given again.",
+        "A search that was killed resumes when the same command is given again.",
     )
     add_method(parser)
     group = parser.add_argument_group("search")

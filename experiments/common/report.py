@@ -135,7 +135,7 @@ def to_markdown(result: Result, context: Context) -> str:
 
 def _paragraphs(result: Result, context: Context) -> Iterator[str]:
     yield f"# {result.title}"
-    changed = ", changed as told below" if context.changes and not result.exact else ""
+    changed = ", changed as listed below" if context.changes and not result.exact else ""
     yield f"Scale: {_SCALES[result.scale(context)]}{changed}."
     yield _provenance(result, context)
     for table in result.tables:

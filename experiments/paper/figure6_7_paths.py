@@ -163,7 +163,7 @@ def judge_line(found: Sequence[Paths]) -> Claim:
 def judge_pretrained(found: Sequence[Paths]) -> Claim:
     """Set the paper's claim on the lines from the pretrained model against what was found."""
     return Claim(
-        "the lines from the pretrained model to either are no such paths: connection is no matter of course.",
+        "the lines from the pretrained model to either are not such paths, so connection is not automatic.",
         "on both the metric falls further below the learned model's than on the line between the two",
         all(fall(one.paths[name]) > drop(one.paths[BETWEEN]) for one in found for name in FROM_PRETRAINED),
     )

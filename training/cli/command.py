@@ -30,13 +30,13 @@ def run_command(work: Callable[[], int], *, log: str = "training", quiet: bool =
         with logged(log, logging.WARNING if quiet else logging.INFO):
             return work()
     except KeyboardInterrupt:
-        return _fail("stopped; give the same command again to go on after the last checkpoint", STOPPED)
+        return _end("stopped; give the same command again to resume after the last checkpoint", STOPPED)
     except Exception as error:
         code = exit_code(error)
         if code is None:
             raise
         mistakes = error.problems if isinstance(error, OptionsError) else [str(error)]
-        return _fail("\nerror: ".join(mistakes), code)
+        return _end("\n".join(f"error: {mistake}" for mistake in mistakes), code)
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def logged(name: str, level: int = logging.INFO) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _fail(message: str, code: int) -> int:
+def _end(message: str, code: int) -> int:
     if is_main():
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)
     return code

@@ -19,13 +19,8 @@ class ProgressBar(Callback):
     that learn together the first alone shows anything.
     """
 
-    def __init__(self, metric: str | None = None) -> None:
-        """Make a bar.
-
-        Args:
-            metric: Dev metric to show; None for the one that chooses the best epoch.
-        """
-        self._metric = metric
+    def __init__(self) -> None:
+        """Make a bar, which opens when learning begins."""
         self._bar: tqdm[Any] | None = None
         self._dev: dict[str, str] = {}
 
@@ -35,10 +30,10 @@ class ProgressBar(Callback):
             return
         self.close()
         total, done = trainer.history.max_steps, trainer.history.step
-        self._bar = tqdm(total=total, initial=done, unit="batch", dynamic_ncols=True, disable=None)
+        self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, disable=None)
 
     def on_step_end(self, trainer: Trainer) -> None:
-        """Move on by a batch."""
+        """Move on by a step of the optimizer."""
         if self._bar is not None:
             self._bar.update(trainer.history.step - self._bar.n)
 
@@ -55,7 +50,7 @@ class ProgressBar(Callback):
         if not is_main():
             return
         history = trainer.history
-        metric, record = self._metric or history.metric, history.epochs[-1]
+        metric, record = history.metric, history.epochs[-1]
         self._dev = {metric: f"{record.metrics[metric]:.4f}"}
         tqdm.write(epoch_line(record, history.max_epochs, metric), file=sys.stderr)
 

@@ -39,7 +39,7 @@ def read_list(values: Mapping[str, object], column: str) -> list[object]:
         except ValueError:
             raise UnusableRowError(f"{column!r} is a broken JSON list") from None
     if not isinstance(value, list):
-        raise UnusableRowError(f"{column!r} is no list but {type(value).__name__}")
+        raise UnusableRowError(f"{column!r} must be a list, found {type(value).__name__}")
     if not value:
         raise UnusableRowError(f"{column!r} is empty")
     return value
@@ -93,7 +93,7 @@ def _value(values: Mapping[str, object], column: str) -> object:
 
 def _checked_text(value: object, what: str) -> str:
     if not isinstance(value, str):
-        raise UnusableRowError(f"{what} is no text but {type(value).__name__}")
+        raise UnusableRowError(f"{what} must be text, found {type(value).__name__}")
     if not value.strip():
         raise UnusableRowError(f"{what} is empty")
     return value

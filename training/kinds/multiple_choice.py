@@ -31,7 +31,7 @@ class MultipleChoice(TrainingKind):
         label = read_label(values, columns["label"])
         index = whole_number(label)
         if index is None or not 0 <= index < len(choices):
-            raise UnusableRowError(f"label {label!r} is no index of a choice, 0 to {len(choices) - 1}")
+            raise UnusableRowError(f"label {label!r} is not an index of a choice, 0 to {len(choices) - 1}")
         return ChoiceInput(read_text(values, columns["context"]), choices), index
 
     def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Sparsity schedule: the threshold follows a quantile of the scores, up to a final share of zeros.
 
 The schedule is that of gradual pruning (Zhu & Gupta, 2017): fast at first, where many bits matter little, and
-slow at the end. Scores learn as ever; only the threshold is moved.
+slow at the end. Scores are learned as without it; only the threshold moves.
 """
 
 from masking import MaskedModel

@@ -30,7 +30,7 @@ def test_the_bar_shows_loss_metric_zeros_and_flipped_bits(
     monkeypatch.setattr("sys.stderr", terminal)
     learn(tiny_options(tmp_path, tiny_bert), callbacks=[ProgressBar()])
     shown = terminal.getvalue()
-    for expected in ("18/18", "loss=", "accuracy=", "zeros=", "flipped=", "epoch  3 of 3"):
+    for expected in ("18/18", "step/s", "loss=", "accuracy=", "zeros=", "flipped=", "epoch  3 of 3"):
         assert expected in shown
 
 
