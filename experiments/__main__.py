@@ -47,7 +47,7 @@ command continues where it was.
 examples:
   python -m experiments table8
   python -m experiments figure1 --quick --data data --tasks trec
-  python -m experiments table1 --data data --base bert-base-uncased roberta-base --seeds 1 2 3 4
+  python -m experiments table1 --data data --base bert-base-uncased roberta-base --seeds 0 1 2 3
   python -m experiments table1 --data data --rows sst2=6000/872 --set precision=bf16 sst2.masking_lr=0.002
 """
 
