@@ -357,6 +357,20 @@ def test_a_look_that_comes_late_undoes_nothing(parts: Parts, bundles: list[MaskB
     assert parts.registry.entries[TASK].state == "unloaded"
 
 
+def test_a_rollback_to_what_is_served_is_not_undone_by_an_earlier_look(
+    parts: Parts, bundles: list[MaskBundle]
+) -> None:
+    statistics = parts.lifecycle.load(TASK).statistics
+    parts.store.publish(bundles[1])
+    seen, found = time.monotonic(), parts.store.current(TASK)
+    assert parts.lifecycle.is_due(found, seen)
+    served = parts.lifecycle.rollback(TASK)
+    assert (served.version, parts.current()) == (1, 1)
+    parts.lifecycle.refresh(found, seen)
+    assert parts.served() == 1
+    assert parts.registry.get(TASK).statistics is statistics
+
+
 @pytest.mark.parametrize("served", [True, False])
 def test_a_look_that_comes_after_a_deletion_reports_no_failure(parts: Parts, served: bool) -> None:
     if served:
