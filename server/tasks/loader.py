@@ -163,7 +163,10 @@ class TaskLoader:
         self._metrics.forget(name)
 
     def _moved_on(self, version: VersionInfo) -> bool:
-        """Tell whether the store does not call this version current any more: then nothing is reported."""
+        """Tell whether the store does not call this version current any more.
+
+        If so, nothing is wrong with the task; it has no entry if the store lost it before it was ever served.
+        """
         name = version.task
         try:
             if self._store.current(name) == version:

@@ -50,9 +50,10 @@ def test_a_version_is_loaded_once(parts: Parts, monkeypatch: pytest.MonkeyPatch)
     assert parts.loader.is_served(version)
     reads = StoreReads(monkeypatch)
     served = parts.loader.serve(version, time.monotonic())
-    assert served == task
+    assert (served.version, served.loaded_at) == (task.version, task.loaded_at)
     assert served.loaded is task.loaded
     assert served.statistics is task.statistics
+    assert served.since > task.since
     assert parts.loader.serve(version, time.monotonic(), found_current=True) is served
     again = parts.loader.serve(replace(version, number=2), time.monotonic())
     assert (again.version, again.loaded) == (2, task.loaded)
