@@ -3,7 +3,7 @@
     MaskStoreError
     ├── BundleError                  the bytes or the contents of a bundle are wrong
     │   ├── TruncatedBundleError     it ends before what its header announces
-    │   ├── TrailingBytesError       it goes on after the last tensor
+    │   ├── TrailingBytesError       it has bytes after the last tensor
     │   ├── BundleTooLargeError      it asks for more than the reader's limits allow
     │   ├── HeaderError              its header is not a safetensors header
     │   ├── TensorLayoutError        tensors leave holes, overlap or have sizes that do not fit
@@ -52,7 +52,7 @@ class TruncatedBundleError(BundleError):
 
 
 class TrailingBytesError(BundleError):
-    """The bundle goes on after its last tensor."""
+    """The bundle has bytes after its last tensor."""
 
 
 class BundleTooLargeError(BundleError):

@@ -2,7 +2,7 @@
 
 `LocalFiles` is a folder of this machine, `RemoteFiles` whatever fsspec reaches (S3 and the like). Both
 promise: a file is seen whole or not at all, `create` never replaces, and what a call has written when it
-returns survives a crash. Nothing here knows what the files mean.
+returns survives a crash.
 
 Of all failures only FileNotFoundError and FileExistsError pass through, for the caller knows what they mean;
 every other OSError becomes a StoreError.

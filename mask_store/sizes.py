@@ -12,8 +12,8 @@ def human_bytes(count: int) -> str:
     if count < KILOBYTE_BYTES:
         return f"{count} bytes"
     size, unit = count / KILOBYTE_BYTES, "KB"
-    for larger in ("MB", "GB"):
+    for larger_unit in ("MB", "GB"):
         if size < KILOBYTE_BYTES:
             break
-        size, unit = size / KILOBYTE_BYTES, larger
+        size, unit = size / KILOBYTE_BYTES, larger_unit
     return f"{size:,.1f} {unit}"

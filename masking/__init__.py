@@ -1,7 +1,7 @@
 """The masking method on a live model: load a frozen base, learn masks over it, run masks over it.
 
 Implements Zhao et al., "Masking as an Efficient Alternative to Finetuning for Pretrained Language
-Models" (EMNLP 2020). Does not read data sets, optimise, or speak HTTP.
+Models" (EMNLP 2020).
 """
 
 import lazy_loader

@@ -1,5 +1,6 @@
 from .base import Base as Base
 from .base import Tokenizer as Tokenizer
+from .base import choose_device as choose_device
 from .base import load_base as load_base
 from .errors import BaseLoadError as BaseLoadError
 from .errors import BaseMismatchError as BaseMismatchError
@@ -34,6 +35,7 @@ from .tasks import Word as Word
 from .tasks import WordsInput as WordsInput
 from .tasks import WordsPrediction as WordsPrediction
 from .tasks import collate as collate
+from .tasks import entities_of as entities_of
 from .tasks import group_entities as group_entities
 from .tasks import split_words as split_words
 from .tasks import task_codec as task_codec

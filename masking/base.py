@@ -151,6 +151,22 @@ def fingerprint(tensors: list[tuple[str, Tensor]]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def choose_device(wanted: str) -> torch.device:
+    """Return a device by its name; "auto" is the GPU where there is one.
+
+    Raises:
+        ValueError: This machine does not have it.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "auto":
+        return torch.device("cuda" if available else "cpu")
+    device = torch.device(wanted)
+    missing = device.type == "cuda" and not (available and (device.index or 0) < torch.cuda.device_count())
+    if missing or (device.type == "mps" and not torch.backends.mps.is_available()):
+        raise ValueError(f"{wanted}: this machine has no such device; use cpu or auto")
+    return device
+
+
 def load_base(name_or_path: str, *, revision: str | None = None, device: str | torch.device = "cpu") -> Base:
     """Load a pretrained encoder from the hub or from a folder.
 

@@ -1,4 +1,4 @@
-"""Everything `masking` raises on purpose.
+"""Masking errors: everything that this package raises on purpose.
 
 MaskingError
   BaseLoadError               the folder or hub id can't be loaded as an encoder

@@ -114,7 +114,7 @@ def _missing(error: BaseException | None) -> str | None:
 
 
 def _is_checkout() -> bool:
-    """Whether this package is that of a checkout, which has the demo beside it."""
+    """Tell whether this package is part of a checkout, which has the demo, too."""
     return (_ROOT / "pyproject.toml").is_file() and (_ROOT / "demo" / "__main__.py").is_file()
 
 

@@ -1,4 +1,4 @@
-"""Learning, the store and the server as functions of one package."""
+"""Python API: learning, the store and the server as functions of one package."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +60,10 @@ def create_app(**settings: Any) -> "FastAPI":
         BaseLoadError: The encoder can't be loaded.
         StoreNotFoundError: There is no store.
     """
+    from server.threads import leave_cores_free  # noqa: PLC0415 (only here)
+
+    leave_cores_free()
+
     import server  # noqa: PLC0415 (torch, and the extra)
 
     return server.create_app(server.build_service(server.Settings(**settings)))

@@ -5,9 +5,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
-import torch
-
 from mask_store import MaskStore, TaskKind
 from masking import (
     Base,
@@ -22,7 +19,8 @@ from masking import (
     TextInput,
     WordsInput,
     WordsPrediction,
-    group_entities,
+    choose_device,
+    entities_of,
     load_base,
     load_task,
     split_words,
@@ -55,11 +53,11 @@ def load(
     Raises:
         BaseLoadError: The encoder can't be loaded.
         StoreNotFoundError: There is no store.
+        ValueError: This machine does not have the device.
     """
     opened = store if isinstance(store, MaskStore) else MaskStore.open(store)
     if isinstance(base, str):
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        base = load_base(base, revision=revision, device=chosen)
+        base = load_base(base, revision=revision, device=choose_device(device))
     return Pipeline(base, opened, precision)
 
 
@@ -207,27 +205,15 @@ _READERS: Mapping[TaskKind, _Reader] = {
 def _answer(prediction: ClassPrediction | WordsPrediction, labels: Sequence[str], given: Any) -> Answer:
     if isinstance(prediction, ClassPrediction):
         return _classes(prediction, labels, given)
-    scores = [float(row[best]) for row, best in zip(prediction.scores, prediction.indices, strict=True)]
-    if not isinstance(given, str):
-        found = zip(given, prediction.labels, scores, strict=True)
-        return [{"word": word, "label": label, "score": score} for word, label, score in found]
-    return [
-        {
-            "entity_group": entity.label,
-            "score": entity.score,
-            "word": given[entity.start : entity.end],
-            "start": entity.start,
-            "end": entity.end,
-        }
-        for entity in group_entities(split_words(given), prediction.labels, scores)
-        if entity.label != "O"
-    ]
+    if isinstance(given, str):
+        return entities_of(given, split_words(given), prediction)
+    found = zip(given, prediction.labels, prediction.label_scores, strict=True)
+    return [{"word": word, "label": label, "score": score} for word, label, score in found]
 
 
 def _classes(prediction: ClassPrediction, labels: Sequence[str], given: Any) -> Answer:
     """Every class, best first; of multiple choice the label is the choice's number, from 0."""
-    order = [int(place) for place in np.argsort(-prediction.logits, kind="stable")]
-    scores = prediction.scores
+    order, scores = prediction.ranking, prediction.scores
     if labels:
         return [{"label": labels[place], "score": float(scores[place])} for place in order]
     return [{"label": str(place), "score": float(scores[place]), "text": given[1][place]} for place in order]

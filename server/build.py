@@ -6,12 +6,7 @@ from collections.abc import Callable
 import torch
 
 from mask_store import MaskStore
-from masking import (
-    Base,
-    MaskedEncoder,
-    TaskBatch,
-    load_base,
-)
+from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.kernels import costs, kernel_runs
 from masking.tasks import MODEL_KINDS
 from server.engine.queue import BatchLimits
@@ -142,7 +137,7 @@ def _connect_gauges(service: Service) -> None:
         "Tasks whose current version can't be served",
         lambda: len(registry.problems),
     )
-    metrics.read_forms(
+    metrics.read_bytes(
         {
             "base": lambda: service.base.nbytes,
             "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.tasks.values()),
@@ -152,16 +147,7 @@ def _connect_gauges(service: Service) -> None:
 
 
 def _device(wanted: str) -> torch.device:
-    """Return the device by its name.
-
-    Raises:
-        SettingsError: This machine does not have it.
-    """
-    available = torch.cuda.is_available()
-    if wanted == "auto":
-        return torch.device("cuda" if available else "cpu")
-    device = torch.device(wanted)
-    missing = device.type == "cuda" and not (available and (device.index or 0) < torch.cuda.device_count())
-    if missing or (device.type == "mps" and not torch.backends.mps.is_available()):
-        raise SettingsError(f"--device {wanted}: this machine has no such device; use cpu or auto")
-    return device
+    try:
+        return choose_device(wanted)
+    except ValueError as error:
+        raise SettingsError(f"--device {error}") from None

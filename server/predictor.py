@@ -5,16 +5,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from masking import ChoiceInput, LoadedTask, Prediction, TaskInput
+from masking import LoadedTask, Prediction, TaskInput
 from masking.tasks.predictions import Floats
 from server.engine.pending import PendingRequest, Timings
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
-from server.errors import DeadlineError
+from server.errors import DeadlineError, QueueFullError
 from server.tasks.registry import ServedTask
 from server.telemetry.metrics import Metrics
 
-_DECODED_AT_ONCE = 64  # inputs; decoding more of them would hold up the event loop, so a thread does it
+_INLINE_LOGITS = 4096  # decoding more of them would hold up the event loop, so a thread does it
+_ROOM_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PredictRequest:
     @property
     def rows(self) -> int:
         """Rows that the inputs have at least; windows of long ones come on top."""
-        return sum(len(item.choices) if isinstance(item, ChoiceInput) else 1 for item in self.inputs)
+        return sum(item.rows for item in self.inputs)
 
 
 class Predictor:
@@ -55,7 +56,13 @@ class Predictor:
         self._timeout_seconds = timeout_seconds
 
     async def predict(
-        self, served: ServedTask, request: PredictRequest, request_id: str, timings: Timings
+        self,
+        served: ServedTask,
+        request: PredictRequest,
+        request_id: str,
+        timings: Timings,
+        *,
+        wait_for_room: bool = False,
     ) -> list[Prediction]:
         """Compute one request and count it; cancelling the call drops it.
 
@@ -64,6 +71,7 @@ class Predictor:
             request: The inputs.
             request_id: For the log.
             timings: Filled in, stage by stage.
+            wait_for_room: Wait while others fill the queue, instead of refusing the request.
 
         Returns:
             One prediction per input, in order.
@@ -74,10 +82,10 @@ class Predictor:
         """
         timings.admitted = time.monotonic()
         try:
-            logits = await self._logits(served.loaded, request, request_id, timings)
+            logits = await self._logits(served.loaded, request, request_id, timings, wait_for_room)
             predictions = await _decode(served.loaded, logits)
         except BaseException:  # a request that is dropped is cancelled
-            served.statistics.count_failure(time.monotonic() - timings.admitted)
+            served.statistics.count_failure(time.monotonic() - timings.received)
             raise
         timings.finished = time.monotonic()
         served.statistics.count_success(len(request.inputs), timings)
@@ -85,21 +93,38 @@ class Predictor:
         return predictions
 
     async def _logits(
-        self, task: LoadedTask, request: PredictRequest, request_id: str, timings: Timings
+        self,
+        task: LoadedTask,
+        request: PredictRequest,
+        request_id: str,
+        timings: Timings,
+        wait_for_room: bool,
     ) -> Sequence[Floats]:
-        deadline = timings.admitted + self._timeout_seconds
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                with self._engine.queue.reservation(len(task.members) * request.rows):
-                    features = await self._tokenizer.encode(task, request.inputs, truncate=request.truncate)
-                timings.tokens = sum(item.tokens for item in features)
-                return await self._engine.run(PendingRequest(task, features, request_id, deadline, timings))
+                while True:
+                    try:
+                        return await self._compute(task, request, request_id, timings)
+                    except QueueFullError:
+                        if not wait_for_room:
+                            raise
+                    await asyncio.sleep(_ROOM_POLL_SECONDS)
         except TimeoutError:
             raise DeadlineError from None
+
+    async def _compute(
+        self, task: LoadedTask, request: PredictRequest, request_id: str, timings: Timings
+    ) -> Sequence[Floats]:
+        with self._engine.queue.reservation(len(task.members) * request.rows):
+            features = await self._tokenizer.encode(task, request.inputs, truncate=request.truncate)
+        timings.tokens = sum(item.tokens for item in features)
+        deadline = timings.admitted + self._timeout_seconds
+        return await self._engine.run(PendingRequest(task, features, request_id, deadline, timings))
 
 
 async def _decode(task: LoadedTask, logits: Sequence[Floats]) -> list[Prediction]:
     def decode() -> list[Prediction]:
         return [task.codec.decode(values) for values in logits]
 
-    return decode() if len(logits) <= _DECODED_AT_ONCE else await asyncio.to_thread(decode)
+    few = sum(values.size for values in logits) <= _INLINE_LOGITS
+    return decode() if few else await asyncio.to_thread(decode)

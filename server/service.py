@@ -48,6 +48,11 @@ class Service:
     tracer: RequestTracer | None = None
     draining: Event = field(default_factory=Event)
 
+    @property
+    def max_batch_tokens(self) -> int:
+        """Most tokens in one batch."""
+        return self.engine.queue.limits.tokens
+
     def start(self) -> None:
         """Start the worker and the watcher."""
         self.engine.start()

@@ -1,8 +1,7 @@
-"""What an operator can set, as one frozen object built at the start and passed down.
+"""Server settings: one frozen object, from command line, environment and file.
 
 A value comes from the command line, else from a `MASKSERVE_*` environment variable, else from the TOML file
-named by `--config`, else from the default. Every mistake in all of them is reported at once. Nothing here
-touches the model, the store or the network.
+named by `--config`, else from the default. Every mistake in all of them is reported at once.
 """
 
 import argparse
@@ -43,9 +42,9 @@ key of the --config file (max_batch_rows = 64). The command line wins over the e
 over the file, the file over the default. Sizes take units: 512MiB, 2GB.
 
 examples:
-  python -m server --base bert-base-uncased --store ./masks
-  python -m server --base ./encoder --store s3://bucket/masks --host 0.0.0.0 --device cuda
-  MASKSERVE_BASE=./encoder MASKSERVE_STORE=./masks python -m server --max-body-bytes 8MiB
+  %(prog)s --base bert-base-uncased --store ./masks
+  %(prog)s --base ./encoder --store s3://bucket/masks --host 0.0.0.0 --device cuda
+  MASKSERVE_BASE=./encoder MASKSERVE_STORE=./masks %(prog)s --max-body-bytes 8MiB
 """
 
 

@@ -3,7 +3,7 @@
 A task has one member (a learned set of masks with its head), an ensemble has several. The normative text of
 the format is docs/bundle-format.md; what is checked when, and by which error class, stands there too. A
 bundle that exists is valid: every way to get one, `MaskBundle.create`, `create_ensemble` and `from_bytes`,
-checks everything. Nothing here knows about stores or models.
+checks everything.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 safetensors allows several ways to write the same contents; a bundle has exactly one, because its digest is
 its identity. So the few lines that write the header are here and do not move with a library's version (a test
 holds them to what the safetensors package writes). Reading allocates nothing that the header announces before
-it is checked against the limits. Nothing here knows what the document or the tensors mean.
+it is checked against the limits.
 """
 
 import json

@@ -1,8 +1,7 @@
 """Manifest: what the bundle of a task or of an ensemble says about itself, and its canonical JSON.
 
 Two versions of the format exist side by side: version 1 is a task with one learned set of masks, version 2 an
-ensemble of several. The fields and what they mean are described in docs/bundle-format.md. Nothing here looks
-at mask bits or files.
+ensemble of several. The fields and what they mean are described in docs/bundle-format.md.
 """
 
 import json

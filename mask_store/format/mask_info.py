@@ -1,7 +1,7 @@
 """Mask info: what a manifest says about one learned set of masks, its learning, its layers and its head.
 
 A task's manifest has one such part, an ensemble's has one for each member. Validation is strict: no unknown
-fields, no coercion, no NaN, tuples and not lists. Nothing here knows of tasks' inputs, of files or of bits.
+fields, no coercion, no NaN, tuples and not lists.
 """
 
 import math

@@ -6,7 +6,7 @@ variant (the divisor is a power of two) stays within about 1 % of the bound ther
 
 The two halves of a code go to two streams, so that both directions are a handful of NumPy passes over the
 symbols and no loop in Python: first all quotients in unary, then all remainders in fixed-width fields. The
-normative text, with a worked example, is docs/bundle-format.md. Nothing here knows about files.
+normative text, with a worked example, is docs/bundle-format.md.
 """
 
 import numpy as np

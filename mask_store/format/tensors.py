@@ -2,8 +2,7 @@
 
 Tensors go by the name that a manifest's layer or head tensor has, after the member's key where a bundle holds
 several members ("00.pooler.dense"). Everything that can be wrong with a tensor is refused here; what is
-checked when, and by which error class, stands in docs/bundle-format.md. Nothing here knows about headers or
-digests.
+checked when, and by which error class, stands in docs/bundle-format.md.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
 """Task folder: the versions, the pointer and the bundles of one task of a store.
 
 What is written here is safe against crashes by its order, and against other publishers by exclusive creation
-of records; holding the store's lock is up to the caller. Nothing here knows of other tasks.
+of records; holding the store's lock is up to the caller.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,7 @@
 """Ensemble combination: one answer from the logits of several masks (paper section 5.3).
 
 What comes out has the shape of one member's logits and goes through the task's codec as those do: the highest
-value is the answer, and softmax over the last axis gives the scores. Computing the members' logits is done
-elsewhere; nothing here needs torch.
+value is the answer, and softmax over the last axis gives the scores.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 Packed: all rows one after another, without padding, as one sequence; the encoder gets their positions, and
 attention runs row by row, in groups of rows of similar length. Whatever is computed per token (embeddings,
 linear layers, LayerNorm) then never sees padding. Padded: for encoders whose attention can't be replaced,
-each row filled up to the longest. Does not know tasks or masks.
+each row filled up to the longest.
 """
 
 from collections.abc import Iterator, Sequence

@@ -28,7 +28,7 @@ from masking.kernels.segments import Segments
 
 Method = Literal["auto", "kernel", "fold"]
 _METHODS, _PRECISIONS = get_args(Method), get_args(Precision)
-KernelForm = type[StripMask] | type[WordMask]
+KernelLayout = type[StripMask] | type[WordMask]
 
 
 def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is optional)
@@ -68,16 +68,16 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
         raise ValueError(f"method {method!r} is not one of {', '.join(_METHODS)}")
     if precision not in _PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(_PRECISIONS)}")
-    form = _kernel_form(inputs, weight)
+    layout = _kernel_layout(inputs, weight)
     parts = []
-    for by_kernel, first, last in _plan(method, form, segments, masks):
+    for by_kernel, first, last in _plan(method, layout, segments, masks):
         chunk = inputs[segments.bounds[first] : segments.bounds[last]]
         if not by_kernel:
             mask = masks[first]
             parts.append(F.linear(chunk, weight if mask is None else apply_mask(weight, mask.expand()), bias))
             continue
         layer = chunk.contiguous(), weight, bias, segments.part(first, last)
-        if form is WordMask:
+        if layout is WordMask:
             if addresses is None:
                 addresses = cuda.mask_addresses([masks], inputs.device)[0]
             parts.append(cuda.masked_product(*layer, addresses[first:last], precision))
@@ -119,20 +119,20 @@ def _check(
 
 
 def _plan(
-    method: Method, form: KernelForm | None, segments: Segments, masks: Sequence[LinearMask | None]
+    method: Method, layout: KernelLayout | None, segments: Segments, masks: Sequence[LinearMask | None]
 ) -> Iterator[tuple[bool, int, int]]:
     """Divide the batch into parts: by the kernel or folded, first segment, segment after the last.
 
     Adjacent segments for the kernel are one part; folded ones are a part each.
     """
-    if method == "kernel" and form is None:
+    if method == "kernel" and layout is None:
         raise ValueError(
             "the kernel needs contiguous tensors, float32 on the CPU with numba or on CUDA with Triton, "
             "and gives no gradients"
         )
-    measured = costs() if form is StripMask and method == "auto" else None
+    measured = costs() if layout is StripMask and method == "auto" else None
     ways = [
-        form is not None and method != "fold" and _by_kernel(end - start, mask, form, measured)
+        layout is not None and method != "fold" and _by_kernel(end - start, mask, layout, measured)
         for (start, end), mask in zip(segments.spans(), masks, strict=True)
     ]
     first = 0
@@ -145,7 +145,7 @@ def _plan(
         first += length
 
 
-def _kernel_form(inputs: Tensor, weight: Tensor) -> KernelForm | None:
+def _kernel_layout(inputs: Tensor, weight: Tensor) -> KernelLayout | None:
     """Return the layout of mask that the kernel for these tensors reads; None where no kernel takes them."""
     gradients = torch.is_grad_enabled() and (inputs.requires_grad or weight.requires_grad)
     if gradients or inputs.device != weight.device or not weight.is_contiguous():
@@ -158,10 +158,10 @@ def _kernel_form(inputs: Tensor, weight: Tensor) -> KernelForm | None:
     return None
 
 
-def _by_kernel(tokens: int, mask: LinearMask | None, form: KernelForm, measured: Costs | None) -> bool:
+def _by_kernel(tokens: int, mask: LinearMask | None, layout: KernelLayout, measured: Costs | None) -> bool:
     if mask is None:
         return True
-    return isinstance(mask, form) and (measured is None or measured.kernel_wins(tokens))
+    return isinstance(mask, layout) and (measured is None or measured.kernel_wins(tokens))
 
 
 def _places(masks: Sequence[LinearMask | None], weight: Tensor) -> list[native.Place]:

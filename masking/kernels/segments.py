@@ -1,7 +1,6 @@
 """Segments: how a batch of tokens is divided among tasks.
 
-Made once per batch and used for all its layers. Does not know tasks or masks: segment i belongs to
-whoever gives the i-th mask.
+Made once per batch and used for all its layers. Segment i belongs to whoever gives the i-th mask.
 """
 
 from collections.abc import Callable, Hashable, Iterable

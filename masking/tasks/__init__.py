@@ -1,10 +1,10 @@
 """Kinds of task: inputs to features (`encode`), logits to predictions (`decode`), and what the head is like.
 
-Training and serving call the same code. A new kind is one file of this folder and one line in `kinds`.
+Training and serving call the same code. What a new kind needs is listed in `kinds`.
 """
 
 from masking.tasks.codec import ModelKind, TaskCodec
-from masking.tasks.entities import Entity, group_entities
+from masking.tasks.entities import Entity, entities_of, group_entities
 from masking.tasks.features import Features, Row, collate
 from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsInput, split_words
 from masking.tasks.kinds import MODEL_KINDS, task_codec
@@ -28,6 +28,7 @@ __all__ = [
     "WordsInput",
     "WordsPrediction",
     "collate",
+    "entities_of",
     "group_entities",
     "split_words",
     "task_codec",

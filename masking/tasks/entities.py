@@ -1,10 +1,12 @@
 """Entities in a running text, from words and their labels."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from masking.tasks.inputs import Word
+from masking.tasks.predictions import WordsPrediction
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Entity:
 
 
 def group_entities(words: Sequence[Word], labels: Sequence[str], scores: Sequence[float]) -> list[Entity]:
-    """Join neighbouring words of one label; a B- prefix starts anew, as in the IOB2 scheme.
+    """Join neighbouring words of one label; a B- prefix begins a new entity, as in the IOB2 scheme.
 
     transformers' own grouping is part of its pipelines and starts from wordpieces; this starts from words.
 
@@ -50,6 +52,33 @@ def group_entities(words: Sequence[Word], labels: Sequence[str], scores: Sequenc
     return [
         Entity(label, fmean(scores[i] for i in members), words[members[0]].start, words[members[-1]].end)
         for label, members in groups
+    ]
+
+
+def entities_of(
+    text: str, words: Sequence[Word], prediction: WordsPrediction, ignored: Container[str] = ("O",)
+) -> list[dict[str, Any]]:
+    """Return the entities of a running text as Hugging Face's pipelines do.
+
+    Args:
+        text: The text.
+        words: Its words.
+        prediction: One label for each of them.
+        ignored: Labels that are no entities.
+
+    Returns:
+        Label, score, text and place of each entity, in order.
+    """
+    return [
+        {
+            "entity_group": entity.label,
+            "score": entity.score,
+            "word": text[entity.start : entity.end],
+            "start": entity.start,
+            "end": entity.end,
+        }
+        for entity in group_entities(words, prediction.labels, prediction.label_scores)
+        if entity.label not in ignored
     ]
 
 

@@ -13,12 +13,22 @@ class TextInput:
     text: str
     pair: str | None = None
 
+    @property
+    def rows(self) -> int:
+        """Token sequences that it becomes."""
+        return 1
+
 
 @dataclass(frozen=True)
 class WordsInput:
     """One sentence, already split into words, each of which gets a label."""
 
     words: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        """Token sequences that it becomes at least; a long one becomes several."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,11 @@ class ChoiceInput:
 
     context: str
     choices: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        """Token sequences that it becomes: one for each choice."""
+        return len(self.choices)
 
 
 TaskInput = TextInput | WordsInput | ChoiceInput

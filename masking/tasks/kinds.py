@@ -1,4 +1,8 @@
-"""Registry of the kinds of task that a model can have; a new kind is a line here."""
+"""Registry of kinds of task.
+
+A new kind: its file and line here, in `training/kinds` and `server/http/kinds`; its name in
+`mask_store.TaskKind`; its reader in `maskserve/pipeline.py`.
+"""
 
 from collections.abc import Mapping
 

@@ -24,6 +24,11 @@ class ClassPrediction:
     logits: Floats
     scores: Floats
 
+    @property
+    def ranking(self) -> list[int]:
+        """Indices of the classes, best first; of equal ones the first."""
+        return [int(index) for index in np.argsort(-self.logits, kind="stable")]
+
 
 @dataclass(frozen=True)
 class WordsPrediction:
@@ -40,6 +45,11 @@ class WordsPrediction:
     indices: tuple[int, ...]
     logits: Floats
     scores: Floats
+
+    @property
+    def label_scores(self) -> list[float]:
+        """The score of each word's label."""
+        return [float(row[index]) for row, index in zip(self.scores, self.indices, strict=True)]
 
 
 Prediction = ClassPrediction | WordsPrediction

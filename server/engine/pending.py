@@ -24,8 +24,7 @@ DropReason = Literal["cancelled", "expired", "abandoned"]
 class Timings:
     """When one request reached each stage, in seconds on the monotonic clock; 0 for a stage not reached.
 
-    Each time is noted once, where it happens. Task statistics, Prometheus, the headers of the reply, the log
-    and the trace all read them from here.
+    Each time is noted once, where it happens. Statistics, Prometheus, headers and traces read them from here.
 
     Attributes:
         received: The server took the request.
@@ -47,7 +46,7 @@ class Timings:
 
     @property
     def tokenize(self) -> float:
-        """Seconds of tokenising."""
+        """Seconds of tokenising, and of the wait for room in the queue where the request waits for it."""
         return self.queued - self.admitted
 
     @property
@@ -127,7 +126,7 @@ class PendingRequest:
         for index, features in enumerate(self.features):
             yield QueueEntry(self, index, cost_of(self.task, features))
 
-    def store(self, index: int, logits: Floats, started: float, now: float) -> None:
+    def add_logits(self, index: int, logits: Floats, started: float, now: float) -> None:
         """Keep the logits of one input; the last one resolves the future.
 
         Args:

@@ -86,7 +86,7 @@ def ignore(_event: object) -> None:
     """Do nothing: what is called where the caller gives no function."""
 
 
-class BatchQueue:
+class RequestQueue:
     """Bounded queue of requests; thread-safe. Any thread puts, one worker takes."""
 
     def __init__(

@@ -14,7 +14,7 @@ from threading import Event, Thread
 
 from masking.tasks.predictions import Floats
 from server.engine.pending import Cost, DropReason, PendingRequest
-from server.engine.queue import Batch, BatchLimits, BatchQueue, CloseReason, ignore
+from server.engine.queue import Batch, BatchLimits, CloseReason, RequestQueue, ignore
 from server.engine.retry import BatchResult, Compute, FailureReason, compute_with_retry
 from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
 
@@ -72,7 +72,7 @@ class Engine:
             on_drop: Called with why a request was dropped before compute.
             restart_seconds: Pause before a dead worker is started again.
         """
-        self.queue = BatchQueue(limits, on_drop=on_drop)
+        self.queue = RequestQueue(limits, on_drop=on_drop)
         self.restarts = 0
         self._compute = compute
         self._prepare = prepare
@@ -91,10 +91,6 @@ class Engine:
     def start(self) -> None:
         """Start the worker under its supervisor."""
         self._supervisor.start()
-
-    def wait_ready(self, seconds: float) -> bool:
-        """Wait until the worker is ready; False if it is not in time."""
-        return self._ready.wait(seconds)
 
     def close(self, seconds: float) -> bool:
         """Take no new requests, compute what waits, and stop.
@@ -164,7 +160,7 @@ class Engine:
             if isinstance(answer, ServerError):
                 entry.request.fail(answer)
             else:
-                entry.request.store(entry.index, answer, started, now)
+                entry.request.add_logits(entry.index, answer, started, now)
 
     def _report(self, batch: Batch, result: BatchResult, seconds: float) -> None:
         failed = any(isinstance(answer, ServerError) for _, answer in result.answers)

@@ -51,7 +51,6 @@ async def require_admin(service: ServiceDep, given: Credentials) -> None:
 
 
 ClientDep = Annotated[None, Depends(require_client)]
-AdminDep = Annotated[None, Depends(require_admin)]
 
 
 def _is_one_of(given: HTTPAuthorizationCredentials | None, keys: Iterable[SecretStr]) -> bool:

@@ -1,4 +1,4 @@
-"""Request body: read no further than its limit, and a watch for clients that leave before the reply."""
+"""Request body: reading up to a limit, and dropping work whose client has left."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine

@@ -7,7 +7,6 @@ route that must be fast calls `service_of` and `take_task` by itself.
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
-from pydantic import BaseModel, Field
 
 from masking import Prediction
 from server.http.body import unless_left
@@ -15,18 +14,6 @@ from server.http.middleware import context_of
 from server.predictor import PredictRequest
 from server.service import Service
 from server.tasks.registry import ServedTask
-
-
-class ErrorReply(BaseModel):
-    """Body of every error."""
-
-    error: str = Field(description="what is wrong, for people")
-    error_type: str = Field(description="what is wrong, for programs")
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
-    """Return OpenAPI responses: the statuses that answer with an error body."""
-    return {status: {"model": ErrorReply} for status in statuses}
 
 
 def service_of(request: Request) -> Service:

@@ -7,8 +7,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from mask_store import MaskStoreError
-from masking import EmptyInputError, InputTooLongError, MaskingError, TaskInputError
+from masking import EmptyInputError, InputTooLongError, TaskInputError
 from server.errors import (
     EmptyBatchError,
     InvalidBodyError,
@@ -17,7 +16,6 @@ from server.errors import (
     RouteNotFoundError,
     ServerError,
 )
-from server.tasks.store_errors import from_store
 
 _OIP = "/v2"
 
@@ -47,8 +45,6 @@ def to_server_error(error: Exception) -> ServerError:
             return error
         case TaskInputError():
             return _from_input(error)
-        case MaskStoreError() | MaskingError():
-            return from_store(error)
         case ValidationError():
             return invalid_body(error, skipped=1)  # the name of the shape
         case HTTPException() | RequestValidationError():

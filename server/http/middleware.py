@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -37,7 +38,7 @@ class RequestContext:
     """What is known about a request besides what the client sent.
 
     Attributes:
-        request_id: The client's id if it is a sane one, else a new one.
+        request_id: The client's id if it is a safe one, else a new one.
         task: Name of the served task that the request is for; set once it is known to be served.
         version: The version that it gets; set with the task.
         rows: Rows that were computed for it.
@@ -81,7 +82,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(_reply_headers(context))
+                MutableHeaders(scope=message).update(_reply_headers(context, status))
             await send(message)
 
         try:
@@ -119,10 +120,10 @@ class RequestMiddleware:
             self._tracer.record(name, context.timings, ended, dict(Headers(scope=scope)), attributes)
 
 
-def _reply_headers(context: RequestContext) -> dict[str, str]:
+def _reply_headers(context: RequestContext, status: int) -> dict[str, str]:
     """Return the id, what the route set, and for a prediction text-embeddings-inference's headers."""
     headers, timings = {REQUEST_ID: context.request_id, **context.headers}, context.timings
-    if timings.finished:
+    if timings.finished and status < HTTPStatus.BAD_REQUEST:
         headers |= {
             "x-compute-tokens": str(timings.tokens),
             "x-total-time": _milliseconds(timings.total),

@@ -1,10 +1,10 @@
-"""OpenAPI entries of the bodies that routes read by themselves, with examples that work when pasted."""
+"""OpenAPI entries of errors and of the bodies that routes read by themselves, with examples that work."""
 
 import json
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from mask_store import TaskKind
 from masking import TaskSpec
@@ -12,6 +12,18 @@ from server.http.kinds import HttpKind, http_kind
 from server.http.schemas import PredictManyBody, predict_body
 
 _COMPONENTS: dict[str, Any] = {}
+
+
+class ErrorReply(BaseModel):
+    """Body of every error."""
+
+    error: str = Field(description="what is wrong, for people")
+    error_type: str = Field(description="what is wrong, for programs")
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
+    """Return OpenAPI responses: the statuses that answer with an error body."""
+    return {status: {"model": ErrorReply} for status in statuses}
 
 
 def add_components(app: FastAPI) -> None:

@@ -215,6 +215,8 @@ class Lifecycle:
     def refresh(self, version: VersionInfo, seen: float) -> None:
         """Bring a task to the version that a look at the store found current; report trouble, raise none.
 
+        A version that another server moved away from since the look may be served until the next look.
+
         Args:
             version: What the look found.
             seen: When it began, in monotonic seconds.

@@ -5,11 +5,9 @@ what they took, and with the last of them the old version is freed. A version th
 reported, and tried again after a pause that doubles with each failure.
 """
 
-import ctypes
 import logging
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mask_store import (
@@ -119,7 +117,11 @@ class TaskLoader:
         name, served = version.task, self._registry.entry(version.task).served
         if served is not None and self.is_served(version):
             self._failures.pop(name, None)
-            self._registry.clear_problem(name)
+            if found_current:
+                self._registry.clear_problem(name)
+            else:  # asked for now: a look that began before is too old to replace it
+                served = replace(served, since=time.monotonic())
+                self._registry.put(served)
             return served
         failure = self._failures.get(name)
         if failure is not None and failure.digest == version.digest and failure.failed_at >= asked:
@@ -134,7 +136,6 @@ class TaskLoader:
                 loaded = self.check(bundle or self._store.load(version))
         except Exception as error:
             if found_current and isinstance(error, MissingBundleError) and self._moved_on(version):
-                self._registry.clear_problem(name) if served else self._registry.remove(name)
                 raise
             raise self._failed(version, error, started) from error
         return self.put(version, loaded, started)
@@ -162,11 +163,22 @@ class TaskLoader:
         self._metrics.forget(name)
 
     def _moved_on(self, version: VersionInfo) -> bool:
-        """Tell whether the store does not call this version current any more."""
+        """Tell whether the store does not call this version current any more.
+
+        If so, nothing is wrong with the task; it has no entry if the store lost it before it was ever served.
+        """
+        name = version.task
         try:
-            return self._store.current(version.task) != version
+            if self._store.current(name) == version:
+                return False
         except UnknownTaskError:
-            return True
+            if self._registry.entry(name).served is None:
+                self._registry.remove(name)
+                return True
+        except MaskStoreError:
+            return False
+        self._registry.clear_problem(name)  # the next look finds what is current
+        return True
 
     def _failed(self, version: VersionInfo, error: Exception, started: float) -> TaskUnavailableError:
         """Note a failure; the version in service, if any, stays in service."""
@@ -183,12 +195,6 @@ class TaskLoader:
         self._metrics.count_load("failed", now - started)
         self._registry.report(name, problem)
         return refusal
-
-
-def give_back() -> None:
-    """Return what was freed to the system, where the C library can: reading bundles leaves holes."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _public_reason(error: Exception) -> str:

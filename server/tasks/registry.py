@@ -33,7 +33,7 @@ class ServedTask:
         loaded: Manifest, codec, head and masks.
         loaded_at: When it was put in service.
         load_seconds: How long reading and checking it took.
-        since: The same in monotonic seconds.
+        since: When it was put in service or asked for last, in monotonic seconds.
         statistics: Counts of the requests to it.
     """
 
@@ -158,17 +158,29 @@ class TaskRegistry:
         """Return what is known about one task; an empty entry for one that nothing is known about."""
         return self._entries.get(name, TaskEntry())
 
+    def known(self, name: str) -> TaskEntry:
+        """Return what is known about one task.
+
+        Raises:
+            TaskNotFoundError: There is no such task; the message names near or known ones.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            raise TaskNotFoundError(_unknown(name, self.tasks))
+        return entry
+
     def get(self, name: str) -> ServedTask:
         """Return the version in service now.
+
+        Called once for each request: by `take_task` (POST /predict/{task} and the Open Inference Protocol),
+        and for each row of POST /predict.
 
         Raises:
             TaskUnloadedError: An operator took the task out of service.
             TaskUnavailableError: The task is in the store, but no version of it could be loaded, or not yet.
             TaskNotFoundError: There is no such task; the message names near or known ones.
         """
-        entry = self._entries.get(name)
-        if entry is None:
-            raise TaskNotFoundError(_unknown(name, self.tasks))
+        entry = self.known(name)
         if entry.served is not None:
             return entry.served
         refusal = TaskUnloadedError if entry.state == "unloaded" else TaskUnavailableError

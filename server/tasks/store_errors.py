@@ -43,7 +43,6 @@ _WITH_MESSAGE: Mapping[type[MaskStoreError], type[ServerError]] = {
     mask_store.DigestMismatchError: ConflictError,
 }
 _WITHOUT_MESSAGE: Mapping[type[MaskStoreError], type[ServerError]] = {
-    mask_store.UnknownTaskError: TaskNotFoundError,
     mask_store.StoreNotWritableError: StoreReadOnlyError,
     mask_store.StoreFullError: InsufficientStorageError,
 }

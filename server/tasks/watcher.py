@@ -4,15 +4,16 @@ It only finds out what there is to do; `Lifecycle` does it, in several threads w
 store that can't be read changes nothing.
 """
 
+import ctypes
 import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from threading import Event, Thread
 
 from mask_store import MaskStore, Snapshot, StoreError, VersionInfo
 from server.tasks.lifecycle import Lifecycle
-from server.tasks.loader import give_back
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
 
@@ -121,7 +122,7 @@ class StoreWatcher:
                 load.result()
                 if done % _TASKS_PER_PROGRESS_LINE == 0:
                     logger.info("%d of %d tasks loaded or reported", done, len(due))
-        give_back()
+        _trim_heap()
 
     def _refresh(self, version: VersionInfo, seen: float) -> None:
         if not self._stopping.is_set():
@@ -135,6 +136,12 @@ class StoreWatcher:
             else:
                 logger.error("the store can't be read; loaded tasks are served as before: %s", why)
         self._readable = readable
+
+
+def _trim_heap() -> None:
+    """Return what was freed to the system, where the C library can: reading bundles leaves holes."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _names(snapshot: Snapshot) -> set[str]:

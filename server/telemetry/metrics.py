@@ -132,7 +132,7 @@ class Metrics:
         """Add a gauge that is read when scraped."""
         Gauge(name, help_text, registry=self._registry).set_function(value)
 
-    def read_forms(self, values: dict[str, Callable[[], float]]) -> None:
+    def read_bytes(self, values: dict[str, Callable[[], float]]) -> None:
         """Add the gauge of bytes in memory by form, read when scraped."""
         gauge = Gauge("maskserve_bytes", "Bytes in memory by form", ["form"], registry=self._registry)
         for form, value in values.items():

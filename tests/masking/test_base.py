@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, GPT2Config
 from transformers.utils import logging
 
-from masking import Base, BaseLoadError, UnsupportedArchitectureError, load_base
+from masking import Base, BaseLoadError, UnsupportedArchitectureError, choose_device, load_base
 from masking.base import base_tensors
 from tests.support.models import ARCHITECTURES, tiny_base
 
@@ -141,3 +141,10 @@ def test_a_shared_encoder_has_its_own_modules_over_the_same_tensors(tiny_bert: s
     ours, theirs = dict(base.encoder.named_parameters()), dict(shared.named_parameters())
     assert ours.keys() == theirs.keys()
     assert all(ours[name] is theirs[name] for name in ours)
+
+
+def test_a_device_is_chosen_by_its_name() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="cuda:99: this machine has no such device; use cpu or auto"):
+        choose_device("cuda:99")

@@ -43,3 +43,12 @@ def test_the_server_is_an_asgi_application(tiny_bert: str, tmp_path: Path) -> No
         wait_until(lambda: client.get("/health/ready").status_code == 200, 60)
         answer = client.post("/predict/sentiment", json={"inputs": "good"}).json()
     assert {entry["label"] for entry in answer} == {"bad", "good", "mixed"}
+
+
+def test_the_server_leaves_cores_free_before_torch_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("server.threads.leave_cores_free", lambda: calls.append("threads"))
+    monkeypatch.setattr("server.build_service", lambda _: calls.append("service"))
+    monkeypatch.setattr("server.create_app", lambda _: None)
+    maskserve.create_app(base="b", store="s")
+    assert calls == ["threads", "service"]

@@ -1,13 +1,16 @@
 import asyncio
 import gc
+import time
 import weakref
 from pathlib import Path
+from threading import get_ident
 
 import numpy as np
 import pytest
 
-from masking import Base, InputTooLongError, Prediction, TextInput
+from masking import Base, InputTooLongError, Prediction, TextInput, WordsInput, WordsPrediction
 from masking.tasks.predictions import Floats
+from masking.tasks.token_classification import WordsCodec
 from server.engine.pending import Timings
 from server.errors import DeadlineError, QueueFullError, TaskUnloadedError
 from server.predictor import PredictRequest
@@ -35,6 +38,62 @@ def test_predictions_come_in_order_with_the_time_of_each_stage(base: Base, tmp_p
     times = [timings.received, timings.admitted, timings.queued, timings.started, timings.computed]
     assert [*times, timings.finished] == sorted([*times, timings.finished])
     np.testing.assert_allclose(both[1].logits, alone.logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("words", "decoding_threads"), [(3, 0), (2000, 1)])
+def test_many_logits_are_decoded_off_the_event_loop(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int, decoding_threads: int
+) -> None:
+    fill(tmp_path, base, ["names"])
+    threads: set[int] = set()
+    real = WordsCodec.decode
+
+    def decode(codec: WordsCodec, logits: Floats) -> WordsPrediction:
+        threads.add(get_ident())
+        return real(codec, logits)
+
+    def compute(batch: TaskBatches) -> list[list[Floats]]:
+        return [[np.zeros((words, 4), np.float32) for _ in one.features] for one in batch]
+
+    monkeypatch.setattr(WordsCodec, "decode", decode)
+    with started(base, tmp_path, compute=compute) as service:
+        asyncio.run(predict(service, PredictRequest((WordsInput(("movie",)),)), task="names"))
+    assert len(threads - {get_ident()}) == decoding_threads
+
+
+def test_a_failure_took_time_from_its_arrival(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    with started(base, tmp_path) as service:
+        served = service.registry.get("sentiment")
+        timings = Timings(received=time.monotonic() - 100)
+        with pytest.raises(InputTooLongError):
+            asyncio.run(service.predictor.predict(served, texts("movie " * 99), "a", timings))
+    failed = served.statistics.durations["fail"]
+    assert (failed.count, failed.seconds > 100) == (1, True)
+
+
+def test_a_request_may_wait_for_room(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with started(base, tmp_path, compute=stuck, queue_limit=1) as service:
+        served, timings = service.registry.get("sentiment"), Timings()
+
+        async def overload() -> None:
+            first = asyncio.create_task(predict(service, texts(TEXT), "a"))
+            await asyncio.to_thread(stuck.started.wait, 20)
+            second = asyncio.create_task(predict(service, texts(TEXT), "b"))
+            await asyncio.to_thread(wait_until, lambda: service.engine.queue.waiting == 1)
+            waits = service.predictor.predict(served, texts(TEXT), "c", timings, wait_for_room=True)
+            third = asyncio.create_task(waits)
+            await asyncio.sleep(0.25)
+            assert not third.done()
+            stuck.let_go.set()
+            await asyncio.gather(first, second, third)
+
+        asyncio.run(overload())
+    assert timings.queued - timings.admitted > 0.2
+    durations = served.statistics.durations
+    assert (durations["success"].count, durations["fail"].count) == (3, 0)
 
 
 def test_a_text_that_is_too_long_holds_no_room(base: Base, tmp_path: Path) -> None:

@@ -186,9 +186,18 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert stopped.value.code == 0
     told = capsys.readouterr().out
     assert "examples:" in told
+    assert "python -m server --base" in told
     assert "unknown" not in told
     for name in set(Settings.model_fields) - {"unknown"}:
         assert f"--{name.replace('_', '-')}" in told
+
+
+def test_the_examples_of_help_name_the_command_that_was_called(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load_settings(["--help"], "maskserve serve")
+    told = capsys.readouterr().out
+    assert "  maskserve serve --base" in told
+    assert "python -m server" not in told
 
 
 def test_an_option_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def mask_addresses(layers: Sequence[Sequence[LinearMask | None]], device: torch.
         device: Where they are.
 
     Returns:
-        int64 [layers, segments] on `device`; 0 where a mask is None or in a form that is not the kernel's.
+        int64 [layers, segments] on `device`; 0 where a mask is None or in a layout that is not the kernel's.
 
     Raises:
         ValueError: A mask is on another device, or a CUDA graph is being captured.

@@ -123,5 +123,5 @@ def scores_of(prediction: ClassPrediction | WordsPrediction, function: ScoreFunc
 def ranked(prediction: ClassPrediction, names: Sequence[str], reply: ReplyFormat) -> list[tuple[int, Json]]:
     """Return index, score and name of every class, or of the best k, best first."""
     scores = scores_of(prediction, reply.function)
-    order = np.argsort(-prediction.logits, kind="stable")[: reply.top_k]
-    return [(int(i), {"score": float(scores[i]), "label": names[i]}) for i in order]
+    best = prediction.ranking[: reply.top_k]
+    return [(i, {"score": float(scores[i]), "label": names[i]}) for i in best]

@@ -10,7 +10,7 @@ from masking import (
     TextInput,
     WordsInput,
     WordsPrediction,
-    group_entities,
+    entities_of,
     split_words,
 )
 from server.http.kinds.kind import HttpKind, Json, ReplyFormat, ScoreFunction, SplitText, scores_of
@@ -48,7 +48,9 @@ class TokenClassification(HttpKind):
         split = reply.split_texts[index] if reply.split_texts else SplitText("", ())
         if reply.shape == "tei":
             return _words(item, split, prediction, reply.function)
-        return _entities(split, prediction, reply) if reply.grouped else _tags(split, prediction, reply)
+        if reply.grouped:  # Hugging Face's every strategy but "none"
+            return entities_of(split.text, split.words, prediction, reply.ignored)
+        return _tags(split, prediction, reply)
 
     def inputs_of(self, tensors: Mapping[str, Texts]) -> list[TaskInput]:
         """Return a running text per row."""
@@ -82,7 +84,7 @@ def _words(
 
 def _tags(split: SplitText, prediction: WordsPrediction, reply: ReplyFormat) -> list[Json]:
     """Return Hugging Face's entries for the strategy "none": words whose label is not ignored."""
-    scores = _best_scores(prediction, "softmax")
+    scores = prediction.label_scores
     return [
         {
             "entity": label,
@@ -94,22 +96,6 @@ def _tags(split: SplitText, prediction: WordsPrediction, reply: ReplyFormat) -> 
         }
         for i, (word, label, score) in enumerate(zip(split.words, prediction.labels, scores, strict=True))
         if label not in reply.ignored
-    ]
-
-
-def _entities(split: SplitText, prediction: WordsPrediction, reply: ReplyFormat) -> list[Json]:
-    """Return Hugging Face's entries for every other strategy: words joined to entities."""
-    scores = _best_scores(prediction, "softmax")
-    return [
-        {
-            "entity_group": entity.label,
-            "score": entity.score,
-            "word": split.text[entity.start : entity.end],
-            "start": entity.start,
-            "end": entity.end,
-        }
-        for entity in group_entities(split.words, prediction.labels, scores)
-        if entity.label not in reply.ignored
     ]
 
 

@@ -8,7 +8,8 @@ from starlette.concurrency import run_in_threadpool
 
 from server.http.auth import require_admin
 from server.http.body import stream_body
-from server.http.dependencies import ServiceDep, TaskName, errors
+from server.http.dependencies import ServiceDep, TaskName
+from server.http.openapi import errors
 from server.http.routes.tasks import TaskSummary, Unserved, summary, unserved
 from server.service import Service
 from server.tasks.registry import ServedTask
@@ -55,7 +56,7 @@ async def load(service: ServiceDep, task: TaskName) -> TaskSummary:
 async def unload(service: ServiceDep, task: TaskName) -> Unserved:
     """Take a task out of service until it is loaded again; it stays in the store."""
     await run_in_threadpool(service.lifecycle.unload, task)
-    return unserved(task, service.registry.entries[task])
+    return unserved(task, service.registry.known(task))
 
 
 @router.post("/pin", summary="Keep serving one version")
@@ -107,4 +108,4 @@ async def delete(service: ServiceDep, task: TaskName) -> None:
 
 
 def _summary(service: Service, served: ServedTask) -> TaskSummary:
-    return summary(served, service.registry.entries[served.name])
+    return summary(served, service.registry.entry(served.name))

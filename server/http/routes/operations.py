@@ -7,7 +7,8 @@ from starlette.concurrency import run_in_threadpool
 
 from server.errors import NotReadyError
 from server.http.auth import ClientDep
-from server.http.dependencies import ServiceDep, errors
+from server.http.dependencies import ServiceDep
+from server.http.openapi import errors
 from server.memory_report import MemoryReport, memory_report
 
 router = APIRouter(tags=["operations"])

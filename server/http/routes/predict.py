@@ -14,13 +14,12 @@ from server.http.dependencies import (
     ServiceDep,
     TaskDep,
     TaskName,
-    errors,
     predictions_of,
     service_of,
     take_task,
 )
 from server.http.kinds import http_kind
-from server.http.openapi import PREDICT_REPLY, PREDICT_REQUEST_BODY
+from server.http.openapi import PREDICT_REPLY, PREDICT_REQUEST_BODY, errors
 from server.http.parsing import parse_request
 from server.http.rendering import render
 from server.service import Service
@@ -109,7 +108,7 @@ def _server_info(service: Service) -> dict[str, Any]:
         "model_sha": base.info.revision,
         "model_dtype": "float32",
         "model_device_type": base.device.type,
-        "max_batch_tokens": service.engine.queue.limits.tokens,
+        "max_batch_tokens": service.max_batch_tokens,
         "max_batch_requests": settings.max_batch_rows,
         "max_client_batch_size": settings.queue_limit,
     }

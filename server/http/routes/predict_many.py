@@ -8,7 +8,7 @@ than a few batches hold: a body may have many more rows than may wait.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,23 +18,20 @@ from pydantic_core import from_json, to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from masking import Prediction
 from server.engine.pending import Timings
 from server.errors import (
-    DeadlineError,
     EmptyBatchError,
     InvalidBodyError,
     MalformedBodyError,
-    QueueFullError,
     ServerError,
 )
 from server.http.auth import require_client
 from server.http.body import read_body, stream_body, unless_left
-from server.http.dependencies import ServiceDep, errors
+from server.http.dependencies import ServiceDep
 from server.http.error_mapping import invalid_body, to_server_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
-from server.http.openapi import NDJSON, PREDICT_MANY_REPLY, PREDICT_MANY_REQUEST_BODY
+from server.http.openapi import NDJSON, PREDICT_MANY_REPLY, PREDICT_MANY_REQUEST_BODY, errors
 from server.http.parsing import parse_request
 from server.http.rendering import render
 from server.http.schemas import PredictManyBody
@@ -48,7 +45,6 @@ router = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
 
 MOST_ROWS = 50_000
 _BATCHES_IN_FLIGHT = 4
-_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -240,27 +236,14 @@ async def _answer_row(row: Row, service: Service, request_id: str) -> RowReply:
         return RowReply(row.index, {"task": row.task, **request.body})
     served, wanted = request.served, request.wanted
     try:
-        predictions = await _predict(request, service, request_id)
+        predictions = await service.predictor.predict(
+            served, wanted, request_id, Timings(), wait_for_room=True
+        )
         shown = await run_in_threadpool(render, served.loaded, wanted.inputs, predictions, request.reply)
     except Exception as error:
         return RowReply(row.index, {"task": row.task, **_refusal(error).body})
     identity = {"task": served.name, "version": served.version, "digest": served.digest}
     return RowReply(row.index, {**identity, "predictions": shown})
-
-
-async def _predict(request: RowRequest, service: Service, request_id: str) -> list[Prediction]:
-    """Predict one row; wait while others fill the queue."""
-    timings = Timings()
-    try:
-        async with asyncio.timeout(service.settings.request_timeout_ms / 1000):
-            while True:
-                with suppress(QueueFullError):
-                    return await service.predictor.predict(
-                        request.served, request.wanted, request_id, timings
-                    )
-                await asyncio.sleep(_PAUSE_SECONDS)
-    except TimeoutError:
-        raise DeadlineError from None
 
 
 def _refusal(error: Exception) -> ServerError:

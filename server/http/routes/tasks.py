@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field
 
 from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, TaskKind, TaskManifest
 from server.http.auth import ClientDep
-from server.http.dependencies import ServiceDep, TaskDep, errors
+from server.http.dependencies import ServiceDep, TaskDep
 from server.http.kinds import http_kind
+from server.http.openapi import errors
 from server.tasks.registry import ServedTask, TaskEntry, TaskState
 
 router = APIRouter(tags=["tasks"])
@@ -111,7 +112,7 @@ def list_tasks(service: ServiceDep, _: ClientDep) -> TaskList:
 @router.get("/tasks/{task}", summary="One task", responses=errors(401, 404, 503))
 async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> TaskDetails:
     """Labels, version, dev metrics, sparsity, and a body to call it with."""
-    manifest, entry = served.loaded.manifest, service.registry.entries.get(served.name, TaskEntry())
+    manifest, entry = served.loaded.manifest, service.registry.entry(served.name)
     return TaskDetails(
         **{name: getattr(manifest, name) for name in _FROM_MANIFEST},
         **_of_one_mask(manifest),

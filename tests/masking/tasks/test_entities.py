@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from masking import Entity, group_entities, split_words
+from masking import Entity, WordsPrediction, entities_of, group_entities, split_words
 
 TEXT = "Anna Smith left New York."
 
@@ -49,3 +50,14 @@ def test_tags_that_only_look_prefixed_are_whole_labels() -> None:
 def test_the_score_is_the_mean_over_words() -> None:
     words = split_words("New York")
     assert group_entities(words, ("B-LOC", "I-LOC"), (0.5, 1.0)) == [Entity("LOC", 0.75, 0, 8)]
+
+
+def test_entities_of_a_prediction_have_text_and_place() -> None:
+    logits = np.array([[0, 1], [0, 1], [1, 0], [0, 1], [0, 1], [1, 0]], np.float32)
+    labels, indices = ("B-PER", "I-PER", "O", "B-LOC", "I-LOC", "O"), (1, 1, 0, 1, 1, 0)
+    prediction = WordsPrediction(labels, indices, logits, logits * 0.75)
+    assert prediction.label_scores == [0.75] * 6
+    anna = {"entity_group": "PER", "score": 0.75, "word": "Anna Smith", "start": 0, "end": 10}
+    york = {"entity_group": "LOC", "score": 0.75, "word": "New York", "start": 16, "end": 24}
+    assert entities_of(TEXT, split_words(TEXT), prediction) == [anna, york]
+    assert entities_of(TEXT, split_words(TEXT), prediction, ("O", "PER")) == [york]

@@ -8,7 +8,7 @@ import pytest
 
 from masking.tasks.predictions import Floats
 from server.engine.pending import Cost, DropReason, PendingRequest, cost_of
-from server.engine.queue import Batch, BatchQueue
+from server.engine.queue import Batch, RequestQueue
 from server.engine.retry import group_by_task, task_batch
 from server.errors import (
     BackendFailedError,
@@ -20,7 +20,7 @@ from server.errors import (
 from tests.support.server_parts import Clock, features, limits, only_digest, pending
 
 
-def _take(queue: BatchQueue) -> Batch:
+def _take(queue: RequestQueue) -> Batch:
     batch = queue.take()
     assert batch is not None
     return batch
@@ -28,7 +28,7 @@ def _take(queue: BatchQueue) -> Batch:
 
 def _answer(batch: Batch, started: float = 0.0, now: float = 0.0) -> None:
     for entry in batch.entries:
-        entry.request.store(entry.index, np.array([entry.index], dtype=np.float32), started, now)
+        entry.request.add_logits(entry.index, np.array([entry.index], dtype=np.float32), started, now)
 
 
 def _digests(batch: Batch) -> str:
@@ -41,7 +41,7 @@ def _indices(answers: tuple[Floats, ...]) -> list[float]:
 
 def test_one_request_is_one_batch() -> None:
     clock = Clock()
-    queue = BatchQueue(limits(), clock=clock)
+    queue = RequestQueue(limits(), clock=clock)
     request = pending("a", [features(3), features(5)])
     queue.put(request)
     assert (queue.waiting, queue.waiting_tokens) == (2, 8)
@@ -55,7 +55,7 @@ def test_one_request_is_one_batch() -> None:
 
 
 def test_answers_come_in_the_order_of_the_inputs_not_of_compute() -> None:
-    queue = BatchQueue(limits(rows=2))
+    queue = RequestQueue(limits(rows=2))
     request = pending("a", [features(length) for length in (9, 2, 7, 1, 5)])
     queue.put(request)
     sizes = []
@@ -68,7 +68,7 @@ def test_answers_come_in_the_order_of_the_inputs_not_of_compute() -> None:
 
 
 def test_requests_of_one_task_share_a_batch_and_the_oldest_goes_first() -> None:
-    queue = BatchQueue(limits(rows=3))
+    queue = RequestQueue(limits(rows=3))
     requests = [pending("a", [features(4)] * 2) for _ in range(3)]
     for request in requests:
         queue.put(request)
@@ -79,7 +79,7 @@ def test_requests_of_one_task_share_a_batch_and_the_oldest_goes_first() -> None:
 
 
 def test_a_batch_mixes_tasks_and_is_grouped_by_task() -> None:
-    queue = BatchQueue(limits())
+    queue = RequestQueue(limits())
     requests = [pending("a", [features(3)]), pending("b", [features(4)]), pending("a", [features(5)] * 2)]
     for request in requests:
         queue.put(request)
@@ -91,7 +91,7 @@ def test_a_batch_mixes_tasks_and_is_grouped_by_task() -> None:
 
 
 def test_tasks_take_turns_input_by_input_from_batch_to_batch() -> None:
-    queue = BatchQueue(limits(rows=4))
+    queue = RequestQueue(limits(rows=4))
     queue.put(pending("g", [features(3)] * 7))
     queue.put(pending("s", [features(3)]))
     queue.put(pending("o", [features(3)] * 3))
@@ -100,7 +100,7 @@ def test_tasks_take_turns_input_by_input_from_batch_to_batch() -> None:
 
 @pytest.mark.parametrize("floods", [1, 5])
 def test_floods_delay_another_task_by_no_batch_beyond_the_one_in_flight(floods: int) -> None:
-    queue = BatchQueue(limits(rows=8))
+    queue = RequestQueue(limits(rows=8))
     for flood in range(floods):
         queue.put(pending(f"flood-{flood}", [features(3)] * 20))
     _take(queue)
@@ -110,14 +110,14 @@ def test_floods_delay_another_task_by_no_batch_beyond_the_one_in_flight(floods: 
 
 
 def test_no_task_waits_longer_than_a_round_where_more_tasks_wait_than_a_batch_takes() -> None:
-    queue = BatchQueue(limits(rows=4))
+    queue = RequestQueue(limits(rows=4))
     for number in range(10):
         queue.put(pending(chr(ord("a") + number), [features(3)] * 2))
     assert [_digests(_take(queue)) for _ in range(5)] == ["abcd", "efgh", "ijab", "cdef", "ghij"]
 
 
 def test_versions_of_one_task_are_groups_of_their_own() -> None:
-    queue = BatchQueue(limits())
+    queue = RequestQueue(limits())
     queue.put(pending("digest-1", [features(3)]))
     queue.put(pending("digest-2", [features(3)]))
     assert [group[0].request.task.digest for group in group_by_task(_take(queue).entries)] == [
@@ -127,7 +127,7 @@ def test_versions_of_one_task_are_groups_of_their_own() -> None:
 
 
 def test_tokens_are_counted_without_padding() -> None:
-    queue = BatchQueue(limits(tokens=20))
+    queue = RequestQueue(limits(tokens=20))
     queue.put(pending("a", [features(2), features(2), features(9), features(10)]))
     batches = [_take(queue), _take(queue)]
     assert [[entry.features.longest for entry in batch.entries] for batch in batches] == [[2, 2, 9], [10]]
@@ -135,14 +135,14 @@ def test_tokens_are_counted_without_padding() -> None:
 
 
 def test_a_large_input_that_does_not_fit_goes_first_into_the_next_batch() -> None:
-    queue = BatchQueue(limits(tokens=20))
+    queue = RequestQueue(limits(tokens=20))
     queue.put(pending("s", [features(9)] * 9))
     queue.put(pending("L", [features(20)]))
     assert [_digests(_take(queue)) for _ in range(3)] == ["s", "L", "ss"]
 
 
 def test_an_input_of_several_rows_is_not_torn_apart() -> None:
-    queue = BatchQueue(limits(rows=4))
+    queue = RequestQueue(limits(rows=4))
     queue.put(pending("a", [features(3, 3, 3), features(4, 4, 4)]))
     assert [_take(queue).cost.rows, _take(queue).cost.rows] == [3, 3]
 
@@ -151,7 +151,7 @@ def test_an_input_of_several_rows_is_not_torn_apart() -> None:
 def test_random_traffic_keeps_the_limits_and_loses_nothing(seed: int) -> None:
     chance = random.Random(seed)
     bound = limits(rows=chance.randint(3, 9), tokens=chance.randint(60, 200), waiting=10_000)
-    queue = BatchQueue(bound)
+    queue = RequestQueue(bound)
     requests: list[PendingRequest] = []
     for _ in range(chance.randint(1, 40)):
         inputs = [
@@ -176,7 +176,7 @@ def test_random_traffic_keeps_the_limits_and_loses_nothing(seed: int) -> None:
 
 
 def test_an_input_over_the_limits_of_a_batch_is_refused_at_the_door() -> None:
-    queue = BatchQueue(limits(rows=2, tokens=20))
+    queue = RequestQueue(limits(rows=2, tokens=20))
     with pytest.raises(InvalidBodyError, match="input 1 alone has 3 rows and a batch takes at most 2"):
         queue.put(pending("a", [features(1), features(1, 1, 1)]))
     with pytest.raises(InvalidBodyError, match=r"input 0 alone has 21 tokens .* at most 20 tokens"):
@@ -187,7 +187,7 @@ def test_an_input_over_the_limits_of_a_batch_is_refused_at_the_door() -> None:
 
 
 def test_a_full_queue_refuses_whole_requests() -> None:
-    queue = BatchQueue(limits(waiting=4))
+    queue = RequestQueue(limits(waiting=4))
     queue.put(pending("a", [features(3)] * 3))
     with pytest.raises(QueueFullError, match="3 rows are waiting and the limit is 4"):
         queue.put(pending("a", [features(3)] * 2))
@@ -196,13 +196,13 @@ def test_a_full_queue_refuses_whole_requests() -> None:
 
 
 def test_a_request_that_can_never_fit_is_not_told_to_come_back() -> None:
-    queue = BatchQueue(limits(waiting=4))
+    queue = RequestQueue(limits(waiting=4))
     with pytest.raises(InvalidBodyError, match="5 rows and at most 4"):
         queue.put(pending("a", [features(3)] * 5))
 
 
 def test_retry_after_follows_the_speed_of_the_worker() -> None:
-    queue = BatchQueue(limits(waiting=10))
+    queue = RequestQueue(limits(waiting=10))
     queue.put(pending("a", [features(3)] * 10))
     for _ in range(100):
         queue.note_speed(tokens=6, seconds=3.0)
@@ -212,7 +212,7 @@ def test_retry_after_follows_the_speed_of_the_worker() -> None:
 
 
 def test_a_reservation_holds_room_until_it_ends() -> None:
-    queue = BatchQueue(limits(waiting=4))
+    queue = RequestQueue(limits(waiting=4))
     with queue.reservation(3):
         assert queue.waiting == 3
         with pytest.raises(QueueFullError), queue.reservation(2):
@@ -226,7 +226,7 @@ def test_a_reservation_holds_room_until_it_ends() -> None:
 
 
 def test_a_cancelled_request_is_never_computed() -> None:
-    queue = BatchQueue(limits())
+    queue = RequestQueue(limits())
     gone, stays = pending("a", [features(3)]), pending("a", [features(3)])
     queue.put(gone)
     queue.put(stays)
@@ -235,7 +235,7 @@ def test_a_cancelled_request_is_never_computed() -> None:
 
 
 def test_a_task_of_cancelled_requests_gives_no_empty_batch() -> None:
-    queue = BatchQueue(limits())
+    queue = RequestQueue(limits())
     gone, stays = pending("a", [features(3)]), pending("b", [features(3)])
     queue.put(gone)
     queue.put(stays)
@@ -246,7 +246,7 @@ def test_a_task_of_cancelled_requests_gives_no_empty_batch() -> None:
 
 def test_a_late_request_is_never_computed_and_fails() -> None:
     clock = Clock()
-    queue = BatchQueue(limits(), clock=clock)
+    queue = RequestQueue(limits(), clock=clock)
     late = pending("a", [features(3)] * 2, deadline=clock.now + 5)
     stays = pending("a", [features(3)], deadline=clock.now + 6)
     queue.put(late)
@@ -258,7 +258,7 @@ def test_a_late_request_is_never_computed_and_fails() -> None:
 
 def test_dropped_requests_are_counted_once_by_reason() -> None:
     clock, told = Clock(), list[DropReason]()
-    queue = BatchQueue(limits(rows=2), clock=clock, on_drop=told.append)
+    queue = RequestQueue(limits(rows=2), clock=clock, on_drop=told.append)
     cancelled, late, given_up = (
         pending("a", [features(3)] * 3, deadline=deadline) for deadline in (math.inf, 101.0, 101.0)
     )
@@ -279,7 +279,7 @@ def test_dropped_requests_are_counted_once_by_reason() -> None:
 @pytest.mark.parametrize("late", [False, True])
 def test_requests_that_nobody_waits_for_make_room(late: bool) -> None:
     clock = Clock()
-    queue = BatchQueue(limits(waiting=4), clock=clock)
+    queue = RequestQueue(limits(waiting=4), clock=clock)
     gone, stays = pending("a", [features(3)] * 3, deadline=101.0), pending("a", [features(3)])
     queue.put(gone)
     queue.put(stays)
@@ -293,7 +293,7 @@ def test_requests_that_nobody_waits_for_make_room(late: bool) -> None:
 
 
 def test_an_answer_for_a_cancelled_request_is_dropped() -> None:
-    queue = BatchQueue(limits())
+    queue = RequestQueue(limits())
     request = pending("a", [features(3)])
     queue.put(request)
     batch = _take(queue)
@@ -306,10 +306,10 @@ def test_an_answer_for_a_cancelled_request_is_dropped() -> None:
 def test_the_first_outcome_of_a_request_stands() -> None:
     request = pending("a", [features(3), features(3)])
     logits = np.zeros(1, dtype=np.float32)
-    request.store(0, logits, 0.0, 0.0)
+    request.add_logits(0, logits, 0.0, 0.0)
     request.fail(BackendFailedError())
     request.fail(ShuttingDownError())
-    request.store(1, logits, 0.0, 0.0)
+    request.add_logits(1, logits, 0.0, 0.0)
     assert isinstance(request.future.exception(0), BackendFailedError)
 
 
@@ -322,7 +322,7 @@ def test_many_threads_settle_a_request_once() -> None:
 
 
 def test_the_rest_of_a_failed_request_is_not_computed() -> None:
-    queue = BatchQueue(limits(rows=1))
+    queue = RequestQueue(limits(rows=1))
     queue.put(pending("a", [features(3), features(3)]))
     _take(queue).requests[0].fail(BackendFailedError())
     queue.close()
@@ -331,7 +331,7 @@ def test_the_rest_of_a_failed_request_is_not_computed() -> None:
 
 def test_time_is_counted_from_the_first_batch_of_a_request() -> None:
     clock = Clock()
-    queue = BatchQueue(limits(rows=1), clock=clock)
+    queue = RequestQueue(limits(rows=1), clock=clock)
     request = pending("a", [features(3), features(3)])
     queue.put(request)
     _answer(_take(queue), clock.now + 1, clock.now + 2)
@@ -341,7 +341,7 @@ def test_time_is_counted_from_the_first_batch_of_a_request() -> None:
 
 
 def test_a_batch_that_is_not_full_waits_for_company() -> None:
-    queue = BatchQueue(limits(rows=3, wait_seconds=60.0), clock=Clock())
+    queue = RequestQueue(limits(rows=3, wait_seconds=60.0), clock=Clock())
     taken: list[Batch] = []
     worker = Thread(target=lambda: taken.append(_take(queue)), daemon=True)
     queue.put(pending("a", [features(3)]))
@@ -353,7 +353,7 @@ def test_a_batch_that_is_not_full_waits_for_company() -> None:
 
 def test_an_old_batch_leaves_although_it_is_not_full() -> None:
     clock = Clock()
-    queue = BatchQueue(limits(rows=3, wait_seconds=60.0), clock=clock)
+    queue = RequestQueue(limits(rows=3, wait_seconds=60.0), clock=clock)
     queue.put(pending("a", [features(3)]))
     clock.now += 59
     queue.put(pending("b", [features(3)]))
@@ -376,7 +376,7 @@ def test_an_old_batch_leaves_although_it_is_not_full() -> None:
     ],
 )
 def test_a_batch_knows_why_it_was_closed(lengths: list[int], closed: bool, reason: str) -> None:
-    queue = BatchQueue(limits(rows=3, tokens=20))
+    queue = RequestQueue(limits(rows=3, tokens=20))
     queue.put(pending("a", [features(length) for length in lengths]))
     if closed:
         queue.close()
@@ -384,7 +384,7 @@ def test_a_batch_knows_why_it_was_closed(lengths: list[int], closed: bool, reaso
 
 
 def test_closing_hands_out_what_waits_and_then_ends() -> None:
-    queue = BatchQueue(limits(wait_seconds=60.0), clock=Clock())
+    queue = RequestQueue(limits(wait_seconds=60.0), clock=Clock())
     queue.put(pending("a", [features(3)]))
     queue.close()
     assert not queue.drained
@@ -398,7 +398,7 @@ def test_closing_hands_out_what_waits_and_then_ends() -> None:
 
 
 def test_closing_wakes_a_worker_that_waits() -> None:
-    queue = BatchQueue(limits())
+    queue = RequestQueue(limits())
     taken: list[Batch | None] = []
     worker = Thread(target=lambda: taken.append(queue.take()), daemon=True)
     worker.start()
@@ -408,7 +408,7 @@ def test_closing_wakes_a_worker_that_waits() -> None:
 
 
 def test_abandoning_fails_everything_that_waits() -> None:
-    queue = BatchQueue(limits())
+    queue = RequestQueue(limits())
     requests = [pending(digest, [features(3)] * 2) for digest in "ab"]
     for request in requests:
         queue.put(request)

@@ -24,6 +24,7 @@ from server.errors import (
     UnhealthyError,
 )
 from tests.support.server_parts import TaskBatches, features, limits, pending
+from tests.support.serving import wait_until
 
 PATIENCE = 20.0
 
@@ -40,7 +41,7 @@ def _tokens(batch: TaskBatches) -> list[int]:
 @contextmanager
 def _running(engine: Engine) -> Iterator[Engine]:
     engine.start()
-    assert engine.wait_ready(PATIENCE)
+    wait_until(lambda: engine.ready, PATIENCE)
     try:
         yield engine
     finally:
@@ -214,7 +215,7 @@ def test_a_worker_that_dies_is_replaced_and_the_queue_survives(caplog: pytest.Lo
     engine = Engine(compute, limits(), prepare=lambda: prepared.append(1), restart_seconds=0)
     with _running(engine):
         dying, waiting = asyncio.run(ask(engine))
-        assert engine.wait_ready(PATIENCE)
+        wait_until(lambda: engine.ready, PATIENCE)
         assert engine.restarts == 1
     assert isinstance(dying, UnhealthyError)
     assert isinstance(waiting, tuple)

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from masking import Base
 from server.build import build_service
 from server.http.app import create_app
-from tests.support.serving import TEXT, fill, serving, settings_of
+from tests.support.serving import TEXT, fill, serving, settings_of, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_the_service_lives_as_long_as_the_application(
     service = build_service(settings_of(place), base=base)
     assert service.why_not_ready() == "the worker is not running"
     with TestClient(create_app(service)):
-        assert service.engine.wait_ready(10)
+        wait_until(lambda: service.engine.ready)
         assert service.watcher.alive
     assert not service.engine.ready
     assert not service.watcher.alive

@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from masking import Base, load_base
+from server.errors import InvalidBodyError
 from tests.support.serving import TEXT, fill, serving
 
 
@@ -55,6 +56,20 @@ def test_what_a_client_made_up_is_not_logged(client: TestClient, caplog: pytest.
     ]
     assert "made" not in str(told)
     assert "a b" not in str(told)
+
+
+def test_only_replies_that_are_no_error_have_timings(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "x-total-time" in client.post("/predict/sentiment", json={"inputs": TEXT}).headers
+
+    def fail(*_: object) -> None:
+        raise InvalidBodyError("no")
+
+    monkeypatch.setattr("server.http.routes.predict.render", fail)
+    reply = client.post("/predict/sentiment", json={"inputs": TEXT})
+    assert (reply.status_code, reply.headers["x-task"]) == (422, "sentiment")
+    assert "x-total-time" not in reply.headers
 
 
 def test_probes_and_scrapes_are_quiet(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

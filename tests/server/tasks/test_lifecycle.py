@@ -107,7 +107,7 @@ def test_load_serves_what_is_current(parts: Parts) -> None:
     task = parts.lifecycle.load(TASK)
     assert (task.name, task.version) == (TASK, 1)
     assert parts.registry.get(TASK) is task
-    assert parts.lifecycle.load(TASK) is task
+    assert parts.lifecycle.load(TASK).loaded is task.loaded
     assert task.load_seconds > 0
     assert 'maskserve_load_seconds_count{result="ok"} 1.0' in parts.metrics.exposition().decode()
 
@@ -129,7 +129,7 @@ def test_callers_that_want_the_same_version_share_one_load(
         calls = [pool.submit(parts.lifecycle.load, TASK) for _ in range(4)]
         wait_until(lambda: arrivals.count == 4 and bool(loads.begun))
         loads.let_go.set()
-        assert len({id(call.result()) for call in calls}) == 1
+        assert len({id(call.result().loaded) for call in calls}) == 1
     assert loads.begun == [1]
 
 
@@ -355,6 +355,20 @@ def test_a_look_that_comes_late_undoes_nothing(parts: Parts, bundles: list[MaskB
     parts.lifecycle.refresh(stale, seen)
     parts.lifecycle.report_unreadable(TASK, "seen before it was unloaded")
     assert parts.registry.entries[TASK].state == "unloaded"
+
+
+def test_a_rollback_to_what_is_served_is_not_undone_by_an_earlier_look(
+    parts: Parts, bundles: list[MaskBundle]
+) -> None:
+    statistics = parts.lifecycle.load(TASK).statistics
+    parts.store.publish(bundles[1])
+    seen, found = time.monotonic(), parts.store.current(TASK)
+    assert parts.lifecycle.is_due(found, seen)
+    served = parts.lifecycle.rollback(TASK)
+    assert (served.version, parts.current()) == (1, 1)
+    parts.lifecycle.refresh(found, seen)
+    assert parts.served() == 1
+    assert parts.registry.get(TASK).statistics is statistics
 
 
 @pytest.mark.parametrize("served", [True, False])

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 import server.tasks.loader
-from mask_store import MaskStore
+from mask_store import (
+    MaskStore,
+    MaskStoreError,
+    MissingBundleError,
+    RecordError,
+    StoreUnavailableError,
+    VersionInfo,
+)
 from masking import Base, BaseMismatchError, load_base
 from server.errors import TaskUnavailableError
 from server.tasks.loader import TaskLoader
@@ -42,7 +49,12 @@ def test_a_version_is_loaded_once(parts: Parts, monkeypatch: pytest.MonkeyPatch)
     task = parts.loader.serve(version, time.monotonic())
     assert parts.loader.is_served(version)
     reads = StoreReads(monkeypatch)
-    assert parts.loader.serve(version, time.monotonic()) is task
+    served = parts.loader.serve(version, time.monotonic())
+    assert (served.version, served.loaded_at) == (task.version, task.loaded_at)
+    assert served.loaded is task.loaded
+    assert served.statistics is task.statistics
+    assert served.since > task.since
+    assert parts.loader.serve(version, time.monotonic(), found_current=True) is served
     again = parts.loader.serve(replace(version, number=2), time.monotonic())
     assert (again.version, again.loaded) == (2, task.loaded)
     assert (reads.paths, reads.hashes) == ([], 0)
@@ -97,3 +109,33 @@ def test_a_task_that_is_forgotten_has_no_series(parts: Parts) -> None:
     assert f'task="{TASK}"' in parts.metrics.exposition().decode()
     parts.loader.forget(TASK)
     assert f'task="{TASK}"' not in parts.metrics.exposition().decode()
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_bundle_that_is_gone_since_its_task_moved_on_takes_no_task_away(
+    parts: Parts, base: Base, served: bool
+) -> None:
+    if served:
+        parts.loader.serve(parts.store.current(TASK), time.monotonic())
+    gone = replace(parts.store.current(TASK), digest="sha256:" + "0" * 64)
+    parts.store.publish(bundle_of(base, TASK, seed=1))
+    with pytest.raises(MissingBundleError):
+        parts.loader.serve(gone, time.monotonic(), found_current=True)
+    assert parts.registry.entry(TASK).state == ("serving" if served else "loading")
+    assert parts.registry.knows(TASK)
+    assert not parts.registry.problems
+
+
+@pytest.mark.parametrize("error", [RecordError("broken"), StoreUnavailableError("away")])
+def test_a_bundle_that_is_gone_is_reported_where_the_store_can_not_tell_why(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, error: MaskStoreError
+) -> None:
+    gone = replace(parts.store.current(TASK), digest="sha256:" + "0" * 64)
+
+    def current(_: MaskStore, __: str) -> VersionInfo:
+        raise error
+
+    monkeypatch.setattr(MaskStore, "current", current)
+    with pytest.raises(TaskUnavailableError):
+        parts.loader.serve(gone, time.monotonic(), found_current=True)
+    assert TASK in parts.registry.problems

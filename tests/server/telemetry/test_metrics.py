@@ -45,7 +45,7 @@ def test_seconds_are_kept_by_stage() -> None:
 def test_gauges_are_read_when_scraped() -> None:
     metrics, state = Metrics(), {"rows": 1, "base": 10}
     metrics.read("maskserve_queue_rows", "Rows that wait", lambda: state["rows"])
-    metrics.read_forms({"base": lambda: state["base"], "packed": lambda: 3})
+    metrics.read_bytes({"base": lambda: state["base"], "packed": lambda: 3})
     assert _lines(metrics)["maskserve_queue_rows"] == 1
     state |= {"rows": 5, "base": 20}
     lines = _lines(metrics)

@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from mask_store import MaskBundle, MaskStore, StoreNotWritableError
 from masking import Base
+from server.tasks.lifecycle import Lifecycle
 from tests.support.serving import TEXT, bundle_of, fill, serving, wait_until
 
 KEY = "open sesame"
@@ -178,3 +179,25 @@ def test_a_version_published_elsewhere_is_still_followed(
     client.post(f"/tasks/{TASK}/load")
     store.publish(bundle)
     wait_until(lambda: predict(client).headers["x-task-version"] == "2")
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "status"),
+    [("load", None, 200), ("pin", {"version": 1}, 200), ("unload", None, 404)],
+)
+def test_a_task_that_is_removed_before_the_reply(
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    body: dict[str, int] | None,
+    status: int,
+) -> None:
+    real = getattr(Lifecycle, operation)
+
+    def then_remove(lifecycle: Lifecycle, name: str, *others: object) -> object:
+        done = real(lifecycle, name, *others)
+        lifecycle.delete(name)
+        return done
+
+    monkeypatch.setattr(Lifecycle, operation, then_remove)
+    assert client.post(f"/tasks/{TASK}/{operation}", json=body).status_code == status

@@ -186,6 +186,9 @@ def test_a_queue_that_others_filled_is_waited_for(base: Base, tmp_path: Path) ->
     long = {"task": "names", "tokens": ["movie"] * 150}  # six windows, which nobody can foresee
     with serving(base, tmp_path, compute=by_task(quick), queue_limit=8) as client:
         assert all("predictions" in result for result in ask(client, [long] * 20))
+        (statistics,) = client.get("/v2/models/names/stats").json()["model_stats"]
+    counts = {name: spent["count"] for name, spent in statistics["inference_stats"].items()}
+    assert (counts["success"], counts["fail"]) == (20, 0)
 
 
 def test_rows_that_take_too_long_say_so(base: Base, tmp_path: Path) -> None:
