@@ -75,25 +75,23 @@ class TaskEntry:
     Attributes:
         served: The version in service.
         problem: Why a newer version, or any, is not served.
-        loading: Whether a version is being loaded.
         unloaded: Whether an operator took it out of service.
         pinned: The version that an operator bound this server to.
     """
 
     served: ServedTask | None = None
     problem: TaskProblem | None = None
-    loading: bool = False
     unloaded: bool = False
     pinned: int | None = None
 
     @property
     def state(self) -> TaskState:
-        """Its state in one word; a served task stays "serving" while its next version is loaded."""
+        """Its state in one word; one that is served or has failed keeps it while a version is loaded."""
         if self.served is not None:
             return "serving"
         if self.unloaded:
             return "unloaded"
-        return "failed" if self.problem is not None and not self.loading else "loading"
+        return "loading" if self.problem is None else "failed"
 
     def why_not_served(self, name: str) -> str:
         """Say why a task without a version in service can't be asked; a client may read it."""
@@ -189,19 +187,19 @@ class TaskRegistry:
     def expect(self, names: Iterable[str]) -> None:
         """Note tasks that are going to be loaded."""
         for name in names:
-            self._change(name, loading=True)
+            self._change(name)
 
     def put(self, task: ServedTask) -> None:
         """Serve this version from now on."""
-        self._change(task.name, served=task, problem=None, loading=False, unloaded=False)
+        self._change(task.name, served=task, problem=None, unloaded=False)
 
     def report(self, name: str, problem: TaskProblem) -> None:
         """Note a problem; the version in service, if any, stays in service."""
-        self._change(name, problem=problem, loading=False)
+        self._change(name, problem=problem)
 
     def clear_problem(self, name: str) -> None:
         """Forget a problem that went away by itself."""
-        self._change(name, problem=None, loading=False)
+        self._change(name, problem=None)
 
     def pin(self, name: str, version: int | None) -> None:
         """Note that this server is bound to a version of the task, or not any more."""
@@ -209,7 +207,7 @@ class TaskRegistry:
 
     def unload(self, name: str) -> None:
         """Stop serving the task, until it is put again."""
-        self._change(name, served=None, problem=None, loading=False, unloaded=True, pinned=None)
+        self._change(name, served=None, problem=None, unloaded=True, pinned=None)
 
     def remove(self, name: str) -> None:
         """Forget the task."""

@@ -51,11 +51,11 @@ def interpret(
     def create_dot(self: Any, left: Any, right: Any, *others: Any) -> Any:
         return multiply(self, _widened(left), _widened(right), *others)
 
-    def kernel_form(inputs: torch.Tensor, weight: torch.Tensor) -> type[StripMask] | type[WordMask] | None:
+    def kernel_layout(inputs: torch.Tensor, weight: torch.Tensor) -> type[StripMask] | type[WordMask] | None:
         return WordMask
 
     monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
-    monkeypatch.setattr(linear, "_kernel_form", kernel_form)
+    monkeypatch.setattr(linear, "_kernel_layout", kernel_layout)
     monkeypatch.setattr(
         cuda._kernels(), "tuned_multiply_tiles", Interpreted(block_rows, tiles, words, splits)
     )

@@ -45,5 +45,5 @@ def test_without_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    assert main(["mixed_batch", "--shape", "tiny", "--figure", str(tmp_path / "figure.png")]) == 1
+    assert main(["mixed_batch", "--shape", "tiny", "--figure", str(tmp_path / "figure.png")]) == 2
     assert f"{missing}, which is not installed: pip install 'maskserve[bench]'" in capsys.readouterr().err
