@@ -409,34 +409,6 @@ class TestDelete:
         store.delete("demo")
         assert list((folder / "tasks").iterdir()) == []
 
-    def test_of_a_known_version_only_the_bundle_is_read_and_it_is_hashed_once(
-        self, store: MaskStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        versions = [store.publish(version_bundle(seed=seed)) for seed in range(2)]
-        reads = StoreReads(monkeypatch)
-        assert [store.load(version).digest for version in versions] == [v.digest for v in versions]
-        assert reads.paths == [bundle_path(v.task, v.digest) for v in versions]
-        assert reads.hashes == 2
-
-    def test_a_rollback_hands_over_the_bundle_that_it_checked(self, store: MaskStore) -> None:
-        first, _ = (store.publish(version_bundle(seed=seed)) for seed in range(2))
-        version, bundle = store.rollback_and_load("demo")
-        assert version == first == store.current("demo")
-        assert bundle.digest == first.digest
-
-    def test_verify_checks_the_checksum_that_the_digest_makes_needless(self, folder: Path) -> None:
-        store = MaskStore.open(folder)
-        store.publish(version_bundle())
-        data = bytearray(version_bundle().to_bytes())
-        place = data.index(b'checksum\\":\\"sha256:') + 20
-        data[place] = ord("0") if data[place] != ord("0") else ord("1")
-        forged = replace(store.current("demo"), digest=digest_of(bytes(data)))
-        (folder / bundle_path("demo", forged.digest)).write_bytes(data)
-        for path in (current_path("demo"), record_path("demo", 1)):
-            (folder / path).write_bytes(record_bytes(forged))
-        assert store.load("demo").digest == forged.digest
-        assert [problem.kind for problem in store.verify()] == ["ChecksumError"]
-
     def test_unknown(self, store: MaskStore) -> None:
         store.publish(version_bundle())
         with pytest.raises(UnknownTaskError):
