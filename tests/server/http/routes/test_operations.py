@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,22 +9,7 @@ from server.engine.worker import Engine
 from tests.support.serving import (
     SPECS,
     TEXT,
-    fill,
-    serving,
 )
-
-
-@pytest.fixture(scope="module")
-def place(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("store")
-    fill(place, base)
-    return place
-
-
-@pytest.fixture(scope="module")
-def client(base: Base, place: Path) -> Iterator[TestClient]:
-    with serving(base, place) as client:
-        yield client
 
 
 def test_memory_counts_what_is_held(client: TestClient, base: Base, place: Path) -> None:

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,6 @@ from tests.support.serving import (
     serving,
     wait_until,
 )
-
-
-@pytest.fixture(scope="module")
-def place(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("store")
-    fill(place, base)
-    return place
-
-
-@pytest.fixture(scope="module")
-def client(base: Base, place: Path) -> Iterator[TestClient]:
-    with serving(base, place) as client:
-        yield client
 
 
 def test_every_task_is_listed(client: TestClient, place: Path) -> None:
