@@ -75,6 +75,12 @@ class LocalFiles:
         """See `Files`."""
         return each(lambda path: self.read(path, most), paths)
 
+    def read_in_each(self, folder: str, name: str, most: int) -> dict[str, bytes | Exception]:
+        """See `Files`."""
+        inner = self.list(folder)
+        paths = [f"{folder}/{one}/{name}" for one in inner]
+        return dict(zip(inner, self.read_many(paths, most), strict=True))
+
     def list(self, folder: str) -> list[str]:
         """See `Files`."""
         with translated(self, folder), suppress(FileNotFoundError, NotADirectoryError):

@@ -43,6 +43,9 @@ class Files(Protocol):
             StoreUnavailableError: If not one of them could be reached: that is no trouble of theirs.
         """
 
+    def read_in_each(self, folder: str, name: str, most: int) -> dict[str, bytes | Exception]:
+        """Return for each folder in a folder what `read_many` would for the file of that name in it."""
+
     def list(self, folder: str) -> list[str]:
         """Return the names in a folder, sorted; none if the folder does not exist."""
 

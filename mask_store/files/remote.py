@@ -18,6 +18,11 @@ _ANSWER_SECONDS = 20.0
 _BYTES_PER_SECOND = 1 << 20
 _REMOVE_SECONDS = 300.0
 
+_OBJECT_STORES = {"s3", "gs", "abfs"}
+"""Where one request lists all that lies below a path, with marks (ETags) that change with each write."""
+_ONE_LISTING = 1000
+"""Objects that one such request lists; with more, reading the files themselves is less work."""
+
 _Result = TypeVar("_Result")
 
 
@@ -32,6 +37,11 @@ class RemoteFiles:
         self._filesystem = filesystem
         self._root = root.rstrip("/")
         self._answer_seconds = answer_seconds
+        protocol = filesystem.protocol
+        self._lists_marks = not _OBJECT_STORES.isdisjoint(
+            [protocol] if isinstance(protocol, str) else protocol
+        )
+        self._known: dict[str, tuple[str | None, bytes | Exception]] = {}
 
     def __str__(self) -> str:
         """Return the address."""
@@ -41,9 +51,12 @@ class RemoteFiles:
         """See `Files`."""
         with translated(self, path, failures=Exception):
             seconds = self._answer_seconds + most / _BYTES_PER_SECOND
-            return self._within(
-                seconds, lambda: bytes(self._filesystem.cat_file(self._path(path), start=0, end=most))
-            )
+            try:
+                return self._within(
+                    seconds, lambda: bytes(self._filesystem.cat_file(self._path(path), start=0, end=most))
+                )
+            except OSError as error:
+                return _unless_empty(error)
 
     def read_many(self, paths: Sequence[str], most: int) -> list[bytes | Exception]:
         """See `Files`; one request for each file, at once where the file system can do that."""
@@ -58,6 +71,16 @@ class RemoteFiles:
             )
         by_path = dict(zip(paths, found, strict=True))
         return each(lambda path: self._value(path, by_path[path]), paths)
+
+    def read_in_each(self, folder: str, name: str, most: int) -> dict[str, bytes | Exception]:
+        """See `Files`; what a listing shows to be as it was the last time is not read again."""
+        marks = self._marks(folder, name)
+        known = {one: self._known[one] for one, mark in marks.items() if self._is_known(one, mark)}
+        others = [one for one in marks if one not in known]
+        read = self.read_many([f"{folder}/{one}/{name}" for one in others], most)
+        known |= {one: (marks[one], data) for one, data in zip(others, read, strict=True)}
+        self._known = known
+        return {one: known[one][1] for one in marks}
 
     def list(self, folder: str) -> list[str]:
         """See `Files`."""
@@ -98,6 +121,26 @@ class RemoteFiles:
     def sweep(self) -> None:
         """Do nothing: writers leave no temporary files here."""
 
+    def _marks(self, folder: str, name: str) -> dict[str, str | None]:
+        """Return for each folder in a folder a mark of its file `name` that changes with it, None if unknown."""
+        if self._lists_marks:
+            with translated(self, folder, failures=Exception), suppress(FileNotFoundError):
+                found = self._within(
+                    self._answer_seconds, lambda: self._filesystem.find(self._path(folder), detail=True)
+                )
+                self._lists_marks = len(found) <= _ONE_LISTING
+                inside = {path.removeprefix(f"{self._path(folder)}/"): info for path, info in found.items()}
+                return {
+                    path.removesuffix(f"/{name}"): info.get("ETag") or info.get("etag")
+                    for path, info in sorted(inside.items())
+                    if path.endswith(f"/{name}") and path.count("/") == 1
+                }
+        return dict.fromkeys(self.list(folder))
+
+    def _is_known(self, one: str, mark: str | None) -> bool:
+        known = self._known.get(one)
+        return mark is not None and known is not None and known[0] == mark and isinstance(known[1], bytes)
+
     def _write(self, path: str, data: bytes, **how: str) -> None:
         with translated(self, path, write=True, failures=Exception):
             seconds = self._answer_seconds + len(data) / _BYTES_PER_SECOND
@@ -106,7 +149,7 @@ class RemoteFiles:
     def _value(self, path: str, found: bytes | Exception) -> bytes:
         with translated(self, path, failures=Exception):
             if isinstance(found, Exception):
-                raise found
+                return _unless_empty(found)
             return bytes(found)
 
     def _path(self, path: str) -> str:
@@ -122,3 +165,15 @@ class RemoteFiles:
             if result.done():  # the library's own
                 raise
             raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+
+
+def _protocols(filesystem: Any) -> Sequence[str]:
+    protocol = filesystem.protocol
+    return [protocol] if isinstance(protocol, str) else protocol
+
+
+def _unless_empty(error: Exception) -> bytes:
+    """Raise an error, unless it is how a server says that an object has not even a first byte (HTTP 416)."""
+    if isinstance(error, OSError) and "range is not satisfiable" in str(error):
+        return b""
+    raise error

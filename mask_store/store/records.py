@@ -16,6 +16,7 @@ from mask_store.format.bundle import MaskBundle
 from mask_store.format.manifest import canonical_json, describe_problems
 from mask_store.format.mask_info import Digest
 
+POINTER = "current.json"
 MAX_NUMBER = 99_999_999
 """Highest number of a version: the eight digits of its record's name."""
 RECORD_BYTES = 4096
@@ -137,7 +138,7 @@ def task_path(task: str) -> str:
 
 def current_path(task: str) -> str:
     """Return the path of the pointer: a copy of the record of the current version."""
-    return f"tasks/{task}/current.json"
+    return f"tasks/{task}/{POINTER}"
 
 
 def record_path(task: str, number: int) -> str:

@@ -36,13 +36,13 @@ from mask_store.format.manifest import CombineRule
 from mask_store.format.mask_info import TASK_NAME
 from mask_store.store.ensemble import ensemble_of
 from mask_store.store.records import (
+    POINTER,
     RECORD_BYTES,
     History,
     Problem,
     Rollback,
     Snapshot,
     VersionInfo,
-    current_path,
     parse_version,
 )
 from mask_store.store.task_folder import TaskFolder
@@ -121,7 +121,7 @@ class MaskStore:
         return tuple(sorted([*snapshot.current, *(problem.task for problem in snapshot.problems)]))
 
     def snapshot(self) -> Snapshot:
-        """Find the current version of every task: one small read a task, no bundle is opened.
+        """Find the current version of every task: at most one small read a task, no bundle is opened.
 
         Trouble with one task is reported in the snapshot and hides no other task.
 
@@ -129,11 +129,12 @@ class MaskStore:
             StoreNotFoundError: If the whole store is gone, as when its disk was unmounted.
         """
         current, problems = {}, []
-        names = [name for name in self._files.list("tasks") if TASK_NAME.fullmatch(name)]
-        if not names:
+        pointers = self._files.read_in_each("tasks", POINTER, RECORD_BYTES)
+        if not pointers:
             _check_marker(self._files)
-        found = self._files.read_many([current_path(name) for name in names], RECORD_BYTES)
-        for name, data in zip(names, found, strict=True):
+        for name, data in pointers.items():
+            if not TASK_NAME.fullmatch(name):
+                continue
             try:
                 if isinstance(data, bytes):
                     current[name] = parse_version(data, name)
@@ -301,7 +302,7 @@ class MaskStore:
             try:
                 problems += self._folder(name).verify()
             except InvalidTaskNameError as error:
-                problems.append(Problem.of(error, name))
+                problems.append(Problem.of(error, name if name.isprintable() else repr(name)))
         return tuple(problems)
 
     def clean(self) -> tuple[str, ...]:

@@ -270,11 +270,11 @@ class Lifecycle:
         return self._registry.entry(name).pinned
 
     @contextmanager
-    def _turn(self, name: str, seconds: float = _TURN_SECONDS) -> Iterator[None]:
+    def _turn(self, name: str, seconds: float | None = None) -> Iterator[None]:
         """Hold the task's turn; errors of the store and of bundles become the server's."""
         with self._guard:
             turn = self._turns.setdefault(name, Lock())
-        if not turn.acquire(timeout=seconds):
+        if not turn.acquire(timeout=_TURN_SECONDS if seconds is None else seconds):
             raise TaskBusyError
         try:
             yield

@@ -97,9 +97,9 @@ class Arrivals:
         self.count = 0
         real = Lifecycle._turn
 
-        def turn(lifecycle: Lifecycle, name: str, *seconds: float) -> object:
+        def turn(lifecycle: Lifecycle, name: str, seconds: float | None = None) -> object:
             self.count += 1
-            return real(lifecycle, name, *seconds)
+            return real(lifecycle, name, seconds)
 
         monkeypatch.setattr(Lifecycle, "_turn", turn)
 
@@ -429,7 +429,7 @@ def test_a_store_that_others_lock(parts: Parts, bundles: list[MaskBundle]) -> No
 
 def test_the_wait_for_ones_turn_ends(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = SlowLoads(monkeypatch)
-    monkeypatch.setattr(Lifecycle._turn, "__defaults__", (0.05,))
+    monkeypatch.setattr("server.tasks.lifecycle._TURN_SECONDS", 0.05)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(parts.lifecycle.load, TASK)
         wait_until(lambda: bool(loads.begun))
