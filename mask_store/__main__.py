@@ -1,8 +1,8 @@
 """The command line of a store: python -m mask_store --store DIR COMMAND.
 
-The commands are list, show, verify, clean, rollback, delete, diff and ensemble. Tables for people, or one JSON
-document with --json. Exit status: 0 done, 1 a problem was found or the operation failed (one line on stderr
-says why), 2 the command was not understood.
+The commands are list, show, verify, clean, rollback, delete, diff and ensemble. Tables for people, or one
+JSON document with --json. Exit status: 0 done, 1 a problem was found or the operation failed (one line on
+stderr says why), 2 the command was not understood.
 """
 
 import argparse

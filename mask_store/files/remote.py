@@ -122,7 +122,7 @@ class RemoteFiles:
         """Do nothing: writers leave no temporary files here."""
 
     def _marks(self, folder: str, name: str) -> dict[str, str | None]:
-        """Return for each folder in a folder a mark of its file `name` that changes with it, None if unknown."""
+        """Return for each folder in a folder a mark of its file `name`, None if there is none."""
         if self._lists_marks:
             with translated(self, folder, failures=Exception), suppress(FileNotFoundError):
                 found = self._within(

@@ -13,6 +13,7 @@ This module is the public face: it opens stores and holds the lock while somethi
 one task is in `task_folder`, how bytes get to disk or network in `files`.
 """
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from mask_store.errors import (
     NotAFileError,
     StoreFormatError,
     StoreNotFoundError,
+    StoreNotWritableError,
     StoreUnavailableError,
 )
 from mask_store.files import LOCK_SECONDS, Files, LocalFiles, RemoteFiles
@@ -114,6 +116,19 @@ class MaskStore:
             StoreFormatError: If what is there has a layout that this version does not know.
         """
         _check_marker(self._files)
+
+    def check_writable(self) -> None:
+        """Make sure that something can be published, by writing a small file that goes again.
+
+        Raises:
+            StoreFullError: If there is no space.
+            StoreNotWritableError: If the place can't be written to.
+        """
+        probe = f".tmp/{uuid.uuid4().hex}.probe"
+        with self._writing():
+            self._files.create(probe, b"")
+            with suppress(StoreNotWritableError):  # who may write but not remove can publish
+                self._files.remove(probe)
 
     def tasks(self) -> tuple[str, ...]:
         """Return the names of all tasks, sorted; those whose pointer is broken too."""

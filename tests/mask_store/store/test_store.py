@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,24 @@ class TestOpen:
     def test_protocol_that_fsspec_does_not_know(self) -> None:
         with pytest.raises(StoreUnavailableError, match="can't open a store at nosuch://x"):
             MaskStore.open("nosuch://x")
+
+
+class TestCheckWritable:
+    def test_leaves_nothing(self, store: MaskStore) -> None:
+        store.check_writable()
+        assert store._files.list(".tmp") == []
+        assert store.verify() == ()
+
+    @pytest.mark.parametrize("method", ["create", "remove"])
+    def test_who_may_not_write_is_told_and_who_may_not_remove_can_publish(
+        self, store: MaskStore, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise StoreNotWritableError("refused")
+
+        monkeypatch.setattr(type(store._files), method, refuse)
+        with nullcontext() if method == "remove" else pytest.raises(StoreNotWritableError):
+            store.check_writable()
 
 
 class TestPublish:
