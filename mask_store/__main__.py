@@ -17,6 +17,7 @@ from mask_store.errors import MaskStoreError, UnknownTaskError
 from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
 from mask_store.format.mask_info import LearnedInfo
 from mask_store.sizes import human_bytes
+from mask_store.terminal import escape_missing_letters
 
 if TYPE_CHECKING:
     from mask_store.format.bundle import MaskBundle
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m mask_store
     Returns:
         The exit status: 0 or 1. A command that is not understood raises SystemExit(2).
     """
+    escape_missing_letters()
     options = _parser(prog).parse_args(argv)
     from mask_store.store.store import MaskStore  # noqa: PLC0415 (NumPy and fsspec, which --help need not)
 
