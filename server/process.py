@@ -1,6 +1,7 @@
 """Server process: load the base, open the store, listen, drain at SIGTERM."""
 
 import gc
+import logging
 import signal
 import sys
 from threading import Timer
@@ -13,8 +14,10 @@ from masking import MaskingError
 from server.build import build_service
 from server.http.app import create_app
 from server.service import Service
-from server.settings import Settings, SettingsError
+from server.settings import Settings, SettingsError, ignored_variables
 from server.telemetry.logging import configure_logs
+
+logger = logging.getLogger(__name__)
 
 _FAILED = 1
 _USAGE = 2
@@ -31,6 +34,8 @@ def run(settings: Settings, prog: str) -> int:
         The exit code of the process, as `server.__main__.main` describes.
     """
     configure_logs(settings)
+    if ignored := ignored_variables():
+        logger.info("ignored, as set by an orchestrator for a service: %s", ", ".join(ignored))
     try:
         service = build_service(settings)
     except SettingsError as error:
