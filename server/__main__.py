@@ -1,5 +1,6 @@
 """Command: python -m server, which serves the tasks of a store over HTTP until SIGTERM."""
 
+import logging
 import os
 import signal
 import sys
@@ -21,19 +22,32 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m serve
         is wrong.
     """
     # First of all: the first process of a container ignores SIGTERM until it has a handler of its own.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments, prog)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _main(arguments: Sequence[str], prog: str) -> int:
     escape_missing_letters()
     from server.preflight import problems  # noqa: PLC0415 (pydantic, after the handlers)
-    from server.settings import SettingsError, load_settings  # noqa: PLC0415
+    from server.settings import SettingsError, ignored_variables, load_settings  # noqa: PLC0415
+    from server.telemetry.logging import configure_logs  # noqa: PLC0415
     from server.threads import leave_cores_free  # noqa: PLC0415
 
     try:
-        settings = load_settings(sys.argv[1:] if arguments is None else arguments, prog)
+        settings = load_settings(arguments, prog)
     except SettingsError as error:
         return _complain(prog, str(error).splitlines(), 2)
     if found := problems(settings):
         return _complain(prog, found, 1)
+    configure_logs(settings)
+    logger = logging.getLogger("server")
+    if ignored := ignored_variables():
+        logger.info("ignored, as set by an orchestrator for a service: %s", ", ".join(ignored))
+    logger.info("starting with base %s and store %s", settings.base, settings.store)
     leave_cores_free()
     # Imports torch: after the threads' settings, which it reads, and after --help, which needs none of it.
     from server.process import run  # noqa: PLC0415

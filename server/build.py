@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from mask_store import MaskStore
+from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.kernels import costs, kernel_runs
 from masking.tasks import MODEL_KINDS
@@ -46,6 +47,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     store = MaskStore.open(settings.store)  # before the base, which takes longer to load
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
+        _tell(base)
     metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
     loader = TaskLoader(
         store, base, registry, metrics, retry_seconds=settings.poll_seconds, kernels=settings.kernels
@@ -69,6 +71,11 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     )
     _connect_gauges(service)
     return service
+
+
+def _tell(base: Base) -> None:
+    facts = f"{base.info.architecture}, {base.info.parameters:,} parameters, {human_bytes(base.nbytes)}"
+    logger.info("base loaded: %s, on %s", facts, base.device)
 
 
 def _engine(

@@ -1,7 +1,6 @@
 """Server process: load the base, open the store, listen, drain at SIGTERM."""
 
 import gc
-import logging
 import signal
 import sys
 from threading import Timer
@@ -14,10 +13,7 @@ from masking import MaskingError
 from server.build import build_service
 from server.http.app import create_app
 from server.service import Service
-from server.settings import Settings, SettingsError, ignored_variables
-from server.telemetry.logging import configure_logs
-
-logger = logging.getLogger(__name__)
+from server.settings import Settings, SettingsError
 
 _FAILED = 1
 _USAGE = 2
@@ -33,9 +29,6 @@ def run(settings: Settings, prog: str) -> int:
     Returns:
         The exit code of the process, as `server.__main__.main` describes.
     """
-    configure_logs(settings)
-    if ignored := ignored_variables():
-        logger.info("ignored, as set by an orchestrator for a service: %s", ", ".join(ignored))
     try:
         service = build_service(settings)
     except SettingsError as error:
