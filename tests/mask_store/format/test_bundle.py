@@ -127,7 +127,7 @@ class TestCreate:
                 TensorSetError,
                 "not in the manifest: mask.other",
             ),
-            ({"pooler.dense": example_mask()}, HEAD, TensorTypeError, "expected packed uint8, found bool"),
+            ({"pooler.dense": example_mask()}, HEAD, TensorTypeError, "expected uint8, found bool"),
             (
                 {"pooler.dense": np.zeros((2, 4), np.uint8)},
                 HEAD,

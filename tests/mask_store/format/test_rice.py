@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from mask_store import MaskCodingError, PaddingError, RiceEncoding, pack_bits
-from mask_store.format.rice import rice_decode, rice_encode
+from mask_store.format.rice import check_rice, decode_rice, rice_encode
 from tests.support.bundles import example_mask
 
 
@@ -26,7 +26,7 @@ def test_golden_bytes_of_the_worked_example() -> None:
 def test_round_trip(mask: NDArray[np.bool_]) -> None:
     packed = pack_bits(mask)
     encoding, stream = rice_encode(packed, mask.shape[1])
-    np.testing.assert_array_equal(rice_decode(stream, encoding, *mask.shape), packed)
+    np.testing.assert_array_equal(decode_rice(stream, encoding, *mask.shape), packed)
 
 
 @settings(max_examples=30)
@@ -36,7 +36,7 @@ def test_round_trip_at_any_share_of_zeros(seed: int, share: float, rows: int, co
     packed = pack_bits(mask)
     encoding, stream = rice_encode(packed, columns)
     assert encoding.count == min(mask.sum(), (~mask).sum())
-    np.testing.assert_array_equal(rice_decode(stream, encoding, rows, columns), packed)
+    np.testing.assert_array_equal(decode_rice(stream, encoding, rows, columns), packed)
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -44,7 +44,7 @@ def test_a_mask_of_one_value_takes_no_bytes(value: bool) -> None:
     packed = pack_bits(np.full((3, 20), value))
     encoding, stream = rice_encode(packed, 20)
     assert (encoding.count, stream.size) == (0, 0)
-    np.testing.assert_array_equal(rice_decode(stream, encoding, 3, 20), packed)
+    np.testing.assert_array_equal(decode_rice(stream, encoding, 3, 20), packed)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.07, 0.10, 0.95])
@@ -69,9 +69,9 @@ def test_parameter_is_the_best_one() -> None:
     assert stream.size <= -(-min(sizes) // 8) + 1
 
 
-def decode(hexadecimal: str, *, parameter: int = 2, count: int = 3) -> NDArray[np.uint8]:
+def check(hexadecimal: str, *, parameter: int = 2, count: int = 3) -> None:
     stream = np.frombuffer(bytes.fromhex(hexadecimal), np.uint8)
-    return rice_decode(stream, RiceEncoding(parameter=parameter, symbol=0, count=count), 2, 20)
+    check_rice(stream, RiceEncoding(parameter=parameter, symbol=0, count=count), 40)
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def decode(hexadecimal: str, *, parameter: int = 2, count: int = 3) -> NDArray[n
 )
 def test_refuses_streams_that_do_not_decode(stream: str, message: str) -> None:
     with pytest.raises(MaskCodingError, match=message):
-        decode(stream)
+        check(stream)
 
 
 def test_refuses_remainders_longer_than_the_stream() -> None:
     with pytest.raises(MaskCodingError, match="do not fit"):
-        decode("9137", count=2**40, parameter=30)
+        check("9137", count=2**40, parameter=30)
 
 
 def test_refuses_set_bits_after_the_remainders() -> None:
     with pytest.raises(PaddingError):
-        decode("9177")
+        check("9177")
