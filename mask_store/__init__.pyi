@@ -59,6 +59,8 @@ from .format.mask_info import LayerInfo as LayerInfo
 from .format.mask_info import LearnedInfo as LearnedInfo
 from .format.mask_info import MaskingInfo as MaskingInfo
 from .format.mask_info import RiceEncoding as RiceEncoding
+from .messages import escape_controls as escape_controls
+from .messages import one_line as one_line
 from .sizes import human_bytes as human_bytes
 from .store.ensemble import ensemble_of as ensemble_of
 from .store.records import Problem as Problem

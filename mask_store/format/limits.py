@@ -22,7 +22,7 @@ class Limits:
     file: int = 1 << 30
     header: int = 1 << 22
     values: int = 1 << 18
-    tensors: int = 1 << 14
+    tensors: int = 10_000
     tensor: int = 1 << 26
     total: int = 1 << 30
 

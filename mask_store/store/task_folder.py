@@ -164,7 +164,7 @@ class TaskFolder:
                     raise record
                 if isinstance(record, VersionInfo):
                     self.load(record, checksum=True)
-            except MaskStoreError as error:
+            except Exception as error:  # whatever one version does, the others are looked at
                 yield Problem.of(error, self._task, number)
 
     def unknown(self) -> UnknownTaskError:
