@@ -72,7 +72,7 @@ def count_zeros(packed: PackedArray, columns: int) -> int:
         packed: uint8 [rows, ceil(columns / 8)], contiguous.
         columns: Columns of the mask.
     """
-    return packed.shape[0] * columns - count_ones(packed.reshape(-1))
+    return int(packed.shape[0]) * columns - count_ones(packed.reshape(-1))
 
 
 def count_ones(packed: PackedArray) -> int:

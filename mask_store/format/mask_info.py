@@ -31,9 +31,8 @@ def _in_utc(time: datetime) -> datetime:
 
 
 HeadMode = Literal["masked", "trained"]
-Integer = Annotated[int, Field(ge=-_LARGEST_INTEGER, le=_LARGEST_INTEGER)]
 PositiveInteger = Annotated[int, Field(gt=0, le=_LARGEST_INTEGER)]
-JsonScalar = str | bool | Integer | float | None
+JsonScalar = str | bool | int | float | None
 Text = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -235,7 +234,7 @@ class LearnedInfo(Described):
     """
 
     masking: MaskingInfo
-    seed: Integer
+    seed: Annotated[int, Field(ge=-_LARGEST_INTEGER, le=_LARGEST_INTEGER)]
     layers: Annotated[tuple[LayerInfo, ...], Field(min_length=1), FailFast()]
     head: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
     metric: str

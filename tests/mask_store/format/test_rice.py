@@ -1,4 +1,6 @@
+import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -87,6 +89,63 @@ def check(hexadecimal: str, *, parameter: int = 2, count: int = 3) -> None:
 def test_refuses_streams_that_do_not_decode(stream: str, message: str) -> None:
     with pytest.raises(MaskCodingError, match=message):
         check(stream)
+
+
+def is_code(stream: bytes, parameter: int, count: int, bits: int) -> bool:
+    """Decode a bit at a time, as section 4 of docs/bundle-format.md says it."""
+    cut = len(stream) - -(-count * parameter // 8)
+    if cut < 0 or (cut and not stream[cut - 1]):
+        return False
+    quotients = [byte >> bit & 1 for byte in stream[:cut] for bit in range(8)]
+    remainders = [byte >> bit & 1 for byte in stream[cut:] for bit in range(8)]
+    ends = [place for place, bit in enumerate(quotients) if bit]
+    if len(ends) != count or any(remainders[count * parameter :]):
+        return False
+    place = -1
+    for number, (before, end) in enumerate(itertools.pairwise([-1, *ends])):
+        field = remainders[number * parameter : (number + 1) * parameter]
+        place += ((end - before - 1) << parameter) + sum(bit << i for i, bit in enumerate(field)) + 1
+    return place < bits
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 30), st.integers(0, 60), st.integers(1, 2000))
+def test_the_check_agrees_with_decoding_bit_by_bit(
+    stream: bytes, parameter: int, count: int, bits: int
+) -> None:
+    found = sum(byte.bit_count() for byte in stream[: len(stream) - -(-count * parameter // 8)])
+    for claimed in {count, found}:
+        encoding = RiceEncoding(parameter=parameter, symbol=0, count=claimed)
+        try:
+            check_rice(np.frombuffer(stream, np.uint8), encoding, bits)
+        except (MaskCodingError, PaddingError):
+            assert not is_code(stream, parameter, claimed, bits)
+        else:
+            assert is_code(stream, parameter, claimed, bits)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 1), (700, 1001), (1, 3_000_001), (40_000, 3)])
+@pytest.mark.parametrize("share", [0.0, 0.00001, 0.06, 0.4, 0.999])
+def test_long_masks_go_in_pieces(rows: int, columns: int, share: float) -> None:
+    packed = pack_bits(np.random.default_rng(3).random((rows, columns)) >= share)
+    encoding, stream = rice_encode(packed, columns)
+    check_rice(stream, encoding, rows * columns)
+    np.testing.assert_array_equal(decode_rice(stream, encoding, rows, columns), packed)
+
+
+def test_two_bits_far_apart_take_the_memory_of_the_mask_and_no_more() -> None:
+    stream = np.frombuffer(bytes([0b11]) + ((1 << 26) - 1 << 26 | 7).to_bytes(7, "little"), np.uint8)
+    encoding = RiceEncoding(parameter=26, symbol=1, count=2)
+    rows, columns = 1 << 13, 1 << 14
+    tracemalloc.start()
+    check_rice(stream, encoding, rows * columns)
+    checked = tracemalloc.get_traced_memory()[1]
+    packed = decode_rice(stream, encoding, rows, columns)
+    decoded = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert checked < 1 << 20
+    assert decoded < packed.nbytes + (4 << 20)
+    assert np.flatnonzero(np.unpackbits(packed, bitorder="little")).tolist() == [7, 7 + (1 << 26)]
 
 
 def test_refuses_remainders_longer_than_the_stream() -> None:
