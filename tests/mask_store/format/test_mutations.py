@@ -11,7 +11,7 @@ from mask_store.format.bundle import digest_of
 from mask_store.messages import LONGEST_MESSAGE
 from tests.mask_store.format.mutations import mutants, originals
 
-CONSTANT_BYTES = 1 << 20  # headers here are of some KB; see docs/bundle-format.md, section 6
+CONSTANT_BYTES = 64 << 20  # docs/bundle-format.md, section 6
 LONGEST_SECONDS = 5  # of the process's own time, on any machine
 KINDS = 15  # ways of being refused that the mutants must reach at least
 SMALL_BYTES = 1 << 16
