@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from mask_store.errors import MaskStoreError, UnknownTaskError
 from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
 from mask_store.format.mask_info import LearnedInfo
+from mask_store.messages import escape_controls
 from mask_store.sizes import human_bytes
 from mask_store.terminal import escape_missing_letters
 
@@ -177,7 +178,7 @@ def _show(store: "MaskStore", options: argparse.Namespace) -> int:
         return 0
     numbers = ", ".join(f"{v.number} (current)" if v == current else str(v.number) for v in versions)
     for name, value in [*_describe(bundle, version), ("versions", numbers)]:
-        print(f"{name:<11}{value}")
+        print(f"{name:<11}{escape_controls(value)}")
     return 0
 
 
@@ -314,11 +315,11 @@ def _print_json(value: Any) -> None:
 def _print_problems(problems: Iterable[Any]) -> None:
     for problem in problems:
         where = problem.task if problem.number is None else f"{problem.task} version {problem.number}"
-        print(f"problem: {where}: {problem.message} ({problem.kind})", file=sys.stderr)
+        print(escape_controls(f"problem: {where}: {problem.message} ({problem.kind})"), file=sys.stderr)
 
 
 def _print_table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    lines = [titles, *rows]
+    lines = [titles, *(tuple(map(escape_controls, row)) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -7,13 +7,12 @@ Members of ensembles are compared by their places, their layers under the names 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from mask_store.format.bits import PackedArray
-from mask_store.format.bundle import BundleMember, MaskBundle
+from mask_store.format.bits import count_ones
+from mask_store.format.bundle import BundleMember, MaskBundle, Masks
 from mask_store.format.mask_info import LayerInfo
 
-_Mask = tuple[LayerInfo, PackedArray]
+_Mask = tuple[LayerInfo, Masks]
+"""A layer, and the masks among which is its own."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def diff_bundles(a: MaskBundle, b: MaskBundle) -> BundleDiff:
 def _diff_layer(name: str, a: _Mask | None, b: _Mask | None) -> LayerDiff:
     differing = None
     if a and b and (a[0].rows, a[0].columns) == (b[0].rows, b[0].columns):
-        differing = int(np.bitwise_count(a[1] ^ b[1]).sum(dtype=np.int64))
+        differing = count_ones((a[1][a[0].name] ^ b[1][b[0].name]).reshape(-1))
     return LayerDiff(
         name=name,
         bits=(a or b)[0].bits,  # type: ignore[index]
@@ -99,7 +98,7 @@ def _diff_layer(name: str, a: _Mask | None, b: _Mask | None) -> LayerDiff:
 
 def _masks(bundle: MaskBundle) -> dict[str, _Mask]:
     return {
-        key + layer.name: (layer, member.masks[layer.name])
+        key + layer.name: (layer, member.masks)
         for key, member in _members(bundle)
         for layer in member.info.layers
     }

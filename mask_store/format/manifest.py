@@ -15,21 +15,25 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
+    FailFast,
     Field,
-    PositiveInt,
     Tag,
     ValidationError,
     model_validator,
 )
 
 from mask_store.errors import FormatVersionError, ManifestError
+from mask_store.format.json_text import parse_json
+from mask_store.format.limits import Limits
 from mask_store.format.mask_info import (
+    MAX_FIELDS,
     Described,
     Digest,
     HeadTensorInfo,
     LayerInfo,
     LearnedInfo,
     ManifestPart,
+    PositiveInteger,
     Text,
     refuse_repeats,
 )
@@ -55,7 +59,7 @@ class BaseInfo(ManifestPart):
     revision: str | None
     architecture: Text
     fingerprint: Digest
-    parameters: PositiveInt
+    parameters: PositiveInteger
 
 
 class Manifest(Described):
@@ -71,9 +75,9 @@ class Manifest(Described):
 
     kind: TaskKind
     pair: bool
-    labels: tuple[Text, ...]
+    labels: Annotated[tuple[Text, ...], FailFast()]
     base: BaseInfo
-    max_length: PositiveInt
+    max_length: PositiveInteger
 
     @property
     @abstractmethod
@@ -142,7 +146,7 @@ class MemberInfo(LearnedInfo):
         digest: Digest of the bundle.
     """
 
-    version: PositiveInt | None
+    version: PositiveInteger | None
     digest: Digest
 
     def __str__(self) -> str:
@@ -163,7 +167,9 @@ class EnsembleManifest(Manifest):
 
     format_version: Literal[2] = 2
     combine: CombineRule
-    members: Annotated[tuple[MemberInfo, ...], Field(min_length=MIN_MEMBERS, max_length=MAX_MEMBERS)]
+    members: Annotated[
+        tuple[MemberInfo, ...], Field(min_length=MIN_MEMBERS, max_length=MAX_MEMBERS), FailFast()
+    ]
 
     @property
     def learned(self) -> Mapping[str, LearnedInfo]:
@@ -207,22 +213,28 @@ class _Document(BaseModel):
     ]
 
 
-def read_document(text: str) -> tuple[str, Manifest]:
+def read_document(text: str, limits: Limits) -> tuple[str, Manifest]:
     """Parse and validate the document of a bundle's header.
+
+    The text is parsed twice: once to hold it to the limits of JSON, which the validator does not know.
 
     Returns:
         The checksum and the manifest.
 
     Raises:
+        BundleTooLargeError: If it has more values than the limits allow.
         FormatVersionError: If the manifest's version is neither 1 nor 2.
-        ManifestError: If anything else is wrong; the message lists every field.
+        ManifestError: If anything else is wrong; the message lists the fields.
     """
     try:
+        parse_json(text, limits, fields=MAX_FIELDS)
         document = _Document.model_validate_json(text)
     except ValidationError as error:
         raise _refusal(error) from None
     except UnicodeEncodeError:
         raise ManifestError("manifest: expected Unicode text, found half a surrogate") from None
+    except ValueError as error:
+        raise ManifestError(f"manifest: {error}") from None
     return document.checksum, document.manifest
 
 

@@ -10,9 +10,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
 
-from mask_store.errors import MaskStoreError, RecordError
+from mask_store.errors import RecordError
 from mask_store.format.manifest import canonical_json, describe_problems
 from mask_store.format.mask_info import Digest
+from mask_store.messages import one_line
 
 _STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -70,9 +71,9 @@ class Problem:
     message: str
 
     @classmethod
-    def of(cls, error: MaskStoreError, task: str, number: int | None = None) -> "Problem":
+    def of(cls, error: Exception, task: str, number: int | None = None) -> "Problem":
         """Make the problem that an error describes."""
-        return cls(task, number, type(error).__name__, str(error))
+        return cls(task, number, type(error).__name__, one_line(str(error)))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mask_store.errors import (
 )
 from mask_store.files import Files
 from mask_store.format.bundle import MaskBundle, digest_of
-from mask_store.format.container import Limits
+from mask_store.format.limits import Limits
 from mask_store.format.manifest import utc_now
 from mask_store.format.mask_info import TASK_NAME, TASK_NAME_RULE
 from mask_store.store.records import (
@@ -164,7 +164,7 @@ class TaskFolder:
                     raise record
                 if isinstance(record, VersionInfo):
                     self.load(record, checksum=True)
-            except MaskStoreError as error:
+            except Exception as error:  # whatever one version does, the others are looked at
                 yield Problem.of(error, self._task, number)
 
     def unknown(self) -> UnknownTaskError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mask_store import BundleMember, CombineRule, Manifest, MaskBundle, unpack_bits
+from mask_store import BundleMember, CombineRule, LearnedInfo, Manifest, MaskBundle, unpack_bits
 from masking.architectures import block_linears
 from masking.base import Base
 from masking.binarize import apply_mask
@@ -83,7 +83,7 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
     own, theirs = base.info, manifest.base
     if own.fingerprint != theirs.fingerprint:
         raise BaseMismatchError(
-            f"the mask of task {manifest.task!r} was learned on base {theirs.name!r} "
+            f"the mask of task {manifest.task!r} was learned on base {theirs.name!r:.80} "
             f"({theirs.fingerprint[:19]}...), not on base {own.name!r} ({own.fingerprint[:19]}...)"
         )
     if manifest.max_length > base.max_positions:
@@ -93,7 +93,10 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
         )
     spec = TaskSpec.of(manifest)
     linears = maskable_linears(base)
-    members = tuple(_load_member(member, manifest, base, linears, kernels) for member in bundle.members)
+    for member in bundle.members:  # before any mask is decoded: what does not fit costs nothing
+        _check_head(manifest, base, member.info)
+        _check_layers(member.info, linears)
+    members = tuple(_load_member(member, base, kernels) for member in bundle.members)
     return LoadedTask(
         manifest, bundle.digest, spec, task_codec(spec, base.tokenizer), members, bundle.combine
     )
@@ -105,42 +108,41 @@ def maskable_linears(base: Base) -> dict[str, nn.Linear]:
     return linears if base.pooler is None else linears | {POOLER: base.pooler}
 
 
-def _load_member(
-    member: BundleMember,
-    manifest: Manifest,
-    base: Base,
-    linears: Mapping[str, nn.Linear],
-    kernels: Kernels,
-) -> Member:
+def _load_member(member: BundleMember, base: Base, kernels: Kernels) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
-    _check_head(manifest, base, {name: tensor.shape for name, tensor in member.head.items()})
     head = {name: torch.from_numpy(tensor.copy()) for name, tensor in member.head.items()}
     of_base = {}
     for name, bits in member.masks.items():
-        layer, own = layers[name], head.get(f"{name}.weight")
-        weight = _maskable(name, linears).weight if own is None else own
-        if tuple(weight.shape) != (layer.rows, layer.columns):
-            raise UnknownLayerError(
-                f"mask {name!r} is {(layer.rows, layer.columns)}, the layer is {tuple(weight.shape)}"
-            )
-        if own is None:
+        if (own := head.get(f"{name}.weight")) is None:
             of_base[name] = bits
         else:
-            head[f"{name}.weight"] = apply_mask(own, torch.from_numpy(unpack_bits(bits, layer.columns)))
+            mask = torch.from_numpy(unpack_bits(bits, layers[name].columns))
+            head[f"{name}.weight"] = apply_mask(own, mask)
     on_device = {name: tensor.to(base.device) for name, tensor in head.items()}
     return Member(TaskMasks.of(of_base, layers, base.device, kernels), on_device)
 
 
-def _check_head(manifest: Manifest, base: Base, found: Mapping[str, tuple[int, ...]]) -> None:
+def _check_layers(info: LearnedInfo, linears: Mapping[str, nn.Linear]) -> None:
+    """Refuse masks of layers that neither the base nor the head has, or of another shape."""
+    head = {tensor.name: tensor.shape for tensor in info.head}
+    for layer in info.layers:
+        shape = head.get(f"{layer.name}.weight") or tuple(_maskable(layer.name, linears).weight.shape)
+        if shape != (layer.rows, layer.columns):
+            raise UnknownLayerError(
+                f"mask {layer.name!r} is {(layer.rows, layer.columns)}, the layer is {shape}"
+            )
+
+
+def _check_head(manifest: Manifest, base: Base, info: LearnedInfo) -> None:
     kind = MODEL_KINDS[manifest.kind]
     width, outputs = base.hidden_size, kind.outputs(manifest.labels)
     wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
     if kind.pooled and base.pooler is None:
         wanted |= {f"{POOLER}.weight": (width, width), f"{POOLER}.bias": (width,)}
-    if found != wanted:
+    if (found := {tensor.name: tensor.shape for tensor in info.head}) != wanted:
         raise UnknownLayerError(
-            f"the head of task {manifest.task!r} holds {found}, but on base {base.info.name!r} "
-            f"it must hold {wanted}"
+            f"on base {base.info.name!r} the head of task {manifest.task!r} must hold {wanted}, "
+            f"but it holds {found}"
         )
 
 

@@ -127,7 +127,7 @@ class TestCreate:
                 TensorSetError,
                 "not in the manifest: mask.other",
             ),
-            ({"pooler.dense": example_mask()}, HEAD, TensorTypeError, "expected packed uint8, found bool"),
+            ({"pooler.dense": example_mask()}, HEAD, TensorTypeError, "expected uint8, found bool"),
             (
                 {"pooler.dense": np.zeros((2, 4), np.uint8)},
                 HEAD,
@@ -458,13 +458,13 @@ def test_a_digest_that_was_verified_is_kept_and_nothing_else_is_hashed(
     assert again.to_bytes() == data
 
 
-@pytest.mark.parametrize("limit", ["file", "header", "tensor", "total"])
+@pytest.mark.parametrize("limit", ["file", "header", "values", "tensors", "tensor", "total"])
 def test_a_bundle_over_a_limit_says_which(limit: str) -> None:
     bundle = rice()
     bundle.check_limits(Limits())
-    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 bytes"):
+    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 "):
         bundle.check_limits(Limits(**{limit: 1}))
-    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 bytes"):
+    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 "):
         MaskBundle.from_bytes(bundle.to_bytes(), limits=Limits(**{limit: 1}))
 
 
@@ -474,7 +474,7 @@ def test_attack_file(name: str) -> None:
     with pytest.raises(BundleError) as caught:
         MaskBundle.from_bytes(make())
     assert type(caught.value) is error, str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
 
 

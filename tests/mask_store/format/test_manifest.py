@@ -9,6 +9,7 @@ from mask_store import (
     FormatVersionError,
     HeadTensorInfo,
     LayerInfo,
+    Limits,
     Manifest,
     ManifestError,
     RiceEncoding,
@@ -38,7 +39,7 @@ def encoder_layers(blocks: range, *, pooler: bool = True) -> tuple[LayerInfo, ..
 
 def parse(manifest: str) -> Manifest:
     """Read a manifest as the header of a bundle holds it."""
-    return read_document(write_document("", manifest))[1]
+    return read_document(write_document("", manifest), Limits())[1]
 
 
 class TestGoldenNumbers:

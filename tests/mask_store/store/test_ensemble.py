@@ -132,7 +132,7 @@ class TestManifest:
 
     def test_json_comes_back(self) -> None:
         manifest = ensemble_sample().manifest
-        assert read_document(write_document("", manifest.to_json()))[1] == manifest
+        assert read_document(write_document("", manifest.to_json()), Limits())[1] == manifest
 
     @pytest.mark.parametrize(
         ("changes", "message"),

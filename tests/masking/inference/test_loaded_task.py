@@ -1,10 +1,12 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mask_store import unpack_bits
+from mask_store import BaseInfo, HeadTensorInfo, LayerInfo, MaskBundle, TaskManifest, one_line, unpack_bits
+from mask_store.format import tensors
 from masking import (
     BaseMismatchError,
     TaskSpec,
@@ -15,6 +17,7 @@ from masking import (
 from tests.support.models import random_bundle, tiny_base
 
 SPEC = TaskSpec("sequence-classification", ("bad", "good"), max_length=16)
+NONE = "sha256:" + "0" * 64
 
 
 def test_a_task_holds_its_bits_and_its_head(tiny_bert: str) -> None:
@@ -69,3 +72,51 @@ def test_a_task_longer_than_the_base_is_refused(tiny_bert: str) -> None:
     spec = dataclasses.replace(SPEC, max_length=65)
     with pytest.raises(BaseMismatchError, match="65 tokens"):
         load_task(random_bundle(base, spec), base)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "base": BaseInfo(
+                name="x" * 10_000, revision=None, architecture="bert", fingerprint=NONE, parameters=1
+            )
+        },
+        {"max_length": 1_000_000},
+        {
+            "layers": (
+                LayerInfo(name="other", rows=1 << 13, columns=1 << 16, zeros=0, initial_zeros=0, flipped=0),
+            )
+        },
+        {
+            "layers": (
+                LayerInfo(name="pooler.dense", rows=1 << 13, columns=8, zeros=0, initial_zeros=0, flipped=0),
+            )
+        },
+        {"head": (HeadTensorInfo(name="classifier.weight", shape=(3, 4)),)},
+    ],
+    ids=["base", "tokens", "layer", "shape", "head"],
+)
+def test_what_does_not_fit_the_base_is_refused_before_a_mask_is_decoded(
+    tiny_bert: str, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    def decode(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    base = load_base(tiny_bert)
+    manifest = random_bundle(base, SPEC).manifest.model_copy(update=change)
+    assert isinstance(manifest, TaskManifest)
+    masks = {
+        layer.name: np.full((layer.rows, layer.packed_bytes // layer.rows), 255, np.uint8)
+        for layer in manifest.layers
+    }
+    layers = tuple(
+        layer.model_copy(update={"zeros": 0, "initial_zeros": 0, "flipped": 0}) for layer in manifest.layers
+    )
+    manifest = manifest.model_copy(update={"layers": layers})
+    head = {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in manifest.head}
+    bundle = MaskBundle.create(manifest, masks, head)
+    monkeypatch.setattr(tensors, "decode_rice", decode)
+    with pytest.raises((BaseMismatchError, UnknownLayerError)) as caught:
+        load_task(MaskBundle.from_bytes(bundle.to_bytes()), base)
+    assert str(caught.value) == one_line(str(caught.value))
