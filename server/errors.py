@@ -21,6 +21,7 @@
         NotReadyError                                start-up is not over, or the worker is being restarted
         TaskUnavailableError                         the task is in the store but could not be loaded
           TaskUnloadedError                          an operator unloaded it
+        TaskBusyError                                something else that is done with the task does not end
         StoreUnreachableError                        the store can't be read or written now
         ShuttingDownError                            the server is going down
       DeadlineError               504  Timeout       not computed in time
@@ -218,6 +219,12 @@ class TaskUnloadedError(TaskUnavailableError):
     """An operator unloaded the task."""
 
     message = "this task is unloaded"
+
+
+class TaskBusyError(UnhealthyError):
+    """Something else is being done with the task, and does not end."""
+
+    message = "the task is still being loaded or changed by another request; try again later"
 
 
 class StoreUnreachableError(UnhealthyError):

@@ -34,7 +34,7 @@ def run(settings: Settings, prog: str) -> int:
     except SettingsError as error:
         return _complain(prog, str(error), _USAGE)
     except StoreNotFoundError as error:
-        return _complain(prog, f"{error}; maskserve learn --store makes one", _FAILED)
+        return _complain(prog, f"{error}; --create-store makes an empty one", _FAILED)
     except (MaskingError, MaskStoreError) as error:
         return _complain(prog, str(error), _FAILED)
     return serve(service, settings)

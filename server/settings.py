@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    CliImplicitFlag,
     CliSettingsSource,
     CliUnknownArgs,
     EnvSettingsSource,
@@ -108,6 +109,11 @@ class Settings(BaseSettings):
 
     base: str = Field(min_length=1, description="pretrained encoder: a Hugging Face id or a folder")
     store: str = Field(min_length=1, description="mask store: a folder or an fsspec URL (s3://...)")
+    create_store: CliImplicitFlag[bool] = Field(
+        False,
+        description="make an empty store where there is none, to be filled by uploads or by training; an "
+        "existing folder that is empty is always taken as an empty store",
+    )
     revision: str | None = Field(None, description="revision of the base on the Hugging Face hub")
     config: Path | None = Field(None, description="TOML file with any of these settings")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")

@@ -155,7 +155,8 @@ def test_a_store_that_is_not_there(
     tiny_bert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--base", tiny_bert, "--store", str(tmp_path / "none")]) == 1
-    assert "maskserve learn" in capsys.readouterr().err
+    assert "no mask store at" in (said := capsys.readouterr().err)
+    assert "--create-store makes an empty one" in said
 
 
 def test_a_base_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

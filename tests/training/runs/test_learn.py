@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from mask_store import (
     MaskStore,
     StoreFormatError,
     StoreFullError,
+    StoreNotWritableError,
     TaskKind,
     TaskManifest,
     VersionInfo,
@@ -242,6 +244,20 @@ def test_a_store_that_is_none_is_refused_before_the_data_is_read(tmp_path: Path,
     (tmp_path / "store" / "store.json").write_text("{}")
     options = tiny_options(tmp_path, tiny_bert, train=str(write_lines(tmp_path / "bad.jsonl", ["{"])))
     with pytest.raises(StoreFormatError):
+        learn(options)
+
+
+def test_a_store_that_takes_nothing_is_refused_before_the_data_is_read(
+    tmp_path: Path, tiny_bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = tiny_options(tmp_path, tiny_bert, train=str(write_lines(tmp_path / "bad.jsonl", ["{"])))
+    MaskStore.open(str(options.store), create=True)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("os.link", refuse)
+    with pytest.raises(StoreNotWritableError, match="Read-only file system"):
         learn(options)
 
 
