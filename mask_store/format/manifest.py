@@ -17,8 +17,10 @@ from pydantic import (
     Discriminator,
     Field,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -43,11 +45,15 @@ CombineRule = Literal["labels", "logits", "probabilities"]
 class BaseInfo(ManifestPart):
     """The pretrained encoder that a mask belongs to.
 
+    Its identity is three digests, each "sha256:" and 64 hex digits; bundles of 0.1.0 have the first alone.
+
     Attributes:
         name: Hub id or folder name, for people.
         revision: Hub revision, where known.
         architecture: The Hugging Face `model_type`, such as "bert".
-        fingerprint: "sha256:" and 64 hex digits over the tensors that the mask applies to.
+        fingerprint: Digest of the weights that the mask applies to.
+        tokenizer: Digest of what the tokenizer makes of texts; None where it is not known.
+        configuration: Digest of the settings that change the computation; None where it is not known.
         parameters: Parameters of the encoder with its pretrained pooler; four times this are its fp32 bytes.
     """
 
@@ -55,7 +61,35 @@ class BaseInfo(ManifestPart):
     revision: str | None
     architecture: Text
     fingerprint: Digest
+    tokenizer: Digest | None = None
+    configuration: Digest | None = None
     parameters: PositiveInt
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """The digests that are known, by the part of the base that they are of."""
+        parts = {
+            "weights": self.fingerprint,
+            "tokenizer": self.tokenizer,
+            "configuration": self.configuration,
+        }
+        return {part: digest for part, digest in parts.items() if digest is not None}
+
+    def differing(self, other: "BaseInfo") -> tuple[str, ...]:
+        """Return the parts in which another base differs, of those that are known of both."""
+        own, theirs = self.identity, other.identity
+        return tuple(part for part in own if part in theirs and own[part] != theirs[part])
+
+    @model_validator(mode="after")
+    def _check_identity(self) -> Self:
+        if (self.tokenizer is None) != (self.configuration is None):
+            raise ValueError("tokenizer and configuration go together")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unknown(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unknown = [name for name in ("tokenizer", "configuration") if getattr(self, name) is None]
+        return {name: value for name, value in serialize(self).items() if name not in unknown}
 
 
 class Manifest(Described):
