@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.activations import ACT2FN
 
 from masking.errors import BaseLoadError
 
@@ -37,6 +38,10 @@ def check_config(config: PretrainedConfig) -> None:
         )
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise BaseLoadError("config.json makes it a decoder (is_decoder, add_cross_attention)")
+    for name in ("hidden_act", "activation"):
+        value = getattr(config, name, None)
+        if isinstance(value, str) and value not in ACT2FN:
+            raise BaseLoadError(f"{name} {value!r} in config.json is no activation that transformers knows")
     check_own_code(getattr(config, "auto_map", None), "AutoModel", "config.json")
 
 
@@ -63,13 +68,13 @@ def check_checkpoint(
     if missing:
         instead = f"; it has {_some(sorted(unexpected))}" if unexpected else ""
         raise BaseLoadError(
-            f"its checkpoint lacks {len(missing)} tensors of the encoder: {_some(sorted(missing))}{instead}"
+            f"its checkpoint lacks {len(missing)} tensor(s) of the encoder: {_some(sorted(missing))}{instead}"
         )
     if unused := sorted(name for name in unexpected if _is_inside(name, encoder)):
         raise BaseLoadError(
-            f"its checkpoint has {len(unused)} tensors inside the encoder that a {encoder.config.model_type} "
-            f"with this config.json does not use: {_some(unused)}; merge adapters, and leave out blocks that "
-            "are not to be used, before it is saved"
+            f"its checkpoint has {len(unused)} tensor(s) inside the encoder that a "
+            f"{encoder.config.model_type} with this config.json does not use: {_some(unused)}; merge "
+            "adapters, and leave out blocks that are not to be used, before it is saved"
         )
 
 
@@ -106,11 +111,12 @@ def segment_rows(encoder: PreTrainedModel) -> int:
 
 def first_line(error: Exception) -> str:
     """Return the first line of a library's error, after its class where that is one that says something."""
-    lines = str(error).strip().splitlines()
+    lines = [line.strip() for line in str(error).strip().splitlines()]
     if not lines:
         return type(error).__name__
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     plain = isinstance(error, OSError | ValueError | RuntimeError) or type(error) is Exception
-    return lines[0] if plain else f"{type(error).__name__}: {lines[0]}"
+    return text if plain else f"{type(error).__name__}: {text}"
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel) -> None:
@@ -140,8 +146,8 @@ def _check_encoding(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel
     ids, segments = encoded["input_ids"], encoded["token_type_ids"]
     if (ids[0], ids[-1]) != (tokenizer.cls_token_id, tokenizer.sep_token_id):
         raise BaseLoadError(
-            f"its tokenizer does not put {tokenizer.cls_token} before a text and {tokenizer.sep_token} after, "
-            "as the post_processor in tokenizer.json should"
+            f"its tokenizer does not put {tokenizer.cls_token} before a text and {tokenizer.sep_token} after "
+            "it, as the post_processor in tokenizer.json should"
         )
     rows = segment_rows(encoder)
     if "token_type_ids" in tokenizer.model_input_names and rows and max(segments) >= rows:

@@ -5,6 +5,7 @@ every tensor of a `Base` is pretrained. Whatever a library raises on the way bec
 """
 
 import pickle
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,8 @@ def load_base(name_or_path: str, *, revision: str | None = None, device: str | t
 
 
 def _load_config(name_or_path: str, revision: str | None) -> PretrainedConfig:
-    with _reading("its config.json"):
+    there = "" if Path(name_or_path).is_dir() else "there is no such folder; on the Hugging Face hub "
+    with _reading(f"{there}its config.json"):
         fields, _ = PretrainedConfig.get_config_dict(name_or_path, revision=revision)
         if "model_type" not in fields:
             raise BaseLoadError("config.json has no model_type, such as 'bert'")
@@ -86,14 +88,19 @@ def _load_encoder(name_or_path: str, revision: str | None) -> PreTrainedModel:
 
 
 def _load_tokenizer(name_or_path: str, revision: str | None) -> Tokenizer:
-    found = sentencepiece_alone(name_or_path)
-    hint = (
-        f", made of {found} with AutoTokenizer where the package sentencepiece is installed," if found else ""
-    )
-    with _reading(f"its tokenizer (tokenizer.json{hint} is wanted)"):
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
-            name_or_path, revision=revision, trust_remote_code=False
-        )
+    tokenizer: Tokenizer
+    try:
+        with _reading("its tokenizer (best as tokenizer.json)"):
+            tokenizer = AutoTokenizer.from_pretrained(
+                name_or_path, revision=revision, trust_remote_code=False
+            )
+    except BaseLoadError as error:
+        if found := sentencepiece_alone(name_or_path):
+            raise BaseLoadError(
+                f"its tokenizer is {found} alone, which can't be read here; wanted: tokenizer.json, which "
+                "AutoTokenizer makes of it (save_pretrained) where the package sentencepiece is installed"
+            ) from error
+        raise
     return tokenizer
 
 
@@ -118,7 +125,8 @@ def _silent_transformers() -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:
