@@ -20,6 +20,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -79,6 +80,13 @@ class BaseInfo(ManifestPart):
         """Return the parts in which another base differs, of those that are known of both."""
         own, theirs = self.identity, other.identity
         return tuple(part for part in own if part in theirs and own[part] != theirs[part])
+
+    @field_validator("tokenizer", "configuration")
+    @classmethod
+    def _is_there(cls, digest: str | None) -> str | None:
+        if digest is None:
+            raise ValueError("must be a digest where there is such a field")
+        return digest
 
     @model_validator(mode="after")
     def _check_identity(self) -> Self:

@@ -4,7 +4,7 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ class TestGoldenBytes:
 class TestIdentityOfTheBase:
     """Bundles of 0.1.0, as the files in golden/, know a base by its weights; later ones by more."""
 
-    PARTS = {"tokenizer": "sha256:" + "12" * 32, "configuration": "sha256:" + "34" * 32}
+    PARTS: ClassVar = {"tokenizer": "sha256:" + "12" * 32, "configuration": "sha256:" + "34" * 32}
     PATH = GOLDEN / "identity.safetensors"
 
     def bundle(self) -> MaskBundle:
@@ -106,15 +106,15 @@ class TestIdentityOfTheBase:
         assert read_bundle(GOLDEN / "rice.safetensors").manifest.base.tokenizer is None
 
     @pytest.mark.parametrize(
-        ("change", "error"),
+        "change",
         [
-            (lambda manifest: manifest["base"].pop("tokenizer"), ManifestError),
-            (lambda manifest: manifest["base"].update(tokenizer=None, configuration=None), NonCanonicalError),
-            (lambda manifest: manifest["base"].update(tokenizer="sha256:1"), ManifestError),
+            lambda manifest: manifest["base"].pop("tokenizer"),
+            lambda manifest: manifest["base"].update(tokenizer=None, configuration=None),
+            lambda manifest: manifest["base"].update(tokenizer="sha256:1"),
         ],
     )
-    def test_is_complete_or_absent(self, change: Callable[[dict[str, Any]], Any], error: type) -> None:
-        with pytest.raises(error):
+    def test_is_complete_or_absent(self, change: Callable[[dict[str, Any]], Any]) -> None:
+        with pytest.raises(ManifestError):
             MaskBundle.from_bytes(forge(self.bundle(), manifest=change))
 
 
