@@ -41,7 +41,11 @@ def holds(name: str, content: bytes) -> Edit:
 
 
 def lacks(*names: str) -> Edit:
-    return lambda folder: [(folder / name).unlink() for name in names]
+    def edit(folder: Path) -> None:
+        for name in names or [path.name for path in folder.iterdir()]:
+            (folder / name).unlink()
+
+    return edit
 
 
 def sets(name: str, **fields: Any) -> Edit:
@@ -82,7 +86,7 @@ INDEX = json.dumps({"weight_map": {"embeddings": "model-1.safetensors"}}).encode
 
 REFUSED: dict[str, tuple[str, Edit, str]] = {
     # what the folder holds
-    "nothing": ("bert", lambda folder: [path.unlink() for path in folder.iterdir()], "no config.json in the"),
+    "nothing": ("bert", lacks(), "no config.json in the"),
     "no weights": ("bert", lacks("model.safetensors"), r"no model\.safetensors \(or pytorch_model\.bin\)"),
     **{
         f"no tokenizer, {name}": (name, lacks(*TOKENIZER), r"no tokenizer\.json \(or vocab\.txt\)")
