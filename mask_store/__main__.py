@@ -205,7 +205,8 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     yield "kind", about.kind + (", pairs" if about.pair else "")
     yield "labels", ", ".join(about.labels) or "one score a choice"
     yield "base", f"{base.name}{revision}, {base.architecture}, {base.parameters:,} parameters"
-    yield "", base.fingerprint
+    for part, digest in base.identity.items():
+        yield "", f"{part} {digest}"
     if isinstance(about, EnsembleManifest):
         yield "ensemble", f"{_COMBINED[about.combine]} of {len(about.members)} members"
     for key, info in about.learned.items():

@@ -1,12 +1,13 @@
 """Loaded task: made from a bundle, checked whole against the base, immutable, ready to be computed."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mask_store import BundleMember, CombineRule, LearnedInfo, Manifest, MaskBundle, unpack_bits
+from mask_store import BaseInfo, BundleMember, CombineRule, LearnedInfo, Manifest, MaskBundle, unpack_bits
 from masking.architectures import block_linears
 from masking.base import Base
 from masking.binarize import apply_mask
@@ -15,6 +16,8 @@ from masking.heads import CLASSIFIER, POOLER
 from masking.inference.task_masks import TaskMasks
 from masking.kernels import Kernels
 from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class LoadedTask:
     combine: CombineRule | None = None
 
     @property
+    def base_checked(self) -> tuple[str, ...]:
+        """Parts of the base that are known to be those that the task was learned with."""
+        return tuple(self.manifest.base.identity)
+
+    @property
     def masks_nbytes(self) -> int:
         """Bytes of the masks of all members."""
         return sum(member.masks.nbytes for member in self.members)
@@ -75,17 +83,14 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
         kernels: With "off" the task can be computed without a kernel, and with none only.
 
     Raises:
-        BaseMismatchError: It was learned on another base; the message names both.
+        BaseMismatchError: It was learned on another base, or on one with another tokenizer or configuration;
+            the message names both.
         UnknownLayerError: It masks a layer that the base does not have, or of another shape, or its
             head lacks a tensor that the task needs.
     """
     manifest = bundle.manifest
-    own, theirs = base.info, manifest.base
-    if own.fingerprint != theirs.fingerprint:
-        raise BaseMismatchError(
-            f"the mask of task {manifest.task!r} was learned on base {theirs.name!r:.80} "
-            f"({theirs.fingerprint[:19]}...), not on base {own.name!r} ({own.fingerprint[:19]}...)"
-        )
+    own = base.info
+    _check_base(manifest, own)
     if manifest.max_length > base.max_positions:
         raise BaseMismatchError(
             f"task {manifest.task!r} takes up to {manifest.max_length} tokens, "
@@ -100,6 +105,26 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
     return LoadedTask(
         manifest, bundle.digest, spec, task_codec(spec, base.tokenizer), members, bundle.combine
     )
+
+
+def _check_base(manifest: Manifest, own: BaseInfo) -> None:
+    """Refuse a mask of another base; say it where the bundle does not hold a base's whole identity."""
+    theirs = manifest.base
+    if differing := own.differing(theirs):
+        digests = [
+            f"{part} {theirs.identity[part][:19]}..., not {own.identity[part][:19]}..." for part in differing
+        ]
+        raise BaseMismatchError(
+            f"the mask of task {manifest.task!r} was learned on base {theirs.name!r:.80}, not on base "
+            f"{own.name!r}, which has another {' and another '.join(differing)} ({'; '.join(digests)})"
+        )
+    if unknown := own.identity.keys() - theirs.identity.keys():
+        logger.warning(
+            "task %s: its bundle is of a release that kept no digest of a base's %s; whether they are those "
+            "that it was learned with can't be checked",
+            manifest.task,
+            " and ".join(sorted(unknown, reverse=True)),
+        )
 
 
 def maskable_linears(base: Base) -> dict[str, nn.Linear]:

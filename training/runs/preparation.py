@@ -59,6 +59,8 @@ class Preparation:
             "pair": self.spec.pair,
             "labels": list(self.spec.labels),
             "base": self.base.info.fingerprint,
+            "tokenizer": self.base.info.tokenizer,
+            "configuration": self.base.info.configuration,
             "data": self.data.digest,
             "processes": distributed.count(),
         }
@@ -116,7 +118,7 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
     with distributed.together():
         data = load_data(options)
         metric = TRAINING_KINDS[options.kind].choose_metric(data.labels, options.metric)
-        base = load_base(options.base, device=device)
+        base = load_base(options.base, revision=options.revision, device=device)
         spec = data.spec(options)
         blocks = fit_to_base(options, base)
         codec = task_codec(spec, base.tokenizer)

@@ -85,6 +85,10 @@ class TaskDetails(BaseModel):
     problem: str | None
     created: datetime
     base: str
+    base_checked: tuple[str, ...] = Field(
+        description="parts of the base that are known to be those that the task was learned with: weights, "
+        "tokenizer, configuration; of a bundle of release 0.1.0 the weights alone"
+    )
     max_length: int
     metric: str | None = Field(description="what chose the checkpoint; null for an ensemble")
     metrics: dict[str, float] = Field(description="on the dev set; an ensemble may have none")
@@ -125,6 +129,7 @@ async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> T
         pinned=entry.pinned,
         problem=_explain(entry),
         base=manifest.base.name,
+        base_checked=served.loaded.base_checked,
         example=http_kind(served.loaded.spec).example,
     )
 
