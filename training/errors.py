@@ -11,6 +11,7 @@
         RunMismatchError      it holds an unfinished run with other settings or data
         RunInUseError         another process is learning in it
       DivergedError         the loss is no longer a number
+      NothingLearnedError   what was learned is no better than always giving one answer
       PublishError          everything was learned, but the store refused the mask
       KeepError             everything was learned, but the weights can't be written where they are to be kept
       ResultsError          a file of results can't be used
@@ -88,6 +89,12 @@ class RunInUseError(RunFolderError):
 
 class DivergedError(TrainingError):
     """The training loss became infinite or not a number."""
+
+    exit_code = FAILED
+
+
+class NothingLearnedError(TrainingError):
+    """What was learned is no better on dev than always giving one answer; the run folder still holds it."""
 
     exit_code = FAILED
 

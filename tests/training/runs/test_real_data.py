@@ -10,7 +10,7 @@ import pytest
 from mask_store import MaskStore
 from masking import MaskedEncoder, TaskBatch, load_base, load_task
 from tests.support.learning_data import write_lines
-from training.data.rows import read_file
+from training.data.sources import read_file
 from training.options import LearnOptions
 from training.runs.learn import learn
 from training.runs.preparation import prepare
