@@ -102,8 +102,12 @@ def read_examples(rows: RowSet, kind: TaskKind, columns: Columns) -> ExampleSet:
 
 def judge(kind: TaskKind, sets: Iterable[ExampleSet], missing: str | None) -> Judgement:
     """Decide over all rows what their targets mean; see `training.kinds.TrainingKind.judge`."""
-    readings = [(example.input, example.target) for one in sets for example in one.examples]
-    return TRAINING_KINDS[kind].judge(readings, missing)
+    first, *others = sets
+    readings = [(example.input, example.target) for one in (first, *others) for example in one.examples]
+    try:
+        return TRAINING_KINDS[kind].judge(readings, missing)
+    except LabelError as error:
+        raise LabelError(f"{first.source}: {error}") from None
 
 
 def settle(examples: ExampleSet, judgement: Judgement) -> ExampleSet:
@@ -142,8 +146,9 @@ def learn_labels(kind: TaskKind, train: ExampleSet, dev: ExampleSet) -> tuple[st
     labels = {label for example in train.examples for label in labels_of(example.target)}
     if len(labels) < MIN_LABELS:
         only = next(iter(labels))
+        others = "".join(f"; left out: {told}" for told in describe_unusable(train.unusable, train.unit))
         raise LabelError(
-            f"{train.source}: every row has the label {only!r}; a task needs at least two labels"
+            f"{train.source}: every row has the label {only!r}; a task needs at least two labels{others}"
         )
     unknown: dict[str, list[int]] = {}
     for example in dev.examples:

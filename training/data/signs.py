@@ -1,4 +1,4 @@
-"""Signs of wrong data, which are told and stop nothing: rows in both sets, one text with two labels, one class."""
+"""Signs of wrong data, which are told and stop nothing: rows in both sets, one input with two labels."""
 
 from collections.abc import Iterator
 
@@ -16,8 +16,8 @@ def signs_of_wrong_data(kind: TaskKind, train: ExampleSet, dev: ExampleSet) -> I
     shared = [example.line for example in dev.examples if example.input in known]
     if shared:
         yield (
-            f"{len(shared)} of {len(dev.examples)} rows of {dev.source} (first {dev.unit} {shared[0]}) are in "
-            f"{train.source} too, so dev metrics are better than on new inputs"
+            f"{len(shared)} of {len(dev.examples)} rows of {dev.source} (first {dev.unit} {shared[0]}) are in"
+            f" {train.source} too, so dev metrics are better than on new inputs"
         )
     yield from _contradictions(train)
     if MODEL_KINDS[kind].labelled:
@@ -42,8 +42,8 @@ def _contradictions(train: ExampleSet) -> Iterator[str]:
         one, other = found[0]
         count = f"{len(found)} {'row has' if len(found) == 1 else 'rows have'}"
         yield (
-            f"{train.source}: {count} the same input as an earlier one and another label, such as {train.unit}s "
-            f"{one} and {other}"
+            f"{train.source}: {count} the same input as an earlier one and another label, such as "
+            f"{train.unit}s {one} and {other}"
         )
 
 

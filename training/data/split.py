@@ -1,4 +1,4 @@
-"""Split of training examples: a share of them is kept to choose the best epoch by, where there is no dev set."""
+"""Split of training examples: a share of them is kept to choose the best epoch by, in place of a dev set."""
 
 import random
 from collections import defaultdict
@@ -50,8 +50,8 @@ def split_examples(examples: ExampleSet, share: float) -> tuple[ExampleSet, Exam
     ]
     if not dev:
         raise NoExamplesError(
-            f"{examples.source}: a share of {share:g} of {len(examples.examples)} rows is none; give a larger "
-            "--validation-share"
+            f"{examples.source}: a share of {share:g} of {len(examples.examples)} rows is none; give a "
+            "larger --validation-share"
         )
     chosen = {example.line for example in dev}
     rest = tuple(example for example in examples.examples if example.line not in chosen)

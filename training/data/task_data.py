@@ -90,9 +90,8 @@ def load_data(options: LearnOptions) -> TaskData:
     warnings = [warning for rows in row_sets for warning in _named(rows.source, rows.warnings)]
     warnings += [*_unused(row_sets[0], columns), *judgement.warnings]
     warnings += signs_of_wrong_data(options.kind, train, dev)
-    return TaskData(
-        train, dev, labels, columns, judgement, data_digest(*row_sets), tuple(notes), tuple(warnings)
-    )
+    digest, told = data_digest(*row_sets), (tuple(dict.fromkeys(some)) for some in (notes, warnings))
+    return TaskData(train, dev, labels, columns, judgement, digest, *told)
 
 
 def _read(options: LearnOptions) -> list[RowSet]:

@@ -77,8 +77,8 @@ def read_label(values: Mapping[str, object], column: str) -> str:
 def label_of(value: object, what: str) -> str:
     """Name a label, the same whichever format it is from.
 
-    Space around it is dropped; whole numbers are digits, whether 1, 1.0 or "1.0"; truth values are ``true`` and
-    ``false``, however they are spelled.
+    Space around it is dropped; whole numbers are digits, whether 1, 1.0 or "1.0"; truth values are ``true``
+    and ``false``, however they are spelled.
 
     Args:
         value: The value.
@@ -110,7 +110,7 @@ def whole_number(text: str) -> int | None:
 
 
 def numbered_columns(columns: Iterable[str], name: str) -> list[str]:
-    """Find columns that are a name and a number or letter, such as ``ending0`` to ``ending3``, in their order."""
+    """Find columns that are a name and a number or letter, such as ``ending0``, in their order."""
     numbered = re.compile(rf"{re.escape(name)}[_ -]?(\d+|[a-z])", re.IGNORECASE)
     found = [(match[1], column) for column in columns if (match := numbered.fullmatch(column))]
     return [column for _, column in sorted(found, key=lambda one: (len(one[0]), one[0].lower()))]

@@ -50,8 +50,8 @@ def judge_labels(counts: Mapping[str, int], missing: str | None) -> Judgement:
     fractions = [label for label in counts if is_fraction(label)]
     if fractions and all(is_fraction(label) or whole_number(label) is not None for label in counts):
         raise LabelError(
-            f"the labels are scores ({joined(fractions, 3)}), which can't be learned as classes; a label is text "
-            "or a whole number"
+            f"the labels are scores ({joined(fractions, 3)}), which can't be learned as classes; a label is "
+            "text or a whole number"
         )
     chosen = (_NO_LABEL if _means_no_label(counts) else "") if missing is None else missing
     notes, warnings = [], []
@@ -62,8 +62,8 @@ def judge_labels(counts: Mapping[str, int], missing: str | None) -> Judgement:
         )
     elif missing is None and _NO_LABEL in counts and _is_lowest(counts):
         warnings.append(
-            f"label '-1' ({counts[_NO_LABEL]} times) is learned as a class; if it marks rows without a label, "
-            "give --missing-label=-1"
+            f"label '-1' ({counts[_NO_LABEL]} times) is learned as a class; if it marks rows without a label,"
+            " give --missing-label=-1"
         )
     kept = {label: count for label, count in counts.items() if label != chosen}
     warnings += _look_alike(kept)

@@ -39,9 +39,9 @@ def accept(
         logger.warning(f"warning: nothing may be learned: {found}")
         return
     raise NothingLearnedError(
-        f"nothing was learned, so nothing is published: {found}. {ready.options.run_folder} keeps the run: the "
-        "same command with --force publishes it; with --fresh and other settings (--lr, --epochs) or better data "
-        "it is learned anew"
+        f"nothing was learned, so nothing is published: {found}. {ready.options.run_folder} keeps the run: "
+        "the same command with --force publishes it; with --fresh, and other settings (--lr, --epochs) or "
+        "better data, it is learned anew"
     )
 
 

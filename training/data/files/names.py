@@ -30,7 +30,7 @@ def refuse_repeated(path: Path, names: Iterable[str]) -> None:
 def with_class_names(
     source: str, rows: Iterable[Mapping[str, object]], features: Mapping[str, Any]
 ) -> RowSet:
-    """Number rows, and replace the numbers of classes by their names.
+    """Give rows their numbers, and classes their names in place of numbers.
 
     Args:
         source: The name to show a user.

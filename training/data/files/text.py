@@ -1,4 +1,4 @@
-"""Text of a file: decompressed by its first bytes, decoded by its byte order mark, as UTF-8 or as the user says.
+"""Text of a file: decompressed by its first bytes, decoded by its byte order mark, the user, or as UTF-8.
 
 A file that is not text in its encoding is an error that names the line and the byte.
 """
