@@ -111,7 +111,7 @@ def whole_number(text: str) -> int | None:
 
 def numbered_columns(columns: Iterable[str], name: str) -> list[str]:
     """Find columns that are a name and a number or letter, such as ``ending0``, in their order."""
-    numbered = re.compile(rf"{re.escape(name)}[_ -]?(\d+|[a-z])", re.IGNORECASE)
+    numbered = re.compile(rf"{re.escape(name)}[_ -]?(\d+|[a-h])", re.IGNORECASE)
     found = [(match[1], column) for column in columns if (match := numbered.fullmatch(column))]
     return [column for _, column in sorted(found, key=lambda one: (len(one[0]), one[0].lower()))]
 

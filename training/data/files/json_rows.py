@@ -62,7 +62,7 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
 def _values(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     """Yield the values that follow each other in a text, with their lines."""
     decoder = json.JSONDecoder(object_pairs_hook=_once)
-    line, end = 1, 0
+    line, end, text = 1, 0, text.rstrip()
     while (start := _after_space(text, end)) < len(text):
         line += text.count("\n", end, start)
         try:
