@@ -94,9 +94,22 @@ class DivergedError(TrainingError):
 
 
 class NothingLearnedError(TrainingError):
-    """What was learned is no better on dev than always giving one answer; the run folder still holds it."""
+    """What was learned is no better on dev than always giving one answer; the run folder still holds it.
+
+    Attributes:
+        found: The figures, as a part of a sentence.
+    """
 
     exit_code = FAILED
+
+    def __init__(self, found: str, folder: object) -> None:
+        """Take the figures and the run's folder."""
+        super().__init__(
+            f"nothing was learned, so nothing is published: {found}. {folder} keeps the run: the same "
+            "command with --force publishes it; with --fresh, and other settings (--lr, --epochs) or better data, it "
+            "is learned anew"
+        )
+        self.found = found
 
 
 class PublishError(TrainingError):

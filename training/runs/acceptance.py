@@ -38,11 +38,7 @@ def accept(
     if count < JUDGED_EXAMPLES or ready.options.force:
         logger.warning(f"warning: nothing may be learned: {found}")
         return
-    raise NothingLearnedError(
-        f"nothing was learned, so nothing is published: {found}. {ready.options.run_folder} keeps the run: "
-        "the same command with --force publishes it; with --fresh, and other settings (--lr, --epochs) or "
-        "better data, it is learned anew"
-    )
+    raise NothingLearnedError(found, ready.options.run_folder)
 
 
 def is_learned(ready: Preparation, metrics: Mapping[str, float]) -> bool:

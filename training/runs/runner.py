@@ -155,7 +155,7 @@ def _publish(store: MaskStore, ready: Preparation, learned: Learned, folder: Run
     try:
         accept_mask(ready, learned)
     except NothingLearnedError as error:
-        logger.warning(f"warning: {error}")
+        logger.warning(f"warning: not published without --force, as nothing was learned: {error.found}")
     else:
         publish_kept(store, learned.bundle, folder)
 

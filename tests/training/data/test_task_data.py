@@ -101,7 +101,7 @@ def test_what_was_found_out_is_told(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     rows = [
         "question;sentence;label;note",
-        "is it?;it is;yes;a long note here",
+        "is it?;it is;yes;a long note",
         "is it?;no;no;another of them",
     ]
     path.write_text("\n".join(rows))

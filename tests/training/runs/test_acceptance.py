@@ -32,7 +32,7 @@ def test_a_mask_that_learned_nothing_is_not_published_until_it_is_forced(
     options = _hopeless(tmp_path, tiny_bert)
     with pytest.raises(NothingLearnedError, match=r"dev accuracy .* on 40 examples is not above .*--force"):
         learn(options)
-    assert MaskStore.open(str(options.store)).tasks() == []
+    assert MaskStore.open(str(options.store)).tasks() == ()
     report = learn(options.replaced(force=True), callbacks=[KillInEpoch(1)])  # it is not learned again
     assert (report.version, report.resumed_after) == (1, 1)
     assert any("nothing may be learned" in message for message in log.messages)
@@ -68,7 +68,7 @@ def test_a_comparison_goes_on_without_publishing(
     store = MaskStore.open(str(options.store), create=True)
     result = Runner(Results(), tmp_path / "runs", store=store).run(prepare(options), "mask")
     assert result.end == "finished"
-    assert store.tasks() == []
+    assert store.tasks() == ()
     assert any("nothing was learned" in message for message in log.messages)
 
 

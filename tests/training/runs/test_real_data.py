@@ -32,8 +32,8 @@ def test_questions_are_learned_and_served_as_measured(tmp_path: Path) -> None:
         kind="sequence-classification",
         base=str(base_folder),
         store=str(tmp_path / "store"),
-        train=str(write_lines(tmp_path / "train.jsonl", train)),
-        dev=str(trec / "dev.jsonl.gz"),
+        train=(str(write_lines(tmp_path / "train.jsonl", train)),),
+        dev=(str(trec / "dev.jsonl.gz"),),
         run_dir=str(tmp_path / "run"),
         epochs=4,
     )

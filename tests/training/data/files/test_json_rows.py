@@ -9,7 +9,7 @@ from training.data.rows import Row
 from training.errors import DataFileError
 
 ROWS: list[dict[str, Any]] = [{"text": "a", "label": 1}, {"text": "b", "label": 0}]
-COLUMNS = {"text": ["a", "b"], "label": [1, 0]}
+COLUMNS: dict[str, list[Any]] = {"text": ["a", "b"], "label": [1, 0]}
 
 # What the tools of the trade write: json.dump of rows, doccano, pandas' to_json by orient, Dataset.to_dict.
 DOCUMENTS = {
