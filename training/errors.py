@@ -106,8 +106,8 @@ class NothingLearnedError(TrainingError):
         """Take the figures and the run's folder."""
         super().__init__(
             f"nothing was learned, so nothing is published: {found}. {folder} keeps the run: the same "
-            "command with --force publishes it; with --fresh, and other settings (--lr, --epochs) or better data, it "
-            "is learned anew"
+            "command with --force publishes it; with --fresh, and other settings (--lr, --epochs) or better "
+            "data, it is learned anew"
         )
         self.found = found
 
