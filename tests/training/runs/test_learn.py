@@ -209,7 +209,7 @@ def test_unusable_rows_and_cut_texts_are_counted(
 def test_stopping_early_is_said(tmp_path: Path, tiny_bert: str, log: pytest.LogCaptureFixture) -> None:
     report = learn(tiny_options(tmp_path, tiny_bert, epochs=5, patience=1, lr=1e-12))
     assert len(report.epochs) == 2
-    assert log.messages[-1] == "stopped after epoch 2: the last 1 brought no gain"
+    assert "stopped after epoch 2: the last 1 brought no gain" in log.messages
 
 
 def test_the_revision_of_the_base_is_published(tmp_path: Path, tiny_bert: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from mask_store import MaskStore
 from masking import MaskedEncoder, TaskBatch, load_base, load_task
 from tests.support.learning_data import write_lines
-from training.data.rows import read_file
+from training.data.sources import read_file
 from training.options import LearnOptions
 from training.runs.learn import learn
 from training.runs.preparation import prepare
@@ -32,8 +32,8 @@ def test_questions_are_learned_and_served_as_measured(tmp_path: Path) -> None:
         kind="sequence-classification",
         base=str(base_folder),
         store=str(tmp_path / "store"),
-        train=str(write_lines(tmp_path / "train.jsonl", train)),
-        dev=str(trec / "dev.jsonl.gz"),
+        train=(str(write_lines(tmp_path / "train.jsonl", train)),),
+        dev=(str(trec / "dev.jsonl.gz"),),
         run_dir=str(tmp_path / "run"),
         epochs=4,
     )
