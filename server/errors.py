@@ -27,10 +27,45 @@
       InsufficientStorageError    507  Storage       the store has no space left
 
 Status, type and default message belong to the class. The types are those of text-embeddings-inference where
-it has one. Messages are public: they never hold paths, tensors or traces.
+it has one. Messages are public: they never hold paths, tensors or traces. They are one line of bounded length
+whatever of the request they quote.
 """
 
 import math
+from collections.abc import Iterable
+
+_LONGEST_MESSAGE = 1000
+_LONGEST_END = 300
+_LONGEST_QUOTE = 60
+_MOST_QUOTES = 3
+
+
+def one_line(text: str) -> str:
+    """Return a message that is safe to send and to log: one line, without its middle if it is too long.
+
+    Control characters and lone surrogates become escapes.
+    """
+    if len(text) > _LONGEST_MESSAGE:
+        start, end = text[: _LONGEST_MESSAGE - _LONGEST_END], text[-_LONGEST_END:]
+        return f"{_escaped(start)[: len(start)]} [...] {_escaped(end)[-len(end) :]}"
+    return text if text.isprintable() else _escaped(text)[:_LONGEST_MESSAGE]
+
+
+def _escaped(text: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Return names that a client sent, for a message: the first few, each cut if it is long."""
+    every = list(names)
+    shown = ", ".join(cut(name) for name in every[:_MOST_QUOTES])
+    return shown if len(every) <= _MOST_QUOTES else f"{shown} (and {len(every) - _MOST_QUOTES} more)"
+
+
+def cut(name: object) -> str:
+    """Return the representation of something that a client sent, cut if it is long."""
+    text = repr(name)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
 
 
 class ServerError(Exception):
@@ -49,7 +84,7 @@ class ServerError(Exception):
     def __init__(self, message: str | None = None) -> None:
         """Keep a message more exact than the class's own, if there is one."""
         if message is not None:
-            self.message = message
+            self.message = one_line(message)
         super().__init__(self.message)
 
     @property

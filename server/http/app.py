@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -17,7 +18,7 @@ from server.errors import ServerError
 from server.http.error_mapping import error_response, to_server_error
 from server.http.middleware import RequestMiddleware
 from server.http.oip import routes as oip
-from server.http.openapi import add_components
+from server.http.openapi import complete_document, operation_id
 from server.http.routes import admin, operations, predict, predict_many, tasks
 from server.service import Service
 
@@ -42,7 +43,15 @@ def create_app(service: Service) -> FastAPI:
         finally:
             await run_in_threadpool(service.close)
 
-    app = FastAPI(title="maskserve", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(  # its page /docs loads nothing from elsewhere
+        static_url="/docs/assets",
+        redoc_url=None,
+        title="maskserve",
+        version=_version(),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=operation_id,
+    )
     app.state.service = service
     predict.add_to(app)
     app.include_router(predict_many.router)
@@ -53,7 +62,7 @@ def create_app(service: Service) -> FastAPI:
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
     app.add_middleware(RequestMiddleware, metrics=service.metrics, tracer=service.tracer)
-    add_components(app)
+    complete_document(app)
     return app
 
 

@@ -1,6 +1,7 @@
 """Error mapping: from what FastAPI, pydantic and lower packages raise to the server's errors and replies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from server.errors import (
 )
 
 _OIP = "/v2"
+_MOST_SHOWN = 5
 
 
 def error_response(error: ServerError, path: str) -> JSONResponse:
@@ -46,7 +48,7 @@ def to_server_error(error: Exception) -> ServerError:
         case TaskInputError():
             return _from_input(error)
         case ValidationError():
-            return invalid_body(error, skipped=1)  # the name of the shape
+            return invalid_body(error)
         case HTTPException() | RequestValidationError():
             return _from_framework(error)
     return ServerError()
@@ -61,19 +63,18 @@ def _from_input(error: TaskInputError) -> ServerError:
     return InvalidBodyError(message)
 
 
-def invalid_body(error: ValidationError, *, skipped: int = 0) -> ServerError:
-    """Return the reply to a body that its model refuses.
+def invalid_body(error: ValidationError) -> ServerError:
+    """Return the reply to a body that its model refuses."""
+    return _refusal(error.errors(include_url=False, include_input=False, include_context=False))
 
-    Args:
-        error: What pydantic says.
-        skipped: How many parts of each location are none of the body's own keys.
-    """
-    mistakes = error.errors(include_url=False, include_input=False, include_context=False)
+
+def _refusal(mistakes: Sequence[Mapping[str, Any]], *, skipped: int = 0) -> ServerError:
+    """Return the reply to what is wrong with a request; `skipped` parts of each place are none of its own."""
     if mistakes[0]["type"] == "json_invalid":
         return MalformedBodyError(
             f"the body is not JSON: {mistakes[0]['msg'].removeprefix('Invalid JSON: ')}"
         )
-    shown = [f"{_where(mistake['loc'][skipped:])}: {mistake['msg']}" for mistake in mistakes[:5]]
+    shown = [f"{_where(mistake['loc'][skipped:])}: {mistake['msg']}" for mistake in mistakes[:_MOST_SHOWN]]
     if len(mistakes) > len(shown):
         shown.append(f"and {len(mistakes) - len(shown)} more")
     return InvalidBodyError("; ".join(shown))
@@ -86,7 +87,7 @@ def _where(location: Sequence[int | str]) -> str:
 
 def _from_framework(error: HTTPException | RequestValidationError) -> ServerError:
     if isinstance(error, RequestValidationError):
-        return InvalidBodyError("; ".join(mistake["msg"] for mistake in error.errors()))
+        return _refusal(error.errors(), skipped=1)  # "body", "path" or "query"
     methods = {"allow": "", **{name.lower(): value for name, value in (error.headers or {}).items()}}["allow"]
     match error.status_code:
         case 404:

@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter
 
 from mask_store import TaskKind
 from masking import TaskSpec
 from server.http.kinds import HttpKind, http_kind
+from server.http.kinds.replies import PredictReply
 from server.http.schemas import PredictManyBody, predict_body
 
 _COMPONENTS: dict[str, Any] = {}
@@ -21,18 +23,50 @@ class ErrorReply(BaseModel):
     error_type: str = Field(description="what is wrong, for programs")
 
 
+class RowPrediction(BaseModel):
+    """The answer to a row of POST /predict."""
+
+    task: str
+    version: int
+    digest: str
+    predictions: PredictReply
+
+
+class RowError(ErrorReply):
+    """Why a row of POST /predict has no answer."""
+
+    task: str | None = Field(description="the task that the row names, if it names one")
+
+
 def errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
     """Return OpenAPI responses: the statuses that answer with an error body."""
     return {status: {"model": ErrorReply} for status in statuses}
 
 
-def add_components(app: FastAPI) -> None:
-    """Let the OpenAPI document have the parts that the entries of this module refer to."""
+def operation_id(route: APIRoute) -> str:
+    """Return a route's name in generated clients: that of its function, told apart by the path."""
+    words = {"{version}": "_version", "/hf/": "_for_hugging_face"}
+    told_apart = (end for part, end in words.items() if part in route.path and end not in route.name)
+    return "".join([route.name, *told_apart])
+
+
+def complete_document(app: FastAPI) -> None:
+    """Add to the OpenAPI document what this module's entries refer to, and take away what never happens.
+
+    FastAPI adds its own reply 422 to every route with a parameter. Parameters of ours are texts, which can't
+    be wrong; routes whose body can be say so themselves.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(_COMPONENTS)
+        schemas = document["components"]["schemas"]
+        schemas.update(_COMPONENTS)
+        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -47,6 +81,9 @@ def json_body(model: TypeAdapter[Any], examples: dict[str, Any]) -> dict[str, An
     """
     schema = model.json_schema(ref_template="#/components/schemas/{model}")
     _COMPONENTS.update(schema.pop("$defs", {}))
+    if schema.get("type") == "object":  # by its name, so that routes with the same body share it
+        _COMPONENTS[schema["title"]] = schema
+        schema = {"$ref": f"#/components/schemas/{schema['title']}"}
     return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
 
 
@@ -91,6 +128,7 @@ _REPLY_EXAMPLES = {
 
 PREDICT_REQUEST_BODY = json_body(predict_body, _REQUEST_EXAMPLES)
 PREDICT_REPLY: dict[str, Any] = {
+    "model": PredictReply,
     "description": "The prediction; headers name the task's version and mask digest",
     "content": {"application/json": {"examples": _REPLY_EXAMPLES}},
 }
@@ -117,6 +155,7 @@ _REFUSED = {
     "error_type": "NotFound",
 }
 PREDICT_MANY_REPLY: dict[str, Any] = {
+    "model": list[RowPrediction | RowError],
     "description": "The results, in the order of the rows; as lines, in the order in which they are ready",
     "content": {
         "application/json": {"example": [_ANSWERED, _REFUSED]},
