@@ -161,12 +161,12 @@ class MethodNotAllowedError(ServerError):
     def __init__(self, allowed: str) -> None:
         """Keep the methods that the path does take."""
         super().__init__(f"this path takes {allowed}")
-        self._allowed = allowed
+        self.allowed = allowed
 
     @property
     def headers(self) -> dict[str, str]:
         """The methods that the path takes."""
-        return {"allow": self._allowed}
+        return {"allow": self.allowed}
 
 
 class ConflictError(ServerError):

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
-from server.errors import ServerError
+from server.errors import MethodNotAllowedError, ServerError
 from server.http.error_mapping import error_response, to_server_error
 from server.http.middleware import RequestMiddleware
 from server.http.oip import routes as oip
-from server.http.openapi import complete_document, operation_id
+from server.http.openapi import complete_document, methods_of, operation_id
 from server.http.routes import admin, operations, predict, predict_many, tasks
 from server.service import Service
 
@@ -62,12 +62,15 @@ def create_app(service: Service) -> FastAPI:
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
     app.add_middleware(RequestMiddleware, metrics=service.metrics, tracer=service.tracer)
-    complete_document(app)
+    complete_document(app, open_to_all=not service.settings.api_keys)
     return app
 
 
 async def _reply_with_error(request: Request, error: Exception) -> JSONResponse:
-    return error_response(to_server_error(error), request.url.path)
+    known = to_server_error(error)
+    if isinstance(known, MethodNotAllowedError):  # the router names the methods of one route of the path
+        known = MethodNotAllowedError(methods_of(request.app.openapi(), request.url.path) or known.allowed)
+    return error_response(known, request.url.path)
 
 
 def _version() -> str:

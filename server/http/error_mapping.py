@@ -1,7 +1,6 @@
 """Error mapping: from what FastAPI, pydantic and lower packages raise to the server's errors and replies."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -65,16 +64,12 @@ def _from_input(error: TaskInputError) -> ServerError:
 
 def invalid_body(error: ValidationError) -> ServerError:
     """Return the reply to a body that its model refuses."""
-    return _refusal(error.errors(include_url=False, include_input=False, include_context=False))
-
-
-def _refusal(mistakes: Sequence[Mapping[str, Any]], *, skipped: int = 0) -> ServerError:
-    """Return the reply to what is wrong with a request; `skipped` parts of each place are none of its own."""
+    mistakes = error.errors(include_url=False, include_input=False, include_context=False)
     if mistakes[0]["type"] == "json_invalid":
         return MalformedBodyError(
             f"the body is not JSON: {mistakes[0]['msg'].removeprefix('Invalid JSON: ')}"
         )
-    shown = [f"{_where(mistake['loc'][skipped:])}: {mistake['msg']}" for mistake in mistakes[:_MOST_SHOWN]]
+    shown = [f"{_where(mistake['loc'])}: {mistake['msg']}" for mistake in mistakes[:_MOST_SHOWN]]
     if len(mistakes) > len(shown):
         shown.append(f"and {len(mistakes) - len(shown)} more")
     return InvalidBodyError("; ".join(shown))
@@ -87,7 +82,7 @@ def _where(location: Sequence[int | str]) -> str:
 
 def _from_framework(error: HTTPException | RequestValidationError) -> ServerError:
     if isinstance(error, RequestValidationError):
-        return _refusal(error.errors(), skipped=1)  # "body", "path" or "query"
+        return InvalidBodyError("; ".join(mistake["msg"] for mistake in error.errors()))
     methods = {"allow": "", **{name.lower(): value for name, value in (error.headers or {}).items()}}["allow"]
     match error.status_code:
         case 404:

@@ -6,9 +6,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter
+from starlette.routing import compile_path
 
 from mask_store import TaskKind
 from masking import TaskSpec
+from server.http.auth import CLIENT_KEY
 from server.http.kinds import HttpKind, http_kind
 from server.http.kinds.replies import PredictReply
 from server.http.schemas import PredictManyBody, predict_body
@@ -50,11 +52,15 @@ def operation_id(route: APIRoute) -> str:
     return "".join([route.name, *told_apart])
 
 
-def complete_document(app: FastAPI) -> None:
+def complete_document(app: FastAPI, *, open_to_all: bool) -> None:
     """Add to the OpenAPI document what this module's entries refer to, and take away what never happens.
 
     FastAPI adds its own reply 422 to every route with a parameter. Parameters of ours are texts, which can't
     be wrong; routes whose body can be say so themselves.
+
+    Args:
+        app: Whose document.
+        open_to_all: Whether clients need no key.
     """
     generate = app.openapi
 
@@ -65,11 +71,22 @@ def complete_document(app: FastAPI) -> None:
         for operation in (operation for path in document["paths"].values() for operation in path.values()):
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
+            if open_to_all and operation.get("security") == [{CLIENT_KEY: []}]:
+                del operation["security"]
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def methods_of(document: dict[str, Any], path: str) -> str:
+    """Return what the document has for a path, in the form of the header Allow; empty if it has none."""
+    methods: set[str] = set()
+    for template, operations in document["paths"].items():
+        if compile_path(template)[0].match(path):
+            methods |= {method.upper() for method in operations}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def json_body(model: TypeAdapter[Any], examples: dict[str, Any]) -> dict[str, Any]:

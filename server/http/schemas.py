@@ -218,7 +218,8 @@ class PredictManyBody(_Body):
     """Rows of many tasks."""
 
     inputs: list[Any] = Field(
-        description="rows, each a body of POST /predict/{task} with the key `task`: the task's name"
+        description="rows, each a body of POST /predict/{task} with the key `task`: the task's name",
+        json_schema_extra={"minItems": 1},
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
 from pydantic import BaseModel, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from masking import Prediction
@@ -192,8 +193,12 @@ async def infer(
     service: ServiceDep,
     served: TaskDep,
     json_length: Annotated[
-        str | None,
-        Header(alias=JSON_LENGTH, description="bytes of the JSON, where binary tensors follow it"),
+        str | SkipJsonSchema[None],
+        Header(
+            alias=JSON_LENGTH,
+            description="bytes of the JSON, where binary tensors follow it",
+            json_schema_extra={"pattern": "^[0-9]{1,18}$"},
+        ),
     ] = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""

@@ -1,10 +1,9 @@
 """Administration routes: load, unload, pin, roll back, upload, delete. All of them need the admin key."""
 
 import tempfile
-from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PositiveInt
 from starlette.concurrency import run_in_threadpool
 
 from server.http.auth import require_admin
@@ -19,23 +18,20 @@ router = APIRouter(
     prefix="/tasks/{task}",
     tags=["administration"],
     dependencies=[Depends(require_admin)],
-    responses=errors(401, 403, 404, 409, 422, 503),
+    responses=errors(401, 403, 404, 409, 503),
 )
-
-
-VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class Pin(BaseModel):
     """Body of POST /tasks/{task}/pin."""
 
-    version: VersionNumber | None = Field(description="the version to keep; null follows the store again")
+    version: PositiveInt | None = Field(description="the version to keep; null follows the store again")
 
 
 class Rollback(BaseModel):
     """Body of POST /tasks/{task}/rollback."""
 
-    version: VersionNumber | None = Field(
+    version: PositiveInt | None = Field(
         None, description="the version to return to; null: the newest before it with other contents"
     )
 
@@ -80,7 +76,7 @@ async def rollback(service: ServiceDep, task: TaskName, wanted: Rollback | None 
     "",
     summary="Upload a bundle",
     status_code=201,
-    responses={200: {"model": Published}, **errors(413, 507)},
+    responses={200: {"model": Published}, **errors(413, 422, 507)},
     openapi_extra={
         "requestBody": {
             "required": True,

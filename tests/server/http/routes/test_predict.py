@@ -198,7 +198,7 @@ def test_a_body_that_is_no_json(client: TestClient, body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{}, [], "text", 3, {"inputs": 3}, {"inputs": None}, {"text": "a"}, {"inputs": {"text": "a"}}],
+    [{}, [], "text", 3, {"inputs": 3}, {"inputs": None}, {"text": "a"}, {"inputs": {"sentence": "a"}}],
 )
 def test_json_of_no_known_shape(client: TestClient, body: object) -> None:
     status, kind, message = refusal(client, "sentiment", body)
