@@ -17,6 +17,8 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    StrictBool,
+    StrictInt,
     StringConstraints,
     TypeAdapter,
     ValidationError,
@@ -98,11 +100,11 @@ _Words = Annotated[
     _says("a list of words, none of them empty, or a list of such lists"),
 ]
 _Truncation = Annotated[
-    bool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] | None,
+    StrictBool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] | None,
     _says("true, false, or one of longest_first, only_first, only_second, do_not_truncate"),
 ]
 _Padding = Annotated[
-    bool | Literal["longest", "max_length", "do_not_pad"] | None,
+    StrictBool | Literal["longest", "max_length", "do_not_pad"] | None,
     _says("true, false, or one of longest, max_length, do_not_pad"),
 ]
 
@@ -110,8 +112,10 @@ _Padding = Annotated[
 class HfParameters(_Body):
     """Parameters of Hugging Face's pipelines; those that a task does not use have no effect."""
 
-    top_k: int | None = Field(None, ge=1, description="classification: the best k labels only; null for all")
-    return_all_scores: bool | None = Field(
+    top_k: StrictInt | None = Field(
+        None, ge=1, description="classification: the best k labels only; null for all"
+    )
+    return_all_scores: StrictBool | None = Field(
         None, description="classification: the older way to ask for all labels, or for the best one (false)"
     )
     function_to_apply: Annotated[Literal["softmax", "sigmoid", "none"] | None, BeforeValidator(_lower)] = (
@@ -124,14 +128,14 @@ class HfParameters(_Body):
         description="tagging: `none` for one entry per word, anything else joins words to entities "
         "(labels are per word, so the strategies agree); simple by default",
     )
-    grouped_entities: bool | None = Field(
+    grouped_entities: StrictBool | None = Field(
         None, description="tagging: the older name of the strategies simple (true) and none (false)"
     )
-    ignore_subwords: bool | None = Field(None, description="accepted; labels are per word")
+    ignore_subwords: StrictBool | None = Field(None, description="accepted; labels are per word")
     ignore_labels: _List[str] | None = Field(
         None, description='tagging: labels to leave out; ["O"] by default'
     )
-    stride: int | None = Field(
+    stride: StrictInt | None = Field(
         None, ge=0, description="accepted; windows of long texts overlap by themselves"
     )
     truncation: _Truncation = Field(
@@ -139,12 +143,12 @@ class HfParameters(_Body):
         description="cut texts that are too long instead of refusing them; every name but do_not_truncate is "
         "true, and of a pair the longer text is cut first",
     )
-    truncate: bool | None = Field(None, description="the same as `truncation`")
-    max_length: int | None = Field(
+    truncate: StrictBool | None = Field(None, description="the same as `truncation`")
+    max_length: StrictInt | None = Field(
         None, ge=1, description="tokens that a text is cut to, where `truncation` is on; at most the task's"
     )
     padding: _Padding = Field(None, description="accepted; rows are computed without padding")
-    batch_size: int | None = Field(None, ge=1, description="accepted; batches form by themselves")
+    batch_size: StrictInt | None = Field(None, ge=1, description="accepted; batches form by themselves")
 
     @property
     def cuts(self) -> bool:
@@ -176,7 +180,7 @@ class HfBody(_Body):
     inputs: _HfInputs
     parameters: HfParameters | None = None
     options: Options = None
-    truncate: bool | None = Field(None, description="the same as in `parameters`")
+    truncate: StrictBool | None = Field(None, description="the same as in `parameters`")
 
     @property
     def wanted(self) -> HfParameters:
@@ -190,27 +194,33 @@ class TeiBody(_Body):
     inputs: _TeiInputs = Field(
         description="a text; [text, pair]; or a batch of such lists: [[text], [text, pair]]"
     )
-    truncate: bool | None = Field(None, description="cut texts that are too long instead of refusing them")
+    truncate: StrictBool | None = Field(
+        None, description="cut texts that are too long instead of refusing them"
+    )
     truncation_direction: Annotated[Literal["right", "left"] | None, BeforeValidator(_lower)] = Field(
         None, description="texts are cut at their end: right; left is refused where texts are to be cut"
     )
-    raw_scores: bool | None = Field(None, description="logits instead of probabilities")
+    raw_scores: StrictBool | None = Field(None, description="logits instead of probabilities")
 
 
 class TokensBody(_Body):
     """Sentences that are already split into words, for token classification."""
 
     tokens: _Words = Field(description="the words of one sentence, or of several")
-    truncate: bool | None = Field(None, description="accepted; long sentences become overlapping windows")
-    raw_scores: bool | None = Field(None, description="logits instead of probabilities")
+    truncate: StrictBool | None = Field(
+        None, description="accepted; long sentences become overlapping windows"
+    )
+    raw_scores: StrictBool | None = Field(None, description="logits instead of probabilities")
     options: Options = None
 
 
 class ChoicesBody(Choices):
     """One multiple-choice question; send several as {"inputs": [...]}."""
 
-    truncate: bool | None = Field(None, description="cut texts that are too long instead of refusing them")
-    raw_scores: bool | None = Field(None, description="logits instead of probabilities")
+    truncate: StrictBool | None = Field(
+        None, description="cut texts that are too long instead of refusing them"
+    )
+    raw_scores: StrictBool | None = Field(None, description="logits instead of probabilities")
     options: Options = None
 
 

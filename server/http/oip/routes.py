@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StrictBool, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
 
@@ -52,7 +52,7 @@ def oip_errors(*statuses: int | str) -> dict[int | str, dict[str, type[BaseModel
 class IndexRequest(BaseModel):
     """Body of the repository index; it may be missing."""
 
-    ready: bool = Field(False, description="only models that are ready")
+    ready: StrictBool = Field(False, description="only models that are ready")
 
 
 def check_version(
@@ -216,7 +216,8 @@ def add_to(app: FastAPI) -> None:
     app.include_router(router)
     app.include_router(repository)
     app.include_router(models, prefix=model)
-    app.include_router(models, prefix=f"{model}/versions/{{version}}", dependencies=[Depends(check_version)])
+    checks = [Depends(require_client), Depends(check_version)]  # without a key, no task is named
+    app.include_router(models, prefix=f"{model}/versions/{{version}}", dependencies=checks)
 
 
 def _indexed(name: str, entry: TaskEntry) -> IndexedModel:

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError, to_json
 
 from server.errors import InvalidBodyError, cut
@@ -44,10 +53,18 @@ def _known_content_type(given: str | None, known: Sequence[str]) -> str | None:
     return given
 
 
+def _nullable(schema: dict[str, Any]) -> None:
+    """Let every key of a model's schema that may be missing be null too."""
+    properties = schema["properties"]
+    for name, one in properties.items():
+        if name not in schema.get("required", ()) and {"type": "null"} not in one.get("anyOf", ()):
+            properties[name] = {"anyOf": [one, {"type": "null"}]}
+
+
 class _Wire(BaseModel):
     """Keys that the protocol does not name are ignored, as it asks; null is what some send for nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", json_schema_extra=_nullable)
 
     @model_validator(mode="before")
     @classmethod
@@ -78,9 +95,9 @@ class InputTensor(_Wire):
 class OutputParameters(_Wire):
     """Parameters of a requested output."""
 
-    binary_data: bool | None = Field(None, description="in the binary part of the reply")
+    binary_data: StrictBool | None = Field(None, description="in the binary part of the reply")
     content_type: _TextType = None
-    classification: int | None = Field(None, description="refused: `label` and `scores` have it all")
+    classification: StrictInt | None = Field(None, description="refused: `label` and `scores` have it all")
     shared_memory_region: str | None = Field(None, description="refused: there is no shared memory")
 
 
@@ -94,11 +111,13 @@ class RequestedOutput(_Wire):
 class InferParameters(_Wire):
     """Parameters of a request."""
 
-    truncate: bool = Field(False, description="cut texts that are too long instead of refusing them")
-    raw_scores: bool = Field(False, description="logits instead of probabilities")
-    binary_data_output: bool = Field(False, description="outputs are binary where they do not say otherwise")
+    truncate: StrictBool = Field(False, description="cut texts that are too long instead of refusing them")
+    raw_scores: StrictBool = Field(False, description="logits instead of probabilities")
+    binary_data_output: StrictBool = Field(
+        False, description="outputs are binary where they do not say otherwise"
+    )
     content_type: _TextType = None
-    sequence_id: int | str = Field(0, description="refused unless 0 or empty: there are no sequences")
+    sequence_id: StrictInt | str = Field(0, description="refused unless 0 or empty: there are no sequences")
 
     @model_validator(mode="after")
     def _no_sequence(self) -> Self:
