@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from server.http.oip.tensors import InferRequest
 from server.http.openapi import example, json_body
 
@@ -40,7 +38,7 @@ _INFER_EXAMPLES = {
         },
     ),
 }
-INFER_REQUEST_BODY = json_body(TypeAdapter(InferRequest), _INFER_EXAMPLES)
+INFER_REQUEST_BODY = json_body(InferRequest, _INFER_EXAMPLES)
 INFER_REPLY: dict[str, Any] = {
     "description": "The outputs; binary ones follow the JSON, as Inference-Header-Content-Length says",
     "content": {

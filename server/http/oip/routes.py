@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from masking import Prediction
 from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError
 from server.http.auth import ClientDep, require_admin, require_client
-from server.http.body import read_body
+from server.http.body import read_body, read_json, utf8
 from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of
-from server.http.error_mapping import invalid_body
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
 from server.http.oip import models as oip
 from server.http.oip.openapi import INFER_REPLY, INFER_REQUEST_BODY
 from server.http.oip.tensors import InferReply, split_body
+from server.http.openapi import json_body
 from server.predictor import PredictRequest
 from server.tasks.registry import ServedTask, TaskEntry
 
@@ -109,12 +109,15 @@ async def every_statistics(service: ServiceDep, _: ClientDep) -> dict[str, Any]:
     return {"model_stats": [_statistics(served) for _, served in tasks]}
 
 
-@router.post("/v2/repository/index", summary="Every task of the store", responses=oip_errors(400))
-async def repository_index(
-    service: ServiceDep, _: ClientDep, wanted: IndexRequest | None = None
-) -> list[dict[str, str]]:
+@router.post(
+    "/v2/repository/index",
+    summary="Every task of the store",
+    openapi_extra={"requestBody": json_body(IndexRequest, {}, required=False)},
+    responses=oip_errors(400),
+)
+async def repository_index(request: Request, service: ServiceDep, _: ClientDep) -> list[dict[str, str]]:
     """Every task in service, and every task of the store that can't be served, with the reason."""
-    only_ready = wanted is not None and wanted.ready
+    only_ready = (await read_json(request, IndexRequest, default=IndexRequest(ready=False))).ready
     return [
         _indexed(name, entry)
         for name, entry in sorted(service.registry.entries.items())
@@ -125,7 +128,7 @@ async def repository_index(
 @repository.post("/load", summary="Serve a task")
 async def load(request: Request, service: ServiceDep, task: TaskName) -> dict[str, str]:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    _check_load(await read_body(request, service.settings.max_body_bytes))
+    _check_load(await read_json(request, LoadRequest, default=LoadRequest(parameters={})))
     await run_in_threadpool(service.lifecycle.load, task)
     return {}
 
@@ -169,7 +172,7 @@ async def model_statistics(served: TaskDep) -> dict[str, Any]:
     "/infer",
     summary="Predict with a task",
     openapi_extra={"requestBody": INFER_REQUEST_BODY},
-    responses={200: INFER_REPLY, **oip_errors(400, 404, 413, 424, 429, 503, 504)},
+    responses={200: INFER_REPLY, **oip_errors(400, 404, 408, 413, 415, 424, 429, 503, 504)},
 )
 async def infer(
     request: Request,
@@ -181,9 +184,7 @@ async def infer(
     ] = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise InvalidBodyError("this server takes no compressed bodies")
-    body = await read_body(request, service.settings.max_body_bytes)
+    body = await read_body(request)
     call = await run_in_threadpool(lambda: _read(body, json_length, served))
     predictions = await predictions_of(request, served, call.wanted)
     return _response(await run_in_threadpool(_reply, served, call, predictions))
@@ -207,13 +208,9 @@ def _indexed(name: str, entry: TaskEntry) -> dict[str, str]:
     return {"name": name, "version": version, "state": state, "reason": entry.why_not_served(name)}
 
 
-def _check_load(body: bytes) -> None:
+def _check_load(wanted: LoadRequest) -> None:
     """Refuse to load anything but what is in the store."""
-    try:
-        overrides = LoadRequest.model_validate_json(body).parameters if body else {}
-    except ValidationError as error:
-        raise invalid_body(error) from None
-    if any(name == "config" or name.startswith("file:") for name in overrides):
+    if any(name == "config" or name.startswith("file:") for name in wanted.parameters):
         raise InvalidBodyError("a task is loaded as it is in the store; `config` and files can't override it")
 
 
@@ -229,7 +226,7 @@ class _InferCall:
 
 def _read(body: bytes, json_length: str | None, served: ServedTask) -> _InferCall:
     header, binary = split_body(body, json_length)
-    infer = oip.parse_infer(header)
+    infer = oip.parse_infer(utf8(header))
     outputs = oip.wanted_outputs(infer, served.loaded.spec)
     return _InferCall(infer.id, *oip.read_infer(infer, binary, served.loaded), outputs)
 
