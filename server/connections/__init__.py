@@ -1,6 +1,6 @@
 """Connections: from sockets to requests, with limits of time, size and number for each step."""
 
-from server.connections.limits import ConnectionLimits, connections_by_files
+from server.connections.limits import ConnectionLimits, most_connections
 from server.connections.protocol import Connection
 
-__all__ = ["Connection", "ConnectionLimits", "connections_by_files"]
+__all__ = ["Connection", "ConnectionLimits", "most_connections"]

@@ -5,12 +5,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_MOST_BY_DEFAULT = 4096
+_BY_DEFAULT = 4096
 _FEWEST = 4
-_OWN_FILES = 32  # of the store's watcher, of loads and of uploads
 _RESERVE = 8
+_OWN_FILES = 32  # more open files than now: of looks at the store, loads and uploads
 _OPEN_FILES = Path("/proc/self/fd")
-_USED_ELSEWHERE = 64  # open files, where the system does not tell
+_OPEN_ELSEWHERE = 64  # where the system does not tell
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class ConnectionLimits:
 
     Attributes:
         head_seconds: Most seconds from the first byte of a request to the end of its headers.
-        head_bytes: Most bytes of the request line and headers.
+        head_bytes: Most bytes of request line and headers.
         most: How many connections are served at once.
-        reserve: How many more are taken to answer probes, and to tell the others that there are too many.
+        reserve: How many more are taken, to answer probes and to tell others that there are too many.
     """
 
     head_seconds: float
@@ -30,15 +30,24 @@ class ConnectionLimits:
     reserve: int = _RESERVE
 
 
-def connections_by_files() -> int:
-    """Return how many connections this process may have, by its limit of open files (`ulimit -n`)."""
-    if sys.platform == "win32":
-        return _MOST_BY_DEFAULT
-    import resource  # noqa: PLC0415 - not on Windows
+def most_connections(wanted: int) -> int:
+    """Return how many connections to take, within the limit of open files (`ulimit -n`).
 
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _MOST_BY_DEFAULT
-    used = len(os.listdir(_OPEN_FILES)) if _OPEN_FILES.is_dir() else _USED_ELSEWHERE
-    own = min(_OWN_FILES, soft // 8)
-    return max(_FEWEST, min(_MOST_BY_DEFAULT, soft - used - own - _RESERVE))
+    Args:
+        wanted: What the operator set; 0 for the default.
+    """
+    allowed = _allowed_by_files()
+    wanted = wanted or _BY_DEFAULT
+    return wanted if allowed is None else max(_FEWEST, min(wanted, allowed))
+
+
+def _allowed_by_files() -> int | None:
+    if sys.platform == "win32":
+        return None
+    import resource  # noqa: PLC0415 - there is none on Windows
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    in_use = len(os.listdir(_OPEN_FILES)) if _OPEN_FILES.is_dir() else _OPEN_ELSEWHERE
+    return limit - in_use - min(_OWN_FILES, limit // 4) - _RESERVE
