@@ -11,9 +11,10 @@ from starlette.routing import compile_path
 from mask_store import TaskKind
 from masking import TaskSpec
 from server.http.auth import CLIENT_KEY
+from server.http.body import NDJSON
 from server.http.kinds import HttpKind, http_kind
 from server.http.kinds.replies import PredictReply
-from server.http.schemas import PredictManyBody, predict_body
+from server.http.schemas import PredictBody, PredictManyBody
 
 _COMPONENTS: dict[str, Any] = {}
 
@@ -89,19 +90,21 @@ def methods_of(document: dict[str, Any], path: str) -> str:
     return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
-def json_body(model: TypeAdapter[Any], examples: dict[str, Any]) -> dict[str, Any]:
+def json_body(model: Any, examples: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
     """Return the entry of a JSON body.
 
     Args:
-        model: What the body is.
+        model: What the body is: a type that pydantic knows.
         examples: By name, as `example` makes them.
+        required: Whether it may not be missing.
     """
-    schema = model.json_schema(ref_template="#/components/schemas/{model}")
+    schema = TypeAdapter(model).json_schema(ref_template="#/components/schemas/{model}")
     _COMPONENTS.update(schema.pop("$defs", {}))
     if schema.get("type") == "object":  # by its name, so that routes with the same body share it
         _COMPONENTS[schema["title"]] = schema
         schema = {"$ref": f"#/components/schemas/{schema['title']}"}
-    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+    content = {"schema": schema} | ({"examples": examples} if examples else {})
+    return {"required": required, "content": {"application/json": content}}
 
 
 def example(summary: str, value: object) -> dict[str, Any]:
@@ -143,14 +146,13 @@ _REPLY_EXAMPLES = {
     ),
 }
 
-PREDICT_REQUEST_BODY = json_body(predict_body, _REQUEST_EXAMPLES)
+PREDICT_REQUEST_BODY = json_body(PredictBody, _REQUEST_EXAMPLES)
 PREDICT_REPLY: dict[str, Any] = {
     "model": PredictReply,
     "description": "The prediction; headers name the task's version and mask digest",
     "content": {"application/json": {"examples": _REPLY_EXAMPLES}},
 }
 
-NDJSON = "application/x-ndjson"
 _ROWS = [
     {"task": "routing", "inputs": "I want my money back"},
     {"task": "same-request", "inputs": ["Where is my parcel?", "My parcel is lost."]},
@@ -158,7 +160,7 @@ _ROWS = [
     {"task": "best-reply", "context": "My card was stolen.", "choices": ["We block it now.", "Good night."]},
 ]
 PREDICT_MANY_REQUEST_BODY = json_body(
-    TypeAdapter(PredictManyBody),
+    PredictManyBody,
     {"rows": example("rows of the four tasks of `make demo`", {"inputs": _ROWS})},
 )
 PREDICT_MANY_REQUEST_BODY["description"] = (

@@ -20,7 +20,6 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -234,8 +233,6 @@ class PredictManyBody(_Body):
 
 
 PredictBody = HfBody | TokensBody | ChoicesBody | TeiBody
-
-predict_body: TypeAdapter[PredictBody] = TypeAdapter(PredictBody)
 
 
 def validate_body(body: object, *, hugging_face: bool = False) -> PredictBody:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from server.http.oip.replies import InferResponse
 from server.http.oip.tensors import InferRequest
 from server.http.openapi import example, json_body
@@ -42,7 +40,7 @@ _INFER_EXAMPLES = {
     ),
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-INFER_REQUEST_BODY = json_body(TypeAdapter(InferRequest), _INFER_EXAMPLES)
+INFER_REQUEST_BODY = json_body(InferRequest, _INFER_EXAMPLES)
 INFER_REQUEST_BODY["description"] = (
     "JSON; or JSON followed by the data of binary tensors, with Inference-Header-Content-Length"
 )

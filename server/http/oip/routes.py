@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
-from pydantic import BaseModel, Field, StrictBool, ValidationError
+from pydantic import BaseModel, Field, StrictBool
 from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from masking import Prediction
 from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError, one_line
 from server.http.auth import ClientDep, require_admin, require_client
-from server.http.body import read_body
+from server.http.body import read_body, read_json, utf8
 from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of, take_task
-from server.http.error_mapping import invalid_body
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
 from server.http.oip import models as oip
@@ -37,6 +36,7 @@ from server.http.oip.replies import (
     ServerReady,
 )
 from server.http.oip.tensors import InferReply, split_body
+from server.http.openapi import json_body
 from server.predictor import PredictRequest
 from server.tasks.registry import ServedTask, TaskEntry
 
@@ -126,12 +126,14 @@ async def every_statistics(
     return AllStatistics(model_stats=[_statistics(served) for _, served in tasks])
 
 
-@router.post("/v2/repository/index", summary="Every task of the store")
-async def repository_index(
-    service: ServiceDep, _: ClientDep, wanted: IndexRequest | None = None
-) -> list[IndexedModel]:
+@router.post(
+    "/v2/repository/index",
+    summary="Every task of the store",
+    openapi_extra={"requestBody": json_body(IndexRequest, {}, required=False)},
+)
+async def repository_index(request: Request, service: ServiceDep, _: ClientDep) -> list[IndexedModel]:
     """Every task in service, and every task of the store that can't be served, with the reason."""
-    only_ready = wanted is not None and wanted.ready
+    only_ready = (await read_json(request, IndexRequest, default=IndexRequest(ready=False))).ready
     return [
         _indexed(name, entry)
         for name, entry in sorted(service.registry.entries.items())
@@ -142,7 +144,7 @@ async def repository_index(
 @repository.post("/load", summary="Serve a task")
 async def load_model(request: Request, service: ServiceDep, task: TaskName) -> Done:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    _check_load(await read_body(request, service.settings.max_body_bytes))
+    _check_load(await read_json(request, LoadRequest, default=LoadRequest(parameters={})))
     await run_in_threadpool(service.lifecycle.load, task)
     return Done()
 
@@ -186,7 +188,7 @@ async def model_statistics(served: TaskDep) -> AllStatistics:
     "/infer",
     summary="Predict with a task",
     openapi_extra={"requestBody": INFER_REQUEST_BODY},
-    responses={200: INFER_REPLY, **oip_errors(400, 404, 413, 424, 429, 503, 504)},
+    responses={200: INFER_REPLY, **oip_errors(400, 404, 408, 413, 415, 424, 429, 503, 504)},
 )
 async def infer(
     request: Request,
@@ -202,9 +204,7 @@ async def infer(
     ] = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise InvalidBodyError("this server takes no compressed bodies")
-    body = await read_body(request, service.settings.max_body_bytes)
+    body = await read_body(request)
     call = await run_in_threadpool(lambda: _read(body, json_length, served))
     predictions = await predictions_of(request, served, call.wanted)
     return _response(await run_in_threadpool(_reply, served, call, predictions))
@@ -233,13 +233,9 @@ def _indexed(name: str, entry: TaskEntry) -> IndexedModel:
     )
 
 
-def _check_load(body: bytes) -> None:
+def _check_load(wanted: LoadRequest) -> None:
     """Refuse to load anything but what is in the store."""
-    try:
-        overrides = LoadRequest.model_validate_json(body).parameters if body else {}
-    except ValidationError as error:
-        raise invalid_body(error) from None
-    if any(name == "config" or name.startswith("file:") for name in overrides):
+    if any(name == "config" or name.startswith("file:") for name in wanted.parameters):
         raise InvalidBodyError("a task is loaded as it is in the store; `config` and files can't override it")
 
 
@@ -255,7 +251,7 @@ class _InferCall:
 
 def _read(body: bytes, json_length: str | None, served: ServedTask) -> _InferCall:
     header, binary = split_body(body, json_length)
-    infer = oip.parse_infer(header)
+    infer = oip.parse_infer(utf8(header))
     outputs = oip.wanted_outputs(infer, served.loaded.spec)
     return _InferCall(infer.id, *oip.read_infer(infer, binary, served.loaded), outputs)
 

@@ -10,13 +10,12 @@ from pydantic_core import to_json
 
 from server.errors import NotReadyError
 from server.http.auth import check_client, require_client
-from server.http.body import read_body, run_by_size
+from server.http.body import read_text, run_by_size
 from server.http.dependencies import (
     ServiceDep,
     TaskDep,
     TaskName,
     predictions_of,
-    service_of,
     take_task,
 )
 from server.http.kinds import http_kind
@@ -47,7 +46,7 @@ async def predict_for_hugging_face(request: Request, task: TaskName) -> Response
 
 async def _answer(request: Request, task: str, *, hugging_face: bool) -> Response:
     served = take_task(request, task)
-    body = await read_body(request, service_of(request).settings.max_body_bytes)
+    body = await read_text(request)
     wanted, reply = await run_by_size(
         len(body), lambda: parse_request(body, served.loaded, hugging_face=hugging_face)
     )
@@ -87,7 +86,7 @@ def add_to(app: FastAPI) -> None:
             summary=summary,
             dependencies=[Depends(require_client)],
             openapi_extra={"requestBody": PREDICT_REQUEST_BODY},
-            responses={200: PREDICT_REPLY, **errors(400, 401, 404, 413, 422, 424, 429, 503, 504)},
+            responses={200: PREDICT_REPLY, **errors(400, 401, 404, 408, 413, 415, 422, 424, 429, 503, 504)},
         )
         app.include_router(of_task, prefix=path)
     app.include_router(router)
