@@ -68,7 +68,18 @@ def parse_request(
     cuts = bool(known.truncate) or (isinstance(known, HfBody) and known.wanted.cuts)
     if isinstance(known, TeiBody) and cuts and known.truncation_direction == "left":
         raise InvalidBodyError("truncation_direction: texts are cut at their end: right")
-    return to_request(inputs, task, truncate=cuts, reply=_reply_format(known, batched=batched))
+    request, reply = to_request(inputs, task, truncate=cuts, reply=_reply_format(known, batched=batched))
+    return replace(request, max_length=_max_length(known, task) if cuts else None), reply
+
+
+def _max_length(body: PredictBody, task: LoadedTask) -> int | None:
+    """Return the length that texts are to be cut to; None for the task's own."""
+    wanted = body.wanted.max_length if isinstance(body, HfBody) else None
+    if wanted is None or not http_kind(task.spec).cuts:
+        return None
+    if wanted < task.shortest_row:
+        raise InvalidBodyError(f"parameters.max_length: at least {task.shortest_row} tokens, not {wanted}")
+    return wanted
 
 
 def to_request(

@@ -229,6 +229,33 @@ def test_truncation_may_be_off_in_words(tasks: dict[str, LoadedTask], value: obj
     assert not _read(tasks["single"], inputs="a", parameters={"truncation": value}).truncate
 
 
+@pytest.mark.parametrize(
+    ("task", "parameters", "max_length"),
+    [
+        ("single", {"truncation": True, "max_length": 8}, 8),
+        ("single", {"truncation": True, "max_length": 512}, 512),
+        ("single", {"max_length": 8}, None),
+        ("pair", {"truncation": "only_first", "max_length": 5}, 5),
+        ("tags", {"truncation": True, "max_length": 1}, None),
+    ],
+)
+def test_a_shorter_length_where_texts_are_cut(
+    tasks: dict[str, LoadedTask], task: str, parameters: dict[str, Any], max_length: int | None
+) -> None:
+    inputs = {"text": "a", "text_pair": "b"} if task == "pair" else "a"
+    assert _read(tasks[task], inputs=inputs, parameters=parameters).max_length == max_length
+
+
+@pytest.mark.parametrize(("task", "least"), [("single", 3), ("pair", 5)])
+def test_a_length_without_room_for_a_token_of_each_text(
+    tasks: dict[str, LoadedTask], task: str, least: int
+) -> None:
+    inputs = {"text": "a", "text_pair": "b"} if task == "pair" else "a"
+    parameters = {"truncation": True, "max_length": least - 1}
+    with pytest.raises(InvalidBodyError, match=f"max_length: at least {least} tokens"):
+        _read(tasks[task], inputs=inputs, parameters=parameters)
+
+
 def test_raw_scores(tasks: dict[str, LoadedTask]) -> None:
     assert _reply(tasks["single"], inputs="a", raw_scores=True).function == "none"
     assert _reply(tasks["tags"], tokens=["a"], raw_scores=True).function == "none"

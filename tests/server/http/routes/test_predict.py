@@ -400,3 +400,16 @@ def test_a_refusal_is_short_and_one_line_whatever_was_sent(
     assert reply.status_code in {404, 422}
     assert len(reply.content) < 1200
     assert reply.json()["error"].isprintable()
+
+
+@pytest.mark.parametrize(("max_length", "words"), [(5, 3), (10, 8), (512, 30)])
+def test_a_text_is_cut_to_the_length_that_hugging_faces_client_wants(
+    client: TestClient, base: Base, max_length: int, words: int
+) -> None:
+    parameters = {"truncation": True, "max_length": max_length}
+    reply = client.post("/predict/sentiment", json={"inputs": "movie good " * 40, "parameters": parameters})
+    wanted = expected_scores(
+        base, bundle_of(base, "sentiment"), TextInput("movie good " * (words // 2) + "movie" * (words % 2))
+    )
+    assert scores_in(reply.json()[0]) == pytest.approx(wanted, abs=1e-5)
+    assert int(reply.headers["x-compute-tokens"]) == words + 2
