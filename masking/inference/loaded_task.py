@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from mask_store import BaseInfo, BundleMember, CombineRule, LearnedInfo, Manifest, MaskBundle, unpack_bits
 from masking.architectures import block_linears
-from masking.base import Base
+from masking.base import Base, Tokenizer
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER
@@ -47,6 +48,7 @@ class LoadedTask:
         digest: Digest of the bundle's bytes.
         spec: Kind, labels and input size.
         codec: Encodes its inputs and decodes its logits.
+        tokenizer: The base's tokenizer.
         members: Its masks, at least one.
         combine: How the answers of several members become one; None where there is one.
     """
@@ -55,6 +57,7 @@ class LoadedTask:
     digest: str
     spec: TaskSpec
     codec: TaskCodec
+    tokenizer: Tokenizer
     members: tuple[Member, ...]
     combine: CombineRule | None = None
 
@@ -72,6 +75,21 @@ class LoadedTask:
     def head_nbytes(self) -> int:
         """Bytes of the head tensors of all members."""
         return sum(member.head_nbytes for member in self.members)
+
+    @property
+    def shortest_row(self) -> int:
+        """Tokens of a row with one token of each text, special tokens included."""
+        texts = 2 if self.spec.pair or self.spec.kind == "multiple-choice" else 1
+        return texts + int(self.tokenizer.num_special_tokens_to_add(pair=texts > 1))
+
+    def shortened(self, max_length: int) -> Self:
+        """Return the same task with rows of at most `max_length` tokens, or its own length if that is less.
+
+        Args:
+            max_length: At least `shortest_row`.
+        """
+        spec = replace(self.spec, max_length=min(max_length, self.spec.max_length))
+        return replace(self, spec=spec, codec=task_codec(spec, self.tokenizer))
 
 
 def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> LoadedTask:
@@ -102,9 +120,8 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
         _check_head(manifest, base, member.info)
         _check_layers(member.info, linears)
     members = tuple(_load_member(member, base, kernels) for member in bundle.members)
-    return LoadedTask(
-        manifest, bundle.digest, spec, task_codec(spec, base.tokenizer), members, bundle.combine
-    )
+    codec = task_codec(spec, base.tokenizer)
+    return LoadedTask(manifest, bundle.digest, spec, codec, base.tokenizer, members, bundle.combine)
 
 
 def _check_base(manifest: Manifest, own: BaseInfo) -> None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, TaskKind, TaskManifest
+from server.errors import one_line
 from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep, TaskDep
 from server.http.kinds import http_kind
@@ -181,8 +182,10 @@ def summary(served: ServedTask, entry: TaskEntry) -> TaskSummary:
 def unserved(name: str, entry: TaskEntry) -> Unserved:
     """Describe a task that is not in service, for a list."""
     version = entry.problem.version if entry.problem is not None else None
-    return Unserved(task=name, state=entry.state, version=version, problem=entry.why_not_served(name))
+    return Unserved(
+        task=name, state=entry.state, version=version, problem=one_line(entry.why_not_served(name))
+    )
 
 
 def _explain(entry: TaskEntry) -> str | None:
-    return None if entry.problem is None else str(entry.problem)
+    return None if entry.problem is None else one_line(str(entry.problem))
