@@ -386,8 +386,13 @@ def test_what_is_no_file_harms_its_task_only(watched: Watched, base: Base, kind:
         look(watched.watcher)
     pointer = watched.place / "tasks" / "names" / "current.json"
     pointer.unlink()
-    make = {"pipe": os.mkfifo, "link": lambda path: path.symlink_to("/dev/zero"), "folder": os.mkdir}[kind]
-    make(pointer)
+    match kind:
+        case "pipe":
+            os.mkfifo(pointer)
+        case "link":
+            pointer.symlink_to("/dev/zero")
+        case _:
+            pointer.mkdir()
     watched.store.publish(bundle_of(base, "sentiment", seed=1))
     look(watched.watcher)
     assert watched.watcher.first_pass_done
