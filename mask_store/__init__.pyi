@@ -41,9 +41,9 @@ from .format.bundle import BundleMember as BundleMember
 from .format.bundle import MaskBundle as MaskBundle
 from .format.bundle import read_bundle as read_bundle
 from .format.bundle import write_bundle as write_bundle
-from .format.container import Limits as Limits
 from .format.diff import BundleDiff as BundleDiff
 from .format.diff import LayerDiff as LayerDiff
+from .format.limits import Limits as Limits
 from .format.manifest import MAX_MEMBERS as MAX_MEMBERS
 from .format.manifest import MIN_MEMBERS as MIN_MEMBERS
 from .format.manifest import BaseInfo as BaseInfo
@@ -62,6 +62,8 @@ from .format.mask_info import LayerInfo as LayerInfo
 from .format.mask_info import LearnedInfo as LearnedInfo
 from .format.mask_info import MaskingInfo as MaskingInfo
 from .format.mask_info import RiceEncoding as RiceEncoding
+from .messages import escape_controls as escape_controls
+from .messages import one_line as one_line
 from .sizes import human_bytes as human_bytes
 from .store.ensemble import ensemble_of as ensemble_of
 from .store.records import History as History

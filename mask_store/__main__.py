@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from mask_store.errors import MaskStoreError, NotAFileError, RecordError, UnknownTaskError
 from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
 from mask_store.format.mask_info import LearnedInfo
+from mask_store.messages import escape_controls
 from mask_store.sizes import human_bytes
+from mask_store.terminal import escape_missing_letters
 
 if TYPE_CHECKING:
     from mask_store.format.bundle import MaskBundle
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m mask_store
     Returns:
         The exit status: 0 or 1. A command that is not understood raises SystemExit(2).
     """
+    escape_missing_letters()
     options = _parser(prog).parse_args(argv)
     from mask_store.store.store import MaskStore  # noqa: PLC0415 (NumPy and fsspec, which --help need not)
 
@@ -178,7 +181,7 @@ def _show(store: "MaskStore", options: argparse.Namespace) -> int:
         return 0
     numbers = [f"{v.number} (current)" if v == current else str(v.number) for v in history.versions]
     for name, value in [*_describe(bundle, version), ("versions", ", ".join(numbers))]:
-        print(f"{name:<11}{value}")
+        print(f"{name:<11}{escape_controls(value)}")
     _print_problems(history.problems)
     return 0
 
@@ -202,7 +205,8 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     yield "kind", about.kind + (", pairs" if about.pair else "")
     yield "labels", ", ".join(about.labels) or "one score a choice"
     yield "base", f"{base.name}{revision}, {base.architecture}, {base.parameters:,} parameters"
-    yield "", base.fingerprint
+    for part, digest in base.identity.items():
+        yield "", f"{part} {digest}"
     if isinstance(about, EnsembleManifest):
         yield "ensemble", f"{_COMBINED[about.combine]} of {len(about.members)} members"
     for key, info in about.learned.items():
@@ -342,11 +346,11 @@ def _print_json(value: Any) -> None:
 def _print_problems(problems: Iterable[Any]) -> None:
     for problem in problems:
         where = problem.task if problem.number is None else f"{problem.task} version {problem.number}"
-        print(f"problem: {where}: {problem.message} ({problem.kind})", file=sys.stderr)
+        print(escape_controls(f"problem: {where}: {problem.message} ({problem.kind})"), file=sys.stderr)
 
 
 def _print_table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    lines = [titles, *rows]
+    lines = [titles, *(tuple(map(escape_controls, row)) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -38,12 +38,19 @@
         ├── StoreBusyError           others have written to it, or held its lock, for too long
         └── StoreUnavailableError    the place can't be reached, or failed while it was used
 
-Messages say what was expected and what was found, on one line.
+Messages say what was expected and what was found, on one line of at most `LONGEST_MESSAGE` characters: names
+and texts that they quote are those of whoever wrote the file.
 """
+
+from mask_store.messages import one_line
 
 
 class MaskStoreError(Exception):
     """Base of all errors of this package."""
+
+    def __init__(self, message: str) -> None:
+        """Keep the message in a form that can be logged, sent and shown, whatever it quotes."""
+        super().__init__(one_line(message))
 
 
 class BundleError(MaskStoreError):

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from mask_store import MaskStore
+from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.kernels import costs, kernel_runs
 from masking.tasks import MODEL_KINDS
@@ -50,6 +51,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     store = _open_store(settings)  # before the base, which takes longer to load
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
+        _tell(base)
     metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
     loader = TaskLoader(
         store, base, registry, metrics, retry_seconds=settings.poll_seconds, kernels=settings.kernels
@@ -73,6 +75,11 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     )
     _connect_gauges(service)
     return service
+
+
+def _tell(base: Base) -> None:
+    facts = f"{base.info.architecture}, {base.info.parameters:,} parameters, {human_bytes(base.nbytes)}"
+    logger.info("base loaded: %s, on %s", facts, base.device)
 
 
 def _open_store(settings: Settings) -> MaskStore:

@@ -11,10 +11,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
 
-from mask_store.errors import MaskStoreError, RecordError
+from mask_store.errors import RecordError
 from mask_store.format.bundle import MaskBundle
 from mask_store.format.manifest import canonical_json, describe_problems
 from mask_store.format.mask_info import Digest
+from mask_store.messages import one_line
 
 POINTER = "current.json"
 MAX_NUMBER = 99_999_999
@@ -79,9 +80,9 @@ class Problem:
     message: str
 
     @classmethod
-    def of(cls, error: MaskStoreError, task: str, number: int | None = None) -> "Problem":
+    def of(cls, error: Exception, task: str, number: int | None = None) -> "Problem":
         """Make the problem that an error describes."""
-        return cls(task, number, type(error).__name__, str(error))
+        return cls(task, number, type(error).__name__, one_line(str(error)))
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ from mask_store.errors import (
 )
 from mask_store.files import LOCK_SECONDS, Files, LocalFiles, RemoteFiles
 from mask_store.format.bundle import MaskBundle
-from mask_store.format.container import Limits
 from mask_store.format.diff import BundleDiff, diff_bundles
+from mask_store.format.limits import Limits
 from mask_store.format.manifest import CombineRule
 from mask_store.format.mask_info import TASK_NAME
 from mask_store.store.ensemble import ensemble_of

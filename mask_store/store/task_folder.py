@@ -24,7 +24,7 @@ from mask_store.errors import (
 )
 from mask_store.files import STALE_SECONDS, Files
 from mask_store.format.bundle import MaskBundle, digest_of
-from mask_store.format.container import Limits
+from mask_store.format.limits import Limits
 from mask_store.format.manifest import utc_now
 from mask_store.format.mask_info import TASK_NAME, TASK_NAME_RULE
 from mask_store.store.records import (
@@ -211,7 +211,7 @@ class TaskFolder:
                     raise record
                 if isinstance(record, VersionInfo):
                     self.load(record, checksum=True)
-            except MaskStoreError as error:
+            except Exception as error:  # whatever one version does, the others are looked at
                 yield Problem.of(error, self._task, number)
         for name in self._files.list(f"{task_path(self._task)}/versions"):
             if number_in(name) is None:

@@ -10,7 +10,7 @@ import pytest
 
 from mask_store import MaskStore
 from mask_store.__main__ import main
-from tests.support.bundles import version_bundle
+from tests.support.bundles import bundle_of, version_bundle
 
 Run = Callable[..., str]
 
@@ -72,6 +72,22 @@ def test_show(run: Run, run_json: Callable[..., Any]) -> None:
     assert shown["current"] == 3
     assert shown["manifest"]["seed"] == 1
     assert shown["finetuned_bytes"] == 437_928_968
+
+
+def test_what_is_shown_cannot_write_lines_of_its_own(run: Run, filled: Path) -> None:
+    forged = bundle_of(
+        task="forged",
+        labels=("a\nversions   9 (current)", "\x1b[2Jb"),
+        metrics={"accuracy": 0.5, "x\ntask  y": 0.5},
+    )
+    for seed in range(2):
+        MaskStore.open(filled).publish(forged if seed else version_bundle("forged"))
+    shown = run("show", "forged")
+    assert r"a\nversions   9 (current), \x1b[2Jb" in shown
+    assert [line for line in shown.splitlines() if line.startswith("versions")] == [
+        "versions   1, 2 (current)"
+    ]
+    assert all(line.isprintable() for line in run("diff", "forged", "1", "2").splitlines())
 
 
 def test_verify(run: Run, run_json: Callable[..., Any]) -> None:

@@ -25,12 +25,15 @@ from masking import MaskedModel, TaskModel
 from training import distributed
 from training.errors import OptionsError, PublishError
 from training.loop.callbacks import Callback
+from training.loop.evaluation import predict
 from training.loop.history import EpochRecord, History
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer
 from training.options import LearnOptions, LoopOptions, Method
+from training.runs.acceptance import accept, is_learned
 from training.runs.preparation import Preparation, begin, prepare
-from training.runs.report import MaskReport, SetReport, request_body
+from training.runs.report import MaskReport, SetReport
+from training.runs.request import request_body, sample_input
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +90,7 @@ def learn(options: LearnOptions, *, callbacks: Sequence[Callback] = ()) -> MaskR
         learned = learn_bundle(ready, folder, callbacks=callbacks)
 
         def conclude() -> MaskReport:
+            accept_mask(ready, learned)
             version = publish_kept(store, learned.bundle, folder)
             report = _report(ready, learned, version, time.monotonic() - started)
             folder.finish(report.to_dict())
@@ -158,6 +162,20 @@ def learn_model(
     if done < loop.epochs and history.is_finished:
         logger.info(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
     return history, resumed_after
+
+
+def accept_mask(ready: Preparation, learned: Learned) -> None:
+    """Make sure that a mask is worth publishing.
+
+    Raises:
+        NothingLearnedError: It is not; see `training.runs.acceptance.accept`.
+    """
+    metrics = learned.epochs[learned.best_epoch - 1].metrics
+    predictions = None
+    if not is_learned(ready, metrics):
+        rows = ready.options.batch_size
+        predictions = predict(learned.model, ready.codec, ready.encoded.dev, max_rows=rows)
+    accept(ready, metrics, predictions)
 
 
 def publish(store: MaskStore, bundle: MaskBundle, run_folder: Path) -> VersionInfo:
@@ -273,5 +291,5 @@ def published_as(
         "mask_bits": manifest.mask_bits,
         "mask_bytes": manifest.mask_bytes,
         "finetuned_bytes": manifest.finetuned_bytes,
-        "request": request_body(ready.data.dev.examples[0].input),
+        "request": request_body(sample_input(ready.encoded.dev, ready.codec)),
     }

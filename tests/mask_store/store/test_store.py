@@ -19,6 +19,7 @@ from mask_store import (
     DigestMismatchError,
     InvalidTaskNameError,
     Limits,
+    MaskBundle,
     MaskStore,
     MaskStoreError,
     MissingBundleError,
@@ -524,6 +525,24 @@ class TestVerify:
         assert (problem.task, problem.number, problem.kind) == ("demo", number, kind)
         assert store.verify("demo")[0] == problem
         assert store.load("sound").digest == versions[-1].digest
+
+    def test_an_error_of_any_kind_is_that_versions_alone(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = MaskStore.open(folder)
+        for seed in range(3):
+            store.publish(version_bundle(seed=seed))
+        read, wrong = MaskBundle.from_bytes, version_bundle(seed=1).to_bytes()
+
+        def break_on_one(data: bytes, **options: Any) -> MaskBundle:
+            if data == wrong:
+                raise OverflowError("date value\nout of range")
+            return read(data, **options)
+
+        monkeypatch.setattr(MaskBundle, "from_bytes", break_on_one)
+        (problem,) = store.verify()
+        assert (problem.number, problem.kind) == (2, "OverflowError")
+        assert problem.message == r"date value\nout of range"
 
     def test_a_bundle_of_another_task(self, folder: Path) -> None:
         store = MaskStore.open(folder)
