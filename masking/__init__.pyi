@@ -1,7 +1,6 @@
 from .base import Base as Base
 from .base import Tokenizer as Tokenizer
 from .base import choose_device as choose_device
-from .base import load_base as load_base
 from .errors import BaseLoadError as BaseLoadError
 from .errors import BaseMismatchError as BaseMismatchError
 from .errors import BlockOutOfRangeError as BlockOutOfRangeError
@@ -21,12 +20,15 @@ from .learning.masked_model import MaskScores as MaskScores
 from .learning.settings import MaskSettings as MaskSettings
 from .learning.task_model import FinetunedModel as FinetunedModel
 from .learning.task_model import TaskModel as TaskModel
+from .loading import load_base as load_base
 from .tasks import ChoiceInput as ChoiceInput
 from .tasks import ClassPrediction as ClassPrediction
 from .tasks import Entity as Entity
 from .tasks import Features as Features
 from .tasks import Prediction as Prediction
 from .tasks import Row as Row
+from .tasks import Span as Span
+from .tasks import TagScheme as TagScheme
 from .tasks import TaskCodec as TaskCodec
 from .tasks import TaskInput as TaskInput
 from .tasks import TaskSpec as TaskSpec
@@ -38,4 +40,5 @@ from .tasks import collate as collate
 from .tasks import entities_of as entities_of
 from .tasks import group_entities as group_entities
 from .tasks import split_words as split_words
+from .tasks import tag_scheme as tag_scheme
 from .tasks import task_codec as task_codec

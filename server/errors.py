@@ -26,6 +26,7 @@
         NotReadyError                                start-up is not over, or the worker is being restarted
         TaskUnavailableError                         the task is in the store but could not be loaded
           TaskUnloadedError                          an operator unloaded it
+        TaskBusyError                                something else that is done with the task does not end
         StoreUnreachableError                        the store can't be read or written now
         ShuttingDownError                            the server is going down
         ServerFullError                              too many connections, or bodies on their way
@@ -33,10 +34,45 @@
       InsufficientStorageError    507  Storage       the store has no space left
 
 Status, type and default message belong to the class. The types are those of text-embeddings-inference where
-it has one. Messages are public: they never hold paths, tensors or traces.
+it has one. Messages are public: they never hold paths, tensors or traces. They are one line of bounded length
+whatever of the request they quote.
 """
 
 import math
+from collections.abc import Iterable
+
+_LONGEST_MESSAGE = 1000
+_LONGEST_END = 300
+_LONGEST_QUOTE = 60
+_MOST_QUOTES = 3
+
+
+def one_line(text: str) -> str:
+    """Return a message that is safe to send and to log: one line, without its middle if it is too long.
+
+    Control characters and lone surrogates become escapes.
+    """
+    if len(text) > _LONGEST_MESSAGE:
+        start, end = text[: _LONGEST_MESSAGE - _LONGEST_END], text[-_LONGEST_END:]
+        return f"{_escaped(start)[: len(start)]} [...] {_escaped(end)[-len(end) :]}"
+    return text if text.isprintable() else _escaped(text)[:_LONGEST_MESSAGE]
+
+
+def _escaped(text: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Return names that a client sent, for a message: the first few, each cut if it is long."""
+    every = list(names)
+    shown = ", ".join(cut(name) for name in every[:_MOST_QUOTES])
+    return shown if len(every) <= _MOST_QUOTES else f"{shown} (and {len(every) - _MOST_QUOTES} more)"
+
+
+def cut(name: object) -> str:
+    """Return the representation of something that a client sent, cut if it is long."""
+    text = repr(name)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
 
 
 class ServerError(Exception):
@@ -55,7 +91,7 @@ class ServerError(Exception):
     def __init__(self, message: str | None = None) -> None:
         """Keep a message more exact than the class's own, if there is one."""
         if message is not None:
-            self.message = message
+            self.message = one_line(message)
         super().__init__(self.message)
 
     @property
@@ -138,12 +174,12 @@ class MethodNotAllowedError(ServerError):
     def __init__(self, allowed: str) -> None:
         """Keep the methods that the path does take."""
         super().__init__(f"this path takes {allowed}")
-        self._allowed = allowed
+        self.allowed = allowed
 
     @property
     def headers(self) -> dict[str, str]:
         """The methods that the path takes."""
-        return {"allow": self._allowed}
+        return {"allow": self.allowed}
 
 
 class RequestTimeoutError(ServerError):
@@ -263,6 +299,12 @@ class TaskUnloadedError(TaskUnavailableError):
     """An operator unloaded the task."""
 
     message = "this task is unloaded"
+
+
+class TaskBusyError(UnhealthyError):
+    """Something else is being done with the task, and does not end."""
+
+    message = "the task is still being loaded or changed by another request; try again later"
 
 
 class StoreUnreachableError(UnhealthyError):

@@ -21,7 +21,6 @@ from server.connections import Connection, ConnectionLimits, most_connections
 from server.http.app import create_app
 from server.service import Service
 from server.settings import Settings, SettingsError
-from server.telemetry.logging import configure_logs
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +39,12 @@ def run(settings: Settings, prog: str) -> int:
     Returns:
         The exit code of the process, as `server.__main__.main` describes.
     """
-    configure_logs(settings)
     try:
         service = build_service(settings)
     except SettingsError as error:
         return _complain(prog, str(error), _USAGE)
     except StoreNotFoundError as error:
-        return _complain(prog, f"{error}; maskserve learn --store makes one", _FAILED)
+        return _complain(prog, f"{error}; --create-store makes an empty one", _FAILED)
     except (MaskingError, MaskStoreError) as error:
         return _complain(prog, str(error), _FAILED)
     return serve(service, settings)

@@ -6,8 +6,9 @@ named by `--config`, else from the default. Every mistake in all of them is repo
 
 import argparse
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,15 +24,17 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    CliImplicitFlag,
     CliSettingsSource,
     CliUnknownArgs,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
-ENVIRONMENT_PREFIX = "MASKSERVE_"
+from server.environment import PREFIX, service_links, unknown_variables
 
 DESCRIPTION = """\
 Serve many tasks from one frozen encoder. Every task of the store is answered at POST /predict/TASK;
@@ -86,6 +89,14 @@ Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_split_keys)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split)]
 
 
+class _Environment(EnvSettingsSource):
+    """The environment, without what an orchestrator set for a service that is called as this product is."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        links = {name.lower() for name in ignored_variables()}
+        return {name: value for name, value in super()._load_env_vars().items() if name not in links}
+
+
 class _ConfigFile(PydanticBaseSettingsSource):
     """The TOML file that a stronger source (command line or environment) named as `config`."""
 
@@ -105,7 +116,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix=ENVIRONMENT_PREFIX,
+        env_prefix=PREFIX,
         cli_kebab_case=True,
         cli_ignore_unknown_args=True,
         cli_hide_none_type=True,
@@ -114,6 +125,11 @@ class Settings(BaseSettings):
 
     base: str = Field(min_length=1, description="pretrained encoder: a Hugging Face id or a folder")
     store: str = Field(min_length=1, description="mask store: a folder or an fsspec URL (s3://...)")
+    create_store: CliImplicitFlag[bool] = Field(
+        False,
+        description="make an empty store where there is none, to be filled by uploads or by training; an "
+        "existing folder that is empty is always taken as an empty store",
+    )
     revision: str | None = Field(None, description="revision of the base on the Hugging Face hub")
     config: Path | None = Field(None, description="TOML file with any of these settings")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
@@ -251,7 +267,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources; pydantic-settings puts the command line before them."""
-        return init_settings, env_settings, _ConfigFile(settings_cls)
+        return init_settings, _Environment(settings_cls), _ConfigFile(settings_cls)
 
     @field_validator("config")
     @classmethod
@@ -296,6 +312,7 @@ def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> S
     """
     parser = argparse.ArgumentParser(
         prog=prog,
+        allow_abbrev=False,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -303,12 +320,23 @@ def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> S
     source: CliSettingsSource[Any] = CliSettingsSource(
         Settings, cli_parse_args=list(arguments), root_parser=parser
     )
+    names = set(os.environ).difference(ignored_variables())
+    unknown = unknown_variables(sorted(names), Settings.model_fields)
     try:
-        return Settings(_cli_settings_source=source)
+        settings = Settings(_cli_settings_source=source)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(mistake) for mistake in error.errors())) from None
+        mistakes = [_explain(mistake) for mistake in error.errors()]
+        raise SettingsError("\n".join([*mistakes, *unknown])) from None
     except (ValueError, OSError) as error:  # a file that is no TOML, or that can't be read
         raise SettingsError(f"--config: {error}") from None
+    if unknown:
+        raise SettingsError("\n".join(unknown))
+    return settings
+
+
+def ignored_variables() -> list[str]:
+    """Return the environment variables that look like settings and are an orchestrator's service links."""
+    return service_links(os.environ, Settings.model_fields)
 
 
 def _explain(mistake: Any) -> str:
@@ -317,7 +345,7 @@ def _explain(mistake: Any) -> str:
         return str(mistake["ctx"]["error"])
     option = "--" + name.replace("_", "-")
     if mistake["type"] == "missing":
-        return f"{option} is required (or {ENVIRONMENT_PREFIX}{name.upper()})"
+        return f"{option} is required (or {PREFIX}{name.upper()})"
     if mistake["type"] == "extra_forbidden":
         return f"{name!r} in the --config file is not a setting"
     message = mistake["msg"].removeprefix("Value error, ")

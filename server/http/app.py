@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -14,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
-from server.errors import ServerError
+from server.errors import MethodNotAllowedError, ServerError
 from server.http.body import BodyLimits, BodyMiddleware
 from server.http.error_mapping import error_response, to_server_error
 from server.http.middleware import RequestMiddleware, context_of
 from server.http.oip import routes as oip
-from server.http.openapi import add_components
+from server.http.openapi import complete_document, methods_of, operation_id
 from server.http.routes import admin, operations, predict, predict_many, tasks
 from server.service import Service
 
@@ -46,11 +47,14 @@ def create_app(service: Service) -> FastAPI:
         finally:
             await run_in_threadpool(service.close)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its page /docs loads nothing from elsewhere
+        static_url="/docs/assets",
+        redoc_url=None,
         title="maskserve",
         version=_version(),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        generate_unique_id_function=operation_id,
         redirect_slashes=False,  # the middleware drops them; a redirect would not know the proxy's address
     )
     app.state.service = service
@@ -63,7 +67,7 @@ def create_app(service: Service) -> FastAPI:
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
     _add_middleware(app, service)
-    add_components(app)
+    complete_document(app, open_to_all=not service.settings.api_keys)
     return app
 
 
@@ -86,7 +90,10 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
 
 
 async def _reply_with_error(request: Request, error: Exception) -> JSONResponse:
-    return error_response(to_server_error(error), context_of(request).path)
+    known, path = to_server_error(error), context_of(request).path
+    if isinstance(known, MethodNotAllowedError):  # the router names the methods of one route of the path
+        known = MethodNotAllowedError(methods_of(request.app.openapi(), path) or known.allowed)
+    return error_response(known, path)
 
 
 def _version() -> str:

@@ -22,7 +22,7 @@ router = APIRouter(
     prefix="/tasks/{task}",
     tags=["administration"],
     dependencies=[Depends(require_admin)],
-    responses=errors(401, 403, 404, 409, 503),
+    responses=errors(401, 403, 404, 409, 422, 503),
 )
 
 
