@@ -96,13 +96,15 @@ def json_body(model: Any, examples: dict[str, Any], *, required: bool = True) ->
     Args:
         model: What the body is: a type that pydantic knows.
         examples: By name, as `example` makes them.
-        required: Whether it may not be missing.
+        required: Whether it may not be missing, or null.
     """
     schema = TypeAdapter(model).json_schema(ref_template="#/components/schemas/{model}")
     _COMPONENTS.update(schema.pop("$defs", {}))
     if schema.get("type") == "object":  # by its name, so that routes with the same body share it
         _COMPONENTS[schema["title"]] = schema
         schema = {"$ref": f"#/components/schemas/{schema['title']}"}
+    if not required:
+        schema = {"anyOf": [schema, {"type": "null"}]}
     content = {"schema": schema} | ({"examples": examples} if examples else {})
     return {"required": required, "content": {"application/json": content}}
 
