@@ -34,6 +34,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from mask_store.terminal import CommandParser
 from server.environment import PREFIX, service_links, unknown_variables
 
 DESCRIPTION = """\
@@ -310,7 +311,7 @@ def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> S
         SettingsError: One or more settings are missing, unknown or out of range; all are named.
         SystemExit: For `--help`, and for an option without its value.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         allow_abbrev=False,
         description=DESCRIPTION,
