@@ -8,6 +8,7 @@ from .errors import FormatVersionError as FormatVersionError
 from .errors import HeaderError as HeaderError
 from .errors import HeadValueError as HeadValueError
 from .errors import InvalidTaskNameError as InvalidTaskNameError
+from .errors import LeftoverError as LeftoverError
 from .errors import ManifestError as ManifestError
 from .errors import MaskCodingError as MaskCodingError
 from .errors import MaskStoreError as MaskStoreError
@@ -15,8 +16,10 @@ from .errors import MissingBundleError as MissingBundleError
 from .errors import NoEarlierVersionError as NoEarlierVersionError
 from .errors import NonCanonicalError as NonCanonicalError
 from .errors import NotABundleError as NotABundleError
+from .errors import NotAFileError as NotAFileError
 from .errors import PaddingError as PaddingError
 from .errors import RecordError as RecordError
+from .errors import StoreBusyError as StoreBusyError
 from .errors import StoreError as StoreError
 from .errors import StoreFormatError as StoreFormatError
 from .errors import StoreFullError as StoreFullError
@@ -63,7 +66,9 @@ from .messages import escape_controls as escape_controls
 from .messages import one_line as one_line
 from .sizes import human_bytes as human_bytes
 from .store.ensemble import ensemble_of as ensemble_of
+from .store.records import History as History
 from .store.records import Problem as Problem
+from .store.records import Rollback as Rollback
 from .store.records import Snapshot as Snapshot
 from .store.records import VersionInfo as VersionInfo
 from .store.store import MaskStore as MaskStore

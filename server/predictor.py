@@ -25,10 +25,16 @@ class PredictRequest:
     Attributes:
         inputs: The task's inputs, at least one.
         truncate: Cut long texts instead of refusing them.
+        max_length: Tokens of a row at most; None for the task's own limit.
     """
 
     inputs: tuple[TaskInput, ...]
     truncate: bool = False
+    max_length: int | None = None
+
+    def of(self, task: LoadedTask) -> LoadedTask:
+        """Return the task as the request wants it."""
+        return task if self.max_length is None else task.shortened(self.max_length)
 
     @property
     def rows(self) -> int:
@@ -82,7 +88,9 @@ class Predictor:
         """
         timings.admitted = time.monotonic()
         try:
-            logits = await self._logits(served.loaded, request, request_id, timings, wait_for_room)
+            logits = await self._logits(
+                request.of(served.loaded), request, request_id, timings, wait_for_room
+            )
             predictions = await _decode(served.loaded, logits)
         except BaseException:  # a request that is dropped is cancelled
             served.statistics.count_failure(time.monotonic() - timings.received)

@@ -1,8 +1,9 @@
 """Service: the life of one server process: start, readiness, drain, close."""
 
 import logging
+import time
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Thread
 
 from masking import Base
 from server.engine.tokenizer import TokenizerStage
@@ -16,6 +17,28 @@ from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
 
 logger = logging.getLogger(__name__)
+
+
+_LEAST_SECONDS = 1.0
+
+
+class Closing:
+    """How much time is left for the end of a process."""
+
+    def __init__(self) -> None:
+        """Not begun yet."""
+        self._end: float | None = None
+
+    def begin(self, seconds: float) -> None:
+        """Begin to count."""
+        self._end = time.monotonic() + seconds
+
+    def left(self, seconds: float) -> float:
+        """Return the seconds that are left, a moment at least; all of them if it begins only now."""
+        if self._end is None:
+            self.begin(seconds)
+        assert self._end is not None
+        return max(_LEAST_SECONDS, self._end - time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -34,6 +57,7 @@ class Service:
         metrics: What Prometheus scrapes.
         tracer: Sends a trace of each request; None where none are wanted.
         draining: Set once the server is about to stop.
+        closing: The time that is left once it stops.
     """
 
     settings: Settings
@@ -47,6 +71,7 @@ class Service:
     metrics: Metrics
     tracer: RequestTracer | None = None
     draining: Event = field(default_factory=Event)
+    closing: Closing = field(default_factory=Closing)
 
     @property
     def max_batch_tokens(self) -> int:
@@ -59,13 +84,16 @@ class Service:
         self.watcher.start()
 
     def close(self) -> None:
-        """Compute what still waits, then stop every thread."""
-        self.watcher.close(self.settings.shutdown_seconds)
-        if not self.engine.close(self.settings.shutdown_seconds):
-            logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
+        """Compute what still waits, then stop every thread, in `shutdown_seconds` all together."""
+        seconds = self.settings.shutdown_seconds
+        self.watcher.close(self.closing.left(seconds))
+        if not self.engine.close(self.closing.left(seconds)):
+            logger.error("requests still waited after %d s and were dropped", seconds)
         self.tokenizer.close()
         if self.tracer is not None:
-            self.tracer.close()
+            sending = Thread(target=self.tracer.close, name="last-traces", daemon=True)
+            sending.start()
+            sending.join(self.closing.left(seconds))
 
     def drain(self) -> None:
         """Be not ready from now on, while requests are still answered."""

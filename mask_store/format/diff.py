@@ -41,7 +41,7 @@ class BundleDiff:
     Attributes:
         digest_a: Digest of the first bundle.
         digest_b: Digest of the second one.
-        same_base: Whether both belong to the same base.
+        same_base: Whether both belong to the same base, as far as both bundles tell.
         same_labels: Whether labels and their order are the same.
         same_head: Whether the head tensors are bitwise the same.
         same_combine: Whether members, if there are several, are combined in the same way.
@@ -71,7 +71,7 @@ def diff_bundles(a: MaskBundle, b: MaskBundle) -> BundleDiff:
     return BundleDiff(
         digest_a=a.digest,
         digest_b=b.digest,
-        same_base=a.manifest.base.fingerprint == b.manifest.base.fingerprint,
+        same_base=not a.manifest.base.differing(b.manifest.base),
         same_labels=a.manifest.labels == b.manifest.labels,
         same_head=_head(a) == _head(b),
         same_combine=a.combine == b.combine,

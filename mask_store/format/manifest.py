@@ -17,8 +17,11 @@ from pydantic import (
     Discriminator,
     FailFast,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
+    field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -47,11 +50,15 @@ CombineRule = Literal["labels", "logits", "probabilities"]
 class BaseInfo(ManifestPart):
     """The pretrained encoder that a mask belongs to.
 
+    Its identity is three digests, each "sha256:" and 64 hex digits; bundles of 0.1.0 have the first alone.
+
     Attributes:
         name: Hub id or folder name, for people.
         revision: Hub revision, where known.
         architecture: The Hugging Face `model_type`, such as "bert".
-        fingerprint: "sha256:" and 64 hex digits over the tensors that the mask applies to.
+        fingerprint: Digest of the weights that the mask applies to.
+        tokenizer: Digest of what the tokenizer makes of texts; None where it is not known.
+        configuration: Digest of the settings that change the computation; None where it is not known.
         parameters: Parameters of the encoder with its pretrained pooler; four times this are its fp32 bytes.
     """
 
@@ -59,7 +66,42 @@ class BaseInfo(ManifestPart):
     revision: str | None
     architecture: Text
     fingerprint: Digest
+    tokenizer: Digest | None = None
+    configuration: Digest | None = None
     parameters: PositiveInteger
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """The digests that are known, by the part of the base that they are of."""
+        parts = {
+            "weights": self.fingerprint,
+            "tokenizer": self.tokenizer,
+            "configuration": self.configuration,
+        }
+        return {part: digest for part, digest in parts.items() if digest is not None}
+
+    def differing(self, other: "BaseInfo") -> tuple[str, ...]:
+        """Return the parts in which another base differs, of those that are known of both."""
+        own, theirs = self.identity, other.identity
+        return tuple(part for part in own if part in theirs and own[part] != theirs[part])
+
+    @field_validator("tokenizer", "configuration")
+    @classmethod
+    def _is_there(cls, digest: str | None) -> str | None:
+        if digest is None:
+            raise ValueError("must be a digest where there is such a field")
+        return digest
+
+    @model_validator(mode="after")
+    def _check_identity(self) -> Self:
+        if (self.tokenizer is None) != (self.configuration is None):
+            raise ValueError("tokenizer and configuration go together")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unknown(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unknown = [name for name in ("tokenizer", "configuration") if getattr(self, name) is None]
+        return {name: value for name, value in serialize(self).items() if name not in unknown}
 
 
 class Manifest(Described):

@@ -1,20 +1,24 @@
 """Loaded task: made from a bundle, checked whole against the base, immutable, ready to be computed."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from mask_store import BundleMember, CombineRule, LearnedInfo, Manifest, MaskBundle, unpack_bits
+from mask_store import BaseInfo, BundleMember, CombineRule, LearnedInfo, Manifest, MaskBundle, unpack_bits
 from masking.architectures import block_linears
-from masking.base import Base
+from masking.base import Base, Tokenizer
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER
 from masking.inference.task_masks import TaskMasks
 from masking.kernels import Kernels
 from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class LoadedTask:
         digest: Digest of the bundle's bytes.
         spec: Kind, labels and input size.
         codec: Encodes its inputs and decodes its logits.
+        tokenizer: The base's tokenizer.
         members: Its masks, at least one.
         combine: How the answers of several members become one; None where there is one.
     """
@@ -52,8 +57,14 @@ class LoadedTask:
     digest: str
     spec: TaskSpec
     codec: TaskCodec
+    tokenizer: Tokenizer
     members: tuple[Member, ...]
     combine: CombineRule | None = None
+
+    @property
+    def base_checked(self) -> tuple[str, ...]:
+        """Parts of the base that are known to be those that the task was learned with."""
+        return tuple(self.manifest.base.identity)
 
     @property
     def masks_nbytes(self) -> int:
@@ -65,6 +76,21 @@ class LoadedTask:
         """Bytes of the head tensors of all members."""
         return sum(member.head_nbytes for member in self.members)
 
+    @property
+    def shortest_row(self) -> int:
+        """Tokens of a row with one token of each text, special tokens included."""
+        texts = 2 if self.spec.pair or self.spec.kind == "multiple-choice" else 1
+        return texts + int(self.tokenizer.num_special_tokens_to_add(pair=texts > 1))
+
+    def shortened(self, max_length: int) -> Self:
+        """Return the same task with rows of at most `max_length` tokens, or its own length if that is less.
+
+        Args:
+            max_length: At least `shortest_row`.
+        """
+        spec = replace(self.spec, max_length=min(max_length, self.spec.max_length))
+        return replace(self, spec=spec, codec=task_codec(spec, self.tokenizer))
+
 
 def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> LoadedTask:
     """Check a bundle against the base and bring its tensors to the base's device.
@@ -75,17 +101,14 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
         kernels: With "off" the task can be computed without a kernel, and with none only.
 
     Raises:
-        BaseMismatchError: It was learned on another base; the message names both.
+        BaseMismatchError: It was learned on another base, or on one with another tokenizer or configuration;
+            the message names both.
         UnknownLayerError: It masks a layer that the base does not have, or of another shape, or its
             head lacks a tensor that the task needs.
     """
     manifest = bundle.manifest
-    own, theirs = base.info, manifest.base
-    if own.fingerprint != theirs.fingerprint:
-        raise BaseMismatchError(
-            f"the mask of task {manifest.task!r} was learned on base {theirs.name!r:.80} "
-            f"({theirs.fingerprint[:19]}...), not on base {own.name!r} ({own.fingerprint[:19]}...)"
-        )
+    own = base.info
+    _check_base(manifest, own)
     if manifest.max_length > base.max_positions:
         raise BaseMismatchError(
             f"task {manifest.task!r} takes up to {manifest.max_length} tokens, "
@@ -97,9 +120,28 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
         _check_head(manifest, base, member.info)
         _check_layers(member.info, linears)
     members = tuple(_load_member(member, base, kernels) for member in bundle.members)
-    return LoadedTask(
-        manifest, bundle.digest, spec, task_codec(spec, base.tokenizer), members, bundle.combine
-    )
+    codec = task_codec(spec, base.tokenizer)
+    return LoadedTask(manifest, bundle.digest, spec, codec, base.tokenizer, members, bundle.combine)
+
+
+def _check_base(manifest: Manifest, own: BaseInfo) -> None:
+    """Refuse a mask of another base; say it where the bundle does not hold a base's whole identity."""
+    theirs = manifest.base
+    if differing := own.differing(theirs):
+        digests = [
+            f"{part} {theirs.identity[part][:19]}..., not {own.identity[part][:19]}..." for part in differing
+        ]
+        raise BaseMismatchError(
+            f"the mask of task {manifest.task!r} was learned on base {theirs.name!r:.80}, not on base "
+            f"{own.name!r}, which has another {' and another '.join(differing)} ({'; '.join(digests)})"
+        )
+    if unknown := own.identity.keys() - theirs.identity.keys():
+        logger.warning(
+            "task %s: its bundle is of a release that kept no digest of a base's %s; whether they are those "
+            "that it was learned with can't be checked",
+            manifest.task,
+            " and ".join(sorted(unknown, reverse=True)),
+        )
 
 
 def maskable_linears(base: Base) -> dict[str, nn.Linear]:

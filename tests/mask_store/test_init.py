@@ -35,6 +35,8 @@ def test_public_api() -> None:
         "Problem",
         "RiceEncoding",
         "Snapshot",
+        "History",
+        "Rollback",
         "TaskKind",
         "TaskManifest",
         "VersionInfo",

@@ -4,7 +4,7 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -89,6 +89,33 @@ class TestGoldenBytes:
 
     def test_data_section(self, name: str, compress: bool) -> None:
         assert take_apart(bundle_of(compress=compress).to_bytes())[1].hex() == DATA[name]
+
+
+class TestIdentityOfTheBase:
+    """Bundles of 0.1.0, as the files in golden/, know a base by its weights; later ones by more."""
+
+    PARTS: ClassVar = {"tokenizer": "sha256:" + "12" * 32, "configuration": "sha256:" + "34" * 32}
+    PATH = GOLDEN / "identity.safetensors"
+
+    def bundle(self) -> MaskBundle:
+        return bundle_of(base=EXAMPLE.base.model_copy(update=self.PARTS))
+
+    def test_is_written_and_read_for_ever(self) -> None:
+        assert self.bundle().to_bytes() == self.PATH.read_bytes()
+        assert read_bundle(self.PATH).manifest == self.bundle().manifest
+        assert read_bundle(GOLDEN / "rice.safetensors").manifest.base.tokenizer is None
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda manifest: manifest["base"].pop("tokenizer"),
+            lambda manifest: manifest["base"].update(tokenizer=None, configuration=None),
+            lambda manifest: manifest["base"].update(tokenizer="sha256:1"),
+        ],
+    )
+    def test_is_complete_or_absent(self, change: Callable[[dict[str, Any]], Any]) -> None:
+        with pytest.raises(ManifestError):
+            MaskBundle.from_bytes(forge(self.bundle(), manifest=change))
 
 
 class TestCreate:

@@ -51,6 +51,36 @@ def test_a_mask_of_another_base_is_refused_with_both_names(tiny_bert: str, tmp_p
         load_task(bundle, load_base(tiny_bert))
 
 
+@pytest.mark.parametrize("part", ["tokenizer", "configuration"])
+def test_a_mask_of_the_same_weights_with_another_part_is_refused(tiny_bert: str, part: str) -> None:
+    base = load_base(tiny_bert)
+    info = base.info.model_copy(update={"name": "cased", part: "sha256:" + "0" * 64})
+    bundle = random_bundle(dataclasses.replace(base, info=info), SPEC)
+    message = (
+        rf"learned on base 'cased', not on base 'tiny-bert', which has another {part} \({part} sha256:0+"
+    )
+    with pytest.raises(BaseMismatchError, match=message):
+        load_task(bundle, base)
+
+
+def test_a_bundle_that_knows_the_weights_alone_is_loaded_and_told(
+    tiny_bert: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = load_base(tiny_bert)
+    assert load_task(random_bundle(base, SPEC), base).base_checked == (
+        "weights",
+        "tokenizer",
+        "configuration",
+    )
+    assert not caplog.messages
+    info = base.info.model_copy(update={"tokenizer": None, "configuration": None})
+    task = load_task(random_bundle(dataclasses.replace(base, info=info), SPEC, task="old"), base)
+    assert task.base_checked == ("weights",)
+    (line,) = caplog.messages
+    assert line.startswith("task old: ")
+    assert "no digest of a base's tokenizer and configuration" in line
+
+
 def test_a_bundle_that_names_the_base_but_does_not_fit_it_is_refused(tiny_bert: str, tmp_path: Path) -> None:
     deeper = load_base(tiny_base(tmp_path / "deeper", blocks=4, seed=5))
     base = load_base(tiny_bert)
