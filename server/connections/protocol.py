@@ -65,7 +65,7 @@ class Connection(HttpToolsProtocol):
         self._since = self.loop.time()
         self._in_head, self._begun = True, False
         self._head_bytes = self._frame_bytes = 0
-        self._kept = True
+        self._kept, self._upgrades = True, False
         self._over_limit = False
         self._deaf = self._lingering = self._closing = False
         self._refusal: ServerError | None = None
@@ -150,15 +150,16 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, as far as limits allow."""
         while data and not (self._deaf or self._closing or self.transport.is_closing()):
-            most = self._limits.head_bytes + 1 - self._head_bytes if self._in_head else _PIECE
+            most = self._limits.head_bytes - self._head_bytes if self._in_head else _PIECE
             piece, data = data[:most], data[most:]
-            self._feed(piece)
+            data = self._feed(piece) + data
         if data and self._lingering:
             self._head_bytes += len(data)
             if self._head_bytes > _LINGER_BYTES:
                 self.transport.abort()
 
-    def _feed(self, piece: bytes) -> None:
+    def _feed(self, piece: bytes) -> bytes:
+        """Parse a piece; returns what has to be parsed once more."""
         self._unset_keepalive_if_required()
         if self._in_head:
             self._head_bytes += len(piece)
@@ -168,15 +169,30 @@ class Connection(HttpToolsProtocol):
             self.parser.feed_data(piece)
         except httptools.HttpParserError:
             self._refuse(self._refusal or MalformedRequestError())
-            return
-        except httptools.HttpParserUpgrade:
-            pass  # to a protocol that is not spoken here; the request itself is answered
-        if self._head_bytes > self._limits.head_bytes:
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._without_upgrade() + piece[upgrade.args[0] :]
+        else:
+            self._check_progress()
+        return b""
+
+    def _check_progress(self) -> None:
+        """See to it that what has begun comes to an end."""
+        if self._head_bytes >= self._limits.head_bytes:
             self._refuse(UrlTooLongError() if len(self.url) > _MOST_URL_BYTES else HeadTooLargeError())
         elif self._frame_bytes > self._limits.head_bytes:
             self._refuse(MalformedRequestError("the body has more framing than content"))
         elif (self._begun or self._head_bytes) and self._input_timer is None:
             self._limit_input(self._limits.head_seconds, self._head_is_late)
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head without its wish for another protocol, for which the parser would drop the body."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._upgrades, self._head_bytes = False, 0
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _head_is_late(self) -> None:
         self._refuse(RequestTimeoutError("the head of the request did not come in time"))
@@ -189,13 +205,17 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; what follows a body in chunks is none."""
         if self._in_head:
-            super().on_header(name, value)
+            HttpToolsProtocol.on_header(self, name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to answer; until the body is there, the connection is to close after the reply."""
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrades = True
+            return
         self._in_head = self._begun = False
         self._head_bytes = self._frame_bytes = 0
-        self._limit_input(None)
+        if self._input_timer is not None:
+            self._limit_input(None)
         self._refusal = self._why_refused()
         if self._refusal is not None:
             raise self._refusal
@@ -223,9 +243,12 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Wait for the next head; the connection may be kept if the reply has not said otherwise."""
+        if self._upgrades:
+            return
         self._in_head = True
         self._head_bytes = self._frame_bytes = 0
-        self._limit_input(None)
+        if self._input_timer is not None:
+            self._limit_input(None)
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._kept
         super().on_message_complete()

@@ -8,6 +8,8 @@ from mask_store import MaskStore, StoreUnavailableError
 from masking import Base
 from server.build import build_service
 from server.errors import ShuttingDownError
+from server.service import Closing
+from tests.support.server_parts import Clock
 from tests.support.serving import (
     TEXT,
     Stuck,
@@ -108,3 +110,14 @@ def test_draining_is_not_ready_but_answers(base: Base, tmp_path: Path) -> None:
         service.drain()
         assert service.why_not_ready() == "the server is shutting down"
         assert len(asyncio.run(predict(service, texts(TEXT)))) == 1
+
+
+def test_the_end_of_a_process_has_one_time_for_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    closing = Closing()
+    assert closing.left(30) == 30
+    clock.now += 20
+    assert closing.left(30) == 10
+    clock.now += 20
+    assert closing.left(30) == 1  # a part that has nothing to do needs no more

@@ -40,8 +40,9 @@ class Decoder:
         Raises:
             MalformedBodyError: It is not in the coding that it is said to be in.
         """
-        packed = self._packed + piece
+        packed, self._packed = self._packed + piece, b""
         if self._member is None:
+            packed = packed.lstrip(b"\0") if self._members else packed  # gzip files may be padded with zeros
             if not packed:
                 return b""
             self._member = self._next_member(packed)
@@ -51,8 +52,7 @@ class Decoder:
             raise self._damaged() from None
         self._packed, self._full = self._member.unconsumed_tail, len(unpacked) == _PIECE
         if self._member.eof:
-            self._packed, self._full = self._member.unused_data.lstrip(b"\0"), False  # gzip pads with zeros
-            self._member = None
+            self._packed, self._full, self._member = self._member.unused_data, False, None
         return unpacked
 
     def check_end(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from server.errors import ClientGoneError
 from server.http.body.encodings import utf8
@@ -21,12 +21,21 @@ _SMALL_BODY = 8192  # bytes; reading and answering less than this takes no longe
 
 
 async def read_body(request: Request) -> bytes:
-    """Read the whole body as it is; see `stream_body`."""
-    return b"".join([chunk async for chunk in stream_body(request)])
+    """Read the whole body as it is.
+
+    Raises:
+        ServerError: See `Body.receive`.
+        ClientGoneError: The client left before its end.
+    """
+    pieces, more = [], True
+    while more:
+        piece, more = await _next_piece(request)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 async def read_text(request: Request) -> bytes:
-    """Read the whole body as UTF-8; see `stream_text`."""
+    """Read the whole body as UTF-8; raises what `stream_text` does."""
     return utf8(await read_body(request))
 
 
@@ -65,11 +74,10 @@ async def stream_body(request: Request, limit: int | None = None) -> AsyncIterat
     """
     if limit is not None:
         body_of(request.scope).stream(limit)
-    try:
-        async for chunk in request.stream():
-            yield chunk
-    except ClientDisconnect:
-        raise ClientGoneError from None
+    more = True
+    while more:
+        piece, more = await _next_piece(request)
+        yield piece
 
 
 async def stream_text(request: Request) -> AsyncIterator[bytes]:
@@ -90,6 +98,14 @@ async def stream_text(request: Request) -> AsyncIterator[bytes]:
             begin += chunk
     if begin:
         yield utf8(begin)
+
+
+async def _next_piece(request: Request) -> tuple[bytes, bool]:
+    """Return the next piece of the body, and whether there are more."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGoneError
+    return message.get("body", b""), message.get("more_body", False)
 
 
 async def run_by_size(size: int, work: Callable[[], Result]) -> Result:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from mask_store.store.records import MAX_NUMBER
 from server.errors import InsufficientStorageError
 from server.http.auth import require_admin
 from server.http.body import read_json, stream_body
@@ -26,7 +27,7 @@ router = APIRouter(
 )
 
 
-Version = Annotated[int, Field(ge=1, le=2**53 - 1)]  # as far as the numbers of JSON are exact
+Version = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
 
 
 class _Order(BaseModel):

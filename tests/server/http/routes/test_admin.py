@@ -1,4 +1,7 @@
+import errno
+import gzip
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +84,53 @@ def test_pin_and_unpin(client: TestClient, store: MaskStore, bundle: MaskBundle)
     assert predict(client).headers["x-task-version"] == "2"
 
 
-@pytest.mark.parametrize("body", ["", "{}", '{"version": 0}', '{"version": "x"}', "nonsense"])
-def test_a_pin_without_a_version_is_refused(client: TestClient, body: str) -> None:
-    assert client.post(f"/tasks/{TASK}/pin", content=body).status_code == 422
-    assert listed(client)[TASK]["pinned"] is None
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("", 400),
+        ("nonsense", 400),
+        ("{" * 5000, 400),
+        ("{}", 422),
+        ('{"version": 0}', 422),
+        ('{"version": "x"}', 422),
+        ('{"verison": 1}', 422),
+        (f'{{"version": {10**300}}}', 422),
+        ('{"version": 100000000}', 422),
+        ('{"version": 99999999}', 404),
+        ('{"version": 99}', 404),
+    ],
+)
+def test_what_is_no_version_is_refused(client: TestClient, body: str, status: int) -> None:
+    for verb in ("pin", "rollback"):
+        if (verb, body) not in (("rollback", ""), ("rollback", "{}")):  # those mean the version before
+            assert client.post(f"/tasks/{TASK}/{verb}", content=body).status_code == status, verb
+    assert (listed(client)[TASK]["pinned"], listed(client)[TASK]["version"]) == (None, 1)
+
+
+def test_a_temporary_folder_that_is_full_is_told(
+    client: TestClient, bundle: MaskBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def none(**_: object) -> BytesIO:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    for temporary_file in (lambda **_: Full(), none):
+        monkeypatch.setattr("tempfile.TemporaryFile", temporary_file)
+        reply = client.put(f"/tasks/{TASK}", content=bundle.to_bytes())
+        assert (reply.status_code, reply.json()["error_type"]) == (507, "Storage")
+        assert "temporary folder" in reply.json()["error"]
+    assert listed(client)[TASK]["version"] == 1
+
+
+def test_an_upload_may_be_compressed_and_its_limit_is_its_own(client: TestClient, bundle: MaskBundle) -> None:
+    headers = {"content-encoding": "gzip"}
+    reply = client.put(f"/tasks/{TASK}", content=gzip.compress(bundle.to_bytes()), headers=headers)
+    assert (reply.status_code, reply.json()["version"]) == (201, 2)
+    bomb = gzip.compress(bytes((1 << 20) + 1))
+    assert client.put(f"/tasks/{TASK}", content=bomb, headers=headers).status_code == 413
 
 
 def test_upload_and_rollback(client: TestClient, store: MaskStore, bundle: MaskBundle) -> None:
