@@ -13,8 +13,8 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from server.engine.batch import CloseReason
 from server.engine.pending import DropReason, Timings
-from server.engine.queue import CloseReason
 from server.engine.retry import FailureReason
 from server.engine.worker import BatchReport
 

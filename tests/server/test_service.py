@@ -31,7 +31,7 @@ def test_closing_computes_what_waits_and_refuses_the_rest(base: Base, tmp_path: 
             await asyncio.to_thread(stuck.started.wait, 20)
             calls += [asyncio.create_task(predict(service, texts(TEXT), str(i))) for i in range(4)]
             queue = service.engine.queue
-            await asyncio.to_thread(wait_until, lambda: (queue.waiting, queue._reserved) == (4, 0))
+            await asyncio.to_thread(wait_until, lambda: queue._waiting.cost.rows == 4)
             closing = asyncio.create_task(asyncio.to_thread(service.close))
             await asyncio.to_thread(wait_until, lambda: not service.watcher.alive)
             stuck.let_go.set()

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from masking.tasks.predictions import Floats
+from server.engine.batch import Batch
 from server.engine.pending import Cost, DropReason, PendingRequest, cost_of
-from server.engine.queue import Batch, RequestQueue
+from server.engine.queue import RequestQueue
 from server.engine.retry import group_by_task, task_batch
 from server.errors import (
     BackendFailedError,
@@ -205,7 +206,7 @@ def test_retry_after_follows_the_speed_of_the_worker() -> None:
     queue = RequestQueue(limits(waiting=10))
     queue.put(pending("a", [features(3)] * 10))
     for _ in range(100):
-        queue.note_speed(tokens=6, seconds=3.0)
+        queue.note_speed(Cost(2, 6), 3.0)
     with pytest.raises(QueueFullError) as caught:
         queue.put(pending("a", [features(3)]))
     assert caught.value.headers == {"retry-after": "15"}
@@ -269,8 +270,8 @@ def test_dropped_requests_are_counted_once_by_reason() -> None:
     _answer(_take(queue))
     failed.fail(BackendFailedError())
     cancelled.future.cancel()
-    given_up.future.cancel()  # by who waited for it until its deadline
     clock.now += 1
+    given_up.future.cancel()  # by who waited for it until its deadline
     queue.abandon(ShuttingDownError())
     assert sorted(told) == ["abandoned", "cancelled", "expired", "expired"]
     assert isinstance(left.future.exception(0), ShuttingDownError)
