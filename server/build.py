@@ -129,9 +129,10 @@ def _connect_gauges(service: Service) -> None:
     metrics, queue, registry = service.metrics, service.engine.queue, service.registry
     metrics.read("maskserve_queue_rows", "Rows that wait", lambda: queue.waiting)
     metrics.read("maskserve_queue_tokens", "Tokens that wait", lambda: queue.waiting_tokens)
+    metrics.read("maskserve_queue_seconds", "How long they take", lambda: queue.waiting_seconds)
     metrics.read("maskserve_queue_oldest_seconds", "How long the oldest waits", lambda: queue.oldest_seconds)
     metrics.read("maskserve_ready", "1 if requests can be answered", lambda: service.why_not_ready() is None)
-    metrics.read("maskserve_worker_restarts", "Times the worker died", lambda: service.engine.worker.restarts)
+    metrics.read_restarts(service.threads)
     metrics.read("maskserve_tasks", "Tasks in service", lambda: len(registry.tasks))
     metrics.read(
         "maskserve_task_problems",

@@ -22,6 +22,7 @@
         TaskUnavailableError                         the task is in the store but could not be loaded
           TaskUnloadedError                          an operator unloaded it
         StoreUnreachableError                        the store can't be read or written now
+        OperatorsBusyError                           too many requests of operators are not answered yet
         ShuttingDownError                            the server is going down
       DeadlineError               504  Timeout       not computed in time
       InsufficientStorageError    507  Storage       the store has no space left
@@ -239,6 +240,12 @@ class StoreUnreachableError(UnhealthyError):
     """The store can't be read or written now."""
 
     message = "the store can't be reached or used now; tasks in service are not affected"
+
+
+class OperatorsBusyError(UnhealthyError):
+    """Too many requests of operators are not answered yet."""
+
+    message = "requests of operators that came before are not done yet; try again later"
 
 
 class ShuttingDownError(UnhealthyError):

@@ -115,7 +115,7 @@ class SupervisedThread:
 
     def _give_up(self) -> None:
         self.failure = (
-            f"the {self.name} died {_MOST_DEATHS} times in a row; the log above says of what. "
+            f"the {self.name} died {_MOST_DEATHS} times in a row; the log says of what. "
             "This process can't go on"
         )
         logger.critical(self.failure)
