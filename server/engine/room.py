@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from statistics import median_low
 from types import TracebackType
 
 from server.engine.batch import BatchLimits
@@ -20,30 +21,29 @@ from server.engine.pending import Cost
 from server.errors import QueueFullError, ServerError
 
 _SHARE_OF_PATIENT = 0.5
-_MEMORY_OF_SPEED = 0.8  # weight of the batches before, where the newest one counts 1
+_BATCHES_REMEMBERED = 8
 
 
 class Speed:
-    """How fast the last batches were computed; it follows a change within a few of them."""
+    """How fast the last batches were computed; one that is out of the ordinary does not count."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._rows = self._tokens = self._seconds = 0.0
-
-    @property
-    def tokens_per_row(self) -> float:
+        self._batches: deque[tuple[Cost, float]] = deque(maxlen=_BATCHES_REMEMBERED)
+        self._seconds_per_token = 0.0
+        self.tokens_per_row = 0.0
         """Tokens that a row has on average; 0 before the first batch."""
-        return self._tokens / self._rows if self._rows else 0.0
 
     def note(self, cost: Cost, seconds: float) -> None:
         """Learn from a finished batch."""
-        self._rows = _MEMORY_OF_SPEED * self._rows + cost.rows
-        self._tokens = _MEMORY_OF_SPEED * self._tokens + cost.tokens
-        self._seconds = _MEMORY_OF_SPEED * self._seconds + seconds
+        self._batches.append((cost, seconds))
+        whole = sum((one for one, _ in self._batches), Cost())
+        self.tokens_per_row = whole.tokens / whole.rows
+        self._seconds_per_token = median_low(spent / one.tokens for one, spent in self._batches)
 
     def seconds(self, tokens: float) -> float:
         """Return how long tokens take; 0 before the first batch."""
-        return tokens * self._seconds / self._tokens if self._tokens else 0.0
+        return tokens * self._seconds_per_token
 
 
 @dataclass(eq=False)
