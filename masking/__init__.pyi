@@ -27,6 +27,8 @@ from .tasks import Entity as Entity
 from .tasks import Features as Features
 from .tasks import Prediction as Prediction
 from .tasks import Row as Row
+from .tasks import Span as Span
+from .tasks import TagScheme as TagScheme
 from .tasks import TaskCodec as TaskCodec
 from .tasks import TaskInput as TaskInput
 from .tasks import TaskSpec as TaskSpec
@@ -38,4 +40,5 @@ from .tasks import collate as collate
 from .tasks import entities_of as entities_of
 from .tasks import group_entities as group_entities
 from .tasks import split_words as split_words
+from .tasks import tag_scheme as tag_scheme
 from .tasks import task_codec as task_codec
