@@ -55,6 +55,14 @@ class Predictor:
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
 
+    def check_room(self, served: ServedTask) -> None:
+        """Refuse whatever is asked of a task now, before anything is read; `predict` would refuse it, too.
+
+        Raises:
+            ServerError: There is no room in the queue, or the server is shutting down.
+        """
+        self._engine.queue.check_room(len(served.loaded.members), served.digest)
+
     async def wait_for_room(self, served: ServedTask, request: PredictRequest) -> Reservation:
         """Wait for a place in the queue, in turn with all who do; cancelling the call gives it up.
 

@@ -93,10 +93,18 @@ class RequestQueue:
         """
         place = Reservation(version, rows, self._end)
         with self._changed:
-            self._check_ever(rows)
-            self._check_room(version, rows)
+            self.check_room(rows, version)
             self._room.hold(place)
         return place
+
+    def check_room(self, rows: int, version: str = "") -> None:
+        """Refuse rows of a task version that `reservation` would refuse now; it raises the same."""
+        with self._changed:
+            self._check_ever(rows)
+            if self._room.refusal(version, rows):
+                self._drop_late()
+            if refusal := self._room.refusal(version, rows):
+                raise refusal
 
     async def wait_for_room(self, rows: int, version: str = "") -> Reservation:
         """Wait for room for rows, behind all who wait already; cancelling the call gives the place up.
@@ -132,13 +140,10 @@ class RequestQueue:
             self._check_size(entry)
         rows = sum(entry.cost.rows for entry in entries)
         with self._changed:
-            self._check_ever(rows)
             if place is None:
-                self._check_room(request.task.digest, rows)
-            elif refusal := self._room.too_many(rows - place.rows):
-                raise refusal
+                self.check_room(rows, request.task.digest)
             else:
-                self._room.unhold(place)
+                self._exchange(place, rows)
             request.timings.queued = self._clock()
             self._waiting.add(request, entries)
             self._changed.notify()
@@ -202,11 +207,12 @@ class RequestQueue:
         if rows > (limit := self.limits.waiting):
             raise InvalidBodyError(f"the request has {rows} rows and at most {limit} may wait; send fewer")
 
-    def _check_room(self, version: str, rows: int) -> None:
-        if self._room.refusal(version, rows):
-            self._drop_late()
-        if refusal := self._room.refusal(version, rows):
+    def _exchange(self, place: Reservation, rows: int) -> None:
+        """Give the room back that was held for rows, of which there may be more than were foreseen."""
+        self._check_ever(rows)
+        if refusal := self._room.too_many(rows - place.rows):
             raise refusal
+        self._room.unhold(place)
 
     async def _wait(self, place: Reservation) -> None:
         """Wait until a reservation has its room."""

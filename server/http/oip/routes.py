@@ -183,6 +183,7 @@ async def infer(
     """Answer with tensors, in JSON or binary as the request asks."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise InvalidBodyError("this server takes no compressed bodies")
+    service.predictor.check_room(served)
     body = await read_body(request, service.settings.max_body_bytes)
     call = await run_in_threadpool(lambda: _read(body, json_length, served))
     predictions = await predictions_of(request, served, call.wanted)

@@ -33,6 +33,7 @@ async def predict(request: Request, task: TaskName) -> Response:
     The headers name the version and the digest that computed the answer, and the milliseconds of each stage.
     """
     served = take_task(request, task)
+    service_of(request).predictor.check_room(served)
     body = await read_body(request, service_of(request).settings.max_body_bytes)
     wanted, reply = await run_by_size(len(body), lambda: parse_request(body, served.loaded))
     predictions = await predictions_of(request, served, wanted)
