@@ -8,6 +8,7 @@ from importlib import import_module
 from benchmarks.errors import BenchmarkError
 from lab.extras import MissingExtraError
 from lab.server_process import ServerStartError
+from mask_store.terminal import escape_missing_letters
 
 BENCHMARKS: Mapping[str, str] = {
     "masked_linear": "one linear layer under the masks of many tasks",
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    escape_missing_letters()
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")

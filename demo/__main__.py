@@ -22,6 +22,7 @@ from demo.data import write_data
 from lab.extras import MissingExtraError
 from lab.minilm import place_minilm
 from lab.server_process import ServerStartError, start_server
+from mask_store.terminal import escape_missing_letters
 
 KINDS = {
     "routing": "sequence-classification",
@@ -47,6 +48,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m demo") -> int:
     """Run the demonstration; return the exit code."""
+    escape_missing_letters()
     try:
         return _run(_parse_arguments(arguments, prog))
     except (MissingExtraError, ServerStartError) as error:

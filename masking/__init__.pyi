@@ -1,7 +1,6 @@
 from .base import Base as Base
 from .base import Tokenizer as Tokenizer
 from .base import choose_device as choose_device
-from .base import load_base as load_base
 from .errors import BaseLoadError as BaseLoadError
 from .errors import BaseMismatchError as BaseMismatchError
 from .errors import BlockOutOfRangeError as BlockOutOfRangeError
@@ -21,6 +20,7 @@ from .learning.masked_model import MaskScores as MaskScores
 from .learning.settings import MaskSettings as MaskSettings
 from .learning.task_model import FinetunedModel as FinetunedModel
 from .learning.task_model import TaskModel as TaskModel
+from .loading import load_base as load_base
 from .tasks import ChoiceInput as ChoiceInput
 from .tasks import ClassPrediction as ClassPrediction
 from .tasks import Entity as Entity

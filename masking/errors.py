@@ -11,9 +11,15 @@ MaskingError
     InputTooLongError         ... because it has more tokens than the task takes
 """
 
+from mask_store import one_line
+
 
 class MaskingError(Exception):
-    """Base of every error raised by `masking`."""
+    """Base of every error raised by `masking`; its message is one line that can be logged and sent."""
+
+    def __init__(self, message: str) -> None:
+        """Keep the message, made safe whatever name of a bundle or a base it quotes."""
+        super().__init__(one_line(message))
 
 
 class BaseLoadError(MaskingError):

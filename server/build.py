@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from mask_store import MaskStore
+from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.kernels import costs, kernel_runs
 from masking.tasks import MODEL_KINDS
@@ -27,6 +29,9 @@ from server.threads import allowed_threads
 logger = logging.getLogger(__name__)
 
 _CPU_TOKENS, _GPU_TOKENS = 8192, 16384
+_LOCK_SECONDS = 10.0
+"""How long a request that changes the store waits for others that do."""
+_IN_EMPTY_VOLUMES = {"lost+found", ".gitkeep"}
 
 
 def build_service(settings: Settings, *, base: Base | None = None, compute: Compute | None = None) -> Service:
@@ -43,9 +48,10 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         SettingsError: This machine does not have the wanted device, or not the package for traces.
     """
     tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
-    store = MaskStore.open(settings.store)  # before the base, which takes longer to load
+    store = _open_store(settings)  # before the base, which takes longer to load
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
+        _tell(base)
     metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
     loader = TaskLoader(
         store, base, registry, metrics, retry_seconds=settings.poll_seconds, kernels=settings.kernels
@@ -69,6 +75,24 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     )
     _connect_gauges(service)
     return service
+
+
+def _tell(base: Base) -> None:
+    facts = f"{base.info.architecture}, {base.info.parameters:,} parameters, {human_bytes(base.nbytes)}"
+    logger.info("base loaded: %s, on %s", facts, base.device)
+
+
+def _open_store(settings: Settings) -> MaskStore:
+    create = settings.create_store or _is_empty_folder(settings.store)
+    return MaskStore.open(settings.store, create=create, lock_seconds=_LOCK_SECONDS)
+
+
+def _is_empty_folder(place: str) -> bool:
+    """Tell whether this is a local folder with nothing in it, such as a new volume."""
+    try:
+        return not {entry.name for entry in Path(place).iterdir()} - _IN_EMPTY_VOLUMES
+    except OSError:  # not there, or not a folder, or not to be read: opening it says so
+        return False
 
 
 def _engine(

@@ -7,9 +7,9 @@ the process waits for it at its end; it waits for none of these.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Thread
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
+from mask_store.background import in_background
 from server.errors import OperatorsBusyError
 
 Given = ParamSpec("Given")
@@ -27,26 +27,15 @@ async def in_daemon(
         done: Called on the event loop once the work is over, even if nobody waits any more.
     """
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Result] = loop.create_future()
 
-    def finish(settle: Callable[[Any], None], value: object) -> None:
+    def tell() -> None:
         if done is not None:
-            done()
-        if not outcome.done():
-            settle(value)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(done)
 
-    def run() -> None:
-        settle: Callable[[Any], None] = outcome.set_result
-        value: object
-        try:
-            value = work()
-        except BaseException as error:
-            settle, value = outcome.set_exception, error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(finish, settle, value)
-
-    Thread(target=run, name=name, daemon=True).start()
-    return await outcome
+    outcome = in_background(work, name)
+    outcome.add_done_callback(lambda _: tell())
+    return await asyncio.shield(asyncio.wrap_future(outcome))
 
 
 class OperatorThreads:

@@ -25,10 +25,16 @@ class PredictRequest:
     Attributes:
         inputs: The task's inputs, at least one.
         truncate: Cut long texts instead of refusing them.
+        max_length: Tokens of a row at most; None for the task's own limit.
     """
 
     inputs: tuple[TaskInput, ...]
     truncate: bool = False
+    max_length: int | None = None
+
+    def of(self, task: LoadedTask) -> LoadedTask:
+        """Return the task as the request wants it."""
+        return task if self.max_length is None else task.shortened(self.max_length)
 
     @property
     def rows(self) -> int:
@@ -108,7 +114,7 @@ class Predictor:
         try:
             rows = rows_of(served, request)
             with place or self._engine.queue.reservation(rows, served.digest) as held:
-                logits = await self._logits(served.loaded, request, request_id, timings, held)
+                logits = await self._logits(request.of(served.loaded), request, request_id, timings, held)
             predictions = await _decode(served.loaded, logits)
         except BaseException:  # a request that is dropped is cancelled
             served.statistics.count_failure(time.monotonic() - timings.received)

@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Event
+from threading import Event, Thread
 
 from masking import Base
 from server.daemons import OperatorThreads
@@ -24,9 +24,29 @@ logger = logging.getLogger(__name__)
 
 _OPERATORS = 8
 _REPORTS = 4
+_LEAST_SECONDS = 1.0
 
 
-@dataclass
+class Closing:
+    """How much time is left for the end of a process."""
+
+    def __init__(self) -> None:
+        """Not begun yet."""
+        self._end: float | None = None
+
+    def begin(self, seconds: float) -> None:
+        """Begin to count."""
+        self._end = time.monotonic() + seconds
+
+    def left(self, seconds: float) -> float:
+        """Return the seconds that are left, a moment at least; all of them if it begins only now."""
+        if self._end is None:
+            self.begin(seconds)
+        assert self._end is not None
+        return max(_LEAST_SECONDS, self._end - time.monotonic())
+
+
+@dataclass(frozen=True)
 class Service:
     """The parts of one server process, connected; `server.build` makes it.
 
@@ -44,7 +64,7 @@ class Service:
         operators: Threads for what operators do to tasks, which may wait for the store.
         reports: Threads for what operators look at.
         draining: Set once the server is about to stop.
-        stop_by: When it must have stopped, in monotonic seconds; None until that is known.
+        closing: The time that is left once it stops.
     """
 
     settings: Settings
@@ -60,7 +80,7 @@ class Service:
     operators: OperatorThreads = field(default_factory=partial(OperatorThreads, "operator", _OPERATORS))
     reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
     draining: Event = field(default_factory=Event)
-    stop_by: float | None = None
+    closing: Closing = field(default_factory=Closing)
 
     @property
     def max_batch_tokens(self) -> int:
@@ -73,18 +93,16 @@ class Service:
         self.watcher.start()
 
     def close(self) -> None:
-        """Compute what still waits, then stop every thread; all of it within `shutdown_seconds`.
-
-        They count from when the shutdown began, where `stop_by` says when that was.
-        """
-        if self.stop_by is None:
-            self.stop_by = time.monotonic() + self.settings.shutdown_seconds
-        self.watcher.close(self._seconds_left)
-        if not self.engine.close(self._seconds_left):
-            logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
+        """Compute what still waits, then stop every thread, in `shutdown_seconds` all together."""
+        seconds = self.settings.shutdown_seconds
+        self.watcher.close(self.closing.left(seconds))
+        if not self.engine.close(self.closing.left(seconds)):
+            logger.error("requests still waited after %d s and were dropped", seconds)
         self.tokenizer.close()
         if self.tracer is not None:
-            self.tracer.close()
+            sending = Thread(target=self.tracer.close, name="last-traces", daemon=True)
+            sending.start()
+            sending.join(self.closing.left(seconds))
 
     @property
     def failure(self) -> str | None:
@@ -113,10 +131,6 @@ class Service:
     def threads(self) -> tuple[SupervisedThread, ...]:
         """The threads without which nothing works."""
         return (self.engine.worker, self.watcher.thread)
-
-    @property
-    def _seconds_left(self) -> float:
-        return 0.0 if self.stop_by is None else max(0.0, self.stop_by - time.monotonic())
 
     def _missing_tasks(self) -> str:
         """Tell why each required task that is not served is not."""

@@ -11,6 +11,7 @@
         RunMismatchError      it holds an unfinished run with other settings or data
         RunInUseError         another process is learning in it
       DivergedError         the loss is no longer a number
+      NothingLearnedError   what was learned is no better than always giving one answer
       PublishError          everything was learned, but the store refused the mask
       KeepError             everything was learned, but the weights can't be written where they are to be kept
       ResultsError          a file of results can't be used
@@ -90,6 +91,25 @@ class DivergedError(TrainingError):
     """The training loss became infinite or not a number."""
 
     exit_code = FAILED
+
+
+class NothingLearnedError(TrainingError):
+    """What was learned is no better on dev than always giving one answer; the run folder still holds it.
+
+    Attributes:
+        found: The figures, as a part of a sentence.
+    """
+
+    exit_code = FAILED
+
+    def __init__(self, found: str, folder: object) -> None:
+        """Take the figures and the run's folder."""
+        super().__init__(
+            f"nothing was learned, so nothing is published: {found}. {folder} keeps the run: the same "
+            "command with --force publishes it; with --fresh, and other settings (--lr, --epochs) or better "
+            "data, it is learned anew"
+        )
+        self.found = found
 
 
 class PublishError(TrainingError):

@@ -29,11 +29,14 @@ bit for each of its weights, keep or drop, and published to a store (--store) th
 
 _EPILOG = """\
 kinds of task and the columns of their rows (other names: --text-column and so on):
-  sequence-classification   text or sentence, label; for pairs of texts also text_pair
+  sequence-classification   text or sentence, label; for pairs of texts text and text_pair, sentence1 and
+                            sentence2, premise and hypothesis, question and sentence and others
   token-classification      tokens (list of words), tags (list, one a word)
-  multiple-choice           context, choices (list of texts), label (index of the right one, from 0)
+  multiple-choice           context, choices (list of texts, or columns choice0, choice1 and so on), label
+                            (index from 0 or 1, letter or text of the right one)
 
-files: JSON lines (.jsonl), CSV, TSV, each also .gz, or Parquet. In CSV and TSV a list is written as JSON.
+files: JSON lines or an array (.jsonl, .json), CSV, TSV, CoNLL columns (.conll, .txt), each also .gz, or
+Parquet. Several files, or a pattern in quotation marks, are read as one. What was found out is printed.
 
 examples:
   a first task, from two files:

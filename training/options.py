@@ -10,6 +10,8 @@ setting whole. What can only be known with data and model (whether a block exist
 column is in the file) is checked where they are used.
 """
 
+import codecs
+import glob
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -76,6 +78,7 @@ PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
 EXTRA_SETTINGS = tuple(name for name, value in PRESETS["paper"].items() if value is None)
 LEARNING_SETTINGS = ("kind", "lr", "seed", *PRESETS["paper"])
 MIN_TOKENS = 8
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 MAX_SEED = 2**32 - 1
 
 _OUT_OF_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
@@ -107,13 +110,38 @@ class DataOptions(_Options):
         json_schema_extra={"group": "task", "metavar": "NAME"},
     )
     kind: TaskKind = Field(description="what the task predicts", json_schema_extra={"group": "task"})
-    train: str | None = _field("data", "labelled rows to learn from", None, "FILE")
-    dev: str | None = _field("data", "labelled rows to choose the best epoch by", None, "FILE")
+    train: tuple[str, ...] | None = _field(
+        "data", "labelled rows to learn from; several files or a pattern are read as one", None, "FILE"
+    )
+    dev: tuple[str, ...] | None = _field("data", "labelled rows to choose the best epoch by", None, "FILE")
+    validation_share: float | None = _field(
+        "data", "share of the rows of --train to choose by, instead of --dev", None, "SHARE", gt=0, lt=1
+    )
     dataset: str | None = _field(
-        "data", "hub dataset, instead of --train and --dev", None, "ID[:CONFIG]", validate_default=True
+        "data",
+        "hub dataset, or a folder of one, instead of --train and --dev",
+        None,
+        "ID[:CONFIG]",
+        validate_default=True,
     )
     train_split: str = _field("data", "its split to learn from", "train", "SPLIT")
     dev_split: str = _field("data", "its split to choose by", "validation", "SPLIT")
+    encoding: str | None = _field(
+        "data", "encoding of text files (that of their byte order mark, or UTF-8)", None, "NAME"
+    )
+    delimiter: str | None = _field(
+        "data",
+        f"what is between fields of CSV: {', '.join(DELIMITERS)} or a character (found by trying)",
+        None,
+        "NAME",
+    )
+    missing_label: str | None = _field(
+        "data",
+        "label of rows that have none, which are left out; '' for no such label (-1 where the others are "
+        "0, 1, 2 and so on)",
+        None,
+        "LABEL",
+    )
     text_column: str | None = _column("text")
     pair_column: str | None = _column("pair")
     label_column: str | None = _column("label")
@@ -129,23 +157,69 @@ class DataOptions(_Options):
         """Column named for each role of this kind of task; None where the default name is to be used."""
         return {role: getattr(self, f"{role}_column") for role in ROLES[self.kind]}
 
-    @field_validator("train", "dev")
+    @property
+    def delimiter_character(self) -> str | None:
+        """The delimiter as it stands in the file."""
+        return DELIMITERS.get(self.delimiter, self.delimiter) if self.delimiter else None
+
+    @field_validator("train", "dev", mode="before")
     @classmethod
-    def _is_there(cls, path: str | None) -> str | None:
-        if path and not Path(path).is_file():
-            raise ValueError("no such file")
-        return path
+    def _are_there(cls, given: Any, info: ValidationInfo) -> Any:
+        """Take one path, or several, or patterns."""
+        if given is None:
+            return None
+        paths = [str(given)] if isinstance(given, str | Path) else [str(path) for path in given]
+        found: list[str] = []
+        for path in paths:
+            matching = (
+                [path] if Path(path).is_file() else [one for one in _matching(path) if Path(one).is_file()]
+            )
+            if not matching:
+                reason = "no such file"
+                if Path(path).is_dir():
+                    reason = f"a folder; name its files, such as '{path}/*.jsonl', or give --dataset {path}"
+                raise _sentence(f"--{info.field_name} {path}: {reason}")
+            found += matching
+        return tuple(dict.fromkeys(found)) or None
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding(cls, encoding: str | None) -> str | None:
+        try:
+            codecs.lookup(encoding or "utf-8")
+        except LookupError:
+            raise ValueError("there is no such encoding; common ones are utf-8, utf-16, cp1252") from None
+        return encoding
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_a_delimiter(cls, delimiter: str | None) -> str | None:
+        character = DELIMITERS.get(delimiter or "comma", delimiter)
+        if len(character or "") != 1 or character in {'"', "\n", "\r"}:
+            raise ValueError(f"must be one character, or {', '.join(DELIMITERS)}")
+        return delimiter
+
+    @field_validator("missing_label")
+    @classmethod
+    def _has_no_space_around(cls, label: str | None) -> str | None:
+        return label if label is None else label.strip()
 
     @field_validator("dataset")
     @classmethod
     def _one_source(cls, dataset: str | None, info: ValidationInfo) -> str | None:
+        share = info.data.get("validation_share")
         files = {f"--{name}": info.data.get(name, "not usable") for name in ("train", "dev")}
         given = " and ".join(name for name, path in files.items() if path)
-        missing = " and ".join(name for name, path in files.items() if not path)
+        if share and files["--dev"]:
+            raise _sentence("--validation-share takes the place of --dev: give one or the other")
+        missing = " and ".join(
+            name for name, path in files.items() if not path and not (share and name == "--dev")
+        )
         if dataset and given:
             raise _sentence(f"--dataset takes the place of {given}: give one or the other")
         if missing and not dataset:
-            raise _sentence(f"{missing} missing: give --train FILE and --dev FILE, or --dataset ID")
+            instead = "" if missing == "--train" else " (or --validation-share 0.1 instead of --dev)"
+            raise _sentence(f"{missing} missing: give --train FILE and --dev FILE{instead}, or --dataset ID")
         return dataset
 
     @field_validator(*(f"{role}_column" for role in get_args(Role)))
@@ -232,6 +306,9 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
         description="pretrained encoder: hub id or folder",
         json_schema_extra={"group": "task", "metavar": "ID_OR_FOLDER"},
     )
+    revision: str | None = _field(
+        "task", "branch, tag or commit of the base on the hub", None, "REVISION", min_length=1
+    )
     store: str | None = _field(
         "task", "store to publish masks to, made if absent: folder or URL", None, "DIR"
     )
@@ -239,6 +316,9 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
     device: Device = _field("run", "where to learn; auto is the GPU where there is one", "auto")
     threads: int | None = _field("run", "CPU threads (torch's choice)", None, ge=1)
     run_dir: str | None = _field("run", "folder of checkpoints (runs/NAME)", None, "DIR")
+    force: bool = _field(
+        "run", "publish a mask that is no better on dev than always giving one answer", False
+    )
     fresh: bool = _field(
         "run", "drop an unfinished run there instead of resuming it (a file of results stays as it is)", False
     )
@@ -310,6 +390,10 @@ def options_of(given: Mapping[str, Any], preset: Preset | None = None) -> LearnO
     if problems:
         raise OptionsError(problems)
     return options
+
+
+def _matching(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern, recursive=True))
 
 
 def _flag(name: str) -> str:

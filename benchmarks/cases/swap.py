@@ -61,13 +61,13 @@ class Publisher:
         noticing, snapshot = _timed(self._store.snapshot)
         path = self._place / bundle_path(TASK, snapshot.current[TASK].digest)
         reading, data = _timed(path.read_bytes)
-        decoding, bundle = _timed(lambda: MaskBundle.from_bytes(data))
+        checking, bundle = _timed(lambda: MaskBundle.from_bytes(data))
         readying, _ = _timed(lambda: load_task(bundle, self._base))
         return {
             "notice": noticing,
             "read": reading,
-            "decode and check": decoding,
-            "check against the base, ready the masks": readying,
+            "check": checking,
+            "check against the base, decode and ready the masks": readying,
         }
 
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.common.tasks import FORMATS
-from training.data.examples import choose_columns, learn_labels, read_examples
+from training.data.columns import choose_columns
+from training.data.examples import learn_labels, read_examples, settle
 from training.data.features import EncodedExample, encode_examples
-from training.data.rows import read_file
+from training.data.sources import read_file
 from training.runs.preparation import Preparation
 
 
@@ -29,6 +30,7 @@ def read_test(data: Path | None, setting: Preparation) -> Sequence[EncodedExampl
     if path is None:
         return None
     rows = read_file(path)
-    examples = read_examples(rows, options.kind, choose_columns(options.kind, options.columns, (rows,)))
+    columns = choose_columns(options.kind, options.columns, (rows,))
+    examples = settle(read_examples(rows, options.kind, columns), setting.data.judgement)
     learn_labels(options.kind, setting.data.train, examples)  # refuses a label that train lacks
     return encode_examples(examples, setting.codec)

@@ -1,7 +1,7 @@
 """The tasks of the paper (section 4): where their rows are, what is measured, how much of them is used.
 
 Rows come from a folder of files, ``<folder>/<task>/train.jsonl.gz`` and ``dev.jsonl.gz`` (or any other format
-that `training.data.rows` reads), or from the hub. Nothing here learns or measures.
+that `training.data.sources` reads), or from the hub. Nothing here learns or measures.
 """
 
 import hashlib
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mask_store import TaskKind
-from training.data.rows import RowSet, read_dataset, read_file
+from training.data.rows import RowSet
+from training.data.sources import read_dataset, read_file
 from training.errors import DataError
 from training.options import Metric
 

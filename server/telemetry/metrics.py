@@ -128,6 +128,9 @@ class Metrics:
             ["of"],
         )
         self._store_up = gauge("maskserve_store_up", "1 if the store could be read at the last look")
+        self._store_seen = gauge(
+            "maskserve_store_last_look_timestamp_seconds", "When the store could be read last, in Unix time"
+        )
 
     def read(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read when scraped."""
@@ -175,6 +178,8 @@ class Metrics:
     def store_seen(self, *, readable: bool) -> None:
         """Note whether the store could be read."""
         self._store_up.set(readable)
+        if readable:
+            self._store_seen.set_to_current_time()
 
     def forget(self, task: str) -> None:
         """Drop the series of a task that is gone."""

@@ -20,6 +20,7 @@ from server.errors import (
     TaskNotFoundError,
     TaskUnavailableError,
     UnhealthyError,
+    quoted,
 )
 
 
@@ -69,3 +70,32 @@ def test_a_full_queue_tells_when_to_come_back(seconds: float, header: str) -> No
     assert error.headers == {"retry-after": header}
     assert "90 rows" in error.message
     assert "100" in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("as it is: caf\u00e9 \u5c0f", "as it is: caf\u00e9 \u5c0f"),
+        ("two\nlines\x1b[31m", "two\\nlines\\x1b[31m"),
+        ("half an emoji \ud83d", "half an emoji \\ud83d"),
+        ("right to left \u202e", "right to left \\u202e"),
+    ],
+)
+def test_a_message_is_one_line_that_can_be_sent_and_logged(text: str, line: str) -> None:
+    assert ServerError(text).message == line
+    line.encode()
+
+
+@pytest.mark.parametrize("filler", ["x", "\ud83d", "\n", "\U000e0001"])
+def test_a_long_message_keeps_both_ends(filler: str) -> None:
+    message = ServerError(f"begin {filler * 2_000_000} end").message
+    assert message.startswith("begin ")
+    assert message.endswith(" end")
+    assert len(message) < 1100
+    assert message.isprintable()
+
+
+def test_what_a_client_sent_is_quoted_in_part() -> None:
+    assert quoted(["a"]) == "'a'"
+    assert quoted(f"k{i}" for i in range(9)) == "'k0', 'k1', 'k2' (and 6 more)"
+    assert len(quoted(["x" * 10_000])) < 100

@@ -30,6 +30,13 @@ def test_defaults() -> None:
     assert settings.revision is None
 
 
+def test_a_store_is_created_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load_settings(NEEDED).create_store
+    assert load_settings([*NEEDED, "--create-store"]).create_store
+    monkeypatch.setenv("MASKSERVE_CREATE_STORE", "true")
+    assert load_settings(NEEDED).create_store
+
+
 def test_settings_cannot_be_changed() -> None:
     settings = load_settings(NEEDED)
     with pytest.raises(ValidationError, match="frozen"):

@@ -114,7 +114,8 @@ def command_line(folder: Path, base: str, /, **changes: str) -> list[str]:
     """The command line of a small run; an empty value leaves an option out."""
     options = tiny_options(folder, base)
     names = ("task", "kind", "base", "store", "train", "dev", "run_dir", "max_length", "device", "blocks")
-    values = {name: str(getattr(options, name)) for name in names} | {"epochs": "1"} | changes
+    values = {name: getattr(options, name) for name in names} | {"epochs": "1"} | changes
+    values |= {name: own[0] if isinstance(own, tuple) else str(own) for name, own in values.items()}
     return [
         part for name, value in values.items() if value for part in (f"--{name.replace('_', '-')}", value)
     ]

@@ -48,6 +48,13 @@ def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
         ({"dataset": "d"}, "--dataset takes the place of --train and --dev"),
         ({"train": None}, "--train missing"),
         ({"train": None, "dev": None}, "--train and --dev missing"),
+        ({"dev": None}, "--dev missing: .*--validation-share 0.1 instead of --dev"),
+        ({"validation_share": 0.1}, "--validation-share takes the place of --dev"),
+        ({"dev": None, "validation_share": 1.0}, "--validation-share 1.0: must lie between 0 and 1"),
+        ({"train": "nothing-*.jsonl"}, r"--train nothing-\*.jsonl: no such file"),
+        ({"train": "."}, r"--train \.: a folder; name its files.*--dataset \."),
+        ({"encoding": "latin-99"}, "--encoding latin-99: there is no such encoding"),
+        ({"delimiter": "||"}, "must be one character, or comma, semicolon, tab, bar"),
         ({"kind": "regression"}, "not one of sequence-classification"),
         ({"max_length": 2}, "--max-length 2: must be at least 8"),
         ({"lr": float("inf")}, "--lr inf"),
@@ -62,6 +69,24 @@ def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
 def test_mistakes(settings: dict[str, Any], change: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionsError, match=message):
         LearnOptions(**(settings | change))
+
+
+def test_files_are_one_or_several_or_a_pattern(settings: dict[str, Any], tmp_path: Path) -> None:
+    paths = [str(write_lines(tmp_path / f"part-{n}.jsonl", [])) for n in (1, 0, 2)]
+    for given in (paths, [paths[0], str(tmp_path / "part-[02].jsonl")]):
+        assert sorted(LearnOptions(**(settings | {"train": given})).train or ()) == sorted(paths)
+    pattern = str(tmp_path / "part-*.jsonl")
+    assert LearnOptions(**(settings | {"train": pattern})).train == tuple(sorted(paths))
+    (tmp_path / "a[b].jsonl").touch()
+    assert LearnOptions(**(settings | {"train": tmp_path / "a[b].jsonl"})).train == (
+        str(tmp_path / "a[b].jsonl"),
+    )
+
+
+def test_delimiters_have_names(settings: dict[str, Any]) -> None:
+    for name, character in (("tab", "\t"), ("semicolon", ";"), (":", ":")):
+        assert LearnOptions(**settings, delimiter=name).delimiter_character == character
+    assert LearnOptions(**settings).delimiter_character is None
 
 
 def test_where_a_run_is_kept_does_not_change_what_it_learns(settings: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ choices and default. What one command alone takes is added by that command.
 
 import argparse
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -111,8 +111,10 @@ def _arguments(field: FieldInfo) -> dict[str, Any]:
         arguments["choices"] = choices
     else:
         kinds = (field.annotation, *get_args(field.annotation))
-        arguments["type"] = next(kind for kind in (float, int, str) if kind in kinds)
+        arguments["type"] = next((kind for kind in (float, int, str) if kind in kinds), str)
         arguments["metavar"] = _display(field)["metavar"]
+        if any(get_origin(kind) is tuple for kind in kinds):
+            arguments["nargs"] = "+"
     return arguments | ({"required": True} if field.is_required() else {})
 
 

@@ -1,25 +1,25 @@
-"""Examples of a task, from rows: which columns are needed, which rows can be used, what their labels are.
+"""Examples of a task, from rows: which rows can be used, and what their right answers are.
 
 A row with a missing field, an empty text or a value of the wrong type is set aside with its line and the
-reason; it is never dropped silently and never stops a run. What makes the whole file useless (a column that
-no row has, no usable row, one label only, a label in dev that train lacks) is an error.
+reason; it is never dropped silently and never stops a run. What makes the whole file useless (no usable row,
+one label only, a label in dev that train lacks) is an error.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from mask_store import TaskKind
 from masking import TaskInput
 from masking.tasks import MODEL_KINDS
 from training.data.rows import RowSet
-from training.errors import ColumnError, LabelError, NoExamplesError
-from training.kinds import TRAINING_KINDS, Columns, Target
-from training.kinds.fields import UnusableRowError, whole_number
-from training.options import Role
+from training.errors import LabelError, NoExamplesError
+from training.kinds import TRAINING_KINDS, Columns, Judgement, Target, labels_of
+from training.kinds.fields import UnusableRowError, joined, whole_number
 
 MIN_LABELS = 2
 SHOWN_LINES = 5
+SHOWN_REASONS = 8
+SHOWN_LABELS = 20
 
 
 @dataclass(frozen=True)
@@ -59,58 +59,23 @@ class ExampleSet:
         unit: What the line numbers count, ``line`` or ``row``.
         examples: The usable rows, in order.
         unusable: The others, in order.
+        remarks: What was done to rows that are used, with their lines.
     """
 
     source: str
     unit: str
     examples: tuple[Example, ...]
     unusable: tuple[Unusable, ...]
-
-
-def choose_columns(
-    kind: TaskKind, named: Mapping[Role, str | None], row_sets: Iterable[RowSet]
-) -> dict[Role, str]:
-    """Decide which column plays which role.
-
-    A column that the user named must be there; otherwise the first default name that is there is taken. Texts
-    form pairs where a pair column is named, or the rows have one of the default name.
-
-    Args:
-        kind: Kind of task.
-        named: Column per role as the user named it, None for "the default".
-        row_sets: The rows to learn from and the rows to check with; each must have every column.
-
-    Returns:
-        Column per role; the role ``pair`` is absent where texts are single.
-
-    Raises:
-        NoExamplesError: A set holds no row at all.
-        ColumnError: A column isn't there; lists the columns that are, and the nearest name.
-    """
-    first, *others = row_sets
-    for rows in (first, *others):
-        if not rows.rows:
-            raise NoExamplesError(f"{rows.source}: the file is empty, there is no row to read")
-    roles = TRAINING_KINDS[kind]
-    chosen: dict[Role, str] = {}
-    for role, defaults in roles.columns.items():
-        name = named.get(role)
-        column = _find_column(role, (name,) if name else defaults, first, role in roles.optional and not name)
-        if column is not None:
-            chosen[role] = column
-    for rows in others:
-        for role, column in chosen.items():
-            _find_column(role, (column,), rows)
-    return chosen
+    remarks: tuple[Unusable, ...] = ()
 
 
 def read_examples(rows: RowSet, kind: TaskKind, columns: Columns) -> ExampleSet:
-    """Turn rows into examples.
+    """Turn rows into examples, whose targets are as the rows have them until they are settled.
 
     Args:
         rows: Rows as read.
         kind: Kind of task.
-        columns: Column per role, from `choose_columns`.
+        columns: Column per role, from `training.data.columns.choose_columns`.
 
     Returns:
         Every row, as an example or as unusable with the reason.
@@ -121,15 +86,45 @@ def read_examples(rows: RowSet, kind: TaskKind, columns: Columns) -> ExampleSet:
     read = TRAINING_KINDS[kind].read
     examples: list[Example] = []
     unusable: list[Unusable] = []
+    remarks: list[Unusable] = []
     for line, values in rows.rows:
         try:
-            examples.append(Example(line, *read(values, columns)))
+            reading = read(values, columns)
         except UnusableRowError as error:
             unusable.append(Unusable(line, str(error)))
-    if not examples:
-        reasons = "; ".join(describe_unusable(unusable, rows.unit))
-        raise NoExamplesError(f"{rows.source}: none of the {len(rows.rows)} rows can be used: {reasons}")
-    return ExampleSet(rows.source, rows.unit, tuple(examples), tuple(unusable))
+            continue
+        examples.append(Example(line, reading.input, reading.target))
+        if reading.remark:
+            remarks.append(Unusable(line, reading.remark))
+    found = ExampleSet(rows.source, rows.unit, tuple(examples), tuple(unusable), tuple(remarks))
+    return _not_empty(found)
+
+
+def judge(kind: TaskKind, sets: Iterable[ExampleSet], missing: str | None) -> Judgement:
+    """Decide over all rows what their targets mean; see `training.kinds.TrainingKind.judge`."""
+    first, *others = sets
+    readings = [(example.input, example.target) for one in (first, *others) for example in one.examples]
+    try:
+        return TRAINING_KINDS[kind].judge(readings, missing)
+    except LabelError as error:
+        raise LabelError(f"{first.source}: {error}") from None
+
+
+def settle(examples: ExampleSet, judgement: Judgement) -> ExampleSet:
+    """Return examples with the targets that are learned; rows that turn out to have none are set aside.
+
+    Raises:
+        NoExamplesError: Not one row is left.
+    """
+    kept: list[Example] = []
+    unusable = list(examples.unusable)
+    for example in examples.examples:
+        try:
+            kept.append(replace(example, target=judgement.settle(example.input, example.target)))
+        except UnusableRowError as error:
+            unusable.append(Unusable(example.line, str(error)))
+    unusable.sort(key=lambda row: row.line)
+    return _not_empty(replace(examples, examples=tuple(kept), unusable=tuple(unusable)))
 
 
 def learn_labels(kind: TaskKind, train: ExampleSet, dev: ExampleSet) -> tuple[str, ...]:
@@ -148,21 +143,23 @@ def learn_labels(kind: TaskKind, train: ExampleSet, dev: ExampleSet) -> tuple[st
     """
     if not MODEL_KINDS[kind].labelled:
         return ()
-    labels = {label for example in train.examples for label in _labels_of(example)}
+    labels = {label for example in train.examples for label in labels_of(example.target)}
     if len(labels) < MIN_LABELS:
         only = next(iter(labels))
+        others = "".join(f"; left out: {told}" for told in describe_unusable(train.unusable, train.unit))
         raise LabelError(
-            f"{train.source}: every row has the label {only!r}; a task needs at least two labels"
+            f"{train.source}: every row has the label {only!r}; a task needs at least two labels{others}"
         )
     unknown: dict[str, list[int]] = {}
     for example in dev.examples:
-        for label in dict.fromkeys(_labels_of(example)):
+        for label in dict.fromkeys(labels_of(example.target)):
             if label not in labels:
                 unknown.setdefault(label, []).append(example.line)
     if unknown:
-        found = "; ".join(f"{label!r} ({_lines(lines, dev.unit)})" for label, lines in unknown.items())
-        known = ", ".join(map(repr, sort_labels(labels)[:20]))
-        raise LabelError(f"{dev.source}: labels that {train.source} lacks: {found}; it has {known}")
+        found = [f"{label!r} ({_lines(lines, dev.unit)})" for label, lines in unknown.items()]
+        known = joined([repr(label) for label in sort_labels(labels)], SHOWN_LABELS)
+        listed = joined(found, SHOWN_LABELS).replace("), ", "); ")
+        raise LabelError(f"{dev.source}: labels that {train.source} lacks: {listed}; it has {known}")
     return sort_labels(labels)
 
 
@@ -179,32 +176,23 @@ def describe_unusable(unusable: Iterable[Unusable], unit: str) -> list[str]:
     by_reason: dict[str, list[int]] = {}
     for row in unusable:
         by_reason.setdefault(row.reason, []).append(row.line)
-    return [
+    told = [
         f"{len(lines)} {'row' if len(lines) == 1 else 'rows'} ({_lines(lines, unit)}): {reason}"
         for reason, lines in by_reason.items()
     ]
+    more = len(told) - SHOWN_REASONS
+    return told[:SHOWN_REASONS] + ([f"and {more} more reasons"] if more > 0 else [])
 
 
-def _find_column(role: Role, candidates: tuple[str, ...], rows: RowSet, optional: bool = False) -> str | None:
-    there = rows.columns
-    for name in candidates:
-        if name in there:
-            return name
-    if optional:
-        return None
-    wanted = " or ".join(repr(name) for name in candidates)
-    near = difflib.get_close_matches(candidates[0], there, n=1, cutoff=0.5)
-    hint = f"; did you mean --{role}-column {near[0]}?" if near else f"; name it with --{role}-column"
-    listed = ", ".join(repr(name) for name in there)
-    raise ColumnError(f"{rows.source}: no column {wanted}; there are {listed}{hint}")
+def _not_empty(found: ExampleSet) -> ExampleSet:
+    if not found.examples:
+        reasons = "; ".join(describe_unusable(found.unusable, found.unit))
+        raise NoExamplesError(
+            f"{found.source}: none of the {len(found.unusable)} rows can be used: {reasons}"
+        )
+    return found
 
 
-def _lines(lines: list[int], unit: str) -> str:
-    shown = ", ".join(map(str, lines[:SHOWN_LINES]))
-    more = f" and {len(lines) - SHOWN_LINES} more" if len(lines) > SHOWN_LINES else ""
-    return f"{unit}{'s' if len(lines) > 1 else ''} {shown}{more}"
-
-
-def _labels_of(example: Example) -> tuple[str, ...]:
-    target = example.target
-    return target if isinstance(target, tuple) else (str(target),)
+def _lines(lines: Sequence[int], unit: str) -> str:
+    shown = joined([str(line) for line in lines], SHOWN_LINES)
+    return f"{unit}{'s' if len(lines) > 1 else ''} {shown}"

@@ -1,13 +1,22 @@
 """Task data: the labelled data of one run, read, checked, and encoded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from masking import TaskCodec, TaskSpec
-from training.data.examples import ExampleSet, choose_columns, learn_labels, read_examples
+from masking.tasks import MODEL_KINDS
+from training.data.columns import choose_columns, describe_columns, unused_texts
+from training.data.examples import ExampleSet, judge, learn_labels, read_examples, settle
 from training.data.features import EncodedExample, encode_examples
-from training.data.rows import RowSet, data_digest, read_dataset, read_file
-from training.options import LearnOptions
+from training.data.rows import RowSet, data_digest
+from training.data.signs import describe_labels, signs_of_wrong_data
+from training.data.sources import read_dataset, read_files
+from training.data.split import split_examples
+from training.kinds import Columns, Judgement
+from training.kinds.fields import joined
+from training.options import LearnOptions, Role
+
+_SHOWN_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -18,19 +27,26 @@ class TaskData:
         train: Examples to learn from.
         dev: Examples to choose the best epoch by.
         labels: The task's labels by index; empty for multiple choice.
-        pair: Whether the inputs are pairs of texts.
+        columns: Column of each role.
+        judgement: What targets mean.
         digest: ``sha256:<hex>`` over every row as read.
+        notes: What was found out about the data, a sentence each.
+        warnings: What looks wrong, a sentence each.
     """
 
     train: ExampleSet
     dev: ExampleSet
     labels: tuple[str, ...]
-    pair: bool
+    columns: Columns
+    judgement: Judgement
     digest: str
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def spec(self, options: LearnOptions) -> TaskSpec:
         """Return the task's spec."""
-        return TaskSpec(options.kind, self.labels, max_length=options.max_length, pair=self.pair)
+        pair = "pair" in self.columns
+        return TaskSpec(options.kind, self.labels, max_length=options.max_length, pair=pair)
 
 
 @dataclass(frozen=True)
@@ -57,18 +73,48 @@ def load_data(options: LearnOptions) -> TaskData:
     Raises:
         DataError: A file, a column or the labels can't be used; see the subclasses in `training.errors`.
     """
-    train_rows, dev_rows = _read(options)
-    columns = choose_columns(options.kind, options.columns, (train_rows, dev_rows))
-    train = read_examples(train_rows, options.kind, columns)
-    dev = read_examples(dev_rows, options.kind, columns)
+    row_sets = _read(options)
+    columns = choose_columns(options.kind, options.columns, row_sets)
+    read = [read_examples(rows, options.kind, columns) for rows in row_sets]
+    judgement = judge(options.kind, read, options.missing_label)
+    settled = [settle(examples, judgement) for examples in read]
+    if options.validation_share:
+        train, dev = split_examples(settled[0], options.validation_share)
+    else:
+        train, dev = settled
     labels = learn_labels(options.kind, train, dev)
-    return TaskData(train, dev, labels, "pair" in columns, data_digest(train_rows, dev_rows))
+    notes = [note for rows in row_sets for note in _named(rows.source, rows.notes)]
+    notes += [describe_columns(columns), *judgement.notes]
+    if MODEL_KINDS[options.kind].labelled:
+        notes.append(describe_labels(train))
+    warnings = [warning for rows in row_sets for warning in _named(rows.source, rows.warnings)]
+    warnings += [*_unused(row_sets[0], columns), *judgement.warnings]
+    warnings += signs_of_wrong_data(options.kind, train, dev)
+    digest, told = data_digest(*row_sets), (tuple(dict.fromkeys(some)) for some in (notes, warnings))
+    return TaskData(train, dev, labels, columns, judgement, digest, *told)
 
 
-def _read(options: LearnOptions) -> tuple[RowSet, RowSet]:
+def _read(options: LearnOptions) -> list[RowSet]:
+    """Read the rows to learn from, and those to check with where they are not to be split off."""
     if options.dataset:
-        return (
-            read_dataset(options.dataset, options.train_split),
-            read_dataset(options.dataset, options.dev_split),
-        )
-    return read_file(options.train or ""), read_file(options.dev or "")
+        splits = (options.train_split, options.dev_split)[: 1 if options.validation_share else 2]
+        return [read_dataset(options.dataset, split) for split in splits]
+    files = [paths for paths in (options.train, options.dev) if paths]
+    return [
+        read_files(paths, encoding=options.encoding, delimiter=options.delimiter_character) for paths in files
+    ]
+
+
+def _named(source: str, sentences: Sequence[str]) -> Iterator[str]:
+    return (f"{source}: {sentence}" for sentence in sentences)
+
+
+def _unused(rows: RowSet, columns: Columns) -> Iterator[str]:
+    """Tell of columns of text that are not used, and how one makes pairs."""
+    names = unused_texts(rows, columns)
+    role: Role = "pair"
+    if names:
+        listed = joined([repr(name) for name in names], _SHOWN_COLUMNS)
+        single = "text" in columns and role not in columns
+        hint = f"; for pairs of texts name one with --{role}-column" if single else ""
+        yield f"{rows.source}: not used, though there is text in it: {listed}{hint}"

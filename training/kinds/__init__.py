@@ -3,7 +3,20 @@
 A new kind is one file of this folder, a line in `kinds`, and its columns and metrics in `training.options`.
 """
 
-from training.kinds.kind import IGNORED, Columns, Target, TargetIndices, TrainingKind
+from training.kinds.judgement import Judgement, Target, count_labels, labels_of
+from training.kinds.kind import IGNORED, Baseline, Columns, Reading, TargetIndices, TrainingKind
 from training.kinds.kinds import TRAINING_KINDS
 
-__all__ = ["IGNORED", "TRAINING_KINDS", "Columns", "Target", "TargetIndices", "TrainingKind"]
+__all__ = [
+    "IGNORED",
+    "TRAINING_KINDS",
+    "Baseline",
+    "Columns",
+    "Judgement",
+    "Reading",
+    "Target",
+    "TargetIndices",
+    "TrainingKind",
+    "count_labels",
+    "labels_of",
+]

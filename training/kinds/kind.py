@@ -1,8 +1,9 @@
 """Kind of task in training: its columns, how a row is read, its targets, loss and metrics."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,15 +11,41 @@ from torch.nn import functional
 
 from mask_store import TaskKind
 from masking import Features, Prediction, TaskInput
+from training.kinds.judgement import Judgement, Target, count_labels, judge_labels
 from training.options import Metric, Role
 
 IGNORED = -100
 """Target where nothing is to be predicted, as torch's cross entropy has it."""
 
-Target = str | int | tuple[str, ...]
 Columns = Mapping[Role, str]
 ColumnNames = Mapping[Role, tuple[str, ...]]
 TargetIndices = tuple[int, ...]
+
+
+class Reading(NamedTuple):
+    """One row as read.
+
+    Attributes:
+        input: What the task is asked.
+        target: The right answer as the row has it; see `TrainingKind.judge`.
+        remark: What was done to the row, if anything.
+    """
+
+    input: TaskInput
+    target: Target
+    remark: str = ""
+
+
+class Baseline(NamedTuple):
+    """What is reached without learning.
+
+    Attributes:
+        value: Value of the dev metric.
+        how: The answer that reaches it.
+    """
+
+    value: float
+    how: str
 
 
 class TrainingKind(ABC):
@@ -29,14 +56,16 @@ class TrainingKind(ABC):
         columns: Default names of the column of each role, the first that a file has being taken; as many
             roles as `training.options.ROLES` has for the kind.
         optional: Roles that a file need not have.
+        together: Names of several roles' columns that go together, each tried before the default names.
     """
 
     name: ClassVar[TaskKind]
     columns: ClassVar[ColumnNames]
     optional: ClassVar[frozenset[Role]] = frozenset()
+    together: ClassVar[tuple[Columns, ...]] = ()
 
     @abstractmethod
-    def read(self, values: Mapping[str, object], columns: Columns) -> tuple[TaskInput, Target]:
+    def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read one row.
 
         Args:
@@ -44,11 +73,23 @@ class TrainingKind(ABC):
             columns: Column of each role.
 
         Returns:
-            The input, and the right answer: a label, a tag for each word, or the 0-based index of a choice.
+            The input, and the right answer as it stands there: a label, a tag for each word, or a choice.
 
         Raises:
             UnusableRowError: The row can't be used; the message says why.
         """
+
+    def judge(self, readings: Sequence[tuple[TaskInput, Target]], missing: str | None) -> Judgement:
+        """Decide over all rows what their targets mean.
+
+        Args:
+            readings: Input and target of every row of train and dev, as read.
+            missing: Label of rows that have none, as the user says; see `judge_labels`.
+
+        Raises:
+            LabelError: They can't be learned.
+        """
+        return judge_labels(count_labels(target for _, target in readings), missing)
 
     def targets(self, items: Sequence[tuple[Features, TargetIndices]], shape: torch.Size) -> Tensor:
         """Lay out the targets of a batch.
@@ -91,6 +132,19 @@ class TrainingKind(ABC):
         Returns:
             Every metric of the kind by name.
         """
+
+    def baseline(self, labels: Sequence[str], truth: Sequence[TargetIndices], metric: str) -> Baseline:
+        """Tell what a metric is where the most frequent right answer is given to everything.
+
+        Args:
+            labels: Labels of the task.
+            truth: Target of each example, at least one.
+            metric: One of the metrics that `measure` returns.
+        """
+        counts = Counter(index for target in truth for index in target)
+        index, count = counts.most_common(1)[0]
+        answer = f"{labels[index]!r} for everything" if labels else f"choice {index} for everything"
+        return Baseline(count / counts.total() if metric == "accuracy" else 0.0, answer)
 
     def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
         """Choose the metric that decides which epoch is best.

@@ -8,11 +8,11 @@ import torch
 from sklearn.metrics import accuracy_score
 from torch import Tensor
 
-from masking import Features, Prediction, TaskInput, WordsInput, WordsPrediction, tag_scheme
+from masking import Features, Prediction, WordsInput, WordsPrediction, tag_scheme
 from training.errors import OptionsError
 from training.kinds.entity_f1 import entity_f1
-from training.kinds.fields import UnusableRowError, label_of, read_list, read_texts
-from training.kinds.kind import IGNORED, ColumnNames, Columns, Target, TargetIndices, TrainingKind
+from training.kinds.fields import UnusableRowError, checked_texts, label_of, read_list
+from training.kinds.kind import IGNORED, ColumnNames, Columns, Reading, TargetIndices, TrainingKind
 from training.options import Metric
 
 logger = logging.getLogger(__name__)
@@ -24,16 +24,25 @@ class TokenClassification(TrainingKind):
     """One label for each word, learned at its last wordpiece; see `TrainingKind`."""
 
     name = "token-classification"
-    columns: ClassVar[ColumnNames] = {"tokens": ("tokens",), "tags": ("tags",)}
+    columns: ClassVar[ColumnNames] = {
+        "tokens": ("tokens", "words"),
+        "tags": ("tags", "ner_tags", "labels", "pos_tags"),
+    }
 
-    def read(self, values: Mapping[str, object], columns: Columns) -> tuple[TaskInput, Target]:
-        """Read words and as many tags."""
-        words = read_texts(values, columns["tokens"])
-        column = columns["tags"]
-        tags = tuple(label_of(tag, f"a tag in {column!r}") for tag in read_list(values, column))
+    def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
+        """Read words and as many tags; words that are white space alone are passed over, with their tags."""
+        words, tags = (read_list(values, columns[role]) for role in ("tokens", "tags"))
         if len(words) != len(tags):
             raise UnusableRowError(f"{len(words)} tokens but {len(tags)} tags")
-        return WordsInput(words), tags
+        seen = [pair for pair in zip(words, tags, strict=True) if not _is_space(pair[0])]
+        if not seen:
+            raise UnusableRowError(f"{columns['tokens']!r} is empty")
+        remark = "tokens of white space are passed over" if len(seen) < len(words) else ""
+        return Reading(
+            WordsInput(checked_texts((word for word, _ in seen), columns["tokens"])),
+            tuple(label_of(tag, f"a tag in {columns['tags']!r}") for _, tag in seen),
+            remark,
+        )
 
     def targets(self, items: Sequence[tuple[Features, TargetIndices]], shape: torch.Size) -> Tensor:
         """Put each word's label on its last wordpiece and `IGNORED` everywhere else: int64 [rows, tokens]."""
@@ -81,3 +90,7 @@ class TokenClassification(TrainingKind):
             why = f"the tags mark entities by {scheme} prefixes" if scheme else _NO_SCHEME
             logger.info("metric: %s, as %s", "entity F1" if scheme else "accuracy", why)
         return wanted or ("f1" if scheme else "accuracy")
+
+
+def _is_space(word: object) -> bool:
+    return isinstance(word, str) and not word.strip()

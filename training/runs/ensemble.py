@@ -17,6 +17,7 @@ from training.errors import OptionsError
 from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
 from training.options import LearnOptions
+from training.runs.acceptance import accept
 from training.runs.combining import choose_rule, measure_rules
 from training.runs.learn import learn_bundle, open_store, publish, published_as
 from training.runs.preparation import Preparation, prepare
@@ -63,6 +64,7 @@ def learn_ensemble(
         bundle = ensemble_of(
             options.task, chosen, [(None, member) for member in members], metrics=rules[chosen]
         )
+        accept(ready, rules[chosen])
         version = publish(store, bundle, options.run_folder)
         report = EnsembleReport(
             **published_as(ready, bundle, version, time.monotonic() - started),

@@ -6,7 +6,6 @@ mask of what `training.runs.preparation` has prepared, `publish` hands a bundle 
 
 import logging
 import math
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,7 +18,6 @@ from mask_store import (
     MaskBundle,
     MaskStore,
     MaskStoreError,
-    StoreNotWritableError,
     UnknownTaskError,
     VersionInfo,
 )
@@ -27,12 +25,15 @@ from masking import MaskedModel, TaskModel
 from training import distributed
 from training.errors import OptionsError, PublishError
 from training.loop.callbacks import Callback
+from training.loop.evaluation import predict
 from training.loop.history import EpochRecord, History
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer
 from training.options import LearnOptions, LoopOptions, Method
+from training.runs.acceptance import accept, is_learned
 from training.runs.preparation import Preparation, begin, prepare
-from training.runs.report import MaskReport, SetReport, request_body
+from training.runs.report import MaskReport, SetReport
+from training.runs.request import request_body, sample_input
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ def learn(options: LearnOptions, *, callbacks: Sequence[Callback] = ()) -> MaskR
         learned = learn_bundle(ready, folder, callbacks=callbacks)
 
         def conclude() -> MaskReport:
+            accept_mask(ready, learned)
             version = publish_kept(store, learned.bundle, folder)
             report = _report(ready, learned, version, time.monotonic() - started)
             folder.finish(report.to_dict())
@@ -162,6 +164,20 @@ def learn_model(
     return history, resumed_after
 
 
+def accept_mask(ready: Preparation, learned: Learned) -> None:
+    """Make sure that a mask is worth publishing.
+
+    Raises:
+        NothingLearnedError: It is not; see `training.runs.acceptance.accept`.
+    """
+    metrics = learned.epochs[learned.best_epoch - 1].metrics
+    predictions = None
+    if not is_learned(ready, metrics):
+        rows = ready.options.batch_size
+        predictions = predict(learned.model, ready.codec, ready.encoded.dev, max_rows=rows)
+    accept(ready, metrics, predictions)
+
+
 def publish(store: MaskStore, bundle: MaskBundle, run_folder: Path) -> VersionInfo:
     """Publish what was learned.
 
@@ -210,10 +226,8 @@ def open_store(options: LearnOptions) -> MaskStore:
     """
     if not options.store:
         raise OptionsError(["--store missing: name the store to publish to, a folder or URL"])
-    folder = Path(options.store)
-    if folder.is_dir() and not os.access(folder, os.W_OK):
-        raise StoreNotWritableError(f"store {folder}: the folder can't be written")
     store = MaskStore.open(options.store, create=True)
+    store.check_writable()
     with suppress(UnknownTaskError):
         store.current(options.task)
     return store
@@ -277,5 +291,5 @@ def published_as(
         "mask_bits": manifest.mask_bits,
         "mask_bytes": manifest.mask_bytes,
         "finetuned_bytes": manifest.finetuned_bytes,
-        "request": request_body(ready.data.dev.examples[0].input),
+        "request": request_body(sample_input(ready.encoded.dev, ready.codec)),
     }

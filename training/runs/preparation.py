@@ -18,7 +18,7 @@ from training.data.examples import ExampleSet, describe_unusable
 from training.data.features import EncodedExample
 from training.data.task_data import EncodedData, TaskData, load_data
 from training.errors import OptionsError
-from training.kinds import TRAINING_KINDS
+from training.kinds import TRAINING_KINDS, Baseline
 from training.options import LearnOptions, LoopOptions, Method, Metric
 from training.runs.report import SetReport
 
@@ -38,6 +38,7 @@ class Preparation:
         codec: Its codec.
         blocks: Blocks to mask, ascending.
         metric: Dev metric that chooses the best epoch.
+        baseline: What it is on dev where the most frequent answer is always given.
     """
 
     options: LearnOptions
@@ -48,6 +49,7 @@ class Preparation:
     codec: TaskCodec
     blocks: tuple[int, ...]
     metric: Metric
+    baseline: Baseline
 
     @property
     def identity(self) -> dict[str, object]:
@@ -59,8 +61,11 @@ class Preparation:
             "pair": self.spec.pair,
             "labels": list(self.spec.labels),
             "base": self.base.info.fingerprint,
+            "tokenizer": self.base.info.tokenizer,
+            "configuration": self.base.info.configuration,
             "data": self.data.digest,
             "processes": distributed.count(),
+            **({"validation_share": self.options.validation_share} if self.options.validation_share else {}),
         }
 
     def identity_for(self, method: Method) -> dict[str, object]:
@@ -115,19 +120,26 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
     device = device or begin(options)
     with distributed.together():
         data = load_data(options)
-        metric = TRAINING_KINDS[options.kind].choose_metric(data.labels, options.metric)
-        base = load_base(options.base, device=device)
+        kind = TRAINING_KINDS[options.kind]
+        metric = kind.choose_metric(data.labels, options.metric)
+        base = load_base(options.base, revision=options.revision, device=device)
         spec = data.spec(options)
         blocks = fit_to_base(options, base)
         codec = task_codec(spec, base.tokenizer)
         encoded = EncodedData.of(data, codec)
-    _log_data(data.train, encoded.train)
-    _log_data(data.dev, encoded.dev)
+        baseline = kind.baseline(data.labels, [item.target for item in encoded.dev], metric)
+    _log_examples(data.train, encoded.train)
+    _log_examples(data.dev, encoded.dev)
+    for note in data.notes:
+        logger.info(note)
+    logger.info(f"baseline: {baseline.how} has dev {metric} {baseline.value:.4f}")
+    for warning in data.warnings:
+        logger.warning(f"warning: {warning}")
     labels = f"{len(data.labels)} labels, " if data.labels else ""
     shared = f", {distributed.count()} processes" if distributed.count() > 1 else ""
     where = f"base {base.info.name}, blocks {_span(blocks)}, on {device}{shared}"
     logger.info(f"learning {options.task}: {labels}{where}")
-    return Preparation(options, data, encoded, base, spec, codec, blocks, metric)
+    return Preparation(options, data, encoded, base, spec, codec, blocks, metric, baseline)
 
 
 def check_launch(options: LearnOptions) -> None:
@@ -187,7 +199,7 @@ def fit_to_base(options: LearnOptions, base: Base) -> tuple[int, ...]:
     return blocks
 
 
-def _log_data(examples: ExampleSet, encoded: Sequence[EncodedExample]) -> None:
+def _log_examples(examples: ExampleSet, encoded: Sequence[EncodedExample]) -> None:
     report = SetReport.of(examples, encoded)
     cut = f", {report.truncated} longer than --max-length and cut" if report.truncated else ""
     logger.info(f"{report.source}: {report.used} examples{cut}")
@@ -195,6 +207,8 @@ def _log_data(examples: ExampleSet, encoded: Sequence[EncodedExample]) -> None:
         logger.info(f"{report.source}: {len(report.unusable)} rows can't be used and are left out:")
         for line in describe_unusable(report.unusable, examples.unit):
             logger.info(f"  {line}")
+    for line in describe_unusable(examples.remarks, examples.unit):
+        logger.info(f"{report.source}: {line}")
 
 
 def _span(blocks: tuple[int, ...]) -> str:

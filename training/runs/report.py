@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from mask_store import CombineRule, LearnedInfo, TaskKind, human_bytes
-from masking import ChoiceInput, TaskInput, TextInput, WordsInput
 from training.data.examples import ExampleSet, Unusable
 from training.data.features import EncodedExample
 from training.loop.history import EpochRecord
@@ -117,7 +116,7 @@ class PublishedReport(Report):
         mask_bits: Weights that have a mask bit, over all masks.
         mask_bytes: Bytes of the packed masks in memory.
         finetuned_bytes: Bytes that as many finetuned fp32 copies would take.
-        request: Body of a request that serving answers, made of the first dev example.
+        request: Body of a short request that serving answers, made of a dev example.
     """
 
     store: str
@@ -137,7 +136,7 @@ class PublishedReport(Report):
     @property
     def curl(self) -> str:
         """Command that sends `request` to a server on this machine."""
-        body = shlex.quote(json.dumps(self.request, ensure_ascii=False))
+        body = shlex.quote(json.dumps(self.request))  # ASCII, which every terminal takes
         return f"curl -s {SERVER}/predict/{self.task} -H 'Content-Type: application/json' -d {body}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -271,19 +270,6 @@ def measured(metric: str, metrics: Mapping[str, float]) -> str:
     """Write dev metrics on a line, the one that decides first."""
     others = "".join(f", {name} {value:.4f}" for name, value in metrics.items() if name != metric)
     return f"{metric} {metrics[metric]:.4f}{others}"
-
-
-def request_body(task_input: TaskInput) -> dict[str, object]:
-    """Return the JSON body that asks a server for the prediction of one input."""
-    match task_input:
-        case TextInput(text, None):
-            return {"inputs": text}
-        case TextInput(text, pair):
-            return {"inputs": [text, pair]}
-        case WordsInput(words):
-            return {"tokens": list(words)}
-        case ChoiceInput(context, choices):
-            return {"context": context, "choices": list(choices)}
 
 
 def human_seconds(seconds: float) -> str:

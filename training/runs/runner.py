@@ -4,6 +4,7 @@ A mask is published where a store is given; weights are kept where the results k
 searching a learning rate, comparing methods or an experiment, is decided elsewhere.
 """
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -13,15 +14,17 @@ from pathlib import Path
 
 from mask_store import MaskStore
 from masking import TaskModel
-from training.errors import DivergedError, RunFolderError
+from training.errors import DivergedError, NothingLearnedError, RunFolderError
 from training.loop.callbacks import Callback
 from training.loop.run_folder import Identity, RunFolder
 from training.loop.trainer import Trainer
 from training.options import Method
 from training.runs.finetune import Finetuned, finetune_copy
-from training.runs.learn import Learned, learn_bundle, publish_kept
+from training.runs.learn import Learned, accept_mask, learn_bundle, publish_kept
 from training.runs.preparation import Preparation
 from training.runs.results import Result, Results
+
+logger = logging.getLogger(__name__)
 
 HOPELESS_EPOCH = 2
 HOPELESS_MARGIN = 0.1
@@ -143,8 +146,18 @@ class Runner:
             return finetune_copy(ready, folder, callbacks=callbacks)
         learned = learn_bundle(ready, folder, callbacks=callbacks)
         if self.store is not None:
-            publish_kept(self.store, learned.bundle, folder)
+            _publish(self.store, ready, learned, folder)
         return learned
+
+
+def _publish(store: MaskStore, ready: Preparation, learned: Learned, folder: RunFolder) -> None:
+    """Publish a mask, or say why it is not worth it."""
+    try:
+        accept_mask(ready, learned)
+    except NothingLearnedError as error:
+        logger.warning(f"warning: not published without --force, as nothing was learned: {error.found}")
+    else:
+        publish_kept(store, learned.bundle, folder)
 
 
 def _finish(path: Path, identity: Identity, result: Result) -> None:

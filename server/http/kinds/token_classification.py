@@ -25,6 +25,7 @@ class TokenClassification(HttpKind):
 
     pipeline_tag = "token-classification"
     nested = False
+    cuts = False
     takes = "words or a text"
     example = _SENTENCE
     example_batch = _SENTENCES

@@ -27,12 +27,12 @@ from server.errors import (
     ServerError,
 )
 from server.http.auth import require_client
-from server.http.body import read_body, stream_body, unless_left
+from server.http.body import accepted_ndjson, is_ndjson, read_text, stream_text, unless_left
 from server.http.dependencies import ServiceDep
 from server.http.error_mapping import invalid_body, to_server_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
-from server.http.openapi import NDJSON, PREDICT_MANY_REPLY, PREDICT_MANY_REQUEST_BODY, errors
+from server.http.openapi import PREDICT_MANY_REPLY, PREDICT_MANY_REQUEST_BODY, errors
 from server.http.parsing import parse_request
 from server.http.rendering import render
 from server.http.schemas import PredictManyBody
@@ -90,7 +90,7 @@ class RowReply:
     "/predict",
     summary="Predict with many tasks",
     openapi_extra={"requestBody": PREDICT_MANY_REQUEST_BODY},
-    responses={200: PREDICT_MANY_REPLY, **errors(400, 401, 413, 422)},
+    responses={200: PREDICT_MANY_REPLY, **errors(400, 401, 408, 413, 415, 422)},
 )
 async def predict_many(request: Request, service: ServiceDep) -> Response:
     """Answer rows of any tasks; a row is a body of POST /predict/{task} with the key `task`.
@@ -104,22 +104,22 @@ async def predict_many(request: Request, service: ServiceDep) -> Response:
         raise EmptyBatchError
     context = context_of(request)
     context.rows = sum(row.weight for row in rows if isinstance(row.request, RowRequest))
-    if NDJSON in request.headers.get("accept", ""):
-        return StreamingResponse(_lines(rows, service, context.request_id), media_type=NDJSON)
+    if media_type := accepted_ndjson(request.headers.get("accept", "")):
+        return StreamingResponse(_lines(rows, service, context.request_id), media_type=media_type)
     replies = await unless_left(request, _all(rows, service, context.request_id))
     content = await run_in_threadpool(to_json, [reply.content for reply in replies])
     return Response(content, media_type="application/json")
 
 
 async def _read(request: Request, service: Service) -> list[Row]:
-    limit, registry = service.settings.max_body_bytes, service.registry
+    registry = service.registry
     rows: list[Row] = []
-    if request.headers.get("content-type", "").startswith(NDJSON):
-        async for lines in _lines_of(stream_body(request, limit)):
+    if is_ndjson(request.headers.get("content-type", "")):
+        async for lines in _lines_of(stream_text(request)):
             start = len(rows)
             rows += await run_in_threadpool(lambda: read_rows(lines, registry, start=start))  # noqa: B023
         return rows
-    body = await read_body(request, limit)
+    body = await read_text(request)
     return await unless_left(request, _read_json(body, registry))
 
 

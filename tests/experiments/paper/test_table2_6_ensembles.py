@@ -8,7 +8,7 @@ from experiments.__main__ import main
 from masking import load_base
 from tests.support.experiments import command, run, write_tasks
 from tests.support.learning_data import write_lines
-from training.data.rows import read_file
+from training.data.sources import read_file
 from training.runs.combining import RULES, combine
 
 

@@ -1,4 +1,5 @@
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -96,3 +97,23 @@ def test_the_service_lives_as_long_as_the_application(
         assert service.watcher.alive
     assert not service.engine.ready
     assert not service.watcher.alive
+
+
+def test_a_path_tells_all_its_methods(client: TestClient) -> None:
+    reply = client.patch("/tasks/sentiment")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "DELETE, GET, HEAD, PUT")
+    assert client.put("/predict/sentiment").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("prefix", ["", "/nlp/v3"])
+def test_the_documentation_page_loads_nothing_from_elsewhere(client: TestClient, prefix: str) -> None:
+    app = client.app
+    with_prefix = TestClient(app, root_path=prefix)
+    page = with_prefix.get(f"{prefix}/docs").text
+    addresses = re.findall(r"""(?:href|src|url)[=:] ?["']([^"']+)""", page)
+    assert len(addresses) == 4
+    for address in addresses:
+        assert address.startswith(f"{prefix}/")
+        reply = with_prefix.get(address)
+        assert (reply.status_code, bool(reply.content)) == (200, True), address
+    assert "//" not in page.replace("<!--", "").replace("// ", "")

@@ -4,16 +4,18 @@ import pytest
 
 from mask_store import TaskKind
 from masking import ChoiceInput, TextInput, WordsInput
+from training.data.columns import choose_columns
 from training.data.examples import (
     ExampleSet,
-    choose_columns,
     describe_unusable,
+    judge,
     learn_labels,
     read_examples,
+    settle,
     sort_labels,
 )
 from training.data.rows import Row, RowSet
-from training.errors import ColumnError, LabelError, NoExamplesError
+from training.errors import LabelError, NoExamplesError
 from training.options import ROLES
 
 
@@ -23,14 +25,16 @@ def _rows(*values: dict[str, Any], source: str = "train.jsonl") -> RowSet:
 
 def _examples(kind: TaskKind, *values: dict[str, Any], source: str = "train.jsonl") -> ExampleSet:
     rows = _rows(*values, source=source)
-    return read_examples(rows, kind, choose_columns(kind, dict.fromkeys(ROLES[kind]), (rows,)))
+    examples = read_examples(rows, kind, choose_columns(kind, dict.fromkeys(ROLES[kind]), (rows,)))
+    return settle(examples, judge(kind, (examples,), None))
 
 
 def test_texts_words_and_choices_are_read() -> None:
     single = _examples("sequence-classification", {"sentence": "hi", "label": True})
     double = _examples("sequence-classification", {"text": "hi", "text_pair": "ho", "label": 2.0})
     words = _examples("token-classification", {"tokens": ["hi", "ho"], "tags": ["X", 3]})
-    choice = _examples("multiple-choice", {"context": "c", "choices": ["x", "y"], "label": "1"})
+    story = {"context": "c", "choices": ["x", "y"]}
+    choice = _examples("multiple-choice", story | {"label": "1"}, story | {"label": 0})
 
     assert (single.examples[0].input, single.examples[0].target) == (TextInput("hi"), "true")
     assert (double.examples[0].input, double.examples[0].target) == (TextInput("hi", "ho"), "2")
@@ -45,7 +49,7 @@ def test_lists_in_csv_are_json() -> None:
         {"tokens": '["hi", ', "tags": '["X"]'},
     )
     assert words.examples[0].target == ("X", "Y")
-    assert words.unusable[0].reason == "'tokens' is a broken JSON list"
+    assert words.unusable[0].reason == """'tokens' is a broken list; expected a list such as ["a", "b"]"""
 
 
 GOOD: dict[TaskKind, dict[str, Any]] = {
@@ -64,17 +68,42 @@ GOOD: dict[TaskKind, dict[str, Any]] = {
         ("sequence-classification", {"text_pair": ""}, "'text_pair' is empty"),
         ("sequence-classification", {"label": None}, "'label' is missing"),
         ("sequence-classification", {"label": float("nan")}, "'label' is missing"),
-        ("sequence-classification", {"label": 0.5}, "'label' is 0.5, and a label is text or a whole number"),
+        (
+            "sequence-classification",
+            {"label": 0.5},
+            "label '0.5' is a fraction; a label is text or a whole number",
+        ),
+        ("sequence-classification", {"text": "x \ud83d"}, "'text' holds half a character (a lone surrogate)"),
+        ("sequence-classification", {"label": "\ud83d"}, "'label' holds half a character (a lone surrogate)"),
         ("sequence-classification", {"label": ["a"]}, "'label' must be text, found list"),
-        ("token-classification", {"tokens": "hi"}, "'tokens' must be a list, found str"),
+        (
+            "token-classification",
+            {"tokens": "hi"},
+            """'tokens' must be a list such as ["a", "b"], found str""",
+        ),
+        (
+            "token-classification",
+            {"tokens": ["\udc00"]},
+            "an element of 'tokens' holds half a character (a lone surrogate)",
+        ),
+        (
+            "token-classification",
+            {"tags": ["\udc00"]},
+            "a tag in 'tags' holds half a character (a lone surrogate)",
+        ),
         ("token-classification", {"tokens": []}, "'tokens' is empty"),
         ("token-classification", {"tokens": ["hi", "ho"]}, "2 tokens but 1 tags"),
-        ("token-classification", {"tokens": [" "]}, "an element of 'tokens' is empty"),
+        ("token-classification", {"tokens": [" "]}, "'tokens' is empty"),
         ("token-classification", {"tags": [None]}, "a tag in 'tags' must be text, found NoneType"),
         ("multiple-choice", {"choices": ["x"]}, "1 choice in 'choices', at least two are needed"),
         ("multiple-choice", {"choices": ["x", ""]}, "an element of 'choices' is empty"),
-        ("multiple-choice", {"label": 2}, "label '2' is not an index of a choice, 0 to 1"),
-        ("multiple-choice", {"label": "first"}, "label 'first' is not an index of a choice, 0 to 1"),
+        ("multiple-choice", {"label": 2}, "label '2' is not one of the choices, 0 to 1"),
+        ("multiple-choice", {"label": "first"}, "label 'first' is not one of the choices, 0 to 1"),
+        (
+            "multiple-choice",
+            {"choices": ["x", "\ud83d"]},
+            "an element of 'choices' holds half a character (a lone surrogate)",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_used_is_kept_with_its_line_and_the_reason(
@@ -94,48 +123,42 @@ def test_unusable_rows_are_told_by_reason_with_their_lines() -> None:
     ]
 
 
-def test_columns_have_default_names_and_a_pair_where_there_is_one() -> None:
-    rows = _rows({"sentence": "a", "text_pair": "b", "label": "x"})
-    named = dict.fromkeys(ROLES["sequence-classification"])
-    columns = choose_columns("sequence-classification", named, (rows,))
-    assert columns == {"text": "sentence", "pair": "text_pair", "label": "label"}
-
-
-def test_named_columns_win() -> None:
-    rows = _rows({"text": "a", "question": "b", "label": "x", "coarse": "y"})
-    columns = choose_columns(
-        "sequence-classification", {"text": "question", "pair": None, "label": "coarse"}, (rows, rows)
-    )
-    assert columns == {"text": "question", "label": "coarse"}
-
-
-def test_a_misspelt_column_is_told_with_the_nearest_and_all_there_are() -> None:
-    rows = _rows({"text": "a", "coarse_label": "x"})
-    with pytest.raises(ColumnError) as caught:
-        choose_columns("sequence-classification", {"label": "corse_label"}, (rows,))
-    assert str(caught.value) == (
-        "train.jsonl: no column 'corse_label'; there are 'text', 'coarse_label'; "
-        "did you mean --label-column coarse_label?"
-    )
-
-
-def test_a_column_that_only_dev_lacks_is_told_for_dev() -> None:
-    train = _rows({"text": "a", "text_pair": "b", "label": "x"})
-    dev = _rows({"text": "a", "label": "x"}, source="dev.jsonl")
-    with pytest.raises(ColumnError, match=r"dev\.jsonl: no column 'text_pair'"):
-        choose_columns("sequence-classification", {}, (train, dev))
-
-
-def test_an_empty_file_is_an_error() -> None:
-    with pytest.raises(NoExamplesError, match=r"dev\.jsonl: the file is empty"):
-        choose_columns(
-            "sequence-classification", {}, (_rows({"text": "a", "label": "x"}), _rows(source="dev.jsonl"))
-        )
-
-
 def test_a_file_without_one_usable_row_is_an_error_with_the_reasons() -> None:
     with pytest.raises(NoExamplesError, match=r"none of the 2 rows.*lines 1, 2\): 'text' is empty"):
         _examples("sequence-classification", *[{"text": "", "label": "x"}] * 2)
+
+
+def test_only_the_first_of_many_reasons_are_told() -> None:
+    good = GOOD["multiple-choice"]
+    rows = [good, *(good | {"label": number} for number in range(2, 30))]
+    told = describe_unusable(_examples("multiple-choice", *rows).unusable, "line")
+    assert len(told) == 9
+    assert told[-1] == "and 20 more reasons"
+
+
+def test_words_of_white_space_are_passed_over_with_their_tags() -> None:
+    examples = _examples(
+        "token-classification",
+        {"tokens": ["a", "\n", "b", "\u3000"], "tags": ["X", "Y", "Z", "O"]},
+        {"tokens": ["c"], "tags": ["X"]},
+    )
+    assert examples.examples[0].input == WordsInput(("a", "b"))
+    assert examples.examples[0].target == ("X", "Z")
+    assert describe_unusable(examples.remarks, "line") == [
+        "1 row (line 1): tokens of white space are passed over"
+    ]
+
+
+def test_rows_without_a_label_are_left_out_of_all_sets() -> None:
+    rows = [{"text": "a", "label": label} for label in (0, 1, 2, -1, "2.0")]
+    examples = _examples("sequence-classification", *rows)
+    assert [example.target for example in examples.examples] == ["0", "1", "2", "2"]
+    assert [(row.line, row.reason) for row in examples.unusable] == [(4, "label '-1' means no label")]
+
+
+def test_scores_are_refused_with_their_file() -> None:
+    with pytest.raises(LabelError, match=r"train\.jsonl: the labels are scores \(4\.8, 0\.5\)"):
+        _examples("sequence-classification", {"text": "a", "label": "4.8"}, {"text": "b", "label": 0.5})
 
 
 def test_labels_are_sorted_and_numbers_as_numbers() -> None:

@@ -6,7 +6,8 @@ import torch
 from mask_store import TaskKind
 from masking import Base, TaskInput, TaskSpec, TextInput, WordsInput, task_codec
 from tests.support.learning_data import ROWS
-from training.data.examples import Example, ExampleSet, choose_columns, learn_labels, read_examples
+from training.data.columns import choose_columns
+from training.data.examples import Example, ExampleSet, judge, learn_labels, read_examples, settle
 from training.data.features import EncodedExample, encode_examples, make_batch
 from training.data.rows import Row, RowSet
 from training.errors import DataError
@@ -20,7 +21,8 @@ def _set(*examples: tuple[TaskInput, Target]) -> ExampleSet:
 
 def _made_up(base: Base, kind: TaskKind, count: int = 6) -> Sequence[EncodedExample]:
     rows = RowSet("train.jsonl", "line", tuple(Row(i, row) for i, row in enumerate(ROWS[kind](count))))
-    examples = read_examples(rows, kind, choose_columns(kind, {}, (rows,)))
+    read = read_examples(rows, kind, choose_columns(kind, {}, (rows,)))
+    examples = settle(read, judge(kind, (read,), None))
     spec = TaskSpec(kind, learn_labels(kind, examples, examples), max_length=32)
     return encode_examples(examples, task_codec(spec, base.tokenizer))
 

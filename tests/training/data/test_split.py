@@ -1,0 +1,47 @@
+from collections import Counter
+
+import pytest
+
+from masking import TextInput, WordsInput
+from training.data.examples import Example, ExampleSet
+from training.data.split import split_examples
+from training.errors import NoExamplesError
+from training.kinds import count_labels
+
+
+def _set(*rows: tuple[str, str]) -> ExampleSet:
+    examples = [Example(n, TextInput(text), label) for n, (text, label) in enumerate(rows, start=1)]
+    return ExampleSet("t", "line", tuple(examples), ())
+
+
+MANY = _set(*((f"text {n}", "rare" if n % 10 == 0 else "often") for n in range(100)), ("alone", "once"))
+
+
+def test_every_label_gives_its_share_and_the_only_row_of_one_is_learned() -> None:
+    train, dev = split_examples(MANY, 0.2)
+    assert count_labels(example.target for example in dev.examples) == Counter(often=18, rare=2)
+    assert {*train.examples, *dev.examples} == set(MANY.examples)
+    assert len(train.examples) + len(dev.examples) == 101
+    assert dev.source == "t (20% of it)"
+
+
+def test_the_split_is_the_same_each_time() -> None:
+    assert split_examples(MANY, 0.3) == split_examples(MANY, 0.3)
+
+
+def test_rows_of_one_input_stay_together() -> None:
+    train, dev = split_examples(_set(*((f"text {n % 10}", "ab"[n % 2]) for n in range(100))), 0.5)
+    assert not {one.input for one in train.examples} & {one.input for one in dev.examples}
+
+
+def test_dev_has_no_tag_that_train_lacks() -> None:
+    words = [Example(n, WordsInput((f"w{n}",) * 2), ("O", f"T{n}")) for n in range(1, 9)]
+    words += [Example(n, WordsInput((f"w{n}",) * 2), ("O", "O")) for n in range(9, 40)]
+    train, dev = split_examples(ExampleSet("t", "line", tuple(words), ()), 0.5)
+    tags, learned = (count_labels(one.target for one in some.examples) for some in (dev, train))
+    assert tags.keys() <= learned.keys()
+
+
+def test_a_share_that_is_no_row_is_an_error() -> None:
+    with pytest.raises(NoExamplesError, match="larger --validation-share"):
+        split_examples(_set(("a", "x"), ("b", "y")), 0.1)
