@@ -3,7 +3,7 @@
 Training and serving call the same code. What a new kind needs is listed in `kinds`.
 """
 
-from masking.tasks.codec import ModelKind, TaskCodec
+from masking.tasks.codec import InputLimits, ModelKind, TaskCodec
 from masking.tasks.entities import Entity, entities_of, group_entities
 from masking.tasks.features import Features, Row, collate
 from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsInput, split_words
@@ -17,6 +17,7 @@ __all__ = [
     "ClassPrediction",
     "Entity",
     "Features",
+    "InputLimits",
     "ModelKind",
     "Prediction",
     "Row",

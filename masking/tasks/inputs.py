@@ -14,6 +14,11 @@ class TextInput:
     pair: str | None = None
 
     @property
+    def characters(self) -> int:
+        """Characters of all its texts."""
+        return len(self.text) + len(self.pair or "")
+
+    @property
     def rows(self) -> int:
         """Token sequences that it becomes."""
         return 1
@@ -24,6 +29,11 @@ class WordsInput:
     """One sentence, already split into words, each of which gets a label."""
 
     words: tuple[str, ...]
+
+    @property
+    def characters(self) -> int:
+        """Characters of all its texts."""
+        return sum(map(len, self.words))
 
     @property
     def rows(self) -> int:
@@ -39,9 +49,19 @@ class ChoiceInput:
     choices: tuple[str, ...]
 
     @property
+    def characters(self) -> int:
+        """Characters of all its texts."""
+        return len(self.context) + sum(map(len, self.choices))
+
+    @property
     def rows(self) -> int:
         """Token sequences that it becomes: one for each choice."""
         return len(self.choices)
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text is empty or all white space, without copying it."""
+    return not text or text.isspace()
 
 
 TaskInput = TextInput | WordsInput | ChoiceInput
