@@ -16,12 +16,13 @@
       BackendFailedError          424  Backend       computing this batch failed; others are not touched
         OutOfMemoryError                             one input alone needs more memory than there is
       ClientGoneError             499  Timeout       the client closed the connection; nobody reads the reply
-      QueueFullError              429  Overloaded    too many rows are waiting; come back after Retry-After
+      QueueFullError              429  Overloaded    too much work is waiting; come back after Retry-After
       UnhealthyError              503  Unhealthy     the worker died or is not there yet
         NotReadyError                                start-up is not over, or the worker is being restarted
         TaskUnavailableError                         the task is in the store but could not be loaded
           TaskUnloadedError                          an operator unloaded it
         StoreUnreachableError                        the store can't be read or written now
+        OperatorsBusyError                           too many requests of operators are not answered yet
         ShuttingDownError                            the server is going down
       DeadlineError               504  Timeout       not computed in time
       InsufficientStorageError    507  Storage       the store has no space left
@@ -31,6 +32,7 @@ it has one. Messages are public: they never hold paths, tensors or traces.
 """
 
 import math
+from typing import Self
 
 
 class ServerError(Exception):
@@ -181,14 +183,28 @@ class ClientGoneError(ServerError):
 
 
 class QueueFullError(ServerError):
-    """Too many rows are waiting."""
+    """Too many rows, or too many seconds of work, are waiting."""
 
-    status, error_type, message = 429, "Overloaded", "too many rows are waiting"
+    status, error_type, message = 429, "Overloaded", "too much work is waiting"
 
-    def __init__(self, waiting: int, limit: int, retry_after: float = 1.0) -> None:
-        """Keep after how many seconds to come back; `waiting` and `limit` are in rows."""
-        super().__init__(f"{waiting} rows are waiting and the limit is {limit}; try again after Retry-After")
+    def __init__(self, message: str | None = None, retry_after: float = 1.0) -> None:
+        """Keep the message, and after how many seconds to come back."""
+        super().__init__(message)
         self.retry_after = max(1, math.ceil(retry_after))
+
+    @classmethod
+    def of_rows(cls, waiting: int, limit: int, retry_after: float) -> Self:
+        """Return the refusal where too many rows wait."""
+        message = f"{waiting} rows are waiting and the limit is {limit}; try again after Retry-After"
+        return cls(message, retry_after)
+
+    @classmethod
+    def of_seconds(cls, waiting: float, limit: float) -> Self:
+        """Return the refusal where what waits takes too long."""
+        message = (
+            f"{waiting:.1f} s of work are waiting and the limit is {limit:g}; try again after Retry-After"
+        )
+        return cls(message, waiting)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -224,6 +240,12 @@ class StoreUnreachableError(UnhealthyError):
     """The store can't be read or written now."""
 
     message = "the store can't be reached or used now; tasks in service are not affected"
+
+
+class OperatorsBusyError(UnhealthyError):
+    """Too many requests of operators are not answered yet."""
+
+    message = "requests of operators that came before are not done yet; try again later"
 
 
 class ShuttingDownError(UnhealthyError):

@@ -1,8 +1,14 @@
 """Server process: load the base, open the store, listen, drain at SIGTERM."""
 
 import gc
+import logging
+import os
 import signal
+import socket
 import sys
+import threading
+import time
+from collections.abc import Callable
 from threading import Timer
 from types import FrameType
 
@@ -16,8 +22,12 @@ from server.service import Service
 from server.settings import Settings, SettingsError
 from server.telemetry.logging import configure_logs
 
+logger = logging.getLogger(__name__)
+
 _FAILED = 1
 _USAGE = 2
+_LITTLE_SECONDS = 5.0
+"""How much longer than the setting says a shutdown may take before the process is ended as it is."""
 
 
 def run(settings: Settings, prog: str) -> int:
@@ -65,8 +75,12 @@ def serve(service: Service, settings: Settings) -> int:
     try:
         server.run()
     except SystemExit as leaving:  # by `_leave`, or uvicorn's own code where it could not start
-        return _FAILED if leaving.code else 0
-    return 0 if server.started else _FAILED
+        failed = bool(leaving.code)
+    else:
+        failed = not server.started
+    if service.failure is not None:
+        logger.critical("ended with exit code %d: %s", _FAILED, service.failure)
+    return _FAILED if failed or service.failure is not None else 0
 
 
 class _Server(uvicorn.Server):
@@ -83,9 +97,32 @@ class _Server(uvicorn.Server):
         if not wait:
             super().handle_exit(sig, frame)
             return
-        leave = Timer(wait, super().handle_exit, (sig, frame))
-        leave.daemon = True
-        leave.start()
+        _start_timer(wait, super().handle_exit, sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Leave, too, once a thread that everything needs can't be kept alive."""
+        return await super().on_tick(counter) or self._service.failure is not None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in flight and stop the service; the process ends in time, whatever hangs."""
+        seconds = self._service.settings.shutdown_seconds
+        self._service.stop_by = time.monotonic() + seconds
+        _start_timer(seconds + _LITTLE_SECONDS, _end_process, self._service)
+        await super().shutdown(sockets)
+
+
+def _start_timer(seconds: float, work: Callable[..., None], *args: object) -> None:
+    timer = Timer(seconds, work, args)
+    timer.daemon = True
+    timer.start()
+
+
+def _end_process(service: Service) -> None:
+    """End the process although something in it hangs."""
+    names = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
+    logger.error("the shutdown did not end in time; the process ends without %s", ", ".join(names))
+    logging.shutdown()
+    os._exit(0 if service.failure is None else _FAILED)
 
 
 def _spare_collections() -> None:

@@ -1,14 +1,18 @@
 """Service: the life of one server process: start, readiness, drain, close."""
 
 import logging
+import time
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 
 from masking import Base
+from server.daemons import OperatorThreads
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.settings import Settings
+from server.supervision import SupervisedThread
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
@@ -18,7 +22,11 @@ from server.telemetry.tracing import RequestTracer
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+_OPERATORS = 8
+_REPORTS = 4
+
+
+@dataclass
 class Service:
     """The parts of one server process, connected; `server.build` makes it.
 
@@ -33,7 +41,10 @@ class Service:
         predictor: Computes requests.
         metrics: What Prometheus scrapes.
         tracer: Sends a trace of each request; None where none are wanted.
+        operators: Threads for what operators do to tasks, which may wait for the store.
+        reports: Threads for what operators look at.
         draining: Set once the server is about to stop.
+        stop_by: When it must have stopped, in monotonic seconds; None until that is known.
     """
 
     settings: Settings
@@ -46,7 +57,10 @@ class Service:
     predictor: Predictor
     metrics: Metrics
     tracer: RequestTracer | None = None
+    operators: OperatorThreads = field(default_factory=partial(OperatorThreads, "operator", _OPERATORS))
+    reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
     draining: Event = field(default_factory=Event)
+    stop_by: float | None = None
 
     @property
     def max_batch_tokens(self) -> int:
@@ -59,13 +73,23 @@ class Service:
         self.watcher.start()
 
     def close(self) -> None:
-        """Compute what still waits, then stop every thread."""
-        self.watcher.close(self.settings.shutdown_seconds)
-        if not self.engine.close(self.settings.shutdown_seconds):
+        """Compute what still waits, then stop every thread; all of it within `shutdown_seconds`.
+
+        They count from when the shutdown began, where `stop_by` says when that was.
+        """
+        if self.stop_by is None:
+            self.stop_by = time.monotonic() + self.settings.shutdown_seconds
+        self.watcher.close(self._seconds_left)
+        if not self.engine.close(self._seconds_left):
             logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
         self.tokenizer.close()
         if self.tracer is not None:
             self.tracer.close()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the process can't go on; None if it can."""
+        return next((thread.failure for thread in self.threads if thread.failure), None)
 
     def drain(self) -> None:
         """Be not ready from now on, while requests are still answered."""
@@ -75,6 +99,8 @@ class Service:
         """Tell what is still missing before requests can be answered; None if nothing is."""
         if self.draining.is_set():
             return "the server is shutting down"
+        if self.failure is not None:
+            return self.failure
         if self.watcher.alive and not self.watcher.first_pass_done:
             return "the tasks of the store are still being loaded"
         if not self.engine.ready:
@@ -82,6 +108,15 @@ class Service:
         if not self.watcher.alive:
             return "the store is not being watched"
         return self._missing_tasks() or None
+
+    @property
+    def threads(self) -> tuple[SupervisedThread, ...]:
+        """The threads without which nothing works."""
+        return (self.engine.worker, self.watcher.thread)
+
+    @property
+    def _seconds_left(self) -> float:
+        return 0.0 if self.stop_by is None else max(0.0, self.stop_by - time.monotonic())
 
     def _missing_tasks(self) -> str:
         """Tell why each required task that is not served is not."""

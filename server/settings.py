@@ -139,6 +139,13 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         2048, ge=1, description="most rows waiting, of all tasks; a request above it is answered 429"
     )
+    queue_seconds: float = Field(
+        3.0,
+        gt=0,
+        le=86_400,
+        description="a request is answered 429 while what is computed before it takes longer than this; "
+        "measured by the last batches",
+    )
     request_timeout_ms: float = Field(
         30_000,
         gt=0,

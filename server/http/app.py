@@ -7,12 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
+from server.daemons import in_daemon
 from server.errors import ServerError
 from server.http.error_mapping import error_response, to_server_error
 from server.http.middleware import RequestMiddleware
@@ -40,7 +40,7 @@ def create_app(service: Service) -> FastAPI:
         try:
             yield
         finally:
-            await run_in_threadpool(service.close)
+            await in_daemon("close", service.close)
 
     app = FastAPI(title="maskserve", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service

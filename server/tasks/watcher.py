@@ -10,9 +10,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from threading import Event, Thread
+from threading import Event
 
 from mask_store import MaskStore, Snapshot, StoreError, VersionInfo
+from server.supervision import SupervisedThread
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
@@ -49,7 +50,7 @@ class StoreWatcher:
         self._first_pass_done = False
         self._settled = Event()
         self._stopping = Event()
-        self._thread = Thread(target=self._watch, name="store-watcher", daemon=True)
+        self.thread = SupervisedThread("store watcher", self._watch)
 
     @property
     def first_pass_done(self) -> bool:
@@ -59,7 +60,7 @@ class StoreWatcher:
     @property
     def alive(self) -> bool:
         """Whether the store is being watched."""
-        return self._thread.is_alive()
+        return self.thread.alive
 
     def wait_for_first_pass(self) -> None:
         """Wait until every task found at start is loaded or reported, or the watch is closed."""
@@ -72,14 +73,14 @@ class StoreWatcher:
 
     def start(self) -> None:
         """Start watching."""
-        self._thread.start()
+        self.thread.start()
 
     def close(self, seconds: float) -> None:
         """Stop watching; waits for a load in progress, but not longer than `seconds`."""
         self._stopping.set()
         self._settled.set()
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        self.thread.stop()
+        self.thread.join(seconds)
 
     def poll(self) -> None:
         """Look at the store once and load what changed."""

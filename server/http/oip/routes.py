@@ -126,14 +126,14 @@ async def repository_index(
 async def load(request: Request, service: ServiceDep, task: TaskName) -> dict[str, str]:
     """Serve the version that the store calls current, at once; answered when it is in service."""
     _check_load(await read_body(request, service.settings.max_body_bytes))
-    await run_in_threadpool(service.lifecycle.load, task)
+    await service.operators.run(service.lifecycle.load, task)
     return {}
 
 
 @repository.post("/unload", summary="Serve a task no longer")
 async def unload(service: ServiceDep, task: TaskName) -> dict[str, str]:
     """Take a task out of service until it is loaded again; it stays in the store."""
-    await run_in_threadpool(service.lifecycle.unload, task)
+    await service.operators.run(service.lifecycle.unload, task)
     return {}
 
 

@@ -49,27 +49,26 @@ class Published(BaseModel):
 @router.post("/load", summary="Serve a task")
 async def load(service: ServiceDep, task: TaskName) -> TaskSummary:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    return _summary(service, await run_in_threadpool(service.lifecycle.load, task))
+    return _summary(service, await service.operators.run(service.lifecycle.load, task))
 
 
 @router.post("/unload", summary="Serve a task no longer")
 async def unload(service: ServiceDep, task: TaskName) -> Unserved:
     """Take a task out of service until it is loaded again; it stays in the store."""
-    await run_in_threadpool(service.lifecycle.unload, task)
-    return unserved(task, service.registry.known(task))
+    return unserved(task, await service.operators.run(service.lifecycle.unload, task))
 
 
 @router.post("/pin", summary="Keep serving one version")
 async def pin(service: ServiceDep, task: TaskName, wanted: Pin) -> TaskSummary:
     """Serve one version whatever the store calls current, until it is unpinned with null."""
-    return _summary(service, await run_in_threadpool(service.lifecycle.pin, task, wanted.version))
+    return _summary(service, await service.operators.run(service.lifecycle.pin, task, wanted.version))
 
 
 @router.post("/rollback", summary="Return to an earlier version")
 async def rollback(service: ServiceDep, task: TaskName, wanted: Rollback | None = None) -> TaskSummary:
     """Make an earlier version current in the store, for every server that follows it, and serve it."""
     version = None if wanted is None else wanted.version
-    return _summary(service, await run_in_threadpool(service.lifecycle.rollback, task, version))
+    return _summary(service, await service.operators.run(service.lifecycle.rollback, task, version))
 
 
 @router.put(
@@ -90,7 +89,7 @@ async def upload(request: Request, response: Response, service: ServiceDep, task
         async for chunk in stream_body(request, service.settings.max_bundle_bytes):
             await run_in_threadpool(file.write, chunk)
         file.seek(0)
-        published = await run_in_threadpool(service.lifecycle.publish, task, file)
+        published = await service.operators.run(service.lifecycle.publish, task, file)
     response.status_code = 201 if published.created else 200
     return Published(
         task=task,
@@ -104,7 +103,7 @@ async def upload(request: Request, response: Response, service: ServiceDep, task
 @router.delete("", summary="Delete a task", status_code=204)
 async def delete(service: ServiceDep, task: TaskName) -> None:
     """Remove a task with all its versions from the store, for every server, and serve it no longer."""
-    await run_in_threadpool(service.lifecycle.delete, task)
+    await service.operators.run(service.lifecycle.delete, task)
 
 
 def _summary(service: Service, served: ServedTask) -> TaskSummary:
