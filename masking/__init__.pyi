@@ -29,6 +29,8 @@ from .tasks import Features as Features
 from .tasks import InputLimits as InputLimits
 from .tasks import Prediction as Prediction
 from .tasks import Row as Row
+from .tasks import Span as Span
+from .tasks import TagScheme as TagScheme
 from .tasks import TaskCodec as TaskCodec
 from .tasks import TaskInput as TaskInput
 from .tasks import TaskSpec as TaskSpec
@@ -40,4 +42,5 @@ from .tasks import collate as collate
 from .tasks import entities_of as entities_of
 from .tasks import group_entities as group_entities
 from .tasks import split_words as split_words
+from .tasks import tag_scheme as tag_scheme
 from .tasks import task_codec as task_codec

@@ -206,7 +206,7 @@ def _answer(prediction: ClassPrediction | WordsPrediction, labels: Sequence[str]
     if isinstance(prediction, ClassPrediction):
         return _classes(prediction, labels, given)
     if isinstance(given, str):
-        return entities_of(given, split_words(given), prediction)
+        return entities_of(given, split_words(given), prediction, tuple(labels))
     found = zip(given, prediction.labels, prediction.label_scores, strict=True)
     return [{"word": word, "label": label, "score": score} for word, label, score in found]
 

@@ -37,7 +37,7 @@ class Service:
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
         engine: Queue and worker.
-        tokenizer: The thread that tokenises.
+        tokenizer: The threads that tokenise.
         predictor: Computes requests.
         metrics: What Prometheus scrapes.
         tracer: Sends a trace of each request; None where none are wanted.
@@ -68,7 +68,8 @@ class Service:
         return self.engine.queue.limits.tokens
 
     def start(self) -> None:
-        """Start the worker and the watcher."""
+        """Start the worker, the tokenizer and the watcher."""
+        self.tokenizer.start()
         self.engine.start()
         self.watcher.start()
 
@@ -105,6 +106,8 @@ class Service:
             return "the tasks of the store are still being loaded"
         if not self.engine.ready:
             return "the worker is not running"
+        if not self.tokenizer.ready:
+            return "the tokenizer is not running"
         if not self.watcher.alive:
             return "the store is not being watched"
         return self._missing_tasks() or None
@@ -112,7 +115,7 @@ class Service:
     @property
     def threads(self) -> tuple[SupervisedThread, ...]:
         """The threads without which nothing works."""
-        return (self.engine.worker, self.watcher.thread)
+        return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread)
 
     @property
     def _seconds_left(self) -> float:

@@ -4,7 +4,7 @@ Training and serving call the same code. What a new kind needs is listed in `kin
 """
 
 from masking.tasks.codec import InputLimits, ModelKind, TaskCodec
-from masking.tasks.entities import Entity, entities_of, group_entities
+from masking.tasks.entities import Entity, Span, TagScheme, entities_of, group_entities, tag_scheme
 from masking.tasks.features import Features, Row, collate
 from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsInput, split_words
 from masking.tasks.kinds import MODEL_KINDS, task_codec
@@ -21,6 +21,8 @@ __all__ = [
     "ModelKind",
     "Prediction",
     "Row",
+    "Span",
+    "TagScheme",
     "TaskCodec",
     "TaskInput",
     "TaskSpec",
@@ -32,5 +34,6 @@ __all__ = [
     "entities_of",
     "group_entities",
     "split_words",
+    "tag_scheme",
     "task_codec",
 ]

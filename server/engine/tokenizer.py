@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from threading import Condition, Lock, Thread
+from threading import Condition
 
 from masking import Features, InputLimits, LoadedTask, TaskInput
 from masking.tasks.tokenizing import STEP_CHARACTERS, Steps
-from server.engine.queue import BatchLimits
-from server.errors import QueueFullError, ServerError, ShuttingDownError
+from server.engine.batch import BatchLimits
+from server.errors import QueueFullError, ServerError, ShuttingDownError, UnhealthyError
+from server.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,9 @@ class _Job:
             self.answer(finished.value)
         except Exception as error:
             self.answer(error)
-        except BaseException as error:  # such as a panic of the tokenizers library
-            failure = ServerError()
-            failure.__cause__ = error
-            self.answer(failure)
-            logger.critical("tokenising failed", exc_info=True)
+        except BaseException:  # such as a panic of the tokenizers library
+            logger.exception("tokenising failed")
+            self.answer(ServerError())
         else:
             return not self.future.cancelled()
         return False
@@ -68,31 +67,50 @@ class _Job:
 
 
 class TokenizerStage:
-    """The threads that tokenise, and what waits for them."""
+    """The threads that tokenise, and what waits for them.
+
+    Attributes:
+        threads: The threads.
+        characters: Characters of the requests that are being tokenised, or wait for it.
+    """
 
     def __init__(self, limits: BatchLimits, *, threads: int, most_characters: int) -> None:
-        """Start idle; threads run from the first request on, or from `revive`.
+        """Build the stage; no thread runs yet.
 
         Args:
             limits: An input over those of a batch is refused as soon as that is known.
             threads: How many tokenise at once.
-            most_characters: Most characters of all requests that are being tokenised; a single request may
-                have more.
+            most_characters: Most `characters`; a request that comes alone may have more.
         """
+        self.threads = tuple(SupervisedThread(f"tokenizer {n + 1}", self._work) for n in range(threads))
         self.characters = 0
         self._limits = limits
         self._most_characters = most_characters
-        self._threads: list[Thread | None] = [None] * threads
-        self._reviving = Lock()
         self._changed = Condition()
         self._waiting: list[_Job] = []
         self._numbers = count()
         self._closed = False
 
+    @property
+    def ready(self) -> bool:
+        """Whether a thread tokenises."""
+        return any(thread.alive for thread in self.threads)
+
+    def start(self) -> None:
+        """Start the threads, each under its supervisor."""
+        for thread in self.threads:
+            thread.start()
+
     async def encode(
-        self, task: LoadedTask, inputs: Sequence[TaskInput], *, truncate: bool
+        self, task: LoadedTask, inputs: Sequence[TaskInput], *, truncate: bool, patient: bool = False
     ) -> Sequence[Features]:
         """Tokenise the inputs of one request; cancelling the call drops what is not tokenised yet.
+
+        Args:
+            task: Its codec does it.
+            inputs: The inputs.
+            truncate: Cut what is too long instead of refusing it.
+            patient: Never refuse the request for what others have waiting.
 
         Raises:
             TaskInputError: An input is not one that the task can take.
@@ -100,33 +118,24 @@ class TokenizerStage:
             ShuttingDownError: The stage is closed.
         """
         characters = sum(item.characters for item in inputs)
-        if self.characters and self.characters + characters > self._most_characters:
-            raise QueueFullError(self.characters, self._most_characters, unit="characters")
-        limits = InputLimits(self._limits.rows // len(task.members), self._limits.tokens // len(task.members))
+        if not patient:
+            self._check_room(characters)
+        members = len(task.members)
+        limits = InputLimits(self._limits.rows // members, self._limits.tokens // members)
         loop = asyncio.get_running_loop()
         steps = task.codec.encode_steps(inputs, truncate=truncate, limits=limits)
         job = _Job(steps, next(self._numbers), loop, loop.create_future())
         self.characters += characters
         try:
-            self.revive()
             self._add(job)
             return await job.future
         finally:
             self.characters -= characters
 
-    def revive(self) -> bool:
-        """Start the threads that do not run, if any died; return whether all of them run."""
-        with self._reviving:
-            for place, thread in enumerate(self._threads):
-                if (thread is None or not thread.is_alive()) and not self._closed:
-                    self._threads[place] = started = Thread(
-                        target=self._run, name=f"tokenizer-{place}", daemon=True
-                    )
-                    started.start()
-        return all(thread is not None and thread.is_alive() for thread in self._threads)
-
     def close(self) -> None:
         """Drop what waits and stop the threads."""
+        for thread in self.threads:
+            thread.stop()
         with self._changed:
             self._closed = True
             dropped, self._waiting = self._waiting, []
@@ -134,13 +143,20 @@ class TokenizerStage:
         for job in dropped:
             job.answer(ShuttingDownError())
 
+    def _check_room(self, characters: int) -> None:
+        if self.characters and self.characters + characters > self._most_characters:
+            raise QueueFullError(
+                f"{self.characters} characters wait to be tokenised and the limit is {self._most_characters}; "
+                "try again after Retry-After"
+            )
+
     def _add(self, job: _Job) -> None:
         with self._changed:
-            if self._closed:
-                job.answer(ShuttingDownError())
+            if not self._closed:
+                heapq.heappush(self._waiting, job)
+                self._changed.notify()
                 return
-            heapq.heappush(self._waiting, job)
-            self._changed.notify()
+        job.answer(ShuttingDownError())
 
     def _next(self) -> _Job | None:
         with self._changed:
@@ -148,11 +164,12 @@ class TokenizerStage:
                 self._changed.wait()
             return None if self._closed else heapq.heappop(self._waiting)
 
-    def _run(self) -> None:
-        try:
-            while (job := self._next()) is not None:
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            try:
                 if job.take_turn():
                     self._add(job)
-                job = None  # a thread that waits keeps no task version alive
-        except BaseException:
-            logger.critical("a tokenizer thread died and is started again", exc_info=True)
+            except BaseException:  # the thread was ended from outside
+                job.answer(UnhealthyError())
+                raise
+            job = None  # a thread that waits keeps no task version alive

@@ -1,5 +1,6 @@
 """Token classification in training: words, and a tag for each."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -7,12 +8,16 @@ import torch
 from sklearn.metrics import accuracy_score
 from torch import Tensor
 
-from masking import Features, Prediction, TaskInput, WordsInput, WordsPrediction
+from masking import Features, Prediction, TaskInput, WordsInput, WordsPrediction, tag_scheme
 from training.errors import OptionsError
 from training.kinds.entity_f1 import entity_f1
 from training.kinds.fields import UnusableRowError, label_of, read_list, read_texts
 from training.kinds.kind import IGNORED, ColumnNames, Columns, Target, TargetIndices, TrainingKind
 from training.options import Metric
+
+logger = logging.getLogger(__name__)
+
+_NO_SCHEME = "the tags follow no scheme of prefixes (IOB, IOBES, BILOU, BMES)"
 
 
 class TokenClassification(TrainingKind):
@@ -47,7 +52,7 @@ class TokenClassification(TrainingKind):
     def measure(
         self, labels: Sequence[str], truth: Sequence[TargetIndices], predictions: Sequence[Prediction]
     ) -> dict[str, float]:
-        """Measure accuracy over all words, and for IOB2 tags F1 over whole entities, micro-averaged."""
+        """Measure accuracy over all words, and F1 over whole entities where the tags mark any."""
         found = [one for one in predictions if isinstance(one, WordsPrediction)]
         metrics = {
             "accuracy": float(
@@ -57,28 +62,22 @@ class TokenClassification(TrainingKind):
                 )
             )
         }
-        if is_iob2(labels):
+        scheme = tag_scheme(tuple(labels))
+        if scheme.name:
             right = [[labels[index] for index in target] for target in truth]
-            metrics["f1"] = entity_f1(right, [one.labels for one in found])
+            metrics["f1"] = entity_f1(right, [one.labels for one in found], scheme)
         return metrics
 
     def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
-        """Choose F1 over entities by default where the labels are IOB2 tags; see `TrainingKind`.
+        """Choose F1 over entities by default where the tags mark any; see `TrainingKind`.
 
         Raises:
-            OptionsError: Entity F1 is asked for, but the labels are not IOB2 tags.
+            OptionsError: Entity F1 is asked for, but the tags mark no entities.
         """
-        if wanted == "f1" and not is_iob2(labels):
-            shown = ", ".join(labels[:8])
-            raise OptionsError(
-                [f"--metric f1 counts entities, which need IOB2 tags (O, B-X, I-X); these are {shown}"]
-            )
-        return wanted or ("f1" if is_iob2(labels) else "accuracy")
-
-
-def is_iob2(labels: Sequence[str]) -> bool:
-    """Tell whether tags mark entities in IOB2: ``O``, ``B-X``, and ``I-X`` only where there is a ``B-X``."""
-    begun = {label[2:] for label in labels if label.startswith("B-")}
-    return bool(begun) and all(
-        label == "O" or (label[:2] in {"B-", "I-"} and label[2:] in begun) for label in labels
-    )
+        scheme = tag_scheme(tuple(labels)).name
+        if wanted == "f1" and not scheme:
+            raise OptionsError([f"--metric f1 counts entities, but {_NO_SCHEME}: {', '.join(labels[:8])}"])
+        if wanted is None:
+            why = f"the tags mark entities by {scheme} prefixes" if scheme else _NO_SCHEME
+            logger.info("metric: %s, as %s", "entity F1" if scheme else "accuracy", why)
+        return wanted or ("f1" if scheme else "accuracy")

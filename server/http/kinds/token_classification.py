@@ -49,7 +49,7 @@ class TokenClassification(HttpKind):
         if reply.shape == "tei":
             return _words(item, split, prediction, reply.function)
         if reply.grouped:  # Hugging Face's every strategy but "none"
-            return entities_of(split.text, split.words, prediction, reply.ignored)
+            return entities_of(split.text, split.words, prediction, self.spec.labels, reply.ignored)
         return _tags(split, prediction, reply)
 
     def inputs_of(self, tensors: Mapping[str, Texts]) -> list[TaskInput]:

@@ -1,23 +1,9 @@
 import pytest
 
-from training.kinds.entity_f1 import entity_f1, entity_spans
+from masking import tag_scheme
+from training.kinds.entity_f1 import entity_f1
 
-
-def test_spans_end_where_another_entity_or_o_begins() -> None:
-    tags = ["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-LOC"]
-    assert entity_spans(tags) == {("PER", 0, 2), ("LOC", 3, 4), ("LOC", 4, 6)}
-
-
-def test_an_inside_tag_of_another_type_begins_an_entity() -> None:
-    assert entity_spans(["I-PER", "I-PER", "I-LOC", "O", "I-LOC"]) == {
-        ("PER", 0, 2),
-        ("LOC", 2, 3),
-        ("LOC", 4, 5),
-    }
-
-
-def test_a_type_may_have_dashes() -> None:
-    assert entity_spans(["B-X-Y", "I-X-Y", "I-X"]) == {("X-Y", 0, 2), ("X", 2, 3)}
+SCHEME = tag_scheme(("O", *(f"{prefix}-{kind}" for prefix in "BI" for kind in ("PER", "LOC", "MISC", "NP"))))
 
 
 # The numbers of seqeval 1.2.2: the first two are published in its README, the others are computed by its
@@ -39,16 +25,16 @@ SEQEVAL = [
 
 @pytest.mark.parametrize(("truth", "predicted", "f1"), SEQEVAL)
 def test_scores_are_those_of_seqeval(truth: str, predicted: str, f1: float) -> None:
-    assert entity_f1(_sentences(truth), _sentences(predicted)) == pytest.approx(f1, abs=1e-15)
+    assert entity_f1(_sentences(truth), _sentences(predicted), SCHEME) == pytest.approx(f1, abs=1e-15)
 
 
 def test_entities_do_not_join_across_sentences() -> None:
-    assert entity_f1([["B-PER"], ["I-PER"]], [["B-PER"], ["B-PER"]]) == 1.0
+    assert entity_f1([["B-PER"], ["I-PER"]], [["B-PER"], ["B-PER"]], SCHEME) == 1.0
 
 
 def test_as_many_sentences_are_predicted() -> None:
     with pytest.raises(ValueError, match="zip"):
-        entity_f1([["O"]], [])
+        entity_f1([["O"]], [], SCHEME)
 
 
 def _sentences(text: str) -> list[list[str]]:
