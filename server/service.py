@@ -102,15 +102,15 @@ class Service:
             return "the server is shutting down"
         if self.failure is not None:
             return self.failure
-        if self.watcher.alive and not self.watcher.first_pass_done:
-            return "the tasks of the store are still being loaded"
-        if not self.engine.ready:
-            return "the worker is not running"
-        if not self.tokenizer.ready:
-            return "the tokenizer is not running"
-        if not self.watcher.alive:
-            return "the store is not being watched"
-        return self._missing_tasks() or None
+        missing = {
+            "the tasks of the store are still being loaded": (
+                self.watcher.alive and not self.watcher.first_pass_done
+            ),
+            "the worker is not running": not self.engine.ready,
+            "the tokenizer is not running": not self.tokenizer.ready,
+            "the store is not being watched": not self.watcher.alive,
+        }
+        return next((reason for reason, holds in missing.items() if holds), self._missing_tasks() or None)
 
     @property
     def threads(self) -> tuple[SupervisedThread, ...]:

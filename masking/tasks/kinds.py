@@ -13,6 +13,7 @@ from masking.tasks.multiple_choice import MULTIPLE_CHOICE
 from masking.tasks.sequence_classification import SEQUENCE_CLASSIFICATION
 from masking.tasks.spec import TaskSpec
 from masking.tasks.token_classification import TOKEN_CLASSIFICATION
+from masking.tasks.tokenizing import special_tokens
 
 MODEL_KINDS: Mapping[TaskKind, ModelKind] = {
     kind.name: kind for kind in (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, MULTIPLE_CHOICE)
@@ -27,3 +28,8 @@ def task_codec(spec: TaskSpec, tokenizer: Tokenizer) -> TaskCodec:
         tokenizer: The base's tokenizer.
     """
     return MODEL_KINDS[spec.kind].codec(spec, tokenizer)
+
+
+def shortest_row(spec: TaskSpec, tokenizer: Tokenizer) -> int:
+    """Return the tokens of the shortest row that says something: the special tokens and one of an input."""
+    return special_tokens(tokenizer, pair=spec.pair or spec.kind == "multiple-choice") + 1

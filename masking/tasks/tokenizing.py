@@ -4,7 +4,8 @@ Nothing here changes the tokenizer, so several threads may use one at a time. Wh
 looks at its first tokens only, or the last ones for a tokenizer that cuts left. So a window of the text is
 tokenised, and a larger one as long as those tokens could still change with what follows. The tokens are those
 of the whole text, unless `RowTokenizer.most_characters` hold too few, or one word of thousands of equal
-characters can be cut up in several equally good ways.
+characters can be cut up in several equally good ways. Of a pair in which both texts are too long the longer
+one keeps a token more if their number is odd; which one that is, is estimated if both are very long.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -66,7 +67,7 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
 
 
 def _configured(tokenizer: Tokenizer) -> Any:
-    """Return the Rust tokenizer, with truncation and padding off; its file may set them, or whoever uses it."""
+    """Return the Rust tokenizer, without truncation and padding that its file or others have set."""
     backend = tokenizer.backend_tokenizer
     split = tokenizer.split_special_tokens
     if backend.truncation or backend.padding or backend.encode_special_tokens != split:
@@ -108,6 +109,11 @@ class _Reading:
     @property
     def whole(self) -> bool:
         return self.characters == len(self.text)
+
+    @property
+    def estimate(self) -> float:
+        """Tokens of the whole text; exact if it was read whole."""
+        return self.tokens * len(self.text) / max(1, self.characters)
 
 
 class RowTokenizer:
@@ -197,10 +203,8 @@ class RowTokenizer:
         return ids[:count] if self._from_left else ids[len(ids) - min(count, len(ids)) :]
 
     def _settled(self, one: _Reading) -> bool:
-        return self._ended(one) or one.tokens > self._room + self._unsettled
-
-    def _ended(self, one: _Reading) -> bool:
-        return one.whole or one.characters >= self.most_characters
+        ended = one.whole or one.characters >= self.most_characters
+        return ended or one.tokens > self._room + self._unsettled
 
     def _check(self, parts: Sequence[_Reading], owner: int) -> None:
         """Refuse a row that is too long."""
@@ -228,22 +232,19 @@ class RowTokenizer:
         return Row.of(ids, segments if self._typed else ()), cut
 
     def _share(self, first: _Reading, second: _Reading) -> Steps[list[int]]:
-        """Return the tokens that a pair which is too long keeps, as `longest_first` of transformers has it."""
-        shorter, half = min(first.tokens, second.tokens), self._room // 2
+        """Return how many tokens each text of a long pair keeps, by the rule `longest_first`."""
+        shorter, first_is_longer = min(first.tokens, second.tokens), first.tokens > second.tokens
         if 2 * shorter > self._room:
-            shorter = half
-            if self._room % 2:
-                yield from self._compare(first, second)
+            shorter = self._room // 2
+            if self._room % 2:  # the longer text keeps the odd token
+                yield from self._measure([first, second])
+                first_is_longer = first.estimate > second.estimate
         longer = self._room - shorter
-        return [longer, shorter] if first.tokens > second.tokens else [shorter, longer]
+        return [longer, shorter] if first_is_longer else [shorter, longer]
 
-    def _compare(self, first: _Reading, second: _Reading) -> Steps[None]:
-        """Read on until it is known which of two texts has more tokens; the odd token is that one's."""
-        while growing := [one for one in (first, second) if not self._ended(one)]:
-            ahead = abs(first.tokens - second.tokens) > self._unsettled
-            (shorter, longer) = sorted((first, second), key=lambda one: one.tokens)
-            if ahead and shorter.whole and longer in growing:
-                return
+    def _measure(self, readings: Sequence[_Reading]) -> Steps[None]:
+        """Read on, so that the tokens of texts can be compared; of very long ones they are estimated."""
+        while growing := [one for one in readings if not one.whole and one.characters < STEP_CHARACTERS]:
             yield from self._read_on(growing)
 
 

@@ -146,8 +146,8 @@ class TokenizerStage:
     def _check_room(self, characters: int) -> None:
         if self.characters and self.characters + characters > self._most_characters:
             raise QueueFullError(
-                f"{self.characters} characters wait to be tokenised and the limit is {self._most_characters}; "
-                "try again after Retry-After"
+                f"{self.characters} characters wait to be tokenised and the limit is "
+                f"{self._most_characters}; try again after Retry-After"
             )
 
     def _add(self, job: _Job) -> None:
@@ -172,4 +172,4 @@ class TokenizerStage:
             except BaseException:  # the thread was ended from outside
                 job.answer(UnhealthyError())
                 raise
-            job = None  # a thread that waits keeps no task version alive
+            del job  # a thread that waits keeps no task version alive
