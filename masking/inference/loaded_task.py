@@ -96,7 +96,7 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
     if manifest.max_length < (shortest := shortest_row(spec, base.tokenizer)):
         raise BaseMismatchError(
             f"task {manifest.task!r} takes up to {manifest.max_length} tokens, but on base {own.name!r} "
-            f"a row has {shortest} at least: the special tokens and one more"
+            f"a row has {shortest} at least: the special tokens and one of each text"
         )
     linears = maskable_linears(base)
     members = tuple(_load_member(member, manifest, base, linears, kernels) for member in bundle.members)

@@ -1,5 +1,6 @@
 """Inputs of a task before tokenising: texts, words, choices."""
 
+import math
 from dataclasses import dataclass
 
 import regex
@@ -79,7 +80,7 @@ class Word:
     end: int
 
 
-def split_words(text: str) -> tuple[Word, ...]:
+def split_words(text: str, *, most: float = math.inf) -> tuple[Word, ...]:
     """Split running text into words, as Unicode bounds them (UAX #29, default word boundaries).
 
     Marks stay with their letters, numbers and initialisms with their dots and commas. Scripts without spaces
@@ -88,9 +89,15 @@ def split_words(text: str) -> tuple[Word, ...]:
 
     For texts that arrive unsplit at a token-classification task. Tasks are learned on words as their training
     file splits them, so words given by the caller are better where there are any.
+
+    Args:
+        text: The text.
+        most: Stop after so many words.
     """
-    words = []
+    words: list[Word] = []
     for match in _WORD.finditer(text):
+        if len(words) >= most:
+            break
         found, start = match.group(), match.start()
         if not found.isalnum():
             if not is_visible(found):

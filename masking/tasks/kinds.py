@@ -31,5 +31,6 @@ def task_codec(spec: TaskSpec, tokenizer: Tokenizer) -> TaskCodec:
 
 
 def shortest_row(spec: TaskSpec, tokenizer: Tokenizer) -> int:
-    """Return the tokens of the shortest row that says something: the special tokens and one of an input."""
-    return special_tokens(tokenizer, pair=spec.pair or spec.kind == "multiple-choice") + 1
+    """Return the tokens of a row with one token of each text, special tokens included."""
+    texts = 2 if spec.pair or spec.kind == "multiple-choice" else 1
+    return special_tokens(tokenizer, pair=texts > 1) + texts
