@@ -1,6 +1,7 @@
 """Composition of one server process: the only module that knows all parts of the service."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,8 @@ _CPU_TOKENS, _GPU_TOKENS = 8192, 16384
 _LOCK_SECONDS = 10.0
 """How long a request that changes the store waits for others that do."""
 _IN_EMPTY_VOLUMES = {"lost+found", ".gitkeep"}
+_MOST_TOKENIZERS = 4  # threads
+_BODIES_TOKENISED = 8  # of the largest size, at once
 
 
 def build_service(settings: Settings, *, base: Base | None = None, compute: Compute | None = None) -> Service:
@@ -68,7 +71,11 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     masked = MaskedEncoder(base, settings.precision, kernels=settings.kernels).logits
     prepare = _preparation(settings, base, watcher, registry, metrics, None if compute else masked)
     engine = _engine(settings, base, metrics, compute or masked, prepare)
-    tokenizer = TokenizerStage()
+    tokenizer = TokenizerStage(
+        engine.queue.limits,
+        threads=min(_MOST_TOKENIZERS, allowed_threads(os.cpu_count() or 1)),
+        most_characters=_BODIES_TOKENISED * settings.max_body_bytes,
+    )
     predictor = Predictor(tokenizer, engine, metrics, timeout_seconds=settings.request_timeout_ms / 1000)
     service = Service(
         settings, base, registry, watcher, lifecycle, engine, tokenizer, predictor, metrics, tracer
@@ -153,6 +160,11 @@ def _connect_gauges(service: Service) -> None:
     metrics, queue, registry = service.metrics, service.engine.queue, service.registry
     metrics.read("maskserve_queue_rows", "Rows that wait", lambda: queue.waiting)
     metrics.read("maskserve_queue_tokens", "Tokens that wait", lambda: queue.waiting_tokens)
+    metrics.read(
+        "maskserve_tokenizer_characters",
+        "Characters that are or wait to be tokenised",
+        lambda: service.tokenizer.characters,
+    )
     metrics.read("maskserve_queue_seconds", "How long they take", lambda: queue.waiting_seconds)
     metrics.read("maskserve_queue_oldest_seconds", "How long the oldest waits", lambda: queue.oldest_seconds)
     metrics.read("maskserve_ready", "1 if requests can be answered", lambda: service.why_not_ready() is None)

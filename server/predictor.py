@@ -134,7 +134,9 @@ class Predictor:
     ) -> Sequence[Floats]:
         try:
             async with asyncio.timeout(self._timeout_seconds) as limit:
-                features = await self._tokenizer.encode(task, request.inputs, truncate=request.truncate)
+                features = await self._tokenizer.encode(
+                    task, request.inputs, truncate=request.truncate, patient=place.patient
+                )
                 timings.tokens = sum(item.tokens for item in features)
                 deadline = timings.admitted + self._timeout_seconds
                 pending = PendingRequest(task, features, request_id, deadline, timings)

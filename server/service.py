@@ -57,7 +57,7 @@ class Service:
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
         engine: Queue and worker.
-        tokenizer: The thread that tokenises.
+        tokenizer: The threads that tokenise.
         predictor: Computes requests.
         metrics: What Prometheus scrapes.
         tracer: Sends a trace of each request; None where none are wanted.
@@ -88,7 +88,8 @@ class Service:
         return self.engine.queue.limits.tokens
 
     def start(self) -> None:
-        """Start the worker and the watcher."""
+        """Start the worker, the tokenizer and the watcher."""
+        self.tokenizer.start()
         self.engine.start()
         self.watcher.start()
 
@@ -119,18 +120,20 @@ class Service:
             return "the server is shutting down"
         if self.failure is not None:
             return self.failure
-        if self.watcher.alive and not self.watcher.first_pass_done:
-            return "the tasks of the store are still being loaded"
-        if not self.engine.ready:
-            return "the worker is not running"
-        if not self.watcher.alive:
-            return "the store is not being watched"
-        return self._missing_tasks() or None
+        missing = {
+            "the tasks of the store are still being loaded": (
+                self.watcher.alive and not self.watcher.first_pass_done
+            ),
+            "the worker is not running": not self.engine.ready,
+            "the tokenizer is not running": not self.tokenizer.ready,
+            "the store is not being watched": not self.watcher.alive,
+        }
+        return next((reason for reason, holds in missing.items() if holds), self._missing_tasks() or None)
 
     @property
     def threads(self) -> tuple[SupervisedThread, ...]:
         """The threads without which nothing works."""
-        return (self.engine.worker, self.watcher.thread)
+        return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread)
 
     def _missing_tasks(self) -> str:
         """Tell why each required task that is not served is not."""

@@ -184,3 +184,10 @@ def test_a_shutdown_that_has_begun_leaves_only_the_rest_of_its_time(base: Base, 
             await call
 
         asyncio.run(close())
+
+
+def test_a_server_that_can_not_tokenise_is_not_ready(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    with started(base, tmp_path) as service:
+        service.tokenizer.close()
+        wait_until(lambda: service.why_not_ready() == "the tokenizer is not running")

@@ -9,10 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskBundle, MaskStore, StoreNotWritableError
-from masking import Base
+from masking import Base, TaskSpec
 from server.tasks.lifecycle import Lifecycle
 from tests.support.bundles import bundle_of as small_bundle
 from tests.support.bundles import forge, set_item
+from tests.support.models import random_bundle
 from tests.support.serving import TEXT, bundle_of, fill, serving, wait_until
 
 KEY = "open sesame"
@@ -197,6 +198,14 @@ def test_wrong_uploads_are_explained(client: TestClient, base: Base, store: Mask
     assert other.status_code == 422
     assert other.json()["error"] == f"this is a bundle of task 'names', not of '{TASK}'"
     assert len(store.versions(TASK)) == 1
+
+
+def test_a_bundle_whose_rows_hold_no_text_is_refused(client: TestClient, base: Base) -> None:
+    spec = TaskSpec("token-classification", ("O", "B"), max_length=1)
+    refused = client.put("/tasks/short", content=random_bundle(base, spec, task="short").to_bytes())
+    assert refused.status_code == 422
+    assert "up to 1 tokens" in refused.json()["error"]
+    assert "short" not in listed(client)
 
 
 def test_a_store_that_takes_no_uploads(
