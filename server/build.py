@@ -11,7 +11,7 @@ from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.kernels import costs, kernel_runs
 from masking.tasks import MODEL_KINDS
-from server.engine.queue import BatchLimits
+from server.engine.batch import BatchLimits
 from server.engine.retry import Compute
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
@@ -104,6 +104,7 @@ def _engine(
         tokens=settings.max_batch_tokens or (_CPU_TOKENS if base.device.type == "cpu" else _GPU_TOKENS),
         wait_seconds=settings.max_wait_ms / 1000,
         waiting=settings.queue_limit,
+        waiting_seconds=settings.queue_seconds,
     )
     return Engine(
         compute,
@@ -152,9 +153,10 @@ def _connect_gauges(service: Service) -> None:
     metrics, queue, registry = service.metrics, service.engine.queue, service.registry
     metrics.read("maskserve_queue_rows", "Rows that wait", lambda: queue.waiting)
     metrics.read("maskserve_queue_tokens", "Tokens that wait", lambda: queue.waiting_tokens)
+    metrics.read("maskserve_queue_seconds", "How long they take", lambda: queue.waiting_seconds)
     metrics.read("maskserve_queue_oldest_seconds", "How long the oldest waits", lambda: queue.oldest_seconds)
     metrics.read("maskserve_ready", "1 if requests can be answered", lambda: service.why_not_ready() is None)
-    metrics.read("maskserve_worker_restarts", "Times the worker died", lambda: service.engine.restarts)
+    metrics.read_restarts(service.threads)
     metrics.read("maskserve_tasks", "Tasks in service", lambda: len(registry.tasks))
     metrics.read(
         "maskserve_task_problems",

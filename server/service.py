@@ -3,13 +3,16 @@
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Thread
 
 from masking import Base
+from server.daemons import OperatorThreads
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.settings import Settings
+from server.supervision import SupervisedThread
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
@@ -19,6 +22,8 @@ from server.telemetry.tracing import RequestTracer
 logger = logging.getLogger(__name__)
 
 
+_OPERATORS = 8
+_REPORTS = 4
 _LEAST_SECONDS = 1.0
 
 
@@ -56,6 +61,8 @@ class Service:
         predictor: Computes requests.
         metrics: What Prometheus scrapes.
         tracer: Sends a trace of each request; None where none are wanted.
+        operators: Threads for what operators do to tasks, which may wait for the store.
+        reports: Threads for what operators look at.
         draining: Set once the server is about to stop.
         closing: The time that is left once it stops.
     """
@@ -70,6 +77,8 @@ class Service:
     predictor: Predictor
     metrics: Metrics
     tracer: RequestTracer | None = None
+    operators: OperatorThreads = field(default_factory=partial(OperatorThreads, "operator", _OPERATORS))
+    reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
     draining: Event = field(default_factory=Event)
     closing: Closing = field(default_factory=Closing)
 
@@ -95,6 +104,11 @@ class Service:
             sending.start()
             sending.join(self.closing.left(seconds))
 
+    @property
+    def failure(self) -> str | None:
+        """Why the process can't go on; None if it can."""
+        return next((thread.failure for thread in self.threads if thread.failure), None)
+
     def drain(self) -> None:
         """Be not ready from now on, while requests are still answered."""
         self.draining.set()
@@ -103,6 +117,8 @@ class Service:
         """Tell what is still missing before requests can be answered; None if nothing is."""
         if self.draining.is_set():
             return "the server is shutting down"
+        if self.failure is not None:
+            return self.failure
         if self.watcher.alive and not self.watcher.first_pass_done:
             return "the tasks of the store are still being loaded"
         if not self.engine.ready:
@@ -110,6 +126,11 @@ class Service:
         if not self.watcher.alive:
             return "the store is not being watched"
         return self._missing_tasks() or None
+
+    @property
+    def threads(self) -> tuple[SupervisedThread, ...]:
+        """The threads without which nothing works."""
+        return (self.engine.worker, self.watcher.thread)
 
     def _missing_tasks(self) -> str:
         """Tell why each required task that is not served is not."""

@@ -13,7 +13,7 @@ from threading import Condition, Thread
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 2.0
 _MOST_THREADS = 32
 _TASKS_PER_PROGRESS_LINE = 100
 

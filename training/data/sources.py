@@ -83,7 +83,9 @@ def file_format(path: Path) -> str:
     return suffix
 
 
-def read_dataset(name: str, split: str) -> RowSet:
+def read_dataset(
+    name: str, split: str, *, encoding: str | None = None, delimiter: str | None = None
+) -> RowSet:
     """Read one split of a dataset of the hub, or of a local folder in a form that `datasets` knows.
 
     Labels stored as numbers with names (``ClassLabel``) come back as their names; -1, the hub's mark for "no
@@ -92,6 +94,8 @@ def read_dataset(name: str, split: str) -> RowSet:
     Args:
         name: ``ID`` or ``ID:CONFIG``.
         split: Such as ``train``, or ``train[:1000]``.
+        encoding: Of the text files of a local folder, see `read_file`.
+        delimiter: Of its CSV and TSV files.
 
     Raises:
         DataFileError: It could not be loaded; the message says why.
@@ -110,7 +114,8 @@ def read_dataset(name: str, split: str) -> RowSet:
             files = [Path(file) for file in (builder.config.data_files or {}).get(split, ())]
             if files and all(_is_known(file) for file in files):
                 features = builder.info.features or {}
-                return _renamed(read_files(files), source, features)
+                rows = read_files(files, encoding=encoding, delimiter=delimiter)
+                return _renamed(rows, source, features)
         data = datasets.load_dataset(identifier, config or None, split=split)
         return with_class_names(source, data, data.features)
 

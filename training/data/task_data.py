@@ -96,13 +96,14 @@ def load_data(options: LearnOptions) -> TaskData:
 
 def _read(options: LearnOptions) -> list[RowSet]:
     """Read the rows to learn from, and those to check with where they are not to be split off."""
+    encoding, delimiter = options.encoding, options.delimiter_character
     if options.dataset:
         splits = (options.train_split, options.dev_split)[: 1 if options.validation_share else 2]
-        return [read_dataset(options.dataset, split) for split in splits]
+        return [
+            read_dataset(options.dataset, split, encoding=encoding, delimiter=delimiter) for split in splits
+        ]
     files = [paths for paths in (options.train, options.dev) if paths]
-    return [
-        read_files(paths, encoding=options.encoding, delimiter=options.delimiter_character) for paths in files
-    ]
+    return [read_files(paths, encoding=encoding, delimiter=delimiter) for paths in files]
 
 
 def _named(source: str, sentences: Sequence[str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ Some conventions can't be seen in one row: that -1 is no label, that a column ho
 counted from 1. What was decided is told, with counts.
 """
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,20 @@ Target = str | int | tuple[str, ...]
 _NO_LABEL = "-1"
 _FEW = 0.1  # share of -1 beside 0 and 1 below which it means no label, and not a class below them
 _SHOWN = 5
-_LIKE_MISSING = {"nan", "null", "none", "n/a", "na", "<na>", "?", "-", "undefined", "unlabeled", "unlabelled"}
+_LIKE_MISSING = {
+    "nan",
+    "null",
+    "none",
+    "n/a",
+    "na",
+    "<na>",
+    "?",
+    "-",
+    "-100",
+    "undefined",
+    "unlabeled",
+    "unlabelled",
+}
 
 
 @dataclass(frozen=True)
@@ -121,7 +135,8 @@ def _look_alike(counts: Mapping[str, int]) -> list[str]:
 
 def _like_missing(counts: Mapping[str, int]) -> list[str]:
     return [
-        f"label {label!r} ({count} times) looks like no label; if so, give --missing-label={label}"
+        f"label {label!r} ({count} times) looks like no label; if so, give --missing-label="
+        f"{shlex.quote(label)}"
         for label, count in counts.items()
         if label.casefold() in _LIKE_MISSING
     ]

@@ -35,7 +35,16 @@ class SequenceClassification(TrainingKind):
     columns: ClassVar[ColumnNames] = {
         "text": ("text", "sentence", "content", "review", "tweet"),
         "pair": (),
-        "label": ("label", "labels", "gold_label", "class", "category", "intent", "sentiment"),
+        "label": (
+            "label",
+            "labels",
+            "gold_label",
+            "class",
+            "category",
+            "intent",
+            "sentiment",
+            "is_duplicate",
+        ),
     }
     optional = frozenset({"pair"})
     together: ClassVar[tuple[Columns, ...]] = (

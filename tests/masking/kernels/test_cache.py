@@ -83,7 +83,7 @@ def test_a_kernel_that_does_not_compile_leaves_the_work_to_torch(
     def broken() -> None:
         raise RuntimeError("LLVM is unhappy")
 
-    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
     monkeypatch.setattr(launch, "_try_out", broken)
     assert not launch.available.__wrapped__()
     assert "LLVM is unhappy" in caplog.text

@@ -379,15 +379,21 @@ def _last_look(watched: Watched) -> float:
     return float(found)
 
 
-@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+_SPECIAL: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "link": lambda path: path.symlink_to("/dev/zero"),
+    "folder": os.mkdir,
+}
+
+
+@pytest.mark.parametrize("kind", _SPECIAL)
 @pytest.mark.parametrize("at_start", [True, False])
 def test_what_is_no_file_harms_its_task_only(watched: Watched, base: Base, kind: str, at_start: bool) -> None:
     if not at_start:
         look(watched.watcher)
     pointer = watched.place / "tasks" / "names" / "current.json"
     pointer.unlink()
-    make = {"pipe": os.mkfifo, "link": lambda path: path.symlink_to("/dev/zero"), "folder": os.mkdir}[kind]
-    make(pointer)
+    _SPECIAL[kind](pointer)
     watched.store.publish(bundle_of(base, "sentiment", seed=1))
     look(watched.watcher)
     assert watched.watcher.first_pass_done

@@ -103,9 +103,9 @@ def test_a_local_folder_is_read_as_its_files_are(tmp_path: Path, hub_folder: Pat
     (tmp_path / "plain").mkdir()
     for split in ("train", "validation"):
         path = tmp_path / "plain" / f"{split}.csv"
-        path.write_text('text,label\n"a",True\nNA,1.0\n')
-        rows = read_dataset(str(path.parent), split)
-        assert rows.rows == read_file(path).rows
+        path.write_text('text,label\n"é",True\nNA,1.0\n', encoding="cp1252")
+        rows = read_dataset(str(path.parent), split, encoding="cp1252")
+        assert rows.rows == read_file(path, encoding="cp1252").rows
         assert rows.source.endswith(f"plain [{split}]")
 
 

@@ -56,7 +56,7 @@ def test_labels_that_look_alike_or_like_none_are_warned_of() -> None:
         "labels 'Positive' and 'positive' differ by case or space alone, and are two classes",
         "labels 'out of scope' and 'outofscope' differ by case or space alone, and are two classes",
         "label 'null' (4 times) looks like no label; if so, give --missing-label=null",
-        "label '?' (1 times) looks like no label; if so, give --missing-label=?",
+        "label '?' (1 times) looks like no label; if so, give --missing-label='?'",
     )
 
 

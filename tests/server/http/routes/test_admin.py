@@ -251,15 +251,11 @@ def test_a_version_published_elsewhere_is_still_followed(
 
 
 @pytest.mark.parametrize(
-    ("operation", "body", "status"),
-    [("load", None, 200), ("pin", {"version": 1}, 200), ("unload", None, 404)],
+    ("operation", "body"),
+    [("load", None), ("pin", {"version": 1}), ("rollback", {"version": 1}), ("unload", None)],
 )
 def test_a_task_that_is_removed_before_the_reply(
-    client: TestClient,
-    monkeypatch: pytest.MonkeyPatch,
-    operation: str,
-    body: dict[str, int] | None,
-    status: int,
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, operation: str, body: dict[str, int] | None
 ) -> None:
     real = getattr(Lifecycle, operation)
 
@@ -269,4 +265,6 @@ def test_a_task_that_is_removed_before_the_reply(
         return done
 
     monkeypatch.setattr(Lifecycle, operation, then_remove)
-    assert client.post(f"/tasks/{TASK}/{operation}", json=body).status_code == status
+    reply = client.post(f"/tasks/{TASK}/{operation}", json=body)
+    assert (reply.status_code, reply.json()["task"]) == (200, TASK)
+    assert client.get(f"/tasks/{TASK}").status_code == 404
