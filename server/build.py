@@ -25,7 +25,7 @@ from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
-from server.threads import allowed_threads
+from server.threads.compute import allowed_threads
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from masking import Features, InputLimits, LoadedTask, TaskInput
 from masking.tasks.tokenizing import STEP_CHARACTERS, Steps
 from server.engine.batch import BatchLimits
 from server.errors import QueueFullError, ServerError, ShuttingDownError, UnhealthyError
-from server.supervision import SupervisedThread
+from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
 

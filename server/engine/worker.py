@@ -18,7 +18,7 @@ from server.engine.queue import RequestQueue, ignore
 from server.engine.retry import BatchResult, Compute, FailureReason, compute_with_retry
 from server.engine.room import Reservation
 from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
-from server.supervision import SupervisedThread
+from server.threads.supervision import SupervisedThread
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from threading import Event
 
 from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError
 from mask_store.background import in_background
-from server.supervision import SupervisedThread
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.load_pool import LoadPool
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
+from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
 

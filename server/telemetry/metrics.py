@@ -17,7 +17,7 @@ from server.engine.batch import CloseReason
 from server.engine.pending import DropReason, Timings
 from server.engine.retry import FailureReason
 from server.engine.worker import BatchReport
-from server.supervision import SupervisedThread
+from server.threads.supervision import SupervisedThread
 
 UNKNOWN_TASK = "(unknown)"
 OTHER_TASKS = "(other)"

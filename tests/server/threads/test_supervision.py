@@ -4,8 +4,8 @@ from threading import Event, enumerate
 
 import pytest
 
-from server import supervision
-from server.supervision import SupervisedThread
+from server.threads import supervision
+from server.threads.supervision import SupervisedThread
 from tests.support.serving import wait_until
 
 
