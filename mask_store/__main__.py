@@ -18,7 +18,7 @@ from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, En
 from mask_store.format.mask_info import LearnedInfo
 from mask_store.messages import escape_controls
 from mask_store.sizes import human_bytes
-from mask_store.terminal import escape_missing_letters
+from mask_store.terminal import CommandParser, escape_missing_letters
 
 if TYPE_CHECKING:
     from mask_store.format.bundle import MaskBundle
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m mask_store
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         description="Look at a store of masks, check it, and choose which version of a task is served.",
         epilog=_EXAMPLES,

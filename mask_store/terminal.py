@@ -1,7 +1,9 @@
-"""Terminal output: what a terminal has no letters for is shown as an escape, not an error."""
+"""Terminal: output in letters that it has, and mistakes in a command line told in one line."""
 
+import argparse
 import io
 import sys
+from typing import NoReturn
 
 
 def escape_missing_letters() -> None:
@@ -12,3 +14,11 @@ def escape_missing_letters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser of a command line that answers a mistake with one line, not with all options."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end the process with exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; --help lists what there is\n")

@@ -5,6 +5,7 @@ from .errors import BaseLoadError as BaseLoadError
 from .errors import BaseMismatchError as BaseMismatchError
 from .errors import BlockOutOfRangeError as BlockOutOfRangeError
 from .errors import EmptyInputError as EmptyInputError
+from .errors import InputTooLargeError as InputTooLargeError
 from .errors import InputTooLongError as InputTooLongError
 from .errors import MaskingError as MaskingError
 from .errors import TaskInputError as TaskInputError
@@ -25,6 +26,7 @@ from .tasks import ChoiceInput as ChoiceInput
 from .tasks import ClassPrediction as ClassPrediction
 from .tasks import Entity as Entity
 from .tasks import Features as Features
+from .tasks import InputLimits as InputLimits
 from .tasks import Prediction as Prediction
 from .tasks import Row as Row
 from .tasks import Span as Span

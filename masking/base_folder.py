@@ -1,7 +1,7 @@
 """Base folder: a look at the files of a local base before a library reads them, which would say less.
 
 Found are missing files, Git LFS pointers in place of files, damaged JSON and safetensors, adapters, and a
-tokenizer that needs code of its own.
+tokenizer that needs code of its own. torch is not imported, so that commands can look before they load it.
 """
 
 import json
@@ -10,7 +10,6 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from masking.checks import check_own_code
 from masking.errors import BaseLoadError
 
 _WANTED = "wanted: a folder with config.json, model.safetensors and tokenizer.json"
@@ -45,6 +44,12 @@ def check_folder(name_or_path: str) -> None:
         _check_tokenizer(folder)
     elif name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
         raise BaseLoadError(f"there is no such folder; {_WANTED}")
+
+
+def check_own_code(auto_map: object, name: str, file: str) -> None:
+    """Refuse a base that needs code of its own."""
+    if isinstance(auto_map, dict) and name in auto_map:
+        raise BaseLoadError(f"it needs code of its own, which is never run (auto_map, {name} in {file})")
 
 
 def sentencepiece_alone(name_or_path: str) -> str | None:
@@ -102,7 +107,7 @@ def _check_file(path: Path) -> None:
         raise BaseLoadError(f"{path.name} is empty")
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt"):
+            with safe_open(path, framework="np"):
                 return
         if path.suffix == ".json" and not isinstance(_read_json(path), dict):
             raise BaseLoadError(f"{path.name} must hold a JSON object")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
+from masking.base_folder import check_own_code
 from masking.errors import BaseLoadError
 
 _TEXTS = ("a", "a \u2603")  # a pair of texts; few vocabularies have the last character
@@ -43,12 +44,6 @@ def check_config(config: PretrainedConfig) -> None:
         if isinstance(value, str) and value not in ACT2FN:
             raise BaseLoadError(f"{name} {value!r} in config.json is no activation that transformers knows")
     check_own_code(getattr(config, "auto_map", None), "AutoModel", "config.json")
-
-
-def check_own_code(auto_map: object, name: str, file: str) -> None:
-    """Refuse a base that needs code of its own."""
-    if isinstance(auto_map, dict) and name in auto_map:
-        raise BaseLoadError(f"it needs code of its own, which is never run (auto_map, {name} in {file})")
 
 
 def check_checkpoint(

@@ -35,7 +35,7 @@ def _main(arguments: Sequence[str], prog: str) -> int:
     from server.preflight import problems  # noqa: PLC0415 (pydantic, after the handlers)
     from server.settings import SettingsError, ignored_variables, load_settings  # noqa: PLC0415
     from server.telemetry.logging import configure_logs  # noqa: PLC0415
-    from server.threads import leave_cores_free  # noqa: PLC0415
+    from server.threads.compute import leave_cores_free  # noqa: PLC0415
 
     try:
         settings = load_settings(arguments, prog)

@@ -1,6 +1,7 @@
 """Composition of one server process: the only module that knows all parts of the service."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.kernels import costs, kernel_runs
 from masking.tasks import MODEL_KINDS
-from server.engine.queue import BatchLimits
+from server.engine.batch import BatchLimits
 from server.engine.retry import Compute
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
@@ -24,7 +25,7 @@ from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
-from server.threads import allowed_threads
+from server.threads.compute import allowed_threads
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ _CPU_TOKENS, _GPU_TOKENS = 8192, 16384
 _LOCK_SECONDS = 10.0
 """How long a request that changes the store waits for others that do."""
 _IN_EMPTY_VOLUMES = {"lost+found", ".gitkeep"}
+_MOST_TOKENIZERS = 4  # threads
+_BODIES_TOKENISED = 8  # of the largest size, at once
 
 
 def build_service(settings: Settings, *, base: Base | None = None, compute: Compute | None = None) -> Service:
@@ -68,7 +71,11 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     masked = MaskedEncoder(base, settings.precision, kernels=settings.kernels).logits
     prepare = _preparation(settings, base, watcher, registry, metrics, None if compute else masked)
     engine = _engine(settings, base, metrics, compute or masked, prepare)
-    tokenizer = TokenizerStage()
+    tokenizer = TokenizerStage(
+        engine.queue.limits,
+        threads=min(_MOST_TOKENIZERS, allowed_threads(os.cpu_count() or 1)),
+        most_characters=_BODIES_TOKENISED * settings.max_body_bytes,
+    )
     predictor = Predictor(tokenizer, engine, metrics, timeout_seconds=settings.request_timeout_ms / 1000)
     service = Service(
         settings, base, registry, watcher, lifecycle, engine, tokenizer, predictor, metrics, tracer
@@ -104,6 +111,7 @@ def _engine(
         tokens=settings.max_batch_tokens or (_CPU_TOKENS if base.device.type == "cpu" else _GPU_TOKENS),
         wait_seconds=settings.max_wait_ms / 1000,
         waiting=settings.queue_limit,
+        waiting_seconds=settings.queue_seconds,
     )
     return Engine(
         compute,
@@ -152,9 +160,15 @@ def _connect_gauges(service: Service) -> None:
     metrics, queue, registry = service.metrics, service.engine.queue, service.registry
     metrics.read("maskserve_queue_rows", "Rows that wait", lambda: queue.waiting)
     metrics.read("maskserve_queue_tokens", "Tokens that wait", lambda: queue.waiting_tokens)
+    metrics.read(
+        "maskserve_tokenizer_characters",
+        "Characters that are or wait to be tokenised",
+        lambda: service.tokenizer.characters,
+    )
+    metrics.read("maskserve_queue_seconds", "How long they take", lambda: queue.waiting_seconds)
     metrics.read("maskserve_queue_oldest_seconds", "How long the oldest waits", lambda: queue.oldest_seconds)
     metrics.read("maskserve_ready", "1 if requests can be answered", lambda: service.why_not_ready() is None)
-    metrics.read("maskserve_worker_restarts", "Times the worker died", lambda: service.engine.restarts)
+    metrics.read_restarts(service.threads)
     metrics.read("maskserve_tasks", "Tasks in service", lambda: len(registry.tasks))
     metrics.read(
         "maskserve_task_problems",

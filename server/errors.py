@@ -21,13 +21,14 @@
         OutOfMemoryError                             one input alone needs more memory than there is
       ClientGoneError             499  Timeout       the client closed the connection; nobody reads the reply
       HeadTooLargeError           431  Validation    the request's headers have more bytes than allowed
-      QueueFullError              429  Overloaded    too many rows are waiting; come back after Retry-After
+      QueueFullError              429  Overloaded    too much work is waiting; come back after Retry-After
       UnhealthyError              503  Unhealthy     the worker died or is not there yet
         NotReadyError                                start-up is not over, or the worker is being restarted
         TaskUnavailableError                         the task is in the store but could not be loaded
           TaskUnloadedError                          an operator unloaded it
         TaskBusyError                                something else that is done with the task does not end
         StoreUnreachableError                        the store can't be read or written now
+        OperatorsBusyError                           too many requests of operators are not answered yet
         ShuttingDownError                            the server is going down
         ServerFullError                              too many connections, or bodies on their way
       DeadlineError               504  Timeout       not computed in time
@@ -40,6 +41,7 @@ whatever of the request they quote.
 
 import math
 from collections.abc import Iterable
+from typing import Self
 
 _LONGEST_MESSAGE = 1000
 _LONGEST_END = 300
@@ -262,14 +264,28 @@ class HeadTooLargeError(ServerError):
 
 
 class QueueFullError(ServerError):
-    """Too many rows are waiting."""
+    """Too many rows, or too many seconds of work, are waiting."""
 
-    status, error_type, message = 429, "Overloaded", "too many rows are waiting"
+    status, error_type, message = 429, "Overloaded", "too much work is waiting"
 
-    def __init__(self, waiting: int, limit: int, retry_after: float = 1.0) -> None:
-        """Keep after how many seconds to come back; `waiting` and `limit` are in rows."""
-        super().__init__(f"{waiting} rows are waiting and the limit is {limit}; try again after Retry-After")
+    def __init__(self, message: str | None = None, retry_after: float = 1.0) -> None:
+        """Keep the message, and after how many seconds to come back."""
+        super().__init__(message)
         self.retry_after = max(1, math.ceil(retry_after))
+
+    @classmethod
+    def of_rows(cls, waiting: int, limit: int, retry_after: float) -> Self:
+        """Return the refusal where too many rows wait."""
+        message = f"{waiting} rows are waiting and the limit is {limit}; try again after Retry-After"
+        return cls(message, retry_after)
+
+    @classmethod
+    def of_seconds(cls, waiting: float, limit: float) -> Self:
+        """Return the refusal where what waits takes too long."""
+        message = (
+            f"{waiting:.1f} s of work are waiting and the limit is {limit:g}; try again after Retry-After"
+        )
+        return cls(message, waiting)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -311,6 +327,12 @@ class StoreUnreachableError(UnhealthyError):
     """The store can't be read or written now."""
 
     message = "the store can't be reached or used now; tasks in service are not affected"
+
+
+class OperatorsBusyError(UnhealthyError):
+    """Too many requests of operators are not answered yet."""
+
+    message = "requests of operators that came before are not done yet; try again later"
 
 
 class ShuttingDownError(UnhealthyError):

@@ -4,8 +4,9 @@ import errno
 import socket
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
+from masking.base_folder import check_folder
+from masking.errors import BaseLoadError
 from server.settings import Settings
 
 
@@ -28,14 +29,10 @@ def _temporary_folder() -> Iterator[str]:
 
 def _base(base: str) -> Iterator[str]:
     """Look at a folder; whether a hub has a name is found out by asking it."""
-    folder = Path(base).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            yield f"--base {base}: this folder has no config.json, so it holds no encoder"
-    elif folder.exists():
-        yield f"--base {base}: a file; a base is the folder that holds config.json, or a hub id"
-    elif folder.is_absolute() or base.startswith((".", "~")) or len(folder.parts) > 2:  # noqa: PLR2004 (owner/name)
-        yield f"--base {base}: there is no such folder"
+    try:
+        check_folder(base)
+    except (BaseLoadError, OSError) as error:
+        yield f"--base {base}: {error}"
 
 
 def _port(host: str, port: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from functools import partial
 from threading import Timer
 from types import FrameType
@@ -54,7 +55,7 @@ def serve(service: Service, settings: Settings) -> int:
     """Serve until a signal comes; requests in flight are answered first.
 
     Returns:
-        The exit code of the process: 0 after a signal, 1 if it could not listen.
+        The exit code of the process: 0 after a signal, 1 if it could not listen or a thread died too often.
     """
     server = _Server(_uvicorn_config(service, settings), service)
     _spare_collections()
@@ -64,8 +65,12 @@ def serve(service: Service, settings: Settings) -> int:
     try:
         server.run()
     except SystemExit as leaving:  # by `_leave`, or uvicorn's own code where it could not start
-        return _FAILED if leaving.code else 0
-    return 0 if server.started else _FAILED
+        failed = bool(leaving.code)
+    else:
+        failed = not server.started
+    if service.failure is not None:
+        logger.critical("ended with exit code %d: %s", _FAILED, service.failure)
+    return _FAILED if failed or service.failure is not None else 0
 
 
 def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
@@ -107,6 +112,10 @@ class _Server(uvicorn.Server):
         leave.daemon = True
         leave.start()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Leave, too, once a thread that everything needs can't be kept alive."""
+        return await super().on_tick(counter) or self._service.failure is not None
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was asked, then end all parts; both together take no longer than `shutdown_seconds`."""
         seconds = self._service.settings.shutdown_seconds
@@ -118,7 +127,9 @@ class _Server(uvicorn.Server):
 
 
 def _give_up() -> None:
-    logger.critical("the process did not end in time and leaves threads behind that hang")
+    names = ", ".join(thread.name for thread in threading.enumerate() if not thread.daemon)
+    logger.critical("the process did not end in time and leaves threads behind that hang: %s", names)
+    logging.shutdown()
     os._exit(_FAILED)
 
 

@@ -3,9 +3,11 @@
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Thread
 
 from masking import Base
+from server.daemons import OperatorThreads
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
@@ -15,10 +17,13 @@ from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
+from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
 
 
+_OPERATORS = 8
+_REPORTS = 4
 _LEAST_SECONDS = 1.0
 
 
@@ -52,10 +57,12 @@ class Service:
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
         engine: Queue and worker.
-        tokenizer: The thread that tokenises.
+        tokenizer: The threads that tokenise.
         predictor: Computes requests.
         metrics: What Prometheus scrapes.
         tracer: Sends a trace of each request; None where none are wanted.
+        operators: Threads for what operators do to tasks, which may wait for the store.
+        reports: Threads for what operators look at.
         draining: Set once the server is about to stop.
         closing: The time that is left once it stops.
     """
@@ -70,6 +77,8 @@ class Service:
     predictor: Predictor
     metrics: Metrics
     tracer: RequestTracer | None = None
+    operators: OperatorThreads = field(default_factory=partial(OperatorThreads, "operator", _OPERATORS))
+    reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
     draining: Event = field(default_factory=Event)
     closing: Closing = field(default_factory=Closing)
 
@@ -79,7 +88,8 @@ class Service:
         return self.engine.queue.limits.tokens
 
     def start(self) -> None:
-        """Start the worker and the watcher."""
+        """Start the worker, the tokenizer and the watcher."""
+        self.tokenizer.start()
         self.engine.start()
         self.watcher.start()
 
@@ -95,6 +105,11 @@ class Service:
             sending.start()
             sending.join(self.closing.left(seconds))
 
+    @property
+    def failure(self) -> str | None:
+        """Why the process can't go on; None if it can."""
+        return next((thread.failure for thread in self.threads if thread.failure), None)
+
     def drain(self) -> None:
         """Be not ready from now on, while requests are still answered."""
         self.draining.set()
@@ -103,13 +118,22 @@ class Service:
         """Tell what is still missing before requests can be answered; None if nothing is."""
         if self.draining.is_set():
             return "the server is shutting down"
-        if self.watcher.alive and not self.watcher.first_pass_done:
-            return "the tasks of the store are still being loaded"
-        if not self.engine.ready:
-            return "the worker is not running"
-        if not self.watcher.alive:
-            return "the store is not being watched"
-        return self._missing_tasks() or None
+        if self.failure is not None:
+            return self.failure
+        missing = {
+            "the tasks of the store are still being loaded": (
+                self.watcher.alive and not self.watcher.first_pass_done
+            ),
+            "the worker is not running": not self.engine.ready,
+            "the tokenizer is not running": not self.tokenizer.ready,
+            "the store is not being watched": not self.watcher.alive,
+        }
+        return next((reason for reason, holds in missing.items() if holds), self._missing_tasks() or None)
+
+    @property
+    def threads(self) -> tuple[SupervisedThread, ...]:
+        """The threads without which nothing works."""
+        return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread)
 
     def _missing_tasks(self) -> str:
         """Tell why each required task that is not served is not."""

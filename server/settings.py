@@ -34,6 +34,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from mask_store.terminal import CommandParser
 from server.environment import PREFIX, service_links, unknown_variables
 
 DESCRIPTION = """\
@@ -170,6 +171,13 @@ class Settings(BaseSettings):
     )
     queue_limit: int = Field(
         2048, ge=1, description="most rows waiting, of all tasks; a request above it is answered 429"
+    )
+    queue_seconds: float = Field(
+        3.0,
+        gt=0,
+        le=86_400,
+        description="a request is answered 429 while what is computed before it takes longer than this; "
+        "measured by the last batches",
     )
     request_timeout_ms: float = Field(
         30_000,
@@ -310,7 +318,7 @@ def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> S
         SettingsError: One or more settings are missing, unknown or out of range; all are named.
         SystemExit: For `--help`, and for an option without its value.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         allow_abbrev=False,
         description=DESCRIPTION,

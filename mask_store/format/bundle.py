@@ -25,11 +25,12 @@ from mask_store.format.container import (
     MASK_PREFIX,
     Tensors,
     build_header,
-    check_file,
     join,
     layout,
     read_container,
+    read_header,
 )
+from mask_store.format.json_text import check_json
 from mask_store.format.limits import Limits
 from mask_store.format.manifest import (
     CombineRule,
@@ -199,7 +200,7 @@ class MaskBundle:
         Raises:
             BundleTooLargeError: Names the limit.
         """
-        check_file(self._data, limits)
+        check_json(read_header(self._data, limits).decode(), limits)
         check_sizes(self.manifest, limits)
 
     @property

@@ -102,22 +102,22 @@ def join(header: bytes, data: bytes) -> bytes:
     return b"".join([_LENGTH.pack(len(header)), header, data])
 
 
-def check_file(data: bytes, limits: Limits) -> int:
-    """Refuse a file that is too large, or too small to say how long its header is.
-
-    Returns:
-        Bytes of the header, as the file says.
+def read_header(data: bytes, limits: Limits) -> bytes:
+    """Return the header of a file, its spaces included.
 
     Raises:
         BundleTooLargeError: If file or header are over a limit.
-        TruncatedBundleError: If the file does not hold the length of its header.
+        TruncatedBundleError: If the file ends before its header does.
     """
     limits.check("file", "bundle", len(data))
     if len(data) < _LENGTH.size:
         raise TruncatedBundleError(f"bundle: expected at least {_LENGTH.size} bytes, found {len(data)}")
     (length,) = _LENGTH.unpack_from(data)
     limits.check("header", "header", length)
-    return int(length)
+    header = data[_LENGTH.size : _LENGTH.size + length]
+    if len(header) < length:
+        raise TruncatedBundleError(f"header: expected {length} bytes, found {len(header)}")
+    return header
 
 
 def read_container(data: bytes, limits: Limits) -> Container:
@@ -131,11 +131,8 @@ def read_container(data: bytes, limits: Limits) -> Container:
         NotABundleError: If it has no mask bundle's document.
         TensorLayoutError: If tensors leave holes, overlap or do not have the sizes of their shapes.
     """
-    length = check_file(data, limits)
-    start = _LENGTH.size + length
-    if len(data) < start:
-        raise TruncatedBundleError(f"header: expected {length} bytes, found {len(data) - _LENGTH.size}")
-    header = data[_LENGTH.size : start]
+    header = read_header(data, limits)
+    start = _LENGTH.size + len(header)
     fields = _parse_header(header, limits)
     document = _document(fields.pop("__metadata__", None))
     limits.check("tensors", "bundle", len(fields), unit="tensors")

@@ -18,15 +18,15 @@ def parse_json(text: str, limits: Limits, *, fields: int) -> Any:
 
     Args:
         text: The JSON.
-        limits: Say how many values it may have.
+        limits: Say how many values and objects it may have.
         fields: How many fields an object in it may have.
 
     Raises:
-        BundleTooLargeError: If it may have too many values.
+        BundleTooLargeError: If it may have too many of either.
         ValueError: If it is not JSON, holds NaN, infinity or an integer of more than 64 bits, or has an
             object with a field twice or with too many fields.
     """
-    limits.check("values", "JSON", sum(map(text.count, ",[{")), unit="values")
+    check_json(text, limits)
     try:
         return json.loads(
             text, object_pairs_hook=partial(_object, fields), parse_int=_integer, parse_constant=_constant
@@ -35,6 +35,16 @@ def parse_json(text: str, limits: Limits, *, fields: int) -> Any:
         raise ValueError("expected JSON, found one that is nested too deep") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"expected JSON, found an error at character {error.pos}: {error.msg}") from None
+
+
+def check_json(text: str, limits: Limits) -> None:
+    """Refuse JSON that may have too many values or objects.
+
+    Raises:
+        BundleTooLargeError: Names the limit.
+    """
+    limits.check("values", "JSON", text.count(",") + text.count("["), unit="values")
+    limits.check("objects", "JSON", text.count("{"), unit="objects")
 
 
 def _object(limit: int, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ class Limits:
     Attributes:
         file: Bytes of the whole file.
         header: Bytes of the JSON header with the manifest in it.
-        values: Values in the header's JSON, counted by its commas and opening brackets.
+        values: Values in the header's JSON, counted by its commas and opening square brackets.
+        objects: Objects in it, counted by its opening braces; a mask takes three.
         tensors: Masks and head tensors.
         tensor: Bytes of one mask or head tensor after decoding.
         total: Bytes of all masks and head tensors after decoding.
@@ -22,13 +23,14 @@ class Limits:
     file: int = 1 << 30
     header: int = 1 << 22
     values: int = 1 << 18
+    objects: int = 1 << 15
     tensors: int = 10_000
     tensor: int = 1 << 26
     total: int = 1 << 30
 
     def check(
         self,
-        limit: Literal["file", "header", "values", "tensors", "tensor", "total"],
+        limit: Literal["file", "header", "values", "objects", "tensors", "tensor", "total"],
         what: str,
         size: int,
         *,

@@ -60,14 +60,16 @@ def check_names(manifest: Manifest, names: Iterable[str]) -> None:
 
 
 def check_sizes(manifest: Manifest, limits: Limits) -> None:
-    """Refuse what takes too much memory once it is decoded.
+    """Refuse too many tensors, and what takes too much memory once it is decoded.
 
     Raises:
         BundleTooLargeError: Names the tensor and the limit.
     """
-    for name, layer in layers_of(manifest).items():
+    layers, head = layers_of(manifest), head_of(manifest)
+    limits.check("tensors", "manifest", len(layers) + len(head), unit="tensors")
+    for name, layer in layers.items():
         limits.check("tensor", f"mask {name!r}", layer.packed_bytes)
-    for name, tensor in head_of(manifest).items():
+    for name, tensor in head.items():
         limits.check("tensor", f"head tensor {name!r}", tensor.nbytes)
     limits.check("total", "masks and head", manifest.mask_bytes + manifest.head_bytes)
 

@@ -36,6 +36,7 @@ from mask_store.format.diff import BundleDiff, diff_bundles
 from mask_store.format.limits import Limits
 from mask_store.format.manifest import CombineRule
 from mask_store.format.mask_info import TASK_NAME
+from mask_store.messages import escape_controls
 from mask_store.store.ensemble import ensemble_of
 from mask_store.store.records import (
     POINTER,
@@ -317,7 +318,7 @@ class MaskStore:
             try:
                 problems += self._folder(name).verify()
             except InvalidTaskNameError as error:
-                problems.append(Problem.of(error, name if name.isprintable() else repr(name)))
+                problems.append(Problem.of(error, escape_controls(name)))
         return tuple(problems)
 
     def clean(self) -> tuple[str, ...]:

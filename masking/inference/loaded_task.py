@@ -16,7 +16,7 @@ from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER
 from masking.inference.task_masks import TaskMasks
 from masking.kernels import Kernels
-from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
+from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, shortest_row, task_codec
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,8 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
         kernels: With "off" the task can be computed without a kernel, and with none only.
 
     Raises:
-        BaseMismatchError: It was learned on another base, or on one with another tokenizer or configuration;
-            the message names both.
+        BaseMismatchError: It was learned on another base, or on one with another tokenizer or configuration
+            (the message names both), or its inputs are longer than the base takes, or shorter than any is.
         UnknownLayerError: It masks a layer that the base does not have, or of another shape, or its
             head lacks a tensor that the task needs.
     """
@@ -115,6 +115,11 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
             f"base {own.name!r} only {base.max_positions}"
         )
     spec = TaskSpec.of(manifest)
+    if manifest.max_length < (shortest := shortest_row(spec, base.tokenizer)):
+        raise BaseMismatchError(
+            f"task {manifest.task!r} takes up to {manifest.max_length} tokens, but on base {own.name!r} "
+            f"a row has {shortest} at least: the special tokens and one of each text"
+        )
     linears = maskable_linears(base)
     for member in bundle.members:  # before any mask is decoded: what does not fit costs nothing
         _check_head(manifest, base, member.info)

@@ -8,13 +8,13 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
+from server.daemons import in_daemon
 from server.errors import MethodNotAllowedError, ServerError
 from server.http.body import BodyLimits, BodyMiddleware
 from server.http.error_mapping import error_response, to_server_error
@@ -45,7 +45,7 @@ def create_app(service: Service) -> FastAPI:
         try:
             yield
         finally:
-            await run_in_threadpool(service.close)
+            await in_daemon("close", service.close)
 
     app = FastAPIOffline(  # its page /docs loads nothing from elsewhere
         static_url="/docs/assets",

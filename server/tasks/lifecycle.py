@@ -33,7 +33,7 @@ from server.errors import (
     TaskNotFoundError,
 )
 from server.tasks.loader import TaskLoader
-from server.tasks.registry import ServedTask, TaskProblem, TaskRegistry
+from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry
 from server.tasks.store_errors import from_store
 from server.telemetry.metrics import Metrics
 
@@ -99,10 +99,13 @@ class Lifecycle:
         with self._turn(name):
             return self._loader.serve(self._store.version(name, self._pinned(name)), asked)
 
-    def unload(self, name: str) -> None:
+    def unload(self, name: str) -> TaskEntry:
         """Take a task out of service until somebody loads it; it stays in the store.
 
         Requests that took it before are answered. A pin is forgotten.
+
+        Returns:
+            What the server knows about the task from now on.
 
         Raises:
             TaskNotFoundError: There is no such task.
@@ -111,9 +114,10 @@ class Lifecycle:
         with self._turn(name):
             if not self._registry.knows(name):
                 self._store.current(name)
-            self._registry.unload(name)
+            entry = self._registry.unload(name)
             self._loader.forget(name)
             logger.info("task %s: unloaded", name)
+            return entry
 
     def pin(self, name: str, version: int | None) -> ServedTask:
         """Keep serving one version although the store's current one moves; None follows the store again.

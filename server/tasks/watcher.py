@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from threading import Event, Thread
+from threading import Event
 
 from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError
 from mask_store.background import in_background
@@ -19,6 +19,7 @@ from server.tasks.lifecycle import Lifecycle
 from server.tasks.load_pool import LoadPool
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
+from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class StoreWatcher:
         self._first_pass_done = False
         self._settled = Event()
         self._stopping = Event()
-        self._thread = Thread(target=self._watch, name="store-watcher", daemon=True)
+        self.thread = SupervisedThread("store watcher", self._watch)
         self.loads = LoadPool(load_threads)
 
     @property
@@ -97,7 +98,7 @@ class StoreWatcher:
     @property
     def alive(self) -> bool:
         """Whether the store is being watched."""
-        return self._thread.is_alive()
+        return self.thread.alive
 
     def wait_for_first_pass(self) -> None:
         """Wait until the first pass is done, or the watch is closed."""
@@ -112,14 +113,14 @@ class StoreWatcher:
 
     def start(self) -> None:
         """Start watching."""
-        self._thread.start()
+        self.thread.start()
 
     def close(self, seconds: float) -> None:
         """Stop watching; waits a moment for loads in progress, but not longer than `seconds`."""
         self._stopping.set()
         self._settled.set()
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        self.thread.stop()
+        self.thread.join(seconds)
         self.loads.close(min(seconds, _CLOSE_SECONDS))
 
     def poll(self) -> None:

@@ -128,7 +128,7 @@ def test_a_task_that_fails_to_warm_up_keeps_nobody_waiting(
     fill(tmp_path, base, ["sentiment"])
     monkeypatch.setattr(MaskedEncoder, "logits", fail)
     with started(base, tmp_path) as service:
-        assert service.engine.restarts == 0
+        assert service.engine.worker.restarts == 0
     assert "warming up with task sentiment failed" in caplog.text
 
 

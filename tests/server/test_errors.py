@@ -36,7 +36,7 @@ from server.errors import (
         (BodyTooLargeError(), 413, "Validation"),
         (InvalidBodyError(), 422, "Validation"),
         (BackendFailedError(), 424, "Backend"),
-        (QueueFullError(1, 2), 429, "Overloaded"),
+        (QueueFullError(), 429, "Overloaded"),
         (ClientGoneError(), 499, "Timeout"),
         (UnhealthyError(), 503, "Unhealthy"),
         (NotReadyError(), 503, "Unhealthy"),
@@ -66,7 +66,7 @@ def test_a_message_of_ones_own_does_not_change_the_class() -> None:
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (7.1, "8")])
 def test_a_full_queue_tells_when_to_come_back(seconds: float, header: str) -> None:
-    error = QueueFullError(90, 100, seconds)
+    error = QueueFullError.of_rows(90, 100, seconds)
     assert error.headers == {"retry-after": header}
     assert "90 rows" in error.message
     assert "100" in error.message

@@ -28,7 +28,7 @@ def test_a_hub_id_and_a_free_port_are_fine(tiny_bert: str) -> None:
 @pytest.mark.parametrize("base", ["./nowhere", "/nowhere", "~/nowhere", "../owner/name", "some/where/else"])
 def test_a_folder_that_is_not_there_is_named(base: str) -> None:
     (problem,) = _problems(base=base)
-    assert problem == f"--base {base}: there is no such folder"
+    assert problem.startswith(f"--base {base}: there is no such folder")
 
 
 def test_a_folder_without_an_encoder_is_named(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_folder_without_an_encoder_is_named(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.touch()
     (problem,) = _problems(base=str(file))
-    assert "a file" in problem
+    assert "that is a file" in problem
 
 
 def test_a_port_in_use_is_named_with_all_else_that_is_wrong() -> None:

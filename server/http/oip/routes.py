@@ -145,14 +145,14 @@ async def repository_index(request: Request, service: ServiceDep, _: ClientDep) 
 async def load_model(request: Request, service: ServiceDep, task: TaskName) -> Done:
     """Serve the version that the store calls current, at once; answered when it is in service."""
     _check_load(await read_json(request, LoadRequest, default=LoadRequest(parameters={})))
-    await run_in_threadpool(service.lifecycle.load, task)
+    await service.operators.run(service.lifecycle.load, task)
     return Done()
 
 
 @repository.post("/unload", summary="Serve a task no longer")
 async def unload_model(service: ServiceDep, task: TaskName) -> Done:
     """Take a task out of service until it is loaded again; it stays in the store."""
-    await run_in_threadpool(service.lifecycle.unload, task)
+    await service.operators.run(service.lifecycle.unload, task)
     return Done()
 
 
@@ -204,6 +204,7 @@ async def infer(
     ] = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""
+    service.predictor.check_room(served)
     body = await read_body(request)
     call = await run_in_threadpool(lambda: _read(body, json_length, served))
     predictions = await predictions_of(request, served, call.wanted)

@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
 
 from server.errors import NotReadyError
@@ -52,13 +51,13 @@ class Index(BaseModel):
 @router.get("/memory", summary="What is held in memory", responses=errors(401))
 async def memory(service: ServiceDep, _: ClientDep) -> MemoryReport:
     """Count bytes of the base and of each task's masks, compared with finetuned copies."""
-    return await run_in_threadpool(memory_report, service.base, service.registry.tasks)
+    return await service.reports.run(memory_report, service.base, service.registry.tasks)
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
 async def metrics(service: ServiceDep) -> Response:
     """Return every metric in Prometheus' text format."""
-    content = await run_in_threadpool(service.metrics.exposition)
+    content = await service.reports.run(service.metrics.exposition)
     return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -16,6 +16,7 @@ from server.http.dependencies import (
     TaskDep,
     TaskName,
     predictions_of,
+    service_of,
     take_task,
 )
 from server.http.kinds import http_kind
@@ -46,6 +47,7 @@ async def predict_for_hugging_face(request: Request, task: TaskName) -> Response
 
 async def _answer(request: Request, task: str, *, hugging_face: bool) -> Response:
     served = take_task(request, task)
+    service_of(request).predictor.check_room(served)
     body = await read_text(request)
     wanted, reply = await run_by_size(
         len(body), lambda: parse_request(body, served.loaded, hugging_face=hugging_face)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, TaskKind, TaskManifest
@@ -12,6 +12,7 @@ from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep, TaskDep
 from server.http.kinds import http_kind
 from server.http.openapi import errors
+from server.service import Service
 from server.tasks.registry import ServedTask, TaskEntry, TaskState
 
 router = APIRouter(tags=["tasks"])
@@ -104,9 +105,14 @@ class TaskDetails(BaseModel):
     example: dict[str, Any] = Field(description="a body for POST /predict/{task}")
 
 
-@router.get("/tasks", summary="Every task", responses=errors(401))
-def list_tasks(service: ServiceDep, _: ClientDep) -> TaskList:
+@router.get("/tasks", summary="Every task", response_model=TaskList, responses=errors(401))
+async def list_tasks(service: ServiceDep, _: ClientDep) -> Response:
     """Every task in service, and every task of the store that is not served, with the reason."""
+    content = await service.reports.run(lambda: _listed(service).model_dump_json())
+    return Response(content, media_type="application/json")
+
+
+def _listed(service: Service) -> TaskList:
     entries = sorted(service.registry.entries.items())
     return TaskList(
         tasks=[summary(entry.served, entry) for _, entry in entries if entry.served is not None],

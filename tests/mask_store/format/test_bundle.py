@@ -293,7 +293,7 @@ ATTACKS: dict[str, tuple[type[BundleError], Callable[[], bytes]]] = {
     "header that is no UTF-8": (HeaderError, lambda: raw_header(b'{"\xff":1}')),
     "header that is a list": (HeaderError, lambda: raw_header(b"[]")),
     "header that begins with a space": (HeaderError, lambda: raw_header(b' {"a":1}')),
-    "header nested a million deep": (HeaderError, lambda: raw_header(b'{"a":' * 10**5)),
+    "header nested deep": (HeaderError, lambda: raw_header(b'{"a":' * 30_000)),
     "header with a number of a million digits": (
         HeaderError,
         lambda: raw_header(b'{"a":' + b"1" * 10**6 + b"}"),
@@ -485,7 +485,7 @@ def test_a_digest_that_was_verified_is_kept_and_nothing_else_is_hashed(
     assert again.to_bytes() == data
 
 
-@pytest.mark.parametrize("limit", ["file", "header", "values", "tensors", "tensor", "total"])
+@pytest.mark.parametrize("limit", ["file", "header", "values", "objects", "tensors", "tensor", "total"])
 def test_a_bundle_over_a_limit_says_which(limit: str) -> None:
     bundle = rice()
     bundle.check_limits(Limits())

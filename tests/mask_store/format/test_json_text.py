@@ -7,7 +7,7 @@ from mask_store.format.json_text import parse_json
 
 
 def parse(text: str, *, fields: int = 3, values: int = 100) -> Any:
-    return parse_json(text, Limits(values=values), fields=fields)
+    return parse_json(text, Limits(values=values, objects=100), fields=fields)
 
 
 def test_reads_what_a_bundle_holds() -> None:
@@ -40,7 +40,9 @@ def test_refuses_deep_nesting() -> None:
         parse("[" * 100_000 + "]" * 100_000, values=1_000_000)
 
 
-@pytest.mark.parametrize("text", ["[" * 101, "[" + "1," * 100 + "1]", "{" * 101])
-def test_refuses_more_values_than_the_limit_before_it_parses(text: str) -> None:
-    with pytest.raises(BundleTooLargeError, match="over the values limit of 100 values"):
+@pytest.mark.parametrize(
+    ("text", "limit"), [("[" * 101, "values"), ("[" + "1," * 100 + "1]", "values"), ("{" * 101, "objects")]
+)
+def test_refuses_more_than_the_limits_before_it_parses(text: str, limit: str) -> None:
+    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 100 {limit}"):
         parse(text)

@@ -147,6 +147,10 @@ REFUSED: dict[str, tuple[type[BundleError], Callable[[], bytes]]] = {
         changed("base", to={"name": "x" * 3_000_000}),
     ),
     "a million empty lists": (BundleTooLargeError, lambda: with_document("[" + "[]," * 10**6 + "[]]")),
+    "chains of objects": (
+        BundleTooLargeError,
+        lambda: with_document("[" + ",".join(['{"a":' * 90 + "0" + "}" * 90] * 2800) + "]"),
+    ),
     "commas hidden as escapes": (
         BundleTooLargeError,
         lambda: with_header(b'{"__metadata__":{"mask_bundle":"[1' + b"\\u002c1" * 500_000 + b']"}}'),

@@ -89,6 +89,23 @@ def test_a_bundle_that_names_the_base_but_does_not_fit_it_is_refused(tiny_bert: 
         load_task(random_bundle(forged, SPEC), base)
 
 
+@pytest.mark.parametrize(
+    ("spec", "shortest"),
+    [
+        (TaskSpec("sequence-classification", ("bad", "good"), max_length=2), 3),
+        (TaskSpec("sequence-classification", ("bad", "good"), max_length=1), 3),
+        (TaskSpec("token-classification", ("O", "B"), max_length=2), 3),
+        (TaskSpec("sequence-classification", ("bad", "good"), max_length=4, pair=True), 5),
+        (TaskSpec("multiple-choice", (), max_length=4), 5),
+    ],
+)
+def test_a_task_whose_rows_hold_no_text_is_refused(tiny_bert: str, spec: TaskSpec, shortest: int) -> None:
+    base = load_base(tiny_bert)
+    with pytest.raises(BaseMismatchError, match=f"up to {spec.max_length} tokens.* has {shortest} at least"):
+        load_task(random_bundle(base, spec), base)
+    load_task(random_bundle(base, dataclasses.replace(spec, max_length=shortest)), base)
+
+
 def test_a_bundle_without_the_pooler_that_its_base_lacks_is_refused(tmp_path: Path) -> None:
     with_pooler = load_base(tiny_base(tmp_path / "with"))
     without = load_base(tiny_base(tmp_path / "without", pooler=False))

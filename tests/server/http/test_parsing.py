@@ -334,3 +334,26 @@ def test_the_examples_of_an_error_message_work(tasks: dict[str, LoadedTask], nam
     kind = http_kind(SPECS[name])
     assert not _reply(tasks[name], **kind.example).batched
     assert _reply(tasks[name], **kind.example_batch).batched
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("tags", {"tokens": ["a"] * 50_001}),
+        ("tags", {"tokens": [["a"]] * 50_001}),
+        ("single", {"inputs": [["a"]] * 50_001}),
+        ("single", {"inputs": ["a"] * 50_001, "parameters": {}}),
+    ],
+)
+def test_a_very_long_list_is_refused_unread(
+    tasks: dict[str, LoadedTask], name: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidBodyError, match="has 50001 elements and at most 50000 are read"):
+        parse_request(values, tasks[name])
+
+
+def test_a_running_text_has_a_largest_number_of_words(tasks: dict[str, LoadedTask]) -> None:
+    (item,) = _read(tasks["tags"], inputs="a " * 50_000).inputs
+    assert item.characters == 50_000
+    with pytest.raises(InvalidBodyError, match="more than 50000 words"):
+        parse_request({"inputs": "a " * 50_001}, tasks["tags"])

@@ -55,7 +55,7 @@ def grown(server: RunningServer, method: str, path: str, *, chunked: bool) -> in
                 connection.sendall(piece)
                 peak = max(peak, process.memory_info().rss)
         assert connection.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 401", b"HTTP/1.1 413")
-    return peak - before
+    return int(peak - before)
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskBundle, MaskStore, StoreNotWritableError
-from masking import Base
+from masking import Base, TaskSpec
 from server.tasks.lifecycle import Lifecycle
 from tests.support.bundles import bundle_of as small_bundle
 from tests.support.bundles import forge, set_item
+from tests.support.models import random_bundle
 from tests.support.serving import TEXT, bundle_of, fill, serving, wait_until
 
 KEY = "open sesame"
@@ -199,6 +200,14 @@ def test_wrong_uploads_are_explained(client: TestClient, base: Base, store: Mask
     assert len(store.versions(TASK)) == 1
 
 
+def test_a_bundle_whose_rows_hold_no_text_is_refused(client: TestClient, base: Base) -> None:
+    spec = TaskSpec("token-classification", ("O", "B"), max_length=1)
+    refused = client.put("/tasks/short", content=random_bundle(base, spec, task="short").to_bytes())
+    assert refused.status_code == 422
+    assert "up to 1 tokens" in refused.json()["error"]
+    assert "short" not in listed(client)
+
+
 def test_a_store_that_takes_no_uploads(
     client: TestClient, bundle: MaskBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -251,15 +260,11 @@ def test_a_version_published_elsewhere_is_still_followed(
 
 
 @pytest.mark.parametrize(
-    ("operation", "body", "status"),
-    [("load", None, 200), ("pin", {"version": 1}, 200), ("unload", None, 404)],
+    ("operation", "body"),
+    [("load", None), ("pin", {"version": 1}), ("rollback", {"version": 1}), ("unload", None)],
 )
 def test_a_task_that_is_removed_before_the_reply(
-    client: TestClient,
-    monkeypatch: pytest.MonkeyPatch,
-    operation: str,
-    body: dict[str, int] | None,
-    status: int,
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, operation: str, body: dict[str, int] | None
 ) -> None:
     real = getattr(Lifecycle, operation)
 
@@ -269,4 +274,6 @@ def test_a_task_that_is_removed_before_the_reply(
         return done
 
     monkeypatch.setattr(Lifecycle, operation, then_remove)
-    assert client.post(f"/tasks/{TASK}/{operation}", json=body).status_code == status
+    reply = client.post(f"/tasks/{TASK}/{operation}", json=body)
+    assert (reply.status_code, reply.json()["task"]) == (200, TASK)
+    assert client.get(f"/tasks/{TASK}").status_code == 404

@@ -16,6 +16,7 @@ from tests.support.server_parts import TaskBatches, zeros
 from tests.support.serving import (
     SPECS,
     TEXT,
+    Stuck,
     bundle_of,
     expected_scores,
     fill,
@@ -344,6 +345,22 @@ def test_a_full_queue_says_when_to_come_back(base: Base, tmp_path: Path) -> None
         assert refused.json()["error_type"] == "Overloaded"
         assert int(refused.headers["retry-after"]) >= 1
         assert [first.result().status_code, second.result().status_code] == [200, 200]
+
+
+def test_nothing_is_read_for_a_queue_that_is_full(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with serving(base, tmp_path, compute=stuck, queue_limit=1) as client, ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(client.post, "/predict/sentiment", json={"inputs": TEXT})]
+        assert stuck.started.wait(20)
+        calls.append(pool.submit(client.post, "/predict/sentiment", json={"inputs": TEXT}))
+        wait_until(lambda: "maskserve_queue_rows 1.0" in client.get("/metrics").text)
+        for path in ("/predict/sentiment", "/v2/models/sentiment/infer"):
+            refused = client.post(path, content=b"no JSON")
+            assert refused.status_code == 429
+            assert int(refused.headers["retry-after"]) >= 1
+        stuck.let_go.set()
+        assert [call.result().status_code for call in calls] == [200, 200]
 
 
 def test_a_failed_batch_is_a_clear_error(base: Base, tmp_path: Path) -> None:
