@@ -27,7 +27,7 @@ router = APIRouter(
 )
 
 
-Version = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+Version = Annotated[int, Field(ge=1, le=MAX_NUMBER, strict=True)]
 
 
 class _Order(BaseModel):
