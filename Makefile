@@ -13,7 +13,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo       learn masks for four tasks, serve them, query them, print the memory report"
 	@echo "make test       the tests (no GPU, no network, under five minutes on two cores)"
-	@echo "make test-slow  the slow tier: real weights; real data where MASKSERVE_DATA names a folder of it"
+	@echo "make test-slow  the slow tier: real weights; real data where REAL_DATA names a folder of it"
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make check-constraints  constraints.txt can be installed on Linux (asks PyPI, downloads no packages)"
 	@echo "make format     ruff format and safe fixes"
@@ -47,7 +47,7 @@ lint: install
 # users install must exist as wheels; of the development tools psutil is compiled on aarch64.
 RESOLVE := $(BIN)/uv pip compile pyproject.toml -c constraints.txt -o /dev/null --quiet --no-config \
     --default-index https://pypi.org/simple --python $(BIN)/python
-USER_EXTRAS := train tensorboard serve tracing demo bench
+USER_EXTRAS := train tensorboard serve tracing s3 demo bench
 
 check-constraints: install
 	@set -e; for machine in x86_64 aarch64; do for python in 3.11 3.12; do \

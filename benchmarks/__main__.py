@@ -1,6 +1,5 @@
 """Command: python -m benchmarks, one subcommand for each benchmark."""
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -8,6 +7,7 @@ from importlib import import_module
 from benchmarks.errors import BenchmarkError
 from lab.extras import MissingExtraError
 from lab.server_process import ServerStartError
+from mask_store.terminal import CommandParser, escape_missing_letters
 
 BENCHMARKS: Mapping[str, str] = {
     "masked_linear": "one linear layer under the masks of many tasks",
@@ -30,8 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    escape_missing_letters()
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = CommandParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     parsers = {name: commands.add_parser(name, help=text) for name, text in BENCHMARKS.items()}
     if not given or given[0] not in BENCHMARKS:

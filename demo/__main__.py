@@ -22,6 +22,7 @@ from demo.data import write_data
 from lab.extras import MissingExtraError
 from lab.minilm import place_minilm
 from lab.server_process import ServerStartError, start_server
+from mask_store.terminal import CommandParser, escape_missing_letters
 
 KINDS = {
     "routing": "sequence-classification",
@@ -47,6 +48,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m demo") -> int:
     """Run the demonstration; return the exit code."""
+    escape_missing_letters()
     try:
         return _run(_parse_arguments(arguments, prog))
     except (MissingExtraError, ServerStartError) as error:
@@ -77,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _parse_arguments(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
+    parser = CommandParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder, made anew")
     parser.add_argument("--port", type=int, default=0, help="port of the server (default: a free one)")
     parser.add_argument("--train-rows", type=int, default=400, help="rows of each train file")

@@ -17,6 +17,7 @@ from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.registry import EXPERIMENTS, Experiment
 from lab.extras import MissingExtraError
 from lab.minilm import place_minilm
+from mask_store.terminal import CommandParser
 from training.cli.command import run_command
 from training.errors import FAILED
 
@@ -54,13 +55,13 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser: a subcommand for each experiment, all with the same options."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m experiments",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options = argparse.ArgumentParser(add_help=False)
+    options = CommandParser(add_help=False)
     _add_options(options)
     commands = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
     for name, experiment in EXPERIMENTS.items():

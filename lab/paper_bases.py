@@ -1,17 +1,15 @@
 """Bases of the paper by shape alone, for what is counted: their weights are neither downloaded nor read."""
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from transformers import (
     AutoModel,
     BertConfig,
     DistilBertConfig,
     PretrainedConfig,
-    PreTrainedTokenizerFast,
     RobertaConfig,
 )
 
+from lab.random_models import word_tokenizer
 from masking import Base, load_base
 
 _CONFIGS: dict[str, PretrainedConfig] = {
@@ -34,5 +32,4 @@ def base_of_shape(name: str) -> Base:
         return load_base(name)
     with torch.device("meta"):
         encoder = AutoModel.from_config(_CONFIGS[name])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({}, unk_token="[UNK]")))
-    return Base.from_model(encoder, tokenizer, name=name)
+    return Base.from_model(encoder, word_tokenizer(), name=name)

@@ -11,13 +11,14 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import BertProcessing
 from torch import nn
 from transformers import AutoModel, BertConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from masking import Base, MaskSettings, load_base
 from masking.architectures import block_linears
 
-_PAD, _UNKNOWN, _POSITIONS = "[PAD]", "[UNK]", 512
+_PAD, _UNKNOWN, _BEGIN, _END, _POSITIONS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", 512
 _WORDS = tuple(first + second for first in "bdfgk" for second in "aeiou")
 
 
@@ -58,13 +59,13 @@ def make_base(arguments: argparse.Namespace) -> Base:
 
 def random_base(shape: str) -> Base:
     """Make a BERT with random weights and a pooler; always the same for a shape."""
-    return Base.from_model(_encoder(shape), _tokenizer(), name=f"random {shape}")
+    return Base.from_model(_encoder(shape), word_tokenizer(), name=f"random {shape}")
 
 
 def save_random_base(shape: str, folder: Path) -> None:
     """Write the encoder of `random_base` to a folder in the hub's format, for a server to load."""
     _encoder(shape).save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
 
 
 def _encoder(shape: str) -> PreTrainedModel:
@@ -83,13 +84,20 @@ def _encoder(shape: str) -> PreTrainedModel:
     return encoder
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer with a padding id and a few words; most benchmarks make token ids themselves."""
-    vocabulary = {word: number for number, word in enumerate((_PAD, _UNKNOWN, *_WORDS))}
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer of a few words; most benchmarks make token ids themselves."""
+    entries = (_PAD, _UNKNOWN, *_WORDS, _BEGIN, _END)
+    vocabulary = {word: number for number, word in enumerate(entries)}
     words = Tokenizer(WordLevel(vocabulary, unk_token=_UNKNOWN))
     words.pre_tokenizer = WhitespaceSplit()
+    words.post_processor = BertProcessing((_END, vocabulary[_END]), (_BEGIN, vocabulary[_BEGIN]))
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token=_PAD, unk_token=_UNKNOWN, model_max_length=_POSITIONS
+        tokenizer_object=words,
+        pad_token=_PAD,
+        unk_token=_UNKNOWN,
+        cls_token=_BEGIN,
+        sep_token=_END,
+        model_max_length=_POSITIONS,
     )
 
 

@@ -8,6 +8,7 @@ from .errors import FormatVersionError as FormatVersionError
 from .errors import HeaderError as HeaderError
 from .errors import HeadValueError as HeadValueError
 from .errors import InvalidTaskNameError as InvalidTaskNameError
+from .errors import LeftoverError as LeftoverError
 from .errors import ManifestError as ManifestError
 from .errors import MaskCodingError as MaskCodingError
 from .errors import MaskStoreError as MaskStoreError
@@ -15,8 +16,10 @@ from .errors import MissingBundleError as MissingBundleError
 from .errors import NoEarlierVersionError as NoEarlierVersionError
 from .errors import NonCanonicalError as NonCanonicalError
 from .errors import NotABundleError as NotABundleError
+from .errors import NotAFileError as NotAFileError
 from .errors import PaddingError as PaddingError
 from .errors import RecordError as RecordError
+from .errors import StoreBusyError as StoreBusyError
 from .errors import StoreError as StoreError
 from .errors import StoreFormatError as StoreFormatError
 from .errors import StoreFullError as StoreFullError
@@ -38,9 +41,9 @@ from .format.bundle import BundleMember as BundleMember
 from .format.bundle import MaskBundle as MaskBundle
 from .format.bundle import read_bundle as read_bundle
 from .format.bundle import write_bundle as write_bundle
-from .format.container import Limits as Limits
 from .format.diff import BundleDiff as BundleDiff
 from .format.diff import LayerDiff as LayerDiff
+from .format.limits import Limits as Limits
 from .format.manifest import MAX_MEMBERS as MAX_MEMBERS
 from .format.manifest import MIN_MEMBERS as MIN_MEMBERS
 from .format.manifest import BaseInfo as BaseInfo
@@ -59,9 +62,13 @@ from .format.mask_info import LayerInfo as LayerInfo
 from .format.mask_info import LearnedInfo as LearnedInfo
 from .format.mask_info import MaskingInfo as MaskingInfo
 from .format.mask_info import RiceEncoding as RiceEncoding
+from .messages import escape_controls as escape_controls
+from .messages import one_line as one_line
 from .sizes import human_bytes as human_bytes
 from .store.ensemble import ensemble_of as ensemble_of
+from .store.records import History as History
 from .store.records import Problem as Problem
+from .store.records import Rollback as Rollback
 from .store.records import Snapshot as Snapshot
 from .store.records import VersionInfo as VersionInfo
 from .store.store import MaskStore as MaskStore

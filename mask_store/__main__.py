@@ -1,8 +1,8 @@
 """The command line of a store: python -m mask_store --store DIR COMMAND.
 
-The commands are list, show, verify, rollback, delete, diff and ensemble. Tables for people, or one JSON
-document with --json. Exit status: 0 done, 1 a problem was found or the operation failed (one line on stderr
-says why), 2 the command was not understood.
+The commands are list, show, verify, clean, rollback, delete, diff and ensemble. Tables for people, or one
+JSON document with --json. Exit status: 0 done, 1 a problem was found or the operation failed (one line on
+stderr says why), 2 the command was not understood.
 """
 
 import argparse
@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from mask_store.errors import MaskStoreError, UnknownTaskError
+from mask_store.errors import MaskStoreError, NotAFileError, RecordError, UnknownTaskError
 from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
 from mask_store.format.mask_info import LearnedInfo
+from mask_store.messages import escape_controls
 from mask_store.sizes import human_bytes
+from mask_store.terminal import CommandParser, escape_missing_letters
 
 if TYPE_CHECKING:
     from mask_store.format.bundle import MaskBundle
@@ -28,6 +30,7 @@ _EXAMPLES = """examples:
   python -m mask_store --store masks list                        what is there
   python -m mask_store --store masks show trec                   what the current version is and has learned
   python -m mask_store --store masks verify                      read and check every version of every task
+  python -m mask_store --store masks clean                       remove what killed publishes left behind
   python -m mask_store --store masks rollback trec               back to the version before the current one
   python -m mask_store --store masks rollback trec --version 3   back (or forward) to version 3
   python -m mask_store --store masks diff trec 3 4               what changed from version 3 to 4
@@ -56,6 +59,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m mask_store
     Returns:
         The exit status: 0 or 1. A command that is not understood raises SystemExit(2).
     """
+    escape_missing_letters()
     options = _parser(prog).parse_args(argv)
     from mask_store.store.store import MaskStore  # noqa: PLC0415 (NumPy and fsspec, which --help need not)
 
@@ -72,7 +76,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m mask_store
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         description="Look at a store of masks, check it, and choose which version of a task is served.",
         epilog=_EXAMPLES,
@@ -86,6 +90,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     _task_and_version(show, "default: the current one")
     verify = _command(commands, "verify", _verify, "read and check every version; exit 1 if any is broken")
     verify.add_argument("task", nargs="?", help="only this task")
+    _command(commands, "clean", _clean, "remove what publishes that were killed left behind")
     rollback = _command(commands, "rollback", _rollback, "make another version the current one")
     _task_and_version(rollback, "default: the newest before the current one with other contents")
     delete = _command(commands, "delete", _delete, "delete a version that is not current, or a whole task")
@@ -156,14 +161,15 @@ def _list(store: "MaskStore", options: argparse.Namespace) -> int:
 
 def _show(store: "MaskStore", options: argparse.Namespace) -> int:
     version = store.version(options.task, options.version)
-    versions, current = store.versions(options.task), store.current(options.task)
+    history, current = store.history(options.task), _current(store, options.task)
     bundle = store.load(version)
     if options.json:
         _print_json(
             {
                 "version": _version_fields(version),
-                "current": current.number,
-                "versions": [_version_fields(v) for v in versions],
+                "current": current and current.number,
+                "versions": [_version_fields(v) for v in history.versions],
+                "problems": [dataclasses.asdict(problem) for problem in history.problems],
                 "manifest": bundle.manifest.model_dump(mode="json"),
                 "sparsity": bundle.manifest.sparsity,
                 "flipped": bundle.manifest.flipped_share,
@@ -173,10 +179,19 @@ def _show(store: "MaskStore", options: argparse.Namespace) -> int:
             }
         )
         return 0
-    numbers = ", ".join(f"{v.number} (current)" if v == current else str(v.number) for v in versions)
-    for name, value in [*_describe(bundle, version), ("versions", numbers)]:
-        print(f"{name:<11}{value}")
+    numbers = [f"{v.number} (current)" if v == current else str(v.number) for v in history.versions]
+    for name, value in [*_describe(bundle, version), ("versions", ", ".join(numbers))]:
+        print(f"{name:<11}{escape_controls(value)}")
+    _print_problems(history.problems)
     return 0
+
+
+def _current(store: "MaskStore", task: str) -> "VersionInfo | None":
+    """Return the current version; None if the pointer to it is damaged."""
+    try:
+        return store.current(task)
+    except (RecordError, NotAFileError):
+        return None
 
 
 def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[str, str]]:
@@ -190,7 +205,8 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     yield "kind", about.kind + (", pairs" if about.pair else "")
     yield "labels", ", ".join(about.labels) or "one score a choice"
     yield "base", f"{base.name}{revision}, {base.architecture}, {base.parameters:,} parameters"
-    yield "", base.fingerprint
+    for part, digest in base.identity.items():
+        yield "", f"{part} {digest}"
     if isinstance(about, EnsembleManifest):
         yield "ensemble", f"{_COMBINED[about.combine]} of {len(about.members)} members"
     for key, info in about.learned.items():
@@ -230,13 +246,31 @@ def _verify(store: "MaskStore", options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _rollback(store: "MaskStore", options: argparse.Namespace) -> int:
-    before = store.current(options.task)
-    version = store.rollback(options.task, options.version)
+def _clean(store: "MaskStore", options: argparse.Namespace) -> int:
+    removed = store.clean()
     if options.json:
-        _print_json({"current": _version_fields(version), "before": _version_fields(before)})
+        _print_json({"removed": removed})
     else:
-        print(f"{version} is current now, before it was version {before.number}")
+        for path in removed:
+            print(f"removed {path}")
+        print(f"{len(removed)} files removed")
+    return 0
+
+
+def _rollback(store: "MaskStore", options: argparse.Namespace) -> int:
+    done = store.rollback_and_load(options.task, options.version)
+    if options.json:
+        _print_json(
+            {
+                "current": _version_fields(done.version),
+                "before": done.before and _version_fields(done.before),
+                "problems": [dataclasses.asdict(problem) for problem in done.problems],
+            }
+        )
+    else:
+        before = f"version {done.before.number}" if done.before else "damaged"
+        print(f"{done.version} is current now, before it was {before}")
+        _print_problems(done.problems)
     return 0
 
 
@@ -312,11 +346,11 @@ def _print_json(value: Any) -> None:
 def _print_problems(problems: Iterable[Any]) -> None:
     for problem in problems:
         where = problem.task if problem.number is None else f"{problem.task} version {problem.number}"
-        print(f"problem: {where}: {problem.message} ({problem.kind})", file=sys.stderr)
+        print(escape_controls(f"problem: {where}: {problem.message} ({problem.kind})"), file=sys.stderr)
 
 
 def _print_table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    lines = [titles, *rows]
+    lines = [titles, *(tuple(map(escape_controls, row)) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

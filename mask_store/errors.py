@@ -28,19 +28,29 @@
         ├── CurrentVersionError      the current version can't be deleted alone
         ├── RecordError              a version record or current pointer that can't be read
         ├── MissingBundleError       a version whose bundle file is gone
+        ├── LeftoverError            a file in a store that nothing names
+        ├── NotAFileError            a link, a pipe or the like where a file or a folder should be
         ├── DigestMismatchError      a bundle file that is not the one that was published
         ├── StoreNotFoundError       there is no store at this place
         ├── StoreFormatError         a store of a layout that this version does not know
         ├── StoreNotWritableError    the place refuses to be written to
         ├── StoreFullError           no space left
+        ├── StoreBusyError           others have written to it, or held its lock, for too long
         └── StoreUnavailableError    the place can't be reached, or failed while it was used
 
-Messages say what was expected and what was found, on one line.
+Messages say what was expected and what was found, on one line of at most `LONGEST_MESSAGE` characters: names
+and texts that they quote are those of whoever wrote the file.
 """
+
+from mask_store.messages import one_line
 
 
 class MaskStoreError(Exception):
     """Base of all errors of this package."""
+
+    def __init__(self, message: str) -> None:
+        """Keep the message in a form that can be logged, sent and shown, whatever it quotes."""
+        super().__init__(one_line(message))
 
 
 class BundleError(MaskStoreError):
@@ -155,6 +165,14 @@ class DigestMismatchError(StoreError):
     """A bundle file is not the one that was published."""
 
 
+class LeftoverError(StoreError):
+    """A file in a store that nothing names, such as the bundle of a publish that was killed."""
+
+
+class NotAFileError(StoreError):
+    """A link, a pipe, a device or the like lies where a store has a file or a folder."""
+
+
 class StoreNotFoundError(StoreError):
     """There is no store at this place."""
 
@@ -169,6 +187,10 @@ class StoreNotWritableError(StoreError):
 
 class StoreFullError(StoreError):
     """The place of the store has no space left."""
+
+
+class StoreBusyError(StoreError):
+    """Other processes have held the store's lock for too long."""
 
 
 class StoreUnavailableError(StoreError):

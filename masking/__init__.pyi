@@ -1,11 +1,11 @@
 from .base import Base as Base
 from .base import Tokenizer as Tokenizer
 from .base import choose_device as choose_device
-from .base import load_base as load_base
 from .errors import BaseLoadError as BaseLoadError
 from .errors import BaseMismatchError as BaseMismatchError
 from .errors import BlockOutOfRangeError as BlockOutOfRangeError
 from .errors import EmptyInputError as EmptyInputError
+from .errors import InputTooLargeError as InputTooLargeError
 from .errors import InputTooLongError as InputTooLongError
 from .errors import MaskingError as MaskingError
 from .errors import TaskInputError as TaskInputError
@@ -21,10 +21,12 @@ from .learning.masked_model import MaskScores as MaskScores
 from .learning.settings import MaskSettings as MaskSettings
 from .learning.task_model import FinetunedModel as FinetunedModel
 from .learning.task_model import TaskModel as TaskModel
+from .loading import load_base as load_base
 from .tasks import ChoiceInput as ChoiceInput
 from .tasks import ClassPrediction as ClassPrediction
 from .tasks import Entity as Entity
 from .tasks import Features as Features
+from .tasks import InputLimits as InputLimits
 from .tasks import Prediction as Prediction
 from .tasks import Row as Row
 from .tasks import Span as Span

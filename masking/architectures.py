@@ -1,8 +1,9 @@
 """Architectures: names of the linear layers that a mask applies to, for each supported architecture.
 
-One row per Hugging Face model type. To support another BERT-like encoder, add its row. What is masked
-is fixed by the paper (section 4): per block W_Q, W_K, W_V, W_AO, W_I, W_O; never embeddings, biases
-or LayerNorm. The pooler and the classifier are not listed: they belong to the head (`masking.heads`).
+One row per Hugging Face model type in each of the two tables. To support another BERT-like encoder, add its
+rows. What is masked is fixed by the paper (section 4): per block W_Q, W_K, W_V, W_AO, W_I, W_O; never
+embeddings, biases or LayerNorm. The pooler and the classifier are not listed: they belong to the head
+(`masking.heads`).
 """
 
 from collections.abc import Iterable
@@ -71,6 +72,18 @@ LAYER_NAMES: dict[str, LayerNames] = {
     ),
 }
 
+_BERT_SETTINGS = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+
+# Fields of the configuration that change the computation and leave no trace in the shapes of the weights.
+COMPUTED_SETTINGS: dict[str, tuple[str, ...]] = {
+    "bert": _BERT_SETTINGS,
+    "roberta": (*_BERT_SETTINGS, "pad_token_id"),
+    "xlm-roberta": (*_BERT_SETTINGS, "pad_token_id"),
+    "electra": _BERT_SETTINGS,
+    "distilbert": ("activation", "n_heads"),
+    "mpnet": _BERT_SETTINGS,
+}
+
 
 def layer_names(architecture: str) -> LayerNames:
     """Return the row of the table for a Hugging Face model type.
@@ -84,6 +97,16 @@ def layer_names(architecture: str) -> LayerNames:
             f"architecture {architecture!r} is not supported; supported: {known}"
         )
     return LAYER_NAMES[architecture]
+
+
+def computed_settings(architecture: str) -> tuple[str, ...]:
+    """Return the fields of the configuration that decide what the encoder computes with its weights.
+
+    Raises:
+        UnsupportedArchitectureError: There is no such row.
+    """
+    layer_names(architecture)
+    return COMPUTED_SETTINGS[architecture]
 
 
 def count_blocks(encoder: nn.Module, architecture: str) -> int:

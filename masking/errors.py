@@ -9,11 +9,18 @@ MaskingError
   TaskInputError              an input that the task can't take
     EmptyInputError           ... because there is nothing in it
     InputTooLongError         ... because it has more tokens than the task takes
+    InputTooLargeError        ... because it has more rows or tokens than are computed at once
 """
+
+from mask_store import one_line
 
 
 class MaskingError(Exception):
-    """Base of every error raised by `masking`."""
+    """Base of every error raised by `masking`; its message is one line that can be logged and sent."""
+
+    def __init__(self, message: str) -> None:
+        """Keep the message, made safe whatever name of a bundle or a base it quotes."""
+        super().__init__(one_line(message))
 
 
 class BaseLoadError(MaskingError):
@@ -55,19 +62,34 @@ class EmptyInputError(TaskInputError):
 
 
 class InputTooLongError(TaskInputError):
-    """An input has more tokens than the task takes, and truncation was not asked for.
+    """An input has more than the task takes, and truncation was not asked for.
 
     Attributes:
-        tokens: Tokens of the input, special tokens included.
-        limit: Tokens that the task takes at most.
+        count: What the input has of `unit`; at least that, where it was not read to its end.
+        limit: What the task takes of it at most.
+        unit: "tokens", special tokens included, or "characters".
     """
 
-    def __init__(self, tokens: int, limit: int, *, index: int = 0) -> None:
-        """Build the public message from the two counts."""
+    def __init__(
+        self, count: int, limit: int, *, unit: str = "tokens", or_more: bool = False, index: int = 0
+    ) -> None:
+        """Build the public message from the two counts; `or_more` if the input was not read to its end."""
         super().__init__(
-            f"input has {tokens} tokens and this task takes at most {limit}; "
+            f"input has {count} {unit}{' or more' if or_more else ''} and this task takes at most {limit}; "
             "shorten it or ask for truncation",
             index=index,
         )
-        self.tokens = tokens
+        self.count = count
         self.limit = limit
+        self.unit = unit
+
+
+class InputTooLargeError(TaskInputError):
+    """An input makes more rows or tokens than are computed at once; truncation does not help."""
+
+    def __init__(self, count: int, limit: float, *, unit: str, index: int = 0) -> None:
+        """Build the public message from the two counts of `unit`."""
+        super().__init__(
+            f"input has {count} {unit} or more and at most {limit} are computed at once; send it in parts",
+            index=index,
+        )

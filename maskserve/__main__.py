@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mask_store.terminal import CommandParser
 from maskserve.completion import SHELLS, completion
 
 _USAGE = 2
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "print a script that completes commands and options with TAB"
     )
     width = max(map(len, lines)) + 2
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="maskserve",
         description="Many tasks from one pretrained encoder, each a one-bit mask over its weights.",
         epilog="commands:\n"

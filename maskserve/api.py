@@ -60,7 +60,7 @@ def create_app(**settings: Any) -> "FastAPI":
         BaseLoadError: The encoder can't be loaded.
         StoreNotFoundError: There is no store.
     """
-    from server.threads import leave_cores_free  # noqa: PLC0415 (only here)
+    from server.threads.compute import leave_cores_free  # noqa: PLC0415 (only here)
 
     leave_cores_free()
 

@@ -1,10 +1,13 @@
 """Command: python -m server, which serves the tasks of a store over HTTP until SIGTERM."""
 
+import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
-from server.settings import SettingsError, load_settings
-from server.threads import leave_cores_free
+from mask_store.terminal import escape_missing_letters
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m server") -> int:
@@ -18,17 +21,49 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m serve
         0 after a shutdown by signal, 1 if the base, the store or the port can't be used, 2 if a setting
         is wrong.
     """
+    # First of all: the first process of a container ignores SIGTERM until it has a handler of its own.
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        settings = load_settings(sys.argv[1:] if arguments is None else arguments, prog)
+        return _main(sys.argv[1:] if arguments is None else arguments, prog)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _main(arguments: Sequence[str], prog: str) -> int:
+    escape_missing_letters()
+    from server.preflight import problems  # noqa: PLC0415 (pydantic, after the handlers)
+    from server.settings import SettingsError, ignored_variables, load_settings  # noqa: PLC0415
+    from server.telemetry.logging import configure_logs  # noqa: PLC0415
+    from server.threads.compute import leave_cores_free  # noqa: PLC0415
+
+    try:
+        settings = load_settings(arguments, prog)
     except SettingsError as error:
-        for problem in str(error).splitlines():
-            print(f"{prog}: {problem}", file=sys.stderr)
-        return 2
+        return _complain(prog, str(error).splitlines(), 2)
+    if found := problems(settings):
+        return _complain(prog, found, 1)
+    configure_logs(settings)
+    logger = logging.getLogger("server")
+    if ignored := ignored_variables():
+        logger.info("ignored, as set by an orchestrator for a service: %s", ", ".join(ignored))
+    logger.info("starting with base %s and store %s", settings.base, settings.store)
     leave_cores_free()
     # Imports torch: after the threads' settings, which it reads, and after --help, which needs none of it.
     from server.process import run  # noqa: PLC0415
 
     return run(settings, prog)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """End at once: nothing is served yet, and an exception could be swallowed by what is being imported."""
+    os._exit(0)
+
+
+def _complain(prog: str, found: Sequence[str], code: int) -> int:
+    for problem in found:
+        print(f"{prog}: {problem}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

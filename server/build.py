@@ -1,15 +1,18 @@
 """Composition of one server process: the only module that knows all parts of the service."""
 
 import logging
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from mask_store import MaskStore
+from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.kernels import costs, kernel_runs
 from masking.tasks import MODEL_KINDS
-from server.engine.queue import BatchLimits
+from server.engine.batch import BatchLimits
 from server.engine.retry import Compute
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
@@ -22,11 +25,16 @@ from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
-from server.threads import allowed_threads
+from server.threads.compute import allowed_threads
 
 logger = logging.getLogger(__name__)
 
 _CPU_TOKENS, _GPU_TOKENS = 8192, 16384
+_LOCK_SECONDS = 10.0
+"""How long a request that changes the store waits for others that do."""
+_IN_EMPTY_VOLUMES = {"lost+found", ".gitkeep"}
+_MOST_TOKENIZERS = 4  # threads
+_BODIES_TOKENISED = 8  # of the largest size, at once
 
 
 def build_service(settings: Settings, *, base: Base | None = None, compute: Compute | None = None) -> Service:
@@ -43,9 +51,10 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         SettingsError: This machine does not have the wanted device, or not the package for traces.
     """
     tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
-    store = MaskStore.open(settings.store)  # before the base, which takes longer to load
+    store = _open_store(settings)  # before the base, which takes longer to load
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
+        _tell(base)
     metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
     loader = TaskLoader(
         store, base, registry, metrics, retry_seconds=settings.poll_seconds, kernels=settings.kernels
@@ -62,13 +71,35 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     masked = MaskedEncoder(base, settings.precision, kernels=settings.kernels).logits
     prepare = _preparation(settings, base, watcher, registry, metrics, None if compute else masked)
     engine = _engine(settings, base, metrics, compute or masked, prepare)
-    tokenizer = TokenizerStage()
+    tokenizer = TokenizerStage(
+        engine.queue.limits,
+        threads=min(_MOST_TOKENIZERS, allowed_threads(os.cpu_count() or 1)),
+        most_characters=_BODIES_TOKENISED * settings.max_body_bytes,
+    )
     predictor = Predictor(tokenizer, engine, metrics, timeout_seconds=settings.request_timeout_ms / 1000)
     service = Service(
         settings, base, registry, watcher, lifecycle, engine, tokenizer, predictor, metrics, tracer
     )
     _connect_gauges(service)
     return service
+
+
+def _tell(base: Base) -> None:
+    facts = f"{base.info.architecture}, {base.info.parameters:,} parameters, {human_bytes(base.nbytes)}"
+    logger.info("base loaded: %s, on %s", facts, base.device)
+
+
+def _open_store(settings: Settings) -> MaskStore:
+    create = settings.create_store or _is_empty_folder(settings.store)
+    return MaskStore.open(settings.store, create=create, lock_seconds=_LOCK_SECONDS)
+
+
+def _is_empty_folder(place: str) -> bool:
+    """Tell whether this is a local folder with nothing in it, such as a new volume."""
+    try:
+        return not {entry.name for entry in Path(place).iterdir()} - _IN_EMPTY_VOLUMES
+    except OSError:  # not there, or not a folder, or not to be read: opening it says so
+        return False
 
 
 def _engine(
@@ -80,6 +111,7 @@ def _engine(
         tokens=settings.max_batch_tokens or (_CPU_TOKENS if base.device.type == "cpu" else _GPU_TOKENS),
         wait_seconds=settings.max_wait_ms / 1000,
         waiting=settings.queue_limit,
+        waiting_seconds=settings.queue_seconds,
     )
     return Engine(
         compute,
@@ -128,9 +160,15 @@ def _connect_gauges(service: Service) -> None:
     metrics, queue, registry = service.metrics, service.engine.queue, service.registry
     metrics.read("maskserve_queue_rows", "Rows that wait", lambda: queue.waiting)
     metrics.read("maskserve_queue_tokens", "Tokens that wait", lambda: queue.waiting_tokens)
+    metrics.read(
+        "maskserve_tokenizer_characters",
+        "Characters that are or wait to be tokenised",
+        lambda: service.tokenizer.characters,
+    )
+    metrics.read("maskserve_queue_seconds", "How long they take", lambda: queue.waiting_seconds)
     metrics.read("maskserve_queue_oldest_seconds", "How long the oldest waits", lambda: queue.oldest_seconds)
     metrics.read("maskserve_ready", "1 if requests can be answered", lambda: service.why_not_ready() is None)
-    metrics.read("maskserve_worker_restarts", "Times the worker died", lambda: service.engine.restarts)
+    metrics.read_restarts(service.threads)
     metrics.read("maskserve_tasks", "Tasks in service", lambda: len(registry.tasks))
     metrics.read(
         "maskserve_task_problems",

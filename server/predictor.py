@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from masking import LoadedTask, Prediction, TaskInput
 from masking.tasks.predictions import Floats
 from server.engine.pending import PendingRequest, Timings
+from server.engine.room import Reservation
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
-from server.errors import DeadlineError, QueueFullError
+from server.errors import DeadlineError
 from server.tasks.registry import ServedTask
 from server.telemetry.metrics import Metrics
 
 _INLINE_LOGITS = 4096  # decoding more of them would hold up the event loop, so a thread does it
-_ROOM_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,16 @@ class PredictRequest:
     Attributes:
         inputs: The task's inputs, at least one.
         truncate: Cut long texts instead of refusing them.
+        max_length: Tokens of a row at most; None for the task's own limit.
     """
 
     inputs: tuple[TaskInput, ...]
     truncate: bool = False
+    max_length: int | None = None
+
+    def of(self, task: LoadedTask) -> LoadedTask:
+        """Return the task as the request wants it."""
+        return task if self.max_length is None else task.shortened(self.max_length)
 
     @property
     def rows(self) -> int:
@@ -55,6 +61,30 @@ class Predictor:
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
 
+    def check_room(self, served: ServedTask) -> None:
+        """Refuse whatever is asked of a task now, before anything is read; `predict` would refuse it, too.
+
+        Raises:
+            ServerError: There is no room in the queue, or the server is shutting down.
+        """
+        self._engine.queue.check_room(len(served.loaded.members), served.digest)
+
+    async def wait_for_room(self, served: ServedTask, request: PredictRequest) -> Reservation:
+        """Wait for a place in the queue, in turn with all who do; cancelling the call gives it up.
+
+        Returns:
+            The place: a context that `predict` is given, and is called in.
+
+        Raises:
+            ServerError: The request has more rows than may wait, the server is shutting down, or no place was
+                free for as long as a request may take.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._engine.queue.wait_for_room(rows_of(served, request), served.digest)
+        except TimeoutError:
+            raise DeadlineError("no room in the queue was free in time") from None
+
     async def predict(
         self,
         served: ServedTask,
@@ -62,7 +92,7 @@ class Predictor:
         request_id: str,
         timings: Timings,
         *,
-        wait_for_room: bool = False,
+        place: Reservation | None = None,
     ) -> list[Prediction]:
         """Compute one request and count it; cancelling the call drops it.
 
@@ -71,7 +101,7 @@ class Predictor:
             request: The inputs.
             request_id: For the log.
             timings: Filled in, stage by stage.
-            wait_for_room: Wait while others fill the queue, instead of refusing the request.
+            place: What `wait_for_room` gave; without it the request is refused while the queue is full.
 
         Returns:
             One prediction per input, in order.
@@ -82,7 +112,9 @@ class Predictor:
         """
         timings.admitted = time.monotonic()
         try:
-            logits = await self._logits(served.loaded, request, request_id, timings, wait_for_room)
+            rows = rows_of(served, request)
+            with place or self._engine.queue.reservation(rows, served.digest) as held:
+                logits = await self._logits(request.of(served.loaded), request, request_id, timings, held)
             predictions = await _decode(served.loaded, logits)
         except BaseException:  # a request that is dropped is cancelled
             served.statistics.count_failure(time.monotonic() - timings.received)
@@ -98,28 +130,28 @@ class Predictor:
         request: PredictRequest,
         request_id: str,
         timings: Timings,
-        wait_for_room: bool,
+        place: Reservation,
     ) -> Sequence[Floats]:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                while True:
-                    try:
-                        return await self._compute(task, request, request_id, timings)
-                    except QueueFullError:
-                        if not wait_for_room:
-                            raise
-                    await asyncio.sleep(_ROOM_POLL_SECONDS)
+            async with asyncio.timeout(self._timeout_seconds) as limit:
+                features = await self._tokenizer.encode(
+                    task, request.inputs, truncate=request.truncate, patient=place.patient
+                )
+                timings.tokens = sum(item.tokens for item in features)
+                deadline = timings.admitted + self._timeout_seconds
+                pending = PendingRequest(task, features, request_id, deadline, timings)
+                if place.patient and pending.cost.rows > place.rows:
+                    await self._engine.queue.widen(place, pending.cost.rows)
+                    pending.deadline = time.monotonic() + self._timeout_seconds
+                    limit.reschedule(pending.deadline)
+                return await self._engine.run(pending, place)
         except TimeoutError:
             raise DeadlineError from None
 
-    async def _compute(
-        self, task: LoadedTask, request: PredictRequest, request_id: str, timings: Timings
-    ) -> Sequence[Floats]:
-        with self._engine.queue.reservation(len(task.members) * request.rows):
-            features = await self._tokenizer.encode(task, request.inputs, truncate=request.truncate)
-        timings.tokens = sum(item.tokens for item in features)
-        deadline = timings.admitted + self._timeout_seconds
-        return await self._engine.run(PendingRequest(task, features, request_id, deadline, timings))
+
+def rows_of(served: ServedTask, request: PredictRequest) -> int:
+    """Return the rows that a request takes of the queue, at least; windows of long texts come on top."""
+    return len(served.loaded.members) * request.rows
 
 
 async def _decode(task: LoadedTask, logits: Sequence[Floats]) -> list[Prediction]:

@@ -1,23 +1,33 @@
 """Server process: load the base, open the store, listen, drain at SIGTERM."""
 
+import asyncio
 import gc
+import logging
+import os
 import signal
+import socket
 import sys
+import threading
+from functools import partial
 from threading import Timer
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
 from mask_store import MaskStoreError, StoreNotFoundError
 from masking import MaskingError
 from server.build import build_service
+from server.connections import Connection, ConnectionLimits, most_connections
 from server.http.app import create_app
 from server.service import Service
 from server.settings import Settings, SettingsError
-from server.telemetry.logging import configure_logs
+
+logger = logging.getLogger(__name__)
 
 _FAILED = 1
 _USAGE = 2
+_LAST_SECONDS = 5.0  # after the shutdown's own, before threads that hang are left behind
 
 
 def run(settings: Settings, prog: str) -> int:
@@ -30,13 +40,12 @@ def run(settings: Settings, prog: str) -> int:
     Returns:
         The exit code of the process, as `server.__main__.main` describes.
     """
-    configure_logs(settings)
     try:
         service = build_service(settings)
     except SettingsError as error:
         return _complain(prog, str(error), _USAGE)
     except StoreNotFoundError as error:
-        return _complain(prog, f"{error}; maskserve learn --store makes one", _FAILED)
+        return _complain(prog, f"{error}; --create-store makes an empty one", _FAILED)
     except (MaskingError, MaskStoreError) as error:
         return _complain(prog, str(error), _FAILED)
     return serve(service, settings)
@@ -46,18 +55,9 @@ def serve(service: Service, settings: Settings) -> int:
     """Serve until a signal comes; requests in flight are answered first.
 
     Returns:
-        The exit code of the process: 0 after a signal, 1 if it could not listen.
+        The exit code of the process: 0 after a signal, 1 if it could not listen or a thread died too often.
     """
-    config = uvicorn.Config(
-        create_app(service),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-    )
-    server = _Server(config, service)
+    server = _Server(_uvicorn_config(service, settings), service)
     _spare_collections()
     # uvicorn drains at SIGTERM and then raises the signal again, for the handler that was there before it.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,8 +65,33 @@ def serve(service: Service, settings: Settings) -> int:
     try:
         server.run()
     except SystemExit as leaving:  # by `_leave`, or uvicorn's own code where it could not start
-        return _FAILED if leaving.code else 0
-    return 0 if server.started else _FAILED
+        failed = bool(leaving.code)
+    else:
+        failed = not server.started
+    if service.failure is not None:
+        logger.critical("ended with exit code %d: %s", _FAILED, service.failure)
+    return _FAILED if failed or service.failure is not None else 0
+
+
+def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
+    limits = ConnectionLimits(
+        head_seconds=settings.head_seconds,
+        head_bytes=settings.max_head_bytes,
+        most=most_connections(settings.max_connections),
+    )
+    return uvicorn.Config(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        http=cast("type[asyncio.Protocol]", partial(Connection, limits=limits)),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=list(settings.forwarded_allow_ips),
+        timeout_keep_alive=cast(int, settings.keep_alive_seconds),  # a float is as good
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -86,6 +111,26 @@ class _Server(uvicorn.Server):
         leave = Timer(wait, super().handle_exit, (sig, frame))
         leave.daemon = True
         leave.start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Leave, too, once a thread that everything needs can't be kept alive."""
+        return await super().on_tick(counter) or self._service.failure is not None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was asked, then end all parts; both together take no longer than `shutdown_seconds`."""
+        seconds = self._service.settings.shutdown_seconds
+        self._service.closing.begin(seconds)
+        give_up = Timer(seconds + _LAST_SECONDS, _give_up)
+        give_up.daemon = True
+        give_up.start()
+        await super().shutdown(sockets)
+
+
+def _give_up() -> None:
+    names = ", ".join(thread.name for thread in threading.enumerate() if not thread.daemon)
+    logger.critical("the process did not end in time and leaves threads behind that hang: %s", names)
+    logging.shutdown()
+    os._exit(_FAILED)
 
 
 def _spare_collections() -> None:

@@ -1,10 +1,13 @@
 """Service: the life of one server process: start, readiness, drain, close."""
 
 import logging
+import time
 from dataclasses import dataclass, field
-from threading import Event
+from functools import partial
+from threading import Event, Thread
 
 from masking import Base
+from server.daemons import OperatorThreads
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
@@ -14,8 +17,33 @@ from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
+from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
+
+
+_OPERATORS = 8
+_REPORTS = 4
+_LEAST_SECONDS = 1.0
+
+
+class Closing:
+    """How much time is left for the end of a process."""
+
+    def __init__(self) -> None:
+        """Not begun yet."""
+        self._end: float | None = None
+
+    def begin(self, seconds: float) -> None:
+        """Begin to count."""
+        self._end = time.monotonic() + seconds
+
+    def left(self, seconds: float) -> float:
+        """Return the seconds that are left, a moment at least; all of them if it begins only now."""
+        if self._end is None:
+            self.begin(seconds)
+        assert self._end is not None
+        return max(_LEAST_SECONDS, self._end - time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -29,11 +57,14 @@ class Service:
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
         engine: Queue and worker.
-        tokenizer: The thread that tokenises.
+        tokenizer: The threads that tokenise.
         predictor: Computes requests.
         metrics: What Prometheus scrapes.
         tracer: Sends a trace of each request; None where none are wanted.
+        operators: Threads for what operators do to tasks, which may wait for the store.
+        reports: Threads for what operators look at.
         draining: Set once the server is about to stop.
+        closing: The time that is left once it stops.
     """
 
     settings: Settings
@@ -46,7 +77,10 @@ class Service:
     predictor: Predictor
     metrics: Metrics
     tracer: RequestTracer | None = None
+    operators: OperatorThreads = field(default_factory=partial(OperatorThreads, "operator", _OPERATORS))
+    reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
     draining: Event = field(default_factory=Event)
+    closing: Closing = field(default_factory=Closing)
 
     @property
     def max_batch_tokens(self) -> int:
@@ -54,18 +88,27 @@ class Service:
         return self.engine.queue.limits.tokens
 
     def start(self) -> None:
-        """Start the worker and the watcher."""
+        """Start the worker, the tokenizer and the watcher."""
+        self.tokenizer.start()
         self.engine.start()
         self.watcher.start()
 
     def close(self) -> None:
-        """Compute what still waits, then stop every thread."""
-        self.watcher.close(self.settings.shutdown_seconds)
-        if not self.engine.close(self.settings.shutdown_seconds):
-            logger.error("requests still waited after %d s and were dropped", self.settings.shutdown_seconds)
+        """Compute what still waits, then stop every thread, in `shutdown_seconds` all together."""
+        seconds = self.settings.shutdown_seconds
+        self.watcher.close(self.closing.left(seconds))
+        if not self.engine.close(self.closing.left(seconds)):
+            logger.error("requests still waited after %d s and were dropped", seconds)
         self.tokenizer.close()
         if self.tracer is not None:
-            self.tracer.close()
+            sending = Thread(target=self.tracer.close, name="last-traces", daemon=True)
+            sending.start()
+            sending.join(self.closing.left(seconds))
+
+    @property
+    def failure(self) -> str | None:
+        """Why the process can't go on; None if it can."""
+        return next((thread.failure for thread in self.threads if thread.failure), None)
 
     def drain(self) -> None:
         """Be not ready from now on, while requests are still answered."""
@@ -75,13 +118,22 @@ class Service:
         """Tell what is still missing before requests can be answered; None if nothing is."""
         if self.draining.is_set():
             return "the server is shutting down"
-        if self.watcher.alive and not self.watcher.first_pass_done:
-            return "the tasks of the store are still being loaded"
-        if not self.engine.ready:
-            return "the worker is not running"
-        if not self.watcher.alive:
-            return "the store is not being watched"
-        return self._missing_tasks() or None
+        if self.failure is not None:
+            return self.failure
+        missing = {
+            "the tasks of the store are still being loaded": (
+                self.watcher.alive and not self.watcher.first_pass_done
+            ),
+            "the worker is not running": not self.engine.ready,
+            "the tokenizer is not running": not self.tokenizer.ready,
+            "the store is not being watched": not self.watcher.alive,
+        }
+        return next((reason for reason, holds in missing.items() if holds), self._missing_tasks() or None)
+
+    @property
+    def threads(self) -> tuple[SupervisedThread, ...]:
+        """The threads without which nothing works."""
+        return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread)
 
     def _missing_tasks(self) -> str:
         """Tell why each required task that is not served is not."""

@@ -6,7 +6,9 @@ named by `--config`, else from the default. Every mistake in all of them is repo
 
 import argparse
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,15 +24,18 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    CliImplicitFlag,
     CliSettingsSource,
     CliUnknownArgs,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
-ENVIRONMENT_PREFIX = "MASKSERVE_"
+from mask_store.terminal import CommandParser
+from server.environment import PREFIX, service_links, unknown_variables
 
 DESCRIPTION = """\
 Serve many tasks from one frozen encoder. Every task of the store is answered at POST /predict/TASK;
@@ -57,17 +62,40 @@ def _split(given: Any) -> Any:
     return [part.strip() for part in given.split(",") if part.strip()]
 
 
+def _split_keys(given: Any) -> Any:
+    """Read a list of keys, which is not empty: a secret that is missing must not open the server."""
+    keys = _split(given)
+    if keys == []:  # the default, that nothing is set, is a tuple
+        raise ValueError("is set, but holds no key; leave it out to let everyone predict")
+    return keys
+
+
+def _origin(origin: str) -> str:
+    if not re.fullmatch(r"\*|https?://[^/\s*]+", origin):
+        raise ValueError(f"{origin!r} is no origin; one looks like https://app.example, or * for all")
+    return origin
+
+
 def _key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
-    if not (text and text.isascii() and text.isprintable() and text == text.strip()):
-        raise ValueError("a key is printable ASCII, not empty, without spaces around it")
+    if not (text.isascii() and text.isprintable() and text == text.strip() and re.search(r"\w", text)):
+        raise ValueError("a key is printable ASCII with letters or digits, without spaces around it")
     return key
 
 
 _SECRETS = ("admin_key", "api_keys")
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
-Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_split)]
+Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_split_keys)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split)]
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, without what an orchestrator set for a service that is called as this product is."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        links = {name.lower() for name in ignored_variables()}
+        return {name: value for name, value in super()._load_env_vars().items() if name not in links}
 
 
 class _ConfigFile(PydanticBaseSettingsSource):
@@ -89,7 +117,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix=ENVIRONMENT_PREFIX,
+        env_prefix=PREFIX,
         cli_kebab_case=True,
         cli_ignore_unknown_args=True,
         cli_hide_none_type=True,
@@ -98,6 +126,11 @@ class Settings(BaseSettings):
 
     base: str = Field(min_length=1, description="pretrained encoder: a Hugging Face id or a folder")
     store: str = Field(min_length=1, description="mask store: a folder or an fsspec URL (s3://...)")
+    create_store: CliImplicitFlag[bool] = Field(
+        False,
+        description="make an empty store where there is none, to be filled by uploads or by training; an "
+        "existing folder that is empty is always taken as an empty store",
+    )
     revision: str | None = Field(None, description="revision of the base on the Hugging Face hub")
     config: Path | None = Field(None, description="TOML file with any of these settings")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
@@ -139,6 +172,13 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         2048, ge=1, description="most rows waiting, of all tasks; a request above it is answered 429"
     )
+    queue_seconds: float = Field(
+        3.0,
+        gt=0,
+        le=86_400,
+        description="a request is answered 429 while what is computed before it takes longer than this; "
+        "measured by the last batches",
+    )
     request_timeout_ms: float = Field(
         30_000,
         gt=0,
@@ -168,7 +208,47 @@ class Settings(BaseSettings):
     metrics_max_tasks: int = Field(
         100, ge=0, description="tasks with metrics of their own; the others count as one"
     )
-    max_body_bytes: ByteSize = Field(ByteSize(2 << 20), ge=1, description="longest request body")
+    max_body_bytes: ByteSize = Field(
+        ByteSize(2 << 20), ge=1, description="longest request body, as sent and as unpacked; not of uploads"
+    )
+    body_seconds: float = Field(
+        30,
+        gt=0,
+        le=86_400,
+        description="longest time that a body may take, and a second more for each 64 KiB that came of it",
+    )
+    max_head_bytes: ByteSize = Field(
+        ByteSize(64 << 10), ge=1024, le=1 << 24, description="longest request line and headers, together"
+    )
+    head_seconds: float = Field(
+        20,
+        gt=0,
+        le=86_400,
+        description="longest time from the first byte of a request to the end of its headers",
+    )
+    keep_alive_seconds: float = Field(
+        75,
+        gt=0,
+        le=86_400,
+        description="how long a connection without a request is kept; longer than by the load balancer",
+    )
+    max_connections: int = Field(
+        0,
+        ge=0,
+        description="most connections; 0: 4096, or as many as the limit of open files allows. When there are "
+        "as many, the one that waits longest for its next request is closed for a new one",
+    )
+    forwarded_allow_ips: Names = Field(
+        ("127.0.0.1", "::1"),
+        description="addresses and networks of proxies whose X-Forwarded-* headers are believed; * for all",
+    )
+    root_path: str = Field(
+        "",
+        description="path under which a proxy serves this server, such as /masks; it may be cut off or not",
+    )
+    cors_origins: Origins = Field(
+        (), description="origins whose pages in a browser may call this server, such as https://app.example"
+    )
     shutdown_seconds: int = Field(
         30, ge=0, le=86_400, description="longest wait for requests in flight at SIGTERM"
     )
@@ -195,7 +275,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources; pydantic-settings puts the command line before them."""
-        return init_settings, env_settings, _ConfigFile(settings_cls)
+        return init_settings, _Environment(settings_cls), _ConfigFile(settings_cls)
 
     @field_validator("config")
     @classmethod
@@ -203,6 +283,13 @@ class Settings(BaseSettings):
         if path is not None and not path.is_file():
             raise ValueError(f"there is no file {path}")
         return path
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_path(cls, path: str) -> str:
+        if not re.fullmatch(r"(/[^/?#\s]+)*/?", path):
+            raise ValueError("a path begins with a slash, such as /masks")
+        return path.rstrip("/")
 
     @field_validator("unknown")
     @classmethod
@@ -231,8 +318,9 @@ def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> S
         SettingsError: One or more settings are missing, unknown or out of range; all are named.
         SystemExit: For `--help`, and for an option without its value.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
+        allow_abbrev=False,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -240,12 +328,23 @@ def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> S
     source: CliSettingsSource[Any] = CliSettingsSource(
         Settings, cli_parse_args=list(arguments), root_parser=parser
     )
+    names = set(os.environ).difference(ignored_variables())
+    unknown = unknown_variables(sorted(names), Settings.model_fields)
     try:
-        return Settings(_cli_settings_source=source)
+        settings = Settings(_cli_settings_source=source)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(mistake) for mistake in error.errors())) from None
+        mistakes = [_explain(mistake) for mistake in error.errors()]
+        raise SettingsError("\n".join([*mistakes, *unknown])) from None
     except (ValueError, OSError) as error:  # a file that is no TOML, or that can't be read
         raise SettingsError(f"--config: {error}") from None
+    if unknown:
+        raise SettingsError("\n".join(unknown))
+    return settings
+
+
+def ignored_variables() -> list[str]:
+    """Return the environment variables that look like settings and are an orchestrator's service links."""
+    return service_links(os.environ, Settings.model_fields)
 
 
 def _explain(mistake: Any) -> str:
@@ -254,7 +353,7 @@ def _explain(mistake: Any) -> str:
         return str(mistake["ctx"]["error"])
     option = "--" + name.replace("_", "-")
     if mistake["type"] == "missing":
-        return f"{option} is required (or {ENVIRONMENT_PREFIX}{name.upper()})"
+        return f"{option} is required (or {PREFIX}{name.upper()})"
     if mistake["type"] == "extra_forbidden":
         return f"{name!r} in the --config file is not a setting"
     message = mistake["msg"].removeprefix("Value error, ")

@@ -306,6 +306,9 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
         description="pretrained encoder: hub id or folder",
         json_schema_extra={"group": "task", "metavar": "ID_OR_FOLDER"},
     )
+    revision: str | None = _field(
+        "task", "branch, tag or commit of the base on the hub", None, "REVISION", min_length=1
+    )
     store: str | None = _field(
         "task", "store to publish masks to, made if absent: folder or URL", None, "DIR"
     )

@@ -36,7 +36,6 @@ from masking.kernels import (
     available,
     mask_addresses,
     masked_linear,
-    warm_up,
 )
 from masking.kernels.cuda import launch as cuda
 
@@ -215,8 +214,6 @@ def main(arguments: argparse.Namespace) -> int:
     if impossible:
         print(f"masked_linear: {impossible}", file=sys.stderr)
         return 2
-    if arguments.device == "cpu" and available():
-        warm_up()
     before = torch.get_num_threads()
     with torch.inference_mode():
         results = [measure(one, arguments.runs, eager=arguments.eager) for one in settings(arguments)]

@@ -24,7 +24,7 @@ from lab.random_models import add_model_arguments, describe_model, make_base
 from lab.random_tasks import Workload, deal_rows, random_tasks
 from lab.tables import markdown_table, ratio_cells, write_report
 from masking import Base
-from masking.kernels import available, warm_up
+from masking.kernels import available
 
 BATCHES = ("16x32", "16x32:0.07", "16x32:zipf", "64x8", "4x64", "1x32", "1x128")
 _SETTING = re.compile(r"([1-9]\d*)x([1-9]\d*)(?::(even|uniform|zipf))?(?::(0(?:\.\d+)?|1))?")
@@ -137,8 +137,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Check and measure all settings, print both tables, write the JSON; return the exit code."""
     for package in ["matplotlib"] * bool(arguments.figure) + packages(arguments.peers):
         need(package)
-    if available():
-        warm_up()
+    available()  # compiles the kernels
     before = torch.get_num_threads()
     base = make_base(arguments)
     with torch.inference_mode():

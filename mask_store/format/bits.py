@@ -7,12 +7,16 @@ Packing is done by bitarray, which defines the order; unpacking by NumPy, which 
 on the path of a request whose mask is not in use yet. Tests hold the two together.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from bitarray import bitarray
 from numpy.typing import NDArray
 
 BoolArray = NDArray[np.bool_]
 PackedArray = NDArray[np.uint8]
+
+_PIECE_BYTES = 1 << 18  # taken at a time where a mask is gone through, so that nothing grows with it
 
 
 def packed_columns(columns: int) -> int:
@@ -65,10 +69,33 @@ def count_zeros(packed: PackedArray, columns: int) -> int:
     """Zero bits of a packed mask whose padding bits are zero.
 
     Args:
-        packed: uint8 [rows, ceil(columns / 8)].
+        packed: uint8 [rows, ceil(columns / 8)], contiguous.
         columns: Columns of the mask.
     """
-    return int(packed.shape[0] * columns - np.bitwise_count(packed).sum(dtype=np.int64))
+    return int(packed.shape[0]) * columns - count_ones(packed.reshape(-1))
+
+
+def count_ones(packed: PackedArray) -> int:
+    """Count the bits that are set, of uint8 [n]."""
+    return sum(map(count_ones_of_words, words_of(packed)))
+
+
+def count_ones_of_words(words: NDArray[np.uint64]) -> int:
+    """Count the bits that are set."""
+    return int(np.bitwise_count(words).sum(dtype=np.int64))
+
+
+def words_of(packed: PackedArray, *, multiple: int = 1) -> Iterator[NDArray[np.uint64]]:
+    """Cut bytes into words of 64 bits, some at a time, the last filled up with zeros.
+
+    Args:
+        packed: uint8 [n].
+        multiple: Of what each piece's words are a multiple.
+    """
+    size = 8 * multiple
+    for begin in range(0, packed.size, step := max(1, _PIECE_BYTES // size) * size):
+        piece = packed[begin : begin + step]
+        yield (np.pad(piece, (0, -piece.size % size)) if piece.size % size else piece).view("<u8")
 
 
 def padding_is_zero(packed: PackedArray, columns: int) -> bool:

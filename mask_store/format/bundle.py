@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mask_store.errors import ChecksumError, NonCanonicalError, TensorSetError
@@ -24,13 +23,15 @@ from mask_store.format.bits import PackedArray
 from mask_store.format.container import (
     HEAD_PREFIX,
     MASK_PREFIX,
-    Limits,
+    Tensors,
     build_header,
-    check_file,
     join,
     layout,
     read_container,
+    read_header,
 )
+from mask_store.format.json_text import check_json
+from mask_store.format.limits import Limits
 from mask_store.format.manifest import (
     CombineRule,
     EnsembleManifest,
@@ -41,21 +42,21 @@ from mask_store.format.manifest import (
 )
 from mask_store.format.mask_info import LearnedInfo
 from mask_store.format.tensors import (
+    CodedMasks,
     FloatArray,
+    check_arrays,
+    check_contents,
+    check_entries,
     check_names,
     check_sizes,
-    check_tensors,
     dtype_of,
     encode_mask,
-    head_of,
     layers_of,
     read_head,
-    read_mask,
 )
 
 Masks = Mapping[str, PackedArray]
 Head = Mapping[str, FloatArray]
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class BundleMember:
 
     Attributes:
         info: What the manifest says about it.
-        masks: By layer name, the packed mask: uint8 [rows, ceil(columns / 8)], read-only. The bit order is
-            that of `mask_store.pack_bits`.
+        masks: By layer name, the packed mask: uint8 [rows, ceil(columns / 8)], read-only, decoded anew each
+            time it is asked for. The bit order is that of `mask_store.pack_bits`.
         head: By tensor name, float32 of the shape in `info`, read-only.
     """
 
@@ -82,19 +83,19 @@ class MaskBundle:
         members: The learned sets of masks: one, or for an ensemble several, in the order of the manifest.
     """
 
-    def __init__(
-        self, manifest: Manifest, masks: Masks, head: Head, data: bytes, digest: str | None = None
-    ) -> None:
+    def __init__(self, manifest: Manifest, tensors: Tensors, data: bytes, digest: str | None = None) -> None:
         """Not for callers: use `create`, `create_ensemble` or `from_bytes`, which check what they are given.
 
-        Masks and head tensors of all members go by the names of `tensors.layers_of` and `tensors.head_of`.
+        Tensors of all members go by the names of `tensors.layers_of` and `tensors.head_of`.
         """
         self.manifest = manifest
         self.members = tuple(
             BundleMember(
                 info,
-                MappingProxyType({layer.name: _frozen(masks[key + layer.name]) for layer in info.layers}),
-                MappingProxyType({tensor.name: _frozen(head[key + tensor.name]) for tensor in info.head}),
+                CodedMasks(key, info.layers, tensors),
+                MappingProxyType(
+                    {part.name: read_head(key + part.name, part, tensors) for part in info.head}
+                ),
             )
             for key, info in manifest.learned.items()
         )
@@ -147,26 +148,29 @@ class MaskBundle:
         check_names(
             manifest, [*(MASK_PREFIX + name for name in masks), *(HEAD_PREFIX + name for name in head)]
         )
-        check_tensors(manifest, masks, head)
+        check_arrays(manifest, masks, head)
         coded = {
             name: encode_mask(layer, masks[name], compress) for name, layer in layers_of(manifest).items()
         }
         manifest = manifest.with_layers(
             [tuple(coded[key + layer.name][0] for layer in info.layers) for key, info in keys.items()]
         )
-        tensors: dict[str, NDArray[Any]] = {MASK_PREFIX + name: stream for name, (_, stream) in coded.items()}
-        tensors |= {HEAD_PREFIX + name: tensor.astype("<f4") for name, tensor in head.items()}
-        return cls(manifest, masks, head, _to_file(manifest, tensors))
+        arrays: dict[str, NDArray[Any]] = {MASK_PREFIX + name: stream for name, (_, stream) in coded.items()}
+        arrays |= {HEAD_PREFIX + name: tensor.astype("<f4") for name, tensor in head.items()}
+        return cls(manifest, *_to_file(manifest, arrays))
 
     @classmethod
     def from_bytes(
         cls, data: bytes, *, limits: Limits | None = None, digest: str | None = None
     ) -> "MaskBundle":
-        """Read a bundle, checking everything.
+        """Read a bundle, checking everything: first what the header says, then the bytes of the tensors.
+
+        No mask is decoded for that. It takes about the time in which the file is hashed, and little memory
+        beyond the file and what its header says.
 
         Args:
             data: The bytes of a bundle file.
-            limits: What to refuse as too large, before anything is allocated for it.
+            limits: What to refuse as too large.
             digest: `digest_of` these bytes, where the caller has verified it. The bundle keeps it, and the
                 checksum, which says less, is not computed.
 
@@ -176,19 +180,19 @@ class MaskBundle:
         limits = limits or Limits()
         data = bytes(data)
         container = read_container(data, limits)
-        checksum, manifest = read_document(container.document)
+        checksum, manifest = read_document(container.document, limits)
         check_sizes(manifest, limits)
+        tensors = container.tensors
+        check_names(manifest, tensors.entries)
+        check_entries(manifest, tensors.entries)
         text = manifest.to_json()
-        if digest is None and checksum != _checksum(text, container.data):
-            raise ChecksumError("checksum: the contents are not those that were written")
-        check_names(manifest, container.entries)
-        masks = {name: read_mask(name, layer, container) for name, layer in layers_of(manifest).items()}
-        head = {name: read_head(name, tensor, container) for name, tensor in head_of(manifest).items()}
-        check_tensors(manifest, masks, head)
-        shapes = [(name, dtype_of(name), entry.shape) for name, entry in container.entries.items()]
+        shapes = [(name, dtype_of(name), entry.shape) for name, entry in tensors.entries.items()]
         if container.header != build_header(write_document(checksum, text), layout(shapes)):
             raise NonCanonicalError("header: right contents, but not written in the one way of the format")
-        return cls(manifest, masks, head, data, digest)
+        if digest is None and checksum != _checksum(text, tensors.data):
+            raise ChecksumError("checksum: the contents are not those that were written")
+        check_contents(manifest, tensors)
+        return cls(manifest, tensors, data, digest)
 
     def check_limits(self, limits: Limits) -> None:
         """Refuse a bundle that is larger than `from_bytes` would take in.
@@ -196,7 +200,7 @@ class MaskBundle:
         Raises:
             BundleTooLargeError: Names the limit.
         """
-        check_file(self._data, limits)
+        check_json(read_header(self._data, limits).decode(), limits)
         check_sizes(self.manifest, limits)
 
     @property
@@ -246,18 +250,15 @@ def write_bundle(path: str | Path, bundle: MaskBundle) -> None:
     LocalFiles(target.parent, scratch=".").replace(target.name, bundle.to_bytes())
 
 
-def _frozen(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    array = array.copy()
-    array.setflags(write=False)
-    return array
-
-
-def _to_file(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    entries = layout((name, dtype_of(name), tensor.shape) for name, tensor in tensors.items())
-    parts = [tensors[name].tobytes() for name in entries]
+def _to_file(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> tuple[Tensors, bytes]:
+    """Write the file of a bundle; return its tensors too."""
+    entries = layout((name, dtype_of(name), array.shape) for name, array in arrays.items())
+    parts = [arrays[name].tobytes() for name in entries]
     text = manifest.to_json()
-    checksum = _checksum(text, memoryview(b"".join(parts)))
-    return join(build_header(write_document(checksum, text), entries), parts)
+    section = b"".join(parts)
+    checksum = _checksum(text, memoryview(section))
+    data = join(build_header(write_document(checksum, text), entries), section)
+    return Tensors(entries, memoryview(data)[len(data) - len(section) :]), data
 
 
 def _checksum(manifest: str, data: memoryview) -> str:

@@ -8,19 +8,22 @@ it is checked against the limits.
 
 import json
 import math
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mask_store.errors import (
-    BundleTooLargeError,
     HeaderError,
     NotABundleError,
     TensorLayoutError,
+    TensorSetError,
     TrailingBytesError,
     TruncatedBundleError,
 )
+from mask_store.format.json_text import parse_json
+from mask_store.format.limits import Limits
 
 METADATA_KEY = "mask_bundle"
 MASK_PREFIX = "mask."
@@ -29,33 +32,8 @@ HEAD_PREFIX = "head."
 Dtype = Literal["U8", "F32"]
 _ITEM_SIZES: Mapping[str, int] = {"U8": 1, "F32": 4}
 _LENGTH = struct.Struct("<Q")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Sizes that a reader is willing to take in, in bytes.
-
-    Attributes:
-        file: The whole file.
-        header: The JSON header with the manifest in it.
-        tensor: One mask or head tensor after decoding.
-        total: All masks and head tensors after decoding.
-    """
-
-    file: int = 1 << 30
-    header: int = 1 << 22
-    tensor: int = 1 << 26
-    total: int = 1 << 30
-
-    def check(self, limit: Literal["file", "header", "tensor", "total"], what: str, size: int) -> None:
-        """Refuse `size` bytes of `what` where they are over a limit.
-
-        Raises:
-            BundleTooLargeError: Names the limit.
-        """
-        allowed = getattr(self, limit)
-        if size > allowed:
-            raise BundleTooLargeError(f"{what}: {size} bytes, over the {limit} limit of {allowed} bytes")
+_TENSOR_NAME = re.compile(r"(head|mask)\.[A-Za-z0-9_.-]{1,203}")  # 3 for the member of an ensemble
+_MOST_AXES = 8
 
 
 @dataclass(frozen=True)
@@ -69,18 +47,25 @@ class TensorEntry:
 
 
 @dataclass(frozen=True)
-class Container:
-    """A file taken apart: the header as it stands, the document in it, the tensors' entries and the data."""
+class Tensors:
+    """The tensors of a file: their entries and the data section."""
 
-    header: bytes
-    document: str
     entries: Mapping[str, TensorEntry]
     data: memoryview
 
-    def tensor(self, name: str) -> memoryview:
+    def read(self, name: str) -> memoryview:
         """Return the bytes of one tensor."""
         entry = self.entries[name]
         return self.data[entry.begin : entry.end]
+
+
+@dataclass(frozen=True)
+class Container:
+    """A file taken apart: the header as it stands, the document in it, and the tensors."""
+
+    header: bytes
+    document: str
+    tensors: Tensors
 
 
 def tensor_order(name: str) -> tuple[bool, str]:
@@ -112,27 +97,27 @@ def build_header(document: str, entries: Mapping[str, TensorEntry]) -> bytes:
     return text + b" " * (-len(text) % 8)
 
 
-def join(header: bytes, tensors: Iterable[bytes]) -> bytes:
-    """Join the file: length of the header, header, tensors in the order of their entries."""
-    return b"".join([_LENGTH.pack(len(header)), header, *tensors])
+def join(header: bytes, data: bytes) -> bytes:
+    """Join the file: length of the header, header, data section."""
+    return b"".join([_LENGTH.pack(len(header)), header, data])
 
 
-def check_file(data: bytes, limits: Limits) -> int:
-    """Refuse a file that is too large, or too small to say how long its header is.
-
-    Returns:
-        Bytes of the header, as the file says.
+def read_header(data: bytes, limits: Limits) -> bytes:
+    """Return the header of a file, its spaces included.
 
     Raises:
         BundleTooLargeError: If file or header are over a limit.
-        TruncatedBundleError: If the file does not hold the length of its header.
+        TruncatedBundleError: If the file ends before its header does.
     """
     limits.check("file", "bundle", len(data))
     if len(data) < _LENGTH.size:
         raise TruncatedBundleError(f"bundle: expected at least {_LENGTH.size} bytes, found {len(data)}")
     (length,) = _LENGTH.unpack_from(data)
     limits.check("header", "header", length)
-    return int(length)
+    header = data[_LENGTH.size : _LENGTH.size + length]
+    if len(header) < length:
+        raise TruncatedBundleError(f"header: expected {length} bytes, found {len(header)}")
+    return header
 
 
 def read_container(data: bytes, limits: Limits) -> Container:
@@ -146,34 +131,25 @@ def read_container(data: bytes, limits: Limits) -> Container:
         NotABundleError: If it has no mask bundle's document.
         TensorLayoutError: If tensors leave holes, overlap or do not have the sizes of their shapes.
     """
-    length = check_file(data, limits)
-    start = _LENGTH.size + length
-    if len(data) < start:
-        raise TruncatedBundleError(f"header: expected {length} bytes, found {len(data) - _LENGTH.size}")
-    header = data[_LENGTH.size : start]
-    fields = _parse_header(header)
+    header = read_header(data, limits)
+    start = _LENGTH.size + len(header)
+    fields = _parse_header(header, limits)
     document = _document(fields.pop("__metadata__", None))
+    limits.check("tensors", "bundle", len(fields), unit="tensors")
     entries = {name: _entry(name, value) for name, value in fields.items()}
     _check_layout(entries, len(data) - start)
-    return Container(header, document, entries, memoryview(data)[start:])
+    return Container(header, document, Tensors(entries, memoryview(data)[start:]))
 
 
-def _parse_header(header: bytes) -> dict[str, Any]:
+def _parse_header(header: bytes, limits: Limits) -> dict[str, Any]:
     if not header.startswith(b"{"):
         raise HeaderError("header: expected a JSON object, found something else")
     try:
-        fields = json.loads(header.decode(), object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise HeaderError(f"header: expected JSON, found {type(error).__name__}") from None
-    if not isinstance(fields, dict):
-        raise HeaderError("header: expected a JSON object, found something else")
-    return fields
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise HeaderError("header: a name occurs twice")
+        fields: dict[str, Any] = parse_json(header.decode(), limits, fields=limits.values)
+    except UnicodeDecodeError:
+        raise HeaderError("header: expected UTF-8, found something else") from None
+    except ValueError as error:
+        raise HeaderError(f"header: {error}") from None
     return fields
 
 
@@ -187,13 +163,19 @@ def _document(metadata: object) -> str:
 
 
 def _entry(name: str, value: object) -> TensorEntry:
+    if not _TENSOR_NAME.fullmatch(name):
+        raise TensorSetError(f"tensor {name!r:.80}: expected a name that matches {_TENSOR_NAME.pattern}")
     match value:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end], **rest} if not rest:
-            if all(type(number) is int and number >= 0 for number in [*shape, begin, end]):
+            if len(shape) <= _MOST_AXES and all(_is_size(number) for number in (*shape, begin, end)):
                 return TensorEntry(dtype, tuple(shape), begin, end)
     raise HeaderError(
         f"tensor {name!r:.80}: expected dtype, shape and two data_offsets, found something else"
     )
+
+
+def _is_size(number: object) -> bool:
+    return type(number) is int and number >= 0
 
 
 def _check_layout(entries: Mapping[str, TensorEntry], available: int) -> None:

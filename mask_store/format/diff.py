@@ -7,13 +7,12 @@ Members of ensembles are compared by their places, their layers under the names 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from mask_store.format.bits import PackedArray
-from mask_store.format.bundle import BundleMember, MaskBundle
+from mask_store.format.bits import count_ones
+from mask_store.format.bundle import BundleMember, MaskBundle, Masks
 from mask_store.format.mask_info import LayerInfo
 
-_Mask = tuple[LayerInfo, PackedArray]
+_Mask = tuple[LayerInfo, Masks]
+"""A layer, and the masks among which is its own."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class BundleDiff:
     Attributes:
         digest_a: Digest of the first bundle.
         digest_b: Digest of the second one.
-        same_base: Whether both belong to the same base.
+        same_base: Whether both belong to the same base, as far as both bundles tell.
         same_labels: Whether labels and their order are the same.
         same_head: Whether the head tensors are bitwise the same.
         same_combine: Whether members, if there are several, are combined in the same way.
@@ -72,7 +71,7 @@ def diff_bundles(a: MaskBundle, b: MaskBundle) -> BundleDiff:
     return BundleDiff(
         digest_a=a.digest,
         digest_b=b.digest,
-        same_base=a.manifest.base.fingerprint == b.manifest.base.fingerprint,
+        same_base=not a.manifest.base.differing(b.manifest.base),
         same_labels=a.manifest.labels == b.manifest.labels,
         same_head=_head(a) == _head(b),
         same_combine=a.combine == b.combine,
@@ -87,7 +86,7 @@ def diff_bundles(a: MaskBundle, b: MaskBundle) -> BundleDiff:
 def _diff_layer(name: str, a: _Mask | None, b: _Mask | None) -> LayerDiff:
     differing = None
     if a and b and (a[0].rows, a[0].columns) == (b[0].rows, b[0].columns):
-        differing = int(np.bitwise_count(a[1] ^ b[1]).sum(dtype=np.int64))
+        differing = count_ones((a[1][a[0].name] ^ b[1][b[0].name]).reshape(-1))
     return LayerDiff(
         name=name,
         bits=(a or b)[0].bits,  # type: ignore[index]
@@ -99,7 +98,7 @@ def _diff_layer(name: str, a: _Mask | None, b: _Mask | None) -> LayerDiff:
 
 def _masks(bundle: MaskBundle) -> dict[str, _Mask]:
     return {
-        key + layer.name: (layer, member.masks[layer.name])
+        key + layer.name: (layer, member.masks)
         for key, member in _members(bundle)
         for layer in member.info.layers
     }

@@ -15,21 +15,28 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
+    FailFast,
     Field,
-    PositiveInt,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
+    field_validator,
+    model_serializer,
     model_validator,
 )
 
 from mask_store.errors import FormatVersionError, ManifestError
+from mask_store.format.json_text import parse_json
+from mask_store.format.limits import Limits
 from mask_store.format.mask_info import (
+    MAX_FIELDS,
     Described,
     Digest,
     HeadTensorInfo,
     LayerInfo,
     LearnedInfo,
     ManifestPart,
+    PositiveInteger,
     Text,
     refuse_repeats,
 )
@@ -43,11 +50,15 @@ CombineRule = Literal["labels", "logits", "probabilities"]
 class BaseInfo(ManifestPart):
     """The pretrained encoder that a mask belongs to.
 
+    Its identity is three digests, each "sha256:" and 64 hex digits; bundles of 0.1.0 have the first alone.
+
     Attributes:
         name: Hub id or folder name, for people.
         revision: Hub revision, where known.
         architecture: The Hugging Face `model_type`, such as "bert".
-        fingerprint: "sha256:" and 64 hex digits over the tensors that the mask applies to.
+        fingerprint: Digest of the weights that the mask applies to.
+        tokenizer: Digest of what the tokenizer makes of texts; None where it is not known.
+        configuration: Digest of the settings that change the computation; None where it is not known.
         parameters: Parameters of the encoder with its pretrained pooler; four times this are its fp32 bytes.
     """
 
@@ -55,7 +66,42 @@ class BaseInfo(ManifestPart):
     revision: str | None
     architecture: Text
     fingerprint: Digest
-    parameters: PositiveInt
+    tokenizer: Digest | None = None
+    configuration: Digest | None = None
+    parameters: PositiveInteger
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """The digests that are known, by the part of the base that they are of."""
+        parts = {
+            "weights": self.fingerprint,
+            "tokenizer": self.tokenizer,
+            "configuration": self.configuration,
+        }
+        return {part: digest for part, digest in parts.items() if digest is not None}
+
+    def differing(self, other: "BaseInfo") -> tuple[str, ...]:
+        """Return the parts in which another base differs, of those that are known of both."""
+        own, theirs = self.identity, other.identity
+        return tuple(part for part in own if part in theirs and own[part] != theirs[part])
+
+    @field_validator("tokenizer", "configuration")
+    @classmethod
+    def _is_there(cls, digest: str | None) -> str | None:
+        if digest is None:
+            raise ValueError("must be a digest where there is such a field")
+        return digest
+
+    @model_validator(mode="after")
+    def _check_identity(self) -> Self:
+        if (self.tokenizer is None) != (self.configuration is None):
+            raise ValueError("tokenizer and configuration go together")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unknown(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unknown = [name for name in ("tokenizer", "configuration") if getattr(self, name) is None]
+        return {name: value for name, value in serialize(self).items() if name not in unknown}
 
 
 class Manifest(Described):
@@ -71,9 +117,9 @@ class Manifest(Described):
 
     kind: TaskKind
     pair: bool
-    labels: tuple[Text, ...]
+    labels: Annotated[tuple[Text, ...], FailFast()]
     base: BaseInfo
-    max_length: PositiveInt
+    max_length: PositiveInteger
 
     @property
     @abstractmethod
@@ -142,7 +188,7 @@ class MemberInfo(LearnedInfo):
         digest: Digest of the bundle.
     """
 
-    version: PositiveInt | None
+    version: PositiveInteger | None
     digest: Digest
 
     def __str__(self) -> str:
@@ -163,7 +209,9 @@ class EnsembleManifest(Manifest):
 
     format_version: Literal[2] = 2
     combine: CombineRule
-    members: Annotated[tuple[MemberInfo, ...], Field(min_length=MIN_MEMBERS, max_length=MAX_MEMBERS)]
+    members: Annotated[
+        tuple[MemberInfo, ...], Field(min_length=MIN_MEMBERS, max_length=MAX_MEMBERS), FailFast()
+    ]
 
     @property
     def learned(self) -> Mapping[str, LearnedInfo]:
@@ -207,22 +255,28 @@ class _Document(BaseModel):
     ]
 
 
-def read_document(text: str) -> tuple[str, Manifest]:
+def read_document(text: str, limits: Limits) -> tuple[str, Manifest]:
     """Parse and validate the document of a bundle's header.
+
+    The text is parsed twice: once to hold it to the limits of JSON, which the validator does not know.
 
     Returns:
         The checksum and the manifest.
 
     Raises:
+        BundleTooLargeError: If it has more values than the limits allow.
         FormatVersionError: If the manifest's version is neither 1 nor 2.
-        ManifestError: If anything else is wrong; the message lists every field.
+        ManifestError: If anything else is wrong; the message lists the fields.
     """
     try:
+        parse_json(text, limits, fields=MAX_FIELDS)
         document = _Document.model_validate_json(text)
     except ValidationError as error:
         raise _refusal(error) from None
     except UnicodeEncodeError:
         raise ManifestError("manifest: expected Unicode text, found half a surrogate") from None
+    except ValueError as error:
+        raise ManifestError(f"manifest: {error}") from None
     return document.checksum, document.manifest
 
 

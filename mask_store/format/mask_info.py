@@ -1,32 +1,47 @@
 """Mask info: what a manifest says about one learned set of masks, its learning, its layers and its head.
 
 A task's manifest has one such part, an ensemble's has one for each member. Validation is strict: no unknown
-fields, no coercion, no NaN, tuples and not lists.
+fields, no coercion, no NaN, tuples and not lists. A sequence is read up to its first fault and an object has
+at most `MAX_FIELDS` fields, so no manifest has more than some hundred faults to list.
 """
 
 import math
 import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, FailFast, Field, model_validator
 
 TASK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TASK_NAME_RULE = "1 to 64 of a-z 0-9 . _ - and the first a letter or digit"
 MAX_RICE_PARAMETER = 30
+MAX_FIELDS = 256
+_LARGEST_INTEGER = (1 << 63) - 1
+_LARGEST_SIZE = 1 << 40
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a time whose year is 1 to 9999 in UTC") from None
+
 
 HeadMode = Literal["masked", "trained"]
+PositiveInteger = Annotated[int, Field(gt=0, le=_LARGEST_INTEGER)]
 JsonScalar = str | bool | int | float | None
 Text = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
-_Count = Annotated[int, Field(ge=0)]
+_Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
+_Size = Annotated[int, Field(gt=0, le=_LARGEST_SIZE)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _TensorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 _TaskName = Annotated[str, Field(pattern=f"^{TASK_NAME.pattern}$")]
-_UtcDatetime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+_UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class ManifestPart(BaseModel):
@@ -47,7 +62,7 @@ class MaskingInfo(ManifestPart):
         head: "masked" (random, frozen, masked) or "trained" (learned, not masked).
     """
 
-    blocks: tuple[_Count, ...]
+    blocks: Annotated[tuple[_Count, ...], FailFast()]
     threshold: float
     score_low: float
     score_high: float
@@ -57,7 +72,7 @@ class MaskingInfo(ManifestPart):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if list(self.blocks) != sorted(set(self.blocks)):
-            raise ValueError(f"blocks must ascend without repeats, found {list(self.blocks)}")
+            raise ValueError(f"blocks must ascend without repeats, found {list(self.blocks[:20])}")
         if not self.score_low < self.score_high:
             raise ValueError(f"score_low {self.score_low} must be below score_high {self.score_high}")
         return self
@@ -101,8 +116,8 @@ class LayerInfo(ManifestPart):
     """
 
     name: _TensorName
-    rows: PositiveInt
-    columns: PositiveInt
+    rows: _Size
+    columns: _Size
     zeros: _Count
     initial_zeros: _Count
     flipped: _Count
@@ -144,7 +159,7 @@ class HeadTensorInfo(ManifestPart):
     """One float32 tensor of the task's head, such as "classifier.weight"."""
 
     name: _TensorName
-    shape: Annotated[tuple[PositiveInt, ...], Field(max_length=4)]
+    shape: Annotated[tuple[_Size, ...], Field(max_length=4), FailFast()]
 
     @property
     def nbytes(self) -> int:
@@ -162,7 +177,7 @@ class Described(ManifestPart):
     """
 
     task: _TaskName
-    metrics: dict[str, float]
+    metrics: Annotated[dict[str, float], Field(max_length=MAX_FIELDS)]
     created: _UtcDatetime
 
     @abstractmethod
@@ -219,13 +234,13 @@ class LearnedInfo(Described):
     """
 
     masking: MaskingInfo
-    seed: int
-    layers: Annotated[tuple[LayerInfo, ...], Field(min_length=1)]
-    head: tuple[HeadTensorInfo, ...]
+    seed: Annotated[int, Field(ge=-_LARGEST_INTEGER, le=_LARGEST_INTEGER)]
+    layers: Annotated[tuple[LayerInfo, ...], Field(min_length=1), FailFast()]
+    head: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
     metric: str
-    training: dict[str, JsonScalar]
+    training: Annotated[dict[str, JsonScalar], Field(max_length=MAX_FIELDS)]
     data_digest: str
-    libraries: dict[str, str]
+    libraries: Annotated[dict[str, str], Field(max_length=MAX_FIELDS)]
 
     def all_layers(self) -> tuple[LayerInfo, ...]:
         """See `Described.all_layers`."""
@@ -250,6 +265,5 @@ def refuse_repeats(what: str, names: list[str]) -> None:
     Raises:
         ValueError: Names them.
     """
-    repeats = sorted({name for name in names if names.count(name) > 1})
-    if repeats:
+    if repeats := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"{what} repeat: {', '.join(repeats)}")

@@ -5,7 +5,7 @@ several members ("00.pooler.dense"). Everything that can be wrong with a tensor 
 checked when, and by which error class, stands in docs/bundle-format.md.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,11 @@ from mask_store.errors import (
     ZeroCountError,
 )
 from mask_store.format.bits import PackedArray, count_zeros, packed_columns, padding_is_zero
-from mask_store.format.container import HEAD_PREFIX, MASK_PREFIX, Container, Dtype, Limits
+from mask_store.format.container import HEAD_PREFIX, MASK_PREFIX, Dtype, TensorEntry, Tensors
+from mask_store.format.limits import Limits
 from mask_store.format.manifest import Manifest
 from mask_store.format.mask_info import BitsEncoding, HeadTensorInfo, LayerInfo, RiceEncoding
-from mask_store.format.rice import rice_decode, rice_encode
+from mask_store.format.rice import check_rice, decode_rice, rice_encode
 
 FloatArray = NDArray[np.float32]
 
@@ -59,30 +60,81 @@ def check_names(manifest: Manifest, names: Iterable[str]) -> None:
 
 
 def check_sizes(manifest: Manifest, limits: Limits) -> None:
-    """Refuse what takes too much memory, before anything is allocated for it.
+    """Refuse too many tensors, and what takes too much memory once it is decoded.
 
     Raises:
         BundleTooLargeError: Names the tensor and the limit.
     """
-    for name, layer in layers_of(manifest).items():
+    layers, head = layers_of(manifest), head_of(manifest)
+    limits.check("tensors", "manifest", len(layers) + len(head), unit="tensors")
+    for name, layer in layers.items():
         limits.check("tensor", f"mask {name!r}", layer.packed_bytes)
-    for name, tensor in head_of(manifest).items():
+    for name, tensor in head.items():
         limits.check("tensor", f"head tensor {name!r}", tensor.nbytes)
     limits.check("total", "masks and head", manifest.mask_bytes + manifest.head_bytes)
 
 
-def check_tensors(
-    manifest: Manifest, masks: Mapping[str, PackedArray], head: Mapping[str, FloatArray]
-) -> None:
-    """Refuse masks and head tensors that are not what the manifest says of them.
+def check_entries(manifest: Manifest, entries: Mapping[str, TensorEntry]) -> None:
+    """Refuse tensors whose dtypes or shapes are not those that the manifest gives them.
+
+    Raises:
+        TensorTypeError: If a dtype is another one.
+        TensorShapeError: If a shape is another one.
+        MaskCodingError: If a coded mask is not shorter than its bits.
+    """
+    for name, layer in layers_of(manifest).items():
+        entry = entries[MASK_PREFIX + name]
+        _check_dtype(f"mask {name!r}", "U8", entry.dtype)
+        if not isinstance(layer.encoding, RiceEncoding):
+            _check_shape(f"mask {name!r}", (layer.rows, packed_columns(layer.columns)), entry.shape)
+        elif len(entry.shape) != 1:
+            raise TensorShapeError(f"mask {name!r}: expected one axis, found shape {list(entry.shape)}")
+        elif entry.shape[0] >= layer.packed_bytes:
+            raise MaskCodingError(
+                f"mask {name!r}: {entry.shape[0]} coded bytes for {layer.packed_bytes} bytes of bits"
+            )
+    for name, tensor in head_of(manifest).items():
+        entry = entries[HEAD_PREFIX + name]
+        _check_dtype(f"head tensor {name!r}", "F32", entry.dtype)
+        _check_shape(f"head tensor {name!r}", tensor.shape, entry.shape)
+
+
+def check_contents(manifest: Manifest, tensors: Tensors) -> None:
+    """Refuse masks and head tensors whose bytes are not what the manifest says of them. Decodes nothing.
+
+    Args:
+        manifest: The manifest.
+        tensors: Of names, dtypes and shapes that were checked.
 
     Raises:
         BundleError: One of its subclasses, by what is wrong.
     """
     for name, layer in layers_of(manifest).items():
-        _check_mask(name, layer, masks[name])
+        stream = _read(name, tensors)
+        if isinstance(layer.encoding, RiceEncoding):  # the manifest's own checks hold count against zeros
+            check_rice(stream, layer.encoding, layer.bits)
+        else:
+            _check_bits(name, layer, stream.reshape(layer.rows, packed_columns(layer.columns)))
     for name, tensor in head_of(manifest).items():
-        _check_head(name, tensor, head[name])
+        _check_finite(name, read_head(name, tensor, tensors))
+
+
+def check_arrays(
+    manifest: Manifest, masks: Mapping[str, PackedArray], head: Mapping[str, FloatArray]
+) -> None:
+    """Refuse packed masks and head tensors in memory that are not what the manifest says of them.
+
+    Raises:
+        BundleError: One of its subclasses, by what is wrong.
+    """
+    for name, layer in layers_of(manifest).items():
+        _check_dtype(f"mask {name!r}", "uint8", str(masks[name].dtype))
+        _check_shape(f"mask {name!r}", (layer.rows, packed_columns(layer.columns)), masks[name].shape)
+        _check_bits(name, layer, masks[name])
+    for name, tensor in head_of(manifest).items():
+        _check_dtype(f"head tensor {name!r}", "float32", str(head[name].dtype))
+        _check_shape(f"head tensor {name!r}", tensor.shape, head[name].shape)
+        _check_finite(name, head[name])
 
 
 def encode_mask(layer: LayerInfo, packed: PackedArray, compress: bool) -> tuple[LayerInfo, PackedArray]:
@@ -94,49 +146,63 @@ def encode_mask(layer: LayerInfo, packed: PackedArray, compress: bool) -> tuple[
     return layer.model_copy(update={"encoding": BitsEncoding()}), packed
 
 
-def read_mask(name: str, layer: LayerInfo, container: Container) -> PackedArray:
-    """Decode the tensor of a mask to packed bits.
+class CodedMasks(Mapping[str, PackedArray]):
+    """The masks of a bundle's member by layer name, each decoded anew whenever it is asked for.
 
-    Raises:
-        BundleError: One of its subclasses, by what is wrong.
+    So a bundle takes the memory of its file, whatever that announces.
     """
-    entry = container.entries[MASK_PREFIX + name]
-    raw = np.frombuffer(container.tensor(MASK_PREFIX + name), np.uint8)
-    if entry.dtype != "U8":
-        raise TensorTypeError(f"mask {name!r}: expected dtype U8, found {entry.dtype}")
-    if not isinstance(layer.encoding, RiceEncoding):
-        expected = (layer.rows, packed_columns(layer.columns))
-        if entry.shape != expected:
-            raise _shape_error("mask", name, expected, entry.shape)
-        return raw.reshape(expected)
-    if entry.shape != (raw.size,):
-        raise TensorShapeError(f"mask {name!r}: expected one axis, found shape {list(entry.shape)}")
-    if raw.size >= layer.packed_bytes:
-        raise MaskCodingError(f"mask {name!r}: {raw.size} coded bytes for {layer.packed_bytes} bytes of bits")
-    return rice_decode(raw, layer.encoding, layer.rows, layer.columns)
+
+    def __init__(self, key: str, layers: Iterable[LayerInfo], tensors: Tensors) -> None:
+        """Take over tensors whose contents were checked.
+
+        Args:
+            key: What stands before the layers' names in the names of their tensors.
+            layers: The member's layers.
+            tensors: The tensors of the bundle.
+        """
+        self._key, self._tensors = key, tensors
+        self._layers = {layer.name: layer for layer in layers}
+
+    def __getitem__(self, name: str) -> PackedArray:
+        """Return a mask: uint8 [rows, ceil(columns / 8)], read-only."""
+        layer, stream = self._layers[name], _read(self._key + name, self._tensors)
+        if isinstance(layer.encoding, RiceEncoding):
+            packed = decode_rice(stream, layer.encoding, layer.rows, layer.columns)
+        else:
+            packed = stream.reshape(layer.rows, packed_columns(layer.columns)).copy()
+        packed.setflags(write=False)
+        return packed
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the layers."""
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self._layers)
 
 
-def read_head(name: str, info: HeadTensorInfo, container: Container) -> FloatArray:
-    """Read a head tensor.
-
-    Raises:
-        BundleError: One of its subclasses, by what is wrong.
-    """
-    entry = container.entries[HEAD_PREFIX + name]
-    if entry.dtype != "F32":
-        raise TensorTypeError(f"head tensor {name!r}: expected dtype F32, found {entry.dtype}")
-    if entry.shape != info.shape:
-        raise _shape_error("head tensor", name, info.shape, entry.shape)
-    tensor = np.frombuffer(container.tensor(HEAD_PREFIX + name), "<f4").astype(np.float32)
-    return tensor.reshape(info.shape)
+def read_head(name: str, info: HeadTensorInfo, tensors: Tensors) -> FloatArray:
+    """Return a head tensor, read-only: a view of the file's bytes where they are in the machine's order."""
+    values = np.frombuffer(tensors.read(HEAD_PREFIX + name), "<f4")
+    return values.astype(np.float32, copy=False).reshape(info.shape)
 
 
-def _check_mask(name: str, layer: LayerInfo, packed: PackedArray) -> None:
-    expected = (layer.rows, packed_columns(layer.columns))
-    if packed.dtype != np.uint8:
-        raise TensorTypeError(f"mask {name!r}: expected packed uint8, found {packed.dtype}")
-    if packed.shape != expected:
-        raise _shape_error("mask", name, expected, packed.shape)
+def _read(name: str, tensors: Tensors) -> PackedArray:
+    return np.frombuffer(tensors.read(MASK_PREFIX + name), np.uint8)
+
+
+def _check_dtype(what: str, expected: str, found: str) -> None:
+    if found != expected:
+        raise TensorTypeError(f"{what}: expected {expected}, found {found:.20}")
+
+
+def _check_shape(what: str, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
+    if found != expected:
+        raise TensorShapeError(f"{what}: expected shape {list(expected)}, found {list(found)}")
+
+
+def _check_bits(name: str, layer: LayerInfo, packed: PackedArray) -> None:
     if not padding_is_zero(packed, layer.columns):
         raise PaddingError(f"mask {name!r}: bits after column {layer.columns} of a row are not zero")
     zeros = count_zeros(packed, layer.columns)
@@ -144,14 +210,6 @@ def _check_mask(name: str, layer: LayerInfo, packed: PackedArray) -> None:
         raise ZeroCountError(f"mask {name!r}: expected {layer.zeros} zeros, found {zeros}")
 
 
-def _check_head(name: str, info: HeadTensorInfo, tensor: FloatArray) -> None:
-    if tensor.dtype != np.float32:
-        raise TensorTypeError(f"head tensor {name!r}: expected float32, found {tensor.dtype}")
-    if tensor.shape != info.shape:
-        raise _shape_error("head tensor", name, info.shape, tensor.shape)
+def _check_finite(name: str, tensor: FloatArray) -> None:
     if not np.isfinite(tensor).all():
         raise HeadValueError(f"head tensor {name!r}: expected finite numbers, found NaN or infinity")
-
-
-def _shape_error(what: str, name: str, expected: tuple[int, ...], found: tuple[int, ...]) -> TensorShapeError:
-    return TensorShapeError(f"{what} {name!r}: expected shape {list(expected)}, found {list(found)}")

@@ -13,6 +13,7 @@ from mask_store.format.bundle import MaskBundle
 from mask_store.format.manifest import (
     MAX_MEMBERS,
     MIN_MEMBERS,
+    BaseInfo,
     CombineRule,
     EnsembleManifest,
     Manifest,
@@ -24,7 +25,6 @@ from mask_store.format.mask_info import LearnedInfo
 from mask_store.store.records import VersionInfo
 
 _SHARED: Mapping[str, Callable[[Manifest], object]] = {
-    "base": lambda manifest: manifest.base.fingerprint,
     "kind": lambda manifest: manifest.kind,
     "pair": lambda manifest: manifest.pair,
     "labels": lambda manifest: manifest.labels,
@@ -48,8 +48,8 @@ def ensemble_of(
         metrics: Dev metrics of the members together, where they were measured.
 
     Returns:
-        A bundle that holds copies of all masks and heads and needs its members no more. Name, revision and
-        size of its base are those of the first member.
+        A bundle that holds copies of all masks and heads and needs its members no more. Its base is that of
+        the first member, or of the first that knows all parts of its base.
 
     Raises:
         EnsembleError: If these members can't answer as one task; the message says what differs.
@@ -64,7 +64,7 @@ def ensemble_of(
         kind=first.kind,
         pair=first.pair,
         labels=first.labels,
-        base=first.base,
+        base=_shared_base(sources),
         max_length=first.max_length,
         combine=combine,
         members=tuple(source.member() for source in sources),
@@ -112,3 +112,17 @@ def _check_agreement(sources: Sequence[_Source]) -> None:
                 raise EnsembleError(
                     f"members differ in {what}: {first} has {wanted!s:.80}, {source} has {found!s:.80}"
                 )
+
+
+def _shared_base(sources: Sequence[_Source]) -> BaseInfo:
+    """Return the base of all members, as the first one has it that knows all its parts."""
+    first = max(sources, key=lambda source: len(source.manifest.base.identity))
+    base = first.manifest.base
+    for source in sources:
+        theirs = source.manifest.base
+        for part in base.differing(theirs):
+            raise EnsembleError(
+                f"members differ in base: {first} has {part} {base.identity[part]}, {source} has "
+                f"{part} {theirs.identity[part]}"
+            )
+    return base

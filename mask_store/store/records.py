@@ -3,18 +3,28 @@
 Paths are relative to the store; docs/store.md shows them as a tree.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
 
-from mask_store.errors import MaskStoreError, RecordError
+from mask_store.errors import RecordError
+from mask_store.format.bundle import MaskBundle
 from mask_store.format.manifest import canonical_json, describe_problems
 from mask_store.format.mask_info import Digest
+from mask_store.messages import one_line
+
+POINTER = "current.json"
+MAX_NUMBER = 99_999_999
+"""Highest number of a version: the eight digits of its record's name."""
+RECORD_BYTES = 4096
+"""More than any record or pointer has."""
 
 _STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
+_Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class VersionInfo:
     """
 
     task: str
-    number: PositiveInt
+    number: _Number
     digest: Digest
     size: PositiveInt
     published: Annotated[datetime, AwareDatetime]
@@ -48,7 +58,7 @@ class Tombstone(BaseModel):
     model_config = _STRICT
 
     task: str
-    number: PositiveInt
+    number: _Number
     digest: Digest | None
     deleted: AwareDatetime
 
@@ -70,9 +80,9 @@ class Problem:
     message: str
 
     @classmethod
-    def of(cls, error: MaskStoreError, task: str, number: int | None = None) -> "Problem":
+    def of(cls, error: Exception, task: str, number: int | None = None) -> "Problem":
         """Make the problem that an error describes."""
-        return cls(task, number, type(error).__name__, str(error))
+        return cls(task, number, type(error).__name__, one_line(str(error)))
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,37 @@ class Snapshot:
     problems: tuple[Problem, ...]
 
 
+@dataclass(frozen=True)
+class History:
+    """What a store has of one task.
+
+    Attributes:
+        versions: Those that are not deleted, oldest first.
+        problems: One for each record, or pointer, that can't be read.
+    """
+
+    versions: tuple[VersionInfo, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """Outcome of a rollback.
+
+    Attributes:
+        version: The version that is current now.
+        bundle: Its contents.
+        before: The version that was current before; None if its record could not be read.
+        problems: What is wrong with versions that were passed over.
+    """
+
+    version: VersionInfo
+    bundle: MaskBundle
+    before: VersionInfo | None
+    problems: tuple[Problem, ...]
+
+
+_RECORD_NAME = re.compile(r"(\d{8})\.json", re.ASCII)
 _VERSION = TypeAdapter(VersionInfo)
 
 
@@ -98,12 +139,18 @@ def task_path(task: str) -> str:
 
 def current_path(task: str) -> str:
     """Return the path of the pointer: a copy of the record of the current version."""
-    return f"tasks/{task}/current.json"
+    return f"tasks/{task}/{POINTER}"
 
 
 def record_path(task: str, number: int) -> str:
     """Return the path of the record of a version."""
     return f"tasks/{task}/versions/{number:08d}.json"
+
+
+def number_in(name: str) -> int | None:
+    """Return the number of the version whose record has this file name; None if none can have."""
+    found = _RECORD_NAME.fullmatch(name)
+    return int(found[1]) or None if found else None
 
 
 def bundle_path(task: str, digest: str) -> str:

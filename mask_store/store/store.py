@@ -13,39 +13,59 @@ This module is the public face: it opens stores and holds the lock while somethi
 one task is in `task_folder`, how bytes get to disk or network in `files`.
 """
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fsspec.core import url_to_fs
+from fsspec.config import conf as fsspec_settings
+from fsspec.core import split_protocol, url_to_fs
 
 from mask_store.errors import (
     InvalidTaskNameError,
     MaskStoreError,
+    NotAFileError,
     StoreFormatError,
     StoreNotFoundError,
     StoreNotWritableError,
     StoreUnavailableError,
 )
-from mask_store.files import Files, LocalFiles, RemoteFiles
+from mask_store.files import LOCK_SECONDS, Files, LocalFiles, RemoteFiles
 from mask_store.format.bundle import MaskBundle
-from mask_store.format.container import Limits
 from mask_store.format.diff import BundleDiff, diff_bundles
+from mask_store.format.limits import Limits
 from mask_store.format.manifest import CombineRule
 from mask_store.format.mask_info import TASK_NAME
+from mask_store.messages import escape_controls
 from mask_store.store.ensemble import ensemble_of
-from mask_store.store.records import Problem, Snapshot, VersionInfo, current_path, parse_version
+from mask_store.store.records import (
+    POINTER,
+    RECORD_BYTES,
+    History,
+    Problem,
+    Rollback,
+    Snapshot,
+    VersionInfo,
+    parse_version,
+)
 from mask_store.store.task_folder import TaskFolder
 
 _MARKER, _MARKER_BYTES = "store.json", b'{"format":"mask-store","version":1}\n'
+_TIMEOUTS: Mapping[str, Mapping[str, object]] = {
+    "s3": {"config_kwargs": {"connect_timeout": 3, "read_timeout": 10, "retries": {"total_max_attempts": 1}}},
+    "gs": {"requests_timeout": 10},
+}
+"""Options of fsspec's file systems that bound their waits, unless fsspec's own configuration sets some."""
+_PROTOCOLS = {"s3a": "s3", "gcs": "gs"}
 
 
 class MaskStore:
     """Versions of many tasks in a local folder or wherever fsspec reaches.
 
     Safe to use from several threads and processes at once. Every method that takes a task's name raises
-    InvalidTaskNameError where no task can have that name, and StoreUnavailableError where the place of the
-    store can't be reached or read.
+    InvalidTaskNameError where no task can have that name, NotAFileError where a link, a pipe or the like lies
+    in the place of one of its files, and StoreUnavailableError where the place of the store can't be reached
+    or read. What writes raises StoreBusyError where others hold the store's lock for too long.
     """
 
     def __init__(self, files: Files, *, limits: Limits | None = None) -> None:
@@ -54,13 +74,21 @@ class MaskStore:
         self._limits = limits or Limits()
 
     @classmethod
-    def open(cls, place: str | Path, *, create: bool = False, limits: Limits | None = None) -> "MaskStore":
+    def open(
+        cls,
+        place: str | Path,
+        *,
+        create: bool = False,
+        limits: Limits | None = None,
+        lock_seconds: float = LOCK_SECONDS,
+    ) -> "MaskStore":
         """Open a store.
 
         Args:
             place: A folder, or a URL that fsspec knows, such as "s3://bucket/masks".
             create: Make a store where there is none.
             limits: What bundles to refuse as too large.
+            lock_seconds: How long to wait for others that write to the same local store.
 
         Raises:
             StoreNotFoundError: If there is no store and `create` is not set.
@@ -68,13 +96,13 @@ class MaskStore:
             StoreNotWritableError: If it should be created and can't be.
             StoreFullError: If it should be created and there is no space.
         """
-        files = _files_at(place)
+        files = _files_at(place, lock_seconds)
         try:
             _check_marker(files)
         except StoreNotFoundError:
             if not create:
                 raise
-            _create(files)
+            files.replace(_MARKER, _MARKER_BYTES)
         return cls(files, limits=limits)
 
     def __str__(self) -> str:
@@ -90,13 +118,26 @@ class MaskStore:
         """
         _check_marker(self._files)
 
+    def check_writable(self) -> None:
+        """Make sure that something can be published, by writing a small file that goes again.
+
+        Raises:
+            StoreFullError: If there is no space.
+            StoreNotWritableError: If the place can't be written to.
+        """
+        probe = f".tmp/{uuid.uuid4().hex}.probe"
+        with self._writing():
+            self._files.create(probe, b"")
+            with suppress(StoreNotWritableError):  # who may write but not remove can publish
+                self._files.remove(probe)
+
     def tasks(self) -> tuple[str, ...]:
         """Return the names of all tasks, sorted; those whose pointer is broken too."""
         snapshot = self.snapshot()
         return tuple(sorted([*snapshot.current, *(problem.task for problem in snapshot.problems)]))
 
     def snapshot(self) -> Snapshot:
-        """Find the current version of every task: one small read a task, no bundle is opened.
+        """Find the current version of every task: at most one small read a task, no bundle is opened.
 
         Trouble with one task is reported in the snapshot and hides no other task.
 
@@ -104,11 +145,12 @@ class MaskStore:
             StoreNotFoundError: If the whole store is gone, as when its disk was unmounted.
         """
         current, problems = {}, []
-        names = [name for name in self._files.list("tasks") if TASK_NAME.fullmatch(name)]
-        if not names:
+        pointers = self._files.read_in_each("tasks", POINTER, RECORD_BYTES)
+        if not pointers:
             _check_marker(self._files)
-        found = self._files.read_many([current_path(name) for name in names])
-        for name, data in zip(names, found, strict=True):
+        for name, data in pointers.items():
+            if not TASK_NAME.fullmatch(name):
+                continue
             try:
                 if isinstance(data, bytes):
                     current[name] = parse_version(data, name)
@@ -128,15 +170,20 @@ class MaskStore:
         return self._folder(task).current()
 
     def versions(self, task: str) -> tuple[VersionInfo, ...]:
-        """Return all versions of a task that are not deleted, oldest first.
+        """Return all versions of a task that are not deleted and whose records can be read, oldest first.
 
         Raises:
             UnknownTaskError: If there is no such task.
-            RecordError: If a record can't be read.
         """
-        folder = self._folder(task)
-        folder.current()
-        return folder.versions()
+        return self.history(task).versions
+
+    def history(self, task: str) -> History:
+        """Return what `versions` does, and what can't be read of the task.
+
+        Raises:
+            UnknownTaskError: If there is no such task.
+        """
+        return self._folder(task).history()
 
     def version(self, task: str, number: int | None = None) -> VersionInfo:
         """Return one version of a task, or the current one.
@@ -147,8 +194,7 @@ class MaskStore:
             RecordError: If the record can't be read.
         """
         folder = self._folder(task)
-        current = folder.current()
-        return current if number is None else folder.version(number)
+        return folder.current() if number is None else folder.version(number)
 
     def publish(self, bundle: MaskBundle) -> VersionInfo:
         """Make a bundle the current version of its task.
@@ -215,7 +261,8 @@ class MaskStore:
     def rollback(self, task: str, number: int | None = None) -> VersionInfo:
         """Make another version current, or the newest before the current one with other contents.
 
-        The version is loaded and checked first, so a broken one never becomes current.
+        The version is loaded and checked first, so a broken one never becomes current. Where none is named,
+        broken ones are passed over.
 
         Returns:
             The version that is current now.
@@ -224,21 +271,17 @@ class MaskStore:
             NoEarlierVersionError: If `number` is None and there is none before the current one.
             MaskStoreError: As `load` and `publish`.
         """
-        return self.rollback_and_load(task, number)[0]
+        return self.rollback_and_load(task, number).version
 
-    def rollback_and_load(self, task: str, number: int | None = None) -> tuple[VersionInfo, MaskBundle]:
-        """Do what `rollback` does, and return the version's bundle as well, which it has to read anyway.
+    def rollback_and_load(self, task: str, number: int | None = None) -> Rollback:
+        """Do what `rollback` does, and return all that it found out.
 
         Raises:
             MaskStoreError: As `rollback`.
         """
         folder = self._folder(task)
         with self._writing():
-            current = folder.current()
-            version = folder.before(current) if number is None else folder.version(number)
-            bundle = folder.load(version)
-            folder.point_to(version)
-        return version, bundle
+            return folder.roll_back(number)
 
     def delete(self, task: str, number: int | None = None) -> None:
         """Delete one version that is not current, or a whole task.
@@ -275,8 +318,27 @@ class MaskStore:
             try:
                 problems += self._folder(name).verify()
             except InvalidTaskNameError as error:
-                problems.append(Problem.of(error, name))
+                problems.append(Problem.of(error, escape_controls(name)))
         return tuple(problems)
+
+    def clean(self) -> tuple[str, ...]:
+        """Remove what no version names: bundles of publishes that were killed, and old temporary files.
+
+        Where there is no lock, as on object stores, bundles younger than an hour stay.
+
+        Returns:
+            Paths of the bundles that were removed, relative to the store.
+
+        Raises:
+            StoreNotWritableError: If the place can't be written to.
+        """
+        removed: list[str] = []
+        with self._writing() as locked:
+            for name in self._files.list("tasks"):
+                if TASK_NAME.fullmatch(name):
+                    with suppress(NotAFileError):
+                        removed += self._folder(name).clean(locked=locked)
+        return tuple(removed)
 
     def diff(self, task: str, a: int, b: int) -> BundleDiff:
         """Compare two versions of a task bit by bit.
@@ -287,40 +349,40 @@ class MaskStore:
         return diff_bundles(self.load(task, a), self.load(task, b))
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[bool]:
+        """Hold the lock; gives whether there is one."""
         _check_marker(self._files)
-        with self._files.lock():
+        with self._files.lock() as locked:
             self._files.sweep()
-            yield
+            yield locked
 
     def _folder(self, task: str) -> TaskFolder:
         return TaskFolder(self._files, task, self._limits)
 
 
-def _create(files: Files) -> None:
-    try:
-        files.replace(_MARKER, _MARKER_BYTES)
-    except FileNotFoundError as error:  # a place that takes no folders, such as /proc
-        raise StoreNotWritableError(f"the store can't be created: {files}: {error.strerror}") from error
-
-
 def _check_marker(files: Files) -> None:
     try:
-        marker = files.read(_MARKER)
+        marker = files.read(_MARKER, RECORD_BYTES)
     except FileNotFoundError:
         raise StoreNotFoundError(f"no mask store at {files}: expected {_MARKER} there") from None
     if marker != _MARKER_BYTES:
         raise StoreFormatError(f"{files}: expected {_MARKER_BYTES.decode().strip()} in {_MARKER}")
 
 
-def _files_at(place: str | Path) -> Files:
+def _files_at(place: str | Path, lock_seconds: float) -> Files:
     address = str(place)
-    if "://" not in address:
-        return LocalFiles(Path(place))
+    protocol, _ = split_protocol(address)
+    if protocol is None:
+        return LocalFiles(Path(place), lock_seconds=lock_seconds)
     try:
-        filesystem, root = url_to_fs(address, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
+        filesystem, root = url_to_fs(address, use_listings_cache=False, **_timeouts(protocol))
+    except Exception as error:  # of fsspec, or of any library that it uses
         raise StoreUnavailableError(f"can't open a store at {address}: {error}") from None
-    if address.startswith(("file://", "local://")):
-        return LocalFiles(Path(root))
+    if protocol in ("file", "local"):
+        return LocalFiles(Path(root), lock_seconds=lock_seconds)
     return RemoteFiles(filesystem, root)
+
+
+def _timeouts(protocol: str) -> Mapping[str, object]:
+    options = _TIMEOUTS.get(_PROTOCOLS.get(protocol, protocol), {})
+    return {name: value for name, value in options.items() if name not in fsspec_settings.get(protocol, {})}

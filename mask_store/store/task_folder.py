@@ -4,30 +4,40 @@ What is written here is safe against crashes by its order, and against other pub
 of records; holding the store's lock is up to the caller.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from mask_store.errors import (
+    BundleError,
     CurrentVersionError,
     DigestMismatchError,
     InvalidTaskNameError,
+    LeftoverError,
     MaskStoreError,
     MissingBundleError,
     NoEarlierVersionError,
+    NotAFileError,
     RecordError,
+    StoreFullError,
     UnknownTaskError,
     UnknownVersionError,
 )
-from mask_store.files import Files
+from mask_store.files import STALE_SECONDS, Files
 from mask_store.format.bundle import MaskBundle, digest_of
-from mask_store.format.container import Limits
+from mask_store.format.limits import Limits
 from mask_store.format.manifest import utc_now
 from mask_store.format.mask_info import TASK_NAME, TASK_NAME_RULE
 from mask_store.store.records import (
+    MAX_NUMBER,
+    RECORD_BYTES,
+    History,
     Problem,
+    Rollback,
     Tombstone,
     VersionInfo,
     bundle_path,
     current_path,
+    number_in,
     parse_record,
     parse_version,
     record_bytes,
@@ -35,6 +45,9 @@ from mask_store.store.records import (
     task_path,
 )
 
+_DAMAGED = (RecordError, NotAFileError)
+"""What is raised where a record or a pointer can't be understood, now or later."""
+_LOST = (MissingBundleError, DigestMismatchError)
 _INTERRUPTED = "no current version: a publish or a deletion was interrupted; publish again or delete it again"
 
 
@@ -53,41 +66,70 @@ class TaskFolder:
 
     def exists(self) -> bool:
         """Tell whether there is anything of the task, be it the leftovers of an interruption."""
-        return bool(self._files.list(task_path(self._task)))
+        try:
+            return bool(self._files.list(task_path(self._task)))
+        except NotAFileError:
+            return True
 
     def current(self) -> VersionInfo:
         """Return the current version."""
         try:
-            return parse_version(self._files.read(current_path(self._task)), self._task)
+            return parse_version(self._files.read(current_path(self._task), RECORD_BYTES), self._task)
         except FileNotFoundError:
             raise self.unknown() from None
 
     def version(self, number: int) -> VersionInfo:
         """Return the version with a number."""
-        try:
-            record = parse_record(self._files.read(record_path(self._task, number)), self._task, number)
-        except FileNotFoundError:
-            record = None
+        record = None
+        if 1 <= number <= MAX_NUMBER:
+            with suppress(FileNotFoundError):
+                data = self._files.read(record_path(self._task, number), RECORD_BYTES)
+                record = parse_record(data, self._task, number)
         if isinstance(record, VersionInfo):
             return record
         raise self._unknown_version(number)
 
-    def versions(self) -> tuple[VersionInfo, ...]:
-        """Return all versions that are not deleted, oldest first."""
-        versions = []
-        for _, record in self._records():
+    def history(self) -> History:
+        """Return all versions that are not deleted, oldest first, and what can't be read of the task."""
+        versions, problems = [], []
+        current = self._current_or_error()
+        if isinstance(current, UnknownTaskError):
+            raise current
+        if isinstance(current, MaskStoreError):
+            problems.append(Problem.of(current, self._task))
+        for number, record in self._records():
             if isinstance(record, MaskStoreError):
-                raise record
-            if isinstance(record, VersionInfo):
+                problems.append(Problem.of(record, self._task, number))
+            elif isinstance(record, VersionInfo):
                 versions.append(record)
-        return tuple(versions)
+        return History(tuple(versions), tuple(problems))
 
-    def before(self, current: VersionInfo) -> VersionInfo:
-        """Find the newest version before `current` with other contents."""
-        for version in reversed(self.versions()):
+    def roll_back(self, number: int | None) -> Rollback:
+        """Point to a version that can be loaded: the one named, or the newest before the current one."""
+        if number is None:
+            done = self._newest_before_current()
+        else:
+            version = self.version(number)
+            done = Rollback(version, self.load(version), self._current_or_none(), ())
+        self.point_to(done.version)
+        return done
+
+    def _newest_before_current(self) -> Rollback:
+        """Load the newest version before the current one with other contents that is not damaged."""
+        try:
+            current = self.current()
+        except _DAMAGED as error:
+            raise type(error)(f"{error}; say to which version to roll back") from None
+        history = self.history()
+        problems, failure = [*history.problems], None
+        for version in reversed(history.versions):
             if version.number < current.number and version.digest != current.digest:
-                return version
-        raise NoEarlierVersionError(f"{current}: no earlier version to roll back to")
+                try:
+                    return Rollback(version, self.load(version), current, tuple(problems))
+                except (BundleError, *_DAMAGED, *_LOST) as error:
+                    problems.append(Problem.of(error, self._task, version.number))
+                    failure = failure or error
+        raise failure or NoEarlierVersionError(f"{current}: no earlier version to roll back to")
 
     def load(self, version: VersionInfo, *, checksum: bool = False) -> MaskBundle:
         """Read the bundle of a version and check it against its record and in itself.
@@ -124,8 +166,9 @@ class TaskFolder:
         """Remove everything: the pointer first, then records, and bundles once no record names them."""
         if not self.exists():
             raise self.unknown()
-        self._files.remove(current_path(self._task))
-        self._files.remove(f"{task_path(self._task)}/versions")
+        with suppress(NotAFileError):  # the task's folder is a link: that is removed, and nothing behind it
+            self._files.remove(current_path(self._task))
+            self._files.remove(f"{task_path(self._task)}/versions")
         self._files.remove(task_path(self._task))
 
     def delete_version(self, number: int) -> None:
@@ -147,15 +190,19 @@ class TaskFolder:
 
     def verify(self) -> Iterator[Problem]:
         """Read everything and say what is wrong."""
-        current, records = None, dict(self._records())
         try:
-            current = self.current()
-        except UnknownTaskError:
+            yield from self._verify()
+        except NotAFileError as error:
+            yield Problem.of(error, self._task)
+
+    def _verify(self) -> Iterator[Problem]:
+        records, current = dict(self._records()), self._current_or_error()
+        if isinstance(current, UnknownTaskError):
             if any(isinstance(record, VersionInfo) for record in records.values()):
                 yield Problem(self._task, None, UnknownTaskError.__name__, _INTERRUPTED)
-        except MaskStoreError as error:
-            yield Problem.of(error, self._task)
-        if current and records.get(current.number) != current:
+        elif isinstance(current, MaskStoreError):
+            yield Problem.of(current, self._task)
+        elif records.get(current.number) != current:
             message = f"{current} is current but its record is missing or says something else"
             yield Problem(self._task, None, RecordError.__name__, message)
         for number, record in records.items():
@@ -164,48 +211,87 @@ class TaskFolder:
                     raise record
                 if isinstance(record, VersionInfo):
                     self.load(record, checksum=True)
-            except MaskStoreError as error:
+            except Exception as error:  # whatever one version does, the others are looked at
                 yield Problem.of(error, self._task, number)
+        for name in self._files.list(f"{task_path(self._task)}/versions"):
+            if number_in(name) is None:
+                message = f"versions/{name!r:.80}: no record is called so; expected 00000001.json and so on"
+                yield Problem(self._task, None, LeftoverError.__name__, message)
+        for name in self._unnamed_bundles([current, *records.values()]):
+            message = f"bundles/{name!r:.80}: no version names it (a killed publish?); `clean` removes it"
+            yield Problem(self._task, None, LeftoverError.__name__, message)
+
+    def clean(self, *, locked: bool) -> Iterator[str]:
+        """Remove bundles that no version names; give the path of each.
+
+        Args:
+            locked: Whether publishers are held back. If not, what is young may belong to one of them.
+        """
+        records = [self._current_or_error(), *(record for _, record in self._records())]
+        for name in self._unnamed_bundles(records):
+            path = f"{task_path(self._task)}/bundles/{name}"
+            with suppress(FileNotFoundError):
+                if locked or self._files.age(path) > STALE_SECONDS:
+                    self._files.remove(path)
+                    yield path
 
     def unknown(self) -> UnknownTaskError:
         """Make the error that says there is no such task."""
         return UnknownTaskError(f"no task {self._task!r} in {self._files}")
 
     def _unknown_version(self, number: int) -> UnknownVersionError:
-        there = ", ".join(str(n) for n, record in self._records() if isinstance(record, VersionInfo))
-        return UnknownVersionError(f"task {self._task!r} has no version {number}, it has {there or 'none'}")
+        history = self.history()  # raises where there is no such task
+        there = ", ".join(str(version.number) for version in history.versions) or "none"
+        asked = str(number) if abs(number) <= MAX_NUMBER else f"above {MAX_NUMBER}"
+        return UnknownVersionError(f"task {self._task!r} has no version {asked}, it has {there}")
+
+    def _unnamed_bundles(self, records: Iterable[VersionInfo | Tombstone | MaskStoreError]) -> list[str]:
+        """Return names of bundle files that no record has; none while one can't be read: it may name any."""
+        named = set()
+        for record in records:
+            if isinstance(record, VersionInfo):
+                named.add(bundle_path(self._task, record.digest).rpartition("/")[2])
+            elif not isinstance(record, Tombstone | UnknownTaskError):
+                return []
+        return [n for n in self._files.list(f"{task_path(self._task)}/bundles") if n not in named]
 
     def _read_bundle(self, version: VersionInfo) -> bytes:
         self._limits.check("file", f"bundle of {version}", version.size)
         try:
-            data = self._files.read(bundle_path(self._task, version.digest))
+            data = self._files.read(bundle_path(self._task, version.digest), version.size + 1)
         except FileNotFoundError:
             raise MissingBundleError(f"{version}: its bundle file is gone") from None
-        found = digest_of(data)
-        if found != version.digest or len(data) != version.size:
-            raise DigestMismatchError(
-                f"{version}: expected {version.size} bytes of digest {version.digest}, "
-                f"found {len(data)} bytes of digest {found}"
-            )
+        expected = f"{version}: expected {version.size} bytes of digest {version.digest}"
+        if len(data) != version.size:
+            found = f"{len(data)} bytes" if len(data) < version.size else "more"
+            raise DigestMismatchError(f"{expected}, found {found}")
+        if (digest := digest_of(data)) != version.digest:
+            raise DigestMismatchError(f"{expected}, found as many of digest {digest}")
         return data
 
     def _is_intact(self, version: VersionInfo) -> bool:
         try:
             self._read_bundle(version)
-        except (MissingBundleError, DigestMismatchError):
+        except (*_LOST, NotAFileError):
             return False
         return True
 
     def _current_or_none(self) -> VersionInfo | None:
+        current = self._current_or_error()
+        return current if isinstance(current, VersionInfo) else None
+
+    def _current_or_error(self) -> VersionInfo | UnknownTaskError | RecordError | NotAFileError:
         try:
             return self.current()
-        except (UnknownTaskError, RecordError):
-            return None
+        except (UnknownTaskError, *_DAMAGED) as error:
+            return error
 
     def _create_record(self, digest: str, size: int) -> VersionInfo:
         """Take the next free number; creation is exclusive, so two publishers never get the same one."""
         number = max(self._numbers(), default=0) + 1
         while True:
+            if number > MAX_NUMBER:
+                raise StoreFullError(f"task {self._task!r} has used the last number, {MAX_NUMBER}; delete it")
             version = VersionInfo(self._task, number, digest, size, utc_now())
             try:
                 self._files.create(record_path(self._task, number), record_bytes(version))
@@ -216,13 +302,12 @@ class TaskFolder:
 
     def _numbers(self) -> list[int]:
         names = self._files.list(f"{task_path(self._task)}/versions")
-        stems = [name.removesuffix(".json") for name in names]
-        return sorted(int(stem) for stem in stems if stem.isdecimal())
+        return sorted(number for name in names if (number := number_in(name)))
 
     def _records(self) -> Iterator[tuple[int, VersionInfo | Tombstone | MaskStoreError]]:
         numbers = self._numbers()
-        found = self._files.read_many([record_path(self._task, number) for number in numbers])
-        for number, data in zip(numbers, found, strict=True):
+        paths = [record_path(self._task, number) for number in numbers]
+        for number, data in zip(numbers, self._files.read_many(paths, RECORD_BYTES), strict=True):
             if isinstance(data, MaskStoreError):
                 yield number, data
             elif isinstance(data, bytes):

@@ -1,20 +1,24 @@
 """Loaded task: made from a bundle, checked whole against the base, immutable, ready to be computed."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from mask_store import BundleMember, CombineRule, Manifest, MaskBundle, unpack_bits
+from mask_store import BaseInfo, BundleMember, CombineRule, LearnedInfo, Manifest, MaskBundle, unpack_bits
 from masking.architectures import block_linears
-from masking.base import Base
+from masking.base import Base, Tokenizer
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER
 from masking.inference.task_masks import TaskMasks
 from masking.kernels import Kernels
-from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
+from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, shortest_row, task_codec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class LoadedTask:
         digest: Digest of the bundle's bytes.
         spec: Kind, labels and input size.
         codec: Encodes its inputs and decodes its logits.
+        tokenizer: The base's tokenizer.
         members: Its masks, at least one.
         combine: How the answers of several members become one; None where there is one.
     """
@@ -52,8 +57,14 @@ class LoadedTask:
     digest: str
     spec: TaskSpec
     codec: TaskCodec
+    tokenizer: Tokenizer
     members: tuple[Member, ...]
     combine: CombineRule | None = None
+
+    @property
+    def base_checked(self) -> tuple[str, ...]:
+        """Parts of the base that are known to be those that the task was learned with."""
+        return tuple(self.manifest.base.identity)
 
     @property
     def masks_nbytes(self) -> int:
@@ -65,6 +76,21 @@ class LoadedTask:
         """Bytes of the head tensors of all members."""
         return sum(member.head_nbytes for member in self.members)
 
+    @property
+    def shortest_row(self) -> int:
+        """Tokens of a row with one token of each text, special tokens included."""
+        texts = 2 if self.spec.pair or self.spec.kind == "multiple-choice" else 1
+        return texts + int(self.tokenizer.num_special_tokens_to_add(pair=texts > 1))
+
+    def shortened(self, max_length: int) -> Self:
+        """Return the same task with rows of at most `max_length` tokens, or its own length if that is less.
+
+        Args:
+            max_length: At least `shortest_row`.
+        """
+        spec = replace(self.spec, max_length=min(max_length, self.spec.max_length))
+        return replace(self, spec=spec, codec=task_codec(spec, self.tokenizer))
+
 
 def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> LoadedTask:
     """Check a bundle against the base and bring its tensors to the base's device.
@@ -75,28 +101,52 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
         kernels: With "off" the task can be computed without a kernel, and with none only.
 
     Raises:
-        BaseMismatchError: It was learned on another base; the message names both.
+        BaseMismatchError: It was learned on another base, or on one with another tokenizer or configuration
+            (the message names both), or its inputs are longer than the base takes, or shorter than any is.
         UnknownLayerError: It masks a layer that the base does not have, or of another shape, or its
             head lacks a tensor that the task needs.
     """
     manifest = bundle.manifest
-    own, theirs = base.info, manifest.base
-    if own.fingerprint != theirs.fingerprint:
-        raise BaseMismatchError(
-            f"the mask of task {manifest.task!r} was learned on base {theirs.name!r} "
-            f"({theirs.fingerprint[:19]}...), not on base {own.name!r} ({own.fingerprint[:19]}...)"
-        )
+    own = base.info
+    _check_base(manifest, own)
     if manifest.max_length > base.max_positions:
         raise BaseMismatchError(
             f"task {manifest.task!r} takes up to {manifest.max_length} tokens, "
             f"base {own.name!r} only {base.max_positions}"
         )
     spec = TaskSpec.of(manifest)
+    if manifest.max_length < (shortest := shortest_row(spec, base.tokenizer)):
+        raise BaseMismatchError(
+            f"task {manifest.task!r} takes up to {manifest.max_length} tokens, but on base {own.name!r} "
+            f"a row has {shortest} at least: the special tokens and one of each text"
+        )
     linears = maskable_linears(base)
-    members = tuple(_load_member(member, manifest, base, linears, kernels) for member in bundle.members)
-    return LoadedTask(
-        manifest, bundle.digest, spec, task_codec(spec, base.tokenizer), members, bundle.combine
-    )
+    for member in bundle.members:  # before any mask is decoded: what does not fit costs nothing
+        _check_head(manifest, base, member.info)
+        _check_layers(member.info, linears)
+    members = tuple(_load_member(member, base, kernels) for member in bundle.members)
+    codec = task_codec(spec, base.tokenizer)
+    return LoadedTask(manifest, bundle.digest, spec, codec, base.tokenizer, members, bundle.combine)
+
+
+def _check_base(manifest: Manifest, own: BaseInfo) -> None:
+    """Refuse a mask of another base; say it where the bundle does not hold a base's whole identity."""
+    theirs = manifest.base
+    if differing := own.differing(theirs):
+        digests = [
+            f"{part} {theirs.identity[part][:19]}..., not {own.identity[part][:19]}..." for part in differing
+        ]
+        raise BaseMismatchError(
+            f"the mask of task {manifest.task!r} was learned on base {theirs.name!r:.80}, not on base "
+            f"{own.name!r}, which has another {' and another '.join(differing)} ({'; '.join(digests)})"
+        )
+    if unknown := own.identity.keys() - theirs.identity.keys():
+        logger.warning(
+            "task %s: its bundle is of a release that kept no digest of a base's %s; whether they are those "
+            "that it was learned with can't be checked",
+            manifest.task,
+            " and ".join(sorted(unknown, reverse=True)),
+        )
 
 
 def maskable_linears(base: Base) -> dict[str, nn.Linear]:
@@ -105,42 +155,41 @@ def maskable_linears(base: Base) -> dict[str, nn.Linear]:
     return linears if base.pooler is None else linears | {POOLER: base.pooler}
 
 
-def _load_member(
-    member: BundleMember,
-    manifest: Manifest,
-    base: Base,
-    linears: Mapping[str, nn.Linear],
-    kernels: Kernels,
-) -> Member:
+def _load_member(member: BundleMember, base: Base, kernels: Kernels) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
-    _check_head(manifest, base, {name: tensor.shape for name, tensor in member.head.items()})
     head = {name: torch.from_numpy(tensor.copy()) for name, tensor in member.head.items()}
     of_base = {}
     for name, bits in member.masks.items():
-        layer, own = layers[name], head.get(f"{name}.weight")
-        weight = _maskable(name, linears).weight if own is None else own
-        if tuple(weight.shape) != (layer.rows, layer.columns):
-            raise UnknownLayerError(
-                f"mask {name!r} is {(layer.rows, layer.columns)}, the layer is {tuple(weight.shape)}"
-            )
-        if own is None:
+        if (own := head.get(f"{name}.weight")) is None:
             of_base[name] = bits
         else:
-            head[f"{name}.weight"] = apply_mask(own, torch.from_numpy(unpack_bits(bits, layer.columns)))
+            mask = torch.from_numpy(unpack_bits(bits, layers[name].columns))
+            head[f"{name}.weight"] = apply_mask(own, mask)
     on_device = {name: tensor.to(base.device) for name, tensor in head.items()}
     return Member(TaskMasks.of(of_base, layers, base.device, kernels), on_device)
 
 
-def _check_head(manifest: Manifest, base: Base, found: Mapping[str, tuple[int, ...]]) -> None:
+def _check_layers(info: LearnedInfo, linears: Mapping[str, nn.Linear]) -> None:
+    """Refuse masks of layers that neither the base nor the head has, or of another shape."""
+    head = {tensor.name: tensor.shape for tensor in info.head}
+    for layer in info.layers:
+        shape = head.get(f"{layer.name}.weight") or tuple(_maskable(layer.name, linears).weight.shape)
+        if shape != (layer.rows, layer.columns):
+            raise UnknownLayerError(
+                f"mask {layer.name!r} is {(layer.rows, layer.columns)}, the layer is {shape}"
+            )
+
+
+def _check_head(manifest: Manifest, base: Base, info: LearnedInfo) -> None:
     kind = MODEL_KINDS[manifest.kind]
     width, outputs = base.hidden_size, kind.outputs(manifest.labels)
     wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
     if kind.pooled and base.pooler is None:
         wanted |= {f"{POOLER}.weight": (width, width), f"{POOLER}.bias": (width,)}
-    if found != wanted:
+    if (found := {tensor.name: tensor.shape for tensor in info.head}) != wanted:
         raise UnknownLayerError(
-            f"the head of task {manifest.task!r} holds {found}, but on base {base.info.name!r} "
-            f"it must hold {wanted}"
+            f"on base {base.info.name!r} the head of task {manifest.task!r} must hold {wanted}, "
+            f"but it holds {found}"
         )
 
 

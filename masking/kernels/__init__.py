@@ -12,7 +12,7 @@ benchmarks/README.md has its times on an H100.
 """
 
 from masking.kernels.cost_model import Costs, costs
-from masking.kernels.cpu.launch import available, warm_up
+from masking.kernels.cpu.launch import available
 from masking.kernels.cuda.launch import Precision, mask_addresses
 from masking.kernels.layouts import (
     BitMask,
@@ -43,5 +43,4 @@ __all__ = [
     "masked_linear",
     "ready_mask",
     "reference_linear",
-    "warm_up",
 ]

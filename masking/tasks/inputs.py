@@ -1,5 +1,6 @@
 """Inputs of a task before tokenising: texts, words, choices."""
 
+import math
 from dataclasses import dataclass
 
 import regex
@@ -17,6 +18,11 @@ class TextInput:
     pair: str | None = None
 
     @property
+    def characters(self) -> int:
+        """Characters of all its texts."""
+        return len(self.text) + len(self.pair or "")
+
+    @property
     def rows(self) -> int:
         """Token sequences that it becomes."""
         return 1
@@ -27,6 +33,11 @@ class WordsInput:
     """One sentence, already split into words, each of which gets a label."""
 
     words: tuple[str, ...]
+
+    @property
+    def characters(self) -> int:
+        """Characters of all its texts."""
+        return sum(map(len, self.words))
 
     @property
     def rows(self) -> int:
@@ -42,9 +53,19 @@ class ChoiceInput:
     choices: tuple[str, ...]
 
     @property
+    def characters(self) -> int:
+        """Characters of all its texts."""
+        return len(self.context) + sum(map(len, self.choices))
+
+    @property
     def rows(self) -> int:
         """Token sequences that it becomes: one for each choice."""
         return len(self.choices)
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text is empty or all white space, without copying it."""
+    return not text or text.isspace()
 
 
 TaskInput = TextInput | WordsInput | ChoiceInput
@@ -59,7 +80,7 @@ class Word:
     end: int
 
 
-def split_words(text: str) -> tuple[Word, ...]:
+def split_words(text: str, *, most: float = math.inf) -> tuple[Word, ...]:
     """Split running text into words, as Unicode bounds them (UAX #29, default word boundaries).
 
     Marks stay with their letters, numbers and initialisms with their dots and commas. Scripts without spaces
@@ -68,9 +89,15 @@ def split_words(text: str) -> tuple[Word, ...]:
 
     For texts that arrive unsplit at a token-classification task. Tasks are learned on words as their training
     file splits them, so words given by the caller are better where there are any.
+
+    Args:
+        text: The text.
+        most: Stop after so many words.
     """
-    words = []
+    words: list[Word] = []
     for match in _WORD.finditer(text):
+        if len(words) >= most:
+            break
         found, start = match.group(), match.start()
         if not found.isalnum():
             if not is_visible(found):

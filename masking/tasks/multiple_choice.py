@@ -5,40 +5,38 @@ from collections.abc import Sequence
 import numpy as np
 
 from masking.base import Tokenizer
-from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import ModelKind, tokenize_within
+from masking.errors import EmptyInputError, InputTooLargeError, TaskInputError
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec
 from masking.tasks.features import Features
-from masking.tasks.inputs import ChoiceInput, TaskInput
+from masking.tasks.inputs import ChoiceInput, TaskInput, is_blank
 from masking.tasks.predictions import ClassPrediction, Floats, predict_class
 from masking.tasks.spec import TaskSpec
+from masking.tasks.tokenizing import RowTokenizer, Steps
 
 _FEWEST_CHOICES = 2
 
 
-class ChoiceCodec:
+class ChoiceCodec(TaskCodec):
     """Codec of multiple choice; see `TaskCodec`."""
 
     def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
         """Keep the task's spec and the base's tokenizer."""
         self.spec = spec
-        self._tokenizer = tokenizer
+        self._tokenizer = RowTokenizer(tokenizer, spec.max_length, pair=True)
 
-    def encode(self, inputs: Sequence[TaskInput], *, truncate: bool) -> list[Features]:
-        """Encode each choice as one row; see `TaskCodec.encode`."""
-        checked = [self._checked(item, index) for index, item in enumerate(inputs)]
+    def encode_steps(
+        self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS
+    ) -> Steps[list[Features]]:
+        """Encode each choice as one row; see `TaskCodec.encode_steps`."""
+        checked = [self._checked(item, index, limits) for index, item in enumerate(inputs)]
+        texts = [(item.context, choice) for item in checked for choice in item.choices]
         owners = [index for index, item in enumerate(checked) for _ in item.choices]
-        rows, cut = tokenize_within(
-            self._tokenizer,
-            [checked[owner].context for owner in owners],
-            [choice for item in checked for choice in item.choices],
-            limit=self.spec.max_length,
-            truncate=truncate,
-            owners=owners,
-        )
+        rows = yield from self._tokenizer.rows(texts, truncate=truncate, owners=owners)
         features, start = [], 0
         for item in checked:
             end = start + len(item.choices)
-            features.append(Features(tuple(rows[start:end]), truncated=any(cut[start:end])))
+            own, was_cut = zip(*rows[start:end], strict=True)
+            features.append(Features(own, truncated=any(was_cut)))
             start = end
         return features
 
@@ -50,12 +48,14 @@ class ChoiceCodec:
         """Return the best choice of float32 [choices]."""
         return predict_class(logits, ())
 
-    def _checked(self, item: TaskInput, index: int) -> ChoiceInput:
+    def _checked(self, item: TaskInput, index: int, limits: InputLimits) -> ChoiceInput:
         if not isinstance(item, ChoiceInput):
             raise TaskInputError("this task takes a context and choices per input", index=index)
         if len(item.choices) < _FEWEST_CHOICES:
             raise TaskInputError(f"at least {_FEWEST_CHOICES} choices are needed", index=index)
-        if not item.context.strip() or not all(choice.strip() for choice in item.choices):
+        if item.rows > limits.rows:
+            raise InputTooLargeError(item.rows, limits.rows, unit="choices", index=index)
+        if is_blank(item.context) or any(map(is_blank, item.choices)):
             raise EmptyInputError("the context or a choice is empty", index=index)
         return item
 

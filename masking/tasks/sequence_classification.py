@@ -4,33 +4,30 @@ from collections.abc import Sequence
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import ModelKind, tokenize_within
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec
 from masking.tasks.features import Features
-from masking.tasks.inputs import TaskInput, TextInput
+from masking.tasks.inputs import TaskInput, TextInput, is_blank
 from masking.tasks.predictions import ClassPrediction, Floats, predict_class
 from masking.tasks.spec import TaskSpec
+from masking.tasks.tokenizing import RowTokenizer, Steps
 
 
-class SequenceCodec:
+class SequenceCodec(TaskCodec):
     """Codec of sequence classification; see `TaskCodec`."""
 
     def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
         """Keep the task's spec and the base's tokenizer."""
         self.spec = spec
-        self._tokenizer = tokenizer
+        self._tokenizer = RowTokenizer(tokenizer, spec.max_length, pair=spec.pair)
 
-    def encode(self, inputs: Sequence[TaskInput], *, truncate: bool) -> list[Features]:
-        """Encode each text or pair as one row; see `TaskCodec.encode`."""
+    def encode_steps(
+        self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS
+    ) -> Steps[list[Features]]:
+        """Encode each text or pair as one row; see `TaskCodec.encode_steps`."""
         checked = [self._checked(item, index) for index, item in enumerate(inputs)]
-        rows, cut = tokenize_within(
-            self._tokenizer,
-            [item.text for item in checked],
-            [item.pair or "" for item in checked] if self.spec.pair else None,
-            limit=self.spec.max_length,
-            truncate=truncate,
-            owners=range(len(checked)),
-        )
-        return [Features((row,), truncated=was) for row, was in zip(rows, cut, strict=True)]
+        texts = [(item.text,) if item.pair is None else (item.text, item.pair) for item in checked]
+        rows = yield from self._tokenizer.rows(texts, truncate=truncate, owners=range(len(texts)))
+        return [Features((row,), truncated=was_cut) for row, was_cut in rows]
 
     def gather(self, features: Features, row_logits: Sequence[Floats]) -> Floats:
         """Return the logits of the only row: float32 [labels]."""
@@ -47,7 +44,7 @@ class SequenceCodec:
         if (item.pair is not None) != self.spec.pair:
             given = "one text" if item.pair is None else "a pair of texts"
             raise TaskInputError(f"this task takes {wanted} per input, but was given {given}", index=index)
-        if not item.text.strip() or (item.pair is not None and not item.pair.strip()):
+        if is_blank(item.text) or (item.pair is not None and is_blank(item.pair)):
             raise EmptyInputError("the text is empty", index=index)
         return item
 

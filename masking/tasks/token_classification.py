@@ -4,23 +4,25 @@ Every word gets a label. An input longer than one row becomes overlapping window
 and a word that lies in two windows is read where it has more context on its poorer side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
 
 from masking.base import Tokenizer
-from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import ModelKind, tokenize
+from masking.errors import EmptyInputError, InputTooLargeError, TaskInputError
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec
 from masking.tasks.features import Features, Row
 from masking.tasks.inputs import TaskInput, WordsInput
 from masking.tasks.predictions import Floats, WordsPrediction, softmax
 from masking.tasks.spec import TaskSpec
+from masking.tasks.tokenizing import Steps, encode_texts, in_steps
 
 _OVERLAP_SHARE = 0.25  # of its wordpieces a window shares at most with the one before it
+_LONGEST_WORD = 8192  # characters
 
 
-class WordsCodec:
+class WordsCodec(TaskCodec):
     """Codec of token classification; see `TaskCodec`."""
 
     def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
@@ -30,14 +32,27 @@ class WordsCodec:
         self._capacity = spec.max_length - 2  # [CLS] and [SEP]
         self._typed = "token_type_ids" in tokenizer.model_input_names
 
-    def encode(self, inputs: Sequence[TaskInput], *, truncate: bool) -> list[Features]:
-        """Encode each window as one row; `truncate` changes nothing; see `TaskCodec.encode`."""
-        sentences = [self._checked(item, index).words for index, item in enumerate(inputs)]
-        # A leading space makes tokenizers that see spaces treat a word as they would inside a text.
-        spelled = [f" {word}" if i else word for words in sentences for i, word in enumerate(words)]
-        pieces = iter(ids for ids, _ in tokenize(self._tokenizer, spelled, special_tokens=False))
-        unknown = (int(self._tokenizer.unk_token_id or 0),)
-        return [self._features([next(pieces) or unknown for _ in words]) for words in sentences]
+    def encode_steps(
+        self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS
+    ) -> Steps[list[Features]]:
+        """Encode each window as one row; `truncate` changes nothing; see `TaskCodec.encode_steps`."""
+        sentences = [self._checked(item, index, limits).words for index, item in enumerate(inputs)]
+        unknown = [int(self._tokenizer.unk_token_id or 0)]
+        pieces: list[list[Sequence[int]]] = [[] for _ in sentences]
+        tokens = [0] * len(sentences)
+        for step in in_steps(_spelled(sentences), lambda word: len(word[1])):
+            encoded = encode_texts(self._tokenizer, [word for _, word in step])
+            for (index, _), encoding in zip(step, encoded, strict=True):
+                pieces[index].append(encoding.ids or unknown)
+                tokens[index] += min(len(pieces[index][-1]), self._capacity)
+                if tokens[index] > limits.tokens:
+                    raise InputTooLargeError(tokens[index], limits.tokens, unit="tokens", index=index)
+            yield sum(len(word) for _, word in step)
+        features = []
+        for words in pieces:
+            features.append(self._features(words))
+            yield len(words)
+        return features
 
     def gather(self, features: Features, row_logits: Sequence[Floats]) -> Floats:
         """Return the logits at each word's last wordpiece: float32 [words, labels]."""
@@ -61,11 +76,13 @@ class WordsCodec:
         ids = (int(begin), *(piece for pieces in words for piece in pieces), int(end))
         return Row.of(ids, (0,) * len(ids) if self._typed else ())
 
-    def _checked(self, item: TaskInput, index: int) -> WordsInput:
+    def _checked(self, item: TaskInput, index: int, limits: InputLimits) -> WordsInput:
         if not isinstance(item, WordsInput):
             raise TaskInputError("this task takes a list of words per input", index=index)
         if not item.words:
             raise EmptyInputError("there are no words in the input", index=index)
+        if len(item.words) > limits.tokens:  # each is a token at least
+            raise InputTooLargeError(len(item.words), limits.tokens, unit="tokens", index=index)
         return item
 
 
@@ -76,6 +93,18 @@ TOKEN_CLASSIFICATION = ModelKind(
     labelled=True,
     sample=lambda _: WordsInput(("one", "two")),
 )
+
+
+def _spelled(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, str]]:
+    """Yield the words of all sentences as the tokenizer is to read them, each with its sentence's index.
+
+    A leading space makes tokenizers that see spaces treat a word as they would inside a text. The label is
+    read at a word's end, so that is what is read of a very long one.
+    """
+    for index, words in enumerate(sentences):
+        for place, word in enumerate(words):
+            end = word[-_LONGEST_WORD:]
+            yield index, f" {end}" if place else end
 
 
 def plan_windows(lengths: Sequence[int], capacity: int) -> list[tuple[int, int]]:

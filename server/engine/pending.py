@@ -46,7 +46,7 @@ class Timings:
 
     @property
     def tokenize(self) -> float:
-        """Seconds of tokenising, and of the wait for room in the queue where the request waits for it."""
+        """Seconds of tokenising."""
         return self.queued - self.admitted
 
     @property
@@ -119,7 +119,11 @@ class PendingRequest:
     future: Future[tuple[Floats, ...]] = field(default_factory=Future)
     _logits: dict[int, Floats] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
-    _dropped: bool = False
+
+    @property
+    def cost(self) -> Cost:
+        """Rows and tokens of all inputs."""
+        return sum((cost_of(self.task, features) for features in self.features), Cost())
 
     def entries(self) -> Iterator["QueueEntry"]:
         """Yield the inputs with their costs, in order."""
@@ -150,12 +154,11 @@ class PendingRequest:
         """Give the request up if it is cancelled or late.
 
         Returns:
-            Why, the first time; None from the second time on, and for a request that is wanted or answered.
+            Why; None for a request that is wanted or answered.
         """
         late = now >= self.deadline and not self._answered
-        if self._dropped or not (late or self.future.cancelled()):
+        if not (late or self.future.cancelled()):
             return None
-        self._dropped = True
         self.fail(DeadlineError())
         return "expired" if late else "cancelled"
 

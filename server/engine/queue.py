@@ -3,83 +3,28 @@
 A batch mixes tasks. The task versions that wait take turns, one input each, and each batch resumes the round
 where the last one ended: a flood for one task delays another by no more than the batch that is being
 computed. Rows and tokens are counted as they are computed, without padding.
+
+A request that is cancelled, late or failed leaves the queue at once. Nothing here takes longer because more
+waits.
 """
 
+import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from threading import Condition
-from typing import Literal
+from typing import Any
+from weakref import ref
 
+from server.engine.batch import Batch, BatchLimits, CloseReason
 from server.engine.fair_queue import FairQueue
 from server.engine.pending import Clock, Cost, DropReason, PendingRequest, QueueEntry
-from server.errors import InvalidBodyError, QueueFullError, ServerError, ShuttingDownError
-
-CloseReason = Literal["full_rows", "full_tokens", "waited", "idle", "drained"]
+from server.engine.room import Reservation, Room
+from server.errors import InvalidBodyError, ServerError, ShuttingDownError
 
 _SMALLEST = Cost(1, 1)
-_MEMORY_OF_SPEED = 0.8  # weight of the batches before, where the newest one counts 1
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """How large a batch and the queue may become.
-
-    Attributes:
-        rows: Most rows in one batch.
-        tokens: Most tokens in one batch, of all rows, without padding.
-        wait_seconds: How long a batch that is not full waits for more inputs.
-        waiting: Most rows in the queue.
-    """
-
-    rows: int
-    tokens: int
-    wait_seconds: float
-    waiting: int
-
-    def exceeded_by(self, cost: Cost) -> Literal["full_rows", "full_tokens"] | None:
-        """Return the limit of a batch that this is over, if there is one."""
-        if cost.rows > self.rows:
-            return "full_rows"
-        return "full_tokens" if cost.tokens > self.tokens else None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Inputs to be computed together.
-
-    Attributes:
-        entries: The inputs, in the order in which they were taken.
-        reason: Why nothing more was taken: `full_rows` and `full_tokens` (the next input would have been over
-            that limit); else the queue was empty, after the longest wait (`waited`), with nothing to wait for
-            (`idle`), or for good (`drained`).
-    """
-
-    entries: tuple[QueueEntry, ...]
-    reason: CloseReason
-
-    @property
-    def cost(self) -> Cost:
-        """Rows and tokens of all inputs."""
-        return sum((entry.cost for entry in self.entries), Cost())
-
-    @property
-    def tasks(self) -> int:
-        """Task versions that it mixes."""
-        return len({entry.request.task.digest for entry in self.entries})
-
-    @property
-    def padding_tokens(self) -> int:
-        """Tokens that padding every row to the longest one would add."""
-        longest = max(entry.features.longest for entry in self.entries)
-        return self.cost.rows * longest - self.cost.tokens
-
-    @property
-    def requests(self) -> list[PendingRequest]:
-        """The requests that have an input in this batch, each once."""
-        return list({id(entry.request): entry.request for entry in self.entries}.values())
 
 
 def ignore(_event: object) -> None:
@@ -108,14 +53,13 @@ class RequestQueue:
         self._on_drop = on_drop
         self._changed = Condition()
         self._waiting = FairQueue()
-        self._reserved = 0
-        self._measured_tokens = self._measured_seconds = 0.0
+        self._room = Room(limits, self._waiting)
         self._closed = False
 
     @property
     def waiting(self) -> int:
         """Rows in the queue, those still being tokenised included."""
-        return self._waiting.cost.rows + self._reserved
+        return self._room.rows
 
     @property
     def waiting_tokens(self) -> int:
@@ -123,37 +67,68 @@ class RequestQueue:
         return self._waiting.cost.tokens
 
     @property
+    def waiting_seconds(self) -> float:
+        """How long all of it takes, with what is being computed, by the speed of the last batches."""
+        return self._room.seconds
+
+    @property
     def oldest_seconds(self) -> float:
         """How long the oldest input has waited; 0 if none waits."""
         with self._changed:
             oldest = self._waiting.oldest
-            return 0.0 if oldest is None else self._clock() - oldest
+            return 0.0 if oldest is None else self._clock() - oldest.timings.queued
 
     @property
     def drained(self) -> bool:
         """Whether the queue is closed and empty."""
         return self._closed and not self._waiting
 
-    @contextmanager
-    def reservation(self, rows: int) -> Iterator[None]:
-        """Hold room for rows that are still being tokenised.
+    def reservation(self, rows: int, version: str = "") -> Reservation:
+        """Hold room for rows of a task version that are still being tokenised; a context.
 
         Raises:
             QueueFullError: There is no room for them now.
             InvalidBodyError: There is never room for so many.
             ShuttingDownError: The queue is closed.
         """
+        place = Reservation(version, rows, self._end)
         with self._changed:
-            self._check_room(rows)
-            self._reserved += rows
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._reserved -= rows
+            self.check_room(rows, version)
+            self._room.hold(place)
+        return place
 
-    def put(self, request: PendingRequest) -> None:
+    def check_room(self, rows: int, version: str = "") -> None:
+        """Refuse rows of a task version that `reservation` would refuse now; it raises the same."""
+        with self._changed:
+            self._check_ever(rows)
+            if self._room.refusal(version, rows):
+                self._drop_late()
+            if refusal := self._room.refusal(version, rows):
+                raise refusal
+
+    async def wait_for_room(self, rows: int, version: str = "") -> Reservation:
+        """Wait for room for rows, behind all who wait already; cancelling the call gives the place up.
+
+        Raises:
+            InvalidBodyError: There is never room for so many.
+            ShuttingDownError: The queue is closed.
+        """
+        place = Reservation(version, rows, self._end, patient=True)
+        await self._wait(place)
+        return place
+
+    async def widen(self, place: Reservation, rows: int) -> None:
+        """Give a reservation of `wait_for_room` back and wait for room for more rows than were foreseen."""
+        self._end(place)
+        place.rows, place.future = rows, Future()
+        await self._wait(place)
+
+    def put(self, request: PendingRequest, place: Reservation | None = None) -> None:
         """Add all inputs of a request, or none of them; longest inputs last, so that equal lengths meet.
+
+        Args:
+            request: The request.
+            place: The room that is held for it, if any is.
 
         Raises:
             InvalidBodyError: An input alone is over the limits of a batch.
@@ -163,12 +138,16 @@ class RequestQueue:
         entries = sorted(request.entries(), key=lambda entry: entry.features.longest)
         for entry in entries:
             self._check_size(entry)
-        cost = sum((entry.cost for entry in entries), Cost())
+        rows = sum(entry.cost.rows for entry in entries)
         with self._changed:
-            self._check_room(cost.rows)
+            if place is None:
+                self.check_room(rows, request.task.digest)
+            else:
+                self._exchange(place, rows)
             request.timings.queued = self._clock()
-            self._waiting.add(entries)
+            self._waiting.add(request, entries)
             self._changed.notify()
+        request.future.add_done_callback(partial(self._over, ref(request)))
 
     def take(self) -> Batch | None:
         """Wait for a batch.
@@ -177,11 +156,15 @@ class RequestQueue:
             Live inputs within the limits; None once the queue is closed and empty.
         """
         with self._changed:
+            self._room.computing = Cost()
             while not self.drained:
+                self._room.let_in()
                 wait = self._wait_needed()
                 if wait > 0:
                     self._changed.wait(None if wait == math.inf else wait)
                 elif batch := self._collect():
+                    self._room.computing = batch.cost
+                    self._room.let_in()
                     return batch
         return None
 
@@ -189,6 +172,7 @@ class RequestQueue:
         """Refuse new requests; what is in the queue is still handed out."""
         with self._changed:
             self._closed = True
+            self._room.turn_away(ShuttingDownError())
             self._changed.notify_all()
 
     def abandon(self, error: ServerError) -> None:
@@ -196,14 +180,14 @@ class RequestQueue:
         with self._changed:
             for request in self._waiting.requests:
                 if not self._dead(request):
-                    request.fail(error)
+                    self._waiting.remove(request)
                     self._on_drop("abandoned")
-            self._waiting.clear()
+                    request.fail(error)
 
-    def note_speed(self, tokens: int, seconds: float) -> None:
-        """Learn from a finished batch how long tokens take, for Retry-After."""
-        self._measured_tokens = _MEMORY_OF_SPEED * self._measured_tokens + tokens
-        self._measured_seconds = _MEMORY_OF_SPEED * self._measured_seconds + seconds
+    def note_speed(self, cost: Cost, seconds: float) -> None:
+        """Learn from a finished batch how long rows and tokens take."""
+        with self._changed:
+            self._room.speed.note(cost, seconds)
 
     def _check_size(self, entry: QueueEntry) -> None:
         match self.limits.exceeded_by(entry.cost):
@@ -217,25 +201,62 @@ class RequestQueue:
             f"input {entry.index} alone has {count} {unit} and a batch takes at most {limit} {unit}"
         )
 
-    def _check_room(self, rows: int) -> None:
-        limit = self.limits.waiting
+    def _check_ever(self, rows: int) -> None:
         if self._closed:
             raise ShuttingDownError
-        if rows > limit:
+        if rows > (limit := self.limits.waiting):
             raise InvalidBodyError(f"the request has {rows} rows and at most {limit} may wait; send fewer")
-        if self.waiting + rows > limit:
-            self._waiting.discard(self._dead)
-        if self.waiting + rows > limit:
-            raise QueueFullError(self.waiting, limit, self._seconds_to_drain())
 
-    def _seconds_to_drain(self) -> float:
-        return self._waiting.cost.tokens * self._measured_seconds / max(1.0, self._measured_tokens)
+    def _exchange(self, place: Reservation, rows: int) -> None:
+        """Give the room back that was held for rows, of which there may be more than were foreseen."""
+        self._check_ever(rows)
+        if refusal := self._room.too_many(rows - place.rows):
+            raise refusal
+        self._room.unhold(place)
+
+    async def _wait(self, place: Reservation) -> None:
+        """Wait until a reservation has its room."""
+        with self._changed:
+            self._check_ever(place.rows)
+            self._room.line_up(place)
+            self._room.let_in()
+        try:
+            await asyncio.wrap_future(place.future)
+        except BaseException:
+            place.future.cancel()
+            self._end(place)  # it may have got its room meanwhile
+            raise
+
+    def _end(self, place: Reservation) -> None:
+        with self._changed:
+            self._room.forget(place)
+            self._room.let_in()
+
+    def _drop_late(self) -> None:
+        """Drop what is late; requests have one time limit, so they become late in the order they came."""
+        while (oldest := self._waiting.oldest) is not None and self._dead(oldest):
+            pass
 
     def _dead(self, request: PendingRequest) -> bool:
-        """Return whether nobody waits for this request; count those that were never computed."""
-        if (reason := request.drop(self._clock())) is not None:
-            self._on_drop(reason)
-        return request.future.done()
+        """Return whether nobody waits for this request; if so it leaves the queue."""
+        dead = request.future.done() or self._clock() >= request.deadline
+        if dead:
+            self._discard(request)
+        return dead
+
+    def _over(self, which: ref[PendingRequest], _: Future[Any]) -> None:
+        """Take note that a request is answered, failed or cancelled."""
+        if (request := which()) is not None:
+            self._discard(request)
+
+    def _discard(self, request: PendingRequest) -> None:
+        """Remove what waits of a request that is over; count it if it was never computed."""
+        with self._changed:
+            if not self._waiting.remove(request):
+                return
+            if (reason := request.drop(self._clock())) is not None:
+                self._on_drop(reason)
+            self._room.let_in()
 
     def _wait_needed(self) -> float:
         """Return the seconds until the next batch is due; infinite while nothing waits."""
@@ -244,7 +265,7 @@ class RequestQueue:
             return math.inf
         if self._closed or limits.exceeded_by(waiting + _SMALLEST):
             return 0.0
-        return oldest + limits.wait_seconds - self._clock()
+        return oldest.timings.queued + limits.wait_seconds - self._clock()
 
     def _collect(self) -> Batch | None:
         """Take inputs in turn until the batch is full or nothing is left; None if all of it was dead."""
@@ -252,12 +273,12 @@ class RequestQueue:
         cost = Cost()
         while self._waiting:
             entry = self._waiting.first()
-            if not self._dead(entry.request):
-                cost += entry.cost
-                if self.limits.exceeded_by(cost):
-                    break
-                taken.append(entry)
-            self._waiting.pop()
+            if self._dead(entry.request):
+                continue
+            cost += entry.cost
+            if self.limits.exceeded_by(cost):
+                break
+            taken.append(self._waiting.pop())
         return Batch(tuple(taken), self._why_closed(cost)) if taken else None
 
     def _why_closed(self, cost: Cost) -> CloseReason:

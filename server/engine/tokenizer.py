@@ -1,93 +1,175 @@
-"""Tokenizer thread: tokenises off the event loop; what arrives while it is busy is tokenised together.
+"""Tokenizer threads: tokenise off the event loop, in turns, so that no request waits for a long one.
 
-One thread, because a fast tokenizer must not be called from several at once. A request that finds the thread
-idle is tokenised at once, so a single client does not wait.
+A turn is a few milliseconds of work. The request of which the fewest characters were read goes first: a new
+one before those that had a turn. What nobody waits for any more has no turn.
 """
 
 import asyncio
-from collections import deque
+import heapq
+import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from threading import Condition
 
-from masking import Features, LoadedTask, TaskInput
+from masking import Features, InputLimits, LoadedTask, TaskInput
+from masking.tasks.tokenizing import STEP_CHARACTERS, Steps
+from server.engine.batch import BatchLimits
+from server.errors import QueueFullError, ServerError, ShuttingDownError, UnhealthyError
+from server.threads.supervision import SupervisedThread
+
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Job:
-    """The inputs of one request; made on the event loop that waits for them."""
+    """One request that is being tokenised."""
 
-    task: LoadedTask
-    inputs: Sequence[TaskInput]
-    truncate: bool
-    future: asyncio.Future[list[Features]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    steps: Steps[list[Features]]
+    number: int
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[list[Features]]
+    read: int = 0
 
-    @property
-    def encoding(self) -> tuple[object, ...]:
-        """What decides, with the base, how inputs are tokenised; jobs that agree share a call."""
-        spec = self.task.spec
-        return spec.kind, spec.pair, spec.max_length, self.truncate
+    def __lt__(self, other: "_Job") -> bool:
+        return (self.read, self.number) < (other.read, other.number)
 
+    def take_turn(self) -> bool:
+        """Do some steps; return whether there is more to do."""
+        end = self.read + STEP_CHARACTERS
+        try:
+            while self.read < end and not self.future.cancelled():
+                self.read += next(self.steps)
+        except StopIteration as finished:
+            self.answer(finished.value)
+        except Exception as error:
+            self.answer(error)
+        except BaseException:  # such as a panic of the tokenizers library
+            logger.exception("tokenising failed")
+            self.answer(ServerError())
+        else:
+            return not self.future.cancelled()
+        return False
 
-_Result = tuple[_Job, list[Features] | Exception]
+    def answer(self, result: list[Features] | Exception) -> None:
+        """Hand the result to the event loop that waits for it, if it still runs."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._deliver, result)
+
+    def _deliver(self, result: list[Features] | Exception) -> None:
+        if self.future.done():
+            return
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
 
 
 class TokenizerStage:
-    """The thread that tokenises, and what waits for it."""
+    """The threads that tokenise, and what waits for them.
 
-    def __init__(self) -> None:
-        """Start idle."""
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
-        self._waiting: deque[_Job] = deque()
+    Attributes:
+        threads: The threads.
+        characters: Characters of the requests that are being tokenised, or wait for it.
+    """
+
+    def __init__(self, limits: BatchLimits, *, threads: int, most_characters: int) -> None:
+        """Build the stage; no thread runs yet.
+
+        Args:
+            limits: An input over those of a batch is refused as soon as that is known.
+            threads: How many tokenise at once.
+            most_characters: Most `characters`; a request that comes alone may have more.
+        """
+        self.threads = tuple(SupervisedThread(f"tokenizer {n + 1}", self._work) for n in range(threads))
+        self.characters = 0
+        self._limits = limits
+        self._most_characters = most_characters
+        self._changed = Condition()
+        self._waiting: list[_Job] = []
+        self._numbers = count()
+        self._closed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether a thread tokenises."""
+        return any(thread.alive for thread in self.threads)
+
+    def start(self) -> None:
+        """Start the threads, each under its supervisor."""
+        for thread in self.threads:
+            thread.start()
 
     async def encode(
-        self, task: LoadedTask, inputs: Sequence[TaskInput], *, truncate: bool
+        self, task: LoadedTask, inputs: Sequence[TaskInput], *, truncate: bool, patient: bool = False
     ) -> Sequence[Features]:
         """Tokenise the inputs of one request; cancelling the call drops what is not tokenised yet.
 
+        Args:
+            task: Its codec does it.
+            inputs: The inputs.
+            truncate: Cut what is too long instead of refusing it.
+            patient: Never refuse the request for what others have waiting.
+
         Raises:
             TaskInputError: An input is not one that the task can take.
+            QueueFullError: Too many characters wait to be tokenised.
+            ShuttingDownError: The stage is closed.
         """
-        job = _Job(task, inputs, truncate)
-        self._waiting.append(job)
-        self._thread.submit(self._encode_waiting)
-        return await job.future
+        characters = sum(item.characters for item in inputs)
+        if not patient:
+            self._check_room(characters)
+        members = len(task.members)
+        limits = InputLimits(self._limits.rows // members, self._limits.tokens // members)
+        loop = asyncio.get_running_loop()
+        steps = task.codec.encode_steps(inputs, truncate=truncate, limits=limits)
+        job = _Job(steps, next(self._numbers), loop, loop.create_future())
+        self.characters += characters
+        try:
+            self._add(job)
+            return await job.future
+        finally:
+            self.characters -= characters
 
     def close(self) -> None:
-        """Tokenise what waits, then stop the thread."""
-        self._thread.shutdown()
+        """Drop what waits and stop the threads."""
+        for thread in self.threads:
+            thread.stop()
+        with self._changed:
+            self._closed = True
+            dropped, self._waiting = self._waiting, []
+            self._changed.notify_all()
+        for job in dropped:
+            job.answer(ShuttingDownError())
 
-    def _encode_waiting(self) -> None:
-        """Tokenise all that waits now; an earlier call may have taken it along."""
-        groups: dict[tuple[object, ...], list[_Job]] = {}
-        while self._waiting:
-            job = self._waiting.popleft()
-            if not job.future.cancelled():
-                groups.setdefault(job.encoding, []).append(job)
-        for jobs in groups.values():
-            results = _encode(jobs)
-            jobs[0].future.get_loop().call_soon_threadsafe(_deliver, results)
+    def _check_room(self, characters: int) -> None:
+        if self.characters and self.characters + characters > self._most_characters:
+            raise QueueFullError(
+                f"{self.characters} characters wait to be tokenised and the limit is "
+                f"{self._most_characters}; try again after Retry-After"
+            )
 
+    def _add(self, job: _Job) -> None:
+        with self._changed:
+            if not self._closed:
+                heapq.heappush(self._waiting, job)
+                self._changed.notify()
+                return
+        job.answer(ShuttingDownError())
 
-def _encode(jobs: Sequence[_Job]) -> list[_Result]:
-    """Tokenise jobs of one encoding in one call; one by one where that fails: each gets its own error."""
-    try:
-        first, inputs = jobs[0], [item for job in jobs for item in job.inputs]
-        features = iter(first.task.codec.encode(inputs, truncate=first.truncate))
-        return [(job, [next(features) for _ in job.inputs]) for job in jobs]
-    except Exception as error:
-        if len(jobs) == 1:
-            return [(jobs[0], error)]
-    return [result for job in jobs for result in _encode([job])]
+    def _next(self) -> _Job | None:
+        with self._changed:
+            while not (self._waiting or self._closed):
+                self._changed.wait()
+            return None if self._closed else heapq.heappop(self._waiting)
 
-
-def _deliver(results: Sequence[_Result]) -> None:
-    for job, result in results:
-        if job.future.done():
-            continue
-        if isinstance(result, Exception):
-            job.future.set_exception(result)
-        else:
-            job.future.set_result(result)
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                if job.take_turn():
+                    self._add(job)
+            except BaseException:  # the thread was ended from outside
+                job.answer(UnhealthyError())
+                raise
+            del job  # a thread that waits keeps no task version alive

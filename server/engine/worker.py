@@ -6,19 +6,19 @@ a `compute` callable that the engine is given.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Event
 
 from masking.tasks.predictions import Floats
+from server.engine.batch import Batch, BatchLimits, CloseReason
 from server.engine.pending import Cost, DropReason, PendingRequest
-from server.engine.queue import Batch, BatchLimits, CloseReason, RequestQueue, ignore
+from server.engine.queue import RequestQueue, ignore
 from server.engine.retry import BatchResult, Compute, FailureReason, compute_with_retry
+from server.engine.room import Reservation
 from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
-
-logger = logging.getLogger(__name__)
+from server.threads.supervision import SupervisedThread
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,18 @@ class Engine:
             restart_seconds: Pause before a dead worker is started again.
         """
         self.queue = RequestQueue(limits, on_drop=on_drop)
-        self.restarts = 0
+        self.worker = SupervisedThread(
+            "worker",
+            self._work,
+            on_end=self._fail_current,
+            on_failure=self._give_up,
+            restart_seconds=restart_seconds,
+        )
         self._compute = compute
         self._prepare = prepare
         self._on_batch = on_batch
-        self._restart_seconds = restart_seconds
         self._ready = Event()
-        self._closing = Event()
         self._current: Batch | None = None
-        self._supervisor = Thread(target=self._supervise, name="engine-supervisor", daemon=True)
 
     @property
     def ready(self) -> bool:
@@ -90,7 +93,7 @@ class Engine:
 
     def start(self) -> None:
         """Start the worker under its supervisor."""
-        self._supervisor.start()
+        self.worker.start()
 
     def close(self, seconds: float) -> bool:
         """Take no new requests, compute what waits, and stop.
@@ -99,18 +102,17 @@ class Engine:
             False if that takes longer than `seconds`; what still waits then is failed.
         """
         self.queue.close()
-        self._closing.set()
-        if self._supervisor.ident is not None:
-            self._supervisor.join(seconds)
-        in_time = not self._supervisor.is_alive()
+        self.worker.stop()
+        in_time = self.worker.join(seconds)
         self.queue.abandon(ShuttingDownError())
         return in_time
 
-    async def run(self, request: PendingRequest) -> tuple[Floats, ...]:
+    async def run(self, request: PendingRequest, place: Reservation | None = None) -> tuple[Floats, ...]:
         """Compute the inputs of one request; cancelling the call drops what is not computed yet.
 
         Args:
             request: What to compute; its timings are filled in.
+            place: The room that the queue holds for it, if it does.
 
         Returns:
             float32 logits per input, in order.
@@ -121,58 +123,46 @@ class Engine:
         """
         if not self.ready:
             raise NotReadyError
-        self.queue.put(request)
+        self.queue.put(request, place)
         return await asyncio.wrap_future(request.future)
 
-    def _supervise(self) -> None:
-        """Keep a worker thread running until the queue is closed and empty."""
-        while not self.queue.drained:
-            worker = Thread(target=self._work, name="engine-worker", daemon=True)
-            worker.start()
-            worker.join()
-            self._ready.clear()
-            if self._current is not None:
-                self._fail(self._current, UnhealthyError())
-                self._current = None
-            if self._closing.is_set():
-                self.queue.abandon(ShuttingDownError())
-            elif not self.queue.drained:
-                self.restarts += 1
-                self._closing.wait(self._restart_seconds)
-
     def _work(self) -> None:
-        try:
-            self._prepare()
-            self._ready.set()
-            while (batch := self.queue.take()) is not None:
-                self._current = batch
-                self._run_batch(batch)
-                self._current = batch = None  # a worker that waits keeps no task version alive
-        except BaseException:
-            logger.critical("the worker died and will be restarted", exc_info=True)
+        self._prepare()
+        self._ready.set()
+        while (batch := self.queue.take()) is not None:
+            self._current = batch
+            self._run_batch(batch)
+            self._current = batch = None  # a worker that waits keeps no task version alive
+
+    def _fail_current(self) -> None:
+        """Fail the batch that a worker left behind when it died."""
+        self._ready.clear()
+        if self._current is not None:
+            for request in self._current.requests:
+                request.fail(UnhealthyError())
+            self._current = None
+
+    def _give_up(self) -> None:
+        self.queue.close()
+        self.queue.abandon(UnhealthyError())
 
     def _run_batch(self, batch: Batch) -> None:
         started = time.monotonic()
         result = compute_with_retry(self._compute, batch.entries)
         now = time.monotonic()
-        self._report(batch, result, now - started)
+        failed = any(isinstance(answer, ServerError) for _, answer in result.answers)
+        self._report(batch, result, now - started, failed=failed)
         for entry, answer in result.answers:
             if isinstance(answer, ServerError):
                 entry.request.fail(answer)
             else:
                 entry.request.add_logits(entry.index, answer, started, now)
-
-    def _report(self, batch: Batch, result: BatchResult, seconds: float) -> None:
-        failed = any(isinstance(answer, ServerError) for _, answer in result.answers)
         if not failed:
-            self.queue.note_speed(batch.cost.tokens, seconds)
+            self.queue.note_speed(batch.cost, time.monotonic() - started)
+
+    def _report(self, batch: Batch, result: BatchResult, seconds: float, *, failed: bool) -> None:
         self._on_batch(
             BatchReport(
                 batch.cost, batch.tasks, batch.padding_tokens, batch.reason, seconds, result.failures, failed
             )
         )
-
-    @staticmethod
-    def _fail(batch: Batch, error: ServerError) -> None:
-        for request in batch.requests:
-            request.fail(error)

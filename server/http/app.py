@@ -6,21 +6,26 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from masking import TaskInputError
-from server.errors import ServerError
+from server.daemons import in_daemon
+from server.errors import MethodNotAllowedError, ServerError
+from server.http.body import BodyLimits, BodyMiddleware
 from server.http.error_mapping import error_response, to_server_error
-from server.http.middleware import RequestMiddleware
+from server.http.middleware import RequestMiddleware, context_of
 from server.http.oip import routes as oip
-from server.http.openapi import add_components
+from server.http.openapi import complete_document, methods_of, operation_id
 from server.http.routes import admin, operations, predict, predict_many, tasks
 from server.service import Service
 
+_BODIES = 64  # whole bodies, by size, of which the rest may be awaited at once
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _EXPECTED = (ServerError, TaskInputError, ValidationError, RequestValidationError, HTTPException)
 
 
@@ -40,9 +45,18 @@ def create_app(service: Service) -> FastAPI:
         try:
             yield
         finally:
-            await run_in_threadpool(service.close)
+            await in_daemon("close", service.close)
 
-    app = FastAPI(title="maskserve", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(  # its page /docs loads nothing from elsewhere
+        static_url="/docs/assets",
+        redoc_url=None,
+        title="maskserve",
+        version=_version(),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=operation_id,
+        redirect_slashes=False,  # the middleware drops them; a redirect would not know the proxy's address
+    )
     app.state.service = service
     predict.add_to(app)
     app.include_router(predict_many.router)
@@ -52,13 +66,34 @@ def create_app(service: Service) -> FastAPI:
     oip.add_to(app)
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
-    app.add_middleware(RequestMiddleware, metrics=service.metrics, tracer=service.tracer)
-    add_components(app)
+    _add_middleware(app, service)
+    complete_document(app, open_to_all=not service.settings.api_keys)
     return app
 
 
+def _add_middleware(app: FastAPI, service: Service) -> None:
+    """Add what is around every route; the last one added comes first."""
+    settings = service.settings
+    size = settings.max_body_bytes
+    app.add_middleware(BodyMiddleware, limits=BodyLimits(size, settings.body_seconds, _BODIES * size))
+    app.add_middleware(
+        RequestMiddleware, metrics=service.metrics, tracer=service.tracer, root_path=settings.root_path
+    )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=_METHODS,
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+
+
 async def _reply_with_error(request: Request, error: Exception) -> JSONResponse:
-    return error_response(to_server_error(error), request.url.path)
+    known, path = to_server_error(error), context_of(request).path
+    if isinstance(known, MethodNotAllowedError):  # the router names the methods of one route of the path
+        known = MethodNotAllowedError(methods_of(request.app.openapi(), path) or known.allowed)
+    return error_response(known, path)
 
 
 def _version() -> str:

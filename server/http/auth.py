@@ -15,11 +15,16 @@ from pydantic import SecretStr
 from server.errors import AdminDisabledError, UnauthorizedError
 from server.http.dependencies import ServiceDep, service_of
 
-_bearer = HTTPBearer(auto_error=False, description="an API key, or the admin key for what changes tasks")
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+CLIENT_KEY = "client_key"
+_client_bearer = HTTPBearer(
+    auto_error=False, scheme_name=CLIENT_KEY, description="one of the API keys, or the admin key"
+)
+_admin_bearer = HTTPBearer(auto_error=False, scheme_name="admin_key", description="the admin key")
+ClientCredentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_client_bearer)]
+AdminCredentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_admin_bearer)]
 
 
-async def require_client(service: ServiceDep, given: Credentials) -> None:
+async def require_client(service: ServiceDep, given: ClientCredentials) -> None:
     """Require one of the API keys or the admin key, if API keys are set.
 
     Raises:
@@ -33,10 +38,10 @@ async def require_client(service: ServiceDep, given: Credentials) -> None:
 
 async def check_client(request: Request) -> None:
     """Do as `require_client` does, for a route without FastAPI's dependencies."""
-    await require_client(service_of(request), await _bearer(request))
+    await require_client(service_of(request), await _client_bearer(request))
 
 
-async def require_admin(service: ServiceDep, given: Credentials) -> None:
+async def require_admin(service: ServiceDep, given: AdminCredentials) -> None:
     """Require the admin key.
 
     Raises:

@@ -18,6 +18,7 @@ from server.errors import (
 )
 
 _OIP = "/v2"
+_MOST_SHOWN = 5
 
 
 def error_response(error: ServerError, path: str) -> JSONResponse:
@@ -46,7 +47,7 @@ def to_server_error(error: Exception) -> ServerError:
         case TaskInputError():
             return _from_input(error)
         case ValidationError():
-            return invalid_body(error, skipped=1)  # the name of the shape
+            return invalid_body(error)
         case HTTPException() | RequestValidationError():
             return _from_framework(error)
     return ServerError()
@@ -61,19 +62,14 @@ def _from_input(error: TaskInputError) -> ServerError:
     return InvalidBodyError(message)
 
 
-def invalid_body(error: ValidationError, *, skipped: int = 0) -> ServerError:
-    """Return the reply to a body that its model refuses.
-
-    Args:
-        error: What pydantic says.
-        skipped: How many parts of each location are none of the body's own keys.
-    """
+def invalid_body(error: ValidationError) -> ServerError:
+    """Return the reply to a body that its model refuses."""
     mistakes = error.errors(include_url=False, include_input=False, include_context=False)
     if mistakes[0]["type"] == "json_invalid":
         return MalformedBodyError(
             f"the body is not JSON: {mistakes[0]['msg'].removeprefix('Invalid JSON: ')}"
         )
-    shown = [f"{_where(mistake['loc'][skipped:])}: {mistake['msg']}" for mistake in mistakes[:5]]
+    shown = [f"{_where(mistake['loc'])}: {mistake['msg']}" for mistake in mistakes[:_MOST_SHOWN]]
     if len(mistakes) > len(shown):
         shown.append(f"and {len(mistakes) - len(shown)} more")
     return InvalidBodyError("; ".join(shown))

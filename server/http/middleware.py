@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.engine.pending import Timings
 from server.errors import ServerError
 from server.http.error_mapping import error_response
+from server.http.request_line import as_routed, route_path, without_body
 from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK, Metrics
 from server.telemetry.tracing import RequestTracer
 
@@ -39,6 +40,7 @@ class RequestContext:
 
     Attributes:
         request_id: The client's id if it is a safe one, else a new one.
+        path: The path as the routes have it.
         task: Name of the served task that the request is for; set once it is known to be served.
         version: The version that it gets; set with the task.
         rows: Rows that were computed for it.
@@ -47,6 +49,7 @@ class RequestContext:
     """
 
     request_id: str
+    path: str = "/"
     task: str = NO_TASK
     version: int | None = None
     rows: int | None = None
@@ -63,9 +66,12 @@ def context_of(request: Request) -> RequestContext:
 class RequestMiddleware:
     """ASGI middleware; wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: RequestTracer | None = None) -> None:
-        """Wrap `app`, count into `metrics` and trace by `tracer`."""
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, tracer: RequestTracer | None = None, root_path: str = ""
+    ) -> None:
+        """Wrap `app`, count into `metrics` and trace by `tracer`; a proxy serves it under `root_path`."""
         self._app = app
+        self._root_path = root_path
         self._metrics = metrics
         self._tracer = tracer
 
@@ -74,8 +80,12 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context = RequestContext(_request_id(scope))
+        method, root_path = scope["method"], self._root_path or scope.get("root_path", "")
+        context = RequestContext(_request_id(scope), route_path(scope, root_path))
+        scope = as_routed(scope, context.path, root_path)
         scope[_SCOPE_KEY] = context
+        if method == "HEAD":
+            send = without_body(send)
         status = 0
 
         async def with_headers(message: Message) -> None:
@@ -91,11 +101,11 @@ class RequestMiddleware:
             logger.exception("request %s failed unexpectedly", context.request_id)
             if status:  # too late for a reply of our own
                 raise
-            await error_response(ServerError(), scope["path"])(scope, receive, with_headers)
+            await error_response(ServerError(), context.path)(scope, receive, with_headers)
         finally:
-            self._finish(scope, context, status)
+            self._finish(scope, method, context, status)
 
-    def _finish(self, scope: Scope, context: RequestContext, status: int) -> None:
+    def _finish(self, scope: Scope, method: str, context: RequestContext, status: int) -> None:
         """Count the request, write its line and make its trace."""
         ended = time.monotonic()
         route = getattr(scope.get("route"), "path", _NO_ROUTE)
@@ -103,7 +113,7 @@ class RequestMiddleware:
         if task == NO_TASK and "{task}" in route:
             task = UNKNOWN_TASK
         self._metrics.count_request(route, task, status)
-        name = f"{scope['method']} {route}"
+        name = f"{method} {route}"
         facts = {"task": context.task or None, "version": context.version, "rows": context.rows}
         known = {fact: value for fact, value in facts.items() if value is not None}
         milliseconds = round((ended - context.timings.received) * 1000, 3)
@@ -111,7 +121,7 @@ class RequestMiddleware:
         _write_line(name, route, fields)
         if self._tracer is not None and route not in _QUIET:
             attributes = {
-                "http.request.method": scope["method"],
+                "http.request.method": method,
                 "http.route": route,
                 "http.response.status_code": status,
                 "maskserve.request_id": context.request_id,

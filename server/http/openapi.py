@@ -4,12 +4,17 @@ import json
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter
+from starlette.routing import compile_path
 
 from mask_store import TaskKind
 from masking import TaskSpec
+from server.http.auth import CLIENT_KEY
+from server.http.body import NDJSON
 from server.http.kinds import HttpKind, http_kind
-from server.http.schemas import PredictManyBody, predict_body
+from server.http.kinds.replies import PredictReply
+from server.http.schemas import PredictBody, PredictManyBody
 
 _COMPONENTS: dict[str, Any] = {}
 
@@ -21,33 +26,85 @@ class ErrorReply(BaseModel):
     error_type: str = Field(description="what is wrong, for programs")
 
 
+class RowPrediction(BaseModel):
+    """The answer to a row of POST /predict."""
+
+    task: str
+    version: int
+    digest: str
+    predictions: PredictReply
+
+
+class RowError(ErrorReply):
+    """Why a row of POST /predict has no answer."""
+
+    task: str | None = Field(description="the task that the row names, if it names one")
+
+
 def errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
     """Return OpenAPI responses: the statuses that answer with an error body."""
     return {status: {"model": ErrorReply} for status in statuses}
 
 
-def add_components(app: FastAPI) -> None:
-    """Let the OpenAPI document have the parts that the entries of this module refer to."""
+def operation_id(route: APIRoute) -> str:
+    """Return a route's name in generated clients: that of its function, told apart by the path."""
+    words = {"{version}": "_version", "/hf/": "_for_hugging_face"}
+    told_apart = (end for part, end in words.items() if part in route.path and end not in route.name)
+    return "".join([route.name, *told_apart])
+
+
+def complete_document(app: FastAPI, *, open_to_all: bool) -> None:
+    """Add to the OpenAPI document what this module's entries refer to, and take away what never happens.
+
+    FastAPI adds its own reply 422 to every route with a parameter. Parameters of ours are texts, which can't
+    be wrong; routes whose body can be say so themselves.
+
+    Args:
+        app: Whose document.
+        open_to_all: Whether clients need no key.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(_COMPONENTS)
+        schemas = document["components"]["schemas"]
+        schemas.update(_COMPONENTS)
+        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+            if open_to_all and operation.get("security") == [{CLIENT_KEY: []}]:
+                del operation["security"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def json_body(model: TypeAdapter[Any], examples: dict[str, Any]) -> dict[str, Any]:
+def methods_of(document: dict[str, Any], path: str) -> str:
+    """Return what the document has for a path, in the form of the header Allow; empty if it has none."""
+    methods: set[str] = set()
+    for template, operations in document["paths"].items():
+        if compile_path(template)[0].match(path):
+            methods |= {method.upper() for method in operations}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+
+def json_body(model: Any, examples: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
     """Return the entry of a JSON body.
 
     Args:
-        model: What the body is.
+        model: What the body is: a type that pydantic knows.
         examples: By name, as `example` makes them.
+        required: Whether it may not be missing.
     """
-    schema = model.json_schema(ref_template="#/components/schemas/{model}")
+    schema = TypeAdapter(model).json_schema(ref_template="#/components/schemas/{model}")
     _COMPONENTS.update(schema.pop("$defs", {}))
-    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+    if schema.get("type") == "object":  # by its name, so that routes with the same body share it
+        _COMPONENTS[schema["title"]] = schema
+        schema = {"$ref": f"#/components/schemas/{schema['title']}"}
+    content = {"schema": schema} | ({"examples": examples} if examples else {})
+    return {"required": required, "content": {"application/json": content}}
 
 
 def example(summary: str, value: object) -> dict[str, Any]:
@@ -89,13 +146,13 @@ _REPLY_EXAMPLES = {
     ),
 }
 
-PREDICT_REQUEST_BODY = json_body(predict_body, _REQUEST_EXAMPLES)
+PREDICT_REQUEST_BODY = json_body(PredictBody, _REQUEST_EXAMPLES)
 PREDICT_REPLY: dict[str, Any] = {
+    "model": PredictReply,
     "description": "The prediction; headers name the task's version and mask digest",
     "content": {"application/json": {"examples": _REPLY_EXAMPLES}},
 }
 
-NDJSON = "application/x-ndjson"
 _ROWS = [
     {"task": "routing", "inputs": "I want my money back"},
     {"task": "same-request", "inputs": ["Where is my parcel?", "My parcel is lost."]},
@@ -103,13 +160,12 @@ _ROWS = [
     {"task": "best-reply", "context": "My card was stolen.", "choices": ["We block it now.", "Good night."]},
 ]
 PREDICT_MANY_REQUEST_BODY = json_body(
-    TypeAdapter(PredictManyBody),
+    PredictManyBody,
     {"rows": example("rows of the four tasks of `make demo`", {"inputs": _ROWS})},
 )
-PREDICT_MANY_REQUEST_BODY["content"][NDJSON] = {
-    "schema": {"type": "string"},
-    "example": "".join(f"{json.dumps(row)}\n" for row in _ROWS),
-}
+PREDICT_MANY_REQUEST_BODY["description"] = (
+    f"JSON; or, with the content type {NDJSON}, one row a line"  # which generators and testers can't read
+)
 _ANSWERED = {"task": "routing", "version": 1, "digest": "sha256:0123", "predictions": _SCORES}
 _REFUSED = {
     "task": "rooting",
@@ -117,6 +173,7 @@ _REFUSED = {
     "error_type": "NotFound",
 }
 PREDICT_MANY_REPLY: dict[str, Any] = {
+    "model": list[RowPrediction | RowError],
     "description": "The results, in the order of the rows; as lines, in the order in which they are ready",
     "content": {
         "application/json": {"example": [_ANSWERED, _REFUSED]},

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from masking import ChoiceInput, LoadedTask, TaskInput, TextInput, WordsInput
-from server.errors import EmptyBatchError, InvalidBodyError
+from server.errors import EmptyBatchError, InvalidBodyError, MalformedBodyError
 from server.http.error_mapping import invalid_body
 from server.http.kinds import HttpKind, http_kind
 from server.http.kinds.kind import ReplyFormat
@@ -19,24 +20,38 @@ from server.http.schemas import (
     Choices,
     ChoicesBody,
     HfBody,
+    HfText,
+    PredictBody,
     TeiBody,
-    TextPair,
     TokensBody,
-    predict_body,
+    validate_body,
 )
 from server.predictor import PredictRequest
-
-Body = HfBody | TokensBody | ChoicesBody | TeiBody
 
 _PAIR = 2
 
 
-def parse_request(body: bytes | dict[str, Any], task: LoadedTask) -> tuple[PredictRequest, ReplyFormat]:
+def parse_json(body: bytes) -> Any:
+    """Parse the JSON of a body.
+
+    Raises:
+        MalformedBodyError: It is not JSON.
+    """
+    try:
+        return from_json(body)
+    except ValueError as error:
+        raise MalformedBodyError(f"the body is not JSON: {error}") from None
+
+
+def parse_request(
+    body: bytes | dict[str, Any], task: LoadedTask, *, hugging_face: bool = False
+) -> tuple[PredictRequest, ReplyFormat]:
     """Read a body of POST /predict/{task}.
 
     Args:
         body: JSON, or an object that was parsed from it.
         task: The task that it is for.
+        hugging_face: Whether the client is known to be Hugging Face's.
 
     Returns:
         What is to be predicted, and how the reply is to look.
@@ -47,13 +62,24 @@ def parse_request(body: bytes | dict[str, Any], task: LoadedTask) -> tuple[Predi
             example of what it takes.
         EmptyBatchError: It is a batch without inputs.
     """
-    known = _validate(body, http_kind(task.spec))
+    parsed = parse_json(body) if isinstance(body, bytes) else body
+    known = _validate(parsed, http_kind(task.spec), hugging_face)
     inputs, batched = _inputs_of(known)
-    if isinstance(known, HfBody):
-        truncate = known.parameters.truncation or known.parameters.truncate
-    else:
-        truncate = known.truncate
-    return to_request(inputs, task, truncate=bool(truncate), reply=_reply_format(known, batched=batched))
+    cuts = bool(known.truncate) or (isinstance(known, HfBody) and known.wanted.cuts)
+    if isinstance(known, TeiBody) and cuts and known.truncation_direction == "left":
+        raise InvalidBodyError("truncation_direction: texts are cut at their end: right")
+    request, reply = to_request(inputs, task, truncate=cuts, reply=_reply_format(known, batched=batched))
+    return replace(request, max_length=_max_length(known, task) if cuts else None), reply
+
+
+def _max_length(body: PredictBody, task: LoadedTask) -> int | None:
+    """Return the length that texts are to be cut to; None for the task's own."""
+    wanted = body.wanted.max_length if isinstance(body, HfBody) else None
+    if wanted is None or not http_kind(task.spec).cuts:
+        return None
+    if wanted < task.shortest_row:
+        raise InvalidBodyError(f"parameters.max_length: at least {task.shortest_row} tokens, not {wanted}")
+    return wanted
 
 
 def to_request(
@@ -76,44 +102,44 @@ def to_request(
     return PredictRequest(tuple(words), truncate), replace(reply, split_texts=split)
 
 
-def _validate(body: bytes | dict[str, Any], kind: HttpKind) -> Body:
+def _validate(body: object, kind: HttpKind, hugging_face: bool) -> PredictBody:
     try:
-        if isinstance(body, bytes):
-            return predict_body.validate_json(body)
-        return predict_body.validate_python(body)
+        return validate_body(body, hugging_face=hugging_face)
     except ValidationError as error:
-        refusal = invalid_body(error, skipped=1)  # the name of the shape
-        if isinstance(refusal, InvalidBodyError):
-            example = json.dumps(kind.example)
-            refusal = InvalidBodyError(f"{refusal.message}; an example of what this task takes: {example}")
-        raise refusal from None
+        example = json.dumps(kind.example)
+        raise InvalidBodyError(
+            f"{invalid_body(error).message}; an example of what this task takes: {example}"
+        ) from None
 
 
-def _reply_format(body: Body, *, batched: bool) -> ReplyFormat:
+def _reply_format(body: PredictBody, *, batched: bool) -> ReplyFormat:
     if not isinstance(body, HfBody):
         return ReplyFormat("tei", batched, "none" if body.raw_scores else "softmax")
-    wanted = body.parameters
+    wanted = body.wanted
     return ReplyFormat(
         "hf",
         batched,
         function=wanted.function_to_apply or "softmax",
-        top_k=wanted.top_k,
+        top_k=wanted.most_labels,
         ignored=frozenset(["O"] if wanted.ignore_labels is None else wanted.ignore_labels),
-        grouped=wanted.aggregation_strategy != "none",
+        grouped=wanted.groups_words,
     )
 
 
-def _inputs_of(body: Body) -> tuple[list[TaskInput], bool]:
+def _inputs_of(body: PredictBody) -> tuple[list[TaskInput], bool]:
     """Return the inputs, and whether the body is a batch."""
     match body:
         case TokensBody():
             return _from_tokens(body)
         case ChoicesBody():
             return [_choice(body)], False
-        case HfBody():
-            return _from_hf(body)
-        case TeiBody():
-            return _from_tei(body)
+    given = body.inputs
+    if not isinstance(given, list):
+        return [_from_item(given)], False
+    texts = [item for item in given if isinstance(item, str)]
+    if texts and isinstance(body, TeiBody):
+        return [_text(texts)], False
+    return [_from_item(item) for item in given], True
 
 
 def _from_tokens(body: TokensBody) -> tuple[list[TaskInput], bool]:
@@ -126,26 +152,15 @@ def _from_tokens(body: TokensBody) -> tuple[list[TaskInput], bool]:
     return [WordsInput(tuple(sentence)) for sentence in sentences], True
 
 
-def _from_hf(body: HfBody) -> tuple[list[TaskInput], bool]:
-    batched = isinstance(body.inputs, list)
-    items = body.inputs if isinstance(body.inputs, list) else [body.inputs]
-    return [_from_item(item) for item in items], batched
-
-
-def _from_tei(body: TeiBody) -> tuple[list[TaskInput], bool]:
-    given = body.inputs
-    if isinstance(given, str):
-        return [TextInput(given)], False
-    texts = [item for item in given if isinstance(item, str)]
-    if texts:
-        return [_text(texts)], False
-    return [_text(item) if isinstance(item, list) else _from_item(item) for item in given], True
-
-
-def _from_item(item: str | TextPair | Choices) -> TaskInput:
-    if isinstance(item, str):
-        return TextInput(item)
-    return _choice(item) if isinstance(item, Choices) else TextInput(item.text, item.text_pair)
+def _from_item(item: str | HfText | Choices | list[str]) -> TaskInput:
+    match item:
+        case str():
+            return TextInput(item)
+        case HfText():
+            return TextInput(item.text, item.text_pair)
+        case Choices():
+            return _choice(item)
+    return _text(item)
 
 
 def _choice(item: Choices) -> ChoiceInput:

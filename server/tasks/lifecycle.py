@@ -25,13 +25,22 @@ from mask_store import (
     VersionInfo,
 )
 from masking import MaskingError
-from server.errors import ConflictError, InvalidBodyError, ServerError, TaskNotFoundError
+from server.errors import (
+    ConflictError,
+    InvalidBodyError,
+    ServerError,
+    TaskBusyError,
+    TaskNotFoundError,
+)
 from server.tasks.loader import TaskLoader
-from server.tasks.registry import ServedTask, TaskProblem, TaskRegistry
+from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry
 from server.tasks.store_errors import from_store
 from server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
+
+_TURN_SECONDS = 30.0
+"""How long an operator's request waits for what else is being done with its task."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,9 @@ class Publication:
 class Lifecycle:
     """Puts tasks in service and takes them out; safe to call from any thread.
 
-    Public methods raise subclasses of ServerError only. `load`, `pin`, `rollback` and `publish` put a task in
-    service that was unloaded.
+    Public methods raise subclasses of ServerError only, and TaskBusyError where something else that is done
+    with the task does not end. `load`, `pin`, `rollback` and `publish` put a task in service that was
+    unloaded.
     """
 
     def __init__(
@@ -89,10 +99,13 @@ class Lifecycle:
         with self._turn(name):
             return self._loader.serve(self._store.version(name, self._pinned(name)), asked)
 
-    def unload(self, name: str) -> None:
+    def unload(self, name: str) -> TaskEntry:
         """Take a task out of service until somebody loads it; it stays in the store.
 
         Requests that took it before are answered. A pin is forgotten.
+
+        Returns:
+            What the server knows about the task from now on.
 
         Raises:
             TaskNotFoundError: There is no such task.
@@ -101,9 +114,10 @@ class Lifecycle:
         with self._turn(name):
             if not self._registry.knows(name):
                 self._store.current(name)
-            self._registry.unload(name)
+            entry = self._registry.unload(name)
             self._loader.forget(name)
             logger.info("task %s: unloaded", name)
+            return entry
 
     def pin(self, name: str, version: int | None) -> ServedTask:
         """Keep serving one version although the store's current one moves; None follows the store again.
@@ -151,8 +165,10 @@ class Lifecycle:
                     f"task {name!r} is pinned to version {pinned}; unpin it first: "
                     f'POST /tasks/{name}/pin with {{"version": null}}'
                 )
-            rolled_back, bundle = self._store.rollback_and_load(name, version)
-            return self._loader.serve(rolled_back, asked, bundle=bundle)
+            done = self._store.rollback_and_load(name, version)
+            for problem in done.problems:
+                logger.warning("task %s: the rollback passed over a version: %s", name, problem.message)
+            return self._loader.serve(done.version, asked, bundle=done.bundle)
 
     def publish(self, name: str, bundle: bytes | BinaryIO) -> Publication:
         """Check an uploaded bundle whole, publish it in the store, and serve it unless the task is pinned.
@@ -226,9 +242,12 @@ class Lifecycle:
                 self._loader.serve(version, seen, found_current=True)
 
     def report_unreadable(self, name: str, reason: str) -> None:
-        """Note that the store can't tell the task's current version; what is served stays in service."""
+        """Note that the store can't tell the task's current version; what is served stays in service.
+
+        Does not wait: while something else is done with the task, it is left to the next look at the store.
+        """
         problem = TaskProblem(None, "its records in the store can't be read")
-        with self._turn(name):
+        with suppress(TaskBusyError), self._turn(name, seconds=0):
             entry = self._registry.entry(name)
             if not entry.unloaded and entry.problem != problem:
                 logger.error("task %s: %s", name, reason)
@@ -255,15 +274,18 @@ class Lifecycle:
         return self._registry.entry(name).pinned
 
     @contextmanager
-    def _turn(self, name: str) -> Iterator[None]:
+    def _turn(self, name: str, seconds: float | None = None) -> Iterator[None]:
         """Hold the task's turn; errors of the store and of bundles become the server's."""
         with self._guard:
             turn = self._turns.setdefault(name, Lock())
-        with turn:
-            try:
-                yield
-            except (MaskStoreError, MaskingError) as error:
-                raise self._refusal(name, error) from error
+        if not turn.acquire(timeout=_TURN_SECONDS if seconds is None else seconds):
+            raise TaskBusyError
+        try:
+            yield
+        except (MaskStoreError, MaskingError) as error:
+            raise self._refusal(name, error) from error
+        finally:
+            turn.release()
 
     def _refusal(self, name: str, error: MaskStoreError | MaskingError) -> ServerError:
         if not isinstance(error, UnknownTaskError):

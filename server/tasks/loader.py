@@ -2,10 +2,12 @@
 
 A version is read and checked whole before one reference in the registry is swapped; requests in flight keep
 what they took, and with the last of them the old version is freed. A version that can't be loaded is
-reported, and tried again after a pause that doubles with each failure.
+reported. Where its bundle itself is wrong, it is not tried again until the store has another one; else after
+a pause that doubles with each failure.
 """
 
 import logging
+import math
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -185,12 +187,21 @@ class TaskLoader:
         name, now = version.task, time.monotonic()
         before = self._failures.get(name)
         attempts = before.attempts + 1 if before is not None and before.digest == version.digest else 1
-        pause = min(self._retry_seconds * 2**attempts, _LONGEST_PAUSE_SECONDS)
+        pause = min(self._retry_seconds * 2.0 ** min(attempts, 64), _LONGEST_PAUSE_SECONDS)
+        expected = isinstance(error, MaskStoreError | MaskingError)
+        if isinstance(error, BundleError | MaskingError):
+            pause = math.inf  # the same bytes would fail in the same way
         problem = TaskProblem(version.number, _public_reason(error))
         refusal = TaskUnavailableError(f"task {name!r} could not be loaded: {problem}")
         self._failures[name] = _Failure(version.digest, attempts, now, now + pause, refusal.message)
         if attempts == 1:
-            logger.error("task %s: version %d can't be loaded", name, version.number, exc_info=error)
+            logger.error(
+                "task %s: version %d can't be loaded: %s",
+                name,
+                version.number,
+                error,
+                exc_info=None if expected else error,
+            )
             self._metrics.count_load_failure(name)
         self._metrics.count_load("failed", now - started)
         self._registry.report(name, problem)

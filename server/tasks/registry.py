@@ -5,7 +5,6 @@ do not reach it. A task that can't be served is listed with the reason, and a br
 displaces the one that is served.
 """
 
-import difflib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 from masking import LoadedTask
 from server.errors import TaskNotFoundError, TaskUnavailableError, TaskUnloadedError
+from server.tasks.names import TaskNames
 from server.telemetry.task_stats import TaskStatistics
 
 TaskState = Literal["loading", "serving", "unloaded", "failed"]
@@ -130,6 +130,7 @@ class TaskRegistry:
     def __init__(self) -> None:
         """Start without tasks."""
         self._entries: dict[str, TaskEntry] = {}
+        self._names = TaskNames()
         self._snapshot: _Snapshot | None = None
         self._lock = Lock()
 
@@ -164,7 +165,7 @@ class TaskRegistry:
         """
         entry = self._entries.get(name)
         if entry is None:
-            raise TaskNotFoundError(_unknown(name, self.tasks))
+            raise TaskNotFoundError(self._unknown(name))
         return entry
 
     def get(self, name: str) -> ServedTask:
@@ -205,20 +206,24 @@ class TaskRegistry:
         """Note that this server is bound to a version of the task, or not any more."""
         self._change(name, pinned=version)
 
-    def unload(self, name: str) -> None:
+    def unload(self, name: str) -> TaskEntry:
         """Stop serving the task, until it is put again."""
-        self._change(name, served=None, problem=None, unloaded=True, pinned=None)
+        return self._change(name, served=None, problem=None, unloaded=True, pinned=None)
 
     def remove(self, name: str) -> None:
         """Forget the task."""
         with self._lock:
-            self._entries.pop(name, None)
+            if self._entries.pop(name, None) is not None:
+                self._names.remove(name)
             self._snapshot = None
 
-    def _change(self, name: str, **changes: Any) -> None:
+    def _change(self, name: str, **changes: Any) -> TaskEntry:
         with self._lock:
-            self._entries[name] = replace(self.entry(name), **changes)
+            if name not in self._entries:
+                self._names.add(name)
+            entry = self._entries[name] = replace(self.entry(name), **changes)
             self._snapshot = None
+            return entry
 
     def _look(self) -> _Snapshot:
         with self._lock:
@@ -226,13 +231,14 @@ class TaskRegistry:
                 self._snapshot = _Snapshot(dict(self._entries))
             return self._snapshot
 
-
-def _unknown(name: str, tasks: Mapping[str, ServedTask]) -> str:
-    shown = name if len(name) <= 64 else f"{name[:64]}..."  # noqa: PLR2004
-    if near := difflib.get_close_matches(name[:64], tasks, n=1):
-        return f"unknown task {shown!r}; did you mean {near[0]!r}? GET /tasks lists them all"
-    if not tasks:
-        return f"unknown task {shown!r}; no task is served yet"
-    names = ", ".join(sorted(tasks)[:_SHOWN_NAMES])
-    more = f" and {len(tasks) - _SHOWN_NAMES} more (GET /tasks)" if len(tasks) > _SHOWN_NAMES else ""
-    return f"unknown task {shown!r}; known tasks: {names}{more}"
+    def _unknown(self, name: str) -> str:
+        """Say that a task is unknown, and which one may be meant."""
+        shown = name if len(name) <= 64 else f"{name[:64]}..."  # noqa: PLR2004
+        with self._lock:
+            count, near, first = len(self._names), self._names.nearest(name), self._names.first(_SHOWN_NAMES)
+        if near is not None:
+            return f"unknown task {shown!r}; did you mean {near!r}? GET /tasks lists them all"
+        if not first:
+            return f"unknown task {shown!r}; no task is served yet"
+        more = f" and {count - len(first)} more (GET /tasks)" if count > len(first) else ""
+        return f"unknown task {shown!r}; known tasks: {', '.join(first)}{more}"

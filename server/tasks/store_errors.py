@@ -39,8 +39,10 @@ _WITH_MESSAGE: Mapping[type[MaskStoreError], type[ServerError]] = {
     mask_store.UnknownVersionError: VersionNotFoundError,
     mask_store.NoEarlierVersionError: ConflictError,
     mask_store.RecordError: ConflictError,
+    mask_store.NotAFileError: ConflictError,
     mask_store.MissingBundleError: ConflictError,
     mask_store.DigestMismatchError: ConflictError,
+    mask_store.StoreBusyError: StoreUnreachableError,
 }
 _WITHOUT_MESSAGE: Mapping[type[MaskStoreError], type[ServerError]] = {
     mask_store.StoreNotWritableError: StoreReadOnlyError,

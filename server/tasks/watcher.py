@@ -1,31 +1,65 @@
 """Store watcher: looks at the store again and again and has what changed loaded, off the request path.
 
-It only finds out what there is to do; `Lifecycle` does it, in several threads where there is much to load. A
-store that can't be read changes nothing.
+It only finds out what there is to do, and waits for nothing: `Lifecycle` does it, in threads of `LoadPool`.
+A store that can't be read, or does not answer, changes nothing.
 """
 
-import ctypes
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Set
+from concurrent.futures import Future
 from contextlib import suppress
-from threading import Event, Thread
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
 
-from mask_store import MaskStore, Snapshot, StoreError, VersionInfo
+from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError
+from mask_store.background import in_background
 from server.tasks.lifecycle import Lifecycle
+from server.tasks.load_pool import LoadPool
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
+from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
 
-_TASKS_PER_PROGRESS_LINE = 100
 _PAUSE_OVER_LOOK = 50
 """A pause is at least this many times the processor time of the look before it."""
+_LONGEST_RETRY_SECONDS = 5.0
+"""After looks that failed the pause doubles up to this."""
+_LOOK_SECONDS = 5.0
+"""A look that takes longer than this counts as failed until it comes back."""
+_ABANDON_SECONDS = 60.0
+"""After this a look is given up, and another one begun."""
+_FIRST_PASS_SECONDS = 30.0
+"""A task whose first load takes longer than this does not keep the server from being ready."""
+_CLOSE_SECONDS = 2.0
+_STEP_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a look at the store found.
+
+    Attributes:
+        seen: When it began, in monotonic seconds.
+        snapshot: The current versions.
+        gone: Tasks in service that the store does not have any more.
+        work_seconds: The processor time that it took.
+    """
+
+    seen: float
+    snapshot: Snapshot
+    gone: Set[str]
+    work_seconds: float
 
 
 class StoreWatcher:
-    """Keeps what is served in step with the store."""
+    """Keeps what is served in step with the store.
+
+    Attributes:
+        loads: Where tasks are loaded.
+    """
 
     def __init__(
         self,
@@ -43,105 +77,128 @@ class StoreWatcher:
         self._registry = registry
         self._metrics = metrics
         self._poll_seconds = poll_seconds
-        self._load_threads = load_threads
-        self._look_seconds = 0.0
-        self._readable = True
+        self._work_seconds = 0.0
+        self._failures = 0
+        self._found_at_start: Set[str] | None = None
         self._first_pass_done = False
         self._settled = Event()
         self._stopping = Event()
-        self._thread = Thread(target=self._watch, name="store-watcher", daemon=True)
+        self.thread = SupervisedThread("store watcher", self._watch)
+        self.loads = LoadPool(load_threads)
 
     @property
     def first_pass_done(self) -> bool:
-        """Whether every task found at start is loaded or reported."""
+        """Whether every task found at start is loaded or reported, or takes unreasonably long."""
+        if not self._first_pass_done and self._found_at_start is not None and not self._stopping.is_set():
+            self._first_pass_done = self._found_at_start.isdisjoint(self.loads.busy(_FIRST_PASS_SECONDS))
+            if self._first_pass_done:
+                self._settled.set()
         return self._first_pass_done
 
     @property
     def alive(self) -> bool:
         """Whether the store is being watched."""
-        return self._thread.is_alive()
+        return self.thread.alive
 
     def wait_for_first_pass(self) -> None:
-        """Wait until every task found at start is loaded or reported, or the watch is closed."""
+        """Wait until the first pass is done, or the watch is closed."""
         self._settled.wait()
 
     @property
     def pause_seconds(self) -> float:
         """How long until the next look at the store."""
-        return max(self._poll_seconds, _PAUSE_OVER_LOOK * self._look_seconds)
+        pause = max(self._poll_seconds, _PAUSE_OVER_LOOK * self._work_seconds)
+        retry = self._poll_seconds * 2.0 ** min(self._failures, 64)
+        return max(pause, min(retry, _LONGEST_RETRY_SECONDS)) if self._failures else pause
 
     def start(self) -> None:
         """Start watching."""
-        self._thread.start()
+        self.thread.start()
 
     def close(self, seconds: float) -> None:
-        """Stop watching; waits for a load in progress, but not longer than `seconds`."""
+        """Stop watching; waits a moment for loads in progress, but not longer than `seconds`."""
         self._stopping.set()
         self._settled.set()
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        self.thread.stop()
+        self.thread.join(seconds)
+        self.loads.close(min(seconds, _CLOSE_SECONDS))
 
     def poll(self) -> None:
-        """Look at the store once and load what changed."""
-        seen, started = time.monotonic(), time.thread_time()
+        """Look at the store once and have what changed loaded; does not wait for the loads."""
         try:
-            snapshot = self._store.snapshot()
-            self._look_seconds = time.thread_time() - started
-            gone = self._registry.entries.keys() - _names(snapshot)
-            if gone:
-                self._store.check()  # if the store vanished while it was read, nothing is removed
-        except (StoreError, OSError) as error:
-            self._note_store(readable=False, why=error)
+            look = self._wait_for(in_background(self._look, "store-look"))
+        except Exception as error:
+            self._note_failure(error)
             return
-        self._note_store(readable=True)
-        for name in gone:
-            self._lifecycle.drop_missing(name)
-        for problem in snapshot.problems:
+        if look is None:
+            return
+        self._note_success(look)
+        for name in look.gone:
+            self.loads.submit(name, partial(self._lifecycle.drop_missing, name))
+        for problem in look.snapshot.problems:
             self._lifecycle.report_unreadable(problem.task, problem.message)
-        due = [version for version in snapshot.current.values() if self._lifecycle.is_due(version, seen)]
-        self._load(due, seen)
+        due = [v for v in look.snapshot.current.values() if self._lifecycle.is_due(v, look.seen)]
+        self._registry.expect(v.task for v in due if not self._registry.knows(v.task))
+        for version in due:
+            self.loads.submit(version.task, partial(self._lifecycle.refresh, version, look.seen))
         self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
-        self._first_pass_done |= not self._stopping.is_set()
-        self._settled.set()
+        if self._found_at_start is None:
+            self._found_at_start = _names(look.snapshot)
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
                 self.poll()
             except Exception:
-                logger.exception("looking at the store failed; trying again")
-            self._stopping.wait(self.pause_seconds)
+                logger.exception("following the store failed; trying again")
+            self._pause(self.pause_seconds)
 
-    def _load(self, due: Sequence[VersionInfo], seen: float) -> None:
-        if not due:
-            return
-        self._registry.expect(v.task for v in due if not self._registry.knows(v.task))
-        with ThreadPoolExecutor(self._load_threads, thread_name_prefix="loader") as loaders:
-            loads = [loaders.submit(self._refresh, version, seen) for version in due]
-            for done, load in enumerate(as_completed(loads), 1):
-                load.result()
-                if done % _TASKS_PER_PROGRESS_LINE == 0:
-                    logger.info("%d of %d tasks loaded or reported", done, len(due))
-        _trim_heap()
+    def _pause(self, seconds: float) -> None:
+        """Wait for the next look; loads go on meanwhile."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            step = 1.0 if self.first_pass_done else _STEP_SECONDS
+            if self._stopping.wait(min(step, left)):
+                return
+            self.loads.relieve()
 
-    def _refresh(self, version: VersionInfo, seen: float) -> None:
-        if not self._stopping.is_set():
-            self._lifecycle.refresh(version, seen)
+    def _look(self) -> _Look:
+        seen, started = time.monotonic(), time.thread_time()
+        snapshot = self._store.snapshot()
+        gone = self._registry.entries.keys() - _names(snapshot)
+        if gone:
+            self._store.check()  # if the store vanished while it was read, nothing is removed
+        return _Look(seen, snapshot, gone, time.thread_time() - started)
 
-    def _note_store(self, *, readable: bool, why: Exception | None = None) -> None:
-        self._metrics.store_seen(readable=readable)
-        if readable != self._readable:
-            if readable:
-                logger.info("the store can be read again")
-            else:
-                logger.error("the store can't be read; loaded tasks are served as before: %s", why)
-        self._readable = readable
+    def _wait_for(self, look: Future[_Look]) -> _Look | None:
+        """Return what a look found; None if it was given up, or the watch was closed."""
+        begun, late = time.monotonic(), False
+        while not self._stopping.is_set() and (waited := time.monotonic() - begun) < _ABANDON_SECONDS:
+            if waited > _LOOK_SECONDS and not late:
+                late = True
+                self._note_failure(StoreUnavailableError(f"no answer within {_LOOK_SECONDS:.0f} s"))
+            with suppress(TimeoutError):
+                return look.result(_STEP_SECONDS)
+            if look.done():
+                return look.result()
+            self.loads.relieve()
+        return None
 
+    def _note_success(self, look: _Look) -> None:
+        self._work_seconds = look.work_seconds
+        self._metrics.store_seen(readable=True)
+        if self._failures:
+            logger.info("the store can be read again")
+        self._failures = 0
 
-def _trim_heap() -> None:
-    """Return what was freed to the system, where the C library can: reading bundles leaves holes."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    def _note_failure(self, error: Exception) -> None:
+        self._metrics.store_seen(readable=False)
+        if not self._failures:
+            unforeseen = None if isinstance(error, MaskStoreError) else error
+            logger.error(
+                "the store can't be read; loaded tasks are served as before: %s", error, exc_info=unforeseen
+            )
+        self._failures += 1
 
 
 def _names(snapshot: Snapshot) -> set[str]:

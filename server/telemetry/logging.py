@@ -1,6 +1,7 @@
 """Log formats: text for people, or one JSON object a line for machines.
 
-A record may carry `fields`, a mapping of what the line is about; both forms show them.
+A record may carry `fields`, a mapping of what the line is about; both forms show them. Messages quote names
+and texts of others, so in neither form can they begin a line: only records do.
 """
 
 import json
@@ -9,22 +10,28 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from mask_store import escape_controls
 from server.settings import Settings
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, logger, message, and the fields as name=value."""
+    """Time, level, logger, message, and the fields as name=value; a traceback on indented lines."""
 
     def __init__(self) -> None:
         """Take no options."""
         super().__init__(_FORMAT)
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return all lines, the first of which alone begins at the margin."""
+        line, *traceback = super().format(record).split("\n")
+        return "\n".join([line, *(f"  {escape_controls(more)}" for more in traceback)])
+
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line without an exception."""
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        return super().formatMessage(record) + fields
+        return escape_controls(super().formatMessage(record) + fields)
 
 
 class JsonFormatter(logging.Formatter):

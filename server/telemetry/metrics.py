@@ -6,17 +6,18 @@ Gauges that mirror a state (queue depth, bytes) are read when scraped, from the 
 counters and histograms count as things happen.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from threading import Lock
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from server.engine.batch import CloseReason
 from server.engine.pending import DropReason, Timings
-from server.engine.queue import CloseReason
 from server.engine.retry import FailureReason
 from server.engine.worker import BatchReport
+from server.threads.supervision import SupervisedThread
 
 UNKNOWN_TASK = "(unknown)"
 OTHER_TASKS = "(other)"
@@ -127,10 +128,20 @@ class Metrics:
             ["of"],
         )
         self._store_up = gauge("maskserve_store_up", "1 if the store could be read at the last look")
+        self._store_seen = gauge(
+            "maskserve_store_last_look_timestamp_seconds", "When the store could be read last, in Unix time"
+        )
 
     def read(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read when scraped."""
         Gauge(name, help_text, registry=self._registry).set_function(value)
+
+    def read_restarts(self, threads: Iterable[SupervisedThread]) -> None:
+        """Add the gauge of how many times each thread was started again, read when scraped."""
+        name, text = "maskserve_thread_restarts", "Times a thread died and was started again"
+        gauge = Gauge(name, text, ["thread"], registry=self._registry)
+        for thread in threads:
+            gauge.labels(thread.name).set_function(partial(getattr, thread, "restarts"))
 
     def read_bytes(self, values: dict[str, Callable[[], float]]) -> None:
         """Add the gauge of bytes in memory by form, read when scraped."""
@@ -167,6 +178,8 @@ class Metrics:
     def store_seen(self, *, readable: bool) -> None:
         """Note whether the store could be read."""
         self._store_up.set(readable)
+        if readable:
+            self._store_seen.set_to_current_time()
 
     def forget(self, task: str) -> None:
         """Drop the series of a task that is gone."""

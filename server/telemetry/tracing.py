@@ -38,14 +38,16 @@ class RequestTracer:
         """
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-            from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+            from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
             from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
             from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         except ImportError:
             raise SettingsError(
                 "--otlp-endpoint: traces need OpenTelemetry: pip install 'maskserve[tracing]'"
             ) from None
-        provider = TracerProvider(resource=Resource.create({"service.name": "maskserve"}))
+        # The environment's OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over our own name.
+        resource = Resource.create({"service.name": "maskserve"}).merge(OTELResourceDetector().detect())
+        provider = TracerProvider(resource=resource)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
         return cls(provider)
 

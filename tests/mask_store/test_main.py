@@ -10,7 +10,7 @@ import pytest
 
 from mask_store import MaskStore
 from mask_store.__main__ import main
-from tests.support.bundles import version_bundle
+from tests.support.bundles import bundle_of, version_bundle
 
 Run = Callable[..., str]
 
@@ -74,6 +74,22 @@ def test_show(run: Run, run_json: Callable[..., Any]) -> None:
     assert shown["finetuned_bytes"] == 437_928_968
 
 
+def test_what_is_shown_cannot_write_lines_of_its_own(run: Run, filled: Path) -> None:
+    forged = bundle_of(
+        task="forged",
+        labels=("a\nversions   9 (current)", "\x1b[2Jb"),
+        metrics={"accuracy": 0.5, "x\ntask  y": 0.5},
+    )
+    for seed in range(2):
+        MaskStore.open(filled).publish(forged if seed else version_bundle("forged"))
+    shown = run("show", "forged")
+    assert r"a\nversions   9 (current), \x1b[2Jb" in shown
+    assert [line for line in shown.splitlines() if line.startswith("versions")] == [
+        "versions   1, 2 (current)"
+    ]
+    assert all(line.isprintable() for line in run("diff", "forged", "1", "2").splitlines())
+
+
 def test_verify(run: Run, run_json: Callable[..., Any]) -> None:
     assert run("verify") == "no problems found\n"
     assert run("verify", "demo") == "no problems found\n"
@@ -94,6 +110,83 @@ def test_rollback(run: Run, run_json: Callable[..., Any]) -> None:
     assert run("rollback", "demo") == "task 'demo' version 2 is current now, before it was version 3\n"
     assert run_json("rollback", "demo", "--version", "1")["current"]["number"] == 1
     assert json.loads(run("list", "--json"))["tasks"][0]["number"] == 1
+
+
+def test_clean(filled: Path, run: Run, run_json: Callable[..., Any]) -> None:
+    assert run("clean") == "0 files removed\n"
+    left = filled / "tasks/demo/bundles/left.safetensors"
+    left.write_bytes(b"by a killed publish")
+    assert run_json("clean") == {"removed": ["tasks/demo/bundles/left.safetensors"]}
+    left.write_bytes(b"by a killed publish")
+    assert run("clean") == "removed tasks/demo/bundles/left.safetensors\n1 files removed\n"
+
+
+def test_a_damaged_record_is_told_and_stops_nothing(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--store", str(filled)]
+    (filled / "tasks/demo/versions/00000002.json").write_bytes(bytes(40))
+    assert main([*command, "show", "demo"]) == 0
+    shown = capsys.readouterr()
+    assert "1, 3 (current)" in shown.out
+    assert shown.err.startswith("problem: demo version 2: task 'demo': its record can't be read")
+    assert main([*command, "rollback", "demo"]) == 0
+    done = capsys.readouterr()
+    assert done.out == "task 'demo' version 1 is current now, before it was version 3\n"
+    assert "problem: demo version 2:" in done.err
+    (filled / "tasks/demo/current.json").write_bytes(bytes(40))
+    assert main([*command, "show", "demo", "--version", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["current"] is None
+    assert main([*command, "rollback", "demo"]) == 1
+    assert capsys.readouterr().err.rstrip().endswith("say to which version to roll back")
+    assert main([*command, "rollback", "demo", "--version", "3"]) == 0
+    assert capsys.readouterr().out.endswith("is current now, before it was damaged\n")
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "100000000", "9" * 300])
+def test_numbers_that_no_version_has(filled: Path, capsys: pytest.CaptureFixture[str], number: str) -> None:
+    for arguments in (["show", "demo", "--version", number], ["rollback", "demo", "--version", number]):
+        assert main(["--store", str(filled), *arguments]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.search("task 'demo' has no version .*, it has 1, 2, 3", line)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"],
+        ["show", "demo"],
+        ["verify"],
+        ["clean"],
+        ["rollback", "demo"],
+        ["delete", "demo", "--all-versions"],
+        ["diff", "demo", "1", "2"],
+    ],
+)
+def test_a_store_that_can_not_be_reached_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    class NoCredentialsError(Exception):
+        """Stands for botocore's, which is no OSError."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise NoCredentialsError("Unable to locate\ncredentials")
+
+    for method in ("cat_file", "ls"):
+        monkeypatch.setattr(f"fsspec.implementations.memory.MemoryFileSystem.{method}", fail)
+    assert main(["--store", "memory://bucket/store", *arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        "error: the store can't be used: memory:///bucket/store: store.json: Unable to locate credentials\n"
+    )
+
+
+def test_names_in_a_store_can_not_forge_lines(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (filled / "tasks/x\nproblem: forged").mkdir()
+    (filled / "tasks").joinpath(b"\xff".decode(errors="surrogateescape")).mkdir()
+    assert main(["--store", str(filled), "verify"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert not any(line.startswith("problem: forged") for line in lines)
 
 
 def test_delete(run: Run, run_json: Callable[..., Any]) -> None:
@@ -194,7 +287,7 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: python -m mask_store" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("python -m mask_store")
 
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,7 +295,7 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for command in ("list", "show", "verify", "rollback", "delete", "diff", "ensemble"):
+    for command in ("list", "show", "verify", "clean", "rollback", "delete", "diff", "ensemble"):
         assert f"--store masks {command}" in text
 
 

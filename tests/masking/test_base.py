@@ -1,98 +1,13 @@
-import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, GPT2Config
-from transformers.utils import logging
 
 from masking import Base, BaseLoadError, UnsupportedArchitectureError, choose_device, load_base
 from masking.base import base_tensors
 from tests.support.models import ARCHITECTURES, tiny_base
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_an_encoder_loads_frozen_in_fp32(architecture: str, tmp_path: Path) -> None:
-    base = load_base(tiny_base(tmp_path / "some-encoder", architecture))
-    assert base.info.name == "some-encoder"
-    assert base.info.architecture == architecture
-    assert base.hidden_size == 32
-    assert base.num_blocks == 3
-    assert base.max_positions == 64
-    assert not base.encoder.training
-    assert all(p.dtype == torch.float32 and not p.requires_grad for p in base.encoder.parameters())
-    assert (base.pooler is None) == (architecture in ("distilbert", "electra"))
-    assert base.nbytes == base.info.parameters * 4
-
-
-@pytest.mark.parametrize("bars", [True, False])
-def test_settings_of_transformers_stay_as_they_were(tiny_bert: str, bars: bool) -> None:
-    before, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    try:
-        _show_bars(bars)
-        load_base(tiny_bert)
-        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (before, bars)
-    finally:
-        _show_bars(shown)
-
-
-def _show_bars(shown: bool) -> None:
-    switch: Callable[[], None] = logging.enable_progress_bar if shown else logging.disable_progress_bar
-    switch()
-
-
-def test_half_precision_checkpoints_are_widened(tiny_bert: str, tmp_path: Path) -> None:
-    AutoModel.from_pretrained(tiny_bert, dtype=torch.float16).save_pretrained(tmp_path)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(Path(tiny_bert) / name, tmp_path)
-    assert {p.dtype for p in load_base(str(tmp_path)).encoder.parameters()} == {torch.float32}
-
-
-def test_the_fingerprint_is_of_the_tensors_not_of_the_folder(tiny_bert: str, tmp_path: Path) -> None:
-    shutil.copytree(tiny_bert, tmp_path / "copy")
-    one, copied = load_base(tiny_bert).info, load_base(str(tmp_path / "copy")).info
-    other = load_base(tiny_base(tmp_path / "other", seed=1)).info
-    assert one.fingerprint == copied.fingerprint != other.fingerprint
-
-
-def test_a_pooler_missing_from_the_checkpoint_is_not_made_up(tmp_path: Path) -> None:
-    base = load_base(tiny_base(tmp_path, "bert", pooler=False))
-    assert base.pooler is None
-    assert base.encoder.pooler is None
-
-
-def test_a_checkpoint_that_lacks_encoder_tensors_is_refused(tiny_bert: str, tmp_path: Path) -> None:
-    shutil.copytree(tiny_bert, tmp_path / "broken")
-    weights = tmp_path / "broken" / "model.safetensors"
-    tensors = load_file(weights)
-    del tensors["encoder.layer.1.output.dense.weight"]
-    save_file(tensors, weights, metadata={"format": "pt"})
-    with pytest.raises(BaseLoadError, match=r"lacks 1 tensors.*layer\.1\.output\.dense"):
-        load_base(str(tmp_path / "broken"))
-
-
-def test_a_truncated_checkpoint_is_refused(tiny_bert: str, tmp_path: Path) -> None:
-    shutil.copytree(tiny_bert, tmp_path / "broken")
-    weights = tmp_path / "broken" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(BaseLoadError, match="broken"):
-        load_base(str(tmp_path / "broken"))
-
-
-def test_an_empty_folder_is_refused_with_what_was_wanted(tmp_path: Path) -> None:
-    with pytest.raises(BaseLoadError, match=r"wanted: a folder with config\.json"):
-        load_base(str(tmp_path))
-
-
-def test_a_decoder_is_refused(tiny_bert: str, tmp_path: Path) -> None:
-    shutil.copytree(tiny_bert, tmp_path / "gpt")
-    (tmp_path / "gpt" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(UnsupportedArchitectureError, match="gpt2"):
-        load_base(str(tmp_path / "gpt"))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -47,7 +47,7 @@ def test_the_server_is_an_asgi_application(tiny_bert: str, tmp_path: Path) -> No
 
 def test_the_server_leaves_cores_free_before_torch_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    monkeypatch.setattr("server.threads.leave_cores_free", lambda: calls.append("threads"))
+    monkeypatch.setattr("server.threads.compute.leave_cores_free", lambda: calls.append("threads"))
     monkeypatch.setattr("server.build_service", lambda _: calls.append("service"))
     monkeypatch.setattr("server.create_app", lambda _: None)
     maskserve.create_app(base="b", store="s")

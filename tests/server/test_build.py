@@ -14,6 +14,7 @@ from server.settings import Settings, SettingsError
 from tests.support.serving import (
     SPECS,
     TEXT,
+    bundle_of,
     fill,
     predict,
     settings_of,
@@ -27,6 +28,28 @@ def test_the_store_is_looked_for_before_the_base_is_loaded(tmp_path: Path) -> No
     settings = Settings(base=str(tmp_path / "no-base"), store=str(tmp_path / "no-store"))
     with pytest.raises(StoreNotFoundError):
         build_service(settings)
+
+
+@pytest.mark.parametrize("folder", ["new", "empty", "volume"])
+def test_a_server_can_begin_with_an_empty_store(base: Base, tmp_path: Path, folder: str) -> None:
+    place = tmp_path / "store"
+    if folder != "new":
+        place.mkdir()
+    if folder == "volume":
+        (place / "lost+found").mkdir()
+    with started(base, place, create_store=folder == "new") as service:
+        assert not service.registry.entries
+        done = service.lifecycle.publish("names", bundle_of(base, "names").to_bytes())
+        assert (done.created, done.served.version) == (True, 1)
+    with started(base, place, create_store=True) as service:
+        assert list(service.registry.tasks) == ["names"]
+
+
+def test_a_folder_with_something_else_is_no_store(base: Base, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StoreNotFoundError):
+        build_service(settings_of(tmp_path), base=base)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_device_that_this_machine_lacks(tiny_bert: str, base: Base, tmp_path: Path) -> None:
@@ -105,7 +128,7 @@ def test_a_task_that_fails_to_warm_up_keeps_nobody_waiting(
     fill(tmp_path, base, ["sentiment"])
     monkeypatch.setattr(MaskedEncoder, "logits", fail)
     with started(base, tmp_path) as service:
-        assert service.engine.restarts == 0
+        assert service.engine.worker.restarts == 0
     assert "warming up with task sentiment failed" in caplog.text
 
 

@@ -20,6 +20,7 @@ from server.errors import (
     TaskNotFoundError,
     TaskUnavailableError,
     UnhealthyError,
+    quoted,
 )
 
 
@@ -35,7 +36,7 @@ from server.errors import (
         (BodyTooLargeError(), 413, "Validation"),
         (InvalidBodyError(), 422, "Validation"),
         (BackendFailedError(), 424, "Backend"),
-        (QueueFullError(1, 2), 429, "Overloaded"),
+        (QueueFullError(), 429, "Overloaded"),
         (ClientGoneError(), 499, "Timeout"),
         (UnhealthyError(), 503, "Unhealthy"),
         (NotReadyError(), 503, "Unhealthy"),
@@ -65,7 +66,36 @@ def test_a_message_of_ones_own_does_not_change_the_class() -> None:
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (7.1, "8")])
 def test_a_full_queue_tells_when_to_come_back(seconds: float, header: str) -> None:
-    error = QueueFullError(90, 100, seconds)
+    error = QueueFullError.of_rows(90, 100, seconds)
     assert error.headers == {"retry-after": header}
     assert "90 rows" in error.message
     assert "100" in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("as it is: caf\u00e9 \u5c0f", "as it is: caf\u00e9 \u5c0f"),
+        ("two\nlines\x1b[31m", "two\\nlines\\x1b[31m"),
+        ("half an emoji \ud83d", "half an emoji \\ud83d"),
+        ("right to left \u202e", "right to left \\u202e"),
+    ],
+)
+def test_a_message_is_one_line_that_can_be_sent_and_logged(text: str, line: str) -> None:
+    assert ServerError(text).message == line
+    line.encode()
+
+
+@pytest.mark.parametrize("filler", ["x", "\ud83d", "\n", "\U000e0001"])
+def test_a_long_message_keeps_both_ends(filler: str) -> None:
+    message = ServerError(f"begin {filler * 2_000_000} end").message
+    assert message.startswith("begin ")
+    assert message.endswith(" end")
+    assert len(message) < 1100
+    assert message.isprintable()
+
+
+def test_what_a_client_sent_is_quoted_in_part() -> None:
+    assert quoted(["a"]) == "'a'"
+    assert quoted(f"k{i}" for i in range(9)) == "'k0', 'k1', 'k2' (and 6 more)"
+    assert len(quoted(["x" * 10_000])) < 100

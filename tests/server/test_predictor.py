@@ -72,28 +72,55 @@ def test_a_failure_took_time_from_its_arrival(base: Base, tmp_path: Path) -> Non
     assert (failed.count, failed.seconds > 100) == (1, True)
 
 
-def test_a_request_may_wait_for_room(base: Base, tmp_path: Path) -> None:
+def test_a_request_may_wait_for_room_before_its_time_runs(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
     stuck = Stuck()
     with started(base, tmp_path, compute=stuck, queue_limit=1) as service:
         served, timings = service.registry.get("sentiment"), Timings()
 
-        async def overload() -> None:
+        async def patient() -> list[Prediction]:
+            place = await service.predictor.wait_for_room(served, texts(TEXT))
+            return await service.predictor.predict(served, texts(TEXT), "c", timings, place=place)
+
+        async def overload() -> float:
+            queue = service.engine.queue
             first = asyncio.create_task(predict(service, texts(TEXT), "a"))
             await asyncio.to_thread(stuck.started.wait, 20)
             second = asyncio.create_task(predict(service, texts(TEXT), "b"))
-            await asyncio.to_thread(wait_until, lambda: service.engine.queue.waiting == 1)
-            waits = service.predictor.predict(served, texts(TEXT), "c", timings, wait_for_room=True)
-            third = asyncio.create_task(waits)
-            await asyncio.sleep(0.25)
+            await asyncio.to_thread(wait_until, lambda: queue._waiting.cost.rows == 1)
+            third = asyncio.create_task(patient())
+            await asyncio.sleep(0.05)
             assert not third.done()
+            let_go = time.monotonic()
             stuck.let_go.set()
             await asyncio.gather(first, second, third)
+            return let_go
 
-        asyncio.run(overload())
-    assert timings.queued - timings.admitted > 0.2
+        let_go = asyncio.run(overload())
+    assert timings.admitted >= let_go
     durations = served.statistics.durations
     assert (durations["success"].count, durations["fail"].count) == (3, 0)
+
+
+def test_a_wait_for_room_ends(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with started(base, tmp_path, compute=stuck, queue_limit=1, request_timeout_ms=300) as service:
+        served = service.registry.get("sentiment")
+
+        async def overload() -> None:
+            calls = [asyncio.create_task(predict(service, texts(TEXT), name)) for name in "a"]
+            await asyncio.to_thread(stuck.started.wait, 20)
+            place = service.engine.queue.reservation(1)
+            with place, pytest.raises(DeadlineError, match="no room in the queue"):
+                await service.predictor.wait_for_room(served, texts(TEXT))
+            with await service.predictor.wait_for_room(served, texts(TEXT)):
+                assert service.engine.queue.waiting == 1
+            stuck.let_go.set()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+        asyncio.run(overload())
+        assert service.engine.queue.waiting == 0
 
 
 def test_a_text_that_is_too_long_holds_no_room(base: Base, tmp_path: Path) -> None:
@@ -134,7 +161,7 @@ def test_a_cancelled_call_is_not_computed(base: Base, tmp_path: Path) -> None:
             await asyncio.to_thread(stuck.started.wait, 20)
             second = asyncio.create_task(predict(service, texts(TEXT), "b"))
             queue = service.engine.queue
-            await asyncio.to_thread(wait_until, lambda: (queue.waiting, queue._reserved) == (1, 0))
+            await asyncio.to_thread(wait_until, lambda: queue._waiting.cost.rows == 1)
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second
@@ -166,7 +193,7 @@ def test_requests_of_many_tasks_are_computed_together(base: Base, tmp_path: Path
             await asyncio.to_thread(stuck.started.wait, 20)
             calls = [asyncio.create_task(call(index)) for index in (0, 1, 0, 1, 1)]
             queue = service.engine.queue
-            await asyncio.to_thread(wait_until, lambda: (queue.waiting, queue._reserved) == (5, 0))
+            await asyncio.to_thread(wait_until, lambda: queue._waiting.cost.rows == 5)
             stuck.let_go.set()
             await asyncio.gather(first, *calls)
 

@@ -30,6 +30,13 @@ def test_defaults() -> None:
     assert settings.revision is None
 
 
+def test_a_store_is_created_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load_settings(NEEDED).create_store
+    assert load_settings([*NEEDED, "--create-store"]).create_store
+    monkeypatch.setenv("MASKSERVE_CREATE_STORE", "true")
+    assert load_settings(NEEDED).create_store
+
+
 def test_settings_cannot_be_changed() -> None:
     settings = load_settings(NEEDED)
     with pytest.raises(ValidationError, match="frozen"):
@@ -214,3 +221,46 @@ def test_what_can_be_no_key(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mistakes = _mistakes(*NEEDED)
     assert [mistake.split(":")[0] for mistake in mistakes] == ["--admin-key", "--api-keys"]
     assert all(mistake.endswith("without spaces around it") for mistake in mistakes)
+
+
+@pytest.mark.parametrize("given", ["", " ", ",", " , ", "[]", '""', "''", '[""]', '[" "]', "-"])
+def test_keys_that_are_set_but_empty_do_not_open_the_server(
+    given: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MASKSERVE_API_KEYS", given)
+    (mistake,) = _mistakes(*NEEDED)
+    assert mistake.startswith("--api-keys: ")
+    assert len(_mistakes(*NEEDED, f"--api-keys={given}")) == 1
+    monkeypatch.delenv("MASKSERVE_API_KEYS")
+    monkeypatch.setenv("MASKSERVE_ADMIN_KEY", given)
+    if not given.startswith("["):
+        assert _mistakes(*NEEDED)[0].startswith("--admin-key: ")
+    monkeypatch.delenv("MASKSERVE_ADMIN_KEY")
+    file = tmp_path / "server.toml"
+    file.write_text("api_keys = []\n")
+    assert "holds no key" in _mistakes(*NEEDED, "--config", str(file))[0]
+    assert load_settings(NEEDED).api_keys == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [("", ""), ("/", ""), ("/masks", "/masks"), ("/masks/", "/masks"), ("/a/b-c", "/a/b-c")],
+)
+def test_the_path_of_a_proxy(given: str, path: str) -> None:
+    assert load_settings([*NEEDED, f"--root-path={given}"]).root_path == path
+
+
+@pytest.mark.parametrize("given", ["masks", "//", "/a b", "/a?b", "http://host/masks"])
+def test_what_is_no_path_of_a_proxy(given: str) -> None:
+    (mistake,) = _mistakes(*NEEDED, f"--root-path={given}")
+    assert mistake.startswith("--root-path: a path begins with a slash")
+
+
+def test_origins() -> None:
+    given = "https://app.example, http://localhost:3000"
+    settings = load_settings([*NEEDED, "--cors-origins", given])
+    assert settings.cors_origins == ("https://app.example", "http://localhost:3000")
+    assert load_settings([*NEEDED, "--cors-origins", "*"]).cors_origins == ("*",)
+    for wrong in ("app.example", "https://app.example/", "https://*.example", "https://a.example/page"):
+        (mistake,) = _mistakes(*NEEDED, "--cors-origins", wrong)
+        assert mistake.startswith("--cors-origins: ")

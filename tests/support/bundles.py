@@ -141,8 +141,13 @@ def canonical(value: Any) -> str:
 
 def seal(fields: dict[str, Any], manifest: Any, data: bytes) -> bytes:
     """A file with this manifest and a checksum that fits."""
-    checksum = hashlib.sha256(canonical(manifest).encode() + b"\n" + data).hexdigest()
-    document = canonical({"checksum": f"sha256:{checksum}", "manifest": manifest})
+    return seal_text(fields, canonical(manifest), data)
+
+
+def seal_text(fields: dict[str, Any], manifest: str, data: bytes) -> bytes:
+    """A file with this text as its manifest, whatever it is, and a checksum that fits."""
+    checksum = hashlib.sha256(manifest.encode(errors="surrogatepass") + b"\n" + data).hexdigest()
+    document = f'{{"checksum":"sha256:{checksum}","manifest":{manifest}}}'
     return put_together(fields | {"__metadata__": {"mask_bundle": document}}, data)
 
 

@@ -32,16 +32,16 @@ class StoreReads:
         self.hashes = 0
 
     def _counting_read(self, read: Any) -> Any:
-        def counted(files: Any, path: str) -> bytes:
+        def counted(files: Any, path: str, most: int) -> bytes:
             self.paths.append(path)
-            return bytes(read(files, path))
+            return bytes(read(files, path, most))
 
         return counted
 
     def _counting_read_many(self, read_many: Any) -> Any:
-        def counted(files: Any, paths: Sequence[str]) -> Any:
+        def counted(files: Any, paths: Sequence[str], most: int) -> Any:
             self.paths += paths
-            return read_many(files, paths)
+            return read_many(files, paths, most)
 
         return counted
 

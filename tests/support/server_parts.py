@@ -9,8 +9,8 @@ import numpy as np
 
 from masking import Base, Features, LoadedTask, Row, TaskBatch, TaskSpec, load_task
 from masking.tasks.predictions import Floats
+from server.engine.batch import BatchLimits
 from server.engine.pending import PendingRequest
-from server.engine.queue import BatchLimits
 from server.engine.retry import Compute
 from tests.support.models import random_bundle
 
@@ -64,6 +64,11 @@ def by_task(compute: Callable[[LoadedTask, Sequence[Features]], Sequence[Floats]
 
 
 def limits(
-    *, rows: int = 8, tokens: int = 1000, wait_seconds: float = 0.0, waiting: int = 100
+    *,
+    rows: int = 8,
+    tokens: int = 1000,
+    wait_seconds: float = 0.0,
+    waiting: int = 100,
+    waiting_seconds: float = math.inf,
 ) -> BatchLimits:
-    return BatchLimits(rows=rows, tokens=tokens, wait_seconds=wait_seconds, waiting=waiting)
+    return BatchLimits(rows, tokens, wait_seconds, waiting, waiting_seconds)

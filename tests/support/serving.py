@@ -32,6 +32,7 @@ from server.http.app import create_app
 from server.predictor import PredictRequest
 from server.service import Service
 from server.settings import Settings
+from server.tasks.watcher import StoreWatcher
 from tests.support.models import random_bundle
 from tests.support.server_parts import TaskBatches, zeros
 
@@ -71,6 +72,12 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
+
+
+def look(watcher: StoreWatcher) -> None:
+    """Look at the store once, and wait until what was found is loaded or reported."""
+    watcher.poll()
+    assert watcher.loads.wait(60), "loads do not end"
 
 
 @contextmanager

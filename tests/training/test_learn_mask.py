@@ -45,7 +45,7 @@ BAD_INPUTS: dict[str, tuple[dict[str, str], dict[str, list[Any]], str]] = {
     "broken line": ({}, {"train": [GOOD, "{oops"]}, "train-bad.jsonl:2: broken JSON"),
     "absent file": ({"train": "absent.jsonl"}, {}, "absent.jsonl: no such file"),
     "task name": ({"task": "No/Name"}, {}, "no task can be called 'No/Name'"),
-    "base": ({"base": "nowhere/at/all/./"}, {}, "can't be loaded"),
+    "base": ({"base": "nowhere/at/all/./"}, {}, "there is no such folder"),
     "blocks": ({"blocks": "7"}, {}, "has blocks 0 to 2"),
     "store": ({}, {"store": ["a file"]}, "store-bad.jsonl"),
 }

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mask_store.terminal import escape_missing_letters
 from training.distributed import is_main
 from training.errors import OptionsError, exit_code
 
@@ -26,6 +27,7 @@ def run_command(work: Callable[[], int], *, log: str = "training", quiet: bool =
     Returns:
         The exit code; of several processes that learn together, the first alone prints.
     """
+    escape_missing_letters()
     try:
         with logged(log, logging.WARNING if quiet else logging.INFO):
             return work()

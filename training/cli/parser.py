@@ -10,6 +10,10 @@ from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from mask_store.terminal import CommandParser
+from masking.base_folder import check_folder
+from masking.errors import BaseLoadError
+from training.errors import OptionsError
 from training.options import DEFAULT_LR, LearnOptions, Method, Preset, choices_of, options_of
 
 # The groups of `--help` in their order; fields that name no group are of the method itself.
@@ -31,7 +35,7 @@ def build_parser(prog: str, description: str, epilog: str | None = None) -> argp
         description: What ``--help`` says before the options.
         epilog: What it says after them.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         description=description,
         epilog=epilog,
@@ -61,11 +65,16 @@ def parse_options(arguments: argparse.Namespace) -> LearnOptions:
     """Turn parsed arguments into options.
 
     Raises:
-        OptionsError: They don't make sense; lists every mistake.
+        OptionsError: They don't make sense (every mistake is listed), or the base's folder can't be loaded.
     """
     names = {name for name, _ in _options()}
     given = {name: value for name, value in vars(arguments).items() if name in names}
-    return options_of({"lr": DEFAULT_LR[getattr(arguments, "method", "mask")]} | given, arguments.preset)
+    options = options_of({"lr": DEFAULT_LR[getattr(arguments, "method", "mask")]} | given, arguments.preset)
+    try:
+        check_folder(options.base)
+    except (BaseLoadError, OSError) as error:
+        raise OptionsError([f"--base {options.base}: {error}"]) from None
+    return options
 
 
 def add_method(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

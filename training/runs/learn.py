@@ -6,7 +6,6 @@ mask of what `training.runs.preparation` has prepared, `publish` hands a bundle 
 
 import logging
 import math
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,7 +18,6 @@ from mask_store import (
     MaskBundle,
     MaskStore,
     MaskStoreError,
-    StoreNotWritableError,
     UnknownTaskError,
     VersionInfo,
 )
@@ -228,10 +226,8 @@ def open_store(options: LearnOptions) -> MaskStore:
     """
     if not options.store:
         raise OptionsError(["--store missing: name the store to publish to, a folder or URL"])
-    folder = Path(options.store)
-    if folder.is_dir() and not os.access(folder, os.W_OK):
-        raise StoreNotWritableError(f"store {folder}: the folder can't be written")
     store = MaskStore.open(options.store, create=True)
+    store.check_writable()
     with suppress(UnknownTaskError):
         store.current(options.task)
     return store

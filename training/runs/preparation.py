@@ -61,6 +61,8 @@ class Preparation:
             "pair": self.spec.pair,
             "labels": list(self.spec.labels),
             "base": self.base.info.fingerprint,
+            "tokenizer": self.base.info.tokenizer,
+            "configuration": self.base.info.configuration,
             "data": self.data.digest,
             "processes": distributed.count(),
             **({"validation_share": self.options.validation_share} if self.options.validation_share else {}),
@@ -120,7 +122,7 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
         data = load_data(options)
         kind = TRAINING_KINDS[options.kind]
         metric = kind.choose_metric(data.labels, options.metric)
-        base = load_base(options.base, device=device)
+        base = load_base(options.base, revision=options.revision, device=device)
         spec = data.spec(options)
         blocks = fit_to_base(options, base)
         codec = task_codec(spec, base.tokenizer)

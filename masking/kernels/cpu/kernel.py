@@ -19,6 +19,7 @@ import numpy as np
 from numba import cfunc, njit, types
 from numpy.typing import NDArray
 
+from masking.kernels.cpu.cache import CACHED
 from masking.kernels.cpu.llvm import (
     STRIP,
     copy_float,
@@ -95,7 +96,7 @@ def scratch_bytes(columns: int) -> int:
     return _FLOAT * (PANEL * columns + STRIP * TILE_TOKENS) + 4 * _LINE
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=CACHED)
 def _transpose(source: int, rows: int, columns: int, width: int, target: int) -> None:
     """float32 [rows, columns] to [columns, width]; rows from `rows` to `width` repeat the last.
 
@@ -115,7 +116,7 @@ def _transpose(source: int, rows: int, columns: int, width: int, target: int) ->
             copy_float(origin, target + column * spacing + _FLOAT * row)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=CACHED)
 def _pack_tile(job: int, tile: int) -> None:
     columns = load_int(job + _COLUMNS)
     entry = load_int(job + _TILES) + 3 * _SIZE * tile
@@ -125,7 +126,7 @@ def _pack_tile(job: int, tile: int) -> None:
     _transpose(source, tokens, columns, tokens, target)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=CACHED)
 def _pack_panel(job: int, first: int, width: int, scratch: int) -> None:
     """Pack a panel's weights into `scratch`, as [columns, width]."""
     columns, rows = load_int(job + _COLUMNS), load_int(job + _ROWS) - first
@@ -133,7 +134,7 @@ def _pack_panel(job: int, first: int, width: int, scratch: int) -> None:
     _transpose(source, min(rows, width), columns, width, scratch)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=CACHED)
 def _multiply_panel(job: int, first: int, width: int, scratch: int) -> None:
     """All tiles of all segments with the output rows from `first` on."""
     rows, columns = load_int(job + _ROWS), load_int(job + _COLUMNS)
@@ -160,7 +161,7 @@ def _multiply_panel(job: int, first: int, width: int, scratch: int) -> None:
                     copy_float(aside + _FLOAT * (STRIP * one + row), outputs + _FLOAT * (rows * one + row))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=CACHED)
 def panel_of(rows: int, index: int) -> tuple[int, int]:
     """First row and width of a panel: wide ones while three strips are whole, then single strips."""
     wide = rows // PANEL
@@ -169,13 +170,13 @@ def panel_of(rows: int, index: int) -> tuple[int, int]:
     return wide * PANEL + (index - wide) * STRIP, STRIP
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=CACHED)
 def panel_count(rows: int) -> int:
     """Return the panels of a layer with that many rows."""
     return rows // PANEL + (rows % PANEL + STRIP - 1) // STRIP
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=CACHED)
 def work(job: int) -> None:
     """One thread's share of a phase of the job at an address."""
     if load_int(job + _PHASE) == 0:
@@ -195,13 +196,13 @@ def work(job: int) -> None:
         panel = fetch_add(job + _NEXT_PANEL, 1)
 
 
-@cfunc(types.void(types.intp), nopython=True, cache=True)
+@cfunc(types.void(types.intp), nopython=True, cache=CACHED)
 def work_function(job: int) -> None:
     """`work` as a C function void(int64 *)."""
     work(job)
 
 
-@njit("uint64(uint8[:, ::1], int64, int64, int64)", nogil=True, cache=True)
+@njit("uint64(uint8[:, ::1], int64, int64, int64)", nogil=True, cache=CACHED)
 def _eight_words(packed: UInt8s, first: int, last: int, byte: int) -> np.uint64:
     """One byte of each of 8 rows, transposed as 8 x 8 bits; rows from `last` on count as zeros."""
     bits = np.uint64(0)
@@ -213,7 +214,7 @@ def _eight_words(packed: UInt8s, first: int, last: int, byte: int) -> np.uint64:
     return bits
 
 
-@njit("void(uint8[:, ::1], uint16[:, ::1])", nogil=True, cache=True)
+@njit("void(uint8[:, ::1], uint16[:, ::1])", nogil=True, cache=CACHED)
 def strips_of_bits(packed: UInt8s, strips: UInt16s) -> None:
     """Turn rows of bits into strips: from bit (row, column) to bit row % 16 of word (row // 16, column).
 

@@ -1,11 +1,12 @@
 """CPU kernel launcher: everything that the numba kernels take on trust is checked or made here.
 
 Importing this module does not import numba: the first use does, and `available` tells whether it can. The
-kernels are compiled once per machine (some seconds) and cached on disk by numba; `warm_up` gets that done
-before the first request. Without numba nothing here works except `available`.
+kernels are compiled once per machine (some seconds) and kept on disk, see `masking.kernels.cpu.cache`.
+Without numba nothing here works except `available`.
 """
 
 import importlib.util
+import logging
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -20,14 +21,26 @@ from torch import Tensor
 from masking.kernels.cpu.openmp import Runner, runner
 from masking.kernels.segments import Segments, tile_table
 
+logger = logging.getLogger(__name__)
+
 _ALIGNMENT = 64
 _PHASE = 0
 
 
 @cache
 def available() -> bool:
-    """Tell whether the kernels can be used: numba is installed."""
-    return importlib.util.find_spec("numba") is not None
+    """Tell whether the kernels can be used: numba is installed, and they could be compiled and run.
+
+    The first call compiles them, or loads them from the cache; a failure is logged.
+    """
+    if importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        _try_out()
+    except Exception as error:  # numba's and LLVM's own: masked layers are folded then, slower but right
+        logger.warning("the CPU kernel can't be used here, torch computes masked layers: %s", error)
+        return False
+    return True
 
 
 @cache
@@ -166,7 +179,7 @@ def _padded_bias(bias: Tensor | None, rows: int) -> Tensor:
     return padded
 
 
-def warm_up() -> None:
+def _try_out() -> None:
     """Compile the kernels, or load them from numba's cache."""
     layer = torch.ones(16, 8)
     strips = strips_of_bits(np.full((16, 1), 255, np.uint8), 8)

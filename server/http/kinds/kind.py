@@ -56,6 +56,7 @@ class HttpKind(ABC):
         input_tensors: Its inputs in the Open Inference Protocol, all of which it needs.
         pipeline_tag: Its name at Hugging Face.
         nested: Whether a reply to huggingface_hub is a list of lists even for one input.
+        cuts: Whether long texts can be cut.
     """
 
     takes: str
@@ -64,6 +65,7 @@ class HttpKind(ABC):
     input_tensors: tuple[TensorInfo, ...]
     pipeline_tag: ClassVar[str]
     nested: ClassVar[bool] = True
+    cuts: ClassVar[bool] = True
 
     def __init__(self, spec: TaskSpec) -> None:
         """Keep the task's spec."""

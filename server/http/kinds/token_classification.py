@@ -13,9 +13,11 @@ from masking import (
     entities_of,
     split_words,
 )
+from server.errors import InvalidBodyError
 from server.http.kinds.kind import HttpKind, Json, ReplyFormat, ScoreFunction, SplitText, scores_of
 from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
+_MOST_WORDS = 50_000  # of a text; more than any batch takes
 _SENTENCE: Json = {"tokens": ["Anna", "works", "in", "London", "."]}
 _SENTENCES: Json = {"tokens": [["I", "slept", "."], ["Anna", "left", "."]]}
 
@@ -25,6 +27,7 @@ class TokenClassification(HttpKind):
 
     pipeline_tag = "token-classification"
     nested = False
+    cuts = False
     takes = "words or a text"
     example = _SENTENCE
     example_batch = _SENTENCES
@@ -37,9 +40,7 @@ class TokenClassification(HttpKind):
 
     def split(self, inputs: Sequence[TaskInput]) -> tuple[SplitText, ...]:
         """Split running texts into words that keep their place in the text."""
-        return tuple(
-            SplitText(item.text, split_words(item.text)) for item in inputs if isinstance(item, TextInput)
-        )
+        return tuple(_split(item.text) for item in inputs if isinstance(item, TextInput))
 
     def render(self, index: int, item: TaskInput, prediction: Prediction, reply: ReplyFormat) -> list[Json]:
         """Return one entry per word in order, or per entity for huggingface_hub."""
@@ -66,6 +67,13 @@ class TokenClassification(HttpKind):
             for index, (item, prediction) in both
         ]
         return {"label": OutputTensor("label", texts)}
+
+
+def _split(text: str) -> SplitText:
+    words = split_words(text, most=_MOST_WORDS + 1)
+    if len(words) > _MOST_WORDS:
+        raise InvalidBodyError(f"a text has more than {_MOST_WORDS} words; send it in parts")
+    return SplitText(text, words)
 
 
 def _words(

@@ -11,17 +11,23 @@ tensors a kind of task has is in `server.http.kinds`.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from masking import LoadedTask, TaskSpec
-from server.errors import InvalidBodyError
+from server.errors import InvalidBodyError, cut, quoted
 from server.http.error_mapping import invalid_body
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
 from server.http.kinds.tensors import TensorInfo, Texts
+from server.http.oip.replies import (
+    ModelConfig,
+    ModelMetadata,
+    ParameterConfig,
+    TensorConfig,
+    TensorMetadata,
+)
 from server.http.oip.tensors import InferRequest, RequestedOutput, read_texts
 from server.http.parsing import to_request
 from server.predictor import PredictRequest
@@ -30,39 +36,45 @@ PLATFORM = "maskserve"
 _FEWEST_CHOICES = 2
 
 
-def metadata(name: str, version: str, spec: TaskSpec) -> dict[str, Any]:
+def metadata(name: str, version: str, spec: TaskSpec) -> ModelMetadata:
     """Return the model's metadata."""
+
+    def described(tensors: Sequence[TensorInfo]) -> list[TensorMetadata]:
+        return [
+            TensorMetadata(name=one.name, datatype=one.datatype, shape=list(one.shape)) for one in tensors
+        ]
+
     kind = http_kind(spec)
-    return {
-        "name": name,
-        "versions": [version],
-        "platform": PLATFORM,
-        "inputs": [vars(tensor) for tensor in kind.input_tensors],
-        "outputs": [vars(tensor) for tensor in kind.output_tensors],
-    }
+    return ModelMetadata(
+        name=name,
+        versions=[version],
+        platform=PLATFORM,
+        inputs=described(kind.input_tensors),
+        outputs=described(kind.output_tensors),
+    )
 
 
-def configuration(name: str, spec: TaskSpec) -> dict[str, Any]:
+def configuration(name: str, spec: TaskSpec) -> ModelConfig:
     """Return the configuration in Triton's words; the first dimension of every tensor is the batch."""
 
-    def described(tensors: Sequence[TensorInfo]) -> list[dict[str, Any]]:
+    def described(tensors: Sequence[TensorInfo]) -> list[TensorConfig]:
         types = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32"}
         return [
-            {"name": tensor.name, "data_type": types[tensor.datatype], "dims": tensor.shape}
-            for tensor in tensors
+            TensorConfig(name=one.name, data_type=types[one.datatype], dims=list(one.shape))
+            for one in tensors
         ]
 
     kind = http_kind(spec)
     values = {"kind": spec.kind, "labels": to_json(spec.labels).decode(), "max_length": str(spec.max_length)}
-    return {
-        "name": name,
-        "platform": PLATFORM,
-        "backend": PLATFORM,
-        "max_batch_size": 0,
-        "input": described(kind.input_tensors),
-        "output": described(kind.output_tensors),
-        "parameters": {key: {"string_value": value} for key, value in values.items()},
-    }
+    return ModelConfig(
+        name=name,
+        platform=PLATFORM,
+        backend=PLATFORM,
+        max_batch_size=0,
+        input=described(kind.input_tensors),
+        output=described(kind.output_tensors),
+        parameters={key: ParameterConfig(string_value=value) for key, value in values.items()},
+    )
 
 
 def parse_infer(header: bytes) -> InferRequest:
@@ -97,7 +109,7 @@ def read_infer(infer: InferRequest, binary: bytes, task: LoadedTask) -> tuple[Pr
     expected = {tensor.name: tensor for tensor in kind.input_tensors}
     if tensors.keys() != expected.keys():
         raise InvalidBodyError(
-            f"task {task.manifest.task!r} takes the inputs {_listed(expected)}, not {_listed(tensors)}"
+            f"task {task.manifest.task!r} takes the inputs {_listed(expected)}, not {quoted(tensors)}"
         )
     for name, info in expected.items():
         _check_shape(name, info, tensors[name])
@@ -120,7 +132,7 @@ def wanted_outputs(infer: InferRequest, spec: TaskSpec) -> dict[str, bool]:
     for output in infer.outputs or [RequestedOutput(name=name) for name in known]:
         name, how = output.name, output.parameters
         if name not in known:
-            raise InvalidBodyError(f"there is no output {name!r}; this task has {_listed(known)}")
+            raise InvalidBodyError(f"there is no output {cut(name)}; this task has {_listed(known)}")
         if name in wanted:
             raise InvalidBodyError(f"output {name!r} is wanted twice")
         if how.shared_memory_region is not None or how.classification:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
+from server.http.oip.replies import InferResponse
 from server.http.oip.tensors import InferRequest
 from server.http.openapi import example, json_body
 
@@ -40,8 +39,14 @@ _INFER_EXAMPLES = {
         },
     ),
 }
-INFER_REQUEST_BODY = json_body(TypeAdapter(InferRequest), _INFER_EXAMPLES)
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+INFER_REQUEST_BODY = json_body(InferRequest, _INFER_EXAMPLES)
+INFER_REQUEST_BODY["description"] = (
+    "JSON; or JSON followed by the data of binary tensors, with Inference-Header-Content-Length"
+)
+INFER_REQUEST_BODY["content"]["application/octet-stream"] = _BINARY
 INFER_REPLY: dict[str, Any] = {
+    "model": InferResponse,
     "description": "The outputs; binary ones follow the JSON, as Inference-Header-Content-Length says",
     "content": {
         "application/json": {
@@ -54,6 +59,6 @@ INFER_REPLY: dict[str, Any] = {
                 ],
             }
         },
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "application/octet-stream": _BINARY,
     },
 }

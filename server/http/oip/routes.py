@@ -9,32 +9,39 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StrictBool
+from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
 
 from masking import Prediction
-from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError
+from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError, one_line
 from server.http.auth import ClientDep, require_admin, require_client
-from server.http.body import read_body
-from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of
-from server.http.error_mapping import invalid_body
+from server.http.body import read_body, read_json, utf8
+from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of, take_task
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
 from server.http.oip import models as oip
 from server.http.oip.openapi import INFER_REPLY, INFER_REQUEST_BODY
+from server.http.oip.replies import (
+    AllStatistics,
+    Done,
+    IndexedModel,
+    ModelConfig,
+    ModelMetadata,
+    ModelReady,
+    ModelStatistics,
+    OipError,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+)
 from server.http.oip.tensors import InferReply, split_body
+from server.http.openapi import json_body
 from server.predictor import PredictRequest
 from server.tasks.registry import ServedTask, TaskEntry
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
 JSON_LENGTH = "inference-header-content-length"
-
-
-class OipError(BaseModel):
-    """Body of every error of the protocol."""
-
-    error: str = Field(description="what is wrong, for people")
 
 
 def oip_errors(*statuses: int | str) -> dict[int | str, dict[str, type[BaseModel]]]:
@@ -45,7 +52,7 @@ def oip_errors(*statuses: int | str) -> dict[int | str, dict[str, type[BaseModel
 class IndexRequest(BaseModel):
     """Body of the repository index; it may be missing."""
 
-    ready: bool = Field(False, description="only models that are ready")
+    ready: StrictBool = Field(False, description="only models that are ready")
 
 
 def check_version(
@@ -83,38 +90,50 @@ repository = APIRouter(
 
 
 @router.get("/v2", summary="About the server")
-async def server_metadata(request: Request) -> dict[str, Any]:
+async def server_metadata(request: Request) -> ServerMetadata:
     """Name, version and extensions."""
-    return {"name": "maskserve", "version": request.app.version, "extensions": EXTENSIONS}
+    return ServerMetadata(name="maskserve", version=request.app.version, extensions=EXTENSIONS)
 
 
 @router.get("/v2/health/live", summary="Whether the process answers")
-async def live() -> dict[str, bool]:
+async def server_live() -> ServerLive:
     """200 as long as the process can answer at all."""
-    return {"live": True}
+    return ServerLive(live=True)
 
 
-@router.get("/v2/health/ready", summary="Whether it takes requests", responses=oip_errors(503))
-async def ready(service: ServiceDep) -> JSONResponse:
+@router.get(
+    "/v2/health/ready",
+    summary="Whether it takes requests",
+    response_model_exclude_none=True,
+    responses={503: {"model": ServerReady}},
+)
+async def server_ready(service: ServiceDep, response: Response) -> ServerReady:
     """200 once requests can be answered, else 503 with the reason."""
-    if (reason := service.why_not_ready()) is not None:
-        return JSONResponse({"ready": False, "error": reason}, NotReadyError.status)
-    return JSONResponse({"ready": True})
+    reason = service.why_not_ready()
+    if reason is not None:
+        response.status_code = NotReadyError.status
+    return ServerReady(ready=reason is None, error=reason)
 
 
-@router.get("/v2/models/stats", summary="What every task was asked")
-async def every_statistics(service: ServiceDep, _: ClientDep) -> dict[str, Any]:
-    """Return the statistics of every task in service."""
+@router.get("/v2/models/stats", summary="What every task was asked", responses=oip_errors(503))
+async def every_statistics(
+    request: Request, service: ServiceDep, _: ClientDep
+) -> AllStatistics | ModelMetadata:
+    """Return the statistics of every task in service; where a task is called `stats`, its metadata."""
+    if service.registry.knows("stats"):
+        return await model_metadata(take_task(request, "stats"))
     tasks = sorted(service.registry.tasks.items())
-    return {"model_stats": [_statistics(served) for _, served in tasks]}
+    return AllStatistics(model_stats=[_statistics(served) for _, served in tasks])
 
 
-@router.post("/v2/repository/index", summary="Every task of the store", responses=oip_errors(400))
-async def repository_index(
-    service: ServiceDep, _: ClientDep, wanted: IndexRequest | None = None
-) -> list[dict[str, str]]:
+@router.post(
+    "/v2/repository/index",
+    summary="Every task of the store",
+    openapi_extra={"requestBody": json_body(IndexRequest, {}, required=False)},
+)
+async def repository_index(request: Request, service: ServiceDep, _: ClientDep) -> list[IndexedModel]:
     """Every task in service, and every task of the store that can't be served, with the reason."""
-    only_ready = wanted is not None and wanted.ready
+    only_ready = (await read_json(request, IndexRequest, default=IndexRequest(ready=False))).ready
     return [
         _indexed(name, entry)
         for name, entry in sorted(service.registry.entries.items())
@@ -123,67 +142,70 @@ async def repository_index(
 
 
 @repository.post("/load", summary="Serve a task")
-async def load(request: Request, service: ServiceDep, task: TaskName) -> dict[str, str]:
+async def load_model(request: Request, service: ServiceDep, task: TaskName) -> Done:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    _check_load(await read_body(request, service.settings.max_body_bytes))
-    await run_in_threadpool(service.lifecycle.load, task)
-    return {}
+    _check_load(await read_json(request, LoadRequest, default=LoadRequest(parameters={})))
+    await service.operators.run(service.lifecycle.load, task)
+    return Done()
 
 
 @repository.post("/unload", summary="Serve a task no longer")
-async def unload(service: ServiceDep, task: TaskName) -> dict[str, str]:
+async def unload_model(service: ServiceDep, task: TaskName) -> Done:
     """Take a task out of service until it is loaded again; it stays in the store."""
-    await run_in_threadpool(service.lifecycle.unload, task)
-    return {}
+    await service.operators.run(service.lifecycle.unload, task)
+    return Done()
 
 
 @models.get("", summary="The tensors of a task", responses=oip_errors(404, 503))
-async def model_metadata(served: TaskDep) -> dict[str, Any]:
+async def model_metadata(served: TaskDep) -> ModelMetadata:
     """Name, version, and the inputs and outputs with their datatypes and shapes."""
     return oip.metadata(served.name, str(served.version), served.loaded.spec)
 
 
 @models.get("/ready", summary="Whether a task can be asked", responses=oip_errors(404, 503))
-async def model_ready(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
+async def model_ready(service: ServiceDep, served: TaskDep) -> ModelReady:
     """200 if it can."""
     if (reason := service.why_not_ready()) is not None:
         raise NotReadyError(reason)
-    return {"name": served.name, "ready": True}
+    return ModelReady(name=served.name, ready=True)
 
 
 @models.get(
     "/config", summary="A task in the words of Triton's configuration", responses=oip_errors(404, 503)
 )
-async def model_config(served: TaskDep) -> dict[str, Any]:
+async def model_config(served: TaskDep) -> ModelConfig:
     """Tensors, kind, labels and longest input."""
     return oip.configuration(served.name, served.loaded.spec)
 
 
 @models.get("/stats", summary="What a task was asked", responses=oip_errors(404, 503))
-async def model_statistics(served: TaskDep) -> dict[str, Any]:
+async def model_statistics(served: TaskDep) -> AllStatistics:
     """Return counts and nanoseconds since this version was put in service."""
-    return {"model_stats": [_statistics(served)]}
+    return AllStatistics(model_stats=[_statistics(served)])
 
 
 @models.post(
     "/infer",
     summary="Predict with a task",
     openapi_extra={"requestBody": INFER_REQUEST_BODY},
-    responses={200: INFER_REPLY, **oip_errors(400, 404, 413, 424, 429, 503, 504)},
+    responses={200: INFER_REPLY, **oip_errors(400, 404, 408, 413, 415, 424, 429, 503, 504)},
 )
 async def infer(
     request: Request,
     service: ServiceDep,
     served: TaskDep,
     json_length: Annotated[
-        str | None,
-        Header(alias=JSON_LENGTH, description="bytes of the JSON, where binary tensors follow it"),
+        str | SkipJsonSchema[None],
+        Header(
+            alias=JSON_LENGTH,
+            description="bytes of the JSON, where binary tensors follow it",
+            json_schema_extra={"pattern": "^[0-9]{1,18}$"},
+        ),
     ] = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise InvalidBodyError("this server takes no compressed bodies")
-    body = await read_body(request, service.settings.max_body_bytes)
+    service.predictor.check_room(served)
+    body = await read_body(request)
     call = await run_in_threadpool(lambda: _read(body, json_length, served))
     predictions = await predictions_of(request, served, call.wanted)
     return _response(await run_in_threadpool(_reply, served, call, predictions))
@@ -195,25 +217,26 @@ def add_to(app: FastAPI) -> None:
     app.include_router(router)
     app.include_router(repository)
     app.include_router(models, prefix=model)
-    app.include_router(models, prefix=f"{model}/versions/{{version}}", dependencies=[Depends(check_version)])
+    checks = [Depends(require_client), Depends(check_version)]  # without a key, no task is named
+    app.include_router(models, prefix=f"{model}/versions/{{version}}", dependencies=checks)
 
 
-def _indexed(name: str, entry: TaskEntry) -> dict[str, str]:
+def _indexed(name: str, entry: TaskEntry) -> IndexedModel:
     """Describe a task in the words of the repository index."""
     if entry.served is not None:
-        return {"name": name, "version": str(entry.served.version), "state": "READY", "reason": ""}
-    state = "LOADING" if entry.state == "loading" else "UNAVAILABLE"
+        return IndexedModel(name=name, version=str(entry.served.version), state="READY", reason="")
     version = str(entry.problem.version or "") if entry.problem is not None else ""
-    return {"name": name, "version": version, "state": state, "reason": entry.why_not_served(name)}
+    return IndexedModel(
+        name=name,
+        version=version,
+        state="LOADING" if entry.state == "loading" else "UNAVAILABLE",
+        reason=one_line(entry.why_not_served(name)),
+    )
 
 
-def _check_load(body: bytes) -> None:
+def _check_load(wanted: LoadRequest) -> None:
     """Refuse to load anything but what is in the store."""
-    try:
-        overrides = LoadRequest.model_validate_json(body).parameters if body else {}
-    except ValidationError as error:
-        raise invalid_body(error) from None
-    if any(name == "config" or name.startswith("file:") for name in overrides):
+    if any(name == "config" or name.startswith("file:") for name in wanted.parameters):
         raise InvalidBodyError("a task is loaded as it is in the store; `config` and files can't override it")
 
 
@@ -229,7 +252,7 @@ class _InferCall:
 
 def _read(body: bytes, json_length: str | None, served: ServedTask) -> _InferCall:
     header, binary = split_body(body, json_length)
-    infer = oip.parse_infer(header)
+    infer = oip.parse_infer(utf8(header))
     outputs = oip.wanted_outputs(infer, served.loaded.spec)
     return _InferCall(infer.id, *oip.read_infer(infer, binary, served.loaded), outputs)
 
@@ -250,5 +273,5 @@ def _response(reply: InferReply) -> Response:
     return Response(reply.content, media_type="application/octet-stream", headers=headers)
 
 
-def _statistics(served: ServedTask) -> dict[str, Any]:
-    return {"name": served.name, "version": str(served.version), **served.statistics.report()}
+def _statistics(served: ServedTask) -> ModelStatistics:
+    return ModelStatistics(name=served.name, version=str(served.version), **served.statistics.report())

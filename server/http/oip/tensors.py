@@ -7,27 +7,64 @@ of BYTES is its length as a little-endian u32 and then its bytes, one of FP32 is
 import math
 import re
 import struct
+from base64 import b64decode
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic_core import to_json
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, to_json
 
-from server.errors import InvalidBodyError
+from server.errors import InvalidBodyError, cut
 from server.http.kinds.tensors import OutputTensor, Texts
 
 _LENGTH = struct.Struct("<I")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _MOST_DIMENSIONS = 2
+_MOST_TENSORS = 16
 _Name = Annotated[str, StringConstraints(max_length=128)]
+_Count = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
+_ContentType = Annotated[
+    str | None,
+    AfterValidator(lambda given: _known_content_type(given, ("str", "base64"))),
+    Field(description="str (the default), or base64: the elements are texts in base64"),
+]
+_TextType = Annotated[
+    str | None,
+    AfterValidator(lambda given: _known_content_type(given, ("str",))),
+    Field(description="str, the default; others are refused"),
+]
+
+
+def _known_content_type(given: str | None, known: Sequence[str]) -> str | None:
+    if given not in (None, *known):
+        facts = {"given": cut(given), "known": ", ".join(known)}
+        raise PydanticCustomError("content_type", "this server knows no {given}, only: {known}", facts)
+    return given
+
+
+def _nullable(schema: dict[str, Any]) -> None:
+    """Let every key of a model's schema that may be missing be null too."""
+    properties = schema["properties"]
+    for name, one in properties.items():
+        if name not in schema.get("required", ()) and {"type": "null"} not in one.get("anyOf", ()):
+            properties[name] = {"anyOf": [one, {"type": "null"}]}
 
 
 class _Wire(BaseModel):
     """Keys that the protocol does not name are ignored, as it asks; null is what some send for nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", json_schema_extra=_nullable)
 
     @model_validator(mode="before")
     @classmethod
@@ -40,7 +77,8 @@ class _Wire(BaseModel):
 class InputParameters(_Wire):
     """Parameters of an input tensor."""
 
-    binary_data_size: int | None = Field(None, ge=0, strict=True, description="bytes of its binary data")
+    binary_data_size: _Count | None = Field(None, description="bytes of its binary data")
+    content_type: _ContentType = None
     shared_memory_region: str | None = Field(None, description="refused: there is no shared memory")
 
 
@@ -48,7 +86,7 @@ class InputTensor(_Wire):
     """One input tensor; its elements are in `data`, or in the binary part of the body."""
 
     name: _Name
-    shape: list[Annotated[int, Field(ge=0, strict=True)]] = Field(min_length=1, max_length=_MOST_DIMENSIONS)
+    shape: list[_Count] = Field(min_length=1, max_length=_MOST_DIMENSIONS)
     datatype: _Name
     parameters: InputParameters = InputParameters()
     data: list[Any] | None = Field(None, description="the elements, flat in row-major order or nested")
@@ -57,8 +95,9 @@ class InputTensor(_Wire):
 class OutputParameters(_Wire):
     """Parameters of a requested output."""
 
-    binary_data: bool | None = Field(None, description="in the binary part of the reply")
-    classification: int | None = Field(None, description="refused: `label` and `scores` have it all")
+    binary_data: StrictBool | None = Field(None, description="in the binary part of the reply")
+    content_type: _TextType = None
+    classification: StrictInt | None = Field(None, description="refused: `label` and `scores` have it all")
     shared_memory_region: str | None = Field(None, description="refused: there is no shared memory")
 
 
@@ -72,9 +111,19 @@ class RequestedOutput(_Wire):
 class InferParameters(_Wire):
     """Parameters of a request."""
 
-    truncate: bool = Field(False, description="cut texts that are too long instead of refusing them")
-    raw_scores: bool = Field(False, description="logits instead of probabilities")
-    binary_data_output: bool = Field(False, description="outputs are binary where they do not say otherwise")
+    truncate: StrictBool = Field(False, description="cut texts that are too long instead of refusing them")
+    raw_scores: StrictBool = Field(False, description="logits instead of probabilities")
+    binary_data_output: StrictBool = Field(
+        False, description="outputs are binary where they do not say otherwise"
+    )
+    content_type: _TextType = None
+    sequence_id: StrictInt | str = Field(0, description="refused unless 0 or empty: there are no sequences")
+
+    @model_validator(mode="after")
+    def _no_sequence(self) -> Self:
+        if self.sequence_id not in (0, ""):
+            raise PydanticCustomError("sequence", "this server has no sequences: leave out sequence_id")
+        return self
 
 
 class InferRequest(_Wire):
@@ -82,8 +131,10 @@ class InferRequest(_Wire):
 
     id: str | None = Field(None, description="comes back in the reply")
     parameters: InferParameters = InferParameters()
-    inputs: list[InputTensor] = Field(min_length=1)
-    outputs: list[RequestedOutput] = Field([], description="the outputs wanted; all of them by default")
+    inputs: list[InputTensor] = Field(min_length=1, max_length=_MOST_TENSORS)
+    outputs: list[RequestedOutput] = Field(
+        [], max_length=_MOST_TENSORS, description="the outputs wanted; all of them by default"
+    )
 
 
 class _Binary:
@@ -158,6 +209,8 @@ def _read(tensor: InputTensor, rest: _Binary) -> Texts:
     if (tensor.data is None) == (size is None):
         raise InvalidBodyError(f"input {name!r} needs either data or the parameter binary_data_size")
     elements = tuple(_flatten(tensor) if size is None else _elements(rest.take(size, name), name))
+    if tensor.parameters.content_type == "base64":
+        elements = tuple(_from_base64(element, name) for element in elements)
     wanted = math.prod(tensor.shape)
     if len(elements) != wanted:
         raise InvalidBodyError(
@@ -184,6 +237,15 @@ def _elements(content: memoryview, name: str) -> Iterator[str]:
         except UnicodeDecodeError:
             raise InvalidBodyError(f"an element of input {name!r} is not UTF-8") from None
         start = end
+
+
+def _from_base64(element: str, name: str) -> str:
+    try:
+        return b64decode(element, validate=True).decode()
+    except ValueError:
+        raise InvalidBodyError(
+            f"input {name!r} has content_type base64, but {cut(element)} is not a text (UTF-8) in base64"
+        ) from None
 
 
 def _flatten(tensor: InputTensor) -> Iterator[str]:

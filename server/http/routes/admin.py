@@ -1,15 +1,20 @@
 """Administration routes: load, unload, pin, roll back, upload, delete. All of them need the admin key."""
 
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, BinaryIO, cast
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from mask_store.store.records import MAX_NUMBER
+from server.errors import InsufficientStorageError
 from server.http.auth import require_admin
-from server.http.body import stream_body
+from server.http.body import read_json, stream_body
 from server.http.dependencies import ServiceDep, TaskName
-from server.http.openapi import errors
+from server.http.openapi import errors, example, json_body
 from server.http.routes.tasks import TaskSummary, Unserved, summary, unserved
 from server.service import Service
 from server.tasks.registry import ServedTask
@@ -18,22 +23,32 @@ router = APIRouter(
     prefix="/tasks/{task}",
     tags=["administration"],
     dependencies=[Depends(require_admin)],
-    responses=errors(401, 403, 404, 409, 503),
+    responses=errors(401, 403, 404, 409, 422, 503),
 )
 
 
-class Pin(BaseModel):
+Version = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+
+
+class _Order(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # a key that is misspelt must not mean "the one before"
+
+
+class Pin(_Order):
     """Body of POST /tasks/{task}/pin."""
 
-    version: PositiveInt | None = Field(description="the version to keep; null follows the store again")
+    version: Version | None = Field(description="the version to keep; null follows the store again")
 
 
-class Rollback(BaseModel):
+class Rollback(_Order):
     """Body of POST /tasks/{task}/rollback."""
 
-    version: PositiveInt | None = Field(
+    version: Version | None = Field(
         None, description="the version to return to; null: the newest before it with other contents"
     )
+
+
+_VERSION_1 = {"version": example("version 1", {"version": 1})}
 
 
 class Published(BaseModel):
@@ -49,34 +64,44 @@ class Published(BaseModel):
 @router.post("/load", summary="Serve a task")
 async def load(service: ServiceDep, task: TaskName) -> TaskSummary:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    return _summary(service, await run_in_threadpool(service.lifecycle.load, task))
+    return _summary(service, await service.operators.run(service.lifecycle.load, task))
 
 
 @router.post("/unload", summary="Serve a task no longer")
 async def unload(service: ServiceDep, task: TaskName) -> Unserved:
     """Take a task out of service until it is loaded again; it stays in the store."""
-    await run_in_threadpool(service.lifecycle.unload, task)
-    return unserved(task, service.registry.known(task))
+    return unserved(task, await service.operators.run(service.lifecycle.unload, task))
 
 
-@router.post("/pin", summary="Keep serving one version")
-async def pin(service: ServiceDep, task: TaskName, wanted: Pin) -> TaskSummary:
+@router.post(
+    "/pin",
+    summary="Keep serving one version",
+    openapi_extra={"requestBody": json_body(Pin, _VERSION_1)},
+    responses=errors(400, 413, 415, 422),
+)
+async def pin(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Serve one version whatever the store calls current, until it is unpinned with null."""
-    return _summary(service, await run_in_threadpool(service.lifecycle.pin, task, wanted.version))
+    wanted = await read_json(request, Pin)
+    return _summary(service, await service.operators.run(service.lifecycle.pin, task, wanted.version))
 
 
-@router.post("/rollback", summary="Return to an earlier version")
-async def rollback(service: ServiceDep, task: TaskName, wanted: Rollback | None = None) -> TaskSummary:
+@router.post(
+    "/rollback",
+    summary="Return to an earlier version",
+    openapi_extra={"requestBody": json_body(Rollback, _VERSION_1, required=False)},
+    responses=errors(400, 413, 415, 422),
+)
+async def rollback(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Make an earlier version current in the store, for every server that follows it, and serve it."""
-    version = None if wanted is None else wanted.version
-    return _summary(service, await run_in_threadpool(service.lifecycle.rollback, task, version))
+    wanted = await read_json(request, Rollback, default=Rollback(version=None))
+    return _summary(service, await service.operators.run(service.lifecycle.rollback, task, wanted.version))
 
 
 @router.put(
     "",
     summary="Upload a bundle",
     status_code=201,
-    responses={200: {"model": Published}, **errors(413, 422, 507)},
+    responses={200: {"model": Published}, **errors(400, 408, 413, 415, 422, 507)},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -86,11 +111,8 @@ async def rollback(service: ServiceDep, task: TaskName, wanted: Rollback | None 
 )
 async def upload(request: Request, response: Response, service: ServiceDep, task: TaskName) -> Published:
     """Check a bundle file whole, publish it, and serve it. Uploading the same file again changes nothing."""
-    with tempfile.TemporaryFile() as file:
-        async for chunk in stream_body(request, service.settings.max_bundle_bytes):
-            await run_in_threadpool(file.write, chunk)
-        file.seek(0)
-        published = await run_in_threadpool(service.lifecycle.publish, task, file)
+    async with _spooled(request, service.settings.max_bundle_bytes) as file:
+        published = await service.operators.run(service.lifecycle.publish, task, file)
     response.status_code = 201 if published.created else 200
     return Published(
         task=task,
@@ -104,8 +126,46 @@ async def upload(request: Request, response: Response, service: ServiceDep, task
 @router.delete("", summary="Delete a task", status_code=204)
 async def delete(service: ServiceDep, task: TaskName) -> None:
     """Remove a task with all its versions from the store, for every server, and serve it no longer."""
-    await run_in_threadpool(service.lifecycle.delete, task)
+    await service.operators.run(service.lifecycle.delete, task)
 
 
 def _summary(service: Service, served: ServedTask) -> TaskSummary:
     return summary(served, service.registry.entry(served.name))
+
+
+@asynccontextmanager
+async def _spooled(request: Request, limit: int) -> AsyncIterator[BinaryIO]:
+    """Lay the body of a request into a temporary file.
+
+    Raises:
+        InsufficientStorageError: The temporary folder can't take it.
+    """
+    with _temporary_file() as file:
+        async for chunk in stream_body(request, limit):
+            await run_in_threadpool(_write, file, chunk)
+        file.seek(0)
+        yield file
+
+
+def _temporary_file() -> BinaryIO:
+    try:
+        return cast(BinaryIO, tempfile.TemporaryFile(buffering=0))
+    except OSError as error:
+        raise _no_room(error) from None
+
+
+def _write(file: BinaryIO, chunk: bytes) -> None:
+    """Write all of a chunk; a file without a buffer may take a part of it."""
+    rest = memoryview(chunk)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise _no_room(error) from None
+
+
+def _no_room(error: OSError) -> InsufficientStorageError:
+    why = error.strerror or "it is not usable"
+    return InsufficientStorageError(
+        f"the server's temporary folder can't take the upload: {why}; nothing was changed"
+    )

@@ -1,9 +1,8 @@
 """Operations routes: memory, metrics, health, and where things are."""
 
-from typing import Any
-
 from fastapi import APIRouter, Response
-from starlette.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
+from starlette.responses import PlainTextResponse
 
 from server.errors import NotReadyError
 from server.http.auth import ClientDep
@@ -14,28 +13,63 @@ from server.memory_report import MemoryReport, memory_report
 router = APIRouter(tags=["operations"])
 
 
+class Live(BaseModel):
+    """Reply of GET /health/live."""
+
+    status: str
+
+
+class Ready(BaseModel):
+    """Reply of GET /health/ready."""
+
+    status: str
+    tasks: int = Field(description="tasks in service")
+    problems: int = Field(description="tasks of which the current version is not served")
+
+
+class Index(BaseModel):
+    """Reply of GET /."""
+
+    name: str = "maskserve"
+    base: str = Field(description="the pretrained encoder")
+    tasks: int = Field(description="tasks in service")
+    predict: str = "POST /predict/{task}"
+    predict_for_hugging_face: str = "POST /hf/{task}"
+    predict_many: str = "POST /predict"
+    open_inference_protocol: str = "/v2"
+    list_tasks: str = "/tasks"
+    describe_task: str = "/tasks/{task}"
+    administrate: str = "POST /tasks/{task}/load, unload, pin, rollback; PUT and DELETE /tasks/{task}"
+    memory: str = "/memory"
+    metrics: str = "/metrics"
+    live: str = "/health/live"
+    ready: str = "/health/ready"
+    openapi: str = "/openapi.json"
+    documentation: str = "/docs"
+
+
 @router.get("/memory", summary="What is held in memory", responses=errors(401))
 async def memory(service: ServiceDep, _: ClientDep) -> MemoryReport:
     """Count bytes of the base and of each task's masks, compared with finetuned copies."""
-    return await run_in_threadpool(memory_report, service.base, service.registry.tasks)
+    return await service.reports.run(memory_report, service.base, service.registry.tasks)
 
 
-@router.get("/metrics", summary="Metrics for Prometheus")
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
 async def metrics(service: ServiceDep) -> Response:
     """Return every metric in Prometheus' text format."""
-    content = await run_in_threadpool(service.metrics.exposition)
+    content = await service.reports.run(service.metrics.exposition)
     return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/health/live", summary="Whether the process answers")
-async def live() -> dict[str, str]:
+async def live() -> Live:
     """200 as long as the process can answer at all."""
-    return {"status": "live"}
+    return Live(status="live")
 
 
-@router.get("/health", summary="The same as /health/ready", responses=errors(503))
+@router.get("/health", summary="The same as /health/ready", name="health", responses=errors(503))
 @router.get("/health/ready", summary="Whether it takes requests", responses=errors(503))
-async def ready(service: ServiceDep) -> dict[str, str | int]:
+async def ready(service: ServiceDep) -> Ready:
     """200 while requests can be answered; 503 says what is missing.
 
     That is: the worker is alive and warm, every task found at start is loaded or reported, every required
@@ -43,30 +77,11 @@ async def ready(service: ServiceDep) -> dict[str, str | int]:
     """
     if (reason := service.why_not_ready()) is not None:
         raise NotReadyError(reason)
-    return {
-        "status": "ready",
-        "tasks": len(service.registry.tasks),
-        "problems": len(service.registry.problems),
-    }
+    registry = service.registry
+    return Ready(status="ready", tasks=len(registry.tasks), problems=len(registry.problems))
 
 
 @router.get("/", summary="Where things are")
-async def index(service: ServiceDep) -> dict[str, Any]:
+async def index(service: ServiceDep) -> Index:
     """Tell where things are."""
-    return {
-        "name": "maskserve",
-        "base": service.base.info.name,
-        "tasks": len(service.registry.tasks),
-        "predict": "POST /predict/{task}",
-        "predict_many": "POST /predict",
-        "open_inference_protocol": "/v2",
-        "list_tasks": "/tasks",
-        "describe_task": "/tasks/{task}",
-        "administrate": "POST /tasks/{task}/load, unload, pin, rollback; PUT and DELETE /tasks/{task}",
-        "memory": "/memory",
-        "metrics": "/metrics",
-        "live": "/health/live",
-        "ready": "/health/ready",
-        "openapi": "/openapi.json",
-        "documentation": "/docs",
-    }
+    return Index(base=service.base.info.name, tasks=len(service.registry.tasks))

@@ -1,15 +1,16 @@
 """Predict route, and what huggingface_hub's and text-embeddings-inference's clients ask about it."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from server.errors import NotReadyError
 from server.http.auth import check_client, require_client
-from server.http.body import read_body, run_by_size
+from server.http.body import read_text, run_by_size
 from server.http.dependencies import (
     ServiceDep,
     TaskDep,
@@ -25,16 +26,32 @@ from server.http.rendering import render
 from server.service import Service
 
 router = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
+of_task = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
+
+_JAVASCRIPT_CLIENT = "@huggingface/inference/"  # sends no `parameters` where its caller gives none
 
 
 async def predict(request: Request, task: TaskName) -> Response:
-    """Answer in the Hugging Face shape if the body has the key `parameters`, else in that of TEI.
+    """Answer in the shape of Hugging Face or of text-embeddings-inference, as the body's keys say.
 
     The headers name the version and the digest that computed the answer, and the milliseconds of each stage.
     """
+    agent = request.headers.get("user-agent", "")
+    return await _answer(request, task, hugging_face=agent.startswith(_JAVASCRIPT_CLIENT))
+
+
+async def predict_for_hugging_face(request: Request, task: TaskName) -> Response:
+    """Answer in the shape of Hugging Face, whether or not the body has `parameters`."""
+    return await _answer(request, task, hugging_face=True)
+
+
+async def _answer(request: Request, task: str, *, hugging_face: bool) -> Response:
     served = take_task(request, task)
-    body = await read_body(request, service_of(request).settings.max_body_bytes)
-    wanted, reply = await run_by_size(len(body), lambda: parse_request(body, served.loaded))
+    service_of(request).predictor.check_room(served)
+    body = await read_text(request)
+    wanted, reply = await run_by_size(
+        len(body), lambda: parse_request(body, served.loaded, hugging_face=hugging_face)
+    )
     predictions = await predictions_of(request, served, wanted)
     content = await run_by_size(
         len(body), lambda: to_json(render(served.loaded, wanted.inputs, predictions, reply))
@@ -50,55 +67,113 @@ class _DirectRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             await check_client(request)
-            return await predict(request, request.path_params["task"])
+            return await answer(request, request.path_params["task"])
 
+        answer = cast(Callable[[Request, str], Coroutine[Any, Any, Response]], self.endpoint)
         return handle
 
 
 def add_to(app: FastAPI) -> None:
     """Add the routes; the predict route stands before every included router, which take longer to match."""
-    app.router.add_api_route(
-        "/predict/{task}",
-        predict,
-        methods=["POST"],
-        route_class_override=_DirectRoute,
-        tags=["predict"],
-        summary="Predict with a task",
-        dependencies=[Depends(require_client)],
-        openapi_extra={"requestBody": PREDICT_REQUEST_BODY},
-        responses={200: PREDICT_REPLY, **errors(400, 401, 404, 413, 422, 424, 429, 503, 504)},
-    )
+    for path, answer, summary in (
+        ("/predict/{task}", predict, "Predict with a task"),
+        ("/hf/{task}", predict_for_hugging_face, "Predict with a task, for Hugging Face's clients"),
+    ):
+        app.router.add_api_route(
+            path,
+            answer,
+            methods=["POST"],
+            route_class_override=_DirectRoute,
+            tags=["predict"],
+            summary=summary,
+            dependencies=[Depends(require_client)],
+            openapi_extra={"requestBody": PREDICT_REQUEST_BODY},
+            responses={200: PREDICT_REPLY, **errors(400, 401, 404, 408, 413, 415, 422, 424, 429, 503, 504)},
+        )
+        app.include_router(of_task, prefix=path)
     app.include_router(router)
 
 
-@router.get("/predict/{task}/health", summary="Whether the task can be called", responses=errors(404, 503))
-async def task_health(service: ServiceDep, served: TaskDep) -> dict[str, str]:
+class TaskHealth(BaseModel):
+    """Reply of a task's health route."""
+
+    status: str
+    task: str
+
+
+class Labels(BaseModel):
+    """Labels of a classifier, by index and by name."""
+
+    id2label: dict[int, str]
+    label2id: dict[str, int]
+
+
+class ModelType(BaseModel):
+    """What a model does, in text-embeddings-inference's words."""
+
+    classifier: Labels
+
+
+class ServerInfo(BaseModel):
+    """Base and limits, under text-embeddings-inference's keys."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_device_type: str
+    max_batch_tokens: int
+    max_batch_requests: int
+    max_client_batch_size: int
+
+
+class Info(ServerInfo):
+    """Reply of GET /info."""
+
+    version: str
+    tasks: int
+
+
+class TaskInfo(ServerInfo):
+    """Reply of a task's info route."""
+
+    model_pipeline_tag: str
+    model_type: ModelType
+    task: str
+    task_version: int
+    mask_digest: str
+    max_input_length: int
+
+
+@of_task.get("/health", summary="Whether the task can be called", responses=errors(401, 404, 503))
+async def task_health(service: ServiceDep, served: TaskDep) -> TaskHealth:
     """Answer huggingface_hub's `health_check`."""
     if (reason := service.why_not_ready()) is not None:
         raise NotReadyError(reason)
-    return {"status": "ok", "task": served.name}
+    return TaskHealth(status="ok", task=served.name)
 
 
-@router.get("/predict/{task}/info", summary="About the task's endpoint", responses=errors(404, 503))
-async def task_info(service: ServiceDep, served: TaskDep) -> dict[str, Any]:
+@of_task.get("/info", summary="About the task's endpoint", responses=errors(401, 404, 503))
+async def task_info(service: ServiceDep, served: TaskDep) -> TaskInfo:
     """Answer huggingface_hub's `get_endpoint_info`, with the keys of text-embeddings-inference."""
     manifest = served.loaded.manifest
-    labels = dict(enumerate(manifest.labels))
-    return {
+    id2label = dict(enumerate(manifest.labels))
+    label2id = {label: index for index, label in id2label.items()}
+    return TaskInfo(
         **_server_info(service),
-        "model_pipeline_tag": http_kind(served.loaded.spec).pipeline_tag,
-        "model_type": {"classifier": {"id2label": labels, "label2id": {v: k for k, v in labels.items()}}},
-        "task": served.name,
-        "task_version": served.version,
-        "mask_digest": served.digest,
-        "max_input_length": manifest.max_length,
-    }
+        model_pipeline_tag=http_kind(served.loaded.spec).pipeline_tag,
+        model_type=ModelType(classifier=Labels(id2label=id2label, label2id=label2id)),
+        task=served.name,
+        task_version=served.version,
+        mask_digest=served.digest,
+        max_input_length=manifest.max_length,
+    )
 
 
-@router.get("/info", summary="About the server")
-async def info(request: Request, service: ServiceDep) -> dict[str, Any]:
+@router.get("/info", summary="About the server", responses=errors(401))
+async def info(request: Request, service: ServiceDep) -> Info:
     """Return base and limits under text-embeddings-inference's keys; each task's own are at its own route."""
-    return {**_server_info(service), "version": request.app.version, "tasks": len(service.registry.tasks)}
+    tasks = len(service.registry.tasks)
+    return Info(**_server_info(service), version=request.app.version, tasks=tasks)
 
 
 def _server_info(service: Service) -> dict[str, Any]:

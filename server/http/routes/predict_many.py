@@ -1,13 +1,13 @@
 """Predict many: rows of many tasks in one body, as JSON or line by line.
 
 A row is a body of POST /predict/{task} with the key `task`. A row that can't be answered says why in its
-place and touches no other. Rows are admitted concurrently, so that they share batches, but never more of them
-than a few batches hold: a body may have many more rows than may wait.
+place and touches no other. Rows are computed concurrently, so that they share batches. They wait for room in
+the queue in turn with those of other bodies: a body may have many more rows than may wait.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from server.engine.pending import Timings
+from server.engine.room import Reservation
 from server.errors import (
     EmptyBatchError,
     InvalidBodyError,
@@ -26,12 +27,12 @@ from server.errors import (
     ServerError,
 )
 from server.http.auth import require_client
-from server.http.body import read_body, stream_body, unless_left
+from server.http.body import accepted_ndjson, is_ndjson, read_text, stream_text, unless_left
 from server.http.dependencies import ServiceDep
 from server.http.error_mapping import invalid_body, to_server_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
-from server.http.openapi import NDJSON, PREDICT_MANY_REPLY, PREDICT_MANY_REQUEST_BODY, errors
+from server.http.openapi import PREDICT_MANY_REPLY, PREDICT_MANY_REQUEST_BODY, errors
 from server.http.parsing import parse_request
 from server.http.rendering import render
 from server.http.schemas import PredictManyBody
@@ -45,6 +46,7 @@ router = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
 
 MOST_ROWS = 50_000
 _BATCHES_IN_FLIGHT = 4
+_ROWS_AT_ONCE = 500  # read in a thread at a time
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class RowReply:
     "/predict",
     summary="Predict with many tasks",
     openapi_extra={"requestBody": PREDICT_MANY_REQUEST_BODY},
-    responses={200: PREDICT_MANY_REPLY, **errors(400, 401, 413, 422)},
+    responses={200: PREDICT_MANY_REPLY, **errors(400, 401, 408, 413, 415, 422)},
 )
 async def predict_many(request: Request, service: ServiceDep) -> Response:
     """Answer rows of any tasks; a row is a body of POST /predict/{task} with the key `task`.
@@ -102,23 +104,33 @@ async def predict_many(request: Request, service: ServiceDep) -> Response:
         raise EmptyBatchError
     context = context_of(request)
     context.rows = sum(row.weight for row in rows if isinstance(row.request, RowRequest))
-    if NDJSON in request.headers.get("accept", ""):
-        return StreamingResponse(_lines(rows, service, context.request_id), media_type=NDJSON)
+    if media_type := accepted_ndjson(request.headers.get("accept", "")):
+        return StreamingResponse(_lines(rows, service, context.request_id), media_type=media_type)
     replies = await unless_left(request, _all(rows, service, context.request_id))
     content = await run_in_threadpool(to_json, [reply.content for reply in replies])
     return Response(content, media_type="application/json")
 
 
 async def _read(request: Request, service: Service) -> list[Row]:
-    limit, registry = service.settings.max_body_bytes, service.registry
+    registry = service.registry
     rows: list[Row] = []
-    if request.headers.get("content-type", "").startswith(NDJSON):
-        async for lines in _lines_of(stream_body(request, limit)):
+    if is_ndjson(request.headers.get("content-type", "")):
+        async for lines in _lines_of(stream_text(request)):
             start = len(rows)
             rows += await run_in_threadpool(lambda: read_rows(lines, registry, start=start))  # noqa: B023
         return rows
-    body = await read_body(request, limit)
-    return await run_in_threadpool(lambda: read_rows(_parse(body), registry))
+    body = await read_text(request)
+    return await unless_left(request, _read_json(body, registry))
+
+
+async def _read_json(body: bytes, registry: TaskRegistry) -> list[Row]:
+    """Read the rows piece by piece, so that no more is read once the client has left."""
+    items = await run_in_threadpool(_parse, body)
+    rows: list[Row] = []
+    for start in range(0, len(items), _ROWS_AT_ONCE):
+        piece = items[start : start + _ROWS_AT_ONCE]
+        rows += await run_in_threadpool(lambda: read_rows(piece, registry, start=start))  # noqa: B023
+    return rows
 
 
 def _parse(body: bytes) -> list[object]:
@@ -181,29 +193,66 @@ async def answer_rows(rows: Sequence[Row], service: Service, request_id: str) ->
     Yields:
         Every row's reply as soon as it is there, in no order.
     """
-    settings = service.settings
-    limit = min(settings.queue_limit, _BATCHES_IN_FLIGHT * settings.max_batch_rows)
-    replies: asyncio.Queue[tuple[Row, RowReply]] = asyncio.Queue()
-    running: set[asyncio.Task[None]] = set()
-    in_flight = 0
-
-    async def run(row: Row) -> None:
-        replies.put_nowait((row, await _answer_row(row, service, request_id)))
-
+    body = _RowsInFlight(service, request_id)
+    body.start(body.feed(rows))
     try:
-        for row in [*rows, None]:  # after the last row, the rest is waited for
-            while in_flight and (row is None or in_flight + row.weight > limit):
-                finished, reply = await replies.get()
-                in_flight -= finished.weight
-                yield reply
-            if row is not None:
-                in_flight += row.weight
-                task = asyncio.create_task(run(row))
-                running.add(task)
-                task.add_done_callback(running.discard)
+        for _ in rows:
+            reply = await body.replies.get()
+            body.unread.release()
+            yield reply
     finally:
-        for task in running:
+        body.cancel()
+
+
+class _RowsInFlight:
+    """The rows of one body: admitted one after another, answered in any order.
+
+    Attributes:
+        replies: Those that are there and not read yet.
+        unread: How many rows more may be admitted before a reply is read.
+    """
+
+    def __init__(self, service: Service, request_id: str) -> None:
+        self.replies: asyncio.Queue[RowReply] = asyncio.Queue()
+        self.unread = asyncio.Semaphore(_BATCHES_IN_FLIGHT * service.settings.max_batch_rows)
+        self._service = service
+        self._request_id = request_id
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something until it is done or `cancel` is called."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def cancel(self) -> None:
+        """Drop what is not computed yet."""
+        for task in self._running:
             task.cancel()
+
+    async def feed(self, rows: Sequence[Row]) -> None:
+        """Admit row after row; bodies take turns."""
+        for row in rows:
+            await self.unread.acquire()
+            await self._admit(row)
+            await asyncio.sleep(0)
+
+    async def _admit(self, row: Row) -> None:
+        request = row.request
+        try:
+            if isinstance(request, ServerError):
+                raise request
+            place = await self._service.predictor.wait_for_room(request.served, request.wanted)
+        except Exception as error:
+            self.replies.put_nowait(_failed(row, error))
+            return
+        answering = self.start(self._answer(row, request, place))
+        answering.add_done_callback(lambda _: place.release())  # a task may be cancelled before it begins
+
+    async def _answer(self, row: Row, request: RowRequest, place: Reservation) -> None:
+        reply = await _answer_row(row, request, self._service, self._request_id, place)
+        self.replies.put_nowait(reply)
 
 
 def _read_row(index: int, item: object, registry: TaskRegistry) -> Row:
@@ -230,20 +279,21 @@ def _from_line(line: bytes) -> object:
         raise MalformedBodyError(f"the row is not JSON: {error}") from None
 
 
-async def _answer_row(row: Row, service: Service, request_id: str) -> RowReply:
-    request = row.request
-    if isinstance(request, ServerError):
-        return RowReply(row.index, {"task": row.task, **request.body})
+async def _answer_row(
+    row: Row, request: RowRequest, service: Service, request_id: str, place: Reservation
+) -> RowReply:
     served, wanted = request.served, request.wanted
     try:
-        predictions = await service.predictor.predict(
-            served, wanted, request_id, Timings(), wait_for_room=True
-        )
+        predictions = await service.predictor.predict(served, wanted, request_id, Timings(), place=place)
         shown = await run_in_threadpool(render, served.loaded, wanted.inputs, predictions, request.reply)
     except Exception as error:
-        return RowReply(row.index, {"task": row.task, **_refusal(error).body})
+        return _failed(row, error)
     identity = {"task": served.name, "version": served.version, "digest": served.digest}
     return RowReply(row.index, {**identity, "predictions": shown})
+
+
+def _failed(row: Row, error: Exception) -> RowReply:
+    return RowReply(row.index, {"task": row.task, **_refusal(error).body})
 
 
 def _refusal(error: Exception) -> ServerError:

@@ -3,14 +3,16 @@
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, TaskKind, TaskManifest
+from server.errors import one_line
 from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep, TaskDep
 from server.http.kinds import http_kind
 from server.http.openapi import errors
+from server.service import Service
 from server.tasks.registry import ServedTask, TaskEntry, TaskState
 
 router = APIRouter(tags=["tasks"])
@@ -85,6 +87,10 @@ class TaskDetails(BaseModel):
     problem: str | None
     created: datetime
     base: str
+    base_checked: tuple[str, ...] = Field(
+        description="parts of the base that are known to be those that the task was learned with: weights, "
+        "tokenizer, configuration; of a bundle of release 0.1.0 the weights alone"
+    )
     max_length: int
     metric: str | None = Field(description="what chose the checkpoint; null for an ensemble")
     metrics: dict[str, float] = Field(description="on the dev set; an ensemble may have none")
@@ -99,9 +105,14 @@ class TaskDetails(BaseModel):
     example: dict[str, Any] = Field(description="a body for POST /predict/{task}")
 
 
-@router.get("/tasks", summary="Every task", responses=errors(401))
-def list_tasks(service: ServiceDep, _: ClientDep) -> TaskList:
+@router.get("/tasks", summary="Every task", response_model=TaskList, responses=errors(401))
+async def list_tasks(service: ServiceDep, _: ClientDep) -> Response:
     """Every task in service, and every task of the store that is not served, with the reason."""
+    content = await service.reports.run(lambda: _listed(service).model_dump_json())
+    return Response(content, media_type="application/json")
+
+
+def _listed(service: Service) -> TaskList:
     entries = sorted(service.registry.entries.items())
     return TaskList(
         tasks=[summary(entry.served, entry) for _, entry in entries if entry.served is not None],
@@ -125,6 +136,7 @@ async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> T
         pinned=entry.pinned,
         problem=_explain(entry),
         base=manifest.base.name,
+        base_checked=served.loaded.base_checked,
         example=http_kind(served.loaded.spec).example,
     )
 
@@ -176,8 +188,10 @@ def summary(served: ServedTask, entry: TaskEntry) -> TaskSummary:
 def unserved(name: str, entry: TaskEntry) -> Unserved:
     """Describe a task that is not in service, for a list."""
     version = entry.problem.version if entry.problem is not None else None
-    return Unserved(task=name, state=entry.state, version=version, problem=entry.why_not_served(name))
+    return Unserved(
+        task=name, state=entry.state, version=version, problem=one_line(entry.why_not_served(name))
+    )
 
 
 def _explain(entry: TaskEntry) -> str | None:
-    return None if entry.problem is None else str(entry.problem)
+    return None if entry.problem is None else one_line(str(entry.problem))

@@ -13,7 +13,7 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(out.read_text())
     steps = report["publish"]
     assert all(0 < step["min"] <= step["median"] <= step["max"] for step in steps.values())
-    parts = ("notice", "read", "decode and check", "check against the base, ready the masks", "first forward")
+    parts = ("notice", "read", "check", "check against the base, decode and ready the masks", "first forward")
     assert steps[TOTAL]["max"] > max(steps[part]["min"] for part in parts)
     assert [change["rows"] for change in report["changes"]] == [1, 3]
     assert all(change["ratio"]["median"] > 0 for change in report["changes"])

@@ -4,7 +4,7 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -91,6 +91,33 @@ class TestGoldenBytes:
         assert take_apart(bundle_of(compress=compress).to_bytes())[1].hex() == DATA[name]
 
 
+class TestIdentityOfTheBase:
+    """Bundles of 0.1.0, as the files in golden/, know a base by its weights; later ones by more."""
+
+    PARTS: ClassVar = {"tokenizer": "sha256:" + "12" * 32, "configuration": "sha256:" + "34" * 32}
+    PATH = GOLDEN / "identity.safetensors"
+
+    def bundle(self) -> MaskBundle:
+        return bundle_of(base=EXAMPLE.base.model_copy(update=self.PARTS))
+
+    def test_is_written_and_read_for_ever(self) -> None:
+        assert self.bundle().to_bytes() == self.PATH.read_bytes()
+        assert read_bundle(self.PATH).manifest == self.bundle().manifest
+        assert read_bundle(GOLDEN / "rice.safetensors").manifest.base.tokenizer is None
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda manifest: manifest["base"].pop("tokenizer"),
+            lambda manifest: manifest["base"].update(tokenizer=None, configuration=None),
+            lambda manifest: manifest["base"].update(tokenizer="sha256:1"),
+        ],
+    )
+    def test_is_complete_or_absent(self, change: Callable[[dict[str, Any]], Any]) -> None:
+        with pytest.raises(ManifestError):
+            MaskBundle.from_bytes(forge(self.bundle(), manifest=change))
+
+
 class TestCreate:
     def test_chooses_the_shorter_encoding_for_each_layer(self) -> None:
         rng = np.random.default_rng(0)
@@ -127,7 +154,7 @@ class TestCreate:
                 TensorSetError,
                 "not in the manifest: mask.other",
             ),
-            ({"pooler.dense": example_mask()}, HEAD, TensorTypeError, "expected packed uint8, found bool"),
+            ({"pooler.dense": example_mask()}, HEAD, TensorTypeError, "expected uint8, found bool"),
             (
                 {"pooler.dense": np.zeros((2, 4), np.uint8)},
                 HEAD,
@@ -266,7 +293,7 @@ ATTACKS: dict[str, tuple[type[BundleError], Callable[[], bytes]]] = {
     "header that is no UTF-8": (HeaderError, lambda: raw_header(b'{"\xff":1}')),
     "header that is a list": (HeaderError, lambda: raw_header(b"[]")),
     "header that begins with a space": (HeaderError, lambda: raw_header(b' {"a":1}')),
-    "header nested a million deep": (HeaderError, lambda: raw_header(b'{"a":' * 10**5)),
+    "header nested deep": (HeaderError, lambda: raw_header(b'{"a":' * 30_000)),
     "header with a number of a million digits": (
         HeaderError,
         lambda: raw_header(b'{"a":' + b"1" * 10**6 + b"}"),
@@ -458,13 +485,13 @@ def test_a_digest_that_was_verified_is_kept_and_nothing_else_is_hashed(
     assert again.to_bytes() == data
 
 
-@pytest.mark.parametrize("limit", ["file", "header", "tensor", "total"])
+@pytest.mark.parametrize("limit", ["file", "header", "values", "objects", "tensors", "tensor", "total"])
 def test_a_bundle_over_a_limit_says_which(limit: str) -> None:
     bundle = rice()
     bundle.check_limits(Limits())
-    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 bytes"):
+    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 "):
         bundle.check_limits(Limits(**{limit: 1}))
-    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 bytes"):
+    with pytest.raises(BundleTooLargeError, match=f"over the {limit} limit of 1 "):
         MaskBundle.from_bytes(bundle.to_bytes(), limits=Limits(**{limit: 1}))
 
 
@@ -474,7 +501,7 @@ def test_attack_file(name: str) -> None:
     with pytest.raises(BundleError) as caught:
         MaskBundle.from_bytes(make())
     assert type(caught.value) is error, str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
 
 

@@ -45,11 +45,11 @@ def test_order_does_not_depend_on_the_order_of_the_arguments() -> None:
 
 def test_reads_what_it_wrote() -> None:
     entries = layout([("head.a", "F32", (1,)), ("mask.b", "U8", (2, 1))])
-    data = join(build_header('{"x":1}', entries), [b"\0" * 4, b"\1\2"])
+    data = join(build_header('{"x":1}', entries), b"\0" * 4 + b"\1\2")
     container = read_container(data, Limits())
     assert json.loads(container.document) == {"x": 1}
-    assert container.entries == entries
-    assert bytes(container.tensor("mask.b")) == b"\1\2"
+    assert container.tensors.entries == entries
+    assert bytes(container.tensors.read("mask.b")) == b"\1\2"
 
 
 @pytest.mark.parametrize("limit", ["file", "header"])

@@ -6,9 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from mask_store import (
+    BaseInfo,
     FormatVersionError,
     HeadTensorInfo,
     LayerInfo,
+    Limits,
     Manifest,
     ManifestError,
     RiceEncoding,
@@ -38,7 +40,7 @@ def encoder_layers(blocks: range, *, pooler: bool = True) -> tuple[LayerInfo, ..
 
 def parse(manifest: str) -> Manifest:
     """Read a manifest as the header of a bundle holds it."""
-    return read_document(write_document("", manifest))[1]
+    return read_document(write_document("", manifest), Limits())[1]
 
 
 class TestGoldenNumbers:
@@ -201,3 +203,43 @@ def test_json_errors_name_every_field() -> None:
     fields["layers"][0]["rows"] = "two"
     with pytest.raises(ManifestError, match=r"seed: Field required; layers\.0\.rows"):
         parse(json.dumps(fields))
+
+
+class TestIdentityOfTheBase:
+    TOKENIZER, CONFIGURATION = "sha256:" + "cd" * 32, "sha256:" + "ef" * 32
+
+    def manifest(self, **changes: Any) -> TaskManifest:
+        base = manifest_of((layer("a", 1, 8),)).base
+        fields = {"tokenizer": self.TOKENIZER, "configuration": self.CONFIGURATION} | changes
+        return manifest_of((layer("a", 1, 8),), base=BaseInfo(**base.model_dump() | fields))
+
+    def test_is_read_as_it_was_written(self) -> None:
+        manifest = self.manifest()
+        assert parse(manifest.to_json()) == manifest
+        assert list(manifest.base.identity) == ["weights", "tokenizer", "configuration"]
+
+    def test_of_bundles_of_0_1_0_is_of_the_weights_and_has_no_other_fields(self) -> None:
+        manifest = manifest_of((layer("a", 1, 8),))
+        assert list(manifest.base.identity) == ["weights"]
+        assert json.loads(manifest.to_json())["base"].keys() == {
+            "name",
+            "revision",
+            "architecture",
+            "fingerprint",
+            "parameters",
+        }
+        assert parse(manifest.to_json()) == manifest
+
+    @pytest.mark.parametrize("name", ["tokenizer", "configuration"])
+    def test_has_both_further_parts_or_none(self, name: str) -> None:
+        fields = self.manifest().base.model_dump()
+        del fields[name]
+        with pytest.raises(ValidationError, match="tokenizer and configuration go together"):
+            BaseInfo(**fields)
+
+    def test_parts_that_are_known_of_both_are_compared(self) -> None:
+        whole, weights = self.manifest().base, manifest_of((layer("a", 1, 8),)).base
+        other = self.manifest(tokenizer=self.CONFIGURATION).base
+        assert whole.differing(other) == ("tokenizer",)
+        assert whole.differing(weights) == weights.differing(other) == ()
+        assert whole.differing(weights.model_copy(update={"fingerprint": self.TOKENIZER})) == ("weights",)

@@ -132,7 +132,7 @@ class TestManifest:
 
     def test_json_comes_back(self) -> None:
         manifest = ensemble_sample().manifest
-        assert read_document(write_document("", manifest.to_json()))[1] == manifest
+        assert read_document(write_document("", manifest.to_json()), Limits())[1] == manifest
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -423,6 +423,16 @@ class TestEnsembleOf:
         first, other = bundle_of(), bundle_of(base=other_base(name="/models/bert", revision="main"))
         made = ensemble_of("together", "logits", [(published(first), first), (published(other), other)])
         assert made.manifest.base == first.manifest.base
+
+    def test_a_member_that_knows_the_weights_alone_goes_with_one_that_knows_more(self) -> None:
+        parts = {"tokenizer": "sha256:" + "11" * 32, "configuration": "sha256:" + "22" * 32}
+        old, new = bundle_of(), bundle_of(base=other_base(**parts))
+        third = bundle_of(task="third", base=other_base(**parts | {"tokenizer": parts["configuration"]}))
+        made = ensemble_of("together", "logits", [(published(old), old), (published(new), new)])
+        assert made.manifest.base == new.manifest.base
+        members = [(published(bundle), bundle) for bundle in (old, new, third)]
+        with pytest.raises(EnsembleError, match=r"differ in base: .*tokenizer sha256:11.* sha256:22"):
+            ensemble_of("together", "logits", members)
 
     @pytest.mark.parametrize("count", [0, 1, 65])
     def test_number_of_members(self, count: int) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from mask_store import (
     DigestMismatchError,
     InvalidTaskNameError,
     Limits,
+    MaskBundle,
     MaskStore,
+    MaskStoreError,
     MissingBundleError,
     NoEarlierVersionError,
+    NotAFileError,
     RecordError,
     StoreFormatError,
     StoreFullError,
@@ -32,7 +36,7 @@ from mask_store import (
 )
 from mask_store.errors import BundleTooLargeError
 from mask_store.format.bundle import digest_of
-from mask_store.store.records import bundle_path, current_path, record_bytes, record_path
+from mask_store.store.records import MAX_NUMBER, bundle_path, current_path, record_bytes, record_path
 from tests.support.bundles import version_bundle
 from tests.support.counting import StoreReads
 
@@ -79,6 +83,24 @@ class TestOpen:
     def test_protocol_that_fsspec_does_not_know(self) -> None:
         with pytest.raises(StoreUnavailableError, match="can't open a store at nosuch://x"):
             MaskStore.open("nosuch://x")
+
+
+class TestCheckWritable:
+    def test_leaves_nothing(self, store: MaskStore) -> None:
+        store.check_writable()
+        assert store._files.list(".tmp") == []
+        assert store.verify() == ()
+
+    @pytest.mark.parametrize("method", ["create", "remove"])
+    def test_who_may_not_write_is_told_and_who_may_not_remove_can_publish(
+        self, store: MaskStore, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise StoreNotWritableError("refused")
+
+        monkeypatch.setattr(type(store._files), method, refuse)
+        with nullcontext() if method == "remove" else pytest.raises(StoreNotWritableError):
+            store.check_writable()
 
 
 class TestPublish:
@@ -133,8 +155,12 @@ class TestPublish:
         store = MaskStore.open(folder)
         first = store.publish(version_bundle())
 
-        def refuse(*arguments: Any, **keywords: Any) -> int:
-            raise PermissionError(errno.EACCES, "Permission denied")
+        original = os.open
+
+        def refuse(path: str, flags: int, *arguments: Any, **keywords: Any) -> int:
+            if flags & os.O_CREAT:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return original(path, flags, *arguments, **keywords)
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "open", refuse)
@@ -208,9 +234,9 @@ class TestLoad:
 
     def test_a_rollback_hands_over_the_bundle_that_it_checked(self, store: MaskStore) -> None:
         first, _ = (store.publish(version_bundle(seed=seed)) for seed in range(2))
-        version, bundle = store.rollback_and_load("demo")
-        assert version == first == store.current("demo")
-        assert bundle.digest == first.digest
+        done = store.rollback_and_load("demo")
+        assert done.version == first == store.current("demo")
+        assert done.bundle.digest == first.digest
 
     def test_verify_checks_the_checksum_that_the_digest_makes_needless(self, folder: Path) -> None:
         store = MaskStore.open(folder)
@@ -223,14 +249,17 @@ class TestLoad:
         for path in (current_path("demo"), record_path("demo", 1)):
             (folder / path).write_bytes(record_bytes(forged))
         assert store.load("demo").digest == forged.digest
-        assert [problem.kind for problem in store.verify()] == ["ChecksumError"]
+        assert [problem.kind for problem in store.verify()] == ["ChecksumError", "LeftoverError"]
 
     def test_unknown(self, store: MaskStore) -> None:
         store.publish(version_bundle())
         with pytest.raises(UnknownTaskError, match="no task 'other' in"):
             store.load("other")
-        for number in (0, -1, 2, 10**30):
+        for number in (0, -1, 2, MAX_NUMBER):
             with pytest.raises(UnknownVersionError, match=f"has no version {number}, it has 1"):
+                store.load("demo", number)
+        for number in (MAX_NUMBER + 1, 10**30, 10**5000):
+            with pytest.raises(UnknownVersionError, match="has no version above 99999999, it has 1"):
                 store.load("demo", number)
 
     @pytest.mark.parametrize("name", ["", "../demo", "demo/..", "Demo", "a" * 65, "demo\n", "/etc", "."])
@@ -348,6 +377,47 @@ class TestRollback:
             store.rollback("demo")
         assert store.current("demo") == versions[1]
 
+    def test_a_damaged_record_stops_no_other_version(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        versions = [store.publish(version_bundle(seed=seed)) for seed in range(4)]
+        (folder / record_path("demo", 1)).write_bytes(bytes(40))
+        (folder / record_path("demo", 3)).unlink()
+        os.mkfifo(folder / record_path("demo", 3))
+        assert store.versions("demo") == (versions[1], versions[3])
+        problems = store.history("demo").problems
+        assert [(p.number, p.kind) for p in problems] == [(1, "RecordError"), (3, "NotAFileError")]
+        done = store.rollback_and_load("demo")
+        assert (done.version, done.before, done.problems) == (versions[1], versions[3], problems)
+        with pytest.raises(NoEarlierVersionError):
+            store.rollback("demo")
+        with pytest.raises(RecordError):
+            store.rollback("demo", 1)
+
+    @pytest.mark.parametrize("damage", ["bytes", "link", "gone"])
+    def test_a_damaged_bundle_is_passed_over(self, folder: Path, tmp_path: Path, damage: str) -> None:
+        store = MaskStore.open(folder)
+        versions = [store.publish(version_bundle(seed=seed)) for seed in range(3)]
+        bundle = folder / bundle_path("demo", versions[1].digest)
+        bundle.rename(tmp_path / "elsewhere")
+        if damage == "bytes":
+            bundle.write_bytes(b"damaged")
+        elif damage == "link":
+            bundle.symlink_to(tmp_path / "elsewhere")
+        done = store.rollback_and_load("demo")
+        assert done.version == versions[0]
+        assert [problem.number for problem in done.problems] == [2]
+
+    def test_a_damaged_pointer_asks_for_a_number(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        versions = [store.publish(version_bundle(seed=seed)) for seed in range(2)]
+        (folder / current_path("demo")).write_text("{")
+        with pytest.raises(RecordError, match="say to which version to roll back"):
+            store.rollback("demo")
+        assert store.versions("demo") == tuple(versions)
+        assert store.load("demo", 1).digest == versions[0].digest
+        assert store.rollback_and_load("demo", 1).before is None
+        assert store.current("demo") == versions[0]
+
 
 class TestDelete:
     def test_a_version(self, store: MaskStore) -> None:
@@ -389,9 +459,9 @@ class TestDelete:
         for seed in range(2):
             store.publish(version_bundle(seed=seed))
         (folder / "tasks/demo/versions/00000001.json").write_text("{")
-        with pytest.raises(RecordError):
-            store.versions("demo")
+        assert [problem.number for problem in store.history("demo").problems] == [1]
         store.delete("demo", 1)
+        assert store.history("demo").problems == ()
         assert [version.number for version in store.versions("demo")] == [2]
 
     def test_a_task(self, store: MaskStore) -> None:
@@ -456,6 +526,24 @@ class TestVerify:
         assert store.verify("demo")[0] == problem
         assert store.load("sound").digest == versions[-1].digest
 
+    def test_an_error_of_any_kind_is_that_versions_alone(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = MaskStore.open(folder)
+        for seed in range(3):
+            store.publish(version_bundle(seed=seed))
+        read, wrong = MaskBundle.from_bytes, version_bundle(seed=1).to_bytes()
+
+        def break_on_one(data: bytes, **options: Any) -> MaskBundle:
+            if data == wrong:
+                raise OverflowError("date value\nout of range")
+            return read(data, **options)
+
+        monkeypatch.setattr(MaskBundle, "from_bytes", break_on_one)
+        (problem,) = store.verify()
+        assert (problem.number, problem.kind) == (2, "OverflowError")
+        assert problem.message == r"date value\nout of range"
+
     def test_a_bundle_of_another_task(self, folder: Path) -> None:
         store = MaskStore.open(folder)
         store.publish(version_bundle("other"))
@@ -472,6 +560,137 @@ class TestVerify:
         assert store.tasks() == ("demo",)
 
 
+class TestClean:
+    def killed_publish(self, store: MaskStore) -> str:
+        """Leaves a bundle that no record names."""
+        bundle = version_bundle(seed=9)
+        store._files.replace(bundle_path("demo", bundle.digest), bundle.to_bytes())
+        return bundle_path("demo", bundle.digest)
+
+    def test_what_a_killed_publish_left_is_named_and_removed(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        version = store.publish(version_bundle())
+        left = self.killed_publish(store)
+        (problem,) = store.verify()
+        assert problem.kind == "LeftoverError"
+        assert left.rsplit("/", 1)[-1][:20] in problem.message
+        assert store.clean() == (left,)
+        assert store.verify() == ()
+        assert store.clean() == ()
+        assert store.load("demo").digest == version.digest
+
+    def test_without_a_lock_what_is_young_stays(
+        self, place: str, store: MaskStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fcntl.flock", fail_without_locks)
+        left = self.killed_publish(store)
+        store.publish(version_bundle())
+        assert store.clean() == ()
+        monkeypatch.setattr("mask_store.store.task_folder.STALE_SECONDS", -60)
+        assert store.clean() == (left,)
+
+    def test_nothing_goes_while_a_record_that_may_name_it_can_not_be_read(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        for seed in range(3):
+            store.publish(version_bundle(seed=seed))
+        (folder / record_path("demo", 1)).write_text("{")
+        assert store.clean() == ()
+        (folder / record_path("demo", 1)).unlink()
+        (folder / current_path("demo")).write_text("{")
+        assert store.clean() == ()
+        assert len(list(folder.glob("tasks/demo/bundles/*"))) == 3
+
+    def test_what_an_interrupted_deletion_left(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        version = store.publish(version_bundle())
+        (folder / current_path("demo")).unlink()
+        shutil.rmtree(folder / "tasks/demo/versions")
+        assert store.clean() == (bundle_path("demo", version.digest),)
+
+
+def fail_without_locks(*_: Any) -> None:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+class TestVersionNumbers:
+    @pytest.mark.parametrize("name", [f"{10**30}.json", "1.json", "00000000.json", "x.json", "\u0661" * 8])
+    def test_names_that_no_record_has(self, folder: Path, name: str) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle(seed=0))
+        (folder / "tasks/demo/versions" / name).write_text("{}")
+        assert store.publish(version_bundle(seed=1)).number == 2
+        assert [version.number for version in store.versions("demo")] == [1, 2]
+        assert [problem.kind for problem in store.verify()] == ["LeftoverError"]
+
+    def test_a_record_with_a_number_that_no_version_has(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle())
+        pointer = folder / current_path("demo")
+        pointer.write_text(json.dumps(json.loads(pointer.read_text()) | {"number": 10**30}))
+        with pytest.raises(RecordError, match="less than or equal to 99999999"):
+            store.current("demo")
+
+    def test_after_the_last_one_there_is_none(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        store.publish(version_bundle(seed=0))
+        (folder / record_path("demo", MAX_NUMBER)).write_text("{")
+        with pytest.raises(StoreFullError, match="task 'demo' has used the last number, 99999999"):
+            store.publish(version_bundle(seed=1))
+        assert store.publish(version_bundle("other")).number == 1
+
+
+class TestLinksAndPipes:
+    """One task whose files are none harms no other."""
+
+    def make(self, folder: Path, path: str, kind: str) -> None:
+        target = folder / "tasks/bad" / path
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink()
+        if kind == "link":
+            target.symlink_to(folder / "tasks/good" / path)
+        else:
+            os.mkfifo(target)
+
+    @pytest.mark.parametrize("kind", ["link", "pipe"])
+    @pytest.mark.parametrize("path", ["current.json", "versions/00000001.json", "versions", "bundles", ""])
+    def test_one_task(self, folder: Path, path: str, kind: str) -> None:
+        store = MaskStore.open(folder)
+        for task in ("bad", "good"):
+            store.publish(version_bundle(task))
+        self.make(folder, path, kind)
+        before = sorted(folder.glob("tasks/good/**/*"))
+        assert "good" in store.snapshot().current
+        assert "NotAFileError" in {problem.kind for problem in store.verify()}
+        assert {problem.task for problem in store.verify()} == {"bad"}
+        assert store.load("good").manifest.task == "good"
+        for call in (store.load, store.rollback, store.versions):
+            with suppress(MaskStoreError):
+                call("bad")
+        store.clean()
+        store.delete("bad")
+        assert store.verify() == ()
+        assert store.tasks() == ("good",)
+        assert sorted(folder.glob("tasks/good/**/*")) == before
+
+    def test_a_pipe_in_the_place_of_the_store(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "store.json")
+        for place, error in ((tmp_path, NotAFileError), (tmp_path / "store.json", StoreNotFoundError)):
+            with pytest.raises(error):
+                MaskStore.open(place)
+
+    def test_a_bundle_longer_than_its_record_says_is_not_read(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        version = store.publish(version_bundle())
+        os.truncate(folder / bundle_path("demo", version.digest), 100 << 30)
+        with pytest.raises(DigestMismatchError, match=f"expected {version.size} bytes of .*, found more"):
+            store.load("demo")
+        assert [problem.kind for problem in store.verify()] == ["DigestMismatchError"]
+        assert store.publish(version_bundle()) == version
+        assert store.verify() == ()
+
+
 def test_diff(store: MaskStore) -> None:
     for seed in range(2):
         store.publish(version_bundle(seed=seed))
@@ -486,5 +705,5 @@ def test_a_place_that_takes_no_folders_is_not_writable(
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(StoreNotWritableError, match=r"can't be created: .*: No such file"):
+    with pytest.raises(StoreNotWritableError, match=r"can't be written to: .*: No such file"):
         MaskStore.open(tmp_path / "nowhere" / "store", create=True)

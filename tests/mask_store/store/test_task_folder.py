@@ -23,8 +23,8 @@ from mask_store.files import Files
 from tests.support.bundles import version_bundle
 from tests.support.killed_publish import KILLED
 
-# The lock, three files in three new folders, and the folders themselves.
-CALLS_OF_A_FIRST_PUBLISH = {"open": 10, "write": 3, "fsync": 9, "replace": 2, "link": 1, "mkdir": 3}
+# The lock, and three files in three new folders; calls that open what is there need no space.
+CALLS_OF_A_FIRST_PUBLISH = {"open": 4, "write": 3, "fsync": 9, "replace": 2, "link": 1, "mkdir": 3}
 WRITES = ("replace", "create", "remove")
 
 
@@ -54,7 +54,7 @@ class FailingFiles:
 
         return call
 
-    def lock(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[bool]:
         return self._files.lock()
 
 
@@ -79,9 +79,14 @@ def crash_at_each_write(
     raise AssertionError("the operation never ends")
 
 
+def sound(store: MaskStore, task: str | None = None) -> bool:
+    """Whether every version is whole; there may be a bundle that no version names yet, or any more."""
+    return {problem.kind for problem in store.verify(task)} <= {"LeftoverError"}
+
+
 def test_publish(place: str) -> None:
     def check(store: MaskStore) -> None:
-        assert store.verify() == ()
+        assert sound(store)
         numbers = [version.number for version in store.versions("demo")]
         assert numbers in ([1, 2], [1, 2, 3])
         assert store.current("demo").number in (2, numbers[-1])
@@ -124,7 +129,7 @@ def test_rollback(place: str) -> None:
 
 def test_delete_version(place: str) -> None:
     def check(store: MaskStore) -> None:
-        assert store.verify() == ()
+        assert sound(store)
         assert store.current("demo").number == 2
         store.delete("demo", 1)
         assert [version.number for version in store.versions("demo")] == [2]
@@ -157,7 +162,7 @@ def test_errors_reach_the_caller_and_nothing_is_lost(
     with pytest.raises(type(error)):
         failing(store, number, False, error).publish(version_bundle(seed=1))
     assert store.current("demo") == first
-    assert store.verify() == ()
+    assert sound(store)
     assert store.publish(version_bundle(seed=1)).number == (3 if number == 2 else 2)
 
 
@@ -173,7 +178,7 @@ def test_full_disk_at_each_call_to_the_system(
 
         def fail(*arguments: Any, **keywords: Any) -> Any:
             nonlocal left
-            left -= 1
+            left -= call != "open" or bool(arguments[1] & os.O_CREAT)
             if left == -1:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return original(*arguments, **keywords)
@@ -190,7 +195,7 @@ def test_full_disk_at_each_call_to_the_system(
             monkeypatch.setattr(os, call, original)
         assert store.current("demo") == first
         for task in store.tasks():
-            assert store.verify(task) == ()
+            assert sound(store, task)
         assert list((folder / ".tmp").iterdir()) == []
     assert failed == CALLS_OF_A_FIRST_PUBLISH[call]
 
@@ -210,6 +215,8 @@ def test_killed_at_each_call_to_the_system(tmp_path: Path) -> None:
     assert len(results) > 40
     for result in results:
         store = MaskStore.open(tmp_path / result["store"])
+        assert sound(store)
+        store.clean()
         assert store.verify() == ()
         assert store.current("demo").number in (1, 2)
         assert store.load("demo", 1).digest == version_bundle(seed=0).digest

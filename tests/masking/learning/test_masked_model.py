@@ -27,8 +27,9 @@ from masking import (
     load_task,
     task_codec,
 )
-from masking.base import base_tensors, fingerprint
+from masking.base import base_tensors
 from masking.heads import CLASSIFIER, POOLER
+from masking.identity import weights_digest
 from masking.learning.masked_model import MaskScores
 from masking.tasks.predictions import Floats
 from tests.support.models import ARCHITECTURES, random_bundle, saved_for_backward, tiny_base
@@ -121,7 +122,7 @@ def test_learning_and_serving_leave_the_base_as_it_was(pooler: bool, tmp_path: P
     task = load_task(to_bundle(model), base)
     MaskedEncoder(base).logits([TaskBatch(task, task.codec.encode(INPUTS["single"], truncate=False))])
     after = base_tensors(base.encoder, base.pooler)
-    assert fingerprint(after) == base.info.fingerprint == load_base(folder).info.fingerprint
+    assert weights_digest(after) == base.info.fingerprint == load_base(folder).info.fingerprint
     assert {name: tensor.data_ptr() for name, tensor in after} == addresses
 
 
@@ -341,4 +342,4 @@ def test_finetuning_learns_every_weight_of_a_copy(tiny_bert: str) -> None:
         name for name, tensor in model.learned_state().items() if not torch.equal(tensor, before[name])
     }
     assert {"encoder.embeddings.word_embeddings.weight", "pooler.weight", "classifier.weight"} <= changed
-    assert fingerprint(base_tensors(base.encoder, base.pooler)) == base.info.fingerprint
+    assert weights_digest(base_tensors(base.encoder, base.pooler)) == base.info.fingerprint

@@ -1,7 +1,7 @@
 import pytest
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from masking import split_words
+from masking import ChoiceInput, TaskInput, TextInput, WordsInput, split_words
 
 
 def test_words_keep_their_place_in_the_text() -> None:
@@ -57,3 +57,21 @@ def test_words_are_those_of_the_tokenizers_own_split_where_both_split_at_punctua
 def test_long_texts_of_one_kind_are_split_at_once() -> None:
     for text in ("a" * 300_000, "a." * 150_000, "\u0301" * 300_000, "." * 300_000, "\u200b" * 300_000):
         assert len(split_words(text)) <= len(text)
+
+
+def test_no_more_words_are_split_off_than_asked_for() -> None:
+    assert [word.text for word in split_words("\u200b one two three", most=2)] == ["one", "two"]
+    assert split_words("one", most=0) == ()
+
+
+@pytest.mark.parametrize(
+    ("item", "characters"),
+    [
+        (TextInput("abc"), 3),
+        (TextInput("abc", "de"), 5),
+        (WordsInput(("ab", "c")), 3),
+        (ChoiceInput("ab", ("c", "de")), 5),
+    ],
+)
+def test_the_characters_of_an_input_are_those_of_all_its_texts(item: TaskInput, characters: int) -> None:
+    assert item.characters == characters

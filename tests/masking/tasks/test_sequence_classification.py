@@ -45,7 +45,7 @@ def test_too_long_is_refused_with_both_counts_unless_truncated(tokenizer: Tokeni
     inputs: list[TaskInput] = [TextInput("good"), TextInput("the " * 20)]
     with pytest.raises(InputTooLongError, match=r"22 tokens.*at most 8") as caught:
         codec.encode(inputs, truncate=False)
-    assert (caught.value.index, caught.value.tokens, caught.value.limit) == (1, 22, 8)
+    assert (caught.value.index, caught.value.count, caught.value.limit) == (1, 22, 8)
     short, cut = codec.encode(inputs, truncate=True)
     assert not short.truncated
     assert cut.truncated

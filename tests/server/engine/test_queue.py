@@ -1,5 +1,8 @@
+import gc
 import math
 import random
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 
@@ -7,8 +10,9 @@ import numpy as np
 import pytest
 
 from masking.tasks.predictions import Floats
+from server.engine.batch import Batch
 from server.engine.pending import Cost, DropReason, PendingRequest, cost_of
-from server.engine.queue import Batch, RequestQueue
+from server.engine.queue import RequestQueue
 from server.engine.retry import group_by_task, task_batch
 from server.errors import (
     BackendFailedError,
@@ -205,7 +209,7 @@ def test_retry_after_follows_the_speed_of_the_worker() -> None:
     queue = RequestQueue(limits(waiting=10))
     queue.put(pending("a", [features(3)] * 10))
     for _ in range(100):
-        queue.note_speed(tokens=6, seconds=3.0)
+        queue.note_speed(Cost(2, 6), 3.0)
     with pytest.raises(QueueFullError) as caught:
         queue.put(pending("a", [features(3)]))
     assert caught.value.headers == {"retry-after": "15"}
@@ -269,8 +273,8 @@ def test_dropped_requests_are_counted_once_by_reason() -> None:
     _answer(_take(queue))
     failed.fail(BackendFailedError())
     cancelled.future.cancel()
-    given_up.future.cancel()  # by who waited for it until its deadline
     clock.now += 1
+    given_up.future.cancel()  # by who waited for it until its deadline
     queue.abandon(ShuttingDownError())
     assert sorted(told) == ["abandoned", "cancelled", "expired", "expired"]
     assert isinstance(left.future.exception(0), ShuttingDownError)
@@ -423,3 +427,110 @@ def test_abandoning_fails_everything_that_waits() -> None:
 def test_an_ensemble_costs_as_many_rows_as_it_has_members() -> None:
     assert cost_of(only_digest("a"), features(3, 4)) == Cost(rows=2, tokens=7)
     assert cost_of(only_digest("a", members=3), features(3, 4)) == Cost(rows=6, tokens=21)
+
+
+def _cost_of_a_refusal(waiting: int) -> float:
+    """Processor seconds of this thread for one refusal, at the best of several tries."""
+    queue = RequestQueue(limits(waiting=waiting))
+    for number in range(waiting):
+        queue.put(pending("abc"[number % 3], [features(3)]))
+    costs = []
+    for _ in range(10):
+        started = time.thread_time()
+        for _ in range(20):
+            with pytest.raises(QueueFullError):
+                queue.reservation(1)
+        costs.append((time.thread_time() - started) / 20)
+    return min(costs)
+
+
+def test_a_refusal_costs_the_same_however_many_wait() -> None:
+    assert _cost_of_a_refusal(8192) < 10 * _cost_of_a_refusal(64)
+
+
+def test_what_is_cancelled_leaves_the_queue_at_once() -> None:
+    told = list[DropReason]()
+    queue = RequestQueue(limits(), on_drop=told.append)
+    gone, stays = pending("a", [features(3)] * 4), pending("a", [features(5)])
+    queue.put(gone)
+    queue.put(stays)
+    gone.future.cancel()
+    assert (queue.waiting, queue.waiting_tokens, told) == (1, 5, ["cancelled"])
+    stays.fail(BackendFailedError())
+    assert (queue.waiting, queue.waiting_tokens, told) == (0, 0, ["cancelled"])
+
+
+def test_nothing_keeps_a_request_that_left() -> None:
+    queue = RequestQueue(limits())
+    request = pending("a", [features(3)])
+    queue.put(request)
+    request.future.cancel()
+    left = weakref.ref(request)
+    gc.disable()
+    try:
+        del request
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_happens_in_whatever_order_the_counts_are_right(seed: int) -> None:
+    chance, clock = random.Random(seed), Clock()
+    dropped, taken = list[DropReason](), 0
+    queue = RequestQueue(limits(rows=5, tokens=90, waiting=60), clock=clock, on_drop=dropped.append)
+    alive: dict[PendingRequest, set[int]] = {}
+    gone = {"cancelled": 0, "expired": 0}
+
+    def waiting() -> Cost:
+        return sum((cost_of(one.task, one.features[i]) for one in alive for i in alive[one]), Cost())
+
+    def put() -> None:
+        inputs = [features(*chance.choices(range(1, 20), k=chance.randint(1, 3))) for _ in range(4)]
+        request = pending(chance.choice("abc"), inputs, deadline=clock.now + 10)
+        fits = waiting().rows + request.cost.rows <= 60
+        try:
+            queue.put(request)
+        except QueueFullError:
+            assert not fits
+        else:
+            alive[request] = set(range(len(inputs)))
+
+    def cancel() -> None:
+        if alive:
+            request = chance.choice(list(alive))
+            gone["cancelled"] += bool(alive.pop(request))
+            assert request.future.cancel()
+
+    def pass_time() -> None:
+        clock.now += chance.choice([0.1, 4])
+        late = [one for one in alive if clock.now >= one.deadline]
+        queue._drop_late()  # as every refusal does
+        for one in late:
+            gone["expired"] += bool(alive.pop(one))
+            assert isinstance(one.future.exception(0), DeadlineError)
+
+    def take() -> None:
+        nonlocal taken
+        if waiting().rows:
+            batch = _take(queue)
+            assert batch.cost.rows <= 5
+            assert batch.cost.tokens <= 90
+            for entry in batch.entries:
+                alive[entry.request].remove(entry.index)
+                taken += 1
+            if chance.random() < 0.8:
+                _answer(batch)
+            else:
+                for request in batch.requests:
+                    request.fail(BackendFailedError())
+                    alive.pop(request)
+            for request in [one for one in alive if one.future.done()]:
+                assert not alive.pop(request)
+
+    for _ in range(300):
+        chance.choice([put, put, put, cancel, pass_time, take, take])()
+        cost = waiting()
+        assert (queue.waiting, queue.waiting_tokens) == (cost.rows, cost.tokens)
+    assert taken > 50
+    assert {reason: dropped.count(reason) for reason in gone} == gone  # type: ignore[arg-type]

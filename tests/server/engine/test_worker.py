@@ -166,7 +166,7 @@ def test_a_failure_in_a_mixed_batch_fails_only_its_task(caplog: pytest.LogCaptur
             engine.run(pending("fine", [features(6), features(7)])),
         ]
         good, bad, fine = asyncio.run(_ask_behind(gate, engine, calls))
-        assert engine.restarts == 0
+        assert engine.worker.restarts == 0
     assert isinstance(bad, BackendFailedError)
     assert "secret" not in bad.message
     assert (_values(good), _values(fine)) == ([5], [6, 7])
@@ -216,7 +216,7 @@ def test_a_worker_that_dies_is_replaced_and_the_queue_survives(caplog: pytest.Lo
     with _running(engine):
         dying, waiting = asyncio.run(ask(engine))
         wait_until(lambda: engine.ready, PATIENCE)
-        assert engine.restarts == 1
+        assert engine.worker.restarts == 1
     assert isinstance(dying, UnhealthyError)
     assert isinstance(waiting, tuple)
     assert _values(waiting) == [5]
@@ -248,7 +248,7 @@ def test_a_worker_that_can_not_be_prepared_is_tried_again() -> None:
             raise RuntimeError("the device is busy")
 
     with _running(Engine(_lengths, limits(), prepare=prepare, restart_seconds=0)) as engine:
-        assert engine.restarts == 2
+        assert engine.worker.restarts == 2
         assert _values(asyncio.run(engine.run(pending("a", [features(5)])))) == [5]
 
 

@@ -1,5 +1,7 @@
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -96,3 +98,50 @@ def test_the_service_lives_as_long_as_the_application(
         assert service.watcher.alive
     assert not service.engine.ready
     assert not service.watcher.alive
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_pages_of_the_set_origins_may_call(base: Base, tmp_path: Path, method: str) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    with serving(base, tmp_path, api_keys=["a-key"], cors_origins=["https://app.example"]) as client:
+        for origin, allowed in (
+            ("https://app.example", "https://app.example"),
+            ("https://other.example", None),
+        ):
+            asked = {
+                "access-control-request-method": method,
+                "access-control-request-headers": "authorization",
+            }
+            preflight = client.options("/predict/sentiment", headers={"origin": origin, **asked})
+            assert preflight.headers.get("access-control-allow-origin") == allowed
+            assert preflight.status_code == (200 if allowed else 400)
+            refused = client.post("/predict/sentiment", headers={"origin": origin})
+            assert (refused.status_code, refused.headers.get("access-control-allow-origin")) == (401, allowed)
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+
+
+def test_no_page_may_call_by_default(client: TestClient) -> None:
+    headers = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    reply = client.options("/predict/sentiment", headers=headers)
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+    assert "access-control-allow-origin" not in client.get("/tasks", headers=headers).headers
+
+
+def test_a_path_tells_all_its_methods(client: TestClient) -> None:
+    reply = client.patch("/tasks/sentiment")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "DELETE, GET, HEAD, PUT")
+    assert client.put("/predict/sentiment").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("prefix", ["", "/nlp/v3"])
+def test_the_documentation_page_loads_nothing_from_elsewhere(client: TestClient, prefix: str) -> None:
+    app = client.app
+    with_prefix = TestClient(app, root_path=prefix)
+    page = with_prefix.get(f"{prefix}/docs").text
+    addresses = re.findall(r"""(?:href|src|url)[=:] ?["']([^"']+)""", page)
+    assert len(addresses) == 4
+    for address in addresses:
+        assert address.startswith(f"{prefix}/")
+        reply = with_prefix.get(address)
+        assert (reply.status_code, bool(reply.content)) == (200, True), address
+    assert "//" not in page.replace("<!--", "").replace("// ", "")

@@ -114,8 +114,13 @@ def test_keys_are_in_no_log(guarded: TestClient, caplog: pytest.LogCaptureFixtur
         assert key not in caplog.text
 
 
-def test_the_openapi_document_names_the_scheme(guarded: TestClient) -> None:
+def test_the_openapi_document_tells_the_keys_apart(guarded: TestClient, unguarded: TestClient) -> None:
     document = guarded.get("/openapi.json").json()
-    assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
-    assert document["paths"]["/tasks/{task}/load"]["post"]["security"] == [{"HTTPBearer": []}]
+    schemes = document["components"]["securitySchemes"]
+    assert {scheme["scheme"] for scheme in schemes.values()} == {"bearer"}
+    assert document["paths"]["/tasks/{task}/load"]["post"]["security"] == [{"admin_key": []}]
+    assert document["paths"]["/predict/{task}"]["post"]["security"] == [{"client_key": []}]
     assert "security" not in document["paths"]["/health/ready"]["get"]
+    document = unguarded.get("/openapi.json").json()
+    assert "security" not in document["paths"]["/predict/{task}"]["post"]
+    assert document["paths"]["/tasks/{task}/load"]["post"]["security"] == [{"admin_key": []}]

@@ -79,6 +79,122 @@ def test_hugging_face_bodies(
     assert reply.shape == "hf"
 
 
+@pytest.mark.parametrize(
+    ("task", "body", "wanted"),
+    [
+        ("single", {"inputs": "a", "options": {"wait_for_model": True}}, [TextInput("a")]),
+        ("single", {"inputs": "a", "options": None}, [TextInput("a")]),
+        ("single", {"inputs": "a", "parameters": None}, [TextInput("a")]),
+        ("single", {"inputs": {"text": "a"}}, [TextInput("a")]),
+        (
+            "single",
+            {"inputs": [{"text": "a"}, {"text": "b", "text_pair": None}]},
+            [TextInput("a"), TextInput("b")],
+        ),
+        ("single", {"inputs": [["a"], ["b"]], "parameters": {}}, [TextInput("a"), TextInput("b")]),
+        ("pair", {"inputs": {"text": "a", "text_pair": "b"}}, [TextInput("a", "b")]),
+        ("pair", {"inputs": [["a", "b"]], "parameters": {}}, [TextInput("a", "b")]),
+    ],
+)
+def test_other_bodies_that_are_hugging_faces(
+    tasks: dict[str, LoadedTask], task: str, body: dict[str, Any], wanted: list[TaskInput]
+) -> None:
+    request, reply = parse_request(body, tasks[task])
+    assert list(request.inputs) == wanted
+    assert reply.shape == "hf"
+
+
+def test_a_client_known_to_be_hugging_faces(tasks: dict[str, LoadedTask]) -> None:
+    request, reply = parse_request(b'{"inputs": ["a", "b"]}', tasks["single"], hugging_face=True)
+    assert (request.inputs, reply.shape) == ((TextInput("a"), TextInput("b")), "hf")
+    _, reply = parse_request({"tokens": ["a"]}, tasks["tags"], hugging_face=True)
+    assert reply.shape == "tei"
+    request, _ = parse_request({"inputs": "a", "truncate": True}, tasks["single"], hugging_face=True)
+    assert request.truncate
+
+
+def test_options_stand_beside_any_inputs(tasks: dict[str, LoadedTask]) -> None:
+    assert _reply(tasks["tags"], tokens=["a"], options={"use_cache": False}).shape == "tei"
+    assert _reply(tasks["choice"], context="a", choices=["b", "c"], options={}).shape == "tei"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "top_k"),
+    [
+        ({"top_k": None}, None),
+        ({"top_k": 50}, 50),
+        ({"return_all_scores": True}, None),
+        ({"return_all_scores": False}, 1),
+        ({"return_all_scores": False, "top_k": 2}, 2),
+    ],
+)
+def test_how_many_labels_are_wanted(
+    tasks: dict[str, LoadedTask], parameters: dict[str, Any], top_k: int | None
+) -> None:
+    assert _reply(tasks["single"], inputs="a", parameters=parameters).top_k == top_k
+
+
+@pytest.mark.parametrize(
+    ("parameters", "grouped"),
+    [
+        ({"grouped_entities": True}, True),
+        ({"grouped_entities": False}, False),
+        ({"grouped_entities": True, "ignore_subwords": True}, True),
+        ({"grouped_entities": True, "aggregation_strategy": "NONE"}, False),
+        ({"grouped_entities": False, "aggregation_strategy": "First"}, True),
+    ],
+)
+def test_older_names_of_the_strategies(
+    tasks: dict[str, LoadedTask], parameters: dict[str, Any], grouped: bool
+) -> None:
+    assert _reply(tasks["tags"], inputs="a", parameters=parameters).grouped is grouped
+
+
+def test_names_of_functions_are_read_in_any_case(tasks: dict[str, LoadedTask]) -> None:
+    assert (
+        _reply(tasks["single"], inputs="a", parameters={"function_to_apply": "SIGMOID"}).function == "sigmoid"
+    )
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"padding": True}, {"padding": "max_length"}, {"padding": None}, {"batch_size": 8}, {"max_length": 512}],
+)
+def test_what_changes_no_answer_is_accepted(tasks: dict[str, LoadedTask], parameters: dict[str, Any]) -> None:
+    assert not _read(tasks["single"], inputs="a", parameters=parameters).truncate
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            {"parameters": {"candidate_labels": ["a"], "multi_label": True}},
+            "parameters: there is no 'candidate_labels', 'multi_label'; there are: top_k, return_all_scores",
+        ),
+        ({"parameters": {"top_k": 0}}, "parameters.top_k: Input should be greater than or equal to 1"),
+        ({"parameters": {"top_k": "2"}}, "parameters.top_k: Input should be a valid integer"),
+        ({"parameters": {"function_to_apply": "relu"}}, "'softmax', 'sigmoid' or 'none'"),
+        ({"parameters": {"truncation": "left"}}, "must be true, false, or one of longest_first, only_first"),
+        ({"parameters": {"padding": 3}}, "must be true, false, or one of longest, max_length, do_not_pad"),
+        ({"parameters": []}, "parameters: "),
+        ({"options": 3}, "options: "),
+        ({"normalize": True}, "there is no 'normalize'; there are: inputs, truncate, truncation_direction"),
+        ({"truncate": True, "truncation_direction": "Left"}, "texts are cut at their end: right"),
+    ],
+)
+def test_what_can_not_be_done_is_refused_with_what_can(
+    tasks: dict[str, LoadedTask], body: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidBodyError) as caught:
+        _read(tasks["single"], inputs="a", **body)
+    assert said in caught.value.message
+
+
+def test_a_direction_matters_only_where_texts_are_cut(tasks: dict[str, LoadedTask]) -> None:
+    assert not _read(tasks["single"], inputs="a", truncation_direction="Left").truncate
+    assert _read(tasks["single"], inputs="a", truncation_direction="RIGHT", truncate=True).truncate
+
+
 def test_hugging_face_parameters(tasks: dict[str, LoadedTask]) -> None:
     parameters = {"top_k": 2, "function_to_apply": "sigmoid", "ignore_labels": [], "stride": 3}
     reply = _reply(tasks["single"], inputs="a", parameters=parameters)
@@ -98,11 +214,46 @@ def test_every_other_strategy_groups(tasks: dict[str, LoadedTask], strategy: str
     [
         {"inputs": "a", "truncate": True},
         {"inputs": "a", "parameters": {"truncation": True}},
+        {"inputs": "a", "parameters": {"truncation": "longest_first"}},
+        {"inputs": "a", "parameters": {"truncation": "only_first"}},
         {"inputs": "a", "parameters": {"truncate": True}},
+        {"inputs": "a", "options": {}, "truncate": True},
     ],
 )
 def test_truncation_is_asked_for(tasks: dict[str, LoadedTask], values: dict[str, Any]) -> None:
     assert _read(tasks["single"], **values).truncate
+
+
+@pytest.mark.parametrize("value", [None, False, "do_not_truncate"])
+def test_truncation_may_be_off_in_words(tasks: dict[str, LoadedTask], value: object) -> None:
+    assert not _read(tasks["single"], inputs="a", parameters={"truncation": value}).truncate
+
+
+@pytest.mark.parametrize(
+    ("task", "parameters", "max_length"),
+    [
+        ("single", {"truncation": True, "max_length": 8}, 8),
+        ("single", {"truncation": True, "max_length": 512}, 512),
+        ("single", {"max_length": 8}, None),
+        ("pair", {"truncation": "only_first", "max_length": 5}, 5),
+        ("tags", {"truncation": True, "max_length": 1}, None),
+    ],
+)
+def test_a_shorter_length_where_texts_are_cut(
+    tasks: dict[str, LoadedTask], task: str, parameters: dict[str, Any], max_length: int | None
+) -> None:
+    inputs = {"text": "a", "text_pair": "b"} if task == "pair" else "a"
+    assert _read(tasks[task], inputs=inputs, parameters=parameters).max_length == max_length
+
+
+@pytest.mark.parametrize(("task", "least"), [("single", 3), ("pair", 5)])
+def test_a_length_without_room_for_a_token_of_each_text(
+    tasks: dict[str, LoadedTask], task: str, least: int
+) -> None:
+    inputs = {"text": "a", "text_pair": "b"} if task == "pair" else "a"
+    parameters = {"truncation": True, "max_length": least - 1}
+    with pytest.raises(InvalidBodyError, match=f"max_length: at least {least} tokens"):
+        _read(tasks[task], inputs=inputs, parameters=parameters)
 
 
 def test_raw_scores(tasks: dict[str, LoadedTask]) -> None:
@@ -183,3 +334,26 @@ def test_the_examples_of_an_error_message_work(tasks: dict[str, LoadedTask], nam
     kind = http_kind(SPECS[name])
     assert not _reply(tasks[name], **kind.example).batched
     assert _reply(tasks[name], **kind.example_batch).batched
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("tags", {"tokens": ["a"] * 50_001}),
+        ("tags", {"tokens": [["a"]] * 50_001}),
+        ("single", {"inputs": [["a"]] * 50_001}),
+        ("single", {"inputs": ["a"] * 50_001, "parameters": {}}),
+    ],
+)
+def test_a_very_long_list_is_refused_unread(
+    tasks: dict[str, LoadedTask], name: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidBodyError, match="has 50001 elements and at most 50000 are read"):
+        parse_request(values, tasks[name])
+
+
+def test_a_running_text_has_a_largest_number_of_words(tasks: dict[str, LoadedTask]) -> None:
+    (item,) = _read(tasks["tags"], inputs="a " * 50_000).inputs
+    assert item.characters == 50_000
+    with pytest.raises(InvalidBodyError, match="more than 50000 words"):
+        parse_request({"inputs": "a " * 50_001}, tasks["tags"])

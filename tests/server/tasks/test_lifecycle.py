@@ -1,3 +1,4 @@
+import fcntl
 import gc
 import io
 import time
@@ -27,7 +28,7 @@ from server.tasks.registry import ServedTask, TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from tests.support.models import tiny_base
-from tests.support.serving import bundle_of, fill, wait_until
+from tests.support.serving import bundle_of, fill, look, wait_until
 
 TASK = "sentiment"
 
@@ -96,9 +97,9 @@ class Arrivals:
         self.count = 0
         real = Lifecycle._turn
 
-        def turn(lifecycle: Lifecycle, name: str) -> object:
+        def turn(lifecycle: Lifecycle, name: str, seconds: float | None = None) -> object:
             self.count += 1
-            return real(lifecycle, name)
+            return real(lifecycle, name, seconds)
 
         monkeypatch.setattr(Lifecycle, "_turn", turn)
 
@@ -167,22 +168,22 @@ def test_a_slow_load_holds_up_no_other_task(
 
 
 def test_an_unloaded_task_stays_away_until_it_is_loaded(parts: Parts, bundles: list[MaskBundle]) -> None:
-    parts.watcher.poll()
+    look(parts.watcher)
     parts.lifecycle.unload(TASK)
-    parts.watcher.poll()
+    look(parts.watcher)
     parts.store.publish(bundles[1])
-    parts.watcher.poll()
+    look(parts.watcher)
     assert parts.registry.entries[TASK].state == "unloaded"
     with pytest.raises(errors.TaskUnloadedError, match=f"POST /tasks/{TASK}/load"):
         parts.registry.get(TASK)
     assert parts.lifecycle.load(TASK).version == 2
-    parts.watcher.poll()
+    look(parts.watcher)
     assert parts.served() == 2
 
 
 def test_a_task_can_be_unloaded_before_it_was_ever_served(parts: Parts) -> None:
     parts.lifecycle.unload(TASK)
-    parts.watcher.poll()
+    look(parts.watcher)
     assert parts.served() is None
     assert parts.watcher.first_pass_done
 
@@ -195,7 +196,7 @@ def test_a_version_is_freed_when_its_last_user_ends(
     freed: weakref.ref[LoadedTask] = weakref.ref(in_flight[0].loaded)
     if leave == "swap":
         parts.store.publish(bundles[1])
-        parts.watcher.poll()
+        look(parts.watcher)
     elif leave == "unload":
         parts.lifecycle.unload(TASK)
     else:
@@ -209,10 +210,10 @@ def test_a_version_is_freed_when_its_last_user_ends(
 
 def test_a_pinned_version_is_kept_until_it_is_unpinned(parts: Parts, bundles: list[MaskBundle]) -> None:
     parts.store.publish(bundles[1])
-    parts.watcher.poll()
+    look(parts.watcher)
     assert parts.lifecycle.pin(TASK, 1).version == 1
     parts.store.publish(bundles[2])
-    parts.watcher.poll()
+    look(parts.watcher)
     assert (parts.served(), parts.registry.entries[TASK].pinned) == (1, 1)
     assert parts.lifecycle.load(TASK).version == 1
     assert parts.lifecycle.pin(TASK, None).version == 3
@@ -220,7 +221,7 @@ def test_a_pinned_version_is_kept_until_it_is_unpinned(parts: Parts, bundles: li
 
 
 def test_a_version_that_is_not_there_can_not_be_pinned(parts: Parts) -> None:
-    parts.watcher.poll()
+    look(parts.watcher)
     with pytest.raises(errors.VersionNotFoundError, match="it has 1"):
         parts.lifecycle.pin(TASK, 7)
     assert parts.registry.entries[TASK].pinned is None
@@ -228,12 +229,12 @@ def test_a_version_that_is_not_there_can_not_be_pinned(parts: Parts) -> None:
 
 def test_a_damaged_version_can_not_be_pinned(parts: Parts, bundles: list[MaskBundle]) -> None:
     parts.store.publish(bundles[1])
-    parts.watcher.poll()
+    look(parts.watcher)
     damage(parts, 1)
     with pytest.raises(errors.TaskUnavailableError, match="DigestMismatchError"):
         parts.lifecycle.pin(TASK, 1)
     assert parts.registry.entries[TASK].pinned is None
-    parts.watcher.poll()
+    look(parts.watcher)
     assert parts.served() == 2
     assert not parts.registry.problems
 
@@ -241,7 +242,7 @@ def test_a_damaged_version_can_not_be_pinned(parts: Parts, bundles: list[MaskBun
 def test_rollback_is_served_at_once(parts: Parts, bundles: list[MaskBundle]) -> None:
     for bundle in bundles[1:]:
         parts.store.publish(bundle)
-    parts.watcher.poll()
+    look(parts.watcher)
     assert parts.lifecycle.rollback(TASK).version == 2
     assert (parts.served(), parts.current()) == (2, 2)
     assert parts.lifecycle.rollback(TASK, 3).version == 3
@@ -263,7 +264,7 @@ def test_rollbacks_that_contradict(parts: Parts, bundles: list[MaskBundle]) -> N
 
 
 def test_an_upload_is_published_and_served(parts: Parts, bundles: list[MaskBundle]) -> None:
-    parts.watcher.poll()
+    look(parts.watcher)
     done = parts.lifecycle.publish(TASK, io.BytesIO(bundles[1].to_bytes()))
     assert (done.version.number, done.created, done.served.version) == (2, True, 2)
     again = parts.lifecycle.publish(TASK, bundles[1].to_bytes())
@@ -289,7 +290,7 @@ def test_an_upload_to_a_pinned_task_waits_in_the_store(parts: Parts, bundles: li
 def test_a_wrong_upload_changes_nothing(
     parts: Parts, bundles: list[MaskBundle], base: Base, tmp_path: Path, what: str
 ) -> None:
-    parts.watcher.poll()
+    look(parts.watcher)
     uploads: dict[str, Callable[[], bytes]] = {
         "garbage": lambda: b"\x80\x04 not a bundle",
         "cut": lambda: bundles[1].to_bytes()[:-1],
@@ -323,7 +324,7 @@ def test_a_store_that_takes_nothing(
     def refuse(*_: object) -> None:
         raise trouble
 
-    parts.watcher.poll()
+    look(parts.watcher)
     method = "rollback_and_load" if operation == "rollback" else operation
     monkeypatch.setattr(MaskStore, method, refuse)
     arguments = [bundles[1].to_bytes()] if operation == "publish" else []
@@ -335,11 +336,11 @@ def test_a_store_that_takes_nothing(
 
 
 def test_a_deleted_task_is_gone(parts: Parts) -> None:
-    parts.watcher.poll()
+    look(parts.watcher)
     parts.lifecycle.delete(TASK)
     assert not parts.registry.entries
     assert parts.store.tasks() == ()
-    parts.watcher.poll()
+    look(parts.watcher)
     assert not parts.registry.entries
 
 
@@ -381,12 +382,12 @@ def test_a_look_that_comes_after_a_deletion_reports_no_failure(parts: Parts, ser
     assert (parts.served() == 1) == served
     assert not parts.registry.problems
     assert "maskserve_load_failures_total{" not in parts.metrics.exposition().decode()
-    parts.watcher.poll()
+    look(parts.watcher)
     assert not parts.registry.entries
 
 
 def test_a_store_that_is_away(parts: Parts) -> None:
-    parts.watcher.poll()
+    look(parts.watcher)
     current = parts.store.current(TASK)
     parts.place.rename(parts.place.with_name("away"))
     for operation in ("load", "rollback", "delete"):
@@ -407,3 +408,51 @@ def test_nothing_is_kept_of_names_that_were_only_asked_for(parts: Parts) -> None
     assert not parts.lifecycle._turns
     assert not parts.loader._failures
     assert "made-up" not in parts.metrics.exposition().decode()
+
+
+def test_a_store_that_others_lock(parts: Parts, bundles: list[MaskBundle]) -> None:
+    look(parts.watcher)
+    impatient = MaskStore.open(parts.place, lock_seconds=0.05)
+    lifecycle = Lifecycle(impatient, parts.loader, parts.registry, parts.metrics)
+    with (parts.place / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for call in (
+            lambda: lifecycle.publish(TASK, bundles[1].to_bytes()),
+            lambda: lifecycle.rollback(TASK),
+            lambda: lifecycle.delete(TASK),
+        ):
+            with pytest.raises(errors.StoreUnreachableError, match="the store is locked: another process"):
+                call()
+    assert parts.served() == 1
+    assert lifecycle.publish(TASK, bundles[1].to_bytes()).version.number == 2
+
+
+def test_the_wait_for_ones_turn_ends(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = SlowLoads(monkeypatch)
+    monkeypatch.setattr("server.tasks.lifecycle._TURN_SECONDS", 0.05)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(parts.lifecycle.load, TASK)
+        wait_until(lambda: bool(loads.begun))
+        with pytest.raises(errors.TaskBusyError, match="try again later") as raised:
+            parts.lifecycle.unload(TASK)
+        assert raised.value.status == 503
+        loads.let_go.set()
+        call.result()
+    parts.lifecycle.unload(TASK)
+
+
+def test_a_rollback_passes_over_what_is_damaged(
+    parts: Parts, bundles: list[MaskBundle], caplog: pytest.LogCaptureFixture
+) -> None:
+    for bundle in bundles[1:]:
+        parts.store.publish(bundle)
+    look(parts.watcher)
+    (parts.place / "tasks" / TASK / "versions" / "00000002.json").write_bytes(bytes(40))
+    assert parts.lifecycle.rollback(TASK).version == 1
+    assert "the rollback passed over a version" in caplog.text
+
+
+def test_a_version_that_no_task_can_have(parts: Parts) -> None:
+    for call in (parts.lifecycle.pin, parts.lifecycle.rollback):
+        with pytest.raises(errors.VersionNotFoundError, match="above 99999999"):
+            call(TASK, 10**300)

@@ -20,6 +20,21 @@ def test_text_shows_the_fields() -> None:
     assert TextFormatter().format(record("plain")).endswith("server.requests: plain")
 
 
+@pytest.mark.parametrize(
+    "quoted", ["x\n2026-01-01 ERROR forged", "x\r2026", "x\x85\u2028\x0b2026", "\x1b[2Jx\ud800"]
+)
+def test_in_text_nothing_but_a_record_begins_a_line(quoted: str) -> None:
+    failed = record("task %s", quoted, fields={"record": quoted})
+    try:
+        raise ValueError(quoted)
+    except ValueError:
+        failed.exc_info = sys.exc_info()
+    first, *traceback = TextFormatter().format(failed).splitlines()
+    assert first.isprintable()
+    assert "Traceback" in traceback[0]
+    assert all(line.startswith("  ") and line.isprintable() for line in traceback)
+
+
 def test_json_is_one_object_a_line() -> None:
     line = JsonFormatter().format(record("POST %s\nx", "/x", fields={"status": 200, "task": "ä"}))
     assert "\n" not in line

@@ -97,6 +97,22 @@ def test_the_setting_makes_a_tracer(base: Base, tmp_path: Path) -> None:
     assert build_service(settings_of(tmp_path), base=base).tracer is None
 
 
+def test_the_service_is_called_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def name_of(tracer: RequestTracer) -> object:
+        try:
+            return tracer._provider.resource.attributes["service.name"]
+        finally:
+            tracer.close()
+
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    monkeypatch.delenv("OTEL_RESOURCE_ATTRIBUTES", raising=False)
+    assert name_of(RequestTracer.to("http://127.0.0.1:9/v1/traces")) == "maskserve"
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=guards,service.namespace=eu")
+    assert name_of(RequestTracer.to("http://127.0.0.1:9/v1/traces")) == "guards"
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "routers")
+    assert name_of(RequestTracer.to("http://127.0.0.1:9/v1/traces")) == "routers"
+
+
 def test_a_missing_package_names_the_extra(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,7 +80,7 @@ def test_a_killed_worker(running: Running, monkeypatch: pytest.MonkeyPatch) -> N
         assert running.client.get("/health/ready").json()["error"] == "the worker is not running"
         assert running.predict(OTHER).status_code == 503
         assert running.told(VICTIM)["state"] == "serving"
-        wait_until(lambda: running.service.engine.restarts == 1)
+        wait_until(lambda: running.service.engine.worker.restarts == 1)
         assert not running.ready()
     revive.set()
     wait_until(running.ready)

@@ -10,7 +10,8 @@ import yaml
 from fastapi.testclient import TestClient
 
 from masking import load_base
-from server.settings import ENVIRONMENT_PREFIX, Settings
+from server.environment import PREFIX
+from server.settings import Settings
 from tests.support.serving import fill, serving
 
 ROOT = Path(__file__).parents[3]
@@ -60,13 +61,14 @@ def test_the_manifest_sets_what_can_be_set_and_probes_what_answers(client: TestC
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     values = {
-        entry["name"].removeprefix(ENVIRONMENT_PREFIX).lower(): entry.get("value", "a-key")
-        for entry in container["env"]
+        entry["name"].removeprefix(PREFIX).lower(): entry.get("value", "a-key") for entry in container["env"]
     }
     settings = Settings(**values)
     assert pod["terminationGracePeriodSeconds"] > settings.drain_seconds + settings.shutdown_seconds
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert client.get(container[probe]["httpGet"]["path"]).status_code == 200
+    assert pod["enableServiceLinks"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert settings.port == container["ports"][0]["containerPort"]
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
 

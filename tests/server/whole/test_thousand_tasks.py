@@ -10,7 +10,7 @@ from mask_store import MaskBundle, MaskStore, TaskManifest
 from masking import Base
 from server.build import build_service
 from server.http.app import create_app
-from tests.support.serving import TEXT, bundle_of, serving, settings_of, wait_until
+from tests.support.serving import TEXT, bundle_of, look, serving, settings_of, wait_until
 
 pytestmark = pytest.mark.slow
 TASKS = 1000
@@ -83,13 +83,13 @@ def test_a_look_at_what_did_not_change_loads_nothing(
     base: Base, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = build_service(settings_of(place), base=base)
-    service.watcher.poll()
+    look(service.watcher)
 
     def fail(*_: object) -> None:
         raise AssertionError("read a bundle")
 
     monkeypatch.setattr(MaskStore, "load", fail)
     before = service.registry.tasks
-    service.watcher.poll()
+    look(service.watcher)
     assert service.registry.tasks == before
     assert not service.registry.problems

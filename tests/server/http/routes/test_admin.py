@@ -1,4 +1,7 @@
+import errno
+import gzip
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mask_store import MaskBundle, MaskStore, StoreNotWritableError
-from masking import Base
+from masking import Base, TaskSpec
 from server.tasks.lifecycle import Lifecycle
+from tests.support.bundles import bundle_of as small_bundle
+from tests.support.bundles import forge, set_item
+from tests.support.models import random_bundle
 from tests.support.serving import TEXT, bundle_of, fill, serving, wait_until
 
 KEY = "open sesame"
@@ -79,10 +85,53 @@ def test_pin_and_unpin(client: TestClient, store: MaskStore, bundle: MaskBundle)
     assert predict(client).headers["x-task-version"] == "2"
 
 
-@pytest.mark.parametrize("body", ["", "{}", '{"version": 0}', '{"version": "x"}', "nonsense"])
-def test_a_pin_without_a_version_is_refused(client: TestClient, body: str) -> None:
-    assert client.post(f"/tasks/{TASK}/pin", content=body).status_code == 422
-    assert listed(client)[TASK]["pinned"] is None
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("", 400),
+        ("nonsense", 400),
+        ("{" * 5000, 400),
+        ("{}", 422),
+        ('{"version": 0}', 422),
+        ('{"version": "x"}', 422),
+        ('{"verison": 1}', 422),
+        (f'{{"version": {10**300}}}', 422),
+        ('{"version": 100000000}', 422),
+        ('{"version": 99999999}', 404),
+        ('{"version": 99}', 404),
+    ],
+)
+def test_what_is_no_version_is_refused(client: TestClient, body: str, status: int) -> None:
+    for verb in ("pin", "rollback"):
+        if (verb, body) not in (("rollback", ""), ("rollback", "{}")):  # those mean the version before
+            assert client.post(f"/tasks/{TASK}/{verb}", content=body).status_code == status, verb
+    assert (listed(client)[TASK]["pinned"], listed(client)[TASK]["version"]) == (None, 1)
+
+
+def test_a_temporary_folder_that_is_full_is_told(
+    client: TestClient, bundle: MaskBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def none(**_: object) -> BytesIO:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    for temporary_file in (lambda **_: Full(), none):
+        monkeypatch.setattr("tempfile.TemporaryFile", temporary_file)
+        reply = client.put(f"/tasks/{TASK}", content=bundle.to_bytes())
+        assert (reply.status_code, reply.json()["error_type"]) == (507, "Storage")
+        assert "temporary folder" in reply.json()["error"]
+    assert listed(client)[TASK]["version"] == 1
+
+
+def test_an_upload_may_be_compressed_and_its_limit_is_its_own(client: TestClient, bundle: MaskBundle) -> None:
+    headers = {"content-encoding": "gzip"}
+    reply = client.put(f"/tasks/{TASK}", content=gzip.compress(bundle.to_bytes()), headers=headers)
+    assert (reply.status_code, reply.json()["version"]) == (201, 2)
+    bomb = gzip.compress(bytes((1 << 20) + 1))
+    assert client.put(f"/tasks/{TASK}", content=bomb, headers=headers).status_code == 413
 
 
 def test_upload_and_rollback(client: TestClient, store: MaskStore, bundle: MaskBundle) -> None:
@@ -121,6 +170,27 @@ def test_an_upload_that_is_too_long(client: TestClient, in_pieces: bool) -> None
     assert str(1 << 20) in reply.json()["error"]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        forge(
+            small_bundle(),
+            fields=lambda f: f.update({"mask.\ud800\n2026 forged": f.pop("mask.pooler.dense")}),
+        ),
+        forge(small_bundle(), manifest=set_item("created", to="0001-01-01T00:00:00+14:00")),
+        forge(small_bundle(), manifest=set_item("layers", 0, "rows", to=10**4000)),
+        forge(small_bundle(), manifest=set_item("labels", to=[1] * 100_000)),
+        forge(small_bundle(), manifest=set_item("base", "name", to="x\n" * 100_000)),
+    ],
+    ids=["name of a tensor", "date", "digits", "labels", "name of the base"],
+)
+def test_a_refusal_is_one_short_line_whatever_the_upload_holds(client: TestClient, data: bytes) -> None:
+    reply = client.put("/tasks/demo", content=data)
+    assert (reply.status_code, reply.json()["error_type"]) == (422, "Validation")
+    assert reply.json()["error"].isprintable()
+    assert len(reply.json()["error"]) < 600
+
+
 def test_wrong_uploads_are_explained(client: TestClient, base: Base, store: MaskStore) -> None:
     garbage = client.put(f"/tasks/{TASK}", content=b"garbage")
     assert (garbage.status_code, garbage.json()["error_type"]) == (422, "Validation")
@@ -128,6 +198,14 @@ def test_wrong_uploads_are_explained(client: TestClient, base: Base, store: Mask
     assert other.status_code == 422
     assert other.json()["error"] == f"this is a bundle of task 'names', not of '{TASK}'"
     assert len(store.versions(TASK)) == 1
+
+
+def test_a_bundle_whose_rows_hold_no_text_is_refused(client: TestClient, base: Base) -> None:
+    spec = TaskSpec("token-classification", ("O", "B"), max_length=1)
+    refused = client.put("/tasks/short", content=random_bundle(base, spec, task="short").to_bytes())
+    assert refused.status_code == 422
+    assert "up to 1 tokens" in refused.json()["error"]
+    assert "short" not in listed(client)
 
 
 def test_a_store_that_takes_no_uploads(
@@ -182,15 +260,11 @@ def test_a_version_published_elsewhere_is_still_followed(
 
 
 @pytest.mark.parametrize(
-    ("operation", "body", "status"),
-    [("load", None, 200), ("pin", {"version": 1}, 200), ("unload", None, 404)],
+    ("operation", "body"),
+    [("load", None), ("pin", {"version": 1}), ("rollback", {"version": 1}), ("unload", None)],
 )
 def test_a_task_that_is_removed_before_the_reply(
-    client: TestClient,
-    monkeypatch: pytest.MonkeyPatch,
-    operation: str,
-    body: dict[str, int] | None,
-    status: int,
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, operation: str, body: dict[str, int] | None
 ) -> None:
     real = getattr(Lifecycle, operation)
 
@@ -200,4 +274,6 @@ def test_a_task_that_is_removed_before_the_reply(
         return done
 
     monkeypatch.setattr(Lifecycle, operation, then_remove)
-    assert client.post(f"/tasks/{TASK}/{operation}", json=body).status_code == status
+    reply = client.post(f"/tasks/{TASK}/{operation}", json=body)
+    assert (reply.status_code, reply.json()["task"]) == (200, TASK)
+    assert client.get(f"/tasks/{TASK}").status_code == 404

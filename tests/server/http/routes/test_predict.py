@@ -16,6 +16,7 @@ from tests.support.server_parts import TaskBatches, zeros
 from tests.support.serving import (
     SPECS,
     TEXT,
+    Stuck,
     bundle_of,
     expected_scores,
     fill,
@@ -198,7 +199,7 @@ def test_a_body_that_is_no_json(client: TestClient, body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{}, [], "text", 3, {"inputs": 3}, {"inputs": None}, {"text": "a"}, {"inputs": {"text": "a"}}],
+    [{}, [], "text", 3, {"inputs": 3}, {"inputs": None}, {"text": "a"}, {"inputs": {"sentence": "a"}}],
 )
 def test_json_of_no_known_shape(client: TestClient, body: object) -> None:
     status, kind, message = refusal(client, "sentiment", body)
@@ -346,6 +347,22 @@ def test_a_full_queue_says_when_to_come_back(base: Base, tmp_path: Path) -> None
         assert [first.result().status_code, second.result().status_code] == [200, 200]
 
 
+def test_nothing_is_read_for_a_queue_that_is_full(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with serving(base, tmp_path, compute=stuck, queue_limit=1) as client, ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(client.post, "/predict/sentiment", json={"inputs": TEXT})]
+        assert stuck.started.wait(20)
+        calls.append(pool.submit(client.post, "/predict/sentiment", json={"inputs": TEXT}))
+        wait_until(lambda: "maskserve_queue_rows 1.0" in client.get("/metrics").text)
+        for path in ("/predict/sentiment", "/v2/models/sentiment/infer"):
+            refused = client.post(path, content=b"no JSON")
+            assert refused.status_code == 429
+            assert int(refused.headers["retry-after"]) >= 1
+        stuck.let_go.set()
+        assert [call.result().status_code for call in calls] == [200, 200]
+
+
 def test_a_failed_batch_is_a_clear_error(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
 
@@ -356,3 +373,60 @@ def test_a_failed_batch_is_a_clear_error(base: Base, tmp_path: Path) -> None:
         reply = client.post("/predict/sentiment", json={"inputs": TEXT})
         assert (reply.status_code, reply.json()["error_type"]) == (424, "Backend")
         assert "secret" not in reply.text
+
+
+JAVASCRIPT = {"user-agent": "@huggingface/inference/4.13.30 Node.js/20"}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"), [("/predict", JAVASCRIPT), ("/hf", {}), ("/hf", {"user-agent": "Mozilla/5.0"})]
+)
+def test_the_javascript_client_of_hugging_face_gets_its_shape_without_parameters(
+    client: TestClient, path: str, headers: dict[str, str]
+) -> None:
+    def ask(task: str, text: str) -> Any:
+        return client.post(f"{path}/{task}", content=json.dumps({"inputs": text}), headers=headers).json()
+
+    (scores,) = ask("sentiment", TEXT)
+    assert scores == answer(client, "sentiment", {"inputs": TEXT})
+    text = "anna works for acme in paris ."
+    entities = ask("names", text)
+    assert entities == answer(client, "names", {"inputs": text, "parameters": {}})
+    assert all(entity.keys() == {"entity_group", "score", "word", "start", "end"} for entity in entities)
+
+
+def test_the_route_of_hugging_face_has_health_and_info(client: TestClient) -> None:
+    assert client.get("/hf/names/health").json() == {"status": "ok", "task": "names"}
+    assert client.get("/hf/names/info").json() == client.get("/predict/names/info").json()
+
+
+@pytest.mark.parametrize(
+    ("task", "body"),
+    [
+        ("sentiment", {"inputs": [["a", "a" * 3000, "a"]]}),
+        ("sentiment", {"inputs": TEXT, "parameters": {"x" * 3000: 1}}),
+        ("sentiment", {"inputs": TEXT, **{f"key{i}": 1 for i in range(300)}}),
+        ("sentiment", {"inputs": TEXT, "parameters": {"ignore_labels": [1] * 1000}}),
+        ("x" * 3000, {"inputs": TEXT}),
+    ],
+)
+def test_a_refusal_is_short_and_one_line_whatever_was_sent(
+    client: TestClient, task: str, body: object
+) -> None:
+    reply = client.post(f"/predict/{task}", json=body)
+    assert reply.status_code in {404, 422}
+    assert len(reply.content) < 1200
+    assert reply.json()["error"].isprintable()
+
+
+@pytest.mark.parametrize(("max_length", "words"), [(5, 3), (10, 8), (512, 30)])
+def test_a_text_is_cut_to_the_length_that_hugging_faces_client_wants(
+    client: TestClient, base: Base, max_length: int, words: int
+) -> None:
+    parameters = {"truncation": True, "max_length": max_length}
+    reply = client.post("/predict/sentiment", json={"inputs": "movie good " * 40, "parameters": parameters})
+    wanted = expected_scores(
+        base, bundle_of(base, "sentiment"), TextInput("movie good " * (words // 2) + "movie" * (words % 2))
+    )
+    assert scores_in(reply.json()[0]) == pytest.approx(wanted, abs=1e-5)
+    assert int(reply.headers["x-compute-tokens"]) == words + 2

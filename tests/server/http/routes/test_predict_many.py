@@ -1,5 +1,8 @@
+import asyncio
 import json
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -11,8 +14,10 @@ from fastapi.testclient import TestClient
 from masking import Base, Features, LoadedTask
 from masking.tasks.predictions import Floats
 from server.http.routes import predict_many
+from server.http.routes.predict_many import Row
+from server.tasks.registry import TaskRegistry
 from tests.support.server_parts import by_task
-from tests.support.serving import SPECS, TEXT, fill, serving
+from tests.support.serving import SPECS, TEXT, Stuck, fill, serving, wait_until
 
 NDJSON = "application/x-ndjson"
 ROWS: list[dict[str, Any]] = [
@@ -189,6 +194,62 @@ def test_a_queue_that_others_filled_is_waited_for(base: Base, tmp_path: Path) ->
         (statistics,) = client.get("/v2/models/names/stats").json()["model_stats"]
     counts = {name: spent["count"] for name, spent in statistics["inference_stats"].items()}
     assert (counts["success"], counts["fail"]) == (20, 0)
+
+
+def test_the_time_of_a_row_runs_from_its_admission(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+
+    def slow(_: LoadedTask, features: Sequence[Features]) -> list[Floats]:
+        time.sleep(0.02)
+        return [np.zeros(3, np.float32) for _ in features]
+
+    options = {"max_batch_rows": 1, "queue_limit": 4, "request_timeout_ms": 1000}
+    with serving(base, tmp_path, compute=by_task(slow), **options) as client:
+        assert all("predictions" in result for result in ask(client, [ROWS[0]] * 100))
+
+
+def test_rows_of_many_bodies_take_turns_and_leave_room_for_others(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+    with serving(base, tmp_path, compute=stuck, queue_limit=8) as client, ThreadPoolExecutor(4) as pool:
+        bodies = [pool.submit(ask, client, [ROWS[0]] * 50) for _ in range(3)]
+        assert stuck.started.wait(20)
+        row = {"inputs": TEXT}
+        single = pool.submit(client.post, "/predict/sentiment", json=row)
+        wait_until(lambda: "maskserve_queue_rows 4.0" in client.get("/metrics").text)
+        stuck.let_go.set()
+        assert single.result().status_code == 200
+        assert all("predictions" in result for body in bodies for result in body.result())
+
+
+def test_no_more_is_read_once_the_client_has_left(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    real = predict_many.read_rows
+
+    def counting(items: Sequence[object], registry: TaskRegistry, *, start: int = 0) -> list[Row]:
+        read.append(start)
+        return real(items, registry, start=start)
+
+    monkeypatch.setattr(predict_many, "read_rows", counting)
+    monkeypatch.setattr(predict_many, "_ROWS_AT_ONCE", 2)
+    results = ask(client, [{"task": f"unknown-{number}"} for number in range(7)])
+    assert read == [0, 2, 4, 6]
+    assert [result["task"] for result in results] == [f"unknown-{number}" for number in range(7)]
+
+    async def leave() -> None:
+        body = json.dumps({"inputs": [{"task": "unknown"}] * 50}).encode()
+        registry = TaskRegistry()
+        reading = asyncio.create_task(predict_many._read_json(body, registry))
+        while len(read) < 6:
+            await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    asyncio.run(leave())
+    assert len(read) < 20
 
 
 def test_rows_that_take_too_long_say_so(base: Base, tmp_path: Path) -> None:

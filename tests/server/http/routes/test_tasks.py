@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def test_a_task_tells_what_its_manifest_says(client: TestClient, place: Path, ta
     assert details["max_length"] == manifest.max_length
     assert details["seed"] == 0
     assert details["metric"] == "accuracy"
+    assert details["base_checked"] == ["weights", "tokenizer", "configuration"]
     assert details["ensemble"] is None
 
 
@@ -113,6 +115,25 @@ def test_a_broken_new_version_is_reported_beside_the_one_served(base: Base, tmp_
         assert client.get("/tasks").json()["tasks"][0]["problem"] == details["problem"]
         reply = client.post("/predict/sentiment", json={"inputs": TEXT})
         assert reply.headers["x-task-version"] == "1"
+
+
+def test_a_bundle_that_knows_the_weights_of_its_base_alone_is_served_and_told(
+    base: Base, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    info = base.info.model_copy(update={"tokenizer": None, "configuration": None})
+    fill(tmp_path, replace(base, info=info), ["sentiment"])
+    with serving(base, tmp_path) as client:
+        assert client.get("/tasks/sentiment").json()["base_checked"] == ["weights"]
+        assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 200
+    assert sum("task sentiment: its bundle is of a release" in line for line in caplog.messages) == 1
+
+
+def test_a_task_learned_with_another_tokenizer_is_not_served(base: Base, tmp_path: Path) -> None:
+    info = base.info.model_copy(update={"name": "cased", "tokenizer": "sha256:" + "0" * 64})
+    fill(tmp_path, replace(base, info=info), ["sentiment"])
+    with serving(base, tmp_path) as client:
+        problem = _not_served(client)["sentiment"]["problem"]
+    assert "learned on base 'cased', not on base 'tiny-bert', which has another tokenizer" in problem
 
 
 def test_a_store_that_vanishes_and_comes_back(base: Base, tmp_path: Path) -> None:

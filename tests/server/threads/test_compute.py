@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.threads import allowed_threads, cpu_quota, leave_cores_free
+from server.threads.compute import allowed_threads, cpu_quota, leave_cores_free
 
 
 def _machine(root: Path, groups: str, **quotas: str) -> Path:
@@ -106,4 +106,4 @@ def test_the_server_sets_how_threads_wait_before_torch_is_loaded(tmp_path: Path)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
     )
-    assert done.stderr == "waits: passive\n"
+    assert done.stderr.endswith("waits: passive\n")

@@ -1,0 +1,30 @@
+"""Background calls: what may never return is called in a thread that the process need not wait for."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+
+
+def in_background(call: Callable[[], _Result], name: str) -> Future[_Result]:
+    """Begin a call in a daemon thread of its own.
+
+    Args:
+        call: What to call.
+        name: The thread's name.
+
+    Returns:
+        Its outcome. Who stops waiting for it leaves the thread behind; the process can end without it.
+    """
+    outcome: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=run, name=name, daemon=True).start()
+    return outcome

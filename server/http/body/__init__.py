@@ -1,0 +1,29 @@
+"""Request bodies: read up to a limit and in time, decoded; their work is dropped when the client leaves."""
+
+from server.http.body.encodings import NDJSON, accepted_ndjson, is_ndjson, utf8
+from server.http.body.limits import BodyLimits, BodyMiddleware
+from server.http.body.reading import (
+    read_body,
+    read_json,
+    read_text,
+    run_by_size,
+    stream_body,
+    stream_text,
+    unless_left,
+)
+
+__all__ = [
+    "NDJSON",
+    "BodyLimits",
+    "BodyMiddleware",
+    "accepted_ndjson",
+    "is_ndjson",
+    "read_body",
+    "read_json",
+    "read_text",
+    "run_by_size",
+    "stream_body",
+    "stream_text",
+    "unless_left",
+    "utf8",
+]

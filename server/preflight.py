@@ -1,0 +1,54 @@
+"""Preflight checks: what is wrong with base, store and port is told before torch is imported, in one go."""
+
+import errno
+import socket
+import tempfile
+from collections.abc import Iterator
+
+from masking.base_folder import check_folder
+from masking.errors import BaseLoadError
+from server.settings import Settings
+
+
+def problems(settings: Settings) -> list[str]:
+    """Return what keeps a server with these settings from starting, one sentence each; cheap.
+
+    Args:
+        settings: What the operator set.
+    """
+    checks = (_temporary_folder(), _base(settings.base), _port(settings.host, settings.port))
+    return [problem for found in checks for problem in found]
+
+
+def _temporary_folder() -> Iterator[str]:
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        yield "no temporary folder can be written to: mount one at /tmp, or name one by TMPDIR"
+
+
+def _base(base: str) -> Iterator[str]:
+    """Look at a folder; whether a hub has a name is found out by asking it."""
+    try:
+        check_folder(base)
+    except (BaseLoadError, OSError) as error:
+        yield f"--base {base}: {error}"
+
+
+def _port(host: str, port: int) -> Iterator[str]:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        yield f"--host {host}: {error.strerror or error}"
+        return
+    with socket.socket(family, kind) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            trial.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                yield f"--port {port}: in use on {host}; --port 0 takes a free one"
+            elif error.errno == errno.EACCES:
+                yield f"--port {port}: not allowed for this user; ports from 1024 on are"
+            else:
+                yield f"--host {host}: {error.strerror}"

@@ -1,0 +1,1 @@
+"""Threads: how many compute, and how they are kept alive."""
