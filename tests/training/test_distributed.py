@@ -117,7 +117,8 @@ def test_two_processes_learn_what_one_does(
 
 def test_the_first_process_alone_speaks(pair: Path) -> None:
     first, second = _outcomes(pair / KINDS[0])
-    assert (first["said"], second["said"]) == (3, 0)
+    assert first["said"] > 0
+    assert second["said"] == 0
     assert MaskStore.open(pair / KINDS[0] / "store").current("demo").number == 1
     assert json.loads((pair / KINDS[0] / "run" / "report.json").read_text())["version"] == 1
 

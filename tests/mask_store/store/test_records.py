@@ -1,9 +1,11 @@
 import dataclasses
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from mask_store import RecordError, VersionInfo
+from mask_store.messages import LONGEST_MESSAGE
 from mask_store.store.records import Tombstone, parse_record, parse_version, record_bytes, record_path
 
 VERSION = VersionInfo("demo", 3, "sha256:" + "ab" * 32, 1000, datetime(2025, 1, 2, tzinfo=UTC))
@@ -53,3 +55,11 @@ def test_refuses(data: bytes) -> None:
 def test_refuses_the_record_of_another_version() -> None:
     with pytest.raises(RecordError, match="version 4: expected its record, found one of 3"):
         parse_record(record_bytes(VERSION), "demo", 4)
+
+
+def test_a_refusal_is_one_short_line_whatever_the_record_holds() -> None:
+    fields = {"x\n2026-01-01 forged": 1, "\x1b[2J": 1} | {f"x{number}": 1 for number in range(1000)}
+    with pytest.raises(RecordError, match=r"x\\n2026-01-01 forged") as caught:
+        parse_version(json.dumps(fields).encode(), "demo")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= LONGEST_MESSAGE
