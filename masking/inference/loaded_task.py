@@ -79,8 +79,7 @@ class LoadedTask:
     @property
     def shortest_row(self) -> int:
         """Tokens of a row with one token of each text, special tokens included."""
-        texts = 2 if self.spec.pair or self.spec.kind == "multiple-choice" else 1
-        return texts + int(self.tokenizer.num_special_tokens_to_add(pair=texts > 1))
+        return shortest_row(self.spec, self.tokenizer)
 
     def shortened(self, max_length: int) -> Self:
         """Return the same task with rows of at most `max_length` tokens, or its own length if that is less.
