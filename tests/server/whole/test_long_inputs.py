@@ -42,7 +42,6 @@ WORK: dict[str, tuple[Request, set[int]]] = {
         ("POST", "/predict/endings", _json(context="a", choices=["the " * 250] * 2000, truncate=True)),
         {422},
     ),
-    "390,000 words": (("POST", "/predict/names", _json(tokens=["a"] * 390_000)), {422}),
     "250 texts of 8 KB": (("POST", "/predict/sentiment", _json(inputs=[["movie " * 1300]] * 250)), {422}),
     "10 MB JSON": (("POST", "/predict/sentiment", _json(inputs="a " * 5 * MEGABYTE, truncate=True)), {200}),
     "100 MB upload": (("PUT", "/tasks/sentiment", b"\1" * 100 * MEGABYTE), {422}),
