@@ -42,6 +42,7 @@ def run(server: RunningServer, folder: Path, key: str, *options: str) -> str:
     command += ["--checks", "all", "--seed", "1", "--max-examples", "50", "--no-color", *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout.rsplit("SUMMARY", 1)[-1])  # shown by pytest -s
     return done.stdout
 
 
