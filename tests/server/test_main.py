@@ -75,7 +75,7 @@ def scores_of_pair(base: Base, bundle: MaskBundle) -> Scores:
 
 
 def test_sigterm_under_load_answers_what_was_accepted(tiny_bert: str, base: Base, tmp_path: Path) -> None:
-    options = ("--max-batch-rows", "1", "--queue-limit", "10000")
+    options = ("--max-batch-rows", "1", "--queue-limit", "10000", "--queue-seconds", "600")
     with running(tiny_bert, base, tmp_path, ["sentiment"], *options) as server:
         answered: list[int] = []
 
@@ -192,7 +192,7 @@ def test_a_body_that_is_far_too_large_is_told_so(server: RunningServer) -> None:
 
 
 def test_a_client_that_leaves_is_forgotten(server: RunningServer) -> None:
-    body = {"inputs": [[TEXT]] * 1900}
+    body = {"inputs": [[" ".join([TEXT] * 99)]] * 1900, "truncate": True}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/predict/sentiment", json=body, timeout=httpx.Timeout(10, read=0.05))
     wait_until(lambda: _waiting_rows(server) == 0)

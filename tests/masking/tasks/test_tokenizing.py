@@ -31,9 +31,15 @@ _spaces = st.sampled_from([" ", "\n", "\u3000"]).map(lambda space: space * 3000)
 _segments = st.one_of(
     _words, _runs, _spaces, st.text(max_size=200), st.lists(_words, max_size=60).map(" ".join)
 )
-_texts = st.lists(st.tuples(_segments, st.integers(1, 12)), min_size=1, max_size=6).map(
-    lambda parts: " ".join(segment if len(segment) > 999 else " ".join([segment] * n) for segment, n in parts)
-)
+_texts = (
+    st.lists(st.tuples(_segments, st.integers(1, 12)), min_size=1, max_size=6)
+    .map(
+        lambda parts: " ".join(
+            segment if len(segment) > 999 else " ".join([segment] * n) for segment, n in parts
+        )
+    )
+    .filter(str.strip)
+)  # transformers takes an empty second text for none
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from masking import Base
-from tests.support.serving import ROOT, SPECS, RunningServer, running
+from tests.support.serving import SPECS, RunningServer, running
 
 ADMIN_KEY, CLIENT_KEY = "rumpelstilz", "client"
 
@@ -37,7 +37,13 @@ def document_of(server: RunningServer) -> str:
 def run(server: RunningServer, folder: Path, key: str, *options: str) -> str:
     """Run schemathesis; return what it printed, which is the report of all failures if there are any."""
     (folder / "openapi.json").write_text(document_of(server))
-    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "schemathesis.toml")]
+    command = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        str(Path(__file__).with_name("schemathesis.toml")),
+    ]
     command += ["run", "openapi.json", "--url", server.url, "--header", f"Authorization: Bearer {key}"]
     command += ["--checks", "all", "--seed", "1", "--max-examples", "50", "--no-color", *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
