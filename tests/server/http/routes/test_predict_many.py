@@ -211,13 +211,16 @@ def test_the_time_of_a_row_runs_from_its_admission(base: Base, tmp_path: Path) -
 def test_rows_of_many_bodies_take_turns_and_leave_room_for_others(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
     stuck = Stuck()
-    with serving(base, tmp_path, compute=stuck, queue_limit=8) as client, ThreadPoolExecutor(4) as pool:
+    one_by_one = {"queue_limit": 8, "max_batch_rows": 1}  # so one row is computed, and the others wait
+    with serving(base, tmp_path, compute=stuck, **one_by_one) as client, ThreadPoolExecutor(4) as pool:
         bodies = [pool.submit(ask, client, [ROWS[0]] * 50) for _ in range(3)]
         assert stuck.started.wait(20)
         row = {"inputs": TEXT}
         single = pool.submit(client.post, "/predict/sentiment", json=row)
-        wait_until(lambda: "maskserve_queue_rows 4.0" in client.get("/metrics").text)
-        stuck.let_go.set()
+        try:
+            wait_until(lambda: "maskserve_queue_rows 4.0" in client.get("/metrics").text)
+        finally:
+            stuck.let_go.set()
         assert single.result().status_code == 200
         assert all("predictions" in result for body in bodies for result in body.result())
 
