@@ -47,6 +47,7 @@ def _run(tmp_path: Path, *arguments: str) -> str:
 
 
 @needs_kernels
+@pytest.mark.slow
 def test_kernels_are_kept_in_a_temporary_folder_where_nothing_else_can_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "tmp" / f"maskserve-kernels-{os.getuid()}"
     assert _run(tmp_path) == f"True {folder}"

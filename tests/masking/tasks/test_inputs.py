@@ -55,7 +55,7 @@ def test_words_are_those_of_the_tokenizers_own_split_where_both_split_at_punctua
 
 
 def test_long_texts_of_one_kind_are_split_at_once() -> None:
-    for text in ("a" * 300_000, "a." * 150_000, "\u0301" * 300_000, "." * 300_000, "\u200b" * 300_000):
+    for text in ("a" * 90_000, "a." * 45_000, "\u0301" * 90_000, "." * 90_000, "\u200b" * 90_000):
         assert len(split_words(text)) <= len(text)
 
 

@@ -72,6 +72,7 @@ def test_a_body_without_a_key_costs_no_memory(
                 assert grown(server, method, path, chunked=chunked) <= 2 * MIB + (64 << 10), path
 
 
+@pytest.mark.slow
 def test_half_requests_keep_neither_probes_nor_the_process(
     tiny_bert: str, base: Base, tmp_path: Path
 ) -> None:
