@@ -16,7 +16,7 @@ from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER
 from masking.inference.task_masks import TaskMasks
 from masking.kernels import Kernels
-from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, shortest_row, task_codec
+from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
 
 logger = logging.getLogger(__name__)
 
@@ -76,16 +76,11 @@ class LoadedTask:
         """Bytes of the head tensors of all members."""
         return sum(member.head_nbytes for member in self.members)
 
-    @property
-    def shortest_row(self) -> int:
-        """Tokens of a row with one token of each text, special tokens included."""
-        return shortest_row(self.spec, self.tokenizer)
-
     def shortened(self, max_length: int) -> Self:
         """Return the same task with rows of at most `max_length` tokens, or its own length if that is less.
 
         Args:
-            max_length: At least `shortest_row`.
+            max_length: At least the codec's `shortest_row`.
         """
         spec = replace(self.spec, max_length=min(max_length, self.spec.max_length))
         return replace(self, spec=spec, codec=task_codec(spec, self.tokenizer))
@@ -114,7 +109,8 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
             f"base {own.name!r} only {base.max_positions}"
         )
     spec = TaskSpec.of(manifest)
-    if manifest.max_length < (shortest := shortest_row(spec, base.tokenizer)):
+    codec = task_codec(spec, base.tokenizer)
+    if manifest.max_length < (shortest := codec.shortest_row):
         raise BaseMismatchError(
             f"task {manifest.task!r} takes up to {manifest.max_length} tokens, but on base {own.name!r} "
             f"a row has {shortest} at least: the special tokens and one of each text"
@@ -124,7 +120,6 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
         _check_head(manifest, base, member.info)
         _check_layers(member.info, linears)
     members = tuple(_load_member(member, base, kernels) for member in bundle.members)
-    codec = task_codec(spec, base.tokenizer)
     return LoadedTask(manifest, bundle.digest, spec, codec, base.tokenizer, members, bundle.combine)
 
 

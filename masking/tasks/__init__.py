@@ -7,7 +7,7 @@ from masking.tasks.codec import InputLimits, ModelKind, TaskCodec
 from masking.tasks.entities import Entity, Span, TagScheme, entities_of, group_entities, tag_scheme
 from masking.tasks.features import Features, Row, collate
 from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsInput, split_words
-from masking.tasks.kinds import MODEL_KINDS, shortest_row, task_codec
+from masking.tasks.kinds import MODEL_KINDS, task_codec
 from masking.tasks.predictions import ClassPrediction, Prediction, WordsPrediction
 from masking.tasks.spec import TaskSpec
 
@@ -33,7 +33,6 @@ __all__ = [
     "collate",
     "entities_of",
     "group_entities",
-    "shortest_row",
     "split_words",
     "tag_scheme",
     "task_codec",

@@ -35,6 +35,11 @@ class TaskCodec(ABC):
 
     spec: TaskSpec
 
+    @property
+    @abstractmethod
+    def shortest_row(self) -> int:
+        """Tokens of a row with one token of each text, special tokens included."""
+
     @abstractmethod
     def encode_steps(
         self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS

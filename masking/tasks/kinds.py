@@ -13,7 +13,6 @@ from masking.tasks.multiple_choice import MULTIPLE_CHOICE
 from masking.tasks.sequence_classification import SEQUENCE_CLASSIFICATION
 from masking.tasks.spec import TaskSpec
 from masking.tasks.token_classification import TOKEN_CLASSIFICATION
-from masking.tasks.tokenizing import special_tokens
 
 MODEL_KINDS: Mapping[TaskKind, ModelKind] = {
     kind.name: kind for kind in (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, MULTIPLE_CHOICE)
@@ -28,9 +27,3 @@ def task_codec(spec: TaskSpec, tokenizer: Tokenizer) -> TaskCodec:
         tokenizer: The base's tokenizer.
     """
     return MODEL_KINDS[spec.kind].codec(spec, tokenizer)
-
-
-def shortest_row(spec: TaskSpec, tokenizer: Tokenizer) -> int:
-    """Return the tokens of a row with one token of each text, special tokens included."""
-    texts = 2 if spec.pair or spec.kind == "multiple-choice" else 1
-    return special_tokens(tokenizer, pair=texts > 1) + texts

@@ -20,6 +20,11 @@ class SequenceCodec(TaskCodec):
         self.spec = spec
         self._tokenizer = RowTokenizer(tokenizer, spec.max_length, pair=spec.pair)
 
+    @property
+    def shortest_row(self) -> int:
+        """See `TaskCodec.shortest_row`."""
+        return self._tokenizer.shortest_row
+
     def encode_steps(
         self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS
     ) -> Steps[list[Features]]:

@@ -19,6 +19,7 @@ from masking.tasks.spec import TaskSpec
 from masking.tasks.tokenizing import Steps, encode_texts, in_steps
 
 _OVERLAP_SHARE = 0.25  # of its wordpieces a window shares at most with the one before it
+_SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 _LONGEST_WORD = 8192  # characters
 
 
@@ -29,8 +30,13 @@ class WordsCodec(TaskCodec):
         """Keep the task's spec and the base's tokenizer."""
         self.spec = spec
         self._tokenizer = tokenizer
-        self._capacity = spec.max_length - 2  # [CLS] and [SEP]
+        self._capacity = spec.max_length - _SPECIAL_TOKENS
         self._typed = "token_type_ids" in tokenizer.model_input_names
+
+    @property
+    def shortest_row(self) -> int:
+        """See `TaskCodec.shortest_row`."""
+        return _SPECIAL_TOKENS + 1
 
     def encode_steps(
         self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS

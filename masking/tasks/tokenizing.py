@@ -121,6 +121,7 @@ class RowTokenizer:
 
     Attributes:
         most_characters: How far a text is read at most.
+        shortest_row: Tokens of a row with one token of each text, special tokens included.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, *, pair: bool) -> None:
@@ -137,7 +138,9 @@ class RowTokenizer:
         self._typed = "token_type_ids" in tokenizer.model_input_names
         self._layout = _layout(tokenizer, pair=pair)
         self._max_length = max_length
-        self._room = max(0, max_length - special_tokens(tokenizer, pair=pair))
+        special = int(tokenizer.num_special_tokens_to_add(pair))
+        self.shortest_row = special + (2 if pair else 1)
+        self._room = max(0, max_length - special)
         model = tokenizer.backend_tokenizer.model
         longest_word = getattr(model, "max_input_chars_per_word", 0)  # a longer one is one unknown token
         self._unsettled = max(_UNSETTLED, longest_word + 1)
@@ -246,8 +249,3 @@ class RowTokenizer:
         """Read on, so that the tokens of texts can be compared; of very long ones they are estimated."""
         while growing := [one for one in readings if not one.whole and one.characters < STEP_CHARACTERS]:
             yield from self._read_on(growing)
-
-
-def special_tokens(tokenizer: Tokenizer, *, pair: bool) -> int:
-    """Count the special tokens of a row of one text, or of two."""
-    return int(tokenizer.num_special_tokens_to_add(pair))

@@ -77,8 +77,8 @@ def _max_length(body: PredictBody, task: LoadedTask) -> int | None:
     wanted = body.wanted.max_length if isinstance(body, HfBody) else None
     if wanted is None or not http_kind(task.spec).cuts:
         return None
-    if wanted < task.shortest_row:
-        raise InvalidBodyError(f"parameters.max_length: at least {task.shortest_row} tokens, not {wanted}")
+    if wanted < (shortest := task.codec.shortest_row):
+        raise InvalidBodyError(f"parameters.max_length: at least {shortest} tokens, not {wanted}")
     return wanted
 
 
