@@ -43,6 +43,8 @@ import math
 from collections.abc import Iterable
 from typing import Self
 
+from mask_store.messages import escape_controls
+
 _LONGEST_MESSAGE = 1000
 _LONGEST_END = 300
 _LONGEST_QUOTE = 60
@@ -56,12 +58,8 @@ def one_line(text: str) -> str:
     """
     if len(text) > _LONGEST_MESSAGE:
         start, end = text[: _LONGEST_MESSAGE - _LONGEST_END], text[-_LONGEST_END:]
-        return f"{_escaped(start)[: len(start)]} [...] {_escaped(end)[-len(end) :]}"
-    return text if text.isprintable() else _escaped(text)[:_LONGEST_MESSAGE]
-
-
-def _escaped(text: str) -> str:
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        return f"{escape_controls(start)[: len(start)]} [...] {escape_controls(end)[-len(end) :]}"
+    return escape_controls(text)[:_LONGEST_MESSAGE]
 
 
 def quoted(names: Iterable[object]) -> str:

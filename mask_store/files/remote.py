@@ -37,10 +37,7 @@ class RemoteFiles:
         self._filesystem = filesystem
         self._root = root.rstrip("/")
         self._answer_seconds = answer_seconds
-        protocol = filesystem.protocol
-        self._lists_marks = not _OBJECT_STORES.isdisjoint(
-            [protocol] if isinstance(protocol, str) else protocol
-        )
+        self._lists_marks = not _OBJECT_STORES.isdisjoint(_protocols(filesystem))
         self._known: dict[str, tuple[str | None, bytes | Exception]] = {}
 
     def __str__(self) -> str:
