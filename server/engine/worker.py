@@ -18,7 +18,7 @@ from server.engine.queue import RequestQueue, ignore
 from server.engine.retry import BatchResult, Compute, FailureReason, compute_with_retry
 from server.engine.room import Reservation
 from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
-from server.threads.supervision import SupervisedThread
+from server.threads.supervision import SupervisedThread, do_nothing
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,6 @@ class BatchReport:
     failed: bool = False
 
 
-def _nothing() -> None:
-    pass
-
-
 class Engine:
     """Queue, worker and supervisor. Start it, `run` requests, close it."""
 
@@ -56,7 +52,7 @@ class Engine:
         compute: Compute,
         limits: BatchLimits,
         *,
-        prepare: Callable[[], None] = _nothing,
+        prepare: Callable[[], None] = do_nothing,
         on_batch: Callable[[BatchReport], None] = ignore,
         on_drop: Callable[[DropReason], None] = ignore,
         restart_seconds: float = 1.0,

@@ -16,8 +16,8 @@ _MOST_DEATHS = 5
 _SHORT_SECONDS = 60.0
 
 
-def _nothing() -> None:
-    pass
+def do_nothing() -> None:
+    """Do nothing: what is called where the caller gives no function."""
 
 
 class SupervisedThread:
@@ -34,8 +34,8 @@ class SupervisedThread:
         name: str,
         work: Callable[[], None],
         *,
-        on_end: Callable[[], None] = _nothing,
-        on_failure: Callable[[], None] = _nothing,
+        on_end: Callable[[], None] = do_nothing,
+        on_failure: Callable[[], None] = do_nothing,
         restart_seconds: float = 1.0,
     ) -> None:
         """Keep what to do; no thread runs yet.

@@ -117,7 +117,7 @@ async def _read(request: Request, service: Service) -> list[Row]:
     if is_ndjson(request.headers.get("content-type", "")):
         async for lines in _lines_of(stream_text(request)):
             start = len(rows)
-            rows += await run_in_threadpool(lambda: read_rows(lines, registry, start=start))  # noqa: B023
+            rows += await run_in_threadpool(read_rows, lines, registry, start=start)
         return rows
     body = await read_text(request)
     return await unless_left(request, _read_json(body, registry))
@@ -129,7 +129,7 @@ async def _read_json(body: bytes, registry: TaskRegistry) -> list[Row]:
     rows: list[Row] = []
     for start in range(0, len(items), _ROWS_AT_ONCE):
         piece = items[start : start + _ROWS_AT_ONCE]
-        rows += await run_in_threadpool(lambda: read_rows(piece, registry, start=start))  # noqa: B023
+        rows += await run_in_threadpool(read_rows, piece, registry, start=start)
     return rows
 
 
