@@ -17,16 +17,9 @@ from openapi_spec_validator import validate
 
 from masking import Base
 from server.http.app import create_app
-from tests.support.serving import TEXT, fill, serving, started
+from tests.support.serving import TEXT, serving, started
 
 KEY = "client"
-
-
-@pytest.fixture(scope="module")
-def place(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("store")
-    fill(place, base)
-    return place
 
 
 @pytest.fixture(scope="module")

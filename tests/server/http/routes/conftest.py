@@ -1,4 +1,4 @@
-"""A store with a task of every kind, and a server on it; modules that need other settings make their own."""
+"""A server on a store with a task of every kind; modules that need other settings make their own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from masking import Base
-from tests.support.serving import fill, serving
-
-
-@pytest.fixture(scope="module")
-def place(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("store")
-    fill(place, base)
-    return place
+from tests.support.serving import serving
 
 
 @pytest.fixture(scope="module")
