@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from masking.kernels import Precision, Segments, reference_linear
+from masking.kernels import CudaPrecision, Segments, reference_linear
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Setting:
     zeros: float
     threads: int
     device: str = "cpu"
-    precision: Precision = "fp32"
+    precision: CudaPrecision = "fp32"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ class LayerNames:
     Attributes:
         blocks: Module path of the list of blocks.
         query, key, value, attention_output, intermediate, output: Paths within a block.
+        attention_norm, output_norm: Likewise of the two LayerNorms, each over a sum with the residual.
     """
 
     blocks: str
@@ -30,6 +31,8 @@ class LayerNames:
     attention_output: str
     intermediate: str
     output: str
+    attention_norm: str
+    output_norm: str
 
     def in_block(self, block: int) -> tuple[str, ...]:
         """Return the full names of the six linear layers of one block, in the order of the computation."""
@@ -45,6 +48,8 @@ _BERT = LayerNames(
     attention_output="attention.output.dense",
     intermediate="intermediate.dense",
     output="output.dense",
+    attention_norm="attention.output.LayerNorm",
+    output_norm="output.LayerNorm",
 )
 
 LAYER_NAMES: dict[str, LayerNames] = {
@@ -60,6 +65,8 @@ LAYER_NAMES: dict[str, LayerNames] = {
         attention_output="attention.out_lin",
         intermediate="ffn.lin1",
         output="ffn.lin2",
+        attention_norm="sa_layer_norm",
+        output_norm="output_layer_norm",
     ),
     "mpnet": LayerNames(
         blocks="encoder.layer",
@@ -69,6 +76,8 @@ LAYER_NAMES: dict[str, LayerNames] = {
         attention_output="attention.attn.o",
         intermediate="intermediate.dense",
         output="output.dense",
+        attention_norm="attention.LayerNorm",
+        output_norm="output.LayerNorm",
     ),
 }
 

@@ -25,7 +25,8 @@ from masking import (
     load_task,
     split_words,
 )
-from masking.kernels import Precision
+from masking.inference import ResidentWeights
+from masking.kernels import PrecisionChoice
 
 Answer = list[dict[str, Any]]
 """What transformers' pipelines return for one input."""
@@ -39,7 +40,7 @@ def load(
     store: str | Path | MaskStore,
     revision: str | None = None,
     device: str = "auto",
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
 ) -> "Pipeline":
     """Load an encoder, to predict with the tasks of a store.
 
@@ -48,12 +49,13 @@ def load(
         store: Store of masks, or its folder or URL.
         revision: Branch, tag or commit on the hub.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``; ``auto`` is the GPU where there is one.
-        precision: How masked layers are multiplied on a GPU; a CPU multiplies in float32.
+        precision: How masked layers are multiplied: ``fp32``, ``bf16``, ``int8`` (CPU), ``tf32``, ``tf32x3``
+            (GPU); ``auto`` is bf16 where the device multiplies it natively, else fp32.
 
     Raises:
         BaseLoadError: The encoder can't be loaded.
         StoreNotFoundError: There is no store.
-        ValueError: This machine does not have the device.
+        ValueError: This machine does not have the device or the precision.
     """
     opened = store if isinstance(store, MaskStore) else MaskStore.open(store)
     if isinstance(base, str):
@@ -73,11 +75,12 @@ class Pipeline:
       first
     """
 
-    def __init__(self, base: Base, store: MaskStore, precision: Precision = "fp32") -> None:
+    def __init__(self, base: Base, store: MaskStore, precision: PrecisionChoice = "auto") -> None:
         """Use `load`, or this with an encoder and a store that are there already."""
         self.base = base
         self.store = store
-        self._encoder = MaskedEncoder(base, precision)
+        self._weights = ResidentWeights.of(base, precision)
+        self._encoder = MaskedEncoder(base, self._weights)
         self._loaded: dict[str, LoadedTask] = {}
         self._lock = Lock()
 
@@ -149,7 +152,7 @@ class Pipeline:
         self, name: str, places: Sequence[int], inputs: Sequence[tuple[str, Any]], truncate: bool
     ) -> TaskBatch:
         if name not in self._loaded:
-            self._loaded[name] = load_task(self.store.load(name), self.base)
+            self._loaded[name] = load_task(self.store.load(name), self.base, self._weights)
         task = self._loaded[name]
         return TaskBatch(task, [_encode(task, inputs[place][1], place, truncate) for place in places])
 

@@ -10,6 +10,7 @@ import torch
 from mask_store import MaskStore
 from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
+from masking.inference import ResidentWeights
 from masking.kernels import costs, kernel_runs
 from masking.tasks import MODEL_KINDS
 from server.engine.batch import BatchLimits
@@ -48,7 +49,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     Raises:
         MaskingError: The base can't be loaded.
         MaskStoreError: There is no store, or it can't be read.
-        SettingsError: This machine does not have the wanted device, or not the package for traces.
+        SettingsError: The device or the precision is not to be had here, or the package for traces is missing.
     """
     tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
     store = _open_store(settings)  # before the base, which takes longer to load
@@ -56,9 +57,8 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
         _tell(base)
     metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
-    loader = TaskLoader(
-        store, base, registry, metrics, retry_seconds=settings.poll_seconds, kernels=settings.kernels
-    )
+    weights = _weights(base, settings)
+    loader = TaskLoader(store, base, registry, metrics, retry_seconds=settings.poll_seconds, weights=weights)
     lifecycle = Lifecycle(store, loader, registry, metrics)
     watcher = StoreWatcher(
         store,
@@ -68,7 +68,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         poll_seconds=settings.poll_seconds,
         load_threads=settings.load_threads,
     )
-    masked = MaskedEncoder(base, settings.precision, kernels=settings.kernels).logits
+    masked = MaskedEncoder(base, weights).logits
     prepare = _preparation(settings, base, watcher, registry, metrics, None if compute else masked)
     engine = _engine(settings, base, metrics, compute or masked, prepare)
     tokenizer = TokenizerStage(
@@ -82,6 +82,13 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     )
     _connect_gauges(service)
     return service
+
+
+def _weights(base: Base, settings: Settings) -> ResidentWeights:
+    try:
+        return ResidentWeights.of(base, settings.precision, settings.kernels)
+    except ValueError as error:
+        raise SettingsError(f"--{error}") from None
 
 
 def _tell(base: Base) -> None:

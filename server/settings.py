@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         ge=0,
         description="compute threads on a CPU; 0: one for each core, or as many as the CPU quota allows",
     )
-    precision: Literal["fp32", "tf32x3", "tf32", "bf16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "int8", "tf32", "tf32x3"] = Field(
         "fp32",
         description="how masked layers are multiplied on a GPU: fp32 as float32, tf32x3 on tensor cores and "
         "about as exact, tf32 and bf16 faster and less exact; a CPU always multiplies in float32",

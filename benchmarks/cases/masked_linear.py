@@ -30,7 +30,7 @@ from mask_store.format.bits import pack_bits
 from masking.binarize import apply_mask
 from masking.kernels import (
     BitMask,
-    Precision,
+    CudaPrecision,
     StripMask,
     WordMask,
     available,
@@ -57,7 +57,7 @@ DEFAULTS = {
     "cpu": Defaults(("16x32", "16x16", "4x64", "1x32", "1x128", "64x8"), (0.05, 0.07, 0.10), (1, 2)),
     "cuda": Defaults(("16x32", "64x128", "16x16", "4x64", "1x32", "1x128", "64x8"), (0.05,), (1,)),
 }
-TOLERANCES: dict[Precision, float] = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 5e-3, "bf16": 3e-2}
+TOLERANCES: dict[CudaPrecision, float] = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 5e-3, "bf16": 3e-2}
 
 
 def candidates(layer: Layer) -> Ways:
@@ -95,7 +95,7 @@ def _numba_ways(layer: Layer, bits: list[BitMask]) -> Ways:
     }
 
 
-def cuda_candidates(layer: Layer, precision: Precision) -> Ways:
+def cuda_candidates(layer: Layer, precision: CudaPrecision) -> Ways:
     """Return all ways to compute the layer on a CUDA device, the bound first; the kernel needs Triton."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     device = layer.inputs.device
@@ -133,7 +133,7 @@ def measure(setting: Setting, runs: int, *, eager: bool = False) -> dict[str, ob
 
 
 @contextmanager
-def _torch_precision(precision: Precision) -> Iterator[None]:
+def _torch_precision(precision: CudaPrecision) -> Iterator[None]:
     """Let torch's own products of float32 be in tf32 where the kernel's are."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -187,7 +187,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="file to write the results to")
     parser.add_argument("--device", choices=list(DEFAULTS), default="cpu")
     parser.add_argument(
-        "--precision", choices=get_args(Precision), default="fp32", help="other than fp32 on cuda only"
+        "--precision", choices=get_args(CudaPrecision), default="fp32", help="other than fp32 on cuda only"
     )
     parser.add_argument("--eager", action="store_true", help="on cuda, without CUDA graphs")
     parser.add_argument("--runs", type=int, default=15, help="runs of each candidate")

@@ -8,31 +8,23 @@ base tensors are read, never written.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masking.architectures import block_linears
+from masking.architectures import block_linears, layer_names
 from masking.base import Base
 from masking.heads import CLASSIFIER, POOLER
+from masking.inference.blocks import NarrowBlock
 from masking.inference.combine import combine_logits
 from masking.inference.loaded_task import LoadedTask, Member
 from masking.inference.packing import RowBatch, attend_by_row, attending, can_pack, pack_rows, pad_rows
-from masking.kernels import (
-    Kernels,
-    LinearMask,
-    Precision,
-    Segments,
-    kernel_runs,
-    mask_addresses,
-    masked_linear,
-)
+from masking.inference.resident import ResidentWeights
+from masking.inference.segmented import SegmentedBatch, computed, computing
+from masking.kernels import Segments, kernel_runs, mask_addresses
 from masking.tasks import MODEL_KINDS, Features, Row
 from masking.tasks.predictions import Floats
 
@@ -72,40 +64,6 @@ class _Run:
         return self.first + len(self.rows)
 
 
-@dataclass(frozen=True)
-class _Segmented:
-    """Masks and segments of the batch that is being computed, for its masked layers.
-
-    Attributes:
-        segments: Of the batch's tokens.
-        masks: By layer name, per segment its mask or None.
-        addresses: On CUDA by layer name, where the kernel finds them; see `mask_addresses`.
-        compute: `masked_linear` with the encoder's method and precision.
-    """
-
-    segments: Segments
-    masks: Mapping[str, Sequence[LinearMask | None]]
-    addresses: Mapping[str, Tensor]
-    compute: Callable[..., Tensor]
-
-    def linear(self, name: str, inputs: Tensor, layer: "nn.Linear | _RoutedLinear") -> Tensor:
-        """Compute a layer under each segment's mask: [tokens, columns] to [tokens, rows]."""
-        masks, addresses = self.masks[name], self.addresses.get(name)
-        return self.compute(inputs, layer.weight, layer.bias, self.segments, masks, addresses=addresses)
-
-
-_computed: ContextVar[_Segmented] = ContextVar("computed")
-
-
-@contextmanager
-def _computing(batch: _Segmented) -> Iterator[None]:
-    token = _computed.set(batch)
-    try:
-        yield
-    finally:
-        _computed.reset(token)
-
-
 class _RoutedLinear(nn.Module):
     """A linear layer of the base that asks the batch being computed for its masks."""
 
@@ -116,35 +74,40 @@ class _RoutedLinear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs = _computed.get().linear(self.name, inputs.flatten(0, -2), self)
+        outputs = computed().linear(self.name, inputs.flatten(0, -2), self)
         return outputs.view(*inputs.shape[:-1], -1)
 
 
 class MaskedEncoder:
     """The resident base, able to compute any loaded tasks. Call it from one thread at a time."""
 
-    def __init__(self, base: Base, precision: Precision = "fp32", *, kernels: Kernels = "auto") -> None:
+    def __init__(self, base: Base, weights: ResidentWeights | None = None) -> None:
         """Route the maskable layers of `base` (its tensors are shared, its modules left alone).
 
         Args:
             base: The resident base.
-            precision: How masked layers are multiplied on CUDA; on a CPU it is always float32.
-            kernels: With "off" every masked layer is computed as W * M and torch's own product.
+            weights: Its maskable layers in a precision, which tasks have to be loaded with; without, in fp32.
         """
         self.base = base
-        self._compute = partial(
-            masked_linear, method="fold" if kernels == "off" else "auto", precision=precision
-        )
-        self._addressed = base.device.type == "cuda" and kernel_runs(base.device, kernels)
+        self.weights = weights or ResidentWeights.of(base)
+        self._addressed = base.device.type == "cuda" and kernel_runs(base.device, self.weights.kernels)
         self._encoder = base.share_encoder()
         self._lay_out: Callable[[Sequence[Row], Base], RowBatch] = pad_rows
+        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+        self._names = tuple(linears)
         if can_pack(base):
             self._lay_out = pack_rows
             attend_by_row(self._encoder)
-        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-        self._names = tuple(linears)
+            if self.weights.narrow:
+                self._narrow_blocks()
+                return
         for name, linear in linears.items():
             self._encoder.set_submodule(name, _RoutedLinear(name, linear))
+
+    def _narrow_blocks(self) -> None:
+        path = layer_names(self.base.info.architecture).blocks
+        for number, block in enumerate(self._encoder.get_submodule(path).children()):
+            self._encoder.set_submodule(f"{path}.{number}", NarrowBlock(block, self.base, number))
 
     def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
         """Compute the logits of every input, the inputs of all tasks together.
@@ -170,17 +133,19 @@ class MaskedEncoder:
         """Compute the encoder's output: float32 [tokens, hidden], padding included where rows are padded."""
         lengths = [sum(batch.widths[run.first : run.last]) for run in runs]
         segmented = self._segmented(runs, lengths, self._names)
-        with _computing(segmented), attending(batch):
+        with computing(segmented), attending(batch):
             hidden: Tensor = self._encoder(**batch.inputs).last_hidden_state
-        return hidden.flatten(0, 1)
+        return hidden.flatten(0, 1).float()
 
-    def _segmented(self, runs: Sequence[_Run], lengths: Sequence[int], names: Sequence[str]) -> _Segmented:
+    def _segmented(
+        self, runs: Sequence[_Run], lengths: Sequence[int], names: Sequence[str]
+    ) -> SegmentedBatch:
         """Find the masks of runs with these many tokens each, in the layers called `names`."""
         masks = {name: [run.member.masks.layers.get(name) for run in runs] for name in names}
         addresses: Mapping[str, Tensor] = {}
         if self._addressed:
             addresses = dict(zip(names, mask_addresses(list(masks.values()), self.base.device), strict=True))
-        return _Segmented(Segments.of_lengths(lengths), masks, addresses, self._compute)
+        return SegmentedBatch(Segments.of_lengths(lengths), masks, self.weights, addresses)
 
     def _head(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> list[Tensor]:
         """Compute the logits of each run: [rows, outputs], or [tokens, labels] for token classification."""

@@ -14,8 +14,8 @@ from masking.base import Base, Tokenizer
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER
+from masking.inference.resident import ResidentWeights
 from masking.inference.task_masks import TaskMasks
-from masking.kernels import Kernels
 from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
 
 logger = logging.getLogger(__name__)
@@ -86,13 +86,13 @@ class LoadedTask:
         return replace(self, spec=spec, codec=task_codec(spec, self.tokenizer))
 
 
-def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> LoadedTask:
+def load_task(bundle: MaskBundle, base: Base, weights: ResidentWeights | None = None) -> LoadedTask:
     """Check a bundle against the base and bring its tensors to the base's device.
 
     Args:
         bundle: The bundle.
         base: The resident base.
-        kernels: With "off" the task can be computed without a kernel, and with none only.
+        weights: The base's layers as the encoder that is to compute the task has them; without, in fp32.
 
     Raises:
         BaseMismatchError: It was learned on another base, or on one with another tokenizer or configuration
@@ -119,7 +119,8 @@ def load_task(bundle: MaskBundle, base: Base, *, kernels: Kernels = "auto") -> L
     for member in bundle.members:  # before any mask is decoded: what does not fit costs nothing
         _check_head(manifest, base, member.info)
         _check_layers(member.info, linears)
-    members = tuple(_load_member(member, base, kernels) for member in bundle.members)
+    weights = weights or ResidentWeights.of(base)
+    members = tuple(_load_member(member, weights) for member in bundle.members)
     return LoadedTask(manifest, bundle.digest, spec, codec, base.tokenizer, members, bundle.combine)
 
 
@@ -149,7 +150,7 @@ def maskable_linears(base: Base) -> dict[str, nn.Linear]:
     return linears if base.pooler is None else linears | {POOLER: base.pooler}
 
 
-def _load_member(member: BundleMember, base: Base, kernels: Kernels) -> Member:
+def _load_member(member: BundleMember, weights: ResidentWeights) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
     head = {name: torch.from_numpy(tensor.copy()) for name, tensor in member.head.items()}
     of_base = {}
@@ -159,8 +160,8 @@ def _load_member(member: BundleMember, base: Base, kernels: Kernels) -> Member:
         else:
             mask = torch.from_numpy(unpack_bits(bits, layers[name].columns))
             head[f"{name}.weight"] = apply_mask(own, mask)
-    on_device = {name: tensor.to(base.device) for name, tensor in head.items()}
-    return Member(TaskMasks.of(of_base, layers, base.device, kernels), on_device)
+    on_device = {name: tensor.to(weights.device) for name, tensor in head.items()}
+    return Member(TaskMasks.of(of_base, layers, weights), on_device)
 
 
 def _check_layers(info: LearnedInfo, linears: Mapping[str, nn.Linear]) -> None:

@@ -143,6 +143,32 @@ def attending(batch: RowBatch) -> Iterator[None]:
         _groups.reset(token)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+    """Compute attention within each row of the batch that is being attended to.
+
+    Args:
+        query: [tokens, heads, width of a head].
+        key: Likewise.
+        value: Likewise.
+        scaling: Factor of the products; None for one over the root of the width.
+
+    Returns:
+        [tokens, heads, width of a head].
+    """
+    by_token, groups = (query, key, value), _groups.get()
+    if groups[0].tokens is None:
+        return _attend_group(groups[0], by_token, scaling)
+    output = torch.empty_like(query)
+    for group in groups:
+        assert group.tokens is not None  # only a group that is the whole batch has none
+        chosen = [tensor.index_select(0, group.tokens) for tensor in by_token]
+        attended, places = _attend_group(group, chosen, scaling), group.tokens
+        if group.real is not None:
+            attended, places = attended.index_select(0, group.real), places.index_select(0, group.real)
+        output.index_copy_(0, places, attended)
+    return output
+
+
 def _attend(
     _module: torch.nn.Module,
     query: Tensor,
@@ -152,30 +178,19 @@ def _attend(
     scaling: float | None = None,
     **_others: Any,
 ) -> tuple[Tensor, None]:
-    """Compute attention within each row, called as transformers calls attention.
+    """Call `attend` as transformers calls attention.
 
     Args:
         query: [1, heads, tokens, width of a head].
         key: Likewise.
         value: Likewise.
-        scaling: Factor of the products; None for one over the root of the width.
+        scaling: See `attend`.
 
     Returns:
         [1, tokens, heads, width of a head], and None for the weights.
     """
-    by_token = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
-    groups = _groups.get()
-    if groups[0].tokens is None:
-        return _attend_group(groups[0], by_token, scaling).unsqueeze(0), None
-    output = torch.empty_like(by_token[0])
-    for group in groups:
-        assert group.tokens is not None  # only a group that is the whole batch has none
-        chosen = [tensor.index_select(0, group.tokens) for tensor in by_token]
-        attended, places = _attend_group(group, chosen, scaling), group.tokens
-        if group.real is not None:
-            attended, places = attended.index_select(0, group.real), places.index_select(0, group.real)
-        output.index_copy_(0, places, attended)
-    return output.unsqueeze(0), None
+    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    return attend(query, key, value, scaling).unsqueeze(0), None
 
 
 def _attend_group(group: RowGroup, by_token: Sequence[Tensor], scaling: float | None) -> Tensor:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-import torch
-
 from mask_store import LayerInfo
 from mask_store.format.bits import PackedArray
-from masking.kernels import Kernels, LinearMask, ready_mask
+from masking.inference.resident import ResidentWeights
+from masking.kernels import LinearMask
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,18 @@ class TaskMasks:
         cls,
         bits: Mapping[str, PackedArray],
         layers: Mapping[str, LayerInfo],
-        device: torch.device,
-        kernels: Kernels = "auto",
+        weights: ResidentWeights,
     ) -> Self:
-        """Bring the masks of a bundle to a device.
+        """Bring the masks of a bundle into the order that the layers' kernels read.
 
         Args:
             bits: By layer name, uint8 [rows, ceil(columns / 8)].
             layers: By layer name, its size.
-            device: Where the masks are to be used.
-            kernels: With "off" they are computed without a kernel.
+            weights: The layers that they are to be used with.
         """
-        return cls({n: ready_mask(packed, layers[n].columns, device, kernels) for n, packed in bits.items()})
+        return cls(
+            {name: weights.ready_mask(name, packed, layers[name].columns) for name, packed in bits.items()}
+        )
 
     @property
     def nbytes(self) -> int:

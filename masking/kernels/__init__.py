@@ -13,7 +13,7 @@ benchmarks/README.md has its times on an H100.
 
 from masking.kernels.cost_model import Costs, costs
 from masking.kernels.cpu.launch import available
-from masking.kernels.cuda.launch import Precision, mask_addresses
+from masking.kernels.cuda.launch import CudaPrecision, mask_addresses
 from masking.kernels.layouts import (
     BitMask,
     Kernels,
@@ -23,20 +23,25 @@ from masking.kernels.layouts import (
     ready_mask,
 )
 from masking.kernels.linear import Method, kernel_runs, masked_linear
+from masking.kernels.precision import PRECISIONS, Precision, PrecisionChoice, choose_precision
 from masking.kernels.reference import reference_linear
 from masking.kernels.segments import Segments
 
 __all__ = [
+    "PRECISIONS",
     "BitMask",
     "Costs",
+    "CudaPrecision",
     "Kernels",
     "LinearMask",
     "Method",
     "Precision",
+    "PrecisionChoice",
     "Segments",
     "StripMask",
     "WordMask",
     "available",
+    "choose_precision",
     "costs",
     "kernel_runs",
     "mask_addresses",

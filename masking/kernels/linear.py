@@ -22,12 +22,12 @@ from masking.binarize import apply_mask
 from masking.kernels.cost_model import Costs, costs
 from masking.kernels.cpu import launch as native
 from masking.kernels.cuda import launch as cuda
-from masking.kernels.cuda.launch import Precision
+from masking.kernels.cuda.launch import CudaPrecision
 from masking.kernels.layouts import Kernels, LinearMask, StripMask, WordMask
 from masking.kernels.segments import Segments
 
 Method = Literal["auto", "kernel", "fold"]
-_METHODS, _PRECISIONS = get_args(Method), get_args(Precision)
+_METHODS, _PRECISIONS = get_args(Method), get_args(CudaPrecision)
 KernelLayout = type[StripMask] | type[WordMask]
 
 
@@ -39,7 +39,7 @@ def masked_linear(  # noqa: PLR0913 (a layer, its masks, and by name what is opt
     masks: Sequence[LinearMask | None],
     *,
     method: Method = "auto",
-    precision: Precision = "fp32",
+    precision: CudaPrecision = "fp32",
     addresses: Tensor | None = None,
 ) -> Tensor:
     """Compute inputs @ (W * M)^T + bias, M being that of each token's segment.

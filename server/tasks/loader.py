@@ -22,7 +22,7 @@ from mask_store import (
     VersionInfo,
 )
 from masking import Base, LoadedTask, MaskingError, load_task
-from masking.kernels import Kernels
+from masking.inference import ResidentWeights
 from server.errors import TaskUnavailableError
 from server.tasks.registry import ServedTask, TaskProblem, TaskRegistry
 from server.telemetry.metrics import Metrics
@@ -57,7 +57,7 @@ class TaskLoader:
         metrics: Metrics,
         *,
         retry_seconds: float,
-        kernels: Kernels = "auto",
+        weights: ResidentWeights | None = None,
     ) -> None:
         """Connect the parts.
 
@@ -67,14 +67,14 @@ class TaskLoader:
             registry: Learns what is served.
             metrics: Counts loads and swaps.
             retry_seconds: Pause after the first failure of a version; it doubles with each further one.
-            kernels: With "off" tasks are loaded to be computed without a kernel.
+            weights: The base's layers as the encoder that computes has them; without, in fp32.
         """
         self._store = store
         self._base = base
         self._registry = registry
         self._metrics = metrics
         self._retry_seconds = retry_seconds
-        self._kernels = kernels
+        self._weights = weights
         self._failures: dict[str, _Failure] = {}
 
     def is_served(self, version: VersionInfo) -> bool:
@@ -93,7 +93,7 @@ class TaskLoader:
         Raises:
             MaskingError: It does not fit the base.
         """
-        return load_task(bundle, self._base, kernels=self._kernels)
+        return load_task(bundle, self._base, self._weights)
 
     def serve(
         self,

@@ -24,15 +24,15 @@ from masking.kernels.cpu.llvm import (
     STRIP,
     copy_float,
     fetch_add,
-    host_has_avx512,
     load_int,
     multiply_tile,
     transpose_8x8,
 )
+from masking.kernels.cpu.processor import features
 
 # Register tiles: 3 x 16 rows x 8 tokens leaves 8 of 32 512-bit registers, 2 x 8 rows x 6 tokens leaves 4 of
 # 16 256-bit ones.
-LANES, VECTORS, TILE_TOKENS = (16, 3, 8) if host_has_avx512() else (8, 2, 6)
+LANES, VECTORS, TILE_TOKENS = (16, 3, 8) if "avx512f" in features() else (8, 2, 6)
 PANEL = LANES * VECTORS
 SLACK = 64
 """Bytes between packed tiles, which the transposition of the tile before may overwrite."""

@@ -23,7 +23,7 @@ from masking.kernels.segments import Segments, tile_table
 
 logger = logging.getLogger(__name__)
 
-_ALIGNMENT = 64
+ALIGNMENT = 64
 _PHASE = 0
 
 
@@ -111,15 +111,16 @@ class _Workspace(threading.local):
         self.room = torch.empty(0, dtype=torch.uint8)
 
     def address(self, size: int) -> int:
-        if self.room.numel() < size + _ALIGNMENT:
-            self.room = torch.empty(size + size // 4 + _ALIGNMENT, dtype=torch.uint8)
-        return -(-self.room.data_ptr() // _ALIGNMENT) * _ALIGNMENT
+        if self.room.numel() < size + ALIGNMENT:
+            self.room = torch.empty(size + size // 4 + ALIGNMENT, dtype=torch.uint8)
+        return -(-self.room.data_ptr() // ALIGNMENT) * ALIGNMENT
 
 
-_workspace = _Workspace()
+workspace = _Workspace()
 
 
-def _address(array: NDArray[np.int64]) -> int:
+def address_of(array: NDArray[np.int64]) -> int:
+    """Return the address of an array's first element."""
     address: int = array.__array_interface__["data"][0]
     return address
 
@@ -150,18 +151,18 @@ def masked_product(
     tiles = tile_table(segments, kernels.TILE_TOKENS)
     masks = np.array(places, np.int64)
     padded = _padded_bias(bias, rows)
-    packed_size = -(-(4 * tokens * columns + kernels.SLACK * (tiles.count + 1)) // _ALIGNMENT) * _ALIGNMENT
-    scratch_size = -(-kernels.scratch_bytes(columns) // _ALIGNMENT) * _ALIGNMENT
-    room = _workspace.address(packed_size + threads * scratch_size)
+    packed_size = -(-(4 * tokens * columns + kernels.SLACK * (tiles.count + 1)) // ALIGNMENT) * ALIGNMENT
+    scratch_size = -(-kernels.scratch_bytes(columns) // ALIGNMENT) * ALIGNMENT
+    room = workspace.address(packed_size + threads * scratch_size)
     job = np.array(
         [
             *(0, rows, columns, weight.data_ptr(), padded.data_ptr()),
-            *(inputs.data_ptr(), outputs.data_ptr(), tiles.address, tiles.count, _address(masks)),
+            *(inputs.data_ptr(), outputs.data_ptr(), tiles.address, tiles.count, address_of(masks)),
             *(room, room + packed_size, scratch_size, 0, 0, 0),
         ],
         np.int64,
     )
-    run, address = _runner(), _address(job)
+    run, address = _runner(), address_of(job)
     run(address, threads)
     job[_PHASE] = 1
     run(address, threads)

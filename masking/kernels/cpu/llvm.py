@@ -17,7 +17,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import config
 from numba.extending import intrinsic
 
 STRIP = 16
@@ -27,20 +26,13 @@ _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _EIGHT = 8
 
 
-def host_has_avx512() -> bool:
-    """Tell whether numba compiles for a CPU with 512-bit vectors and mask registers."""
-    if config.CPU_FEATURES is not None:
-        return "+avx512f" in config.CPU_FEATURES
-    from llvmlite import binding  # noqa: PLC0415 (asks the host only when nothing was configured)
-
-    return bool(binding.get_host_cpu_features().get("avx512f", False))
-
-
-def _at(builder: ir.IRBuilder, address: Any, kind: ir.Type) -> Any:
+def at(builder: ir.IRBuilder, address: Any, kind: ir.Type) -> Any:
+    """Emit the pointer to a value of a kind at an address."""
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def _plus(builder: ir.IRBuilder, address: Any, offset: int) -> Any:
+def plus(builder: ir.IRBuilder, address: Any, offset: int) -> Any:
+    """Emit an address some bytes further on."""
     return builder.add(address, ir.Constant(_I64, offset)) if offset else address
 
 
@@ -85,10 +77,8 @@ class _Tile:
         for index in range(self.vectors):
             strip, within = divmod(index * lanes, STRIP)
             place = builder.add(word, builder.mul(bits_stride, ir.Constant(_I64, strip)))
-            loaded = builder.load(
-                _at(builder, _plus(builder, place, within // 8), ir.IntType(lanes)), align=1
-            )
-            values = builder.load(_at(builder, _plus(builder, row, 4 * lanes * index), self.vector), align=4)
+            loaded = builder.load(at(builder, plus(builder, place, within // 8), ir.IntType(lanes)), align=1)
+            values = builder.load(at(builder, plus(builder, row, 4 * lanes * index), self.vector), align=4)
             masked.append(builder.select(builder.bitcast(loaded, mask_type), values, self.zero))
         return masked
 
@@ -98,7 +88,7 @@ class _Tile:
         row = builder.add(inputs, builder.mul(column, ir.Constant(_I64, 4 * self.tokens)))
         added = []
         for token in range(self.tokens):
-            value = self._broadcast(builder.load(_at(builder, _plus(builder, row, 4 * token), _F32), align=4))
+            value = self._broadcast(builder.load(at(builder, plus(builder, row, 4 * token), _F32), align=4))
             for index, weights in enumerate(masked):
                 product = builder.fmul(weights, value, flags=("contract",))
                 one = sums[token * self.vectors + index]
@@ -115,11 +105,11 @@ class _Tile:
         builder = self.builder
         for index in range(self.vectors):
             offset = 4 * self.lanes * index
-            add = builder.load(_at(builder, _plus(builder, bias, offset), self.vector), align=4)
+            add = builder.load(at(builder, plus(builder, bias, offset), self.vector), align=4)
             for token in range(self.tokens):
                 row = builder.add(outputs, builder.mul(outputs_stride, ir.Constant(_I64, token)))
                 total = builder.fadd(sums[token * self.vectors + index], add)
-                builder.store(total, _at(builder, _plus(builder, row, offset), self.vector), align=4)
+                builder.store(total, at(builder, plus(builder, row, offset), self.vector), align=4)
 
 
 def multiply_tile(lanes: int, vectors: int, most_tokens: int) -> Callable[..., None]:
@@ -200,12 +190,12 @@ def transpose_8x8(context: Any, source: Any, stride: Any, valid: Any, target: An
             wanted = ir.Constant(_I64, index)
             row = builder.select(builder.icmp_signed("<", wanted, last), wanted, last)
             place = builder.add(source, builder.mul(row, stride))
-            rows.append(builder.load(_at(builder, place, vector), align=4))
+            rows.append(builder.load(at(builder, place, vector), align=4))
         for step in (1, 2, 4):
             rows = _interleave(builder, rows, step)
         for index, row in enumerate(rows):
             place = builder.add(target, builder.mul(spacing, ir.Constant(_I64, index)))
-            builder.store(row, _at(builder, place, vector), align=4)
+            builder.store(row, at(builder, place, vector), align=4)
         return context.get_dummy_value()
 
     return signature, generate
@@ -217,7 +207,7 @@ def fetch_add(context: Any, address: Any, amount: Any) -> Any:
     signature = types.int64(types.int64, types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-        return builder.atomic_rmw("add", _at(builder, values[0], _I64), values[1], "monotonic")
+        return builder.atomic_rmw("add", at(builder, values[0], _I64), values[1], "monotonic")
 
     return signature, generate
 
@@ -228,8 +218,8 @@ def copy_float(context: Any, source: Any, target: Any) -> Any:
     signature = types.void(types.int64, types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-        value = builder.load(_at(builder, values[0], _F32), align=4)
-        builder.store(value, _at(builder, values[1], _F32), align=4)
+        value = builder.load(at(builder, values[0], _F32), align=4)
+        builder.store(value, at(builder, values[1], _F32), align=4)
         return context.get_dummy_value()
 
     return signature, generate
@@ -241,6 +231,6 @@ def load_int(context: Any, address: Any) -> Any:
     signature = types.int64(types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-        return builder.load(_at(builder, values[0], _I64), align=8)
+        return builder.load(at(builder, values[0], _I64), align=8)
 
     return signature, generate

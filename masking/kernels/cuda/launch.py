@@ -18,7 +18,7 @@ import importlib.util
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor
 from masking.kernels.layouts import LinearMask, WordMask
 from masking.kernels.segments import Segments, tile_table
 
-Precision = Literal["fp32", "tf32x3", "tf32", "bf16"]
+CudaPrecision: TypeAlias = Literal["fp32", "tf32x3", "tf32", "bf16"]
 """How the Triton kernel multiplies; it adds in float32.
 
   fp32    as IEEE float32
@@ -81,7 +81,7 @@ def masked_product(
     bias: Tensor | None,
     segments: Segments,
     addresses: Tensor,
-    precision: Precision,
+    precision: CudaPrecision,
 ) -> Tensor:
     """Compute inputs @ (W * M)^T + bias, M being that of each token's segment.
 

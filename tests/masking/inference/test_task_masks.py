@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from masking import MaskedEncoder, TaskBatch, TaskSpec, TextInput, load_base, load_task
+from masking.inference import ResidentWeights
 from masking.inference.loaded_task import maskable_linears
 from masking.kernels import Kernels
 from masking.kernels.cpu import launch as native
@@ -24,9 +25,10 @@ def test_with_kernels_off_the_logits_are_the_same_and_the_base_stays_as_it_was(
     before = {name: linear.weight.clone() for name, linear in maskable_linears(base).items()}
 
     def logits(kernels: Kernels) -> object:
-        task = load_task(random_bundle(base, SPEC), base, kernels=kernels)
+        weights = ResidentWeights.of(base, kernels=kernels)
+        task = load_task(random_bundle(base, SPEC), base, weights)
         features = task.codec.encode([TextInput("the movie was good")], truncate=False)
-        return MaskedEncoder(base, kernels=kernels).logits([TaskBatch(task, features)])[0][0]
+        return MaskedEncoder(base, weights).logits([TaskBatch(task, features)])[0][0]
 
     def fail() -> None:
         raise AssertionError("a kernel was asked for")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masking.kernels import (
+    CudaPrecision,
     LinearMask,
-    Precision,
     Segments,
     WordMask,
     mask_addresses,
@@ -32,7 +32,7 @@ from masking.kernels.cuda import kernel as triton_kernels
 from masking.kernels.cuda import launch as cuda
 from tests.support.triton_interpreter import interpret, interpreted
 
-TOLERANCES: dict[Precision, float] = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 5e-3, "bf16": 2e-2}
+TOLERANCES: dict[CudaPrecision, float] = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 5e-3, "bf16": 2e-2}
 SHAPES = [(1, 1), (3, 5), (17, 9), (33, 31), (64, 64), (65, 97), (100, 129)]
 Masks = list[LinearMask | None]
 
@@ -54,7 +54,7 @@ def run(
     device: torch.device,
     *,
     bias: bool = True,
-    precision: Precision = "fp32",
+    precision: CudaPrecision = "fp32",
     addresses: torch.Tensor | None = None,
 ) -> torch.Tensor:
     return masked_linear(
@@ -92,7 +92,7 @@ def test_one_long_segment(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_precisions(precision: Precision, device: torch.device) -> None:
+def test_precisions(precision: CudaPrecision, device: torch.device) -> None:
     case = random_case(48, 70, [5, 40], 0.1)
     outputs = run(case, words(case, device), device, precision=precision)
     case.assert_close(outputs, tolerance=TOLERANCES[precision])
@@ -241,7 +241,7 @@ def test_weights_are_masked_in_the_registers_that_they_are_multiplied_from(
     ],
 )
 def test_tuning_tries_the_tiles_that_fit(
-    lengths: list[int], precision: Precision, tiles: set[int], monkeypatch: pytest.MonkeyPatch
+    lengths: list[int], precision: CudaPrecision, tiles: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned = triton_kernels.tuned_multiply_tiles
     interpret(monkeypatch)

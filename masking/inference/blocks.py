@@ -1,0 +1,67 @@
+"""Narrow blocks: a base's transformer blocks in bfloat16, with masked products of bfloat16 or 8-bit integers.
+
+The same computation as the block of transformers whose place one takes: attention and feed-forward, each with
+its residual and LayerNorm after it. Between two products a value is rounded once, to bfloat16; sums, GELU,
+residual and LayerNorm are float32.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from masking.architectures import COMPUTED_SETTINGS, LayerNames, layer_names
+from masking.base import Base
+from masking.inference.packing import attend
+from masking.inference.segmented import computed
+from masking.kernels.cpu.narrow import Finish, add_and_normalise
+
+
+class NarrowBlock(nn.Module):
+    """One block, on packed rows; called as transformers calls its own."""
+
+    def __init__(self, block: nn.Module, base: Base, number: int) -> None:
+        """Take a block's LayerNorms and the names of its linear layers.
+
+        Args:
+            block: The block of the base.
+            base: Of a supported architecture whose attention can be replaced.
+            number: The block's number.
+        """
+        super().__init__()
+        config, table = base.encoder.config, layer_names(base.info.architecture)
+        names = table.in_block(number)
+        self._attention_inputs, (self._attention_output, self._intermediate, self._output) = (
+            names[:3],
+            names[3:],
+        )
+        self._attention_norm, self._output_norm = _norms(block, table)
+        self._heads = int(config.num_attention_heads)
+        activation = getattr(config, COMPUTED_SETTINGS[base.info.architecture][0])
+        self._activation = None if activation == "gelu" else ACT2FN[activation]
+
+    def forward(self, hidden_states: Tensor, *_others: Any, **_named: Any) -> Tensor:
+        """Compute [1, tokens, width], float32 before the first block, else bfloat16, to bfloat16."""
+        batch = computed()
+        hidden = hidden_states[0].bfloat16()
+        by_head = [
+            one.unflatten(1, (self._heads, -1)) for one in batch.products(self._attention_inputs, hidden)
+        ]
+        attended = attend(*by_head).flatten(1)
+        (sums,) = batch.products((self._attention_output,), attended, Finish.FLOAT32)
+        hidden = add_and_normalise(sums, hidden, self._attention_norm)
+        (sums,) = batch.products((self._output,), self._activated(hidden), Finish.FLOAT32)
+        return add_and_normalise(sums, hidden, self._output_norm).unsqueeze(0)
+
+    def _activated(self, hidden: Tensor) -> Tensor:
+        """Compute the feed-forward's first layer and its activation."""
+        batch, names = computed(), (self._intermediate,)
+        if self._activation is None:
+            return batch.products(names, hidden, Finish.GELU)[0]
+        activated: Tensor = self._activation(batch.products(names, hidden, Finish.FLOAT32)[0])
+        return activated.to(torch.bfloat16)
+
+
+def _norms(block: nn.Module, table: LayerNames) -> list[nn.LayerNorm]:
+    return [block.get_submodule(name) for name in (table.attention_norm, table.output_norm)]  # type: ignore[misc]

@@ -1,0 +1,80 @@
+"""Resident weights: the maskable layers of the base in the form in which they are multiplied.
+
+In fp32, and on a GPU, that is the base itself. In bf16 and int8 on a CPU each layer of the blocks is kept
+once more, in the precision and the order in which the narrow kernel reads it; a task's masks are readied in
+the same order. The pooler stays fp32: it is computed for one token of a row.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self, cast
+
+import torch
+
+from mask_store.format.bits import PackedArray
+from masking.architectures import block_linears
+from masking.base import Base
+from masking.kernels import CudaPrecision, Kernels, LinearMask, Precision, choose_precision, ready_mask
+from masking.kernels.cpu import narrow
+from masking.kernels.cpu.narrow import NarrowPrecision, NarrowWeight
+
+
+@dataclass(frozen=True)
+class ResidentWeights:
+    """The maskable layers of a base; immutable.
+
+    Attributes:
+        device: Where they are.
+        precision: How they are multiplied.
+        kernels: With "off" they are computed without a kernel.
+        narrow: By name the layers that the narrow kernel multiplies; the others are the base's own.
+    """
+
+    device: torch.device
+    precision: Precision = "fp32"
+    kernels: Kernels = "auto"
+    narrow: Mapping[str, NarrowWeight] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, base: Base, precision: Precision | str = "fp32", kernels: Kernels = "auto") -> Self:
+        """Prepare the layers of a base; its own tensors are read only.
+
+        Args:
+            base: The base.
+            precision: How they are multiplied; "auto" for the fastest that keeps a base's answers.
+            kernels: With "off" no kernel is used; the precision is fp32 then.
+
+        Raises:
+            ValueError: The device can't multiply in that precision.
+        """
+        chosen = choose_precision(precision, base.device, kernels)
+        if base.device.type != "cpu" or chosen == "fp32":
+            return cls(base.device, chosen, kernels)
+        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+        packed = {
+            name: NarrowWeight.of(one.weight, one.bias, cast(NarrowPrecision, chosen))
+            for name, one in linears.items()
+        }
+        return cls(base.device, chosen, kernels, packed)
+
+    @property
+    def cuda_precision(self) -> CudaPrecision:
+        """How `masked_linear` multiplies the base's own layers."""
+        return cast(CudaPrecision, self.precision) if self.device.type == "cuda" else "fp32"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that these layers take beside the base's own."""
+        return sum(weight.nbytes for weight in self.narrow.values())
+
+    def ready_mask(self, name: str, packed: PackedArray, columns: int) -> LinearMask:
+        """Bring a bundle's bits into the order in which a layer's kernel reads them.
+
+        Args:
+            name: Name of the layer.
+            packed: uint8 [rows, ceil(columns / 8)].
+            columns: Columns of the layer.
+        """
+        if (weight := self.narrow.get(name)) is not None:
+            return narrow.ready_mask(weight, packed)
+        return ready_mask(packed, columns, self.device, self.kernels)

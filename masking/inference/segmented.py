@@ -1,0 +1,105 @@
+"""Segmented batch: the masks and segments of the batch that is being computed, for its masked layers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from torch import Tensor
+
+from masking.inference.resident import ResidentWeights
+from masking.kernels import LinearMask, Segments, masked_linear
+from masking.kernels.cpu.narrow import Finish, LineMask, NarrowLayer, narrow_products
+
+
+class LinearTensors(Protocol):
+    """The tensors of a linear layer."""
+
+    @property
+    def weight(self) -> Tensor:
+        """Weight, float32 [rows, columns]."""
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Bias, float32 [rows], or None."""
+
+
+@dataclass(frozen=True)
+class SegmentedBatch:
+    """Masks and segments of a batch.
+
+    Attributes:
+        segments: Of the batch's tokens.
+        masks: By layer name, per segment its mask or None.
+        weights: The layers, in the form in which they are multiplied.
+        addresses: On CUDA by layer name, where the kernel finds the masks; see `mask_addresses`.
+    """
+
+    segments: Segments
+    masks: Mapping[str, Sequence[LinearMask | None]]
+    weights: ResidentWeights
+    addresses: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def linear(self, name: str, inputs: Tensor, layer: LinearTensors) -> Tensor:
+        """Compute a layer under each segment's mask, in the dtype of its inputs.
+
+        Args:
+            name: Name of the layer.
+            inputs: float32 [tokens, columns].
+            layer: The layer's own weight [rows, columns] and bias [rows] or None.
+
+        Returns:
+            float32 [tokens, rows].
+        """
+        if name in self.weights.narrow:
+            return self.products((name,), inputs.bfloat16(), Finish.FLOAT32)[0]
+        return masked_linear(
+            inputs,
+            layer.weight,
+            layer.bias,
+            self.segments,
+            self.masks[name],
+            method="fold" if self.weights.kernels == "off" else "auto",
+            precision=self.weights.cuda_precision,
+            addresses=self.addresses.get(name),
+        )
+
+    def products(
+        self, names: Sequence[str], inputs: Tensor, finish: Finish = Finish.BFLOAT16
+    ) -> list[Tensor]:
+        """Compute narrow layers of the same inputs under each segment's masks.
+
+        Args:
+            names: Names of the layers.
+            inputs: bfloat16 [tokens, columns].
+            finish: What becomes of the sums.
+
+        Returns:
+            Per layer [tokens, rows], bfloat16 or float32.
+        """
+        layers = [
+            NarrowLayer(self.weights.narrow[name], cast(Sequence[LineMask | None], self.masks[name]))
+            for name in names
+        ]
+        if len({layer.weight.precision for layer in layers}) == 1:
+            return narrow_products(inputs, layers, self.segments, finish)
+        return [narrow_products(inputs, [layer], self.segments, finish)[0] for layer in layers]
+
+
+_computed: ContextVar[SegmentedBatch] = ContextVar("computed")
+
+
+def computed() -> SegmentedBatch:
+    """Return the batch that is being computed."""
+    return _computed.get()
+
+
+@contextmanager
+def computing(batch: SegmentedBatch) -> Iterator[None]:
+    """Compute the layers of this batch, inside the context."""
+    token = _computed.set(batch)
+    try:
+        yield
+    finally:
+        _computed.reset(token)

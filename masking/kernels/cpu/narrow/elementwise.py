@@ -1,0 +1,189 @@
+"""Elementwise steps between two narrow products: rounding, GELU, residual and LayerNorm, quantisation.
+
+All compute in float32 and run on values that the product has just left in the cache. Loops are plain, so
+that LLVM makes vector code of them.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from masking.kernels.cpu.cache import CACHED
+from masking.kernels.cpu.narrow.instructions import from_bfloat16, to_bfloat16
+
+BFLOAT16, GELU, FLOAT32 = 0, 1, 2
+"""What becomes of sums: rounded to bfloat16; the same after GELU; kept in float32."""
+
+_END = 4.5  # from here on the normal distribution's CDF counts as 1, which it is but for 3e-6
+_DEGREE = 10
+
+
+def _odd_part(s: float) -> float:
+    """(CDF(x) - 1/2) / x of the normal distribution, by s = 2 (x / _END)^2 - 1."""
+    x = _END * math.sqrt((s + 1) / 2)
+    return math.erf(x / math.sqrt(2)) / (2 * x) if x else 1 / math.sqrt(2 * math.pi)
+
+
+def _coefficients() -> tuple[np.float32, ...]:
+    """Interpolate the odd part at Chebyshev's points: powers of s, the highest first; to 4e-6 of the CDF."""
+    series = np.polynomial.chebyshev.chebinterpolate(np.vectorize(_odd_part), _DEGREE)
+    return tuple(np.float32(one) for one in np.polynomial.chebyshev.cheb2poly(series)[::-1])
+
+
+_POWERS = _coefficients()
+_BOUND, _SCALE = np.float32(_END), np.float32(2 / _END**2)
+_ZERO, _HALF, _ONE, _LEVELS = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
+
+
+def _pointer(kind: Any) -> Any:
+    @intrinsic
+    def pointer(context: Any, address: Any) -> Any:
+        result = types.CPointer(kind)
+
+        def generate(context: Any, builder: Any, signature: Any, values: list[Any]) -> Any:
+            return builder.inttoptr(values[0], context.get_value_type(result))
+
+        return result(types.int64), generate
+
+    return pointer
+
+
+floats, ints, halves, octets = (
+    _pointer(one) for one in (types.float32, types.int32, types.uint16, types.uint8)
+)
+
+
+@njit(nogil=True, fastmath=True, inline="always")
+def _gelu(x: Any) -> Any:
+    """Value times the normal distribution's CDF there, in float32."""
+    inner = min(max(x, -_BOUND), _BOUND)
+    s = _SCALE * inner * inner - _ONE
+    total = _POWERS[0]
+    for power in _POWERS[1:]:
+        total = total * s + power
+    return x * (_HALF + inner * total)
+
+
+@njit(nogil=True, fastmath=True, cache=CACHED)
+def finish(  # noqa: PLR0913, PLR0917 (addresses and sizes)
+    kind: int, sums: int, spacing: int, tokens: int, rows: int, bias: int, outputs: int, stride: int
+) -> None:
+    """Add the bias to a tile's sums and store them as `kind` says.
+
+    Args:
+        kind: `BFLOAT16`, `GELU` or `FLOAT32`.
+        sums: Address of float32 [tokens, spacing], of which the first `rows` of each token count.
+        spacing: See `sums`.
+        tokens: Tokens.
+        rows: Output rows.
+        bias: Address of float32 [rows].
+        outputs: Address of the first output, bfloat16 or float32.
+        stride: Bytes from one token's outputs to the next one's.
+    """
+    added = carray(floats(bias), (rows,))
+    for token in range(tokens):
+        values = carray(floats(sums + 4 * spacing * token), (rows,))
+        if kind == FLOAT32:
+            wide = carray(floats(outputs + stride * token), (rows,))
+            for row in range(rows):
+                wide[row] = values[row] + added[row]
+            continue
+        rounded = carray(halves(outputs + stride * token), (rows,))
+        if kind == GELU:
+            for row in range(rows):
+                rounded[row] = to_bfloat16(_gelu(values[row] + added[row]))
+        else:
+            for row in range(rows):
+                rounded[row] = to_bfloat16(values[row] + added[row])
+
+
+@njit(nogil=True, fastmath=True, cache=CACHED)
+def dequantise(  # noqa: PLR0913, PLR0917 (addresses and sizes)
+    sums: int, spacing: int, tokens: int, rows: int, row_sums: int, row_scales: int, scales: int, zeros: int
+) -> None:
+    """Turn a tile's sums of integers into float32, in place.
+
+    Token t stands for scales[t] * (q - zeros[t]), row r for row_scales[r] * w, so that
+    sum((q - zero) w) = sum(q w) - zero * row_sums[r].
+
+    Args:
+        sums: Address of int32 [tokens, spacing].
+        spacing: See `sums`.
+        tokens: Tokens.
+        rows: Output rows.
+        row_sums: Address of int32 [rows], the sum of each row's weights under the mask.
+        row_scales: Address of float32 [rows].
+        scales: Address of float32 [tokens].
+        zeros: Address of int32 [tokens].
+    """
+    of_rows, by_row = carray(ints(row_sums), (rows,)), carray(floats(row_scales), (rows,))
+    by_token, zero_of = carray(floats(scales), (tokens,)), carray(ints(zeros), (tokens,))
+    for token in range(tokens):
+        counted = carray(ints(sums + 4 * spacing * token), (rows,))
+        values = carray(floats(sums + 4 * spacing * token), (rows,))
+        scale, zero = by_token[token], zero_of[token]
+        for row in range(rows):
+            values[row] = np.float32(counted[row] - zero * of_rows[row]) * (scale * by_row[row])
+
+
+@njit(nogil=True, fastmath=True, cache=CACHED)
+def quantise(inputs: int, columns: int, outputs: int) -> tuple[Any, Any]:
+    """Round one token's values to 256 levels from its least value to its largest, zero being one of them.
+
+    Args:
+        inputs: Address of bfloat16 [columns].
+        columns: Columns.
+        outputs: Address of uint8 [columns].
+
+    Returns:
+        Scale and zero: level q stands for scale * (q - zero).
+    """
+    values, levels = carray(halves(inputs), (columns,)), carray(octets(outputs), (columns,))
+    low = high = _ZERO
+    for column in range(columns):
+        value = from_bfloat16(values[column])
+        low, high = min(low, value), max(high, value)
+    scale = (high - low) / _LEVELS
+    inverse = _ONE / scale if scale > _ZERO else _ZERO
+    zero = np.float32(np.floor(_HALF - low * inverse))
+    shift = zero + _HALF  # rounding is cutting what is half a level higher; all are positive
+    for column in range(columns):
+        level = from_bfloat16(values[column]) * inverse + shift
+        levels[column] = np.uint8(np.int32(min(max(level, _ZERO), _LEVELS)))
+    return scale, np.int32(zero)
+
+
+@njit(nogil=True, fastmath=True, cache=CACHED)
+def add_and_normalise(
+    sums: int, residual: int, columns: int, gain: int, shift: int, epsilon: float, outputs: int
+) -> None:
+    """LayerNorm(sums + residual) of one token.
+
+    Args:
+        sums: Address of float32 [columns]; overwritten.
+        residual: Address of bfloat16 [columns].
+        columns: Columns.
+        gain: Address of float32 [columns], LayerNorm's weight.
+        shift: Address of float32 [columns], its bias.
+        epsilon: Added to the variance.
+        outputs: Address of bfloat16 [columns].
+    """
+    values, others = carray(floats(sums), (columns,)), carray(halves(residual), (columns,))
+    gains, shifts = carray(floats(gain), (columns,)), carray(floats(shift), (columns,))
+    rounded = carray(halves(outputs), (columns,))
+    total = _ZERO
+    for column in range(columns):
+        value = values[column] + from_bfloat16(others[column])
+        values[column] = value
+        total += value
+    mean = total / np.float32(columns)
+    squares = _ZERO
+    for column in range(columns):
+        value = values[column] - mean
+        squares += value * value
+    factor = _ONE / np.sqrt(squares / np.float32(columns) + np.float32(epsilon))
+    for column in range(columns):
+        rounded[column] = to_bfloat16((values[column] - mean) * factor * gains[column] + shifts[column])

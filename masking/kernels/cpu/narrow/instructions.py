@@ -1,0 +1,193 @@
+"""LLVM code generation: the inner loop of a masked product of bfloat16 or of 8-bit integers.
+
+A register tile holds the sums of a few tokens times a few strips of 16 output rows. One step reads a line of
+64 bytes for each strip: `group` adjacent columns of its 16 rows, 2 in bfloat16 and 4 in 8 bits. What the
+task's bits drop is zeroed WHILE the line is loaded (one load under a mask register), and one instruction
+multiplies it with the same columns of a token and adds the groups' products to 16 sums. Tokens are read
+where they lie, so nothing is packed.
+
+Nothing here checks an address: callers do.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from masking.kernels.cpu.llvm import at, plus
+from masking.kernels.cpu.processor import NarrowPrecision, lacks
+
+LINE = 64
+"""Bytes of a line: one vector register."""
+ROWS = 16
+"""Output rows of a strip."""
+
+_F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+class _Tile:
+    """Emitter of the code for one size of register tile: `strips` x 16 output rows, `tokens` tokens."""
+
+    def __init__(self, builder: ir.IRBuilder, precision: NarrowPrecision, strips: int, tokens: int) -> None:
+        self.builder = builder
+        self.strips, self.tokens = strips, tokens
+        lanes = 512 // (16 if precision == "bf16" else 8)
+        self.word = ir.IntType(lanes)
+        self.bits = ir.VectorType(ir.IntType(1), lanes)
+        self.line = ir.VectorType(ir.IntType(512 // lanes), lanes)
+        self.word_bytes = lanes // 8
+        integers = ir.VectorType(_I32, ROWS)
+        if precision == "bf16":
+            self.sums, self.operand, name = (
+                ir.VectorType(_F32, ROWS),
+                ir.VectorType(_BFloat(), lanes),
+                "bf16.dpbf16ps",
+            )
+        else:
+            self.sums, self.operand, name = integers, integers, ".vpdpbusd"
+        signature = ir.FunctionType(self.sums, [self.sums, self.operand, self.operand])
+        self.dot = builder.module.declare_intrinsic(f"llvm.x86.avx512{name}.512", (), signature)
+        self.zero = ir.Constant(self.sums, [ir.Constant(self.sums.element, 0)] * ROWS)
+
+    def emit(self, arguments: list[Any]) -> None:
+        """Emit the whole tile; leave the builder at the end of what was emitted."""
+        builder = self.builder
+        weights, weights_stride, bits, bits_stride, inputs, inputs_stride, groups, sums_at = arguments
+        lines = self._places(weights, weights_stride, self.strips)
+        words = self._places(bits, bits_stride, self.strips)
+        tokens = self._places(inputs, inputs_stride, self.tokens)
+        before, loop = builder.block, builder.append_basic_block("group")
+        after = builder.append_basic_block("sums")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        group = builder.phi(_I64)
+        group.add_incoming(ir.Constant(_I64, 0), before)
+        sums = [builder.phi(self.sums) for _ in range(self.strips * self.tokens)]
+        for one in sums:
+            one.add_incoming(self.zero, before)
+        masked = [self._masked_line(group, line, word) for line, word in zip(lines, words, strict=True)]
+        added = []
+        for index, token in enumerate(tokens):
+            values = self._broadcast(self._load(token, group, 4, _I32))
+            for strip, line in enumerate(masked):
+                added.append(builder.call(self.dot, [sums[index * self.strips + strip], values, line]))
+        following = builder.add(group, ir.Constant(_I64, 1))
+        for one, new in zip([group, *sums], [following, *added], strict=True):
+            one.add_incoming(new, loop)
+        builder.cbranch(builder.icmp_signed("<", following, groups), loop, after)
+        builder.position_at_end(after)
+        for index, one in enumerate(added):
+            builder.store(one, at(builder, plus(builder, sums_at, LINE * index), self.sums), align=LINE)
+
+    def _places(self, first: Any, stride: Any, count: int) -> list[Any]:
+        builder = self.builder
+        return [builder.add(first, builder.mul(stride, ir.Constant(_I64, one))) for one in range(count)]
+
+    def _load(self, place: Any, index: Any, size: int, kind: ir.Type) -> Any:
+        builder = self.builder
+        address = builder.add(place, builder.mul(index, ir.Constant(_I64, size)))
+        return builder.load(at(builder, address, kind), align=size)
+
+    def _masked_line(self, group: Any, line: Any, word: Any) -> Any:
+        """Load a line of weights, zero where their bit is."""
+        builder = self.builder
+        values = self._load(line, group, LINE, self.line)
+        bits = builder.bitcast(self._load(word, group, self.word_bytes, self.word), self.bits)
+        zero = ir.Constant(self.line, [0] * self.line.count)
+        return builder.bitcast(builder.select(bits, values, zero), self.operand)
+
+    def _broadcast(self, value: Any) -> Any:
+        integers = ir.VectorType(_I32, ROWS)
+        undefined = ir.Constant(integers, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, ir.Constant(_I32, 0))
+        spread = self.builder.shuffle_vector(first, undefined, ir.Constant(integers, [0] * ROWS))
+        return self.builder.bitcast(spread, self.operand)
+
+
+def multiply_tile(precision: NarrowPrecision, strips: int, most_tokens: int) -> Callable[..., None]:
+    """Make a numba intrinsic that multiplies a few tokens with a few strips of masked weights.
+
+    The intrinsic's arguments are int64 (addresses and strides in bytes):
+    (tokens, weights, weights_stride, bits, bits_stride, inputs, inputs_stride, groups, sums).
+    `tokens` is 1 to `most_tokens`; `weights` lines of 64 bytes [strips, groups], aligned, each [16 rows,
+    columns of a group]; `bits` a word [strips, groups] with one bit for each weight of a line, in its order;
+    `inputs` bfloat16 or uint8 [tokens, columns]; `sums` float32 or int32 [tokens, strips * 16], aligned, all
+    written. Weights of 8 bits are signed. There is at least one group.
+    """
+
+    @intrinsic
+    def multiply(  # noqa: PLR0913, PLR0917 (one machine register each)
+        context: Any,
+        tokens: Any,
+        weights: Any,
+        weights_stride: Any,
+        bits: Any,
+        bits_stride: Any,
+        inputs: Any,
+        inputs_stride: Any,
+        groups: Any,
+        sums: Any,
+    ) -> Any:
+        signature = types.void(*[types.int64] * 9)
+
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+            end = builder.append_basic_block("tile_done")
+            switch = builder.switch(values[0], end)
+            for count in range(1, most_tokens + 1):
+                block = builder.append_basic_block(f"tokens_{count}")
+                switch.add_case(ir.Constant(_I64, count), block)
+                builder.position_at_end(block)
+                _Tile(builder, precision, strips, count).emit(list(values[1:]))
+                builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    chosen: Callable[..., None] = multiply
+    return chosen
+
+
+@intrinsic
+def to_bfloat16(context: Any, value: Any) -> Any:
+    """Round a float32 to bfloat16, to the nearest and of two to the even one; return its bits as uint16."""
+    signature = types.uint16(types.float32)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        if not lacks("bf16"):
+            return builder.bitcast(builder.fptrunc(values[0], _BFloat()), _I16)
+        bits, sixteen = builder.bitcast(values[0], _I32), ir.Constant(_I32, 16)
+        odd = builder.and_(builder.lshr(bits, sixteen), ir.Constant(_I32, 1))
+        rounded = builder.add(bits, builder.add(odd, ir.Constant(_I32, 0x7FFF)))
+        is_nan = builder.fcmp_unordered("uno", values[0], values[0])
+        kept = builder.select(is_nan, builder.or_(bits, ir.Constant(_I32, 1 << 22)), rounded)
+        return builder.trunc(builder.lshr(kept, sixteen), _I16)
+
+    return signature, generate
+
+
+@intrinsic
+def from_bfloat16(context: Any, bits: Any) -> Any:
+    """Return the float32 with the value of a bfloat16, whose bits are a uint16."""
+    signature = types.float32(types.uint16)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        high = builder.shl(builder.zext(values[0], _I32), ir.Constant(_I32, 16))
+        return builder.bitcast(high, _F32)
+
+    return signature, generate

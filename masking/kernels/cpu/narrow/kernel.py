@@ -1,0 +1,292 @@
+"""Narrow kernel: which tile of which layer's product is computed when, and by which thread.
+
+A job is one block of int64 (see `Job`): addresses and sizes, valid while it runs. Every thread calls `work`
+with the job's address and takes pieces from a shared counter until none is left. Phases, with a barrier of
+the caller's between them:
+
+  QUANTISE   int8 only: each token is rounded to 8 bits, once for all layers that read it
+  BF16, INT8 each panel of each layer's output rows times some of the tiles of tokens, under the bits of the
+             tiles' tasks; the sums are finished while they lie in the cache
+  NORMALISE  each token's sums and residual through LayerNorm
+
+Needs numba; `masking.kernels.cpu.narrow.launch` is the only caller, and does all checking.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+
+import numpy as np
+from numba import carray, cfunc, njit, types
+from numpy.typing import NDArray
+
+from masking.kernels.cpu.cache import CACHED
+from masking.kernels.cpu.llvm import fetch_add, load_int
+from masking.kernels.cpu.narrow.elementwise import (
+    FLOAT32,
+    add_and_normalise,
+    dequantise,
+    finish,
+    floats,
+    ints,
+    quantise,
+)
+from masking.kernels.cpu.narrow.instructions import LINE, ROWS, multiply_tile
+from masking.kernels.cpu.processor import NarrowPrecision, lacks
+
+TILE_TOKENS = 8
+PANEL_STRIPS = 3  # 3 strips x 8 tokens of sums leave 8 of 32 registers
+SCRATCH_BYTES = 4 * ROWS * PANEL_STRIPS * TILE_TOKENS
+"""Bytes that each thread needs, aligned to a line: the sums of a tile."""
+QUANTISE, BF16, INT8, NORMALISE = 0, 1, 2, 3
+
+
+@njit(nogil=True)
+def _no_tile(  # noqa: PLR0913, PLR0917 (the arguments of `multiply_tile`)
+    tokens: int,
+    lines: int,
+    stride: int,
+    words: int,
+    word_stride: int,
+    inputs: int,
+    size: int,
+    groups: int,
+    sums: int,
+) -> None:
+    """Stand for instructions that can't be compiled here; `choose_precision` never comes to it."""
+
+
+def _tile(precision: NarrowPrecision, strips: int) -> Callable[..., None]:
+    """Return the inner loop; where the processor lacks its instructions, one that computes nothing."""
+    return _no_tile if lacks(precision) else multiply_tile(precision, strips, TILE_TOKENS)
+
+
+_wide_bf16, _thin_bf16 = _tile("bf16", PANEL_STRIPS), _tile("bf16", 1)
+_wide_int8, _thin_int8 = _tile("int8", PANEL_STRIPS), _tile("int8", 1)
+
+
+class Job(IntEnum):
+    """What each int64 of a job is. Addresses are of contiguous memory."""
+
+    PHASE = 0
+    TOKENS = 1
+    COLUMNS = 2
+    INPUTS = 3
+    """Address of bfloat16 [tokens, columns]."""
+    TILES = 4
+    """Address of int64 [tiles, 3]: first token, tokens, segment."""
+    TILE_COUNT = 5
+    CHUNKS = 6
+    """Into how many pieces the tiles of a panel are divided."""
+    LAYERS = 7
+    """Address of int64 [layers, `Layer`]."""
+    LAYER_COUNT = 8
+    FINISH = 9
+    """What becomes of the sums; see `elementwise.finish`."""
+    SCRATCH = 10
+    """Address of `SCRATCH_BYTES` per thread."""
+    LEVELS = 11
+    """Address of uint8 [tokens, columns]: what INT8 multiplies, and QUANTISE writes."""
+    SCALES = 12
+    """Address of float32 [tokens]."""
+    ZEROS = 13
+    """Address of int32 [tokens]."""
+    RESIDUAL = 14
+    """NORMALISE: address of bfloat16 [tokens, columns]; its sums are INPUTS, float32 [tokens, columns]."""
+    GAIN = 15
+    SHIFT = 16
+    """Addresses of float32 [columns]."""
+    EPSILON = 17
+    """Address of a float32."""
+    NORMALISED = 18
+    """Address of bfloat16 [tokens, columns]."""
+    NEXT_SLOT = 19
+    NEXT_QUANTISED = 20
+    NEXT_PIECE = 21
+
+
+class Layer(IntEnum):
+    """What each int64 of a layer is."""
+
+    ROWS = 0
+    LINES = 1
+    """Address of lines [strips, groups]."""
+    BIAS = 2
+    """Address of float32 [rows]."""
+    ROW_SCALES = 3
+    """INT8: address of float32 [rows]."""
+    MASKS = 4
+    """Address of int64 [segments, 3]: address of the words, bytes from strip to strip, and for INT8 the
+    address of int32 [rows], the rows' sums."""
+    OUTPUTS = 5
+    """Address of [tokens, rows], bfloat16 or float32."""
+
+
+_INT = 8
+_LAYER_BYTES = _INT * len(Layer)
+
+
+@njit(nogil=True, inline="always")
+def _get(record: int, field: int) -> int:
+    return load_int(record + _INT * field)
+
+
+@njit(nogil=True, cache=CACHED)
+def _multiply(  # noqa: PLR0913, PLR0917 (addresses and sizes)
+    phase: int,
+    strips: int,
+    tokens: int,
+    lines: int,
+    words: int,
+    word_stride: int,
+    inputs: int,
+    columns: int,
+    sums: int,
+) -> None:
+    """Multiply one tile: `tokens` x `strips` * 16 sums."""
+    if phase == BF16:
+        groups = columns // 2
+        if strips == PANEL_STRIPS:
+            _wide_bf16(tokens, lines, LINE * groups, words, word_stride, inputs, 2 * columns, groups, sums)
+        else:
+            _thin_bf16(tokens, lines, LINE * groups, words, word_stride, inputs, 2 * columns, groups, sums)
+        return
+    groups = columns // 4
+    if strips == PANEL_STRIPS:
+        _wide_int8(tokens, lines, LINE * groups, words, word_stride, inputs, columns, groups, sums)
+    else:
+        _thin_int8(tokens, lines, LINE * groups, words, word_stride, inputs, columns, groups, sums)
+
+
+@njit(nogil=True, cache=CACHED)
+def _multiply_panel(job: int, layer: int, strip: int, strips: int, first: int, last: int, sums: int) -> None:
+    """Tiles `first` to `last` - 1 with `strips` strips of a layer's output rows."""
+    phase, columns, kind = _get(job, Job.PHASE), _get(job, Job.COLUMNS), _get(job, Job.FINISH)
+    rows, row = _get(layer, Layer.ROWS), ROWS * strip
+    valid, spacing = min(ROWS * strips, rows - row), ROWS * strips
+    element = 2 if phase == BF16 else 1
+    inputs = _get(job, Job.INPUTS if phase == BF16 else Job.LEVELS)
+    lines = _get(layer, Layer.LINES) + ROWS * element * columns * strip
+    bias = _get(layer, Layer.BIAS) + 4 * row
+    size = 4 if kind == FLOAT32 else 2
+    for tile in range(first, last):
+        entry = _get(job, Job.TILES) + 3 * _INT * tile
+        token, tokens = _get(entry, 0), _get(entry, 1)
+        mask = _get(layer, Layer.MASKS) + 3 * _INT * _get(entry, 2)
+        stride = _get(mask, 1)
+        words = _get(mask, 0) + stride * strip
+        _multiply(
+            phase, strips, tokens, lines, words, stride, inputs + element * columns * token, columns, sums
+        )
+        if phase == INT8:
+            scales, zeros = _get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token
+            row_sums, row_scales = _get(mask, 2) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
+            dequantise(sums, spacing, tokens, valid, row_sums, row_scales, scales, zeros)
+        outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
+        finish(kind, sums, spacing, tokens, valid, bias, outputs, size * rows)
+
+
+@njit(nogil=True, cache=CACHED)
+def panel_count(rows: int) -> int:
+    """Return the panels of a layer with that many rows: wide ones, then single strips for the rest."""
+    strips = (rows + ROWS - 1) // ROWS
+    return strips // PANEL_STRIPS + strips % PANEL_STRIPS
+
+
+@njit(nogil=True, cache=CACHED)
+def _multiply_piece(job: int, piece: int, sums: int) -> bool:
+    """Compute a piece; tell whether there is one with that number."""
+    chunks, tiles = _get(job, Job.CHUNKS), _get(job, Job.TILE_COUNT)
+    panel, chunk = piece // chunks, piece % chunks
+    for index in range(_get(job, Job.LAYER_COUNT)):
+        layer = _get(job, Job.LAYERS) + _LAYER_BYTES * index
+        rows = _get(layer, Layer.ROWS)
+        panels = panel_count(rows)
+        if panel < panels:
+            wide = (rows + ROWS - 1) // ROWS // PANEL_STRIPS
+            strips = PANEL_STRIPS if panel < wide else 1
+            strip = PANEL_STRIPS * panel if panel < wide else PANEL_STRIPS * wide + panel - wide
+            first, last = tiles * chunk // chunks, tiles * (chunk + 1) // chunks
+            _multiply_panel(job, layer, strip, strips, first, last, sums)
+            return True
+        panel -= panels
+    return False
+
+
+@njit(nogil=True, cache=CACHED)
+def _quantise_token(job: int, token: int) -> None:
+    columns = _get(job, Job.COLUMNS)
+    inputs, levels = _get(job, Job.INPUTS) + 2 * columns * token, _get(job, Job.LEVELS) + columns * token
+    scale, zero = quantise(inputs, columns, levels)
+    carray(floats(_get(job, Job.SCALES)), (token + 1,))[token] = scale
+    carray(ints(_get(job, Job.ZEROS)), (token + 1,))[token] = zero
+
+
+@njit(nogil=True, cache=CACHED)
+def _normalise_token(job: int, token: int) -> None:
+    columns = _get(job, Job.COLUMNS)
+    add_and_normalise(
+        _get(job, Job.INPUTS) + 4 * columns * token,
+        _get(job, Job.RESIDUAL) + 2 * columns * token,
+        columns,
+        _get(job, Job.GAIN),
+        _get(job, Job.SHIFT),
+        carray(floats(_get(job, Job.EPSILON)), (1,))[0],
+        _get(job, Job.NORMALISED) + 2 * columns * token,
+    )
+
+
+@njit(nogil=True, cache=CACHED)
+def work(job: int) -> None:
+    """One thread's share of a phase of the job at an address."""
+    phase, tokens = _get(job, Job.PHASE), _get(job, Job.TOKENS)
+    if phase in (BF16, INT8):
+        sums = _get(job, Job.SCRATCH) + SCRATCH_BYTES * fetch_add(job + _INT * Job.NEXT_SLOT, 1)
+        while _multiply_piece(job, fetch_add(job + _INT * Job.NEXT_PIECE, 1), sums):
+            pass
+        return
+    first = fetch_add(job + _INT * Job.NEXT_QUANTISED, TILE_TOKENS)
+    while first < tokens:
+        for token in range(first, min(first + TILE_TOKENS, tokens)):
+            if phase == QUANTISE:
+                _quantise_token(job, token)
+            else:
+                _normalise_token(job, token)
+        first = fetch_add(job + _INT * Job.NEXT_QUANTISED, TILE_TOKENS)
+
+
+@cfunc(types.void(types.intp), nopython=True, cache=CACHED)
+def work_function(job: int) -> None:
+    """`work` as a C function void(int64 *)."""
+    work(job)
+
+
+@njit("void(uint8[:, ::1], uint32[:, ::1])", nogil=True, cache=CACHED)
+def words_of_pairs(packed: NDArray[np.uint8], words: NDArray[np.uint32]) -> None:
+    """Turn rows of bits into words for lines of 2 columns: bit 2 r + c is column c of row r of the strip.
+
+    Args:
+        packed: uint8 [rows, ceil(columns / 8)].
+        words: uint32 [ceil(rows / 16), columns / 2], all zero before.
+    """
+    groups = words.shape[1]
+    for row in range(packed.shape[0]):
+        strip, shift = row // ROWS, np.uint32(2 * (row % ROWS))
+        for group in range(groups):
+            pair = (np.uint32(packed[row, group // 4]) >> np.uint32(2 * (group % 4))) & np.uint32(3)
+            words[strip, group] |= pair << shift
+
+
+@njit("void(uint8[:, ::1], uint64[:, ::1])", nogil=True, cache=CACHED)
+def words_of_fours(packed: NDArray[np.uint8], words: NDArray[np.uint64]) -> None:
+    """Turn rows of bits into words for lines of 4 columns: bit 4 r + c is column c of row r of the strip.
+
+    Args:
+        packed: uint8 [rows, ceil(columns / 8)].
+        words: uint64 [ceil(rows / 16), columns / 4], all zero before.
+    """
+    groups = words.shape[1]
+    for row in range(packed.shape[0]):
+        strip, shift = row // ROWS, np.uint64(4 * (row % ROWS))
+        for group in range(groups):
+            four = (np.uint64(packed[row, group // 2]) >> np.uint64(4 * (group % 2))) & np.uint64(15)
+            words[strip, group] |= four << shift

@@ -1,0 +1,215 @@
+"""Narrow kernel launcher: everything that the kernel takes on trust is checked or made here."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import IntEnum
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from masking.kernels.cpu.launch import address_of, workspace
+from masking.kernels.cpu.narrow.weights import GROUPS, WORDS, LineMask, MaskPlace, NarrowWeight
+from masking.kernels.cpu.openmp import Runner, runner
+from masking.kernels.segments import Segments, tile_table
+
+_PIECES_PER_THREAD = 4
+
+
+class Finish(IntEnum):
+    """What becomes of a product's sums, the bias added."""
+
+    BFLOAT16 = 0
+    """Rounded to bfloat16."""
+    GELU = 1
+    """The same after GELU, exact to 2e-5."""
+    FLOAT32 = 2
+    """Kept in float32."""
+
+
+class NarrowLayer(NamedTuple):
+    """A layer of a batch.
+
+    Attributes:
+        weight: Its weight.
+        masks: Per segment the mask, or None for the weight as it is.
+    """
+
+    weight: NarrowWeight
+    masks: Sequence[LineMask | None]
+
+
+@cache
+def _kernel() -> ModuleType:
+    from masking.kernels.cpu.narrow import kernel  # noqa: PLC0415 (numba is optional and slow to import)
+
+    return kernel
+
+
+@cache
+def _runner() -> Runner:
+    return runner(_kernel().work_function.address)
+
+
+def narrow_products(
+    inputs: Tensor, layers: Sequence[NarrowLayer], segments: Segments, finish: Finish = Finish.BFLOAT16
+) -> list[Tensor]:
+    """Compute inputs @ (W * M)^T + bias for several layers, M being that of each token's segment.
+
+    In 8 bits each token is rounded to 256 levels between its least and largest value, once for all layers.
+
+    Args:
+        inputs: bfloat16 [tokens, columns], contiguous.
+        layers: Layers of one precision with so many columns.
+        segments: They cover `tokens`.
+        finish: What becomes of the sums.
+
+    Returns:
+        Per layer [tokens, rows], bfloat16 or float32.
+
+    Raises:
+        ValueError: The tensors do not belong together.
+    """
+    _check(inputs, layers, segments)
+    tokens = inputs.shape[0]
+    dtype = torch.float32 if finish == Finish.FLOAT32 else torch.bfloat16
+    outputs = [torch.empty(tokens, layer.weight.rows, dtype=dtype) for layer in layers]
+    places = [[_place(layer.weight, mask) for mask in layer.masks] for layer in layers]
+    if tokens:
+        _multiply(inputs, [layer.weight for layer in layers], places, segments, outputs, finish)
+    return outputs
+
+
+def ready_mask(weight: NarrowWeight, packed: NDArray[np.uint8]) -> LineMask:
+    """Bring a bundle's bits into the order of a weight.
+
+    Args:
+        weight: The weight that they mask.
+        packed: uint8 [rows, ceil(columns / 8)], bit j of byte i being column 8i + j.
+    """
+    kernel, group = _kernel(), GROUPS[weight.precision]
+    words = np.zeros((len(weight.lines), weight.columns // group), WORDS[weight.precision])
+    turn = kernel.words_of_pairs if weight.precision == "bf16" else kernel.words_of_fours
+    turn(np.require(packed, requirements=["C", "W"]), words)
+    mask = LineMask(words, weight.rows)
+    return mask if weight.row_sums is None else replace(mask, row_sums=_row_sums(weight, mask.place))
+
+
+def _row_sums(weight: NarrowWeight, place: MaskPlace) -> NDArray[np.int32]:
+    """Sum each row's integers under a mask: int32 [rows]."""
+    unscaled = replace(weight, bias=torch.zeros(weight.rows), scales=torch.ones(weight.rows))
+    nothing, sums = np.zeros(weight.rows, np.int32), torch.empty(1, weight.rows)
+    levels = torch.ones(1, weight.columns, dtype=torch.uint8)
+    places = [[place._replace(row_sums=nothing.ctypes.data)]]
+    _multiply(levels, [unscaled], places, Segments((0, 1)), [sums], Finish.FLOAT32)
+    return sums[0].to(torch.int32).numpy()
+
+
+def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Compute LayerNorm(sums + residual).
+
+    Args:
+        sums: float32 [tokens, columns], contiguous; overwritten.
+        residual: bfloat16 [tokens, columns], contiguous.
+        norm: LayerNorm over the columns, with weight and bias, float32.
+
+    Returns:
+        bfloat16 [tokens, columns].
+    """
+    kernel, (tokens, columns) = _kernel(), sums.shape
+    fields, outputs = kernel.Job, torch.empty_like(residual)
+    epsilon = np.array([norm.eps], np.float32)
+    job = np.zeros(len(fields), np.int64)
+    job[fields.PHASE], job[fields.TOKENS], job[fields.COLUMNS] = kernel.NORMALISE, tokens, columns
+    job[fields.INPUTS], job[fields.RESIDUAL] = sums.data_ptr(), residual.data_ptr()
+    job[fields.GAIN], job[fields.SHIFT] = norm.weight.data_ptr(), norm.bias.data_ptr()
+    job[fields.EPSILON], job[fields.NORMALISED] = epsilon.ctypes.data, outputs.data_ptr()
+    _runner()(address_of(job), torch.get_num_threads())
+    return outputs
+
+
+def _multiply(
+    inputs: Tensor,
+    weights: Sequence[NarrowWeight],
+    places: Sequence[Sequence[MaskPlace]],
+    segments: Segments,
+    outputs: Sequence[Tensor],
+    finish: Finish,
+) -> None:
+    """Fill `outputs`; inputs of uint8 are levels with the scale 1 and the zero 0."""
+    kernel, (tokens, columns) = _kernel(), inputs.shape
+    fields, threads = kernel.Job, torch.get_num_threads()
+    tiles = tile_table(segments, kernel.TILE_TOKENS)
+    masks = np.array(places, np.int64)
+    table = np.array(
+        [
+            [
+                *(one.rows, one.lines.data_ptr(), one.bias.data_ptr()),
+                *(
+                    0 if one.scales is None else one.scales.data_ptr(),
+                    address_of(masks[index]),
+                    result.data_ptr(),
+                ),
+            ]
+            for index, (one, result) in enumerate(zip(weights, outputs, strict=True))
+        ],
+        np.int64,
+    )
+    panels = sum(kernel.panel_count(one.rows) for one in weights)
+    room = workspace.address(threads * kernel.SCRATCH_BYTES)
+    job = np.zeros(len(fields), np.int64)
+    job[fields.TOKENS], job[fields.COLUMNS], job[fields.INPUTS] = tokens, columns, inputs.data_ptr()
+    job[fields.TILES], job[fields.TILE_COUNT] = tiles.address, tiles.count
+    job[fields.CHUNKS] = min(tiles.count, -(-_PIECES_PER_THREAD * threads // panels))
+    job[fields.LAYERS], job[fields.LAYER_COUNT] = address_of(table), len(weights)
+    job[fields.FINISH], job[fields.SCRATCH] = finish, room
+    run, address = _runner(), address_of(job)
+    if weights[0].precision == "int8":
+        levels, scales, zeros = inputs, torch.ones(tokens), torch.zeros(tokens, dtype=torch.int32)
+        if inputs.dtype != torch.uint8:
+            levels = torch.empty(tokens, columns, dtype=torch.uint8)
+        job[fields.LEVELS] = levels.data_ptr()
+        job[fields.SCALES], job[fields.ZEROS] = scales.data_ptr(), zeros.data_ptr()
+        if inputs.dtype != torch.uint8:
+            job[fields.PHASE] = kernel.QUANTISE
+            run(address, threads)
+        job[fields.PHASE] = kernel.INT8
+    else:
+        job[fields.PHASE] = kernel.BF16
+    run(address, threads)
+
+
+def _place(weight: NarrowWeight, mask: LineMask | None) -> MaskPlace:
+    return weight.no_mask if mask is None else mask.place
+
+
+def _check(inputs: Tensor, layers: Sequence[NarrowLayer], segments: Segments) -> None:
+    columns = inputs.shape[-1]
+    fitting = {
+        "inputs are not contiguous bfloat16 [tokens, columns] on the CPU": inputs.dtype == torch.bfloat16
+        and inputs.is_cpu
+        and inputs.is_contiguous()
+        and tuple(inputs.shape) == (segments.tokens, columns),
+        "a weight has other columns": all(layer.weight.columns == columns for layer in layers),
+        "precisions differ": len({layer.weight.precision for layer in layers}) == 1,
+        "masks are not one per segment": all(len(layer.masks) == len(segments) for layer in layers),
+        "a mask is not of its weight's shape and precision": all(
+            mask is None or _fits(mask, layer.weight) for layer in layers for mask in layer.masks
+        ),
+    }
+    if not all(fitting.values()):
+        wrong = "; ".join(message for message, fits in fitting.items() if not fits)
+        raise ValueError(f"{wrong} (inputs {inputs.dtype} {tuple(inputs.shape)}, {segments})")
+
+
+def _fits(mask: LineMask, weight: NarrowWeight) -> bool:
+    """Tell whether a mask is one of a weight; it may come from an encoder of another precision."""
+    return isinstance(mask, LineMask) and (mask.precision, *mask.shape) == (
+        weight.precision,
+        weight.rows,
+        weight.columns,
+    )

@@ -1,0 +1,64 @@
+"""Processor: which instruction sets this CPU has, and which precisions the kernels multiply with them.
+
+Only what numba compiles for counts, so `NUMBA_CPU_FEATURES` narrows it as it narrows the compiled code.
+"""
+
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+NarrowPrecision: TypeAlias = Literal["bf16", "int8"]
+
+NEEDED: dict[str, tuple[str, str]] = {
+    "bf16": ("avx512bf16", "AVX512-BF16"),
+    "int8": ("avx512vnni", "AVX512-VNNI"),
+}
+"""By precision LLVM's name of the instruction set that multiplies it, and the vendors' name."""
+
+_SHOWN = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avxvnni": "AVX-VNNI",
+    **dict(NEEDED.values()),
+    "amx-bf16": "AMX-BF16",
+    "amx-int8": "AMX-INT8",
+}
+
+
+@cache
+def features() -> frozenset[str]:
+    """Return LLVM's names of the instruction sets that numba compiles for; none without numba."""
+    try:
+        from llvmlite import binding  # noqa: PLC0415 (llvmlite and numba are optional and slow to import)
+        from numba.core import config  # noqa: PLC0415
+    except ImportError:
+        return frozenset()
+    if config.CPU_FEATURES is not None:
+        return frozenset(one[1:] for one in config.CPU_FEATURES.split(",") if one.startswith("+"))
+    return frozenset(name for name, present in binding.get_host_cpu_features().items() if present)
+
+
+def lacks(precision: str) -> str:
+    """Say what this processor lacks for the kernel of a precision; nothing where it has it."""
+    feature, name = NEEDED[precision]
+    if {"avx512bw", feature} <= features():
+        return ""
+    return f"needs a processor with {name}, and this one has {', '.join(instruction_sets()) or 'only SSE'}"
+
+
+def processor_name() -> str:
+    """Return the processor's name with family and model, as Linux tells them; else the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in facts:
+        return platform.machine()
+    return f"{facts['model name']} (family {facts.get('cpu family')}, model {facts.get('model')})"
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Return the vendors' names of this processor's instruction sets that matter here."""
+    return tuple(name for feature, name in _SHOWN.items() if feature in features())

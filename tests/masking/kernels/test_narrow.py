@@ -1,0 +1,233 @@
+"""The narrow kernel against float64, on operands that are rounded as it rounds them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from masking.kernels import Segments, reference_linear
+from masking.kernels.cpu.narrow import (
+    Finish,
+    LineMask,
+    NarrowLayer,
+    NarrowPrecision,
+    NarrowWeight,
+    add_and_normalise,
+    narrow_products,
+    ready_mask,
+)
+from masking.kernels.cpu.processor import lacks
+from tests.masking.kernels.conftest import needs_kernels
+from tests.support.kernel_cases import Case, random_case
+
+pytestmark = needs_kernels
+
+PRECISIONS = [
+    pytest.param(one, marks=pytest.mark.skipif(bool(lacks(one)), reason=lacks(one) or "can be run"))
+    for one in ("bf16", "int8")
+]
+SHAPES = [(1, 4), (3, 8), (16, 8), (17, 12), (47, 32), (48, 64), (49, 64), (100, 132), (770, 772)]
+OUTPUTS = {Finish.FLOAT32: 1e-6, Finish.BFLOAT16: 2**-8, Finish.GELU: 2**-8}
+_ROUNDING = {"bf16": 0.0, "int8": 1e-2}  # a step of a token's 256 levels, where a value lies between two
+
+
+def layer_of(case: Case, precision: NarrowPrecision, *, bias: bool = True) -> NarrowLayer:
+    weight = NarrowWeight.of(case.weight, case.bias if bias else None, precision)
+    return NarrowLayer(weight, [ready_mask(weight, bits.packed) for bits in case.bits()])
+
+
+def exact(case: Case, layer: NarrowLayer, *, bias: bool = True) -> Tensor:
+    """The product in float64, of the weights as they are kept and the inputs as the kernel rounds them."""
+    inputs = case.inputs.bfloat16().double()
+    if layer.weight.precision == "int8":
+        low, high = inputs.amin(1, keepdim=True).clamp(max=0), inputs.amax(1, keepdim=True).clamp(min=0)
+        step = (high - low) / 255
+        step[step == 0] = 1
+        zero = (0.5 - low / step).floor()
+        inputs = ((inputs / step + zero).round().clamp(0, 255) - zero) * step
+    masks = [None if mask is None else mask.expand() for mask in layer.masks]
+    added = case.bias.double() if bias else None
+    return reference_linear(inputs, layer.weight.expand(), added, case.segments, masks)
+
+
+def assert_close(outputs: Tensor, wanted: Tensor, precision: NarrowPrecision, finish: Finish) -> None:
+    if finish == Finish.GELU:
+        wanted = nn.functional.gelu(wanted)
+    assert outputs.dtype == (torch.float32 if finish == Finish.FLOAT32 else torch.bfloat16)
+    assert outputs.shape == wanted.shape
+    tolerance = OUTPUTS[finish] + _ROUNDING[precision]
+    scale = float(wanted.abs().max()) or 1.0
+    assert float((outputs.double() - wanted).abs().max()) <= tolerance * scale
+
+
+@pytest.mark.parametrize("finish", Finish, ids=lambda one: one.name)
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_shapes(precision: NarrowPrecision, rows: int, columns: int, finish: Finish, threads: int) -> None:
+    case = random_case(rows, columns, [1, 7, 8, 9, 33], 0.3)
+    layer = layer_of(case, precision)
+    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments, finish)
+    assert_close(outputs, exact(case, layer), precision, finish)
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.05, 0.95, 1.0])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_densities(precision: NarrowPrecision, zeros: float) -> None:
+    case = random_case(96, 72, [5, 16], zeros)
+    layer = layer_of(case, precision, bias=False)
+    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments, Finish.FLOAT32)
+    assert_close(outputs, exact(case, layer, bias=False), precision, Finish.FLOAT32)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_segment_without_a_mask_has_the_weight_as_it_is(precision: NarrowPrecision, threads: int) -> None:
+    case = random_case(64, 96, [1, 300, 2], [0.05, 0.5, 1.0])
+    layer = layer_of(case, precision)
+    layer = layer._replace(masks=[layer.masks[0], None, layer.masks[2]])
+    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments)
+    assert_close(outputs, exact(case, layer), precision, Finish.BFLOAT16)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_layers_of_the_same_inputs_are_one_call(precision: NarrowPrecision, threads: int) -> None:
+    cases = [random_case(rows, 768, [32, 8], 0.05, seed=rows) for rows in (768, 48, 17)]
+    layers = [layer_of(case, precision) for case in cases]
+    together = narrow_products(cases[0].inputs.bfloat16(), layers, cases[0].segments)
+    for layer, outputs in zip(layers, together, strict=True):
+        (alone,) = narrow_products(cases[0].inputs.bfloat16(), [layer], cases[0].segments)
+        assert torch.equal(outputs, alone)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_token_has_the_same_sums_in_any_batch(precision: NarrowPrecision, threads: int) -> None:
+    case = random_case(96, 128, [9, 40, 3], 0.1)
+    layer, inputs = layer_of(case, precision), case.inputs.bfloat16()
+    (outputs,) = narrow_products(inputs, [layer], case.segments, Finish.FLOAT32)
+    for segment, (start, end) in enumerate(case.segments.spans()):
+        for token in range(start, end):
+            one = NarrowLayer(layer.weight, [layer.masks[segment]])
+            (alone,) = narrow_products(inputs[token : token + 1], [one], Segments((0, 1)), Finish.FLOAT32)
+            assert torch.equal(alone[0], outputs[token])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_zeros_and_equal_values(precision: NarrowPrecision) -> None:
+    case = random_case(32, 64, [4], 0.2)
+    case.inputs[0], case.inputs[1], case.inputs[2] = 0.0, 3.0, -3.0
+    layer = layer_of(case, precision)
+    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments, Finish.FLOAT32)
+    assert_close(outputs, exact(case, layer), precision, Finish.FLOAT32)
+    assert torch.equal(outputs[0], case.bias)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_needs_no_rounding_is_exact(precision: NarrowPrecision, threads: int) -> None:
+    case = random_case(80, 768, [5, 8], 0.3)
+    case.inputs.mul_(40).round_().clamp_(-100, 155)
+    case.inputs[:, 0], case.inputs[:, 1] = -100, 155  # so that a level is 1
+    layer = layer_of(case, precision)
+    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments, Finish.FLOAT32)
+    wanted = reference_linear(
+        case.inputs.double(),
+        layer.weight.expand(),
+        case.bias.double(),
+        case.segments,
+        [torch.from_numpy(mask) for mask in case.masks],
+    )
+    assert float((outputs - wanted).abs().max()) <= 1e-6 * float(wanted.abs().max())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_masks_keep_every_bit(precision: NarrowPrecision) -> None:
+    case = random_case(50, 24, [1, 1], 0.5)
+    weight = NarrowWeight.of(case.weight, None, precision)
+    for mask, bits in zip(case.masks, case.bits(), strict=True):
+        ready = ready_mask(weight, bits.packed)
+        assert ready.shape == (50, 24)
+        np.testing.assert_array_equal(ready.expand().numpy(), mask)
+        sums = 0 if ready.row_sums is None else 4 * 50
+        assert ready.nbytes == 64 * 24 // 8 + sums
+
+
+@pytest.mark.skipif(bool(lacks("int8")), reason=lacks("int8") or "can be run")
+def test_row_sums_are_those_of_the_kept_integers() -> None:
+    case = random_case(50, 24, [1], 0.5)
+    weight = NarrowWeight.of(case.weight, None, "int8")
+    assert weight.scales is not None
+    integers = (weight.expand() / weight.scales.double()[:, None]).round()
+    ready = ready_mask(weight, case.bits()[0].packed)
+    assert ready.row_sums is not None
+    np.testing.assert_array_equal(ready.row_sums, (integers * torch.from_numpy(case.masks[0])).sum(1).numpy())
+    assert int(integers.abs().amax()) == 127
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_rounded_weight_is_near(precision: NarrowPrecision) -> None:
+    weight = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
+    weight[3] = 0
+    kept = NarrowWeight.of(weight, None, precision)
+    steps = weight.abs().amax(1) / 254 if precision == "int8" else weight.abs().amax(1) * 2**-8
+    assert bool(((kept.expand() - weight).abs() <= 1.001 * steps[:, None]).all())
+    assert kept.nbytes == 48 * 64 * (2 if precision == "bf16" else 1) + 40 * (
+        4 if precision == "bf16" else 12
+    )
+
+
+def test_gelu_is_exact_to_2e_5() -> None:
+    values = torch.linspace(-8, 8, 4001)
+    weight = NarrowWeight.of(torch.zeros(len(values), 8), values, "bf16")
+    if lacks("bf16"):
+        pytest.skip(lacks("bf16"))
+    inputs = torch.zeros(1, 8, dtype=torch.bfloat16)
+    layer = NarrowLayer(weight, [None])
+    (outputs,) = narrow_products(inputs, [layer], Segments((0, 1)), Finish.GELU)
+    wanted = nn.functional.gelu(values.double())
+    assert bool(((outputs[0].double() - wanted).abs() <= 2e-5 + 2**-8 * wanted.abs()).all())
+
+
+def test_residual_and_norm(threads: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sums, residual = (
+        torch.randn(37, 100, generator=generator) * 3 + 1,
+        torch.randn(37, 100, generator=generator),
+    )
+    norm = nn.LayerNorm(100, eps=1e-6).requires_grad_(False)
+    norm.weight.copy_(torch.randn(100, generator=generator))
+    norm.bias.copy_(torch.randn(100, generator=generator))
+    rounded = residual.bfloat16()
+    wanted = norm.double()(sums.double() + rounded.double())
+    outputs = add_and_normalise(sums.clone(), rounded, norm.float())
+    assert outputs.dtype == torch.bfloat16
+    assert bool(((outputs.double() - wanted).abs() <= 2**-8 * wanted.abs() + 1e-6).all())
+
+
+def test_nothing_is_computed_of_no_tokens() -> None:
+    weight = NarrowWeight.of(torch.ones(16, 8), None, "bf16")
+    empty = torch.empty(0, 8, dtype=torch.bfloat16)
+    (outputs,) = narrow_products(empty, [NarrowLayer(weight, [])], Segments((0,)))
+    assert outputs.shape == (0, 16)
+
+
+@pytest.mark.parametrize(("precision", "columns"), [("bf16", 9), ("int8", 10)])
+def test_columns_that_fill_no_group_are_refused(precision: NarrowPrecision, columns: int) -> None:
+    with pytest.raises(ValueError, match=f"{columns} columns are no multiple of"):
+        NarrowWeight.of(torch.ones(4, columns), None, precision)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, layer: (x.float(), layer), "inputs are not contiguous bfloat16"),
+        (lambda x, layer: (x.T.contiguous().T, layer), "inputs are not contiguous bfloat16"),
+        (lambda x, layer: (x[:-1], layer), "inputs are not contiguous bfloat16"),
+        (lambda x, layer: (x[:, :8].contiguous(), layer), "a weight has other columns"),
+        (lambda x, layer: (x, layer._replace(masks=[])), "masks are not one per segment"),
+        (lambda x, layer: (x, layer._replace(masks=[LineMask(np.zeros((2, 8), np.uint32), 32)])), "shape"),
+        (lambda x, layer: (x, layer._replace(masks=[LineMask(np.zeros((1, 4), np.uint64), 16)])), "shape"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(change, message: str) -> None:  # type: ignore[no-untyped-def]
+    layer = NarrowLayer(NarrowWeight.of(torch.ones(16, 16), None, "bf16"), [None])
+    inputs, layer = change(torch.ones(3, 16, dtype=torch.bfloat16), layer)
+    with pytest.raises(ValueError, match=message):
+        narrow_products(inputs, [layer], Segments((0, 3)))
