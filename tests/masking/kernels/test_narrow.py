@@ -1,5 +1,7 @@
 """The narrow kernel against float64, on operands that are rounded as it rounds them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from masking.kernels.cpu.narrow import (
     NarrowPrecision,
     NarrowWeight,
     add_and_normalise,
+    attend_rows,
     narrow_products,
     ready_mask,
 )
@@ -199,6 +202,28 @@ def test_residual_and_norm(threads: int) -> None:
     outputs = add_and_normalise(sums.clone(), rounded, norm.float())
     assert outputs.dtype == torch.bfloat16
     assert bool(((outputs.double() - wanted).abs() <= 2**-8 * wanted.abs() + 1e-6).all())
+
+
+@pytest.mark.skipif(bool(lacks("bf16")), reason=lacks("bf16") or "can be run")
+@pytest.mark.parametrize("width", [2, 10, 16, 32, 64, 80])
+@pytest.mark.parametrize("lengths", [[1], [2, 1, 3], [17, 33, 64, 8], [150]], ids=str)
+def test_attention_is_that_of_each_row(lengths: list[int], width: int, threads: int) -> None:
+    heads, generator = 3, torch.Generator().manual_seed(0)
+    shape = sum(lengths), heads * width
+    query, key, value = (3 * torch.randn(shape, generator=generator).bfloat16() for _ in range(3))
+    bounds = np.cumsum([0, *lengths])
+    outputs = attend_rows(query, key, value, heads, bounds)
+    for start, end in pairwise(bounds.tolist()):
+        by_head = [
+            one[start:end].double().unflatten(1, (heads, width)).transpose(0, 1)
+            for one in (query, key, value)
+        ]
+        wanted = nn.functional.scaled_dot_product_attention(*by_head).transpose(0, 1).flatten(1)
+        difference = (outputs[start:end].double() - wanted).abs().max()
+        assert float(difference) <= 2**-7 * float(wanted.abs().max())
+        rows = [one[start:end].contiguous() for one in (query, key, value)]
+        alone = attend_rows(*rows, heads, np.array([0, end - start]))
+        assert torch.equal(alone, outputs[start:end])
 
 
 def test_nothing_is_computed_of_no_tokens() -> None:

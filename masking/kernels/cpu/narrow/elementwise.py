@@ -5,6 +5,7 @@ that LLVM makes vector code of them.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ BFLOAT16, GELU, FLOAT32 = 0, 1, 2
 """What becomes of sums: rounded to bfloat16; the same after GELU; kept in float32."""
 
 _END = 4.5  # from here on the normal distribution's CDF counts as 1, which it is but for 3e-6
-_DEGREE = 10
 
 
 def _odd_part(s: float) -> float:
@@ -27,13 +27,15 @@ def _odd_part(s: float) -> float:
     return math.erf(x / math.sqrt(2)) / (2 * x) if x else 1 / math.sqrt(2 * math.pi)
 
 
-def _coefficients() -> tuple[np.float32, ...]:
-    """Interpolate the odd part at Chebyshev's points: powers of s, the highest first; to 4e-6 of the CDF."""
-    series = np.polynomial.chebyshev.chebinterpolate(np.vectorize(_odd_part), _DEGREE)
+def _interpolate(function: Callable[[float], float], degree: int) -> tuple[np.float32, ...]:
+    """Interpolate from -1 to 1 at Chebyshev's points: coefficients of the powers, the highest first."""
+    series = np.polynomial.chebyshev.chebinterpolate(np.vectorize(function), degree)
     return tuple(np.float32(one) for one in np.polynomial.chebyshev.cheb2poly(series)[::-1])
 
 
-_POWERS = _coefficients()
+_POWERS = _interpolate(_odd_part, 10)
+_FRACTION = _interpolate(lambda s: 2 ** ((s + 1) / 2), 6)
+_LEAST_POWER = np.float32(-126)
 _BOUND, _SCALE = np.float32(_END), np.float32(2 / _END**2)
 _ZERO, _HALF, _ONE, _LEVELS = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
 
@@ -51,9 +53,32 @@ def _pointer(kind: Any) -> Any:
     return pointer
 
 
-floats, ints, halves, octets = (
-    _pointer(one) for one in (types.float32, types.int32, types.uint16, types.uint8)
+floats, ints, words_of_32, halves, octets = (
+    _pointer(one) for one in (types.float32, types.int32, types.uint32, types.uint16, types.uint8)
 )
+
+
+@intrinsic
+def _float_of_bits(context: Any, bits: Any) -> Any:
+    """Return the float32 of which a uint32 has the bits."""
+    signature = types.float32(types.int32)
+
+    def generate(context: Any, builder: Any, signature: Any, values: list[Any]) -> Any:
+        return builder.bitcast(values[0], context.get_value_type(types.float32))
+
+    return signature, generate
+
+
+@njit(nogil=True, fastmath=True, inline="always")
+def exponential(x: Any) -> Any:
+    """Two to the power of x, which is at most 0, in float32, to 2e-7 of the value."""
+    inner = max(x, _LEAST_POWER)
+    whole = np.floor(inner)
+    s = np.float32(2) * (inner - whole) - _ONE
+    total = _FRACTION[0]
+    for power in _FRACTION[1:]:
+        total = total * s + power
+    return total * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @njit(nogil=True, fastmath=True, inline="always")
@@ -67,7 +92,7 @@ def _gelu(x: Any) -> Any:
     return x * (_HALF + inner * total)
 
 
-@njit(nogil=True, fastmath=True, cache=CACHED)
+@njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
 def finish(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     kind: int, sums: int, spacing: int, tokens: int, rows: int, bias: int, outputs: int, stride: int
 ) -> None:
@@ -100,7 +125,7 @@ def finish(  # noqa: PLR0913, PLR0917 (addresses and sizes)
                 rounded[row] = to_bfloat16(values[row] + added[row])
 
 
-@njit(nogil=True, fastmath=True, cache=CACHED)
+@njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
 def dequantise(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     sums: int, spacing: int, tokens: int, rows: int, row_sums: int, row_scales: int, scales: int, zeros: int
 ) -> None:
@@ -129,7 +154,7 @@ def dequantise(  # noqa: PLR0913, PLR0917 (addresses and sizes)
             values[row] = np.float32(counted[row] - zero * of_rows[row]) * (scale * by_row[row])
 
 
-@njit(nogil=True, fastmath=True, cache=CACHED)
+@njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
 def quantise(inputs: int, columns: int, outputs: int) -> tuple[Any, Any]:
     """Round one token's values to 256 levels from its least value to its largest, zero being one of them.
 
@@ -156,7 +181,7 @@ def quantise(inputs: int, columns: int, outputs: int) -> tuple[Any, Any]:
     return scale, np.int32(zero)
 
 
-@njit(nogil=True, fastmath=True, cache=CACHED)
+@njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
 def add_and_normalise(
     sums: int, residual: int, columns: int, gain: int, shift: int, epsilon: float, outputs: int
 ) -> None:

@@ -109,6 +109,35 @@ def _row_sums(weight: NarrowWeight, place: MaskPlace) -> NDArray[np.int32]:
     return sums[0].to(torch.int32).numpy()
 
 
+def attend_rows(query: Tensor, key: Tensor, value: Tensor, heads: int, starts: NDArray[np.int64]) -> Tensor:
+    """Compute attention of each head within each row of tokens.
+
+    Args:
+        query: bfloat16 [tokens, heads * width], contiguous; the width is even.
+        key: Likewise.
+        value: Likewise.
+        heads: Number of heads.
+        starts: int64 [rows + 1]: first token of each row, ascending from 0, then the number of tokens.
+
+    Returns:
+        bfloat16 [tokens, heads * width].
+    """
+    from masking.kernels.cpu.narrow.attention import scratch_bytes  # noqa: PLC0415 (as `_kernel`)
+
+    kernel, (tokens, columns), outputs = _kernel(), query.shape, torch.empty_like(query)
+    fields, threads = kernel.Job, torch.get_num_threads()
+    scratch = scratch_bytes(int(np.diff(starts).max()), columns // heads)
+    job = np.zeros(len(fields), np.int64)
+    job[fields.PHASE], job[fields.TOKENS], job[fields.COLUMNS] = kernel.ATTEND, tokens, columns
+    job[fields.INPUTS], job[fields.KEYS] = query.data_ptr(), key.data_ptr()
+    job[fields.VALUES], job[fields.ATTENDED] = value.data_ptr(), outputs.data_ptr()
+    job[fields.ROW_STARTS], job[fields.ROW_COUNT] = address_of(starts), len(starts) - 1
+    job[fields.HEADS], job[fields.SCRATCH_BYTES] = heads, scratch
+    job[fields.SCRATCH] = workspace.address(threads * scratch)
+    _runner()(address_of(job), threads)
+    return outputs
+
+
 def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Compute LayerNorm(sums + residual).
 
