@@ -1,5 +1,6 @@
 """Fixtures shared by all packages' tests."""
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
     from masking import Base
+
+# Until all tests are found there are more and more objects and next to no garbage.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Take libraries and tests out of the garbage collector's sight: a second for each collection."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

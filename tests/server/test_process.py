@@ -59,6 +59,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     gc.unfreeze()
+    gc.freeze()  # as after the start of the tests
 
 
 @pytest.mark.usefixtures("alone")

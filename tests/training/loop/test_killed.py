@@ -18,7 +18,7 @@ CASES: Mapping[str, tuple[int, tuple[str, ...], int]] = {
     "within the second epoch": (9, (), 6),
     "after a checkpoint within it": (9, ("--save-steps", "2"), 8),
 }
-"""By name: after how many steps the process is killed, its options, and the step of the checkpoint it leaves."""
+"""By name: after how many steps a process is killed, its options, the step of the checkpoint it leaves."""
 
 # The commands, each in a process that kills itself, as nothing can prevent, when so many steps are done.
 # One process imports for all of them.
