@@ -10,6 +10,7 @@ import torch
 _PACKAGES = ("torch", "numpy", "numba", "triton", "transformers")
 
 
+CPUINFO = Path("/proc/cpuinfo")
 _INSTRUCTIONS = (
     *("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni"),
     *("amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm", "sve"),
@@ -51,8 +52,7 @@ def processor_line() -> str:
 
 def _cpuinfo() -> dict[str, str]:
     """Return what Linux says of the first processor; nothing elsewhere."""
-    info = Path("/proc/cpuinfo")
-    first = info.read_text().partition("\n\n")[0] if info.exists() else ""
+    first = CPUINFO.read_text().partition("\n\n")[0] if CPUINFO.exists() else ""
     pairs = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
 

@@ -38,7 +38,7 @@ def measure(
     for count in arguments.in_use:
         counts = [deal_rows("uniform", count, ROWS, seed) for seed in range(runs + 1)]
         workloads = [Workload.of_counts(exports.base, tasks[:count], drawn, TOKENS) for drawn in counts]
-        first, errors = candidates.checked(workloads[0])
+        first, errors = candidates.ready(workloads[0]).checked(exports.exact_logits(workloads[0]))
         draws = [first, *(candidates.ready(workload) for workload in workloads[1:])]
         times = take_turns({name: _in_turn([draw.runs[name] for draw in draws]) for name in first.runs}, runs)
         speeds = {

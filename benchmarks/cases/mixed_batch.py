@@ -19,7 +19,7 @@ import torch
 from benchmarks.cases import figure, in_use
 from benchmarks.errors import BenchmarkError
 from benchmarks.measure.timing import Times, take_turns
-from benchmarks.peers.candidates import Candidates, Exports
+from benchmarks.peers.candidates import Candidates, Exact, Exports
 from benchmarks.peers.columns import (
     COLUMNS,
     DENSE,
@@ -36,8 +36,9 @@ from benchmarks.peers.columns import (
 from benchmarks.peers.openvino_model import need_silently
 from lab.machine import processor_line
 from lab.random_models import add_model_arguments, describe_model, make_base
-from lab.random_tasks import Workload, deal_rows, random_tasks
+from lab.random_tasks import RandomTask, Workload, deal_rows, random_tasks
 from lab.tables import markdown_table, ratio_cells, write_report
+from masking import Base
 from masking.kernels import available
 
 BATCHES = ("16x32", "16x32:0.07", "16x32:zipf", "64x8", "4x64", "1x32", "1x128")
@@ -74,10 +75,12 @@ class Setting:
         return cls(int(tasks), int(tokens), assignment or "even", float(zeros or 0.05))
 
 
-def measure(candidates: Candidates, workload: Workload, threads: int, runs: int) -> dict[str, object]:
+def measure(
+    candidates: Candidates, workload: Workload, exact: Exact, threads: int, runs: int
+) -> dict[str, object]:
     """Measure errors, seconds and ratios of one batch."""
     torch.set_num_threads(threads)
-    ready, errors = candidates.checked(workload)
+    ready, errors = candidates.ready(workload).checked(exact)
     times = take_turns(ready.runs, runs)
     dense = fastest_dense({name: one.best for name, one in times.items()})
     return {
@@ -105,13 +108,18 @@ def measure_settings(exports: Exports, arguments: argparse.Namespace) -> Iterato
     for zeros, group in groupby(ordered, key=lambda setting: setting.zeros):
         settings = list(group)
         tasks = random_tasks(base, max(setting.tasks for setting in settings), zeros)
+        workloads = [_workload(base, tasks, setting) for setting in settings]
+        exact = [exports.exact_logits(workload) for workload in workloads]
         for precision, threads in product(arguments.precision, arguments.threads):
             wanted = arguments.dense + arguments.peers
             candidates = Candidates(exports, precision, wanted, arguments.gigabytes, threads)
-            for setting in settings:
-                counts = deal_rows(setting.assignment, setting.tasks, setting.tasks)
-                workload = Workload.of_counts(base, tasks[: setting.tasks], counts, setting.tokens)
-                yield asdict(setting) | measure(candidates, workload, threads, arguments.runs)
+            for setting, *batch in zip(settings, workloads, exact, strict=True):
+                yield asdict(setting) | measure(candidates, *batch, threads, arguments.runs)
+
+
+def _workload(base: Base, tasks: list[RandomTask], setting: Setting) -> Workload:
+    counts = deal_rows(setting.assignment, setting.tasks, setting.tasks)
+    return Workload.of_counts(base, tasks[: setting.tasks], counts, setting.tokens)
 
 
 def table(results: Sequence[Mapping[str, object]], names: Sequence[str]) -> str:
@@ -164,7 +172,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Check and measure all settings, print the tables, write the JSON; return the exit code."""
-    precisions = list(dict.fromkeys(arguments.precision))
+    precisions = arguments.precision = list(dict.fromkeys(arguments.precision))
     for package in ["matplotlib"] * bool(arguments.figure) + _packages(precisions, arguments):
         need_silently(package)
     available()  # compiles the kernels

@@ -58,18 +58,33 @@ class Exports:
         """Create it without exports."""
         self.base, self.head = base, head
         self.exact = peers.in_dtype(base, torch.float64)
-        self._made: dict[tuple[str, Precision], Engine] = {}
+        self._made: dict[tuple[str, bool], Engine] = {}
 
     def get(self, name: str, precision: Precision) -> Engine:
-        """Return the model in engine `ONNX` or `OPENVINO`.
-
-        Raises:
-            UnavailableError: The engine has no such precision on this machine.
-        """
-        if (name, precision) not in self._made:
+        """Return the model in engine `ONNX` or `OPENVINO`, to be compiled for this precision."""
+        key = name, precision == "int8"
+        if key not in self._made:
             kind = OnnxModel if name == ONNX else OpenVinoModel
-            self._made[name, precision] = kind(self.base, self.head, precision)
-        return self._made[name, precision]
+            self._made[key] = kind(self.base, self.head, quantised=precision == "int8")
+        return self._made[key]
+
+    def exact_logits(self, workload: Workload) -> "Exact":
+        """Compute a batch in float64."""
+        exact = replace(workload, base=self.exact)
+        return Exact(peers.naive(exact)(), peers.dense(exact, self.head)())
+
+
+@dataclass(frozen=True)
+class Exact:
+    """What candidates are checked against.
+
+    Attributes:
+        masked: Logits under the tasks' masks, float64 [rows, classes].
+        plain: Those of the plain model.
+    """
+
+    masked: Tensor
+    plain: Tensor
 
 
 @dataclass(frozen=True)
@@ -86,12 +101,8 @@ class Ready:
     runs: Mapping[str, Run]
     skipped: Mapping[str, str]
 
-    def checked(self, exact: Tensor, exact_dense: Tensor) -> tuple["Ready", dict[str, float]]:
+    def checked(self, exact: Exact) -> tuple["Ready", dict[str, float]]:
         """Check what computes the plain model or the tasks' masks; adapters compute something else.
-
-        Args:
-            exact: Logits under the tasks' masks, float64 [rows, classes].
-            exact_dense: Those of the plain model.
 
         Returns:
             What is left to be timed, and the largest error of each candidate over the largest logit. An
@@ -104,7 +115,7 @@ class Ready:
         for name, run in self.runs.items():
             if name not in (*MASKED, *DENSE, KERNEL, REFERENCE):
                 continue
-            expected = exact if name in MASKED else exact_dense
+            expected = exact.masked if name in MASKED else exact.plain
             error = float((run() - expected).abs().max() / expected.abs().max())
             precision: Precision = "fp32" if name == REFERENCE else self.precision
             if name in _OWN and precision != "fp32" and error <= TOLERANCES["fp32"]:
@@ -140,8 +151,8 @@ class Candidates:
         base = exports.base
         self._base = peers.in_dtype(base, torch.bfloat16) if precision == "bf16" else base
         self._copies = peers.Copies()
-        self._compiled = cache(self._compile)
-        self._engine_copies = cache(self._make_copies)
+        self._compiled: dict[str, Forward] = {}
+        self._engine_copies: dict[str, EngineCopies] = {}
         self._encoder = cache(partial(Ours, base, precision))
 
     def ready(self, workload: Workload) -> Ready:
@@ -164,7 +175,7 @@ class Candidates:
             ROAD: partial(adapters.road, workload),
         }
         runs, skipped = {}, self._too_large(len(workload.tasks))
-        if self._precision != "fp32":
+        if self._precision != "fp32" or TORCH not in self._names:
             runs[REFERENCE] = peers.dense(workload, head)
         for name in self._names:
             if name not in skipped:
@@ -173,12 +184,6 @@ class Candidates:
                 except UnavailableError as error:
                     skipped[name] = f"skipped: {error}"
         return Ready(self._precision, runs, skipped)
-
-    def checked(self, workload: Workload) -> tuple[Ready, dict[str, float]]:
-        """Return what is ready and computes what it should, and the errors; see `Ready.checked`."""
-        exact = replace(workload, base=self._exports.exact)
-        dense = peers.dense(exact, self._exports.head)()
-        return self.ready(workload).checked(peers.naive(exact)(), dense)
 
     def _too_large(self, tasks: int) -> dict[str, str]:
         """Find the copies of so many tasks that there is no room for, once those before them have theirs."""
@@ -197,18 +202,18 @@ class Candidates:
         return obstacles
 
     def _engine(self, name: str, workload: Workload) -> Run:
-        forward, ids = self._compiled(name), workload.ids.numpy()
+        if name not in self._compiled:
+            engine = self._exports.get(name, self._precision)
+            self._compiled[name] = engine.compile(self._precision, self._threads)
+        forward, ids = self._compiled[name], workload.ids.numpy()
         return lambda: forward(ids)
 
-    def _compile(self, name: str) -> Forward:
-        return self._exports.get(name, self._precision).compile(self._threads)
-
     def _copies_of(self, name: str, workload: Workload) -> Run:
-        return self._engine_copies(name)(workload)
-
-    def _make_copies(self, name: str) -> EngineCopies:
-        engine = self._exports.get(name, self._precision)
-        return EngineCopies(engine, self._exports.head, self._threads)
+        if name not in self._engine_copies:
+            engine = self._exports.get(name, self._precision)
+            compile_one = partial(engine.compile, self._precision, self._threads)
+            self._engine_copies[name] = EngineCopies(compile_one, self._exports.head)
+        return self._engine_copies[name](workload)
 
     def _kernel(self, workload: Workload) -> Run:
         if not available():

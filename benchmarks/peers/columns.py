@@ -15,14 +15,14 @@ KERNEL, OURS = "unmasked_kernel", "ours"
 COPIES, ONNX_COPIES, OPENVINO_COPIES = "copies", "onnxruntime_copies", "openvino_copies"
 NAIVE, PEFT, POLYLORA, ROAD = "naive", "peft", "polylora", "road"
 REFERENCE = "torch fp32"
-"""Torch's dense model in fp32, measured in every precision; a column only in fp32, as `TORCH`."""
+"""Torch's dense model in fp32 where the table has it not as `TORCH`; no column of its own."""
 
 DENSE = (TORCH, AUTOCAST, ONNX, OPENVINO)
 PEERS = (KERNEL, COPIES, ONNX_COPIES, OPENVINO_COPIES, NAIVE, PEFT, POLYLORA, ROAD)
 MASKED = (OURS, COPIES, ONNX_COPIES, OPENVINO_COPIES, NAIVE)
 """What computes the tasks' masks, and so has to give their logits."""
 
-TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-5, "bf16": 0.05, "int8": 0.15}
+TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-5, "bf16": 0.1, "int8": 0.2}
 """Largest error of a logit, over the largest logit of the batch in float64."""
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.peers.columns import Precision
 from benchmarks.peers.dense import Run
 from lab.random_models import masked_linears
 from lab.random_tasks import RandomTask, Workload
@@ -33,8 +34,12 @@ Forward = Callable[[NDArray[np.int64]], Tensor]
 class Engine(Protocol):
     """An exported model, ready to be compiled."""
 
-    def compile(self, threads: int, weights: "CopyWeights | None" = None) -> Forward:
-        """Compile the plain model, or with `weights` a copy of it."""
+    def compile(self, precision: Precision, threads: int, weights: "CopyWeights | None" = None) -> Forward:
+        """Compile the plain model, or with `weights` a copy of it.
+
+        Raises:
+            UnavailableError: The engine has no such precision on this machine.
+        """
         ...
 
 
@@ -90,9 +95,9 @@ class CopyWeights:
 class EngineCopies:
     """A compiled copy per task, made once, kept for the next batch."""
 
-    def __init__(self, engine: Engine, head: RandomTask, threads: int) -> None:
+    def __init__(self, compile_one: Callable[[CopyWeights], Forward], head: RandomTask) -> None:
         """Create it without copies; `head` is that of the exported model."""
-        self._engine, self._head, self._threads = engine, head, threads
+        self._compile, self._head = compile_one, head
         self._made: dict[RandomTask, Forward] = {}
 
     def __call__(self, workload: Workload) -> Run:
@@ -105,7 +110,7 @@ class EngineCopies:
 
     def _copy(self, base: Base, task: RandomTask) -> Forward:
         if task not in self._made:
-            self._made[task] = self._engine.compile(self._threads, CopyWeights(base, self._head, task))
+            self._made[task] = self._compile(CopyWeights(base, self._head, task))
         return self._made[task]
 
 

@@ -19,13 +19,13 @@ _OPSET = 17
 class OnnxModel:
     """The plain model as an ONNX graph in memory."""
 
-    def __init__(self, base: Base, task: RandomTask, precision: Precision) -> None:
-        """Export the base with the task's unmasked head; quantise it if `precision` is int8."""
+    def __init__(self, base: Base, task: RandomTask, *, quantised: bool) -> None:
+        """Export the base with the task's unmasked head; quantise it for int8."""
         onnx, modules = need("onnx"), module_names(base)
         with TemporaryDirectory() as folder, exporting():
             path = Path(folder) / "model.onnx"
             _export(base, task, path)
-            if precision == "int8":
+            if quantised:
                 path = _quantised(path, [modules[name] for name in HEAD])
             self._model = onnx.load(path)
         self._initializers = {one.name: one for one in self._model.graph.initializer}
@@ -33,8 +33,8 @@ class OnnxModel:
         self._weights = {name: _weight_of(nodes, module) for name, module in modules.items()}
         self._plain: dict[str, Array] = {}
 
-    def compile(self, threads: int, weights: CopyWeights | None = None) -> Forward:
-        """Make a session of the plain model, or with `weights` of a copy.
+    def compile(self, precision: Precision, threads: int, weights: CopyWeights | None = None) -> Forward:
+        """Make a session of the plain model, or with `weights` of a copy, in the precision of the graph.
 
         Its threads may spin while it runs, not while others do.
         """

@@ -32,32 +32,31 @@ _CALIBRATION = (16, 32)
 class OpenVinoModel:
     """The plain model as an OpenVINO graph."""
 
-    def __init__(self, base: Base, task: RandomTask, precision: Precision) -> None:
-        """Convert the base with the task's unmasked head; quantise it if `precision` is int8.
-
-        Raises:
-            UnavailableError: The precision is bf16 and the processor does not multiply it.
-        """
+    def __init__(self, base: Base, task: RandomTask, *, quantised: bool) -> None:
+        """Convert the base with the task's unmasked head; quantise it for int8."""
         self._openvino = need_silently("openvino")
         self._core = self._openvino.Core()
-        native = "BF16" in self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and not native:
-            raise UnavailableError("OpenVINO has no bf16 on this processor")
-        self._hint = "f32" if precision == "fp32" or not native else "bf16"
         with exporting():
             example = random_ids(base, 2, 8)
             self._model = self._openvino.convert_model(WholeModel(base, task).eval(), example_input=example)
             self._products = _products(self._model, base)
-            if precision == "int8":
+            if quantised:
                 self._model = _quantised(self._model, base, [self._products[name] for name in HEAD])
 
-    def compile(self, threads: int, weights: CopyWeights | None = None) -> Forward:
-        """Compile the plain model, or with `weights` a copy, for so many threads."""
+    def compile(self, precision: Precision, threads: int, weights: CopyWeights | None = None) -> Forward:
+        """Compile the plain model, or with `weights` a copy, for so many threads.
+
+        Raises:
+            UnavailableError: The precision is bf16 and the processor does not multiply it.
+        """
+        native = "BF16" in self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not native:
+            raise UnavailableError("OpenVINO has no bf16 on this processor")
         model = self._model.clone()
         if weights is not None:
             self._replace(model, weights)
         settings = {
-            "INFERENCE_PRECISION_HINT": self._hint,
+            "INFERENCE_PRECISION_HINT": "bf16" if native and precision != "fp32" else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
