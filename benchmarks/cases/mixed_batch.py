@@ -113,8 +113,8 @@ def measure_settings(exports: Exports, arguments: argparse.Namespace) -> Iterato
         for precision, threads in product(arguments.precision, arguments.threads):
             wanted = arguments.dense + arguments.peers
             candidates = Candidates(exports, precision, wanted, arguments.gigabytes, threads)
-            for setting, *batch in zip(settings, workloads, exact, strict=True):
-                yield asdict(setting) | measure(candidates, *batch, threads, arguments.runs)
+            for setting, workload, logits in zip(settings, workloads, exact, strict=True):
+                yield asdict(setting) | measure(candidates, workload, logits, threads, arguments.runs)
 
 
 def _workload(base: Base, tasks: list[RandomTask], setting: Setting) -> Workload:
@@ -128,7 +128,7 @@ def table(results: Sequence[Mapping[str, object]], names: Sequence[str]) -> str:
     rows = []
     for result in results:
         batch, dense = f"{result['tasks']}x{result['tokens']}", str(result["dense"])
-        over_torch = result | {"ratios": result["ratios_to_torch_fp32"]}
+        over_torch = {"ratios": result["ratios_to_torch_fp32"], "skipped": {}}
         cells = str(result["threads"]), str(result["zeros"]), batch, str(result["assignment"]), dense
         rows.append([*cells, *ratio_cells(over_torch, [dense]), *ratio_cells(result, names)])
     return markdown_table([*setting, *names], rows)

@@ -185,4 +185,7 @@ def _head_linear(base: Base, task: RandomTask, name: str) -> tuple[Tensor, Tenso
 def in_dtype(base: Base, dtype: torch.dtype) -> Base:
     """Return a copy of the base in another dtype."""
     encoder, pooler = copy.deepcopy((base.encoder, base.pooler))
-    return replace(base, encoder=encoder.to(dtype), pooler=None if pooler is None else pooler.to(dtype))
+    for module in (encoder, pooler):
+        if module is not None:
+            nn.Module.to(module, dtype)
+    return replace(base, encoder=encoder, pooler=pooler)

@@ -83,13 +83,15 @@ class CopyWeights:
         A task has a head of its own; its columns are scaled as quantisation has scaled those exported.
         """
         mask = self._task.bits[name].expand()
+        weights: Array
         if name not in HEAD:
-            masked: Array = exported * mask.numpy()
-            return masked
+            weights = exported * mask.numpy()
+            return weights
         weight, _ = self._task.head_linear(name, self._base)
         plain, _ = self._head.head_linear(name, self._base)
         scales = np.linalg.norm(exported, axis=0) / np.linalg.norm(plain.numpy(), axis=0)
-        return (apply_mask(weight, mask).numpy() * scales).astype(exported.dtype)
+        weights = apply_mask(weight, mask).numpy() * scales
+        return weights.astype(exported.dtype)
 
 
 class EngineCopies:
