@@ -111,7 +111,7 @@ async def measure(
     for count in (1, arguments.clients):
         found: dict[str, list[Load]] = {HTTP: [], **{name: [] for name in calls}}
         for name in found:
-            await run(name, count, _WARM_SECONDS)
+            await run(name, count, min(_WARM_SECONDS, arguments.seconds))
         for _ in range(arguments.rounds):
             for name, loads in found.items():
                 loads.append(await run(name, count, arguments.seconds))

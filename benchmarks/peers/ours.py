@@ -1,6 +1,7 @@
 """Adapter of the server's encoder for the benchmarks: the one place that knows its interface."""
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,9 +18,13 @@ def counted_bytes(task: LoadedTask) -> int:
 class Ours:
     """The resident encoder."""
 
-    def __init__(self, base: Base) -> None:
-        """Make one encoder over `base`."""
-        self._encoder = MaskedEncoder(base)
+    def __init__(self, base: Base, precision: str = "fp32") -> None:
+        """Make one encoder over `base`, that computes in a precision.
+
+        Raises:
+            ValueError: It does not know the precision; some say so when they compute.
+        """
+        self._encoder = MaskedEncoder(base, cast(Any, precision))
 
     def answer(self, task: LoadedTask, features: list[Features]) -> None:
         """Compute inputs of one task."""
