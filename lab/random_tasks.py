@@ -113,11 +113,13 @@ class RandomTask:
     """A task as the server loads it, and its tensors as the peers need them.
 
     Attributes:
-        loaded: The loaded task.
+        bundle: Its bundle.
+        loaded: The task as a server loads it that computes in fp32.
         bits: Its masks by layer name, the head's too.
         head: Head tensors that are not part of the base, before masking.
     """
 
+    bundle: MaskBundle
     loaded: LoadedTask
     bits: Mapping[str, BitMask]
     head: Mapping[str, Tensor]
@@ -130,7 +132,12 @@ class RandomTask:
         columns = {layer.name: layer.columns for layer in member.info.layers}
         bits = {name: BitMask(packed, columns[name]) for name, packed in member.masks.items()}
         head = {name: torch.from_numpy(array.copy()) for name, array in member.head.items()}
-        return cls(load_task(bundle, base), bits, head)
+        return cls(bundle, load_task(bundle, base), bits, head)
+
+    @property
+    def head_layers(self) -> list[str]:
+        """Names of the head's layers that are not the base's."""
+        return [name.removesuffix(".weight") for name in self.head if name.endswith(".weight")]
 
     def head_linear(self, name: str, base: Base) -> tuple[Tensor, Tensor]:
         """Return weight, unmasked, and bias of a layer of the head."""

@@ -41,7 +41,6 @@ from masking import Base
 from masking.kernels import available
 
 _BYTES: Mapping[Precision, int] = {"fp32": 4, "bf16": 2, "int8": 1}
-_OWN = (OURS, KERNEL)
 _ENGINES = (ONNX, ONNX_COPIES, OPENVINO, OPENVINO_COPIES)
 
 
@@ -106,7 +105,7 @@ class Ready:
 
         Returns:
             What is left to be timed, and the largest error of each candidate over the largest logit. An
-            engine whose error is too large is skipped, and so is ours where it computed in fp32 instead.
+            engine whose error is too large is skipped.
 
         Raises:
             WrongResultError: The error of another candidate is above `TOLERANCES`.
@@ -118,9 +117,7 @@ class Ready:
             expected = exact.masked if name in MASKED else exact.plain
             error = float((run() - expected).abs().max() / expected.abs().max())
             precision: Precision = "fp32" if name == REFERENCE else self.precision
-            if name in _OWN and precision != "fp32" and error <= TOLERANCES["fp32"]:
-                skipped[name] = "skipped: computed in fp32"
-            elif error <= TOLERANCES[precision]:
+            if error <= TOLERANCES[precision]:
                 errors[name] = error
             elif name in _ENGINES:
                 skipped[name] = f"skipped: error {error:.1e}"
@@ -218,7 +215,7 @@ class Candidates:
     def _kernel(self, workload: Workload) -> Run:
         if not available():
             raise UnavailableError("no numba")
-        return self._accepted(partial(peers.kernel, workload, self._exports.head, self._precision))
+        return self._accepted(lambda: self._encoder().ready_without_masks(workload, self._exports.head))
 
     def _ours(self, workload: Workload) -> Run:
         return self._accepted(lambda: self._encoder().ready(workload))

@@ -3,12 +3,10 @@
   dense     one unmasked model on the whole batch: the bound that no way of telling tasks apart is expected
             to beat
   autocast  the same with weights in fp32, computed in bf16 where torch sees fit
-  kernel    the same with the linear layers of all blocks computed by our kernel without masks: the bound
-            where its vectors are wider or narrower than those of torch's matrix product
   copies    a finetuned copy per task, each on its rows; what tasks do not change is shared
   naive     one forward for all rows; per layer and task the bits are expanded and W * M is multiplied
 
-All but `kernel` and `autocast` compute in the dtype of the workload's base. Candidates are checked against
+All but `autocast` compute in the dtype of the workload's base. Candidates are checked against
 `dense` and `naive` on a base in float64. Adapters are in `benchmarks.peers.adapters`, other engines in
 `benchmarks.peers.exported`.
 """
@@ -16,7 +14,6 @@ All but `kernel` and `autocast` compute in the dtype of the workload's base. Can
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +22,6 @@ from torch import Tensor, nn
 from lab.random_models import masked_linears
 from lab.random_tasks import RandomTask, Workload
 from masking import Base
-from masking.architectures import block_linears
 from masking.binarize import apply_mask
 from masking.heads import CLASSIFIER, POOLER, head_logits
 from masking.kernels import masked_linear
@@ -104,19 +100,6 @@ def autocast(workload: Workload, head: RandomTask) -> Run:
             return run()
 
     return cast
-
-
-def kernel(workload: Workload, head: RandomTask, precision: Any) -> Run:
-    """Return a run of the kernel with as many segments as tasks, but no masks. Needs numba."""
-    segments, base = workload.token_segments, workload.base
-    unmasked = [None] * len(segments)
-
-    def apply(name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return masked_linear(inputs, weight, bias, segments, unmasked, method="kernel", precision=precision)
-
-    every = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-    model = HeadedEncoder.unmasked(base, head, _routed(base, every, apply))
-    return lambda: model(workload.ids)
 
 
 class Copies:

@@ -1,13 +1,14 @@
 """Adapter of the server's encoder for the benchmarks: the one place that knows its interface."""
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from lab.random_tasks import Workload
-from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch
+from lab.random_tasks import RandomTask, Workload
+from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch, load_task
+from masking.inference import Member, ResidentWeights, TaskMasks
 
 
 def counted_bytes(task: LoadedTask) -> int:
@@ -22,9 +23,11 @@ class Ours:
         """Make one encoder over `base`, that computes in a precision.
 
         Raises:
-            ValueError: It does not know the precision; some say so when they compute.
+            ValueError: The processor does not multiply in that precision.
         """
-        self._encoder = MaskedEncoder(base, cast(Any, precision))
+        self._base, self._weights = base, ResidentWeights.of(base, precision)
+        self._encoder = MaskedEncoder(base, self._weights)
+        self._loaded: dict[RandomTask, LoadedTask] = {}
 
     def answer(self, task: LoadedTask, features: list[Features]) -> None:
         """Compute inputs of one task."""
@@ -32,8 +35,25 @@ class Ours:
 
     def ready(self, workload: Workload) -> Callable[[], Tensor]:
         """Make a function that computes a workload: logits, float32 [rows, classes]."""
-        pairs = zip(workload.tasks, workload.features, strict=True)
-        parts = [TaskBatch(task.loaded, features) for task, features in pairs]
+        return self._run([self._load(task) for task in workload.tasks], workload)
+
+    def ready_without_masks(self, workload: Workload, head: RandomTask) -> Callable[[], Tensor]:
+        """Make a function that computes a workload as one plain model with a head, in as many segments."""
+        own = {
+            f"{name}.{part}": tensor
+            for name in head.head_layers
+            for part, tensor in zip(("weight", "bias"), head.head_linear(name, self._base), strict=True)
+        }
+        plain = replace(self._load(head), members=(Member(TaskMasks({}), own),))
+        return self._run([plain] * len(workload.tasks), workload)
+
+    def _load(self, task: RandomTask) -> LoadedTask:
+        if task not in self._loaded:
+            self._loaded[task] = load_task(task.bundle, self._base, self._weights)
+        return self._loaded[task]
+
+    def _run(self, tasks: Sequence[LoadedTask], workload: Workload) -> Callable[[], Tensor]:
+        parts = [TaskBatch(*pair) for pair in zip(tasks, workload.features, strict=True)]
 
         def run() -> Tensor:
             answers = self._encoder.logits(parts)

@@ -15,7 +15,7 @@ from numba import carray, njit
 from masking.kernels.cpu.cache import CACHED
 from masking.kernels.cpu.narrow.elementwise import exponential, floats, halves, words_of_32
 from masking.kernels.cpu.narrow.instructions import LINE, ROWS, to_bfloat16
-from masking.kernels.cpu.narrow.tiles import PANEL_STRIPS, TILE_TOKENS, multiply
+from masking.kernels.cpu.narrow.tiles import PANEL_STRIPS, TILE_TOKENS, multiply_bf16
 
 SUMS_BYTES = 4 * ROWS * PANEL_STRIPS * TILE_TOKENS
 """Bytes of the sums of a tile."""
@@ -84,7 +84,7 @@ def _products(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     strip, strips = 0, _strips(rows)
     while strip < strips:
         count = PANEL_STRIPS if strip + PANEL_STRIPS <= strips else 1
-        multiply(False, count, tokens, lines + LINE * groups * strip, 0, 0, inputs, stride, groups, sums)
+        multiply_bf16(count, tokens, lines + LINE * groups * strip, 0, 0, inputs, stride, groups, sums)
         found = carray(floats(sums), (tokens, ROWS * count))
         for token in range(tokens):
             kept = carray(floats(outputs + 4 * (spacing * token + ROWS * strip)), (ROWS * count,))

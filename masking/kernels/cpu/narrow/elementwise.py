@@ -38,6 +38,7 @@ _FRACTION = _interpolate(lambda s: 2 ** ((s + 1) / 2), 6)
 _LEAST_POWER = np.float32(-126)
 _BOUND, _SCALE = np.float32(_END), np.float32(2 / _END**2)
 _ZERO, _HALF, _ONE, _LEVELS = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
+_HIGHEST = np.int32(255)
 
 
 def _pointer(kind: Any) -> Any:
@@ -125,33 +126,11 @@ def finish(  # noqa: PLR0913, PLR0917 (addresses and sizes)
                 rounded[row] = to_bfloat16(values[row] + added[row])
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
-def dequantise(  # noqa: PLR0913, PLR0917 (addresses and sizes)
-    sums: int, spacing: int, tokens: int, rows: int, row_sums: int, row_scales: int, scales: int, zeros: int
-) -> None:
-    """Turn a tile's sums of integers into float32, in place.
-
-    Token t stands for scales[t] * (q - zeros[t]), row r for row_scales[r] * w, so that
-    sum((q - zero) w) = sum(q w) - zero * row_sums[r].
-
-    Args:
-        sums: Address of int32 [tokens, spacing].
-        spacing: See `sums`.
-        tokens: Tokens.
-        rows: Output rows.
-        row_sums: Address of int32 [rows], the sum of each row's weights under the mask.
-        row_scales: Address of float32 [rows].
-        scales: Address of float32 [tokens].
-        zeros: Address of int32 [tokens].
-    """
-    of_rows, by_row = carray(ints(row_sums), (rows,)), carray(floats(row_scales), (rows,))
-    by_token, zero_of = carray(floats(scales), (tokens,)), carray(ints(zeros), (tokens,))
-    for token in range(tokens):
-        counted = carray(ints(sums + 4 * spacing * token), (rows,))
-        values = carray(floats(sums + 4 * spacing * token), (rows,))
-        scale, zero = by_token[token], zero_of[token]
-        for row in range(rows):
-            values[row] = np.float32(counted[row] - zero * of_rows[row]) * (scale * by_row[row])
+@njit(nogil=True, inline="always")
+def _in_order(bits: Any) -> Any:
+    """Return an int16 that is less where a bfloat16 is less, of its bits; and the bits of the int16."""
+    signed = np.int16(bits)
+    return np.int16(signed ^ ((signed >> np.int16(15)) & np.int16(0x7FFF)))
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
@@ -167,17 +146,18 @@ def quantise(inputs: int, columns: int, outputs: int) -> tuple[Any, Any]:
         Scale and zero: level q stands for scale * (q - zero).
     """
     values, levels = carray(halves(inputs), (columns,)), carray(octets(outputs), (columns,))
-    low = high = _ZERO
+    least = greatest = np.int16(0)
     for column in range(columns):
-        value = from_bfloat16(values[column])
-        low, high = min(low, value), max(high, value)
+        key = _in_order(values[column])
+        least, greatest = min(least, key), max(greatest, key)
+    low, high = from_bfloat16(_in_order(least)), from_bfloat16(_in_order(greatest))
     scale = (high - low) / _LEVELS
     inverse = _ONE / scale if scale > _ZERO else _ZERO
     zero = np.float32(np.floor(_HALF - low * inverse))
     shift = zero + _HALF  # rounding is cutting what is half a level higher; all are positive
     for column in range(columns):
-        level = from_bfloat16(values[column]) * inverse + shift
-        levels[column] = np.uint8(np.int32(min(max(level, _ZERO), _LEVELS)))
+        level = np.int32(from_bfloat16(values[column]) * inverse + shift)
+        levels[column] = np.uint8(min(level, _HIGHEST))
     return scale, np.int32(zero)
 
 

@@ -25,14 +25,19 @@ from masking.kernels.cpu.narrow.attention import SUMS_BYTES, attend
 from masking.kernels.cpu.narrow.elementwise import (
     FLOAT32,
     add_and_normalise,
-    dequantise,
     finish,
     floats,
     ints,
     quantise,
 )
 from masking.kernels.cpu.narrow.instructions import ROWS
-from masking.kernels.cpu.narrow.tiles import PANEL_STRIPS, TILE_TOKENS, mask_panel, multiply
+from masking.kernels.cpu.narrow.tiles import (
+    PANEL_STRIPS,
+    TILE_TOKENS,
+    mask_panel,
+    multiply_bf16,
+    multiply_int8,
+)
 from masking.kernels.cpu.processor import NarrowPrecision
 
 SAME_TASK_TILES = 8
@@ -99,10 +104,10 @@ class Layer(IntEnum):
     BIAS = 2
     """Address of float32 [rows]."""
     ROW_SCALES = 3
-    """INT8: address of float32 [rows]."""
+    """INT8: address of float32 [strips * 16]."""
     MASKS = 4
     """Address of int64 [segments, 3]: address of the words or 0 for no mask, bytes from strip to strip, and
-    for INT8 the address of int32 [rows], the rows' sums."""
+    for INT8 the address of int32 [strips * 16], the rows' sums."""
     OUTPUTS = 5
     """Address of [tokens, rows], bfloat16 or float32."""
 
@@ -135,7 +140,7 @@ def _multiply_panel(
     inputs = _get(job, Job.INPUTS if phase == BF16 else Job.LEVELS)
     eight, groups = phase == INT8, columns * element // 4
     lines = _get(layer, Layer.LINES) + ROWS * element * columns * strip
-    bias = _get(layer, Layer.BIAS) + 4 * row
+    bias, row_scales = _get(layer, Layer.BIAS) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
     masked_segment, masked = -1, scratch + SUMS_BYTES
     for tile in range(first, last):
         entry = tiles + _TILE_BYTES * tile
@@ -151,12 +156,16 @@ def _multiply_panel(
                 masked_segment, again = segment, True
             if again:
                 words, read = 0, masked
-        values, spacing_of_tokens = inputs + element * columns * token, element * columns
-        multiply(eight, strips, tokens, read, words, stride, values, spacing_of_tokens, groups, scratch)
+        values, apart = inputs + element * columns * token, element * columns
         if eight:
+            row_sums = _get(mask, 2) + 4 * row
             scales, zeros = _get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token
-            row_sums, row_scales = _get(mask, 2) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
-            dequantise(scratch, spacing, tokens, valid, row_sums, row_scales, scales, zeros)
+            multiply_int8(
+                *(strips, tokens, read, words, stride, values, apart, groups, scratch),
+                *(row_sums, row_scales, scales, zeros),
+            )
+        else:
+            multiply_bf16(strips, tokens, read, words, stride, values, apart, groups, scratch)
         outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
         finish(kind, scratch, spacing, tokens, valid, bias, outputs, size * rows)
 

@@ -100,9 +100,11 @@ def ready_mask(weight: NarrowWeight, packed: NDArray[np.uint8]) -> LineMask:
 
 
 def _row_sums(weight: NarrowWeight, place: MaskPlace) -> NDArray[np.int32]:
-    """Sum each row's integers under a mask: int32 [rows]."""
-    unscaled = replace(weight, bias=torch.zeros(weight.rows), scales=torch.ones(weight.rows))
-    nothing, sums = np.zeros(weight.rows, np.int32), torch.empty(1, weight.rows)
+    """Sum each row's integers under a mask: int32 [strips * 16]."""
+    assert weight.scales is not None
+    whole = len(weight.scales)
+    unscaled = replace(weight, rows=whole, bias=torch.zeros(whole), scales=torch.ones(whole))
+    nothing, sums = np.zeros(whole, np.int32), torch.empty(1, whole)
     levels = torch.ones(1, weight.columns, dtype=torch.uint8)
     places = [[place._replace(row_sums=nothing.ctypes.data)]]
     _multiply(levels, [unscaled], places, Segments((0, 1)), [sums], Finish.FLOAT32)
