@@ -9,17 +9,13 @@ import torch
 from masking import Base, LoadedTask, MaskedEncoder, TaskBatch, load_base, load_task
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
-from masking.kernels.cpu.processor import lacks
 from tests.masking.inference.test_encoder import SPECS, _features
 from tests.masking.kernels.conftest import needs_kernels
+from tests.support.kernel_cases import NARROW
 from tests.support.models import ARCHITECTURES, random_bundle, tiny_base
 
 pytestmark = needs_kernels
 
-NARROW = [
-    pytest.param(one, marks=pytest.mark.skipif(bool(lacks(one)), reason=lacks(one) or "can be run"))
-    for one in ("bf16", "int8")
-]
 FAR = {"bf16": 0.02, "int8": 0.05}  # of the largest logit: scores of one task in two precisions
 NEAR = {
     "fp32": 1e-5,
