@@ -21,6 +21,7 @@ from mask_store import (
 )
 from masking import Base, Features, LoadedTask, MaskSettings, Row, load_task
 from masking.heads import CLASSIFIER, POOLER
+from masking.inference import ResidentWeights
 from masking.kernels import BitMask, Segments
 
 CLASSES = 2
@@ -123,14 +124,23 @@ class RandomTask:
     head: Mapping[str, Tensor]
 
     @classmethod
-    def create(cls, base: Base, index: int, zeros: float) -> "RandomTask":
-        """Create task number `index`; always the same for a base and a share of zeros."""
+    def create(
+        cls, base: Base, index: int, zeros: float, weights: ResidentWeights | None = None
+    ) -> "RandomTask":
+        """Create task number `index`; always the same for a base and a share of zeros.
+
+        Args:
+            base: The encoder.
+            index: Number of the task.
+            zeros: Share of zeros of every mask.
+            weights: The base's layers as the encoder that computes has them; without, in fp32.
+        """
         bundle = random_bundle(base, f"task{index}", zeros, index)
         (member,) = bundle.members
         columns = {layer.name: layer.columns for layer in member.info.layers}
         bits = {name: BitMask(packed, columns[name]) for name, packed in member.masks.items()}
         head = {name: torch.from_numpy(array.copy()) for name, array in member.head.items()}
-        return cls(load_task(bundle, base), bits, head)
+        return cls(load_task(bundle, base, weights), bits, head)
 
     def head_linear(self, name: str, base: Base) -> tuple[Tensor, Tensor]:
         """Return weight, unmasked, and bias of a layer of the head."""
@@ -141,9 +151,11 @@ class RandomTask:
         return pooler.weight, pooler.bias
 
 
-def random_tasks(base: Base, count: int, zeros: float) -> list[RandomTask]:
-    """Create tasks 0 to `count` - 1 with masks of so many zeros."""
-    return [RandomTask.create(base, index, zeros) for index in range(count)]
+def random_tasks(
+    base: Base, count: int, zeros: float, weights: ResidentWeights | None = None
+) -> list[RandomTask]:
+    """Create tasks 0 to `count` - 1 with masks of so many zeros; `weights` as for `RandomTask.create`."""
+    return [RandomTask.create(base, index, zeros, weights) for index in range(count)]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Adapter of the server's encoder for the benchmarks: the one place that knows its interface."""
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -7,6 +8,20 @@ from torch import Tensor
 
 from lab.random_tasks import Workload
 from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch
+from masking.inference import ResidentWeights
+from masking.kernels import Precision, choose_precision
+
+
+def cpu_precision(name: str) -> Precision:
+    """Return a precision that this processor has, by its name on a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: It does not have it.
+    """
+    try:
+        return choose_precision(name, torch.device("cpu"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def counted_bytes(task: LoadedTask) -> int:
@@ -15,11 +30,16 @@ def counted_bytes(task: LoadedTask) -> int:
 
 
 class Ours:
-    """The resident encoder."""
+    """The resident encoder.
 
-    def __init__(self, base: Base) -> None:
-        """Make one encoder over `base`."""
-        self._encoder = MaskedEncoder(base)
+    Attributes:
+        weights: The base's layers in a precision, which tasks have to be loaded with.
+    """
+
+    def __init__(self, base: Base, precision: Precision = "fp32") -> None:
+        """Make one encoder over `base`, that computes in a precision of its device."""
+        self.weights = ResidentWeights.of(base, precision)
+        self._encoder = MaskedEncoder(base, self.weights)
 
     def answer(self, task: LoadedTask, features: list[Features]) -> None:
         """Compute inputs of one task."""
