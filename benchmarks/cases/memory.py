@@ -55,6 +55,7 @@ def load_tasks(arguments: argparse.Namespace, place: str, count: int) -> dict[st
         bytes of the base's layers in the precision, which are none in fp32.
     """
     base, store = make_base(arguments), MaskStore.open(place)
+    cpu_precision("auto")  # imports what asks the processor, which takes memory, too
     small = resident_bytes()
     ours, features = Ours(base, arguments.precision), features_of(random_ids(base, 1, TOKENS))
     narrow = resident_bytes() - small

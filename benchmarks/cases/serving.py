@@ -38,6 +38,7 @@ HTTP, ENGINE, PER_TASK = "HTTP", "engine", "engine, one batch per task"
 ZEROS = 0.06
 _FEWEST_WORDS, _MOST_WORDS, _TEXTS = 4, 16, 64
 _WARM_SECONDS = 1.0
+_QUEUE_SECONDS = 60.0  # nobody is refused where the machine is busy
 
 Requests = Sequence[tuple[str, dict[str, str]]]
 
@@ -92,8 +93,8 @@ class Served:
 @contextmanager
 def serve(base: Base, precision: Precision, common: Mapping[str, object], folder: Path) -> Iterator[Served]:
     """Run the server and both engines in a precision, with settings that all precisions have in common."""
-    given = {**common, "device": "cpu", "precision": precision}
-    options = [word for key, value in given.items() for word in (f"--{key}", value)]
+    given = {**common, "device": "cpu", "precision": precision, "queue_seconds": _QUEUE_SECONDS}
+    options = [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", value)]
     command = server_command("--port", 0, "--log-level", "info", *options)
     settings = Settings.model_validate(given)
     with (

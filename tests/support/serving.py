@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Final
 
 from fastapi.testclient import TestClient
 
@@ -43,7 +43,7 @@ SPECS = {
     "endings": TaskSpec("multiple-choice", (), max_length=40),
 }
 TEXT = "the movie was good"
-EXACT = "fp32"
+EXACT: Final = "fp32"
 """Precision of servers, unless a test wants another: `load_task` gives the same answers, but for rounding."""
 ROOT = Path(__file__).parents[2]
 Scores = dict[str, float]
