@@ -19,9 +19,8 @@ from mask_store import (
     TaskManifest,
     pack_bits,
 )
-from masking import Base, Features, LoadedTask, MaskSettings, Row, load_task
+from masking import Base, Features, MaskSettings, Row
 from masking.heads import CLASSIFIER, POOLER
-from masking.inference import ResidentWeights
 from masking.kernels import BitMask, Segments
 
 CLASSES = 2
@@ -114,33 +113,24 @@ class RandomTask:
     """A task as the server loads it, and its tensors as the peers need them.
 
     Attributes:
-        loaded: The loaded task.
+        bundle: What it is loaded from, in any precision.
         bits: Its masks by layer name, the head's too.
         head: Head tensors that are not part of the base, before masking.
     """
 
-    loaded: LoadedTask
+    bundle: MaskBundle
     bits: Mapping[str, BitMask]
     head: Mapping[str, Tensor]
 
     @classmethod
-    def create(
-        cls, base: Base, index: int, zeros: float, weights: ResidentWeights | None = None
-    ) -> "RandomTask":
-        """Create task number `index`; always the same for a base and a share of zeros.
-
-        Args:
-            base: The encoder.
-            index: Number of the task.
-            zeros: Share of zeros of every mask.
-            weights: The base's layers as the encoder that computes has them; without, in fp32.
-        """
+    def create(cls, base: Base, index: int, zeros: float) -> "RandomTask":
+        """Create task number `index`; always the same for a base and a share of zeros."""
         bundle = random_bundle(base, f"task{index}", zeros, index)
         (member,) = bundle.members
         columns = {layer.name: layer.columns for layer in member.info.layers}
         bits = {name: BitMask(packed, columns[name]) for name, packed in member.masks.items()}
         head = {name: torch.from_numpy(array.copy()) for name, array in member.head.items()}
-        return cls(load_task(bundle, base, weights), bits, head)
+        return cls(bundle, bits, head)
 
     def head_linear(self, name: str, base: Base) -> tuple[Tensor, Tensor]:
         """Return weight, unmasked, and bias of a layer of the head."""
@@ -151,11 +141,9 @@ class RandomTask:
         return pooler.weight, pooler.bias
 
 
-def random_tasks(
-    base: Base, count: int, zeros: float, weights: ResidentWeights | None = None
-) -> list[RandomTask]:
-    """Create tasks 0 to `count` - 1 with masks of so many zeros; `weights` as for `RandomTask.create`."""
-    return [RandomTask.create(base, index, zeros, weights) for index in range(count)]
+def random_tasks(base: Base, count: int, zeros: float) -> list[RandomTask]:
+    """Create tasks 0 to `count` - 1 with masks of so many zeros."""
+    return [RandomTask.create(base, index, zeros) for index in range(count)]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.peers.lora import RANK, adapter_bytes
+from benchmarks.peers.adapters import RANK, adapter_bytes
 from benchmarks.peers.ours import Ours, counted_bytes, cpu_precision
 from lab.random_models import add_model_arguments, describe_model, make_base
 from lab.random_tasks import features_of, random_bundle, random_ids

@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.measure.load import Call, HttpClient, Load, load
 from benchmarks.peers.ours import cpu_precision
+from lab.machine import processor_line
 from lab.random_tasks import random_bundle
 from lab.server_process import server_command, start_server
 from lab.tables import markdown_table, write_report
@@ -26,7 +27,6 @@ from mask_store import MaskStore
 from masking import Base, MaskedEncoder, TaskBatch, load_base
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
-from masking.kernels.cpu.processor import instruction_sets, processor_name
 from masking.tasks.predictions import Floats
 from server.build import build_service
 from server.engine.pending import Timings
@@ -152,7 +152,7 @@ async def measure(
     for count in (1, arguments.clients):
         for precision, name in ways:
             results[precision].setdefault(str(count), {})[name] = []
-            await run(precision, name, count, _WARM_SECONDS)
+            await run(precision, name, count, min(_WARM_SECONDS, arguments.seconds))
         for _ in range(arguments.rounds):
             for precision, name in ways:
                 loads = results[precision][str(count)][name]
@@ -221,9 +221,8 @@ def main(arguments: argparse.Namespace) -> int:
         precision: {count: summarise(ways) for count, ways in counts.items()}
         for precision, counts in loads.items()
     }
-    print(f"{', '.join((processor_name(), *instruction_sets()))}; {arguments.threads} thread(s)\n")
+    print(f"{processor_line()}; {arguments.threads} compute threads.\n")
     print(table(results))
     contents = {"model": Path(base.info.name).name, "tasks": arguments.tasks, "threads": arguments.threads}
-    processor = {"name": processor_name(), "instruction_sets": instruction_sets()}
-    write_report(arguments, "serving", **contents, processor=processor, results=results)
+    write_report(arguments, "serving", **contents, results=results)
     return 0

@@ -93,7 +93,7 @@ def measure_changes(
     base: Base, ours: Ours, rows: Sequence[int], tokens: int, runs: int
 ) -> Iterator[dict[str, object]]:
     """Measure batches of two resident tasks in turn over batches of one, for each number of rows."""
-    tasks = random_tasks(base, 2, ZEROS, ours.weights)
+    tasks = random_tasks(base, 2, ZEROS)
     for count in rows:
         first, second = (ours.ready(Workload.of_counts(base, [task], [count], tokens)) for task in tasks)
         half = _BATCHES_PER_RUN // 2

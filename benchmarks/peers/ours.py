@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lab.random_tasks import Workload
-from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch
+from lab.random_tasks import RandomTask, Workload
+from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch, load_task
 from masking.inference import ResidentWeights
 from masking.kernels import Precision, choose_precision
 
@@ -37,9 +37,14 @@ class Ours:
     """
 
     def __init__(self, base: Base, precision: Precision = "fp32") -> None:
-        """Make one encoder over `base`, that computes in a precision of its device."""
+        """Make one encoder over `base`, that computes in a precision.
+
+        Raises:
+            ValueError: The base's device does not have it.
+        """
         self.weights = ResidentWeights.of(base, precision)
-        self._encoder = MaskedEncoder(base, self.weights)
+        self._base, self._encoder = base, MaskedEncoder(base, self.weights)
+        self._loaded: dict[RandomTask, LoadedTask] = {}
 
     def answer(self, task: LoadedTask, features: list[Features]) -> None:
         """Compute inputs of one task."""
@@ -48,10 +53,15 @@ class Ours:
     def ready(self, workload: Workload) -> Callable[[], Tensor]:
         """Make a function that computes a workload: logits, float32 [rows, classes]."""
         pairs = zip(workload.tasks, workload.features, strict=True)
-        parts = [TaskBatch(task.loaded, features) for task, features in pairs]
+        parts = [TaskBatch(self._ready(task), features) for task, features in pairs]
 
         def run() -> Tensor:
             answers = self._encoder.logits(parts)
             return torch.stack([torch.from_numpy(row) for answer in answers for row in answer])
 
         return run
+
+    def _ready(self, task: RandomTask) -> LoadedTask:
+        if task not in self._loaded:
+            self._loaded[task] = load_task(task.bundle, self._base, self.weights)
+        return self._loaded[task]

@@ -5,7 +5,8 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.cases.serving import ENGINE, HTTP, PER_TASK
-from masking.kernels.cpu.processor import lacks, processor_name
+from lab.machine import processor_line
+from masking.kernels.cpu.processor import lacks
 
 
 def test_every_way_is_measured_at_one_client_and_at_many(
@@ -17,7 +18,7 @@ def test_every_way_is_measured_at_one_client_and_at_many(
     assert main(["serving", *options, "--precision", *precisions, "--json", str(out)]) == 0
     report = json.loads(out.read_text())
     assert list(report["results"]) == precisions
-    assert report["processor"]["name"] == processor_name()
+    assert report["machine"]["instructions"]
     for counts in report["results"].values():
         assert counts.keys() == {"1", "4"}
         for ways in counts.values():
@@ -25,7 +26,7 @@ def test_every_way_is_measured_at_one_client_and_at_many(
             assert ways[ENGINE]["rate_over_engine"] == 1.0
             assert all(one["rate"] > 0 and one["p50_ms"] > 0 for one in ways.values())
     processor, _, *lines = capsys.readouterr().out.splitlines()
-    assert processor.startswith(processor_name())
+    assert processor.startswith(processor_line())
     assert len(lines) == 2 + 6 * len(precisions)
 
 
