@@ -7,6 +7,8 @@ from functools import partial
 from threading import Event, Thread
 
 from masking import Base
+from masking.inference import ResidentWeights
+from masking.kernels import Precision
 from server.daemons import OperatorThreads
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
@@ -53,6 +55,7 @@ class Service:
     Attributes:
         settings: What the operator set.
         base: The resident encoder.
+        weights: Its layers in the precision in which they are multiplied.
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
@@ -69,6 +72,7 @@ class Service:
 
     settings: Settings
     base: Base
+    weights: ResidentWeights
     registry: TaskRegistry
     watcher: StoreWatcher
     lifecycle: Lifecycle
@@ -81,6 +85,11 @@ class Service:
     reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
     draining: Event = field(default_factory=Event)
     closing: Closing = field(default_factory=Closing)
+
+    @property
+    def precision(self) -> Precision:
+        """In which precision the encoder multiplies."""
+        return self.weights.precision
 
     @property
     def max_batch_tokens(self) -> int:

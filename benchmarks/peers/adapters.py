@@ -76,7 +76,7 @@ def polylora(workload: Workload) -> Run:
 
 
 def _adapter_names(workload: Workload) -> list[str]:
-    return [task.loaded.manifest.task for task in workload.tasks]
+    return [task.bundle.manifest.task for task in workload.tasks]
 
 
 def _lora_config(base: Base) -> Any:

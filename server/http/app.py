@@ -105,6 +105,6 @@ def _version() -> str:
 
 _DESCRIPTION = """Many tasks from one frozen encoder, each task a set of 1-bit masks.
 
-Every reply about a task names the version and the digest of its masks in the headers. POST /predict/{task}
-speaks the shapes of Hugging Face and text-embeddings-inference, POST /predict takes rows of many tasks, and
-/v2 is the Open Inference Protocol."""
+Every reply about a task names the version and the digest of its masks, and the precision, in the headers.
+POST /predict/{task} speaks the shapes of Hugging Face and text-embeddings-inference, POST /predict takes rows
+of many tasks, and /v2 is the Open Inference Protocol."""

@@ -28,7 +28,7 @@ from server.errors import (
 )
 from server.http.auth import require_client
 from server.http.body import accepted_ndjson, is_ndjson, read_text, stream_text, unless_left
-from server.http.dependencies import ServiceDep
+from server.http.dependencies import PRECISION, ServiceDep
 from server.http.error_mapping import invalid_body, to_server_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
@@ -99,10 +99,11 @@ async def predict_many(request: Request, service: ServiceDep) -> Response:
     With `Accept: application/x-ndjson` every result is sent as soon as it is there, on a line of its own,
     with the `index` of its row. With that content type the body has one row per line.
     """
+    context = context_of(request)
+    context.headers[PRECISION] = service.precision
     rows = await _read(request, service)
     if not rows:
         raise EmptyBatchError
-    context = context_of(request)
     context.rows = sum(row.weight for row in rows if isinstance(row.request, RowRequest))
     if media_type := accepted_ndjson(request.headers.get("accept", "")):
         return StreamingResponse(_lines(rows, service, context.request_id), media_type=media_type)
