@@ -8,6 +8,7 @@ from threading import Event, Thread
 
 from masking import Base
 from server.daemons import OperatorThreads
+from server.engine.batch import BatchLimits
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
@@ -83,9 +84,9 @@ class Service:
     closing: Closing = field(default_factory=Closing)
 
     @property
-    def max_batch_tokens(self) -> int:
-        """Most tokens in one batch."""
-        return self.engine.queue.limits.tokens
+    def limits(self) -> BatchLimits:
+        """How large a batch and the queue may become."""
+        return self.engine.queue.limits
 
     def start(self) -> None:
         """Start the worker, the tokenizer and the watcher."""

@@ -75,8 +75,12 @@ class HttpKind(ABC):
     def accepts(self, item: TaskInput) -> bool:
         """Return whether an input is of the form that the task takes."""
 
-    def split(self, inputs: Sequence[TaskInput]) -> tuple[SplitText, ...]:
-        """Split running texts into words, for a kind that takes words; empty where nothing is split."""
+    def split(self, inputs: Sequence[TaskInput], *, most_words: int) -> tuple[SplitText, ...]:
+        """Split running texts into words, for a kind that takes words; empty where nothing is split.
+
+        Raises:
+            InvalidBodyError: A text has more words than `most_words`.
+        """
         return ()
 
     @abstractmethod

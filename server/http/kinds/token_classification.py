@@ -17,7 +17,6 @@ from server.errors import InvalidBodyError
 from server.http.kinds.kind import HttpKind, Json, ReplyFormat, ScoreFunction, SplitText, scores_of
 from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
-_MOST_WORDS = 50_000  # of a text; more than any batch takes
 _SENTENCE: Json = {"tokens": ["Anna", "works", "in", "London", "."]}
 _SENTENCES: Json = {"tokens": [["I", "slept", "."], ["Anna", "left", "."]]}
 
@@ -38,9 +37,9 @@ class TokenClassification(HttpKind):
         """Accept words, or a text without a pair."""
         return isinstance(item, WordsInput) or (isinstance(item, TextInput) and item.pair is None)
 
-    def split(self, inputs: Sequence[TaskInput]) -> tuple[SplitText, ...]:
+    def split(self, inputs: Sequence[TaskInput], *, most_words: int) -> tuple[SplitText, ...]:
         """Split running texts into words that keep their place in the text."""
-        return tuple(_split(item.text) for item in inputs if isinstance(item, TextInput))
+        return tuple(_split(item.text, most_words) for item in inputs if isinstance(item, TextInput))
 
     def render(self, index: int, item: TaskInput, prediction: Prediction, reply: ReplyFormat) -> list[Json]:
         """Return one entry per word in order, or per entity for huggingface_hub."""
@@ -69,10 +68,10 @@ class TokenClassification(HttpKind):
         return {"label": OutputTensor("label", texts)}
 
 
-def _split(text: str) -> SplitText:
-    words = split_words(text, most=_MOST_WORDS + 1)
-    if len(words) > _MOST_WORDS:
-        raise InvalidBodyError(f"a text has more than {_MOST_WORDS} words; send it in parts")
+def _split(text: str, most: int) -> SplitText:
+    words = split_words(text, most=most + 1)
+    if len(words) > most:
+        raise InvalidBodyError(f"a text has more than {most} words, which no batch takes; send it in parts")
     return SplitText(text, words)
 
 
