@@ -120,10 +120,15 @@ def to_request(
         raise InvalidBodyError(_what_it_takes(task, kind))
     if not inputs:
         raise EmptyBatchError
-    if not (split := kind.split(inputs, most_words=limits.tokens)):
+    if split := kind.split(inputs, most_words=limits.tokens):
+        words = [tuple(word.text for word in one.words) for one in split]
+        reply = replace(reply, split_texts=split)
+    elif sent := tuple(item.words for item in inputs if isinstance(item, WordsInput)):
+        words = [tuple(filter(None, one)) for one in sent]  # those of white space are passed over
+        reply = replace(reply, sent_words=sent)
+    else:
         return PredictRequest(tuple(inputs), truncate), reply
-    words = (WordsInput(tuple(word.text for word in one.words)) for one in split)
-    return PredictRequest(tuple(words), truncate), replace(reply, split_texts=split)
+    return PredictRequest(tuple(map(WordsInput, words)), truncate), reply
 
 
 def _validate(body: object, kind: HttpKind, hugging_face: bool) -> PredictBody:

@@ -39,7 +39,7 @@ class _StopsAtFirst(FailFast):
 _Element = TypeVar("_Element")
 _FIRST = _StopsAtFirst()
 _List = Annotated[list[_Element], _FIRST]
-_Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_Word = Annotated[str, StringConstraints(strip_whitespace=True)]
 
 
 def _says(expected: str) -> WrapValidator:
@@ -96,7 +96,7 @@ _TeiInputs = Annotated[
 ]
 _Words = Annotated[
     _List[_Word] | _List[_List[_Word]],
-    _says("a list of words, none of them empty, or a list of such lists"),
+    _says("a list of words, or a list of such lists"),
 ]
 _Truncation = Annotated[
     StrictBool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] | None,

@@ -17,6 +17,7 @@ from server.errors import InvalidBodyError
 from server.http.kinds.kind import HttpKind, Json, ReplyFormat, ScoreFunction, SplitText, scores_of
 from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
+_OUTSIDE = "O"  # the label of a word that shows nothing and is not computed
 _SENTENCE: Json = {"tokens": ["Anna", "works", "in", "London", "."]}
 _SENTENCES: Json = {"tokens": [["I", "slept", "."], ["Anna", "left", "."]]}
 
@@ -47,7 +48,8 @@ class TokenClassification(HttpKind):
         assert isinstance(prediction, WordsPrediction)
         split = reply.split_texts[index] if reply.split_texts else SplitText("", ())
         if reply.shape == "tei":
-            return _words(item, split, prediction, reply.function)
+            entries = _words(item, split, prediction, reply.function)
+            return _in_place(entries, reply.sent_words[index]) if reply.sent_words else entries
         if reply.grouped:  # Hugging Face's every strategy but "none"
             return entities_of(split.text, split.words, prediction, self.spec.labels, reply.ignored)
         return _tags(split, prediction, reply)
@@ -87,6 +89,12 @@ def _words(
     for entry, word in zip(entries, split.words, strict=False):
         entry.update(start=word.start, end=word.end)
     return entries
+
+
+def _in_place(entries: list[Json], sent: Sequence[str]) -> list[Json]:
+    """Return an entry for each word that was sent, so that both can be read side by side."""
+    computed = iter(entries)
+    return [next(computed) if word else {"word": word, "label": _OUTSIDE, "score": 1.0} for word in sent]
 
 
 def _tags(split: SplitText, prediction: WordsPrediction, reply: ReplyFormat) -> list[Json]:

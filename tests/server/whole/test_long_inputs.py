@@ -49,12 +49,12 @@ WORK: dict[str, tuple[Request, set[int]]] = {
     "250 texts of 8 KB": (("POST", "/predict/sentiment", _json(inputs=[["movie " * 1300]] * 250)), {422}),
     "2 MB running text of words": (("POST", "/predict/names", _json(inputs="a " * MEGABYTE)), {422}),
     "390,000 words": (("POST", "/predict/names", _json(tokens=["ab"] * 390_000)), {413}),
-    "49,000 words": (("POST", "/predict/names", _json(tokens=["ab"] * 49_000)), {422}),
-    "12,000 named texts": (
-        ("POST", "/hf/sentiment", _json(inputs=[{"text": f"{n}"} for n in range(12_000)])),
+    "99,000 words": (("POST", "/predict/names", _json(tokens=["ab"] * 99_000)), {422}),
+    "24,000 named texts": (
+        ("POST", "/hf/sentiment", _json(inputs=[{"text": f"{n}"} for n in range(24_000)])),
         {422},
     ),
-    "48,000 elements of a tensor": (("POST", "/v2/models/sentiment/infer", _tensor(48_000)), {400}),
+    "99,000 elements of a tensor": (("POST", "/v2/models/sentiment/infer", _tensor(99_000)), {400}),
     "10 MB of empty lists": (("POST", "/predict/sentiment", b"[" + b"[]," * 3_300_000 + b"0]"), {413}),
     "10 MB of keys": (("POST", "/predict", _json(**{f"{n}": 0 for n in range(800_000)})), {413}),
     "10 MB tensor": (("POST", "/v2/models/sentiment/infer", _tensor(1_600_000)), {413}),
