@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _FAILED = 1
 _USAGE = 2
 _SWITCH_SECONDS = 0.001  # how long a thread keeps the interpreter lock while another one waits for it
-_COLLECTED = (2000, 10, 1000)  # objects before a collection of the young; those before one of the older
+_COLLECTED = (2000, 10, 1000)  # new objects, then collections of the generation before
 _LAST_SECONDS = 5.0  # after the shutdown's own, before threads that hang are left behind
 
 

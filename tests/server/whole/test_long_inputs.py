@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from masking import load_base
-from tests.support.probe import Probed, probing
+from tests.server.whole.probe import Probed, probing
 from tests.support.serving import RunningServer, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -50,8 +50,8 @@ WORK: dict[str, tuple[Request, set[int]]] = {
     "2 MB running text of words": (("POST", "/predict/names", _json(inputs="a " * MEGABYTE)), {422}),
     "390,000 words": (("POST", "/predict/names", _json(tokens=["ab"] * 390_000)), {413}),
     "99,000 words": (("POST", "/predict/names", _json(tokens=["ab"] * 99_000)), {422}),
-    "24,000 named texts": (
-        ("POST", "/hf/sentiment", _json(inputs=[{"text": f"{n}"} for n in range(24_000)])),
+    "16,000 named texts": (
+        ("POST", "/hf/sentiment", _json(inputs=[{"text": f"{n}"} for n in range(16_000)])),
         {422},
     ),
     "99,000 elements of a tensor": (("POST", "/v2/models/sentiment/infer", _tensor(99_000)), {400}),

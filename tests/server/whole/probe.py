@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from lab.server_process import ServerProcess
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAUSE = 0.005  # seconds between an answer and the next request
 
 
@@ -71,7 +71,15 @@ def probing(
     server: ServerProcess, method: str, path: str, body: bytes = b""
 ) -> Iterator[Callable[[], Probed]]:
     """Probe a server; the call that is given ends it and returns what it saw."""
-    command = [sys.executable, "-m", "tests.support.probe", str(server.process.pid), server.url, method, path]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.server.whole.probe",
+        str(server.process.pid),
+        server.url,
+        method,
+        path,
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
 
         def end() -> Probed:
