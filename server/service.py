@@ -10,6 +10,7 @@ from masking import Base
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from server.daemons import OperatorThreads
+from server.engine.batch import BatchLimits
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
@@ -92,9 +93,9 @@ class Service:
         return self.weights.precision
 
     @property
-    def max_batch_tokens(self) -> int:
-        """Most tokens in one batch."""
-        return self.engine.queue.limits.tokens
+    def limits(self) -> BatchLimits:
+        """How large a batch and the queue may become."""
+        return self.engine.queue.limits
 
     def start(self) -> None:
         """Start the worker, the tokenizer and the watcher."""

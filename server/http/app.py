@@ -75,7 +75,8 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
     """Add what is around every route; the last one added comes first."""
     settings = service.settings
     size = settings.max_body_bytes
-    app.add_middleware(BodyMiddleware, limits=BodyLimits(size, settings.body_seconds, _BODIES * size))
+    limits = BodyLimits(size, settings.body_seconds, _BODIES * size, settings.max_body_values)
+    app.add_middleware(BodyMiddleware, limits=limits)
     app.add_middleware(
         RequestMiddleware, metrics=service.metrics, tracer=service.tracer, root_path=settings.root_path
     )

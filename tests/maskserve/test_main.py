@@ -95,7 +95,13 @@ def test_completion_is_printed_for_a_shell(capsys: pytest.CaptureFixture[str]) -
         ("store --st", {"--store"}),
         (
             "serve --max-b",
-            {"--max-batch-rows", "--max-batch-tokens", "--max-body-bytes", "--max-bundle-bytes"},
+            {
+                "--max-batch-rows",
+                "--max-batch-tokens",
+                "--max-body-bytes",
+                "--max-body-values",
+                "--max-bundle-bytes",
+            },
         ),
     ],
 )

@@ -55,7 +55,10 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undoes what `serve` does to its process."""
     monkeypatch.setattr(process, "Timer", NoTimer)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    seconds, thresholds = sys.getswitchinterval(), gc.get_threshold()
     yield
+    sys.setswitchinterval(seconds)
+    gc.set_threshold(*thresholds)
     for number, handler in handlers.items():
         signal.signal(number, handler)
     gc.unfreeze()

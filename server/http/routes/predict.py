@@ -56,10 +56,12 @@ async def predict_for_hugging_face(request: Request, task: TaskName) -> Response
 
 async def _answer(request: Request, task: str, *, hugging_face: bool) -> Response:
     served = take_task(request, task)
-    service_of(request).predictor.check_room(served)
+    service = service_of(request)
+    service.predictor.check_room(served)
     body = await read_text(request)
     wanted, reply = await run_by_size(
-        len(body), lambda: parse_request(body, served.loaded, hugging_face=hugging_face)
+        len(body),
+        lambda: parse_request(body, served.loaded, service.limits, hugging_face=hugging_face),
     )
     predictions = await predictions_of(request, served, wanted)
     content = await run_by_size(
@@ -192,7 +194,7 @@ def _server_info(service: Service) -> dict[str, Any]:
         "model_sha": base.info.revision,
         "model_dtype": _DTYPES[service.precision],
         "model_device_type": base.device.type,
-        "max_batch_tokens": service.max_batch_tokens,
+        "max_batch_tokens": service.limits.tokens,
         "max_batch_requests": settings.max_batch_rows,
         "max_client_batch_size": settings.queue_limit,
     }
