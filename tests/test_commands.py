@@ -7,7 +7,7 @@ import pytest
 
 COMMANDS = [
     "maskserve",
-    *(f"maskserve {name}" for name in ("serve", "learn", "search", "compare", "store", "demo")),
+    *(f"maskserve {name}" for name in ("serve", "learn", "search", "compare", "store", "doctor", "demo")),
     "server",
     "training.learn_mask",
     "training.search",

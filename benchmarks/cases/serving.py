@@ -110,7 +110,7 @@ def direct(service: Service, requests: Requests) -> Call:
     ready = []
     for path, body in requests:
         served = service.registry.get(path.rpartition("/")[2])
-        ready.append((served, parse_request(body, served.loaded)[0]))
+        ready.append((served, parse_request(body, served.loaded, service.limits)[0]))
 
     async def call(number: int) -> None:
         await service.predictor.predict(*ready[number % len(ready)], "benchmark", Timings())
