@@ -108,13 +108,6 @@ def test_an_engine_that_is_too_wrong_is_left_out(exports: Exports) -> None:
     assert left.skipped == {ONNX: "skipped: error 2.0e-01"}
 
 
-def test_ours_is_left_out_where_it_computed_in_another_precision() -> None:
-    right = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
-    left, errors = _ready(**{OURS: right}).checked(Exact(right, right))
-    assert not left.runs and not errors
-    assert left.skipped == {OURS: "skipped: computed in fp32"}
-
-
 def test_ours_is_left_out_where_it_refuses_the_precision(
     exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
