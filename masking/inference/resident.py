@@ -32,17 +32,17 @@ class ResidentWeights:
         precision: How they are multiplied.
         kernels: With "off" they are computed without a kernel.
         narrow: By name the layers that the narrow kernel multiplies; the others are the base's own.
-        own: By name the layers of the blocks that are not in `narrow`, where any are: the base's, in fp32.
-        wider: By name the layers that are kept in a wider precision, with the error that made them so; see
-            `rounding_errors`.
+        wider: In int8, by name the layers that are not multiplied in 8 bits, with the error that they would
+            have there; see `rounding_errors`.
+        own: By name those of them that stay fp32: the base's own layers.
     """
 
     device: torch.device
     precision: Precision = "fp32"
     kernels: Kernels = "auto"
     narrow: Mapping[str, NarrowWeight] = field(default_factory=dict)
-    own: Mapping[str, nn.Linear] = field(default_factory=dict)
     wider: Mapping[str, float] = field(default_factory=dict)
+    own: Mapping[str, nn.Linear] = field(default_factory=dict)
 
     @classmethod
     def of(cls, base: Base, precision: Precision | str = "fp32", kernels: Kernels = "auto") -> Self:
@@ -68,8 +68,8 @@ class ResidentWeights:
         others = {name: linears[name] for name in wider}
         packed = {name: weight for name, weight in packed.items() if name not in wider}
         if lacks("bf16"):
-            return cls(base.device, chosen, kernels, packed, others, wider)
-        return cls(base.device, chosen, kernels, packed | _pack(others, "bf16"), wider=wider)
+            return cls(base.device, chosen, kernels, packed, wider, others)
+        return cls(base.device, chosen, kernels, packed | _pack(others, "bf16"), wider)
 
     def precision_of(self, name: str) -> Precision:
         """Return the precision in which a layer of the base is multiplied.
@@ -79,7 +79,7 @@ class ResidentWeights:
         """
         if (weight := self.narrow.get(name)) is not None:
             return weight.precision
-        return self.precision if self.device.type == "cuda" else "fp32"
+        return self.cuda_precision
 
     @property
     def cuda_precision(self) -> CudaPrecision:
