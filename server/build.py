@@ -49,7 +49,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     Raises:
         MaskingError: The base can't be loaded.
         MaskStoreError: There is no store, or it can't be read.
-        SettingsError: The device or the precision is not to be had here, or the package for traces is missing.
+        SettingsError: The device or the precision can't be had here, or the package for traces is missing.
     """
     tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
     store = _open_store(settings)  # before the base, which takes longer to load

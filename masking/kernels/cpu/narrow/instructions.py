@@ -4,7 +4,8 @@ A register tile holds the sums of a few tokens times a few strips of 16 output r
 64 bytes for each strip: `group` adjacent columns of its 16 rows, 2 in bfloat16 and 4 in 8 bits. What the
 task's bits drop is zeroed WHILE the line is loaded (one load under a mask register), and one instruction
 multiplies it with the same columns of a token and adds the groups' products to 16 sums. Tokens are read
-where they lie, so nothing is packed.
+where they lie, so nothing is packed. Where several tiles have the same task, `mask_lines` does the masking
+once for all of them, into lines that stay in the cache.
 
 Nothing here checks an address: callers do.
 """
@@ -43,9 +44,11 @@ class _BFloat(ir.Type):  # type: ignore[misc]
 class _Tile:
     """Emitter of the code for one size of register tile: `strips` x 16 output rows, `tokens` tokens."""
 
-    def __init__(self, builder: ir.IRBuilder, precision: NarrowPrecision, strips: int, tokens: int) -> None:
+    def __init__(
+        self, builder: ir.IRBuilder, precision: NarrowPrecision, strips: int, tokens: int, masked: bool
+    ) -> None:
         self.builder = builder
-        self.strips, self.tokens = strips, tokens
+        self.strips, self.tokens, self.masked = strips, tokens, masked
         lanes = 512 // (16 if precision == "bf16" else 8)
         self.word = ir.IntType(lanes)
         self.bits = ir.VectorType(ir.IntType(1), lanes)
@@ -80,7 +83,10 @@ class _Tile:
         sums = [builder.phi(self.sums) for _ in range(self.strips * self.tokens)]
         for one in sums:
             one.add_incoming(self.zero, before)
-        masked = [self._masked_line(group, line, word) for line, word in zip(lines, words, strict=True)]
+        masked = [
+            builder.bitcast(self.line_of(group, *place), self.operand)
+            for place in zip(lines, words, strict=True)
+        ]
         added = []
         for index, token in enumerate(tokens):
             values = self._broadcast(self._load(token, group, 4, _I32))
@@ -103,13 +109,15 @@ class _Tile:
         address = builder.add(place, builder.mul(index, ir.Constant(_I64, size)))
         return builder.load(at(builder, address, kind), align=size)
 
-    def _masked_line(self, group: Any, line: Any, word: Any) -> Any:
+    def line_of(self, group: Any, line: Any, word: Any) -> Any:
         """Load a line of weights, zero where their bit is."""
         builder = self.builder
         values = self._load(line, group, LINE, self.line)
+        if not self.masked:
+            return values
         bits = builder.bitcast(self._load(word, group, self.word_bytes, self.word), self.bits)
         zero = ir.Constant(self.line, [0] * self.line.count)
-        return builder.bitcast(builder.select(bits, values, zero), self.operand)
+        return builder.select(bits, values, zero)
 
     def _broadcast(self, value: Any) -> Any:
         integers = ir.VectorType(_I32, ROWS)
@@ -119,15 +127,17 @@ class _Tile:
         return self.builder.bitcast(spread, self.operand)
 
 
-def multiply_tile(precision: NarrowPrecision, strips: int, most_tokens: int) -> Callable[..., None]:
-    """Make a numba intrinsic that multiplies a few tokens with a few strips of masked weights.
+def multiply_tile(
+    precision: NarrowPrecision, strips: int, most_tokens: int, *, masked: bool
+) -> Callable[..., None]:
+    """Make a numba intrinsic that multiplies a few tokens with a few strips of weights.
 
     The intrinsic's arguments are int64 (addresses and strides in bytes):
     (tokens, weights, weights_stride, bits, bits_stride, inputs, inputs_stride, groups, sums).
     `tokens` is 1 to `most_tokens`; `weights` lines of 64 bytes [strips, groups], aligned, each [16 rows,
-    columns of a group]; `bits` a word [strips, groups] with one bit for each weight of a line, in its order;
-    `inputs` bfloat16 or uint8 [tokens, columns]; `sums` float32 or int32 [tokens, strips * 16], aligned, all
-    written. Weights of 8 bits are signed. There is at least one group.
+    columns of a group]; `bits` a word [strips, groups] with one bit for each weight of a line, in its order,
+    not read unless `masked`; `inputs` bfloat16 or uint8 [tokens, columns]; `sums` float32 or int32
+    [tokens, strips * 16], aligned, all written. Weights of 8 bits are signed. There is at least one group.
     """
 
     @intrinsic
@@ -152,7 +162,7 @@ def multiply_tile(precision: NarrowPrecision, strips: int, most_tokens: int) -> 
                 block = builder.append_basic_block(f"tokens_{count}")
                 switch.add_case(ir.Constant(_I64, count), block)
                 builder.position_at_end(block)
-                _Tile(builder, precision, strips, count).emit(list(values[1:]))
+                _Tile(builder, precision, strips, count, masked).emit(list(values[1:]))
                 builder.branch(end)
             builder.position_at_end(end)
             return context.get_dummy_value()
@@ -160,6 +170,40 @@ def multiply_tile(precision: NarrowPrecision, strips: int, most_tokens: int) -> 
         return signature, generate
 
     chosen: Callable[..., None] = multiply
+    return chosen
+
+
+def mask_lines(precision: NarrowPrecision) -> Callable[[int, int, int, int], None]:
+    """Make a numba intrinsic that writes a strip's lines with zeros where the bits are.
+
+    Its arguments are int64, addresses but for the last: (target, lines, bits, groups). See `multiply_tile`;
+    `target` is aligned too.
+    """
+
+    @intrinsic
+    def write(context: Any, target: Any, lines: Any, bits: Any, groups: Any) -> Any:
+        signature = types.void(*[types.int64] * 4)
+
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+            target, lines, bits, groups = values
+            tile = _Tile(builder, precision, 1, 1, masked=True)
+            before, loop = builder.block, builder.append_basic_block("line")
+            after = builder.append_basic_block("lines_done")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            group = builder.phi(_I64)
+            group.add_incoming(ir.Constant(_I64, 0), before)
+            place = builder.add(target, builder.mul(group, ir.Constant(_I64, LINE)))
+            builder.store(tile.line_of(group, lines, bits), at(builder, place, tile.line), align=LINE)
+            following = builder.add(group, ir.Constant(_I64, 1))
+            group.add_incoming(following, loop)
+            builder.cbranch(builder.icmp_signed("<", following, groups), loop, after)
+            builder.position_at_end(after)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    chosen: Callable[[int, int, int, int], None] = write
     return chosen
 
 

@@ -30,13 +30,14 @@ from masking.kernels.cpu.narrow.elementwise import (
     ints,
     quantise,
 )
-from masking.kernels.cpu.narrow.instructions import LINE, ROWS, multiply_tile
+from masking.kernels.cpu.narrow.instructions import LINE, ROWS, mask_lines, multiply_tile
 from masking.kernels.cpu.processor import NarrowPrecision, lacks
 
 TILE_TOKENS = 8
 PANEL_STRIPS = 3  # 3 strips x 8 tokens of sums leave 8 of 32 registers
-SCRATCH_BYTES = 4 * ROWS * PANEL_STRIPS * TILE_TOKENS
-"""Bytes that each thread needs, aligned to a line: the sums of a tile."""
+SUMS_BYTES = 4 * ROWS * PANEL_STRIPS * TILE_TOKENS
+SAME_TASK_TILES = 8
+"""From so many tiles of one task on, its lines are masked once for all of them."""
 QUANTISE, BF16, INT8, NORMALISE = 0, 1, 2, 3
 
 
@@ -55,13 +56,19 @@ def _no_tile(  # noqa: PLR0913, PLR0917 (the arguments of `multiply_tile`)
     """Stand for instructions that can't be compiled here; `choose_precision` never comes to it."""
 
 
-def _tile(precision: NarrowPrecision, strips: int) -> Callable[..., None]:
-    """Return the inner loop; where the processor lacks its instructions, one that computes nothing."""
-    return _no_tile if lacks(precision) else multiply_tile(precision, strips, TILE_TOKENS)
+def _tiles(precision: NarrowPrecision, masked: bool) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return the inner loops for a whole panel and for a strip; see `_no_tile`."""
+    if lacks(precision):
+        return _no_tile, _no_tile
+    wide, thin = (multiply_tile(precision, n, TILE_TOKENS, masked=masked) for n in (PANEL_STRIPS, 1))
+    return wide, thin
 
 
-_wide_bf16, _thin_bf16 = _tile("bf16", PANEL_STRIPS), _tile("bf16", 1)
-_wide_int8, _thin_int8 = _tile("int8", PANEL_STRIPS), _tile("int8", 1)
+_wide_bf16, _thin_bf16 = _tiles("bf16", True)
+_wide_plain_bf16, _thin_plain_bf16 = _tiles("bf16", False)
+_wide_int8, _thin_int8 = _tiles("int8", True)
+_wide_plain_int8, _thin_plain_int8 = _tiles("int8", False)
+_mask_bf16, _mask_int8 = mask_lines("bf16"), mask_lines("int8")
 
 
 class Job(IntEnum):
@@ -83,7 +90,7 @@ class Job(IntEnum):
     FINISH = 9
     """What becomes of the sums; see `elementwise.finish`."""
     SCRATCH = 10
-    """Address of `SCRATCH_BYTES` per thread."""
+    """Address of `scratch_bytes` per thread, aligned to a line."""
     LEVELS = 11
     """Address of uint8 [tokens, columns]: what INT8 multiplies, and QUANTISE writes."""
     SCALES = 12
@@ -99,9 +106,10 @@ class Job(IntEnum):
     """Address of a float32."""
     NORMALISED = 18
     """Address of bfloat16 [tokens, columns]."""
-    NEXT_SLOT = 19
-    NEXT_QUANTISED = 20
-    NEXT_PIECE = 21
+    SCRATCH_BYTES = 19
+    NEXT_SLOT = 20
+    NEXT_TOKEN = 21
+    NEXT_PIECE = 22
 
 
 class Layer(IntEnum):
@@ -115,19 +123,26 @@ class Layer(IntEnum):
     ROW_SCALES = 3
     """INT8: address of float32 [rows]."""
     MASKS = 4
-    """Address of int64 [segments, 3]: address of the words, bytes from strip to strip, and for INT8 the
-    address of int32 [rows], the rows' sums."""
+    """Address of int64 [segments, 3]: address of the words or 0 for no mask, bytes from strip to strip, and
+    for INT8 the address of int32 [rows], the rows' sums."""
     OUTPUTS = 5
     """Address of [tokens, rows], bfloat16 or float32."""
 
 
 _INT = 8
 _LAYER_BYTES = _INT * len(Layer)
+_TILE_BYTES = _INT * 3
 
 
 @njit(nogil=True, inline="always")
 def _get(record: int, field: int) -> int:
     return load_int(record + _INT * field)
+
+
+def scratch_bytes(columns: int, precision: NarrowPrecision) -> int:
+    """Return the bytes that each thread needs: the sums of a tile, and a panel's lines."""
+    element = 2 if precision == "bf16" else 1
+    return SUMS_BYTES + PANEL_STRIPS * ROWS * columns * element
 
 
 @njit(nogil=True, cache=CACHED)
@@ -142,47 +157,80 @@ def _multiply(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     columns: int,
     sums: int,
 ) -> None:
-    """Multiply one tile: `tokens` x `strips` * 16 sums."""
+    """Multiply one tile: `tokens` x `strips` * 16 sums; without words, with the lines as they are."""
     if phase == BF16:
-        groups = columns // 2
-        if strips == PANEL_STRIPS:
-            _wide_bf16(tokens, lines, LINE * groups, words, word_stride, inputs, 2 * columns, groups, sums)
+        groups, size = columns // 2, 2 * columns
+        stride = LINE * groups
+        if words == 0 and strips == PANEL_STRIPS:
+            _wide_plain_bf16(tokens, lines, stride, words, word_stride, inputs, size, groups, sums)
+        elif words == 0:
+            _thin_plain_bf16(tokens, lines, stride, words, word_stride, inputs, size, groups, sums)
+        elif strips == PANEL_STRIPS:
+            _wide_bf16(tokens, lines, stride, words, word_stride, inputs, size, groups, sums)
         else:
-            _thin_bf16(tokens, lines, LINE * groups, words, word_stride, inputs, 2 * columns, groups, sums)
+            _thin_bf16(tokens, lines, stride, words, word_stride, inputs, size, groups, sums)
         return
     groups = columns // 4
-    if strips == PANEL_STRIPS:
-        _wide_int8(tokens, lines, LINE * groups, words, word_stride, inputs, columns, groups, sums)
+    stride = LINE * groups
+    if words == 0 and strips == PANEL_STRIPS:
+        _wide_plain_int8(tokens, lines, stride, words, word_stride, inputs, columns, groups, sums)
+    elif words == 0:
+        _thin_plain_int8(tokens, lines, stride, words, word_stride, inputs, columns, groups, sums)
+    elif strips == PANEL_STRIPS:
+        _wide_int8(tokens, lines, stride, words, word_stride, inputs, columns, groups, sums)
     else:
-        _thin_int8(tokens, lines, LINE * groups, words, word_stride, inputs, columns, groups, sums)
+        _thin_int8(tokens, lines, stride, words, word_stride, inputs, columns, groups, sums)
 
 
 @njit(nogil=True, cache=CACHED)
-def _multiply_panel(job: int, layer: int, strip: int, strips: int, first: int, last: int, sums: int) -> None:
+def _mask_panel(
+    phase: int, strips: int, lines: int, words: int, word_stride: int, columns: int, target: int
+) -> None:
+    """Write the panel's lines under a mask."""
+    groups = columns // (2 if phase == BF16 else 4)
+    for strip in range(strips):
+        moved = LINE * groups * strip
+        if phase == BF16:
+            _mask_bf16(target + moved, lines + moved, words + word_stride * strip, groups)
+        else:
+            _mask_int8(target + moved, lines + moved, words + word_stride * strip, groups)
+
+
+@njit(nogil=True, cache=CACHED)
+def _multiply_panel(
+    job: int, layer: int, strip: int, strips: int, first: int, last: int, scratch: int
+) -> None:
     """Tiles `first` to `last` - 1 with `strips` strips of a layer's output rows."""
     phase, columns, kind = _get(job, Job.PHASE), _get(job, Job.COLUMNS), _get(job, Job.FINISH)
-    rows, row = _get(layer, Layer.ROWS), ROWS * strip
+    rows, row, tiles = _get(layer, Layer.ROWS), ROWS * strip, _get(job, Job.TILES)
     valid, spacing = min(ROWS * strips, rows - row), ROWS * strips
-    element = 2 if phase == BF16 else 1
+    element, size = 2 if phase == BF16 else 1, 4 if kind == FLOAT32 else 2
     inputs = _get(job, Job.INPUTS if phase == BF16 else Job.LEVELS)
     lines = _get(layer, Layer.LINES) + ROWS * element * columns * strip
     bias = _get(layer, Layer.BIAS) + 4 * row
-    size = 4 if kind == FLOAT32 else 2
+    masked_segment, masked = -1, scratch + SUMS_BYTES
     for tile in range(first, last):
-        entry = _get(job, Job.TILES) + 3 * _INT * tile
-        token, tokens = _get(entry, 0), _get(entry, 1)
-        mask = _get(layer, Layer.MASKS) + 3 * _INT * _get(entry, 2)
-        stride = _get(mask, 1)
-        words = _get(mask, 0) + stride * strip
-        _multiply(
-            phase, strips, tokens, lines, words, stride, inputs + element * columns * token, columns, sums
-        )
+        entry = tiles + _TILE_BYTES * tile
+        token, tokens, segment = _get(entry, 0), _get(entry, 1), _get(entry, 2)
+        mask = _get(layer, Layer.MASKS) + 3 * _INT * segment
+        stride, words, read = _get(mask, 1), _get(mask, 0), lines
+        ahead = tile + SAME_TASK_TILES - 1
+        if words != 0:
+            words += stride * strip
+            again = masked_segment == segment
+            if not again and ahead < last and _get(tiles + _TILE_BYTES * ahead, 2) == segment:
+                _mask_panel(phase, strips, lines, words, stride, columns, masked)
+                masked_segment, again = segment, True
+            if again:
+                words, read = 0, masked
+        from_token = inputs + element * columns * token
+        _multiply(phase, strips, tokens, read, words, stride, from_token, columns, scratch)
         if phase == INT8:
             scales, zeros = _get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token
             row_sums, row_scales = _get(mask, 2) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
-            dequantise(sums, spacing, tokens, valid, row_sums, row_scales, scales, zeros)
+            dequantise(scratch, spacing, tokens, valid, row_sums, row_scales, scales, zeros)
         outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
-        finish(kind, sums, spacing, tokens, valid, bias, outputs, size * rows)
+        finish(kind, scratch, spacing, tokens, valid, bias, outputs, size * rows)
 
 
 @njit(nogil=True, cache=CACHED)
@@ -193,7 +241,7 @@ def panel_count(rows: int) -> int:
 
 
 @njit(nogil=True, cache=CACHED)
-def _multiply_piece(job: int, piece: int, sums: int) -> bool:
+def _multiply_piece(job: int, piece: int, scratch: int) -> bool:
     """Compute a piece; tell whether there is one with that number."""
     chunks, tiles = _get(job, Job.CHUNKS), _get(job, Job.TILE_COUNT)
     panel, chunk = piece // chunks, piece % chunks
@@ -206,7 +254,7 @@ def _multiply_piece(job: int, piece: int, sums: int) -> bool:
             strips = PANEL_STRIPS if panel < wide else 1
             strip = PANEL_STRIPS * panel if panel < wide else PANEL_STRIPS * wide + panel - wide
             first, last = tiles * chunk // chunks, tiles * (chunk + 1) // chunks
-            _multiply_panel(job, layer, strip, strips, first, last, sums)
+            _multiply_panel(job, layer, strip, strips, first, last, scratch)
             return True
         panel -= panels
     return False
@@ -240,18 +288,19 @@ def work(job: int) -> None:
     """One thread's share of a phase of the job at an address."""
     phase, tokens = _get(job, Job.PHASE), _get(job, Job.TOKENS)
     if phase in (BF16, INT8):
-        sums = _get(job, Job.SCRATCH) + SCRATCH_BYTES * fetch_add(job + _INT * Job.NEXT_SLOT, 1)
-        while _multiply_piece(job, fetch_add(job + _INT * Job.NEXT_PIECE, 1), sums):
+        slot = fetch_add(job + _INT * Job.NEXT_SLOT, 1)
+        scratch = _get(job, Job.SCRATCH) + _get(job, Job.SCRATCH_BYTES) * slot
+        while _multiply_piece(job, fetch_add(job + _INT * Job.NEXT_PIECE, 1), scratch):
             pass
         return
-    first = fetch_add(job + _INT * Job.NEXT_QUANTISED, TILE_TOKENS)
+    first = fetch_add(job + _INT * Job.NEXT_TOKEN, TILE_TOKENS)
     while first < tokens:
         for token in range(first, min(first + TILE_TOKENS, tokens)):
             if phase == QUANTISE:
                 _quantise_token(job, token)
             else:
                 _normalise_token(job, token)
-        first = fetch_add(job + _INT * Job.NEXT_QUANTISED, TILE_TOKENS)
+        first = fetch_add(job + _INT * Job.NEXT_TOKEN, TILE_TOKENS)
 
 
 @cfunc(types.void(types.intp), nopython=True, cache=CACHED)

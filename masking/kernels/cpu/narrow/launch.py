@@ -160,13 +160,14 @@ def _multiply(
         np.int64,
     )
     panels = sum(kernel.panel_count(one.rows) for one in weights)
-    room = workspace.address(threads * kernel.SCRATCH_BYTES)
+    scratch = kernel.scratch_bytes(columns, weights[0].precision)
     job = np.zeros(len(fields), np.int64)
     job[fields.TOKENS], job[fields.COLUMNS], job[fields.INPUTS] = tokens, columns, inputs.data_ptr()
     job[fields.TILES], job[fields.TILE_COUNT] = tiles.address, tiles.count
     job[fields.CHUNKS] = min(tiles.count, -(-_PIECES_PER_THREAD * threads // panels))
     job[fields.LAYERS], job[fields.LAYER_COUNT] = address_of(table), len(weights)
-    job[fields.FINISH], job[fields.SCRATCH] = finish, room
+    job[fields.FINISH], job[fields.SCRATCH_BYTES] = finish, scratch
+    job[fields.SCRATCH] = workspace.address(threads * scratch)
     run, address = _runner(), address_of(job)
     if weights[0].precision == "int8":
         levels, scales, zeros = inputs, torch.ones(tokens), torch.zeros(tokens, dtype=torch.int32)

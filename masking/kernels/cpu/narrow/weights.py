@@ -6,7 +6,6 @@ also the order of a tile of AMX's second operand.
 """
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -26,7 +25,7 @@ class MaskPlace(NamedTuple):
     """Where the kernel finds a mask; valid while its arrays live.
 
     Attributes:
-        address: Of the first strip's words.
+        address: Of the first strip's words; 0 for the weight as it is.
         stride: Bytes from strip to strip.
         row_sums: Address of the rows' sums; 0 in bfloat16.
     """
@@ -145,21 +144,14 @@ class NarrowWeight:
 
     @property
     def no_mask(self) -> MaskPlace:
-        """The place for a segment without a mask: one strip of ones, which stands for all."""
-        sums = 0 if self.row_sums is None else self.row_sums.ctypes.data
-        return MaskPlace(_ones(self.precision, self.columns).ctypes.data, 0, sums)
+        """The place for a segment without a mask."""
+        return MaskPlace(0, 0, 0 if self.row_sums is None else self.row_sums.ctypes.data)
 
     def expand(self) -> Tensor:
         """Return the weight as it is multiplied: float64 [rows, columns]."""
         group = GROUPS[self.precision]
         by_row = self.lines.transpose(1, 2).reshape(-1, self.columns // group * group)[: self.rows].double()
         return by_row if self.scales is None else by_row * self.scales.double()[:, None]
-
-
-@cache
-def _ones(precision: NarrowPrecision, columns: int) -> NDArray[Any]:
-    kind = WORDS[precision]
-    return np.full(columns // GROUPS[precision], np.iinfo(kind).max, kind)
 
 
 def _in_lines(values: Tensor, group: int) -> Tensor:
