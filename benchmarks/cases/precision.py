@@ -298,7 +298,7 @@ def main(arguments: argparse.Namespace) -> int:
         files = choose_tasks(store, arguments.data, arguments.tasks)
         base = load_base(arguments.base)
         weights = prepare_weights(base, arguments.precisions)
-        results = []
+        results: list[Quality] = []
         for name, path in files.items():
             results += measure_task(store.load(name), path, base, weights, arguments.rows)
     except (MaskStoreError, MaskingError, TrainingError) as error:

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from masking import Base, MaskedEncoder, TaskBatch, load_base
+from masking.architectures import block_linears
 from masking.inference import ResidentWeights, resident
 from masking.inference.rounding import LARGEST_ERROR, rounding_errors, sample_rows
 from masking.kernels.cpu.processor import lacks
+from masking.tasks.predictions import Floats
 from tests.masking.inference.test_encoder import _features
 from tests.masking.inference.test_precision import FAR, _flat, _tasks
 from tests.masking.kernels.conftest import needs_kernels
@@ -24,11 +26,12 @@ OUTLYING = f"{BLOCK}.attention.output.dense"
 
 def with_outlier(base: Base, factor: float = 1e3) -> Base:
     """Blow up one channel of the values, and divide where it is read: the function stays the same."""
+    layers = block_linears(base.encoder, base.info.architecture, [1])
+    value = layers[f"{BLOCK}.attention.self.value"]
     with torch.no_grad():
-        value = base.encoder.get_submodule(f"{BLOCK}.attention.self.value")
         value.weight[3] *= factor
         value.bias[3] *= factor
-        base.encoder.get_submodule(OUTLYING).weight[:, 3] /= factor
+        layers[OUTLYING].weight[:, 3] /= factor
     return base
 
 
@@ -37,9 +40,10 @@ def largest_difference(base: Base, weights: ResidentWeights) -> float:
     rng, wide = np.random.default_rng(0), ResidentWeights.of(base)
     inputs = [_features(task, 3, rng) for task in _tasks(base, wide)]
 
-    def logits(weights: ResidentWeights) -> np.ndarray:  # type: ignore[type-arg]
+    def logits(weights: ResidentWeights) -> Floats:
         batch = [TaskBatch(task, one) for task, one in zip(_tasks(base, weights), inputs, strict=True)]
-        return _flat(MaskedEncoder(base, weights).logits(batch))
+        flat: Floats = _flat(MaskedEncoder(base, weights).logits(batch))
+        return flat
 
     exact = logits(wide)
     return float(np.abs(logits(weights) - exact).max() / np.abs(exact).max())
