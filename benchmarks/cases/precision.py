@@ -3,14 +3,11 @@
 Every task of a store is measured on dev rows with the metric of its manifest. Masks are computed as a server
 computes them; a folded copy is a plain model of torch with the masks multiplied into its weights. All are
 compared with the masks in fp32.
-
-The dev rows of a task are those of the first of these files that there is: TASK/dev.jsonl, TASK/dev.jsonl.gz,
-TASK-dev.jsonl, TASK-dev.jsonl.gz.
 """
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +15,7 @@ from statistics import fmean
 import numpy as np
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.measure.dev_rows import FILES, dev_file, read_dev
 from benchmarks.peers.folded import DTYPES, copied_logits
 from lab.extras import need
 from lab.tables import markdown_table, write_report
@@ -27,17 +25,12 @@ from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from masking.kernels.cpu.processor import instruction_sets, processor_name
 from masking.tasks.predictions import Floats
-from training.data.columns import choose_columns
-from training.data.examples import judge, read_examples, settle
-from training.data.features import EncodedExample, encode_examples
-from training.data.sources import read_file
+from training.data.features import EncodedExample
 from training.errors import TrainingError
-from training.kinds import labels_of
 from training.loop.evaluation import measure, served_logits
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 MASKS, COPY = "masks", "folded copy"
-FILES = ("{}/dev.jsonl", "{}/dev.jsonl.gz", "{}-dev.jsonl", "{}-dev.jsonl.gz")
 HEAD = (
     "task", "computed as", "precision", "inputs", "metric", "value", "to fp32, points", "same labels, %",
     "scores: most", "scores: mean",
@@ -74,45 +67,12 @@ class Quality:
     mean: float
 
 
-def dev_file(folder: Path, task: str) -> Path | None:
-    """Return the file of a task's dev rows, if there is one."""
-    paths = [folder / name.format(task) for name in FILES]
-    return next((path for path in paths if path.is_file()), None)
-
-
-def read_dev(path: Path, task: LoadedTask, most: int | None) -> list[EncodedExample]:
-    """Read a task's dev rows as learning reads them.
-
-    Args:
-        path: The file.
-        task: The task.
-        most: Rows to keep, the first ones; None for all.
-
-    Raises:
-        TrainingError: The file can't be read, or its rows are not such as the task takes.
-        BenchmarkError: A label is not one of the task's.
-    """
-    kind, labels = task.spec.kind, task.spec.labels
-    rows = read_file(path)
-    read = read_examples(rows, kind, choose_columns(kind, {}, (rows,)))
-    examples = settle(read, judge(kind, [read], "" if "-1" in labels else None))
-    examples = replace(examples, examples=examples.examples[:most])
-    for example in examples.examples if labels else ():
-        for label in labels_of(example.target):
-            if label not in labels:
-                raise BenchmarkError(
-                    f"{path}:{example.line}: task {task.manifest.task!r} has no label {label!r}; "
-                    f"it has {', '.join(labels):.200}"
-                )
-    return encode_examples(examples, task.codec)
-
-
 def measure_task(
     bundle: MaskBundle,
     path: Path,
     base: Base,
     weights: Mapping[Precision, ResidentWeights],
-    most: int | None,
+    arguments: argparse.Namespace,
 ) -> Iterator[Quality]:
     """Measure a task in each precision, as masks and as a folded copy.
 
@@ -121,16 +81,19 @@ def measure_task(
         path: File of its dev rows.
         base: The encoder.
         weights: By precision the encoder's layers.
-        most: Rows to measure; None for all.
+        arguments: They say which precisions and how many rows.
     """
-    wide = ResidentWeights.of(base)
-    task = load_task(bundle, base, wide)
-    examples = read_dev(path, task, most)
+    task = load_task(bundle, base)
+    examples = read_dev(path, task, arguments.rows)
     metric = next(iter(bundle.manifest.learned.values())).metric
-    exact = _Answers.of(task, examples, served_logits(bundle, base, examples, max_rows=_MAX_ROWS))
 
-    def quality(form: str, precision: str, logits: Sequence[Floats]) -> Quality:
-        own = _Answers.of(task, examples, logits)
+    def masks(resident: ResidentWeights | None) -> _Answers:
+        logits = served_logits(bundle, base, examples, max_rows=_MAX_ROWS, weights=resident)
+        return _Answers.of(task, examples, logits)
+
+    exact = masks(None)
+
+    def quality(form: str, precision: str, own: _Answers) -> Quality:
         apart = np.abs(own.scores - exact.scores)
         value = own.metrics[metric]
         return Quality(
@@ -147,10 +110,10 @@ def measure_task(
         )
 
     for precision, resident in weights.items():
-        logits = served_logits(bundle, base, examples, max_rows=_MAX_ROWS, weights=resident)
-        yield quality(MASKS, precision, logits)
-    for precision in [one for one in weights if one in DTYPES]:
-        yield quality(COPY, precision, copied_logits(base, task, examples, precision, max_rows=_MAX_ROWS))
+        yield quality(MASKS, precision, exact if precision == "fp32" else masks(resident))
+    for precision in [one for one in arguments.precisions if one in DTYPES]:
+        logits = copied_logits(base, task, examples, precision, max_rows=_MAX_ROWS)
+        yield quality(COPY, precision, _Answers.of(task, examples, logits))
 
 
 @dataclass(frozen=True)
@@ -300,7 +263,7 @@ def main(arguments: argparse.Namespace) -> int:
         weights = prepare_weights(base, arguments.precisions)
         results: list[Quality] = []
         for name, path in files.items():
-            results += measure_task(store.load(name), path, base, weights, arguments.rows)
+            results += measure_task(store.load(name), path, base, weights, arguments)
     except (MaskStoreError, MaskingError, TrainingError) as error:
         raise BenchmarkError(str(error)) from error
     averages = means(results)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.cases.precision import COPY, MASKS, dev_file
+from benchmarks.cases.precision import COPY, MASKS
 from mask_store import MaskStore, ensemble_of
 from masking import Base, TaskSpec
 from masking.kernels.cpu.processor import lacks, processor_name
@@ -98,15 +98,6 @@ def test_some_tasks_precisions_and_rows(
         ("names", COPY, 3),
     ]
     assert "kept wider" not in capsys.readouterr().out
-
-
-def test_a_folder_of_a_task_comes_before_a_file(tmp_path: Path) -> None:
-    assert dev_file(tmp_path, "mood") is None
-    file = write_lines(tmp_path / "mood-dev.jsonl", reviews(2))
-    assert dev_file(tmp_path, "mood") == file
-    (tmp_path / "mood").mkdir()
-    inner = write_lines(tmp_path / "mood" / "dev.jsonl.gz", reviews(2))
-    assert dev_file(tmp_path, "mood") == inner
 
 
 @pytest.mark.parametrize(
