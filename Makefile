@@ -4,7 +4,8 @@ PYTHON ?= python3
 # Where else torch may come from: on Linux without an NVIDIA GPU, https://download.pytorch.org/whl/cpu saves
 # gigabytes of CUDA libraries.
 TORCH_INDEX ?=
-# More processes than cores make the tests slower: each has a torch of its own.
+# More processes than cores make the tests slower: each has a torch of its own. The tests of a file stay in one
+# process, so that a server which they share starts once.
 PYTEST_PROCESSES ?= auto
 BIN := .venv/bin
 
@@ -32,7 +33,7 @@ demo: install
 	$(BIN)/python -m demo
 
 test: install
-	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES)
+	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -121,21 +121,29 @@ def _query(client: httpx.Client, task: str, body: dict[str, Any]) -> None:
     print(f"\n$ curl -s {url} --json {shlex.quote(json.dumps(body))}")
     reply = client.post(f"/predict/{task}", json=body).raise_for_status()
     print(json.dumps(reply.json(), indent=1))
-    print(f"  [version {reply.headers['x-task-version']}, {reply.headers['x-total-time']} ms]")
+    facts = ("version " + reply.headers["x-task-version"], reply.headers["x-precision"])
+    print(f"  [{', '.join(facts)}, {reply.headers['x-total-time']} ms]")
 
 
 def _print_memory(report: dict[str, Any]) -> None:
-    lines = [(f"base {report['base']['name']}, fp32", report["base"]["bytes"], None)]
+    precision, base, copies_of = report["precision"], report["base"], report["finetuned"]
+    lines = [(f"base {base['name']}, fp32", base["bytes"], None)]
+    if base["narrow_bytes"]:
+        lines.append((f"its layers in {precision}", base["narrow_bytes"], None))
     lines += [
         (f"task {task}", own["resident_bytes"], own["finetuned_bytes"])
         for task, own in report["tasks"].items()
     ]
-    lines += [("in all", report["total"]["resident_bytes"], report["finetuned"]["bytes"])]
-    print("\nMemory, as GET /memory reports it, in bytes (masks in every form held, and heads):")
-    print(f"  {'':<32}{'held here':>16}{'finetuned copies':>20}")
+    lines += [("in all", report["total"]["resident_bytes"], copies_of["bytes"])]
+    print("\nMemory, as GET /memory reports it, in bytes (base and masks in every form held, and heads):")
+    print(f"  {'':<32}{'held here':>16}{'finetuned, fp32':>20}")
     for name, held, copies in lines:
         print(f"  {name:<32}{held:>16,}{'' if copies is None else format(copies, ','):>20}")
-    print(f"  finetuned copies would take {report['finetuned']['ratio']} times the memory")
+    print(f"  finetuned copies in fp32 would take {copies_of['ratio']} times the memory")
+    if base["narrow_bytes"]:
+        print(
+            f"  finetuned copies in {precision} would take {copies_of['ratio_in_precision']} times the memory"
+        )
 
 
 if __name__ == "__main__":

@@ -10,10 +10,26 @@ import torch
 _PACKAGES = ("torch", "numpy", "numba", "triton", "transformers")
 
 
+CPUINFO = Path("/proc/cpuinfo")
+_INSTRUCTIONS = (
+    *("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni"),
+    *("amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm", "sve"),
+)
+"""Instruction sets that decide the speed of matrix products, as Linux names them."""
+
+
 def describe_machine() -> dict[str, object]:
-    """Return processor, vector instructions, usable cores, load, GPU (None without one) and versions."""
+    """Return processor, vector instructions, usable cores, load, GPU (None without one) and versions.
+
+    `family`, `model` and `instructions` are what /proc/cpuinfo says; without it, None and an empty list.
+    """
+    facts = _cpuinfo()
+    flags = facts.get("flags", facts.get("Features", "")).split()
     return {
-        "processor": _processor(),
+        "processor": facts.get("model name") or platform.processor(),
+        "family": facts.get("cpu family"),
+        "model": facts.get("model"),
+        "instructions": [name for name in _INSTRUCTIONS if name in flags],
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": os.getloadavg()[0],
@@ -23,11 +39,22 @@ def describe_machine() -> dict[str, object]:
     }
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()
+def processor_line() -> str:
+    """Write processor, family, model, instruction sets and usable cores, for the head of a table."""
+    machine = describe_machine()
+    kind = [f"{name} {machine[name]}" for name in ("family", "model") if machine[name] is not None]
+    instructions = machine["instructions"]
+    assert isinstance(instructions, list)
+    named = ", ".join([*kind, *instructions])
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    return f"{machine['processor']}{f' ({named})' if named else ''}, {cores}"
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Return what Linux says of the first processor; nothing elsewhere."""
+    first = CPUINFO.read_text().partition("\n\n")[0] if CPUINFO.exists() else ""
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _gpu() -> dict[str, object] | None:

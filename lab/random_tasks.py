@@ -19,7 +19,7 @@ from mask_store import (
     TaskManifest,
     pack_bits,
 )
-from masking import Base, Features, LoadedTask, MaskSettings, Row, load_task
+from masking import Base, Features, MaskSettings, Row
 from masking.heads import CLASSIFIER, POOLER
 from masking.kernels import BitMask, Segments
 
@@ -113,12 +113,12 @@ class RandomTask:
     """A task as the server loads it, and its tensors as the peers need them.
 
     Attributes:
-        loaded: The loaded task.
+        bundle: What it is loaded from, in any precision.
         bits: Its masks by layer name, the head's too.
         head: Head tensors that are not part of the base, before masking.
     """
 
-    loaded: LoadedTask
+    bundle: MaskBundle
     bits: Mapping[str, BitMask]
     head: Mapping[str, Tensor]
 
@@ -130,7 +130,12 @@ class RandomTask:
         columns = {layer.name: layer.columns for layer in member.info.layers}
         bits = {name: BitMask(packed, columns[name]) for name, packed in member.masks.items()}
         head = {name: torch.from_numpy(array.copy()) for name, array in member.head.items()}
-        return cls(load_task(bundle, base), bits, head)
+        return cls(bundle, bits, head)
+
+    @property
+    def head_layers(self) -> list[str]:
+        """Names of the head's layers that are not the base's."""
+        return [name.removesuffix(".weight") for name in self.head if name.endswith(".weight")]
 
     def head_linear(self, name: str, base: Base) -> tuple[Tensor, Tensor]:
         """Return weight, unmasked, and bias of a layer of the head."""

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from lab.machine import describe_machine
 
-_PEERS = ("peft", "polylora")
+_PEERS = ("peft", "polylora", "onnx", "onnxruntime", "openvino", "nncf")
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

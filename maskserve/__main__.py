@@ -1,4 +1,4 @@
-"""Command: maskserve, or python -m maskserve; hands on to the command of each package."""
+"""Command: maskserve, or python -m maskserve; hands on to the module of each."""
 
 import argparse
 import importlib
@@ -17,7 +17,7 @@ _OWN = ("maskserve", "server", "training", "masking", "mask_store", "demo", "lab
 
 @dataclass(frozen=True)
 class Command:
-    """A command of another package.
+    """A command of a module of its own.
 
     Attributes:
         module: The module whose `main` takes the arguments and the name of the program.
@@ -36,6 +36,9 @@ COMMANDS: Mapping[str, Command] = {
     "search": Command("training.search", "train", "search the learning rate of a task"),
     "compare": Command("training.compare", "train", "compare masks with finetuned copies on your own data"),
     "store": Command("mask_store.__main__", None, "look at a store, check it, choose what version is served"),
+    "doctor": Command(
+        "maskserve.doctor", None, "tell what this machine can compute, and whether it is right"
+    ),
     "demo": Command("demo.__main__", "demo", "learn four tasks, serve them, query them (in a checkout)"),
 }
 

@@ -26,7 +26,7 @@ from masking import (
     split_words,
 )
 from masking.inference import ResidentWeights
-from masking.kernels import PrecisionChoice
+from masking.kernels import Precision, PrecisionChoice
 
 Answer = list[dict[str, Any]]
 """What transformers' pipelines return for one input."""
@@ -83,6 +83,11 @@ class Pipeline:
         self._encoder = MaskedEncoder(base, self._weights)
         self._loaded: dict[str, LoadedTask] = {}
         self._lock = Lock()
+
+    @property
+    def precision(self) -> Precision:
+        """In which precision the encoder multiplies: what ``auto`` chose, or what was asked for."""
+        return self._weights.precision
 
     @property
     def tasks(self) -> tuple[str, ...]:

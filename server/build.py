@@ -11,7 +11,8 @@ from mask_store import MaskStore
 from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.inference import ResidentWeights
-from masking.kernels import costs, kernel_runs
+from masking.kernels import Precision, choose_precision, costs, kernel_runs
+from masking.kernels.cpu.processor import instruction_sets, processor_name
 from masking.tasks import MODEL_KINDS
 from server.engine.batch import BatchLimits
 from server.engine.retry import Compute
@@ -53,11 +54,13 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     """
     tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
     store = _open_store(settings)  # before the base, which takes longer to load
+    device = _device(settings.device) if base is None else base.device
+    precision = _precision(settings, device)
     if base is None:
-        base = load_base(settings.base, revision=settings.revision, device=_device(settings.device))
+        base = load_base(settings.base, revision=settings.revision, device=device)
         _tell(base)
     metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
-    weights = _weights(base, settings)
+    weights = _weights(base, precision, settings)
     loader = TaskLoader(store, base, registry, metrics, retry_seconds=settings.poll_seconds, weights=weights)
     lifecycle = Lifecycle(store, loader, registry, metrics)
     watcher = StoreWatcher(
@@ -78,17 +81,41 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     )
     predictor = Predictor(tokenizer, engine, metrics, timeout_seconds=settings.request_timeout_ms / 1000)
     service = Service(
-        settings, base, registry, watcher, lifecycle, engine, tokenizer, predictor, metrics, tracer
+        settings, base, weights, registry, watcher, lifecycle, engine, tokenizer, predictor, metrics, tracer
     )
     _connect_gauges(service)
     return service
 
 
-def _weights(base: Base, settings: Settings) -> ResidentWeights:
+def _precision(settings: Settings, device: torch.device) -> Precision:
+    """Choose the precision, and tell which it is, where, and why."""
     try:
-        return ResidentWeights.of(base, settings.precision, settings.kernels)
+        chosen = choose_precision(settings.precision, device, settings.kernels)
     except ValueError as error:
         raise SettingsError(f"--{error}") from None
+    if settings.precision == "auto":
+        logger.info("--precision auto is %s: %s", chosen, _reason(settings, device))
+    facts = (processor_name(), *instruction_sets()) if device.type == "cpu" else (str(device),)
+    logger.info("precision %s, on %s", chosen, ", ".join(facts))
+    return chosen
+
+
+def _reason(settings: Settings, device: torch.device) -> str:
+    """Say why `auto` is what it is."""
+    if settings.kernels == "off":
+        return "without kernels there is no other"
+    try:
+        choose_precision("bf16", device)
+    except ValueError as error:
+        return str(error)
+    return "multiplied natively here"
+
+
+def _weights(base: Base, precision: Precision, settings: Settings) -> ResidentWeights:
+    try:
+        return ResidentWeights.of(base, precision, settings.kernels)
+    except ValueError as error:  # the kernel does not take the width of the layers
+        raise SettingsError(f"--precision {precision}: {error}; take fp32") from None
 
 
 def _tell(base: Base) -> None:
@@ -185,6 +212,7 @@ def _connect_gauges(service: Service) -> None:
     metrics.read_bytes(
         {
             "base": lambda: service.base.nbytes,
+            "narrow": lambda: service.weights.nbytes,
             "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.tasks.values()),
             "head": lambda: sum(task.loaded.head_nbytes for task in registry.tasks.values()),
         }

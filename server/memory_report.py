@@ -1,7 +1,8 @@
 """Memory report: what is really held, to the byte, compared with what finetuned copies would take.
 
-Counts tensors: the base, every task's masks, heads. Only in the process's own figure: the
-interpreter, manifests, activations, and versions on their way out with the last requests that hold them.
+Counts tensors: the base in every form in which it is held, every task's masks, heads. Only in the process's
+own figure: the interpreter, manifests, activations, and versions on their way out with the last requests that
+hold them.
 """
 
 import os
@@ -11,9 +12,13 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from masking import Base
+from masking.inference import ResidentWeights
+from masking.kernels import Precision
 from server.tasks.registry import ServedTask
 
 _STATM = Path("/proc/self/statm")
+_WIDTHS: Mapping[Precision, int] = {"fp32": 4, "tf32": 4, "tf32x3": 4, "bf16": 2, "int8": 1}
+"""Bytes that a number takes in a finetuned copy of each precision."""
 
 
 class BaseMemory(BaseModel):
@@ -22,6 +27,11 @@ class BaseMemory(BaseModel):
     name: str
     parameters: int
     bytes: int = Field(description="fp32 tensors of the encoder and its pretrained pooler")
+    narrow_bytes: int = Field(
+        description="its layers once more, in bf16 or int8 and in the order of the CPU kernel; 0 in fp32 and "
+        "on a GPU"
+    )
+    resident_bytes: int = Field(description="the sum of both")
 
 
 class TaskMemory(BaseModel):
@@ -30,7 +40,9 @@ class TaskMemory(BaseModel):
     version: int
     digest: str
     members: int = Field(description="masks that answer together; 1 but for ensembles")
-    packed_mask_bytes: int = Field(description="masks of the base's layers, one bit per weight")
+    packed_mask_bytes: int = Field(
+        description="masks of the base's layers, one bit per weight; in int8 also 4 bytes for each row"
+    )
     head_bytes: int = Field(description="fp32 head tensors that travel with the mask, masks applied")
     resident_bytes: int = Field(description="the sum of the above")
     finetuned_bytes: int = Field(description="a finetuned fp32 copy of the base with this head per member")
@@ -41,22 +53,27 @@ class TotalMemory(BaseModel):
 
     packed_mask_bytes: int
     head_bytes: int
-    resident_bytes: int = Field(description="base, masks and heads")
+    resident_bytes: int = Field(description="base in all its forms, masks and heads")
 
 
 class FinetunedMemory(BaseModel):
     """What the same tasks would take as finetuned copies."""
 
     copies: int
-    bytes: int
+    bytes: int = Field(description="in fp32")
     ratio: float | None = Field(
         description="bytes of the copies over resident bytes here; null without tasks"
     )
+    bytes_in_precision: int = Field(
+        description="with every number in the precision used here: bf16 half, int8 a quarter of fp32"
+    )
+    ratio_in_precision: float | None = Field(description="the same ratio for these")
 
 
 class MemoryReport(BaseModel):
     """Reply of GET /memory."""
 
+    precision: Precision = Field(description="in which masked layers are multiplied")
     base: BaseMemory
     tasks: dict[str, TaskMemory]
     total: TotalMemory
@@ -67,18 +84,23 @@ class MemoryReport(BaseModel):
     )
 
 
-def memory_report(base: Base, tasks: Mapping[str, ServedTask]) -> MemoryReport:
+def memory_report(base: Base, weights: ResidentWeights, tasks: Mapping[str, ServedTask]) -> MemoryReport:
     """Count every byte of the base and of the served tasks."""
+    of_base = BaseMemory(
+        name=base.info.name,
+        parameters=base.info.parameters,
+        bytes=base.nbytes,
+        narrow_bytes=weights.nbytes,
+        resident_bytes=base.nbytes + weights.nbytes,
+    )
     lines = {name: _task_memory(task) for name, task in sorted(tasks.items())}
-    total = _total(base, list(lines.values()))
-    copies = sum(line.finetuned_bytes for line in lines.values())
+    total = _total(of_base, list(lines.values()))
     return MemoryReport(
-        base=BaseMemory(name=base.info.name, parameters=base.info.parameters, bytes=base.nbytes),
+        precision=weights.precision,
+        base=of_base,
         tasks=lines,
         total=total,
-        finetuned=FinetunedMemory(
-            copies=len(lines), bytes=copies, ratio=round(copies / total.resident_bytes, 4) if lines else None
-        ),
+        finetuned=_finetuned(list(lines.values()), total.resident_bytes, weights.precision),
         process_bytes=_process_bytes(),
     )
 
@@ -105,9 +127,21 @@ def _task_memory(task: ServedTask) -> TaskMemory:
     )
 
 
-def _total(base: Base, lines: list[TaskMemory]) -> TotalMemory:
+def _finetuned(lines: list[TaskMemory], held: int, precision: Precision) -> FinetunedMemory:
+    wide = sum(line.finetuned_bytes for line in lines)
+    narrow = wide * _WIDTHS[precision] // _WIDTHS["fp32"]
+    return FinetunedMemory(
+        copies=len(lines),
+        bytes=wide,
+        ratio=round(wide / held, 4) if lines else None,
+        bytes_in_precision=narrow,
+        ratio_in_precision=round(narrow / held, 4) if lines else None,
+    )
+
+
+def _total(base: BaseMemory, lines: list[TaskMemory]) -> TotalMemory:
     return TotalMemory(
         packed_mask_bytes=sum(line.packed_mask_bytes for line in lines),
         head_bytes=sum(line.head_bytes for line in lines),
-        resident_bytes=base.nbytes + sum(line.resident_bytes for line in lines),
+        resident_bytes=base.resident_bytes + sum(line.resident_bytes for line in lines),
     )

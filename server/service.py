@@ -7,7 +7,10 @@ from functools import partial
 from threading import Event, Thread
 
 from masking import Base
+from masking.inference import ResidentWeights
+from masking.kernels import Precision
 from server.daemons import OperatorThreads
+from server.engine.batch import BatchLimits
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
@@ -53,6 +56,7 @@ class Service:
     Attributes:
         settings: What the operator set.
         base: The resident encoder.
+        weights: Its layers in the precision in which they are multiplied.
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
@@ -69,6 +73,7 @@ class Service:
 
     settings: Settings
     base: Base
+    weights: ResidentWeights
     registry: TaskRegistry
     watcher: StoreWatcher
     lifecycle: Lifecycle
@@ -83,9 +88,14 @@ class Service:
     closing: Closing = field(default_factory=Closing)
 
     @property
-    def max_batch_tokens(self) -> int:
-        """Most tokens in one batch."""
-        return self.engine.queue.limits.tokens
+    def precision(self) -> Precision:
+        """In which precision the encoder multiplies."""
+        return self.weights.precision
+
+    @property
+    def limits(self) -> BatchLimits:
+        """How large a batch and the queue may become."""
+        return self.engine.queue.limits
 
     def start(self) -> None:
         """Start the worker, the tokenizer and the watcher."""

@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 from pydantic.fields import FieldInfo
@@ -146,14 +147,17 @@ class Settings(BaseSettings):
         description="compute threads on a CPU; 0: one for each core, or as many as the CPU quota allows",
     )
     precision: Literal["auto", "fp32", "bf16", "int8", "tf32", "tf32x3"] = Field(
-        "fp32",
-        description="how masked layers are multiplied on a GPU: fp32 as float32, tf32x3 on tensor cores and "
-        "about as exact, tf32 and bf16 faster and less exact; a CPU always multiplies in float32",
+        "auto",
+        description="in which precision the encoder multiplies. auto: bf16 where the device multiplies it "
+        "natively, else fp32; fp32: float32, on any device; bf16: bfloat16 with float32 sums, on a CPU with "
+        "AVX512-BF16 or on a GPU; int8: 8-bit integers, the rest as in bf16, on a CPU with AVX512-VNNI; tf32 "
+        "and tf32x3, on a GPU: tensor cores on float32, the second nearly exact",
     )
     kernels: Literal["auto", "off"] = Field(
         "auto",
         description="auto uses numba's kernel on a CPU and Triton's on a GPU where they are installed; off "
-        "computes masked layers by torch alone, with a masked copy of each weight for each task of a batch",
+        "computes masked layers by torch alone, in fp32, with a masked copy of each weight for each task of "
+        "a batch",
     )
     max_batch_rows: int = Field(256, ge=1, description="most rows (token sequences) in one batch")
     max_batch_tokens: int = Field(
@@ -210,6 +214,12 @@ class Settings(BaseSettings):
     )
     max_body_bytes: ByteSize = Field(
         ByteSize(2 << 20), ge=1, description="longest request body, as sent and as unpacked; not of uploads"
+    )
+    max_body_values: int = Field(
+        100_000,
+        ge=100,
+        description="most values of a JSON body, or of a line of JSON lines, keys included: decoding stops "
+        "everything else, for a few milliseconds per 10,000 values",
     )
     body_seconds: float = Field(
         30,
@@ -283,6 +293,14 @@ class Settings(BaseSettings):
         if path is not None and not path.is_file():
             raise ValueError(f"there is no file {path}")
         return path
+
+    @field_validator("kernels")
+    @classmethod
+    def _computes_the_precision(cls, kernels: str, others: ValidationInfo) -> str:
+        precision = others.data.get("precision", "auto")
+        if kernels == "off" and precision not in ("auto", "fp32"):
+            raise ValueError(f"without kernels there is no --precision {precision}, only fp32")
+        return kernels
 
     @field_validator("root_path")
     @classmethod

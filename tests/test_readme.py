@@ -1,19 +1,23 @@
 """Documents: blocks of README and docs run as a user would run them; links, pictures and names checked."""
 
+import ast
 import json
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from lab.server_process import start_server
 from masking import load_base
+from maskserve.__main__ import main as maskserve
 from tests.support.models import tiny_base
 from tests.support.serving import fill
 
@@ -21,13 +25,6 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 _BLOCK = re.compile(r"<!-- runs as a test: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
 _QUICK = " --max-length 32 --epochs 1 --blocks 1-2"
-# As the interactive interpreter does it: the value of each expression is printed.
-_INTERACTIVE = """
-import ast, sys
-names = {"__name__": "__main__"}
-for statement in ast.parse(sys.stdin.read()).body:
-    exec(compile(ast.Interactive([statement]), "block", "single"), names)
-"""
 
 
 def _blocks(document: str, port: str = "8000") -> dict[str, str]:
@@ -39,27 +36,36 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
-def _run(command: list[str], folder: Path, given: str = "") -> str:
+def _python(block: str, folder: Path) -> str:
+    """Run statements as the interactive interpreter does: the value of each expression is printed."""
+    names = {"__name__": "__main__"}
+    with chdir(folder), redirect_stdout(StringIO()) as printed:
+        for statement in ast.parse(block).body:
+            exec(compile(ast.Interactive([statement]), "block", "single"), names)
+    return printed.getvalue()
+
+
+def _maskserve(block: str, folder: Path) -> str:
+    """Run a command line of maskserve in this process, which has imported already what it needs."""
+    name, *arguments = shlex.split(block.replace("\\\n", " "))
+    assert name == "maskserve"
+    with chdir(folder), redirect_stdout(StringIO()) as printed:
+        assert maskserve(arguments) == 0
+    return printed.getvalue()
+
+
+def _shell(block: str, folder: Path) -> str:
     done = subprocess.run(
-        command,
+        ["bash", "-euo", "pipefail", "-c", block],
         cwd=folder,
         env=_environment(),
-        input=given,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
-    assert done.returncode == 0, f"{command}\n{given}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def _python(block: str, folder: Path) -> str:
-    return _run([sys.executable, "-c", _INTERACTIVE], folder, block)
-
-
-def _shell(block: str, folder: Path) -> str:
-    return _run(["bash", "-euo", "pipefail", "-c", block], folder)
 
 
 @contextmanager
@@ -83,7 +89,7 @@ def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
         assert "positive" in _python(blocks["client"], tmp_path)
     assert "sentiment" in _shell(_blocks("docs/store.md")["store"], tmp_path)
     search = _blocks("docs/training.md")["search"].rstrip() + f"{_QUICK} --max-runs 3"
-    assert _shell(search, tmp_path).startswith("--lr 0.0")
+    assert _maskserve(search, tmp_path).startswith("--lr 0.0")
 
 
 def test_the_python_examples_work_as_they_are_written(tmp_path: Path) -> None:

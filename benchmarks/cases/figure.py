@@ -1,7 +1,7 @@
 """Figure of what `mixed_batch` measured, drawn from its JSON. Needs the extra "bench".
 
-Left, the time of each candidate over that of one dense model, by batch and by number of threads; right, the
-throughput as more and more tasks are in use.
+Left, the time of each candidate over that of the fastest dense model, by batch and precision and by number of
+threads; right, the throughput as more and more tasks are in use.
 """
 
 import argparse
@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.peers.candidates import COLUMNS, DENSE
+from benchmarks.peers.columns import COLUMNS
 from lab.extras import need
 
 _TOP_RATIO = 2.6
 """Bars end here; longer ones are cut, and show their value."""
-_COLORS = ("#9aa5b1", "#0b6e4f", "#d98c3f", "#b5482e", "#5b7db1", "#8e6bb0")
+_COLORS = (
+    *("#c9c9c9", "#a8a8a8", "#888888", "#686868", "#9aa5b1", "#0b6e4f", "#d98c3f"),
+    *("#e0b07a", "#ecd0b0", "#b5482e", "#5b7db1", "#8e6bb0", "#c08ab8"),
+)
+"""One for each of `COLUMNS`: dense models grey, copies in one hue."""
+_BOUND = "fastest dense model"
+_STYLES = {"fp32": "-", "bf16": "--", "int8": ":"}
 _DARK = "#333333"
 
 Result = Mapping[str, Any]
@@ -62,7 +68,7 @@ def draw(reports: Sequence[Result], out: Path) -> None:
 def _title(report: Result) -> str:
     model, machine = report["model"], report["machine"]
     torch = f"torch {machine['versions']['torch']}"
-    return ", ".join([str(model["name"]), "fp32", machine["processor"], machine["capability"], torch])
+    return ", ".join([str(model["name"]), machine["processor"], machine["capability"], torch])
 
 
 def _draw_bars(axes: Any, results: Sequence[Result]) -> None:
@@ -76,7 +82,7 @@ def _draw_bars(axes: Any, results: Sequence[Result]) -> None:
     axes.axhline(1.0, color=_DARK, linewidth=1)
     axes.set_xticks(range(len(results)), [_label(result) for result in results], fontsize=8)
     axes.set_ylim(0, 1.12 * _TOP_RATIO)
-    axes.set_ylabel(f"time / {DENSE} (fastest runs)", fontsize=8)
+    axes.set_ylabel(f"time / {_BOUND} (fastest runs)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -96,23 +102,27 @@ def _color(name: str) -> str:
 
 
 def _label(result: Result) -> str:
-    return f"{result['tasks']} x {result['tokens']}\n{result['assignment']}, {result['zeros']:.0%} zeros"
+    batch = f"{result['tasks']} x {result['tokens']}, {result['precision']}"
+    return f"{batch}\n{result['assignment']}, {result['zeros']:.0%} zeros"
 
 
 def _draw_curve(axes: Any, curve: Sequence[Result]) -> None:
-    names = [name for name in (curve[0]["relative_throughput"] if curve else ()) if name != DENSE]
-    for name in names:
-        tasks = [point["tasks"] for point in curve]
-        shares = [point["relative_throughput"][name]["median"] for point in curve]
-        axes.plot(tasks, shares, marker="o", color=_color(name), label=name)
+    lines = {(point["precision"], name) for point in curve for name in point["relative_throughput"]}
+    for precision, name in sorted(line for line in lines if line[1] in COLUMNS):
+        points = [point for point in curve if point["precision"] == precision]
+        tasks = [point["tasks"] for point in points]
+        shares = [point["relative_throughput"].get(name, {}).get("median") for point in points]
+        style = _STYLES[precision]
+        axes.plot(tasks, shares, style, marker="o", color=_color(name), label=f"{name}, {precision}")
     axes.axhline(1.0, color=_DARK, linewidth=1)
     if curve:
         axes.set_xscale("log", base=2)
-        axes.set_xticks([point["tasks"] for point in curve], [str(point["tasks"]) for point in curve])
+        tasks = sorted({point["tasks"] for point in curve})
+        axes.set_xticks(tasks, [str(count) for count in tasks])
         axes.legend(fontsize=8, frameon=False)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("tasks in use (rows drawn uniformly)", fontsize=8)
-    axes.set_ylabel(f"throughput / {DENSE} (median runs)", fontsize=8)
+    axes.set_ylabel(f"throughput / {_BOUND} (median runs)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 

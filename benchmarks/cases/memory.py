@@ -17,8 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.peers.lora import RANK, adapter_bytes
-from benchmarks.peers.ours import Ours, counted_bytes
+from benchmarks.peers.adapters import RANK, adapter_bytes
+from benchmarks.peers.ours import Ours, counted_bytes, cpu_precision
 from lab.random_models import add_model_arguments, describe_model, make_base
 from lab.random_tasks import features_of, random_bundle, random_ids
 from lab.tables import markdown_table, write_report
@@ -51,14 +51,18 @@ def load_tasks(arguments: argparse.Namespace, place: str, count: int) -> dict[st
         count: Tasks to load.
 
     Returns:
-        Resident bytes before and after, and per task the resident and the counted bytes.
+        Resident bytes before and after, and per task the resident and the counted bytes; resident and counted
+        bytes of the base's layers in the precision, which are none in fp32.
     """
     base, store = make_base(arguments), MaskStore.open(place)
-    ours, features = Ours(base), features_of(random_ids(base, 1, TOKENS))
+    cpu_precision("auto")  # imports what asks the processor, which takes memory, too
+    small = resident_bytes()
+    ours, features = Ours(base, arguments.precision), features_of(random_ids(base, 1, TOKENS))
+    narrow = resident_bytes() - small
     names = store.tasks()
 
     def load(name: str) -> LoadedTask:
-        task = load_task(store.load(name), base)
+        task = load_task(store.load(name), base, ours.weights)
         ours.answer(task, features)
         return task
 
@@ -72,6 +76,8 @@ def load_tasks(arguments: argparse.Namespace, place: str, count: int) -> dict[st
         "resident_after": after,
         "resident_per_task": (after - before) / count,
         "counted_per_task": sum(map(counted_bytes, tasks[1:])) / count,
+        "resident_narrow": narrow,
+        "counted_narrow": ours.weights.nbytes,
     }
 
 
@@ -107,6 +113,13 @@ def table(results: Sequence[Mapping[str, float]], others: Mapping[str, float]) -
         for result in results
     ]
     rows += [[name, "", f"{size / 1e6:.2f}"] for name, size in others.items()]
+    rows += [
+        [
+            "the base once more, for all tasks",
+            f"{max(result['resident_narrow'] for result in results) / 1e6:.2f}",
+            f"{max(result['counted_narrow'] for result in results) / 1e6:.2f}",
+        ]
+    ]
     return markdown_table(["per task", "resident MB", "counted MB"], rows)
 
 
@@ -115,6 +128,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="file to write the results to")
     add_model_arguments(parser)
     parser.add_argument("--tasks", type=int, nargs="+", default=[8, 64], help="tasks to add to the first")
+    parser.add_argument(
+        "--precision", type=cpu_precision, default="fp32", help="what the base is held in, too"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -123,7 +139,9 @@ def main(arguments: argparse.Namespace) -> int:
     base = make_base(arguments)
     results, others = measure(arguments, base), other_bytes(base)
     model = describe_model(base, arguments)
-    print(f"{model['name']}: {model['weights']}.\n")
+    print(f"{model['name']}, {arguments.precision}: {model['weights']}.\n")
     print(table(results, others))
-    write_report(arguments, "memory", model=model, results=results, beside=others)
+    write_report(
+        arguments, "memory", model=model, precision=arguments.precision, results=results, beside=others
+    )
     return 0

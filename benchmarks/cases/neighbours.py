@@ -3,7 +3,8 @@
 For each way in which OpenMP threads wait between parallel regions: answers per second, median and 90th
 percentile of one client and of many. ``passive`` is the server's own choice, ``short`` spins 10,000 times
 before it sleeps, ``active`` spins, ``libgomp`` is what GNU OpenMP does where nothing is set. The server is
-`python -m server` with all its defaults; clients run beside it and take their share of the cores too.
+`python -m server` with the defaults of all settings but the precision; clients run beside it and take their
+share of the cores too.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.cases.serving import ZEROS, Requests, bodies, load_http
 from benchmarks.measure.load import Load
+from benchmarks.peers.ours import cpu_precision
 from lab.random_models import add_model_arguments, describe_model, save_random_base
 from lab.random_tasks import random_bundle
 from lab.server_process import server_command, start_server
@@ -177,6 +179,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.set_defaults(shape="minilm")
     parser.add_argument("--tasks", type=int, default=4, help="tasks in the mix")
+    parser.add_argument("--precision", type=cpu_precision, default="fp32", help="of the server (fp32)")
     parser.add_argument("--clients", type=int, default=16, help="concurrent clients, besides one alone")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind")
@@ -201,10 +204,11 @@ def main(arguments: argparse.Namespace) -> int:
         for number, task in enumerate(tasks):
             store.publish(random_bundle(base, task, ZEROS, number))
         options = ["--base", arguments.base or folder / "base", "--store", folder / "store"]
-        command = server_command(*options, "--device", "cpu", "--port", 0)
+        options += ["--device", "cpu", "--precision", arguments.precision]
+        command = server_command(*options, "--port", 0)
         results = measure(command, bodies(base, tasks), folder / "log", arguments)
         model = describe_model(base, arguments)
     print(table(results))
-    contents = {"model": model, "tasks": arguments.tasks, "results": [asdict(one) for one in results]}
-    write_report(arguments, "neighbours", **contents)
+    facts = {"model": model, "precision": arguments.precision, "tasks": arguments.tasks}
+    write_report(arguments, "neighbours", **facts, results=[asdict(one) for one in results])
     return 0

@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 
 from benchmarks.measure.timing import take_turns
-from benchmarks.peers.ours import Ours
+from benchmarks.peers.ours import Ours, cpu_precision
 from lab.random_models import add_model_arguments, describe_model, make_base
 from lab.random_tasks import Workload, features_of, random_bundle, random_ids, random_tasks
 from lab.tables import markdown_table, write_report
@@ -36,10 +36,10 @@ T = TypeVar("T")
 class Publisher:
     """Publishes new versions of a task and times the way to their first answer, as a whole and in parts."""
 
-    def __init__(self, base: Base, place: Path, features: list[Features]) -> None:
+    def __init__(self, base: Base, ours: Ours, place: Path, features: list[Features]) -> None:
         """Create a store at `place`; `features` are the request."""
         self._base, self._place, self._features = base, place, features
-        self._store, self._ours = MaskStore.open(place, create=True), Ours(base)
+        self._store, self._ours = MaskStore.open(place, create=True), ours
 
     def publish(self, version: int) -> dict[str, float]:
         """Measure the seconds of each step for one more version with random masks."""
@@ -50,7 +50,7 @@ class Publisher:
 
     def _notice_and_answer(self) -> tuple[float, LoadedTask]:
         version = self._store.snapshot().current[TASK]
-        loaded = load_task(self._store.load(version), self._base)
+        loaded = load_task(self._store.load(version), self._base, self._ours.weights)
         return self._answer(loaded), loaded
 
     def _answer(self, loaded: LoadedTask) -> float:
@@ -62,7 +62,7 @@ class Publisher:
         path = self._place / bundle_path(TASK, snapshot.current[TASK].digest)
         reading, data = _timed(path.read_bytes)
         checking, bundle = _timed(lambda: MaskBundle.from_bytes(data))
-        readying, _ = _timed(lambda: load_task(bundle, self._base))
+        readying, _ = _timed(lambda: load_task(bundle, self._base, self._ours.weights))
         return {
             "notice": noticing,
             "read": reading,
@@ -77,10 +77,10 @@ def _timed(call: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - start, result
 
 
-def measure_publish(base: Base, tokens: int, runs: int) -> dict[str, dict[str, float]]:
+def measure_publish(base: Base, ours: Ours, tokens: int, runs: int) -> dict[str, dict[str, float]]:
     """Measure the median, best and worst seconds of each step over `runs` versions, after a warm-up."""
     with TemporaryDirectory() as folder:
-        publisher = Publisher(base, Path(folder) / "store", features_of(random_ids(base, 1, tokens)))
+        publisher = Publisher(base, ours, Path(folder) / "store", features_of(random_ids(base, 1, tokens)))
         taken = [publisher.publish(version) for version in range(runs + 1)][1:]
     steps = {step: [one[step] for one in taken] for step in taken[0]}
     return {
@@ -89,9 +89,11 @@ def measure_publish(base: Base, tokens: int, runs: int) -> dict[str, dict[str, f
     }
 
 
-def measure_changes(base: Base, rows: Sequence[int], tokens: int, runs: int) -> Iterator[dict[str, object]]:
+def measure_changes(
+    base: Base, ours: Ours, rows: Sequence[int], tokens: int, runs: int
+) -> Iterator[dict[str, object]]:
     """Measure batches of two resident tasks in turn over batches of one, for each number of rows."""
-    tasks, ours = random_tasks(base, 2, ZEROS), Ours(base)
+    tasks = random_tasks(base, 2, ZEROS)
     for count in rows:
         first, second = (ours.ready(Workload.of_counts(base, [task], [count], tokens)) for task in tasks)
         half = _BATCHES_PER_RUN // 2
@@ -138,6 +140,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=32, help="tokens of a row")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 16], help="rows of the batches in turn")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--precision", type=cpu_precision, default="fp32", help="what is multiplied in (fp32)"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -146,12 +151,13 @@ def main(arguments: argparse.Namespace) -> int:
     before = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
     base = make_base(arguments)
-    steps = measure_publish(base, arguments.tokens, arguments.runs)
-    changes = list(measure_changes(base, arguments.rows, arguments.tokens, arguments.runs))
+    ours = Ours(base, arguments.precision)
+    steps = measure_publish(base, ours, arguments.tokens, arguments.runs)
+    changes = list(measure_changes(base, ours, arguments.rows, arguments.tokens, arguments.runs))
     torch.set_num_threads(before)
     model = describe_model(base, arguments)
-    print(f"{model['name']}: {model['weights']}.\n")
+    print(f"{model['name']}, {arguments.precision}: {model['weights']}.\n")
     print(publish_table(steps), changes_table(changes), sep="\n\n")
-    contents = {"model": model, "threads": arguments.threads, "publish": steps, "changes": changes}
-    write_report(arguments, "swap", **contents)
+    facts = {"model": model, "precision": arguments.precision, "threads": arguments.threads}
+    write_report(arguments, "swap", **facts, publish=steps, changes=changes)
     return 0

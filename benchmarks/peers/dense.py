@@ -1,13 +1,14 @@
-"""Dense peers that ours is measured against, all with the same head.
+"""Dense torch peers that ours is measured against, all with the same head.
 
   dense     one unmasked model on the whole batch: the bound that no way of telling tasks apart is expected
             to beat
-  kernel    the same with the linear layers of all blocks computed by our kernel without masks: the bound
-            where its vectors are wider or narrower than those of torch's matrix product
+  autocast  the same with weights in fp32, computed in bf16 where torch sees fit
   copies    a finetuned copy per task, each on its rows; what tasks do not change is shared
   naive     one forward for all rows; per layer and task the bits are expanded and W * M is multiplied
 
-Ours are checked against `naive` on a base in float64. LoRA servers are in `benchmarks.peers.lora`.
+All but `autocast` compute in the dtype of the workload's base. Candidates are checked against
+`dense` and `naive` on a base in float64. Adapters are in `benchmarks.peers.adapters`, other engines in
+`benchmarks.peers.exported`.
 """
 
 import copy
@@ -21,7 +22,6 @@ from torch import Tensor, nn
 from lab.random_models import masked_linears
 from lab.random_tasks import RandomTask, Workload
 from masking import Base
-from masking.architectures import block_linears
 from masking.binarize import apply_mask
 from masking.heads import CLASSIFIER, POOLER, head_logits
 from masking.kernels import masked_linear
@@ -46,8 +46,8 @@ class HeadedEncoder:
 
     @classmethod
     def unmasked(cls, base: Base, task: RandomTask, encoder: nn.Module) -> "HeadedEncoder":
-        """Return `encoder` with a task's head as it is before masking."""
-        return cls(encoder, task.head_linear(POOLER, base), task.head_linear(CLASSIFIER, base))
+        """Return `encoder` with a task's head as it is before masking, in the dtype of `base`."""
+        return cls(encoder, *(_head_linear(base, task, name) for name in (POOLER, CLASSIFIER)))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return logits [rows, classes] of hidden states [rows, tokens, width]."""
@@ -84,25 +84,22 @@ def _routed(base: Base, linears: Mapping[str, nn.Linear], apply: Apply) -> nn.Mo
     return encoder
 
 
-def dense(workload: Workload) -> Run:
-    """Return a run of one unmasked model on all rows."""
+def dense(workload: Workload, head: RandomTask) -> Run:
+    """Return a run of one unmasked model on all rows, with the head of one task."""
     base = workload.base
-    model = HeadedEncoder.unmasked(base, workload.tasks[0], base.encoder)
+    model = HeadedEncoder.unmasked(base, head, base.encoder)
     return lambda: model(workload.ids)
 
 
-def kernel(workload: Workload) -> Run:
-    """Return a run of the kernel with as many segments as tasks, but no masks. Needs numba."""
-    segments, base = workload.token_segments, workload.base
-    unmasked = [None] * len(segments)
+def autocast(workload: Workload, head: RandomTask) -> Run:
+    """Return a run of `dense` under torch's autocast to bf16."""
+    run = dense(workload, head)
 
-    def apply(name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return masked_linear(inputs, weight, bias, segments, unmasked, method="kernel")
+    def cast() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return run()
 
-    every = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-    encoder = _routed(base, every, apply)
-    model = HeadedEncoder.unmasked(base, workload.tasks[0], encoder)
-    return lambda: model(workload.ids)
+    return cast
 
 
 class Copies:
@@ -158,17 +155,20 @@ def naive(workload: Workload) -> Run:
 def _masked_head(base: Base, task: RandomTask, encoder: nn.Module) -> HeadedEncoder:
     layers = []
     for name in (POOLER, CLASSIFIER):
-        weight, bias = (tensor.to(base.encoder.dtype) for tensor in task.head_linear(name, base))
+        weight, bias = _head_linear(base, task, name)
         layers.append((apply_mask(weight, task.bits[name].expand()), bias))
     return HeadedEncoder(encoder, *layers)
 
 
-def in_float64(base: Base) -> Base:
-    """Return a copy of the base in float64, twice its bytes."""
+def _head_linear(base: Base, task: RandomTask, name: str) -> tuple[Tensor, Tensor]:
+    weight, bias = task.head_linear(name, base)
+    return weight.to(base.encoder.dtype), bias.to(base.encoder.dtype)
+
+
+def in_dtype(base: Base, dtype: torch.dtype) -> Base:
+    """Return a copy of the base in another dtype."""
     encoder, pooler = copy.deepcopy((base.encoder, base.pooler))
-    return replace(base, encoder=encoder.double(), pooler=None if pooler is None else pooler.double())
-
-
-def exact_logits(workload: Workload, exact_base: Base) -> Tensor:
-    """Return logits of all rows, float64 [rows, classes], from the workload's base in float64."""
-    return naive(replace(workload, base=exact_base))()
+    for module in (encoder, pooler):
+        if module is not None:
+            nn.Module.to(module, dtype)
+    return replace(base, encoder=encoder, pooler=pooler)

@@ -13,9 +13,10 @@ from transformers.activations import ACT2FN
 
 from masking.architectures import COMPUTED_SETTINGS, LayerNames, layer_names
 from masking.base import Base
-from masking.inference.packing import attend
+from masking.inference.packing import attend, bounds_of_rows
 from masking.inference.segmented import computed
-from masking.kernels.cpu.narrow import Finish, add_and_normalise
+from masking.kernels.cpu.narrow import Finish, add_and_normalise, attend_rows
+from masking.kernels.cpu.processor import lacks
 
 
 class NarrowBlock(nn.Module):
@@ -45,14 +46,17 @@ class NarrowBlock(nn.Module):
         """Compute [1, tokens, width], float32 before the first block, else bfloat16, to bfloat16."""
         batch = computed()
         hidden = hidden_states[0].bfloat16()
-        by_head = [
-            one.unflatten(1, (self._heads, -1)) for one in batch.products(self._attention_inputs, hidden)
-        ]
-        attended = attend(*by_head).flatten(1)
+        attended = self._attend(*batch.products(self._attention_inputs, hidden))
         (sums,) = batch.products((self._attention_output,), attended, Finish.FLOAT32)
         hidden = add_and_normalise(sums, hidden, self._attention_norm)
         (sums,) = batch.products((self._output,), self._activated(hidden), Finish.FLOAT32)
         return add_and_normalise(sums, hidden, self._output_norm).unsqueeze(0)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Compute attention within each row: three times [tokens, width] to one of the same shape."""
+        if not lacks("bf16") and query.shape[1] // self._heads % 2 == 0:
+            return attend_rows(query, key, value, self._heads, bounds_of_rows())
+        return attend(*(one.unflatten(1, (self._heads, -1)) for one in (query, key, value))).flatten(1)
 
     def _activated(self, hidden: Tensor) -> Tensor:
         """Compute the feed-forward's first layer and its activation."""

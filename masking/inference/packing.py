@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -67,6 +68,11 @@ class RowBatch:
     def starts(self) -> tuple[int, ...]:
         """Place of each row's first token."""
         return tuple(accumulate(self.widths, initial=0))[:-1]
+
+    @cached_property
+    def bounds(self) -> NDArray[np.int64]:
+        """Place of each row's first token, then the number of places: int64 [rows + 1]."""
+        return np.array((*accumulate(self.widths, initial=0),), np.int64)
 
 
 def can_pack(base: Base) -> bool:
@@ -130,17 +136,22 @@ def _group(starts: Sequence[int], lengths: Sequence[int], device: torch.device) 
     return RowGroup(len(lengths), longest, tokens, real, allowed[:, None, None, :].to(device))
 
 
-_groups: ContextVar[tuple[RowGroup, ...]] = ContextVar("row_groups")
+_attended: ContextVar[RowBatch] = ContextVar("attended")
 
 
 @contextmanager
 def attending(batch: RowBatch) -> Iterator[None]:
     """Keep the rows of this batch apart in attention, inside the context."""
-    token = _groups.set(batch.groups)
+    token = _attended.set(batch)
     try:
         yield
     finally:
-        _groups.reset(token)
+        _attended.reset(token)
+
+
+def bounds_of_rows() -> NDArray[np.int64]:
+    """Return the first token of each row that is being attended to, then the number of tokens."""
+    return _attended.get().bounds
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
@@ -155,7 +166,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None = No
     Returns:
         [tokens, heads, width of a head].
     """
-    by_token, groups = (query, key, value), _groups.get()
+    by_token, groups = (query, key, value), _attended.get().groups
     if groups[0].tokens is None:
         return _attend_group(groups[0], by_token, scaling)
     output = torch.empty_like(query)

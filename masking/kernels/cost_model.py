@@ -7,6 +7,7 @@ wrong choice of the kernel costs a few per cent, a wrong choice of folding may d
 to be expected to win by a margin.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -43,6 +44,11 @@ class Costs:
         """Tell whether to give a segment of `tokens` to the kernel rather than to fold its weight."""
         return self.kernel * tokens <= _MARGIN * (self.fold + self.torch * tokens)
 
+    def kernel_up_to(self) -> float:
+        """Return the most tokens of a segment that are given to the kernel; infinite where all are."""
+        lost = self.kernel - _MARGIN * self.torch
+        return math.inf if lost <= 0 else _MARGIN * self.fold / lost
+
     def as_dict(self) -> dict[str, float]:
         """Return the costs by name, for a metrics page."""
         return asdict(self)
@@ -61,7 +67,7 @@ def _measure(threads: int) -> Costs:
     inputs = torch.randn(_TOKENS, _COLUMNS, generator=generator)
     mask = StripMask.of(BitMask(np.full((_ROWS, _COLUMNS // 8), 0xF7, np.uint8), _COLUMNS))
     segments = Segments((0, _TOKENS))
-    kernel, dense, fold = _fastest(
+    kernel, dense, fold = fastest(
         [
             lambda: native.masked_product(inputs, weight, None, segments, [mask.place]),
             lambda: F.linear(inputs, weight),
@@ -71,12 +77,20 @@ def _measure(threads: int) -> Costs:
     return Costs(kernel / weight.numel() / _TOKENS, dense / weight.numel() / _TOKENS, fold / weight.numel())
 
 
-def _fastest(candidates: Sequence[Callable[[], object]]) -> list[float]:
-    """Time each candidate's fastest run, in seconds; they take turns, so all meet the same disturbances."""
-    best = [float("inf")] * len(candidates)
+def fastest(candidates: Sequence[Callable[[], object]], seconds: float = math.inf) -> list[float]:
+    """Time each candidate's fastest run, in seconds; they take turns, so all meet the same disturbances.
+
+    Args:
+        candidates: What to run, some times each.
+        seconds: When this time is over, no further turn is begun; there is one at least.
+    """
+    best = [math.inf] * len(candidates)
+    end = time.perf_counter() + seconds
     for _ in range(_RUNS):
         for index, run in enumerate(candidates):
             start = time.perf_counter()
             run()
             best[index] = min(best[index], time.perf_counter() - start)
+        if time.perf_counter() > end:
+            break
     return best

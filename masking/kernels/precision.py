@@ -27,19 +27,19 @@ def choose_precision(wanted: str, device: torch.device, kernels: Kernels = "auto
     Raises:
         ValueError: There is no such precision, or the device does not have it; with what it has.
     """
-    missing = {one: _missing(one, device, kernels) for one in PRECISIONS}
+    lacking = {one: missing(one, device, kernels) for one in PRECISIONS}
     if wanted == "auto":
-        return "fp32" if missing["bf16"] else "bf16"
+        return "fp32" if lacking["bf16"] else "bf16"
     for one in PRECISIONS:
         if one == wanted:
-            if missing[one]:
-                had = ", ".join(name for name in PRECISIONS if not missing[name])
-                raise ValueError(f"precision {one}: {missing[one]}; this device has {had}")
+            if lacking[one]:
+                had = ", ".join(name for name in PRECISIONS if not lacking[name])
+                raise ValueError(f"precision {one}: {lacking[one]}; this device has {had}")
             return one
     raise ValueError(f"precision {wanted!r} is not one of auto, {', '.join(PRECISIONS)}")
 
 
-def _missing(precision: Precision, device: torch.device, kernels: Kernels) -> str:
+def missing(precision: Precision, device: torch.device, kernels: Kernels = "auto") -> str:
     """Say what a device lacks for a precision; nothing where it lacks nothing."""
     if precision == "fp32":
         return ""

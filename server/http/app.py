@@ -75,7 +75,8 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
     """Add what is around every route; the last one added comes first."""
     settings = service.settings
     size = settings.max_body_bytes
-    app.add_middleware(BodyMiddleware, limits=BodyLimits(size, settings.body_seconds, _BODIES * size))
+    limits = BodyLimits(size, settings.body_seconds, _BODIES * size, settings.max_body_values)
+    app.add_middleware(BodyMiddleware, limits=limits)
     app.add_middleware(
         RequestMiddleware, metrics=service.metrics, tracer=service.tracer, root_path=settings.root_path
     )
@@ -105,6 +106,6 @@ def _version() -> str:
 
 _DESCRIPTION = """Many tasks from one frozen encoder, each task a set of 1-bit masks.
 
-Every reply about a task names the version and the digest of its masks in the headers. POST /predict/{task}
-speaks the shapes of Hugging Face and text-embeddings-inference, POST /predict takes rows of many tasks, and
-/v2 is the Open Inference Protocol."""
+Every reply about a task names the version and the digest of its masks, and the precision, in the headers.
+POST /predict/{task} speaks the shapes of Hugging Face and text-embeddings-inference, POST /predict takes rows
+of many tasks, and /v2 is the Open Inference Protocol."""

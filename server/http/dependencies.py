@@ -15,6 +15,8 @@ from server.predictor import PredictRequest
 from server.service import Service
 from server.tasks.registry import ServedTask
 
+PRECISION = "x-precision"
+
 
 def service_of(request: Request) -> Service:
     """Return the service of this application."""
@@ -23,19 +25,21 @@ def service_of(request: Request) -> Service:
 
 
 def take_task(request: Request, name: str) -> ServedTask:
-    """Take the version of the task that this request gets, once; every reply names it in its headers.
+    """Take the version of the task that this request gets, once; the headers of every reply name it.
 
     Raises:
         TaskNotFoundError: There is no such task.
         TaskUnavailableError: No version of it could be loaded.
     """
-    served = service_of(request).registry.get(name)
+    service = service_of(request)
+    served = service.registry.get(name)
     context = context_of(request)
     context.task, context.version = served.name, served.version
     context.headers |= {
         "x-task": served.name,
         "x-task-version": str(served.version),
         "x-mask-digest": served.digest,
+        PRECISION: service.precision,
     }
     return served
 

@@ -27,6 +27,11 @@ requests = logging.getLogger("server.requests")
 
 REQUEST_ID = "x-request-id"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_PAGE = "/docs"
+_PAGE_POLICY = {  # Swagger UI has a script and styles in the page itself
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+}
 _NO_ROUTE = "(none)"
 _SCOPE_KEY = "maskserve"
 _QUIET = frozenset(  # asked every few seconds, by machines
@@ -131,7 +136,7 @@ class RequestMiddleware:
 
 
 def _reply_headers(context: RequestContext, status: int) -> dict[str, str]:
-    """Return the id, what the route set, and for a prediction text-embeddings-inference's headers."""
+    """Return the id, what the route set, text-embeddings-inference's headers, and the policy of a page."""
     headers, timings = {REQUEST_ID: context.request_id, **context.headers}, context.timings
     if timings.finished and status < HTTPStatus.BAD_REQUEST:
         headers |= {
@@ -141,7 +146,7 @@ def _reply_headers(context: RequestContext, status: int) -> dict[str, str]:
             "x-queue-time": _milliseconds(timings.queue),
             "x-inference-time": _milliseconds(timings.compute),
         }
-    return headers
+    return headers | _PAGE_POLICY if context.path.startswith(_PAGE) else headers
 
 
 def _milliseconds(seconds: float) -> str:

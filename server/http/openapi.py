@@ -151,7 +151,7 @@ _REPLY_EXAMPLES = {
 PREDICT_REQUEST_BODY = json_body(PredictBody, _REQUEST_EXAMPLES)
 PREDICT_REPLY: dict[str, Any] = {
     "model": PredictReply,
-    "description": "The prediction; headers name the task's version and mask digest",
+    "description": "The prediction; headers name the task's version, mask digest and precision",
     "content": {"application/json": {"examples": _REPLY_EXAMPLES}},
 }
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from masking import ChoiceInput, LoadedTask, TaskInput, TextInput, WordsInput
+from server.engine.batch import BatchLimits
 from server.errors import EmptyBatchError, InvalidBodyError, MalformedBodyError
 from server.http.error_mapping import invalid_body
 from server.http.kinds import HttpKind, http_kind
@@ -44,13 +45,14 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_request(
-    body: bytes | dict[str, Any], task: LoadedTask, *, hugging_face: bool = False
+    body: bytes | dict[str, Any], task: LoadedTask, limits: BatchLimits, *, hugging_face: bool = False
 ) -> tuple[PredictRequest, ReplyFormat]:
     """Read a body of POST /predict/{task}.
 
     Args:
         body: JSON, or an object that was parsed from it.
         task: The task that it is for.
+        limits: What can ever be admitted; a list of more is refused unread.
         hugging_face: Whether the client is known to be Hugging Face's.
 
     Returns:
@@ -63,13 +65,30 @@ def parse_request(
         EmptyBatchError: It is a batch without inputs.
     """
     parsed = parse_json(body) if isinstance(body, bytes) else body
+    _check_lists(parsed, limits)
     known = _validate(parsed, http_kind(task.spec), hugging_face)
     inputs, batched = _inputs_of(known)
     cuts = bool(known.truncate) or (isinstance(known, HfBody) and known.wanted.cuts)
     if isinstance(known, TeiBody) and cuts and known.truncation_direction == "left":
         raise InvalidBodyError("truncation_direction: texts are cut at their end: right")
-    request, reply = to_request(inputs, task, truncate=cuts, reply=_reply_format(known, batched=batched))
+    shape = _reply_format(known, batched=batched)
+    request, reply = to_request(inputs, task, limits, truncate=cuts, reply=shape)
     return replace(request, max_length=_max_length(known, task) if cuts else None), reply
+
+
+def _check_lists(body: object, limits: BatchLimits) -> None:
+    """Refuse what can't be admitted before an object is made of each element."""
+    given = body if isinstance(body, dict) else {}
+    tokens = given.get("tokens")
+    words = isinstance(tokens, list) and not (tokens and isinstance(tokens[0], list))
+    most_of = {
+        "inputs": limits.waiting,
+        "tokens": limits.tokens if words else limits.waiting,
+        "choices": limits.rows,
+    }
+    for key, most in most_of.items():
+        if isinstance(value := given.get(key), list) and len(value) > most:
+            raise InvalidBodyError(f"{key}: has {len(value)} elements and at most {most} are read")
 
 
 def _max_length(body: PredictBody, task: LoadedTask) -> int | None:
@@ -83,7 +102,12 @@ def _max_length(body: PredictBody, task: LoadedTask) -> int | None:
 
 
 def to_request(
-    inputs: Sequence[TaskInput], task: LoadedTask, *, truncate: bool, reply: ReplyFormat
+    inputs: Sequence[TaskInput],
+    task: LoadedTask,
+    limits: BatchLimits,
+    *,
+    truncate: bool,
+    reply: ReplyFormat,
 ) -> tuple[PredictRequest, ReplyFormat]:
     """Check that inputs are of the form that a task takes, and split texts where it takes words.
 
@@ -96,10 +120,15 @@ def to_request(
         raise InvalidBodyError(_what_it_takes(task, kind))
     if not inputs:
         raise EmptyBatchError
-    if not (split := kind.split(inputs)):
+    if split := kind.split(inputs, most_words=limits.tokens):
+        words = [tuple(word.text for word in one.words) for one in split]
+        reply = replace(reply, split_texts=split)
+    elif sent := tuple(item.words for item in inputs if isinstance(item, WordsInput)):
+        words = [tuple(filter(None, one)) for one in sent]  # those of white space are passed over
+        reply = replace(reply, sent_words=sent)
+    else:
         return PredictRequest(tuple(inputs), truncate), reply
-    words = (WordsInput(tuple(word.text for word in one.words)) for one in split)
-    return PredictRequest(tuple(words), truncate), replace(reply, split_texts=split)
+    return PredictRequest(tuple(map(WordsInput, words)), truncate), reply
 
 
 def _validate(body: object, kind: HttpKind, hugging_face: bool) -> PredictBody:

@@ -39,20 +39,13 @@ class _StopsAtFirst(FailFast):
 _Element = TypeVar("_Element")
 _FIRST = _StopsAtFirst()
 _List = Annotated[list[_Element], _FIRST]
-MOST_ELEMENTS = 50_000  # of a list; more than may wait or a batch takes
-_Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_Word = Annotated[str, StringConstraints(strip_whitespace=True)]
 
 
 def _says(expected: str) -> WrapValidator:
-    """Give one message instead of one for every member of a union; refuse a very long list at once."""
+    """Give one message instead of one for every member of a union."""
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
-        if isinstance(value, list) and len(value) > MOST_ELEMENTS:
-            raise PydanticCustomError(
-                "too_long",
-                "has {found} elements and at most {most} are read; send it in parts",
-                {"found": len(value), "most": MOST_ELEMENTS},
-            )
         try:
             return validate(value)
         except ValidationError:
@@ -103,7 +96,7 @@ _TeiInputs = Annotated[
 ]
 _Words = Annotated[
     _List[_Word] | _List[_List[_Word]],
-    _says("a list of words, none of them empty, or a list of such lists"),
+    _says("a list of words, or a list of such lists"),
 ]
 _Truncation = Annotated[
     StrictBool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] | None,

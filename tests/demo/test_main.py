@@ -3,9 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from demo.__main__ import main
+from demo.__main__ import _print_memory, main
 from lab.extras import MissingExtraError
 from lab.server_process import ServerStartError
+from masking import Base
+from tests.support.kernel_cases import NARROW
+from tests.support.serving import fill, serving
 
 
 @pytest.mark.parametrize(("error", "code"), [(MissingExtraError("none"), 2), (ServerStartError("none"), 1)])
@@ -27,3 +30,20 @@ def test_a_command_that_fails_ends_the_demonstration_with_its_code(
     monkeypatch.setattr("demo.__main__._command", lambda *_: [sys.executable, "-c", "raise SystemExit(7)"])
     assert main(["--output", str(tmp_path / "out"), "--train-rows", "40"]) == 7
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("precision", ["fp32", *NARROW])
+def test_the_memory_is_that_of_the_precision(
+    base: Base, tmp_path: Path, precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    with serving(base, tmp_path, precision=precision) as client:
+        report = client.get("/memory").json()
+    _print_memory(report)
+    told = capsys.readouterr().out
+    forms = [report["base"]["bytes"], report["base"]["narrow_bytes"], report["total"]["resident_bytes"]]
+    assert [f"{size:,}" in told for size in forms if size] == [True] * (2 if precision == "fp32" else 3)
+    assert (f"its layers in {precision}" in told) == (precision != "fp32")
+    assert f"copies in fp32 would take {report['finetuned']['ratio']} times" in told
+    in_precision = f"copies in {precision} would take {report['finetuned']['ratio_in_precision']} times"
+    assert in_precision in told

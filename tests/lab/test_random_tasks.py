@@ -30,4 +30,4 @@ def test_how_rows_are_dealt() -> None:
 
 def test_masks_have_the_zeros_asked_for(base: Base) -> None:
     task = random_tasks(base, 1, 0.07)[0]
-    assert task.loaded.manifest.sparsity == pytest.approx(0.07, abs=0.01)
+    assert task.bundle.manifest.sparsity == pytest.approx(0.07, abs=0.01)

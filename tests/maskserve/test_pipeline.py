@@ -18,7 +18,9 @@ from masking import (
     WordsPrediction,
     load_task,
 )
-from tests.support.serving import SPECS, bundle_of, expected_scores, fill
+from masking.kernels import Precision, choose_precision
+from tests.support.kernel_cases import NARROW
+from tests.support.serving import EXACT, SPECS, bundle_of, expected_scores, fill
 
 TEXT = "the movie was good"
 PAIR = ("it is good", "it is great")
@@ -34,7 +36,7 @@ def store(base: Base, tmp_path: Path) -> MaskStore:
 
 @pytest.fixture
 def tasks(base: Base, store: MaskStore) -> maskserve.Pipeline:
-    return maskserve.load(base, store=store)
+    return maskserve.load(base, store=store, precision=EXACT)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,22 @@ def test_classes_come_best_first_with_the_scores_of_the_bundle(
     assert scores == pytest.approx(expected_scores(base, store.load(task), as_input), rel=1e-5)
     assert [entry["score"] for entry in answer] == sorted(scores.values(), reverse=True)
     assert sum(scores.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", *NARROW])
+def test_the_precision_is_told_and_scores_are_near_those_of_fp32(
+    base: Base, store: MaskStore, precision: Precision
+) -> None:
+    tasks = maskserve.load(base, store=store, precision=precision)
+    assert tasks.precision == precision
+    scores = {entry["label"]: entry["score"] for entry in tasks("sentiment", TEXT)}
+    assert scores == pytest.approx(expected_scores(base, store.load("sentiment")), abs=0.05)
+
+
+def test_auto_is_the_precision_of_the_device(base: Base, store: MaskStore) -> None:
+    assert maskserve.load(base, store=store).precision == choose_precision("auto", base.device)
+    with pytest.raises(ValueError, match="precision tf32: needs CUDA"):
+        maskserve.load(base, store=store, precision="tf32")
 
 
 def test_choices_come_with_their_texts(tasks: maskserve.Pipeline) -> None:

@@ -26,10 +26,15 @@ from tests.support.serving import (
     wait_until,
 )
 
+ADMIN_KEY = "rumpelstilz"
+
 
 @pytest.fixture(scope="module")
 def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running(tiny_bert, base, tmp_path_factory.mktemp("served"), list(SPECS)) as server:
+    """A server with an admin key, which tells everything."""
+    folder = tmp_path_factory.mktemp("served")
+    options = ("--admin-key", ADMIN_KEY, "--log-format", "json", "--log-level", "debug")
+    with running(tiny_bert, base, folder, list(SPECS), *options) as server:
         yield server
 
 
@@ -74,9 +79,13 @@ def scores_of_pair(base: Base, bundle: MaskBundle) -> Scores:
     return expected_scores(base, bundle, TextInput("it is good", "it is great"))
 
 
-def test_sigterm_under_load_answers_what_was_accepted(tiny_bert: str, base: Base, tmp_path: Path) -> None:
+def test_who_leaves_is_forgotten_and_sigterm_under_load_answers_what_was_accepted(
+    tiny_bert: str, base: Base, tmp_path: Path
+) -> None:
+    # one by one: longer than a client that may only have closed its half is heard
     options = ("--max-batch-rows", "1", "--queue-limit", "10000", "--queue-seconds", "600")
     with running(tiny_bert, base, tmp_path, ["sentiment"], *options) as server:
+        _leave(server)
         answered: list[int] = []
 
         def keep_calling() -> None:
@@ -108,34 +117,26 @@ def test_sigterm_under_load_answers_what_was_accepted(tiny_bert: str, base: Base
         assert "Traceback" not in server.log.read_text()
 
 
-def test_sigterm_makes_the_server_not_ready_at_once_and_answers_on(
-    tiny_bert: str, base: Base, tmp_path: Path
-) -> None:
-    with running(tiny_bert, base, tmp_path, ["sentiment"], "--drain-seconds", "60") as server:
-        server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 503)
-        assert "shutting down" in httpx.get(f"{server.url}/health/ready").json()["error"]
-        assert httpx.get(f"{server.url}/health/live").status_code == 200
-        reply = httpx.post(f"{server.url}/predict/sentiment", json={"inputs": TEXT})
-        assert reply.status_code == 200
-        server.process.send_signal(signal.SIGTERM)  # who is in a hurry says it twice
-        assert server.process.wait(30) == 0
+def _leave(server: RunningServer) -> None:
+    """Send more than is computed at once, go away, and see that it is forgotten."""
+    body = {"inputs": [[TEXT]] * 1900}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/predict/sentiment", json=body, timeout=httpx.Timeout(10, read=0.05))
+    wait_until(lambda: _waiting_rows(server) == 0)
+    wait_until(lambda: 'status="499"' in httpx.get(f"{server.url}/metrics").text)
+    assert httpx.post(f"{server.url}/predict/sentiment", json={"inputs": TEXT}).status_code == 200
 
 
-def test_a_running_server_is_administrated_and_keeps_its_key(
-    tiny_bert: str, base: Base, tmp_path: Path
-) -> None:
-    options = ("--admin-key", "rumpelstilz", "--log-format", "json", "--log-level", "debug")
-    with running(tiny_bert, base, tmp_path, ["sentiment"], *options) as server:
-        headers = {"authorization": "Bearer rumpelstilz"}
-        bundle = bundle_of(base, "sentiment", seed=1).to_bytes()
-        reply = httpx.put(f"{server.url}/tasks/sentiment", content=bundle, headers=headers)
-        assert (reply.status_code, reply.json()["served_version"]) == (201, 2)
-        assert httpx.delete(f"{server.url}/tasks/sentiment").status_code == 401
-        log = server.log.read_text()
-        told = [json.loads(line) for line in log.splitlines()]
-        assert "PUT /tasks/{task}" in [line["message"] for line in told]
-        assert "rumpelstilz" not in log
+def test_a_running_server_is_administrated_and_keeps_its_key(server: RunningServer, base: Base) -> None:
+    headers = {"authorization": f"Bearer {ADMIN_KEY}"}
+    bundle = bundle_of(base, "sentiment", seed=1).to_bytes()
+    reply = httpx.put(f"{server.url}/tasks/sentiment", content=bundle, headers=headers)
+    assert (reply.status_code, reply.json()["served_version"]) == (201, 2)
+    assert httpx.delete(f"{server.url}/tasks/sentiment").status_code == 401
+    log = server.log.read_text()
+    told = [json.loads(line) for line in log.splitlines()]
+    assert "PUT /tasks/{task}" in [line["message"] for line in told]
+    assert ADMIN_KEY not in log
 
 
 def _waiting_rows(server: RunningServer) -> float:
@@ -189,14 +190,3 @@ def test_a_body_that_is_far_too_large_is_told_so(server: RunningServer) -> None:
     reply = httpx.post(f"{server.url}/predict/sentiment", json=body, timeout=30)
     assert reply.status_code == 413
     assert reply.json()["error_type"] == "Validation"
-
-
-def test_a_client_that_leaves_is_forgotten(tiny_bert: str, base: Base, tmp_path: Path) -> None:
-    one_by_one = ("--max-batch-rows", "1")  # longer than a client that may only have closed its half is heard
-    with running(tiny_bert, base, tmp_path, ["sentiment"], *one_by_one) as server:
-        body = {"inputs": [[TEXT]] * 1900}
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{server.url}/predict/sentiment", json=body, timeout=httpx.Timeout(10, read=0.05))
-        wait_until(lambda: _waiting_rows(server) == 0)
-        wait_until(lambda: 'status="499"' in httpx.get(f"{server.url}/metrics").text)
-        assert httpx.post(f"{server.url}/predict/sentiment", json={"inputs": TEXT}).status_code == 200

@@ -1,19 +1,22 @@
 import gc
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 
+import httpx
 import pytest
 
 from masking import Base
 from server import process
 from server.build import build_service
-from tests.support.serving import ROOT, fill, settings_of
+from tests.support.serving import ROOT, TEXT, fill, settings_of, wait_until
 
 _HANGS_AT_THE_END = """
 import os, signal, sys, time
@@ -52,10 +55,45 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undoes what `serve` does to its process."""
     monkeypatch.setattr(process, "Timer", NoTimer)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    seconds, thresholds = sys.getswitchinterval(), gc.get_threshold()
     yield
+    sys.setswitchinterval(seconds)
+    gc.set_threshold(*thresholds)
     for number, handler in handlers.items():
         signal.signal(number, handler)
     gc.unfreeze()
+    gc.freeze()  # as after the start of the tests
+
+
+@pytest.mark.usefixtures("alone")
+def test_sigterm_makes_the_server_not_ready_at_once_and_answers_on(
+    base: Base, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    service = build_service(settings_of(tmp_path, port=0, drain_seconds=60), base=base)
+    caplog.set_level(logging.INFO, "uvicorn.error")
+
+    def call() -> None:
+        wait_until(lambda: "running on" in caplog.text and service.why_not_ready() is None)
+        (url,) = re.findall(r"running on (http://\S+)", caplog.text)
+        assert httpx.get(f"{url}/health/ready").status_code == 200
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_until(lambda: httpx.get(f"{url}/health/ready").status_code == 503)
+        assert "shutting down" in httpx.get(f"{url}/health/ready").json()["error"]
+        assert httpx.get(f"{url}/health/live").status_code == 200
+        assert httpx.post(f"{url}/predict/sentiment", json={"inputs": TEXT}).status_code == 200
+
+    def call_and_end() -> None:
+        try:
+            call()
+        finally:
+            service.drain()  # a call that failed may not have come as far
+            os.kill(os.getpid(), signal.SIGTERM)  # who is in a hurry says it twice
+
+    with ThreadPoolExecutor(1) as pool:
+        called = pool.submit(call_and_end)
+        assert process.serve(service, service.settings) == 0
+        called.result()
 
 
 @pytest.mark.usefixtures("alone")

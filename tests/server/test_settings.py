@@ -264,3 +264,19 @@ def test_origins() -> None:
     for wrong in ("app.example", "https://app.example/", "https://*.example", "https://a.example/page"):
         (mistake,) = _mistakes(*NEEDED, "--cors-origins", wrong)
         assert mistake.startswith("--cors-origins: ")
+
+
+def test_precisions() -> None:
+    assert load_settings(NEEDED).precision == "auto"
+    for known in ("auto", "fp32", "bf16", "int8", "tf32", "tf32x3"):
+        assert load_settings([*NEEDED, "--precision", known]).precision == known
+    (mistake,) = _mistakes(*NEEDED, "--precision", "fp16")
+    assert mistake.startswith("--precision: ")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8", "tf32"])
+def test_without_kernels_there_is_fp32_alone(precision: str) -> None:
+    (mistake,) = _mistakes(*NEEDED, "--kernels", "off", "--precision", precision)
+    assert mistake == f"--kernels: without kernels there is no --precision {precision}, only fp32; got 'off'"
+    for possible in ("auto", "fp32"):
+        assert load_settings([*NEEDED, "--kernels", "off", "--precision", possible]).kernels == "off"

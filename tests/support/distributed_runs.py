@@ -1,6 +1,6 @@
-"""Distributed runs: learn the cases that a test wrote to a folder; torchrun starts several processes.
+"""Distributed runs: learn the cases that a test wrote to a folder, in two processes as torchrun starts them.
 
-    python -m torch.distributed.run ... -m tests.support.distributed_runs FOLDER
+    python -m tests.support.distributed_runs FOLDER
 
 A case is a folder with `case.json`: options, and what is to happen. Each process writes its
 outcome there.
@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from safetensors.torch import save_file
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tests.support.callbacks import KillAtStep
 from training.cli.command import logged
@@ -61,10 +62,24 @@ def run(folder: Path) -> dict[str, Any]:
     return {"metrics": report.metrics, "best_epoch": report.best_epoch, "said": lines}
 
 
-def main(folder: Path) -> None:
+def run_all(folder: Path) -> None:
     for case in sorted(path.parent for path in folder.glob("*/case.json")):
         outcome = run(case)
         (case / f"outcome-{rank()}.json").write_text(json.dumps(outcome))
+
+
+def main(folder: Path) -> None:
+    """Does what torchrun does, but forks: libraries are imported once."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id="cases",
+        start_method="fork",
+    )
+    elastic_launch(config, run_all)(folder)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,22 @@
-"""Kernel cases: random layers and masks, and the check against float64."""
+"""Kernel cases: the precisions of this processor, random layers and masks, the check against float64."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mask_store.format.bits import pack_bits
 from masking.kernels import BitMask, Segments, reference_linear
+from masking.kernels.cpu.processor import lacks
+
+BF16, INT8 = (
+    pytest.mark.skipif(bool(lacks(one)), reason=lacks(one) or "can be run") for one in ("bf16", "int8")
+)
+NARROW = [pytest.param("bf16", marks=BF16), pytest.param("int8", marks=INT8)]
+"""Parameters of a test; what the processor lacks is skipped."""
 
 
 @dataclass(frozen=True)

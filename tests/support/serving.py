@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Final
 
 from fastapi.testclient import TestClient
 
@@ -43,6 +43,8 @@ SPECS = {
     "endings": TaskSpec("multiple-choice", (), max_length=40),
 }
 TEXT = "the movie was good"
+EXACT: Final = "fp32"
+"""Precision of servers, unless a test wants another: `load_task` gives the same answers, but for rounding."""
 ROOT = Path(__file__).parents[2]
 Scores = dict[str, float]
 
@@ -61,8 +63,8 @@ def fill(place: Path | str, base: Base, tasks: Sequence[str] = tuple(SPECS)) -> 
 
 
 def settings_of(place: Path | str, **others: Any) -> Settings:
-    """Settings that look at the store often and compute on one thread."""
-    values = {"device": "cpu", "threads": 1, "poll_seconds": 0.02, **others}
+    """Settings that look at the store often and compute on one thread, in `EXACT`."""
+    values = {"device": "cpu", "threads": 1, "precision": EXACT, "poll_seconds": 0.02, **others}
     return Settings(base="tiny", store=str(place), **values)
 
 
@@ -143,7 +145,8 @@ def running(
     """A ready server in a process of its own, on a new store with these tasks."""
     store = fill(folder / "store", base, tasks)
     command = server_command("--base", folder_of_base, "--store", folder / "store", "--port", 0)
-    command += ["--device", "cpu", "--threads", "1", "--poll-seconds", "0.05", *options]
+    command += ["--device", "cpu", "--threads", "1", "--poll-seconds", "0.05"]
+    command += ["--precision", EXACT, *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with start_server(command, folder / "log", folder=ROOT, environment=environment) as server:
         yield RunningServer(server.process, server.url, server.log, store)

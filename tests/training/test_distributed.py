@@ -1,4 +1,4 @@
-"""Two real processes on gloo, started as a user would start them, beside one."""
+"""Two real processes on gloo, started as torchrun starts them, beside one."""
 
 import json
 import subprocess
@@ -70,7 +70,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory, bases: tuple[str, str]) -> Pa
         shared = {"run_dir": str(folder / "resumed")} if "save_steps" in changes else {}
         options = _options(case, bases[not name.startswith("dropped")], **(changes | shared))
         _write_case(case, options, happening)
-    done = _torchrun("-m", "tests.support.distributed_runs", str(folder))
+    command = [sys.executable, "-m", "tests.support.distributed_runs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     return folder
 

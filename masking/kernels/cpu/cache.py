@@ -20,20 +20,29 @@ def _decide() -> bool:
     """Find a folder for compiled kernels; returns whether there is one."""
     if _numba_finds_one():
         return True
-    folder = private_folder(Path(tempfile.gettempdir()))
-    if folder is None:
+    own = private_folder(Path(tempfile.gettempdir()))
+    if own is None:
         logger.warning("no folder can be written to for compiled kernels; they are compiled at each start")
         return False
-    config.CACHE_DIR = str(folder)
+    config.CACHE_DIR = str(own)
     return _numba_finds_one()
 
 
 def _numba_finds_one() -> bool:
     try:
-        njit(cache=True)(_probe)  # compiles nothing: it only looks for a folder
+        _numbas_folder()
     except RuntimeError:
         return False
     return True
+
+
+def _numbas_folder() -> Path:
+    return Path(njit(cache=True)(_probe).stats.cache_path)  # compiles nothing: it only looks for a folder
+
+
+def folder() -> Path | None:
+    """Return the folder where kernels of this package's modules are kept; None where they are not."""
+    return _numbas_folder() if CACHED else None
 
 
 def _probe() -> None:

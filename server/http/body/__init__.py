@@ -11,12 +11,14 @@ from server.http.body.reading import (
     stream_text,
     unless_left,
 )
+from server.http.body.values import check_values
 
 __all__ = [
     "NDJSON",
     "BodyLimits",
     "BodyMiddleware",
     "accepted_ndjson",
+    "check_values",
     "is_ndjson",
     "read_body",
     "read_json",

@@ -1,4 +1,4 @@
-"""Limits of a body: size, time, and how much of all bodies waits for the rest.
+"""Limits of a body: size, time, values, and how much of all bodies waits for the rest.
 
 They hold for every route, also for those that leave the reading to FastAPI. Nothing is read before the route
 asks for it, so a route that asks for a key first costs nobody without a key any memory.
@@ -24,12 +24,14 @@ class BodyLimits:
         size: Most bytes of one body, packed and unpacked.
         seconds: How long a body may take, and one second more for each `SLOWEST` bytes that came.
         waiting: Most bytes that are held of bodies whose rest is awaited, all together.
+        values: Most values of one JSON text.
         held: How many are held now.
     """
 
     size: int
     seconds: float
     waiting: int
+    values: int
     held: int = 0
 
 
@@ -67,6 +69,11 @@ class Body:
         self._codings: list[str] = []
         self._came = self._gave = self._held = 0
         self._more, self._late, self._streamed = True, False, False
+
+    @property
+    def most_values(self) -> int:
+        """How many values it may have as JSON."""
+        return self._limits.values
 
     def stream(self, size: int) -> None:
         """Let the body have another size, because the route does not hold it in memory."""

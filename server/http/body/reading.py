@@ -11,6 +11,7 @@ from starlette.requests import Request
 from server.errors import ClientGoneError
 from server.http.body.encodings import utf8
 from server.http.body.limits import body_of
+from server.http.body.values import check_values
 from server.http.error_mapping import invalid_body
 
 Result = TypeVar("Result")
@@ -35,8 +36,16 @@ async def read_body(request: Request) -> bytes:
 
 
 async def read_text(request: Request) -> bytes:
-    """Read the whole body as UTF-8; raises what `stream_text` does."""
-    return utf8(await read_body(request))
+    """Read the whole body as UTF-8 that can be decoded as JSON.
+
+    Raises:
+        BodyTooLargeError: It has too many values.
+        UnsupportedEncodingError: It is UTF-16 or UTF-32.
+        ServerError: As `read_body`.
+    """
+    text, most = utf8(await read_body(request)), body_of(request.scope).most_values
+    await run_by_size(len(text), lambda: check_values(text, most))
+    return text
 
 
 async def read_json(request: Request, model: type[Model], *, default: Model | None = None) -> Model:

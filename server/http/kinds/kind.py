@@ -35,6 +35,7 @@ class ReplyFormat:
         ignored: Labels left out of entities.
         grouped: Join words to entities.
         split_texts: Per input the text that its words came from; empty where the client sent words.
+        sent_words: Per input the words that the client sent, those of white space too; empty for texts.
     """
 
     shape: Literal["hf", "tei"]
@@ -44,6 +45,7 @@ class ReplyFormat:
     ignored: frozenset[str] = frozenset({"O"})
     grouped: bool = True
     split_texts: tuple[SplitText, ...] = ()
+    sent_words: tuple[tuple[str, ...], ...] = ()
 
 
 class HttpKind(ABC):
@@ -75,8 +77,12 @@ class HttpKind(ABC):
     def accepts(self, item: TaskInput) -> bool:
         """Return whether an input is of the form that the task takes."""
 
-    def split(self, inputs: Sequence[TaskInput]) -> tuple[SplitText, ...]:
-        """Split running texts into words, for a kind that takes words; empty where nothing is split."""
+    def split(self, inputs: Sequence[TaskInput], *, most_words: int) -> tuple[SplitText, ...]:
+        """Split running texts into words, for a kind that takes words; empty where nothing is split.
+
+        Raises:
+            InvalidBodyError: A text has more words than `most_words`.
+        """
         return ()
 
     @abstractmethod

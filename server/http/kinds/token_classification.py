@@ -17,7 +17,7 @@ from server.errors import InvalidBodyError
 from server.http.kinds.kind import HttpKind, Json, ReplyFormat, ScoreFunction, SplitText, scores_of
 from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
-_MOST_WORDS = 50_000  # of a text; more than any batch takes
+_OUTSIDE = "O"  # the label of a word that shows nothing and is not computed
 _SENTENCE: Json = {"tokens": ["Anna", "works", "in", "London", "."]}
 _SENTENCES: Json = {"tokens": [["I", "slept", "."], ["Anna", "left", "."]]}
 
@@ -38,9 +38,9 @@ class TokenClassification(HttpKind):
         """Accept words, or a text without a pair."""
         return isinstance(item, WordsInput) or (isinstance(item, TextInput) and item.pair is None)
 
-    def split(self, inputs: Sequence[TaskInput]) -> tuple[SplitText, ...]:
+    def split(self, inputs: Sequence[TaskInput], *, most_words: int) -> tuple[SplitText, ...]:
         """Split running texts into words that keep their place in the text."""
-        return tuple(_split(item.text) for item in inputs if isinstance(item, TextInput))
+        return tuple(_split(item.text, most_words) for item in inputs if isinstance(item, TextInput))
 
     def render(self, index: int, item: TaskInput, prediction: Prediction, reply: ReplyFormat) -> list[Json]:
         """Return one entry per word in order, or per entity for huggingface_hub."""
@@ -48,7 +48,8 @@ class TokenClassification(HttpKind):
         assert isinstance(prediction, WordsPrediction)
         split = reply.split_texts[index] if reply.split_texts else SplitText("", ())
         if reply.shape == "tei":
-            return _words(item, split, prediction, reply.function)
+            entries = _words(item, split, prediction, reply.function)
+            return _in_place(entries, reply.sent_words[index]) if reply.sent_words else entries
         if reply.grouped:  # Hugging Face's every strategy but "none"
             return entities_of(split.text, split.words, prediction, self.spec.labels, reply.ignored)
         return _tags(split, prediction, reply)
@@ -69,10 +70,10 @@ class TokenClassification(HttpKind):
         return {"label": OutputTensor("label", texts)}
 
 
-def _split(text: str) -> SplitText:
-    words = split_words(text, most=_MOST_WORDS + 1)
-    if len(words) > _MOST_WORDS:
-        raise InvalidBodyError(f"a text has more than {_MOST_WORDS} words; send it in parts")
+def _split(text: str, most: int) -> SplitText:
+    words = split_words(text, most=most + 1)
+    if len(words) > most:
+        raise InvalidBodyError(f"a text has more than {most} words, which no batch takes; send it in parts")
     return SplitText(text, words)
 
 
@@ -88,6 +89,12 @@ def _words(
     for entry, word in zip(entries, split.words, strict=False):
         entry.update(start=word.start, end=word.end)
     return entries
+
+
+def _in_place(entries: list[Json], sent: Sequence[str]) -> list[Json]:
+    """Return an entry for each word that was sent, so that both can be read side by side."""
+    computed = iter(entries)
+    return [next(computed) if word else {"word": word, "label": _OUTSIDE, "score": 1.0} for word in sent]
 
 
 def _tags(split: SplitText, prediction: WordsPrediction, reply: ReplyFormat) -> list[Json]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from masking import LoadedTask, TaskSpec
+from server.engine.batch import BatchLimits
 from server.errors import InvalidBodyError, cut, quoted
 from server.http.error_mapping import invalid_body
 from server.http.kinds import http_kind
@@ -28,7 +29,7 @@ from server.http.oip.replies import (
     TensorConfig,
     TensorMetadata,
 )
-from server.http.oip.tensors import InferRequest, RequestedOutput, read_texts
+from server.http.oip.tensors import InferRequest, InputTensor, RequestedOutput, read_texts
 from server.http.parsing import to_request
 from server.predictor import PredictRequest
 
@@ -90,13 +91,16 @@ def parse_infer(header: bytes) -> InferRequest:
         raise invalid_body(error) from None
 
 
-def read_infer(infer: InferRequest, binary: bytes, task: LoadedTask) -> tuple[PredictRequest, ReplyFormat]:
+def read_infer(
+    infer: InferRequest, binary: bytes, task: LoadedTask, limits: BatchLimits
+) -> tuple[PredictRequest, ReplyFormat]:
     """Read the inputs of a task from its tensors.
 
     Args:
         infer: The JSON of the request.
         binary: What follows the JSON in the body.
         task: The task.
+        limits: What can ever be admitted; a tensor of more is refused unread.
 
     Returns:
         What is to be predicted, and how the reply is to look.
@@ -105,6 +109,8 @@ def read_infer(infer: InferRequest, binary: bytes, task: LoadedTask) -> tuple[Pr
         InvalidBodyError: The tensors are not those of the task, or not what they say.
         EmptyBatchError: They have no rows.
     """
+    for tensor in infer.inputs:
+        _check_size(tensor, limits)
     tensors, kind = read_texts(infer.inputs, binary), http_kind(task.spec)
     expected = {tensor.name: tensor for tensor in kind.input_tensors}
     if tensors.keys() != expected.keys():
@@ -118,7 +124,8 @@ def read_infer(infer: InferRequest, binary: bytes, task: LoadedTask) -> tuple[Pr
         counts = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
         raise InvalidBodyError(f"the inputs differ in rows: {counts}")
     reply = ReplyFormat("tei", batched=True, function="none" if infer.parameters.raw_scores else "softmax")
-    return to_request(kind.inputs_of(tensors), task, truncate=infer.parameters.truncate, reply=reply)
+    cuts = infer.parameters.truncate
+    return to_request(kind.inputs_of(tensors), task, limits, truncate=cuts, reply=reply)
 
 
 def wanted_outputs(infer: InferRequest, spec: TaskSpec) -> dict[str, bool]:
@@ -142,6 +149,15 @@ def wanted_outputs(infer: InferRequest, spec: TaskSpec) -> dict[str, bool]:
         default = infer.parameters.binary_data_output
         wanted[name] = default if how.binary_data is None else how.binary_data
     return wanted
+
+
+def _check_size(tensor: InputTensor, limits: BatchLimits) -> None:
+    most = (limits.waiting, limits.rows)
+    if any(size > limit for size, limit in zip(tensor.shape, most, strict=False)):
+        raise InvalidBodyError(
+            f"input {tensor.name!r} has shape {tensor.shape}; at most {most[0]} rows are read, and "
+            f"{most[1]} choices of each"
+        )
 
 
 def _check_shape(name: str, info: TensorInfo, given: Texts) -> None:

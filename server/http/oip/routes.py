@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from masking import Prediction
 from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError, one_line
 from server.http.auth import ClientDep, require_admin, require_client
-from server.http.body import read_body, read_json, utf8
+from server.http.body import check_values, read_body, read_json, utf8
 from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of, take_task
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
@@ -38,6 +38,7 @@ from server.http.oip.replies import (
 from server.http.oip.tensors import InferReply, split_body
 from server.http.openapi import json_body
 from server.predictor import PredictRequest
+from server.service import Service
 from server.tasks.registry import ServedTask, TaskEntry
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
@@ -206,7 +207,7 @@ async def infer(
     """Answer with tensors, in JSON or binary as the request asks."""
     service.predictor.check_room(served)
     body = await read_body(request)
-    call = await run_in_threadpool(lambda: _read(body, json_length, served))
+    call = await run_in_threadpool(lambda: _read(body, json_length, served, service))
     predictions = await predictions_of(request, served, call.wanted)
     return _response(await run_in_threadpool(_reply, served, call, predictions))
 
@@ -250,11 +251,13 @@ class _InferCall:
     outputs: Mapping[str, bool]
 
 
-def _read(body: bytes, json_length: str | None, served: ServedTask) -> _InferCall:
+def _read(body: bytes, json_length: str | None, served: ServedTask, service: Service) -> _InferCall:
     header, binary = split_body(body, json_length)
+    check_values(header, service.settings.max_body_values)
     infer = oip.parse_infer(utf8(header))
     outputs = oip.wanted_outputs(infer, served.loaded.spec)
-    return _InferCall(infer.id, *oip.read_infer(infer, binary, served.loaded), outputs)
+    wanted, reply = oip.read_infer(infer, binary, served.loaded, service.limits)
+    return _InferCall(infer.id, wanted, reply, outputs)
 
 
 def _reply(served: ServedTask, call: _InferCall, predictions: Sequence[Prediction]) -> InferReply:

@@ -51,7 +51,7 @@ class Index(BaseModel):
 @router.get("/memory", summary="What is held in memory", responses=errors(401))
 async def memory(service: ServiceDep, _: ClientDep) -> MemoryReport:
     """Count bytes of the base and of each task's masks, compared with finetuned copies."""
-    return await service.reports.run(memory_report, service.base, service.registry.tasks)
+    return await service.reports.run(memory_report, service.base, service.weights, service.registry.tasks)
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)

@@ -1,6 +1,6 @@
 """Predict route, and what huggingface_hub's and text-embeddings-inference's clients ask about it."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from masking.kernels import Precision
 from server.errors import NotReadyError
 from server.http.auth import check_client, require_client
 from server.http.body import read_text, run_by_size
@@ -28,13 +29,21 @@ from server.service import Service
 router = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
 of_task = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
 
+_DTYPES: Mapping[Precision, str] = {
+    "fp32": "float32",
+    "tf32": "float32",
+    "tf32x3": "float32",
+    "bf16": "bfloat16",
+    "int8": "int8",
+}
 _JAVASCRIPT_CLIENT = "@huggingface/inference/"  # sends no `parameters` where its caller gives none
 
 
 async def predict(request: Request, task: TaskName) -> Response:
     """Answer in the shape of Hugging Face or of text-embeddings-inference, as the body's keys say.
 
-    The headers name the version and the digest that computed the answer, and the milliseconds of each stage.
+    The headers name the version, the digest and the precision that computed the answer, and the milliseconds
+    of each stage.
     """
     agent = request.headers.get("user-agent", "")
     return await _answer(request, task, hugging_face=agent.startswith(_JAVASCRIPT_CLIENT))
@@ -47,10 +56,12 @@ async def predict_for_hugging_face(request: Request, task: TaskName) -> Response
 
 async def _answer(request: Request, task: str, *, hugging_face: bool) -> Response:
     served = take_task(request, task)
-    service_of(request).predictor.check_room(served)
+    service = service_of(request)
+    service.predictor.check_room(served)
     body = await read_text(request)
     wanted, reply = await run_by_size(
-        len(body), lambda: parse_request(body, served.loaded, hugging_face=hugging_face)
+        len(body),
+        lambda: parse_request(body, served.loaded, service.limits, hugging_face=hugging_face),
     )
     predictions = await predictions_of(request, served, wanted)
     content = await run_by_size(
@@ -181,9 +192,9 @@ def _server_info(service: Service) -> dict[str, Any]:
     return {
         "model_id": base.info.name,
         "model_sha": base.info.revision,
-        "model_dtype": "float32",
+        "model_dtype": _DTYPES[service.precision],
         "model_device_type": base.device.type,
-        "max_batch_tokens": service.max_batch_tokens,
+        "max_batch_tokens": service.limits.tokens,
         "max_batch_requests": settings.max_batch_rows,
         "max_client_batch_size": settings.queue_limit,
     }

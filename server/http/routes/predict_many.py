@@ -27,8 +27,8 @@ from server.errors import (
     ServerError,
 )
 from server.http.auth import require_client
-from server.http.body import accepted_ndjson, is_ndjson, read_text, stream_text, unless_left
-from server.http.dependencies import ServiceDep
+from server.http.body import accepted_ndjson, check_values, is_ndjson, read_text, stream_text, unless_left
+from server.http.dependencies import PRECISION, ServiceDep
 from server.http.error_mapping import invalid_body, to_server_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
@@ -38,7 +38,7 @@ from server.http.rendering import render
 from server.http.schemas import PredictManyBody
 from server.predictor import PredictRequest
 from server.service import Service
-from server.tasks.registry import ServedTask, TaskRegistry
+from server.tasks.registry import ServedTask
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +99,11 @@ async def predict_many(request: Request, service: ServiceDep) -> Response:
     With `Accept: application/x-ndjson` every result is sent as soon as it is there, on a line of its own,
     with the `index` of its row. With that content type the body has one row per line.
     """
+    context = context_of(request)
+    context.headers[PRECISION] = service.precision
     rows = await _read(request, service)
     if not rows:
         raise EmptyBatchError
-    context = context_of(request)
     context.rows = sum(row.weight for row in rows if isinstance(row.request, RowRequest))
     if media_type := accepted_ndjson(request.headers.get("accept", "")):
         return StreamingResponse(_lines(rows, service, context.request_id), media_type=media_type)
@@ -112,24 +113,23 @@ async def predict_many(request: Request, service: ServiceDep) -> Response:
 
 
 async def _read(request: Request, service: Service) -> list[Row]:
-    registry = service.registry
     rows: list[Row] = []
     if is_ndjson(request.headers.get("content-type", "")):
         async for lines in _lines_of(stream_text(request)):
             start = len(rows)
-            rows += await run_in_threadpool(read_rows, lines, registry, start=start)
+            rows += await run_in_threadpool(read_rows, lines, service, start=start)
         return rows
     body = await read_text(request)
-    return await unless_left(request, _read_json(body, registry))
+    return await unless_left(request, _read_json(body, service))
 
 
-async def _read_json(body: bytes, registry: TaskRegistry) -> list[Row]:
+async def _read_json(body: bytes, service: Service) -> list[Row]:
     """Read the rows piece by piece, so that no more is read once the client has left."""
     items = await run_in_threadpool(_parse, body)
     rows: list[Row] = []
     for start in range(0, len(items), _ROWS_AT_ONCE):
         piece = items[start : start + _ROWS_AT_ONCE]
-        rows += await run_in_threadpool(read_rows, piece, registry, start=start)
+        rows += await run_in_threadpool(read_rows, piece, service, start=start)
     return rows
 
 
@@ -163,12 +163,12 @@ async def _all(rows: Sequence[Row], service: Service, request_id: str) -> list[R
         return sorted([reply async for reply in replies], key=lambda reply: reply.index)
 
 
-def read_rows(items: Iterable[object], registry: TaskRegistry, *, start: int = 0) -> list[Row]:
+def read_rows(items: Iterable[object], service: Service, *, start: int = 0) -> list[Row]:
     """Read the rows of a body; those that are not right become rows that say why.
 
     Args:
         items: The rows as parsed JSON, or as lines (bytes) of it.
-        registry: The tasks in service.
+        service: What is to answer them.
         start: Place of the first of them in the body.
 
     Raises:
@@ -178,7 +178,7 @@ def read_rows(items: Iterable[object], registry: TaskRegistry, *, start: int = 0
     for index, item in enumerate(items, start):
         if index >= MOST_ROWS:
             raise InvalidBodyError(f"the body has more than {MOST_ROWS} rows; send several")
-        rows.append(_read_row(index, item, registry))
+        rows.append(_read_row(index, item, service))
     return rows
 
 
@@ -255,10 +255,10 @@ class _RowsInFlight:
         self.replies.put_nowait(reply)
 
 
-def _read_row(index: int, item: object, registry: TaskRegistry) -> Row:
+def _read_row(index: int, item: object, service: Service) -> Row:
     name = None
     try:
-        content = _from_line(item) if isinstance(item, bytes) else item
+        content = _from_line(item, service.settings.max_body_values) if isinstance(item, bytes) else item
         if not isinstance(content, dict):
             raise InvalidBodyError("a row is an object with the key `task`")
         body = dict(content)
@@ -266,13 +266,14 @@ def _read_row(index: int, item: object, registry: TaskRegistry) -> Row:
         if not isinstance(name, str):
             name = None
             raise InvalidBodyError("the row has no `task`, the name of the task that is to answer it")
-        served = registry.get(name)
-        return Row(index, name, RowRequest(served, *parse_request(body, served.loaded)))
+        served = service.registry.get(name)
+        return Row(index, name, RowRequest(served, *parse_request(body, served.loaded, service.limits)))
     except Exception as error:
         return Row(index, name, _refusal(error))
 
 
-def _from_line(line: bytes) -> object:
+def _from_line(line: bytes, most_values: int) -> object:
+    check_values(line, most_values)
     try:
         return from_json(line)
     except ValueError as error:

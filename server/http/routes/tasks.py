@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, TaskKind, TaskManifest
+from masking.kernels import Precision
 from server.errors import one_line
 from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep, TaskDep
@@ -30,6 +31,7 @@ class TaskSummary(BaseModel):
     loaded: datetime
     load_ms: float = Field(description="how long reading and checking the version took")
     bytes: int = Field(description="masks and head; more in GET /memory")
+    precision: Precision = Field(description="in which the server multiplies")
     pinned: int | None = Field(description="the version that an operator bound this server to")
     problem: str | None = Field(description="why a newer version is not served")
 
@@ -102,6 +104,7 @@ class TaskDetails(BaseModel):
     ensemble: Ensemble | None = Field(description="null for a task with one learned mask")
     mask_bytes: int
     head_bytes: int
+    precision: Precision = Field(description="in which the server multiplies")
     example: dict[str, Any] = Field(description="a body for POST /predict/{task}")
 
 
@@ -115,7 +118,11 @@ async def list_tasks(service: ServiceDep, _: ClientDep) -> Response:
 def _listed(service: Service) -> TaskList:
     entries = sorted(service.registry.entries.items())
     return TaskList(
-        tasks=[summary(entry.served, entry) for _, entry in entries if entry.served is not None],
+        tasks=[
+            summary(entry.served, entry, service.precision)
+            for _, entry in entries
+            if entry.served is not None
+        ],
         not_served=[unserved(name, entry) for name, entry in entries if entry.served is None],
     )
 
@@ -137,6 +144,7 @@ async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> T
         problem=_explain(entry),
         base=manifest.base.name,
         base_checked=served.loaded.base_checked,
+        precision=service.precision,
         example=http_kind(served.loaded.spec).example,
     )
 
@@ -168,7 +176,7 @@ def _ensemble(manifest: Manifest) -> Ensemble | None:
     return Ensemble(combine=manifest.combine, members=members)
 
 
-def summary(served: ServedTask, entry: TaskEntry) -> TaskSummary:
+def summary(served: ServedTask, entry: TaskEntry, precision: Precision) -> TaskSummary:
     """Describe a task in service, for a list."""
     return TaskSummary(
         task=served.name,
@@ -180,6 +188,7 @@ def summary(served: ServedTask, entry: TaskEntry) -> TaskSummary:
         loaded=served.loaded_at,
         load_ms=round(served.load_seconds * 1000, 3),
         bytes=served.nbytes,
+        precision=precision,
         pinned=entry.pinned,
         problem=_explain(entry),
     )

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.peers.candidates import COPIES, KERNEL, OURS
+from benchmarks.cases.figure import _COLORS
+from benchmarks.peers.columns import COLUMNS, COPIES, KERNEL, OURS
 
 
 def _report(path: Path) -> Path:
     result = {
         **{"tasks": 16, "tokens": 32, "assignment": "even", "zeros": 0.05, "threads": 1},
+        "precision": "bf16",
         "ratios": {OURS: {"min": 1.1}, KERNEL: {"min": 1.0}},
         "skipped": {COPIES: "skipped: 9.0 GB"},
     }
@@ -23,6 +25,10 @@ def _report(path: Path) -> Path:
     }
     path.write_text(json.dumps(report))
     return path
+
+
+def test_every_column_has_a_color_of_its_own() -> None:
+    assert len(COLUMNS) == len({*_COLORS})
 
 
 def test_figure(tmp_path: Path) -> None:
@@ -40,7 +46,7 @@ def test_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: s
     assert "other.json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("missing", ["matplotlib", "peft", "polylora"])
+@pytest.mark.parametrize("missing", ["matplotlib", "peft", "polylora", "onnxruntime", "openvino"])
 def test_without_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
 ) -> None:

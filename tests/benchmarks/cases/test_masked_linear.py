@@ -6,7 +6,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.cases.masked_linear import TOLERANCES, candidates, cuda_candidates, wrong
 from lab.random_layers import Layer, Setting
-from masking.kernels import Precision
+from masking.kernels import CudaPrecision
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.07, 1.0])
@@ -19,7 +19,7 @@ def test_every_candidate_computes_the_same(zeros: float) -> None:
 
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_every_candidate_on_cuda_computes_the_same(
-    precision: Precision, monkeypatch: pytest.MonkeyPatch
+    precision: CudaPrecision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("triton")
     from tests.support.triton_interpreter import interpret  # noqa: PLC0415 (needs Triton)

@@ -9,28 +9,21 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.cases import mixed_batch
 from benchmarks.cases.mixed_batch import Setting
-from benchmarks.errors import WrongResultError
-from benchmarks.peers.candidates import (
-    COLUMNS,
+from benchmarks.peers.columns import (
     COPIES,
     KERNEL,
-    LARGEST_ERROR,
     NAIVE,
     OURS,
     PEFT,
     POLYLORA,
-    Candidates,
+    REFERENCE,
+    ROAD,
+    TOLERANCES,
+    TORCH,
+    columns,
 )
-from benchmarks.peers.dense import exact_logits, in_float64
-from lab.random_models import random_base
-from lab.random_tasks import Workload, random_tasks
-from masking import Base
+from lab.machine import processor_line
 from masking.kernels import available
-
-
-@pytest.fixture(scope="module")
-def base() -> Base:
-    return random_base("tiny")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +35,9 @@ def _threads() -> Iterator[None]:
 
 def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, figure = tmp_path / "out.json", tmp_path / "out.png"
+    peers = [KERNEL, COPIES, NAIVE, PEFT, POLYLORA, ROAD]
     small = ["--shape", "tiny", "--runs", "1", "--threads", "1", "--in-use", "1", "3"]
+    small += ["--dense", TORCH, "--peers", *peers]
     batches = ["--batches", "3x8", "1x4:even:0.07", "3x8:zipf"]
     assert main(["mixed_batch", "--json", str(out), "--figure", str(figure), *small, *batches]) == 0
     report = json.loads(out.read_text())
@@ -51,57 +46,38 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = [(one["tasks"], one["tokens"], one["assignment"], one["zeros"]) for one in report["results"]]
     assert settings == [(3, 8, "even", 0.05), (3, 8, "zipf", 0.05), (1, 4, "even", 0.07)]
     for result in report["results"]:
-        assert result["ratios"].keys() | result["skipped"].keys() == COLUMNS.keys()
+        assert result["ratios"].keys() | result["skipped"].keys() == {*columns("fp32", [TORCH, *peers])}
+        assert result["dense"] == TORCH and result["ratios"] == result["ratios_to_torch_fp32"]
         assert all(value > 0 for ratio in result["ratios"].values() for value in ratio.values())
-        assert all(0 < error < LARGEST_ERROR for error in result["errors"].values())
-        assert result["errors"].keys() == {OURS, COPIES, NAIVE}
+        assert all(0 < error < TOLERANCES["fp32"] for error in result["errors"].values())
+        assert result["errors"].keys() == {TORCH, OURS, COPIES, NAIVE} | ({KERNEL} if available() else set())
     assert [point["tasks"] for point in report["tasks_in_use"]] == [1, 3]
     assert all(point["relative_throughput"][OURS]["median"] > 0 for point in report["tasks_in_use"])
     assert figure.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
-    assert "| 1 | 0.05 | 3x8 | zipf |" in printed and "| tasks in use |" in printed
+    assert "| 1 | 0.05 | 3x8 | zipf | torch | 1.00 (1.00) |" in printed and "| tasks in use |" in printed
+    assert f"On {processor_line()}." in printed
 
 
-def test_only_the_wanted_peers_run(base: Base) -> None:
-    workload = Workload.of_counts(base, random_tasks(base, 2, 0.05), [1, 1], 4)
-    ready = Candidates(base, [NAIVE], gigabytes=1.0).ready(workload)
-    assert list(ready.runs) == ["one dense", OURS, NAIVE]
-    assert not ready.skipped
+def test_a_table_for_each_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    small = ["--shape", "tiny", "--runs", "1", "--threads", "1", "--batches", "2x4", "--in-use", "1"]
+    precisions = ["--precision", "fp32", "bf16", "--dense", TORCH, "--peers", COPIES]
+    assert main(["mixed_batch", "--json", str(out), *small, *precisions]) == 0
+    full, half = json.loads(out.read_text())["results"]
+    assert (full["precision"], half["precision"]) == ("fp32", "bf16")
+    assert half["seconds"].keys() >= {REFERENCE, TORCH, COPIES}
+    assert half["ratios"][TORCH] == {"min": 1.0, "median": 1.0, "cpu": 1.0}
+    over_torch = half["seconds"][TORCH]["min"] / half["seconds"][REFERENCE]["min"]
+    assert half["ratios_to_torch_fp32"][TORCH]["min"] == pytest.approx(over_torch)
+    assert TOLERANCES["fp32"] < half["errors"][COPIES] < TOLERANCES["bf16"]
+    printed = capsys.readouterr().out
+    assert "\nfp32: times" in printed and "\nbf16: times" in printed
 
 
-def test_what_takes_too_much_memory_is_skipped_and_says_so(base: Base) -> None:
-    workload = Workload.of_counts(base, random_tasks(base, 2, 0.05), [1, 1], 4)
-    ready = Candidates(base, [COPIES], gigabytes=0.0).ready(workload)
-    assert OURS in ready.runs and COPIES not in ready.runs
-    assert ready.skipped[COPIES] == "skipped: 0.0 GB"
-
-
-@pytest.mark.parametrize("name", [KERNEL, PEFT, POLYLORA])
-def test_peers_answer_every_row(base: Base, name: str) -> None:
-    if name == KERNEL and not available():
-        pytest.skip("needs numba")
-    workload = Workload.of_counts(base, random_tasks(base, 3, 0.05), [1, 2, 1], 5)
-    with torch.inference_mode():
-        ready = Candidates(base, [name], gigabytes=1.0).ready(workload)
-        assert ready.runs[name]().shape == (4, 2)
-
-
-def test_unmasked_kernel_computes_the_dense_model(base: Base) -> None:
-    if not available():
-        pytest.skip("needs numba")
-    workload = Workload.of_counts(base, random_tasks(base, 3, 0.05), [1, 2, 1], 5)
-    with torch.inference_mode():
-        ready = Candidates(base, [KERNEL], gigabytes=1.0).ready(workload)
-        torch.testing.assert_close(ready.runs[KERNEL](), ready.runs["one dense"]())
-
-
-def test_wrong_answers_are_not_timed(base: Base) -> None:
-    workload = Workload.of_counts(base, random_tasks(base, 2, 0.05), [1, 1], 4)
-    with torch.inference_mode():
-        exact = exact_logits(workload, in_float64(base))
-        ready = Candidates(base, [], gigabytes=1.0).ready(workload)
-        with pytest.raises(WrongResultError, match="ours"):
-            ready.largest_errors(exact + 1e-3)
+def test_a_precision_without_a_dense_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mixed_batch", "--shape", "tiny", "--precision", "int8", "--dense", TORCH]) == 1
+    assert "no dense model in int8 by torch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["16", "0x32", "16x32:some", "16x32:zipf:2", "16x32:zipf:0.05:1"])

@@ -5,12 +5,16 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.cases.swap import TOTAL
+from tests.support.kernel_cases import BF16
 
 
-def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=BF16)])
+def test_report(precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
-    assert main(["swap", "--shape", "tiny", "--runs", "2", "--rows", "1", "3", "--json", str(out)]) == 0
+    options = ["--shape", "tiny", "--runs", "2", "--rows", "1", "3", "--precision", precision]
+    assert main(["swap", *options, "--json", str(out)]) == 0
     report = json.loads(out.read_text())
+    assert report["precision"] == precision
     steps = report["publish"]
     assert all(0 < step["min"] <= step["median"] <= step["max"] for step in steps.values())
     parts = ("notice", "read", "check", "check against the base, decode and ready the masks", "first forward")

@@ -9,17 +9,13 @@ import torch
 from masking import Base, LoadedTask, MaskedEncoder, TaskBatch, load_base, load_task
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
-from masking.kernels.cpu.processor import lacks
 from tests.masking.inference.test_encoder import SPECS, _features
 from tests.masking.kernels.conftest import needs_kernels
+from tests.support.kernel_cases import NARROW
 from tests.support.models import ARCHITECTURES, random_bundle, tiny_base
 
 pytestmark = needs_kernels
 
-NARROW = [
-    pytest.param(one, marks=pytest.mark.skipif(bool(lacks(one)), reason=lacks(one) or "can be run"))
-    for one in ("bf16", "int8")
-]
 FAR = {"bf16": 0.02, "int8": 0.05}  # of the largest logit: scores of one task in two precisions
 NEAR = {
     "fp32": 1e-5,
@@ -35,7 +31,7 @@ def _tasks(base: Base, weights: ResidentWeights) -> list[LoadedTask]:
     ]
 
 
-def _flat(answers: list[list[np.ndarray]]) -> np.ndarray:  # type: ignore[type-arg]
+def _flat(answers: list[list[np.ndarray]]) -> np.ndarray:
     return np.concatenate([one.ravel() for answer in answers for one in answer])
 
 
@@ -49,7 +45,7 @@ def test_narrow_logits_are_near_those_of_fp32(
     weights, wide = ResidentWeights.of(base, precision), ResidentWeights.of(base)
     inputs = [_features(task, 3, rng) for task in _tasks(base, wide)]
 
-    def logits(weights: ResidentWeights) -> np.ndarray:  # type: ignore[type-arg]
+    def logits(weights: ResidentWeights) -> np.ndarray:
         tasks = _tasks(base, weights)
         batch = [TaskBatch(task, features) for task, features in zip(tasks, inputs, strict=True)]
         return _flat(MaskedEncoder(base, weights).logits(batch))
@@ -82,7 +78,7 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(precision: Precision, tiny
                 _same_label(answer, single, NEAR[precision] * largest)
 
 
-def _same_label(answer: np.ndarray, single: np.ndarray, tie: float) -> None:  # type: ignore[type-arg]
+def _same_label(answer: np.ndarray, single: np.ndarray, tie: float) -> None:
     """The best class is the same, where the second is not as good but for rounding."""
     ordered = np.sort(single, axis=-1)
     clear = ordered[..., -1] - ordered[..., -2] > tie

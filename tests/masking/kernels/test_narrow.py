@@ -1,5 +1,7 @@
 """The narrow kernel against float64, on operands that are rounded as it rounds them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from masking.kernels.cpu.narrow import (
     NarrowPrecision,
     NarrowWeight,
     add_and_normalise,
+    attend_rows,
     narrow_products,
     ready_mask,
 )
@@ -145,7 +148,7 @@ def test_masks_keep_every_bit(precision: NarrowPrecision) -> None:
         ready = ready_mask(weight, bits.packed)
         assert ready.shape == (50, 24)
         np.testing.assert_array_equal(ready.expand().numpy(), mask)
-        sums = 0 if ready.row_sums is None else 4 * 50
+        sums = 0 if ready.row_sums is None else 4 * 64
         assert ready.nbytes == 64 * 24 // 8 + sums
 
 
@@ -154,10 +157,11 @@ def test_row_sums_are_those_of_the_kept_integers() -> None:
     case = random_case(50, 24, [1], 0.5)
     weight = NarrowWeight.of(case.weight, None, "int8")
     assert weight.scales is not None
-    integers = (weight.expand() / weight.scales.double()[:, None]).round()
+    integers = (weight.expand() / weight.scales[:50].double()[:, None]).round()
     ready = ready_mask(weight, case.bits()[0].packed)
     assert ready.row_sums is not None
-    np.testing.assert_array_equal(ready.row_sums, (integers * torch.from_numpy(case.masks[0])).sum(1).numpy())
+    kept = (integers * torch.from_numpy(case.masks[0])).sum(1)
+    np.testing.assert_array_equal(ready.row_sums[:50], kept.numpy())
     assert int(integers.abs().amax()) == 127
 
 
@@ -168,9 +172,7 @@ def test_a_rounded_weight_is_near(precision: NarrowPrecision) -> None:
     kept = NarrowWeight.of(weight, None, precision)
     steps = weight.abs().amax(1) / 254 if precision == "int8" else weight.abs().amax(1) * 2**-8
     assert bool(((kept.expand() - weight).abs() <= 1.001 * steps[:, None]).all())
-    assert kept.nbytes == 48 * 64 * (2 if precision == "bf16" else 1) + 40 * (
-        4 if precision == "bf16" else 12
-    )
+    assert kept.nbytes == 4 * 40 + (48 * 64 * 2 if precision == "bf16" else 48 * (64 + 8))
 
 
 def test_gelu_is_exact_to_2e_5() -> None:
@@ -199,6 +201,28 @@ def test_residual_and_norm(threads: int) -> None:
     outputs = add_and_normalise(sums.clone(), rounded, norm.float())
     assert outputs.dtype == torch.bfloat16
     assert bool(((outputs.double() - wanted).abs() <= 2**-8 * wanted.abs() + 1e-6).all())
+
+
+@pytest.mark.skipif(bool(lacks("bf16")), reason=lacks("bf16") or "can be run")
+@pytest.mark.parametrize("width", [2, 10, 16, 32, 64, 80])
+@pytest.mark.parametrize("lengths", [[1], [2, 1, 3], [17, 33, 64, 8], [150]], ids=str)
+def test_attention_is_that_of_each_row(lengths: list[int], width: int, threads: int) -> None:
+    heads, generator = 3, torch.Generator().manual_seed(0)
+    shape = sum(lengths), heads * width
+    query, key, value = (3 * torch.randn(shape, generator=generator).bfloat16() for _ in range(3))
+    bounds = np.cumsum([0, *lengths])
+    outputs = attend_rows(query, key, value, heads, bounds)
+    for start, end in pairwise(bounds.tolist()):
+        by_head = [
+            one[start:end].double().unflatten(1, (heads, width)).transpose(0, 1)
+            for one in (query, key, value)
+        ]
+        wanted = nn.functional.scaled_dot_product_attention(*by_head).transpose(0, 1).flatten(1)
+        difference = (outputs[start:end].double() - wanted).abs().max()
+        assert float(difference) <= 2**-7 * float(wanted.abs().max())
+        own = slice(start, end)
+        alone = attend_rows(query[own], key[own], value[own], heads, np.array([0, end - start]))
+        assert torch.equal(alone, outputs[start:end])
 
 
 def test_nothing_is_computed_of_no_tokens() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from math import erf
 from pathlib import Path
 
@@ -92,13 +93,19 @@ def learned_logits(model: MaskedModel, name: str) -> list[Floats]:
     return batch_logits(model, codec, features, tokenizer=model.base.tokenizer, device=model.base.device)
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Folders of tiny bases, by architecture."""
+    return {name: tiny_base(tmp_path_factory.mktemp(name), name) for name in ARCHITECTURES}
+
+
 @pytest.mark.parametrize("head", ["masked", "trained"])
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_bundle_and_a_fresh_base_give_the_trained_models_logits(
-    architecture: str, name: str, head: HeadMode, tmp_path: Path
+    folders: Mapping[str, str], architecture: str, name: str, head: HeadMode
 ) -> None:
-    folder = tiny_base(tmp_path, architecture)
+    folder = folders[architecture]
     model = learn(load_base(folder), name, MaskSettings(head=head))
     assert model.flip_rate() > 0.05
     expected = learned_logits(model, name)

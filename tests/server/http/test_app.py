@@ -137,7 +137,10 @@ def test_a_path_tells_all_its_methods(client: TestClient) -> None:
 def test_the_documentation_page_loads_nothing_from_elsewhere(client: TestClient, prefix: str) -> None:
     app = client.app
     with_prefix = TestClient(app, root_path=prefix)
-    page = with_prefix.get(f"{prefix}/docs").text
+    reply = with_prefix.get(f"{prefix}/docs")
+    assert "default-src 'self'" in reply.headers["content-security-policy"]
+    assert "content-security-policy" not in with_prefix.get(f"{prefix}/health/live").headers
+    page = reply.text
     addresses = re.findall(r"""(?:href|src|url)[=:] ?["']([^"']+)""", page)
     assert len(addresses) == 4
     for address in addresses:

@@ -83,7 +83,7 @@ def test_a_body_that_is_no_json(body: str) -> None:
             "body: there is no 'truncated'; there are: inputs, truncate, truncation_direction, raw_scores",
         ),
         ('{"inputs": "a", "parameters": {"top_k": 0}}', "parameters.top_k: "),
-        ('{"tokens": ["a", ""]}', "tokens: must be a list of words, none of them empty"),
+        ('{"tokens": ["a", 1]}', "tokens: must be a list of words, or a list of such lists"),
         ('{"context": "a", "choices": ["b"]}', "choices: List should have at least 2 items"),
     ],
 )

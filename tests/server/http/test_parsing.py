@@ -8,7 +8,7 @@ from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
 from server.http.parsing import parse_request
 from server.predictor import PredictRequest
-from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, loaded
+from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, limits, loaded
 
 SPECS = {"single": SINGLE, "pair": PAIR, "tags": TAGS, "choice": CHOICE}
 
@@ -19,11 +19,11 @@ def tasks(base: Base) -> dict[str, LoadedTask]:
 
 
 def _read(task: LoadedTask, **values: Any) -> PredictRequest:
-    return parse_request(values, task)[0]
+    return parse_request(values, task, limits())[0]
 
 
 def _reply(task: LoadedTask, **values: Any) -> ReplyFormat:
-    return parse_request(values, task)[1]
+    return parse_request(values, task, limits())[1]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def _reply(task: LoadedTask, **values: Any) -> ReplyFormat:
 def test_tei_bodies(
     tasks: dict[str, LoadedTask], task: str, values: dict[str, Any], inputs: list[TaskInput], batched: bool
 ) -> None:
-    request, reply = parse_request(values, tasks[task])
+    request, reply = parse_request(values, tasks[task], limits())
     assert list(request.inputs) == inputs
     assert reply.batched is batched
     assert reply.shape == "tei"
@@ -73,7 +73,7 @@ def test_tei_bodies(
 def test_hugging_face_bodies(
     tasks: dict[str, LoadedTask], task: str, inputs: Any, wanted: list[TaskInput], batched: bool
 ) -> None:
-    request, reply = parse_request({"inputs": inputs, "parameters": {}}, tasks[task])
+    request, reply = parse_request({"inputs": inputs, "parameters": {}}, tasks[task], limits())
     assert list(request.inputs) == wanted
     assert reply.batched is batched
     assert reply.shape == "hf"
@@ -99,17 +99,19 @@ def test_hugging_face_bodies(
 def test_other_bodies_that_are_hugging_faces(
     tasks: dict[str, LoadedTask], task: str, body: dict[str, Any], wanted: list[TaskInput]
 ) -> None:
-    request, reply = parse_request(body, tasks[task])
+    request, reply = parse_request(body, tasks[task], limits())
     assert list(request.inputs) == wanted
     assert reply.shape == "hf"
 
 
 def test_a_client_known_to_be_hugging_faces(tasks: dict[str, LoadedTask]) -> None:
-    request, reply = parse_request(b'{"inputs": ["a", "b"]}', tasks["single"], hugging_face=True)
+    request, reply = parse_request(b'{"inputs": ["a", "b"]}', tasks["single"], limits(), hugging_face=True)
     assert (request.inputs, reply.shape) == ((TextInput("a"), TextInput("b")), "hf")
-    _, reply = parse_request({"tokens": ["a"]}, tasks["tags"], hugging_face=True)
+    _, reply = parse_request({"tokens": ["a"]}, tasks["tags"], limits(), hugging_face=True)
     assert reply.shape == "tei"
-    request, _ = parse_request({"inputs": "a", "truncate": True}, tasks["single"], hugging_face=True)
+    request, _ = parse_request(
+        {"inputs": "a", "truncate": True}, tasks["single"], limits(), hugging_face=True
+    )
     assert request.truncate
 
 
@@ -264,7 +266,7 @@ def test_raw_scores(tasks: dict[str, LoadedTask]) -> None:
 
 def test_running_text_of_a_tagging_task_keeps_the_places_of_its_words(tasks: dict[str, LoadedTask]) -> None:
     body = {"inputs": ["Anna  works", "Paris."], "parameters": {}}
-    request, reply = parse_request(body, tasks["tags"])
+    request, reply = parse_request(body, tasks["tags"], limits())
     assert [split.text for split in reply.split_texts] == ["Anna  works", "Paris."]
     for split, given in zip(reply.split_texts, request.inputs, strict=True):
         assert isinstance(given, WordsInput)
@@ -273,7 +275,7 @@ def test_running_text_of_a_tagging_task_keeps_the_places_of_its_words(tasks: dic
 
 
 def test_words_of_the_caller_are_taken_as_they_are(tasks: dict[str, LoadedTask]) -> None:
-    request, reply = parse_request({"tokens": ["e.g.", "U.S."]}, tasks["tags"])
+    request, reply = parse_request({"tokens": ["e.g.", "U.S."]}, tasks["tags"], limits())
     assert request.inputs == (WordsInput(("e.g.", "U.S.")),)
     assert not reply.split_texts
 
@@ -337,23 +339,25 @@ def test_the_examples_of_an_error_message_work(tasks: dict[str, LoadedTask], nam
 
 
 @pytest.mark.parametrize(
-    ("name", "values"),
+    ("name", "values", "told"),
     [
-        ("tags", {"tokens": ["a"] * 50_001}),
-        ("tags", {"tokens": [["a"]] * 50_001}),
-        ("single", {"inputs": [["a"]] * 50_001}),
-        ("single", {"inputs": ["a"] * 50_001, "parameters": {}}),
+        ("tags", {"tokens": ["a"] * 1001}, "tokens: has 1001 elements and at most 1000"),
+        ("tags", {"tokens": [["a"]] * 101}, "tokens: has 101 elements and at most 100"),
+        ("single", {"inputs": [["a"]] * 101}, "inputs: has 101 elements and at most 100"),
+        ("single", {"inputs": ["a"] * 101, "parameters": {}}, "inputs: has 101 elements and at most 100"),
+        ("single", {"inputs": [{"text": 0}] * 101}, "inputs: has 101 elements and at most 100"),
+        ("choice", {"context": "a", "choices": ["a"] * 9}, "choices: has 9 elements and at most 8"),
     ],
 )
-def test_a_very_long_list_is_refused_unread(
-    tasks: dict[str, LoadedTask], name: str, values: dict[str, Any]
+def test_a_list_of_more_than_is_ever_admitted_is_refused_unread(
+    tasks: dict[str, LoadedTask], name: str, values: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(InvalidBodyError, match="has 50001 elements and at most 50000 are read"):
-        parse_request(values, tasks[name])
+    with pytest.raises(InvalidBodyError, match=told):
+        parse_request(values, tasks[name], limits())
 
 
 def test_a_running_text_has_a_largest_number_of_words(tasks: dict[str, LoadedTask]) -> None:
-    (item,) = _read(tasks["tags"], inputs="a " * 50_000).inputs
-    assert item.characters == 50_000
-    with pytest.raises(InvalidBodyError, match="more than 50000 words"):
-        parse_request({"inputs": "a " * 50_001}, tasks["tags"])
+    (item,) = _read(tasks["tags"], inputs="a " * 1000).inputs
+    assert item.characters == 1000
+    with pytest.raises(InvalidBodyError, match="more than 1000 words"):
+        _read(tasks["tags"], inputs="a " * 1001)

@@ -8,7 +8,7 @@ from masking import Base, LoadedTask
 from masking.tasks.predictions import Floats
 from server.http.parsing import parse_request
 from server.http.rendering import render
-from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, loaded
+from tests.support.server_parts import CHOICE, PAIR, SINGLE, TAGS, limits, loaded
 
 SPECS = {"single": SINGLE, "pair": PAIR, "tags": TAGS, "choice": CHOICE}
 LOGITS = np.array([1.0, 3.0, 2.0], dtype=np.float32)
@@ -21,7 +21,7 @@ def tasks(base: Base) -> dict[str, LoadedTask]:
 
 
 def _render(task: LoadedTask, logits: list[Floats], **values: Any) -> Any:
-    request, reply = parse_request(values, task)
+    request, reply = parse_request(values, task, limits())
     predictions = [task.codec.decode(one) for one in logits]
     return json.loads(json.dumps(render(task, request.inputs, predictions, reply)))
 

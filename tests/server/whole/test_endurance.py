@@ -17,6 +17,7 @@ from masking import Base, MaskedEncoder, TaskBatch, TaskSpec, load_base, load_ta
 from server.http.parsing import parse_request
 from server.http.rendering import render
 from tests.support.models import WORDS, random_bundle, tiny_base
+from tests.support.server_parts import limits
 from tests.support.serving import SPECS, RunningServer, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -73,7 +74,7 @@ class World:
     def _answer(self, bundle: MaskBundle, base: Base, encoder: MaskedEncoder) -> None:
         task = load_task(bundle, base)
         for number, body in enumerate(self.bodies[bundle.manifest.task]):
-            wanted, reply = parse_request(body, task)
+            wanted, reply = parse_request(body, task, limits())
             features = task.codec.encode(wanted.inputs, truncate=False)
             logits = encoder.logits([TaskBatch(task, features)])[0]
             predictions = [task.codec.decode(values) for values in logits]
@@ -103,25 +104,30 @@ def test_a_minute_of_mixed_traffic_while_versions_come_and_go(
         for bundles in world.bundles.values():
             server.store.publish(bundles[0])
         wait_for_tasks(server, TASKS)
-        wrong, digests, changes = asyncio.run(traffic(world, server))
+        asked, wrong, digests, changes = asyncio.run(traffic(world, server))
+    print(f"\n{TASKS} tasks, {CLIENTS} clients, {SECONDS:.0f} s: {asked} requests, {len(wrong)} not right, ")
+    print(f"{changes} changes of a version, {len(digests)} versions answered")
     assert wrong == []
     assert changes >= SECONDS
     assert len(digests) > TASKS + SECONDS / 2  # the new versions were served, not only published
 
 
-async def traffic(world: World, server: RunningServer) -> tuple[list[object], set[str], int]:
-    """What went wrong, the digests that answered, and how many times a version changed."""
+async def traffic(world: World, server: RunningServer) -> tuple[int, list[object], set[str], int]:
+    """How much was asked, what went wrong, the digests that answered, and how often a version changed."""
     wrong: list[object] = []
     digests: set[str] = set()
     ended = asyncio.Event()
+    asked = 0
 
     async def ask(seed: int) -> None:
+        nonlocal asked
         rng = random.Random(seed)
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
             while not ended.is_set():
                 task = rng.choice(list(world.bundles))
                 number = rng.randrange(BODIES)
                 reply = await client.post(f"/predict/{task}", json=world.bodies[task][number])
+                asked += 1
                 digest = reply.headers.get("x-mask-digest", "")
                 digests.add(digest)
                 right = world.answers.get((digest, number))
@@ -132,7 +138,7 @@ async def traffic(world: World, server: RunningServer) -> tuple[list[object], se
     changes = await asyncio.to_thread(change_versions, world, server.store, SECONDS)
     ended.set()
     await asyncio.gather(*clients)
-    return wrong, digests, changes
+    return asked, wrong, digests, changes
 
 
 def change_versions(world: World, store: MaskStore, seconds: float) -> int:

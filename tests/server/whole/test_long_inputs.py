@@ -3,31 +3,35 @@
 import http.client
 import json
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
-from threading import Event
 from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
 
 from masking import load_base
+from tests.server.whole.probe import Probed, probing
 from tests.support.serving import RunningServer, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ADMIN = {"authorization": "Bearer the-admin-key"}
-SECONDS = 6.0
+TURNS, TURN = 8, 1.0  # seconds with and without work
 MEGABYTE = 1_000_000
-FLOOR = 0.015  # seconds; below it a busy machine's own noise decides
 SHORT = ("POST", "/predict/names", b'{"tokens": ["anna", "works", "in", "paris"]}')
 LIVE = ("GET", "/health/live", b"")
 Request = tuple[str, str, bytes]
+Spans = list[tuple[float, float]]
 
 
 def _json(**body: object) -> bytes:
     return json.dumps(body).encode()
+
+
+def _tensor(size: int) -> bytes:
+    one = {"name": "text", "datatype": "BYTES", "shape": [size], "data": [f"{n}" for n in range(size)]}
+    return _json(inputs=[one])
 
 
 WORK: dict[str, tuple[Request, set[int]]] = {
@@ -43,6 +47,21 @@ WORK: dict[str, tuple[Request, set[int]]] = {
         {422},
     ),
     "250 texts of 8 KB": (("POST", "/predict/sentiment", _json(inputs=[["movie " * 1300]] * 250)), {422}),
+    "2 MB running text of words": (("POST", "/predict/names", _json(inputs="a " * MEGABYTE)), {422}),
+    "390,000 words": (("POST", "/predict/names", _json(tokens=["ab"] * 390_000)), {413}),
+    "99,000 words": (("POST", "/predict/names", _json(tokens=["ab"] * 99_000)), {422}),
+    "16,000 named texts": (
+        ("POST", "/hf/sentiment", _json(inputs=[{"text": f"{n}"} for n in range(16_000)])),
+        {422},
+    ),
+    "99,000 elements of a tensor": (("POST", "/v2/models/sentiment/infer", _tensor(99_000)), {400}),
+    "10 MB of empty lists": (("POST", "/predict/sentiment", b"[" + b"[]," * 3_300_000 + b"0]"), {413}),
+    "10 MB of keys": (("POST", "/predict", _json(**{f"{n}": 0 for n in range(800_000)})), {413}),
+    "10 MB tensor": (("POST", "/v2/models/sentiment/infer", _tensor(1_600_000)), {413}),
+    "10 MB of lines": (
+        ("POST", "/predict", b'{"task": "none", "inputs": "%s"}\n' % (b"a " * 100) * 45_000),
+        {200},
+    ),
     "10 MB JSON": (("POST", "/predict/sentiment", _json(inputs="a " * 5 * MEGABYTE, truncate=True)), {200}),
     "100 MB upload": (("PUT", "/tasks/sentiment", b"\1" * 100 * MEGABYTE), {422}),
 }
@@ -58,61 +77,40 @@ def server(tiny_bert: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield started
 
 
-def _connect(server: RunningServer) -> http.client.HTTPConnection:
+def _do(server: RunningServer, work: Request) -> int:
+    method, path, body = work
     where = urlsplit(server.url)
-    return http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
+    with closing(http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)) as connection:
+        kind = "application/x-ndjson" if b"\n" in body else "application/json"
+        connection.request(method, path, body, ADMIN | {"content-type": kind})
+        reply = connection.getresponse()
+        reply.read()
+        return reply.status
 
 
-def _ask(connection: http.client.HTTPConnection, request: Request) -> int:
-    method, path, body = request
-    connection.request(method, path, body, ADMIN | {"content-type": "application/json"})
-    reply = connection.getresponse()
-    reply.read()
-    return reply.status
-
-
-def _times(server: RunningServer, request: Request, ended: Event) -> list[float]:
-    """Seconds of one request after another until the end."""
-    times = []
-    with closing(_connect(server)) as connection:
-        while not ended.wait(0.005):
-            started = time.monotonic()
-            assert _ask(connection, request) == 200
-            times.append(time.monotonic() - started)
-    return times
-
-
-def _measure(server: RunningServer, work: Request | None) -> tuple[float, float, set[int], int]:
-    """99 % of short requests take no longer than this, of liveness alike; statuses and number of the work."""
-    ended, statuses = Event(), []
-    with ThreadPoolExecutor(2) as pool:
-        short, live = (pool.submit(_times, server, request, ended) for request in (SHORT, LIVE))
-        end = time.monotonic() + SECONDS
-        try:
-            while time.monotonic() < end:
-                if work is None:
-                    time.sleep(0.1)
-                    continue
-                with closing(_connect(server)) as connection:
-                    statuses.append(_ask(connection, work))
-        finally:
-            ended.set()
-        return _p99(short.result()), _p99(live.result()), set(statuses), len(statuses)
-
-
-def _p99(times: Sequence[float]) -> float:
-    return float(np.quantile(times, 0.99))
+def _measure(server: RunningServer, work: Request) -> tuple[Probed, Probed, Spans, Counter[int]]:
+    """Short requests, liveness, when there was work beside them, and the statuses of that."""
+    statuses: Counter[int] = Counter()
+    spans: Spans = []
+    with probing(server, *SHORT) as short, probing(server, *LIVE) as live:
+        for _ in range(TURNS):  # what else the machine does meets both alike
+            time.sleep(TURN)
+            begin = time.monotonic()
+            while time.monotonic() < begin + TURN:
+                statuses[_do(server, work)] += 1
+            spans.append((begin, time.monotonic()))
+        return short(), live(), spans, statuses
 
 
 @pytest.mark.parametrize("name", WORK)
 def test_short_requests_get_their_turn(server: RunningServer, name: str) -> None:
     work, expected = WORK[name]
-    alone, alone_live, _, _ = _measure(server, None)
-    short, live, statuses, count = _measure(server, work)
+    short, live, spans, statuses = _measure(server, work)
+    alone, beside = short.during(spans, whether=False), short.during(spans)
     print(
-        f"\n{name}: {count} in {SECONDS:.0f} s, {statuses}; p99 of short requests {alone * 1e3:.1f} -> "
-        f"{short * 1e3:.1f} ms, of liveness {alone_live * 1e3:.1f} -> {live * 1e3:.1f} ms"
+        f"\n{name}: {dict(statuses)}\nshort requests: {alone} -> {beside}, {beside.p99 / alone.p99:.1f} times"
     )
-    assert statuses <= expected
-    assert short < 3 * max(alone, FLOOR)
-    assert live < max(0.1, 3 * alone_live)
+    print(f"liveness: {live.during(spans, whether=False)} -> {live.during(spans)}")
+    assert statuses.keys() <= expected
+    assert beside.p99 <= 3 * alone.p99
+    assert live.own.max() <= 0.1

@@ -243,8 +243,14 @@ def test_the_base_keeps_every_byte(tmp_path: Path, tiny_bert: str) -> None:
     ],
 )
 def test_what_does_not_fit_is_an_error_before_anything_is_learned(
-    tmp_path: Path, tiny_bert: str, change: dict[str, Any], error: type[Exception], message: str
+    tmp_path: Path,
+    tiny_bert: str,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    error: type[Exception],
+    message: str,
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it would be tried again and again
     with pytest.raises(error, match=message):
         learn(tiny_options(tmp_path, tiny_bert, **change), callbacks=[KillInEpoch(0)])
 

@@ -4,6 +4,7 @@ from masking.kernels.cpu.narrow.launch import (
     Finish,
     NarrowLayer,
     add_and_normalise,
+    attend_rows,
     narrow_products,
     ready_mask,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "NarrowPrecision",
     "NarrowWeight",
     "add_and_normalise",
+    "attend_rows",
     "narrow_products",
     "ready_mask",
 ]

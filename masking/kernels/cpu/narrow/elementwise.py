@@ -5,6 +5,7 @@ that LLVM makes vector code of them.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ BFLOAT16, GELU, FLOAT32 = 0, 1, 2
 """What becomes of sums: rounded to bfloat16; the same after GELU; kept in float32."""
 
 _END = 4.5  # from here on the normal distribution's CDF counts as 1, which it is but for 3e-6
-_DEGREE = 10
 
 
 def _odd_part(s: float) -> float:
@@ -27,15 +27,18 @@ def _odd_part(s: float) -> float:
     return math.erf(x / math.sqrt(2)) / (2 * x) if x else 1 / math.sqrt(2 * math.pi)
 
 
-def _coefficients() -> tuple[np.float32, ...]:
-    """Interpolate the odd part at Chebyshev's points: powers of s, the highest first; to 4e-6 of the CDF."""
-    series = np.polynomial.chebyshev.chebinterpolate(np.vectorize(_odd_part), _DEGREE)
+def _interpolate(function: Callable[[float], float], degree: int) -> tuple[np.float32, ...]:
+    """Interpolate from -1 to 1 at Chebyshev's points: coefficients of the powers, the highest first."""
+    series = np.polynomial.chebyshev.chebinterpolate(np.vectorize(function), degree)
     return tuple(np.float32(one) for one in np.polynomial.chebyshev.cheb2poly(series)[::-1])
 
 
-_POWERS = _coefficients()
+_POWERS = _interpolate(_odd_part, 10)
+_FRACTION = _interpolate(lambda s: 2 ** ((s + 1) / 2), 6)
+_LEAST_POWER = np.float32(-126)
 _BOUND, _SCALE = np.float32(_END), np.float32(2 / _END**2)
 _ZERO, _HALF, _ONE, _LEVELS = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
+_HIGHEST = np.int32(255)
 
 
 def _pointer(kind: Any) -> Any:
@@ -51,9 +54,32 @@ def _pointer(kind: Any) -> Any:
     return pointer
 
 
-floats, ints, halves, octets = (
-    _pointer(one) for one in (types.float32, types.int32, types.uint16, types.uint8)
+floats, ints, words_of_32, halves, octets = (
+    _pointer(one) for one in (types.float32, types.int32, types.uint32, types.uint16, types.uint8)
 )
+
+
+@intrinsic
+def _float_of_bits(context: Any, bits: Any) -> Any:
+    """Return the float32 of which a uint32 has the bits."""
+    signature = types.float32(types.int32)
+
+    def generate(context: Any, builder: Any, signature: Any, values: list[Any]) -> Any:
+        return builder.bitcast(values[0], context.get_value_type(types.float32))
+
+    return signature, generate
+
+
+@njit(nogil=True, fastmath=True, inline="always")
+def exponential(x: Any) -> Any:
+    """Two to the power of x, which is at most 0, in float32, to 2e-7 of the value."""
+    inner = max(x, _LEAST_POWER)
+    whole = np.floor(inner)
+    s = np.float32(2) * (inner - whole) - _ONE
+    total = _FRACTION[0]
+    for power in _FRACTION[1:]:
+        total = total * s + power
+    return total * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @njit(nogil=True, fastmath=True, inline="always")
@@ -67,7 +93,7 @@ def _gelu(x: Any) -> Any:
     return x * (_HALF + inner * total)
 
 
-@njit(nogil=True, fastmath=True, cache=CACHED)
+@njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
 def finish(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     kind: int, sums: int, spacing: int, tokens: int, rows: int, bias: int, outputs: int, stride: int
 ) -> None:
@@ -100,36 +126,14 @@ def finish(  # noqa: PLR0913, PLR0917 (addresses and sizes)
                 rounded[row] = to_bfloat16(values[row] + added[row])
 
 
-@njit(nogil=True, fastmath=True, cache=CACHED)
-def dequantise(  # noqa: PLR0913, PLR0917 (addresses and sizes)
-    sums: int, spacing: int, tokens: int, rows: int, row_sums: int, row_scales: int, scales: int, zeros: int
-) -> None:
-    """Turn a tile's sums of integers into float32, in place.
-
-    Token t stands for scales[t] * (q - zeros[t]), row r for row_scales[r] * w, so that
-    sum((q - zero) w) = sum(q w) - zero * row_sums[r].
-
-    Args:
-        sums: Address of int32 [tokens, spacing].
-        spacing: See `sums`.
-        tokens: Tokens.
-        rows: Output rows.
-        row_sums: Address of int32 [rows], the sum of each row's weights under the mask.
-        row_scales: Address of float32 [rows].
-        scales: Address of float32 [tokens].
-        zeros: Address of int32 [tokens].
-    """
-    of_rows, by_row = carray(ints(row_sums), (rows,)), carray(floats(row_scales), (rows,))
-    by_token, zero_of = carray(floats(scales), (tokens,)), carray(ints(zeros), (tokens,))
-    for token in range(tokens):
-        counted = carray(ints(sums + 4 * spacing * token), (rows,))
-        values = carray(floats(sums + 4 * spacing * token), (rows,))
-        scale, zero = by_token[token], zero_of[token]
-        for row in range(rows):
-            values[row] = np.float32(counted[row] - zero * of_rows[row]) * (scale * by_row[row])
+@njit(nogil=True, inline="always")
+def _in_order(bits: Any) -> Any:
+    """Return an int16 that is less where a bfloat16 is less, of its bits; and the bits of the int16."""
+    signed = np.int16(bits)
+    return np.int16(signed ^ ((signed >> np.int16(15)) & np.int16(0x7FFF)))
 
 
-@njit(nogil=True, fastmath=True, cache=CACHED)
+@njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
 def quantise(inputs: int, columns: int, outputs: int) -> tuple[Any, Any]:
     """Round one token's values to 256 levels from its least value to its largest, zero being one of them.
 
@@ -142,21 +146,22 @@ def quantise(inputs: int, columns: int, outputs: int) -> tuple[Any, Any]:
         Scale and zero: level q stands for scale * (q - zero).
     """
     values, levels = carray(halves(inputs), (columns,)), carray(octets(outputs), (columns,))
-    low = high = _ZERO
+    least = greatest = np.int16(0)
     for column in range(columns):
-        value = from_bfloat16(values[column])
-        low, high = min(low, value), max(high, value)
+        key = _in_order(values[column])
+        least, greatest = min(least, key), max(greatest, key)
+    low, high = from_bfloat16(_in_order(least)), from_bfloat16(_in_order(greatest))
     scale = (high - low) / _LEVELS
     inverse = _ONE / scale if scale > _ZERO else _ZERO
     zero = np.float32(np.floor(_HALF - low * inverse))
     shift = zero + _HALF  # rounding is cutting what is half a level higher; all are positive
     for column in range(columns):
-        level = from_bfloat16(values[column]) * inverse + shift
-        levels[column] = np.uint8(np.int32(min(max(level, _ZERO), _LEVELS)))
+        level = np.int32(from_bfloat16(values[column]) * inverse + shift)
+        levels[column] = np.uint8(min(level, _HIGHEST))
     return scale, np.int32(zero)
 
 
-@njit(nogil=True, fastmath=True, cache=CACHED)
+@njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
 def add_and_normalise(
     sums: int, residual: int, columns: int, gain: int, shift: int, epsilon: float, outputs: int
 ) -> None:

@@ -70,7 +70,7 @@ class _Tile:
     def emit(self, arguments: list[Any]) -> None:
         """Emit the whole tile; leave the builder at the end of what was emitted."""
         builder = self.builder
-        weights, weights_stride, bits, bits_stride, inputs, inputs_stride, groups, sums_at = arguments
+        weights, weights_stride, bits, bits_stride, inputs, inputs_stride, groups, sums_at = arguments[:8]
         lines = self._places(weights, weights_stride, self.strips)
         words = self._places(bits, bits_stride, self.strips)
         tokens = self._places(inputs, inputs_stride, self.tokens)
@@ -97,8 +97,33 @@ class _Tile:
             one.add_incoming(new, loop)
         builder.cbranch(builder.icmp_signed("<", following, groups), loop, after)
         builder.position_at_end(after)
+        if self.sums.element == _I32:
+            added = self._scaled(added, *arguments[8:])
+        kind = ir.VectorType(_F32, ROWS)
         for index, one in enumerate(added):
-            builder.store(one, at(builder, plus(builder, sums_at, LINE * index), self.sums), align=LINE)
+            builder.store(one, at(builder, plus(builder, sums_at, LINE * index), kind), align=LINE)
+
+    def _scaled(self, sums: list[Any], row_sums: Any, row_scales: Any, scales: Any, zeros: Any) -> list[Any]:
+        """Turn sums of integers into float32: row scale * token scale * (sum - zero * row sum)."""
+        builder, floats = self.builder, ir.VectorType(_F32, ROWS)
+
+        def load(address: Any, index: int, kind: ir.Type, size: int) -> Any:
+            return builder.load(at(builder, plus(builder, address, size * index), kind), align=4)
+
+        rows = [
+            (load(row_sums, strip, self.sums, LINE), load(row_scales, strip, floats, LINE))
+            for strip in range(self.strips)
+        ]
+        scaled = []
+        for token in range(self.tokens):
+            zero = self._spread(load(zeros, token, _I32, 4), _I32)
+            scale = self._spread(load(scales, token, _F32, 4), _F32)
+            for strip, (row_sum, row_scale) in enumerate(rows):
+                of_zero = builder.mul(zero, row_sum)
+                counted = builder.sub(sums[token * self.strips + strip], of_zero)
+                factor = builder.fmul(scale, row_scale)
+                scaled.append(builder.fmul(builder.sitofp(counted, floats), factor))
+        return scaled
 
     def _places(self, first: Any, stride: Any, count: int) -> list[Any]:
         builder = self.builder
@@ -120,24 +145,24 @@ class _Tile:
         return builder.select(bits, values, zero)
 
     def _broadcast(self, value: Any) -> Any:
-        integers = ir.VectorType(_I32, ROWS)
-        undefined = ir.Constant(integers, ir.Undefined)
+        return self.builder.bitcast(self._spread(value, _I32), self.operand)
+
+    def _spread(self, value: Any, kind: ir.Type) -> Any:
+        undefined = ir.Constant(ir.VectorType(kind, ROWS), ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(_I32, 0))
-        spread = self.builder.shuffle_vector(first, undefined, ir.Constant(integers, [0] * ROWS))
-        return self.builder.bitcast(spread, self.operand)
+        places = ir.Constant(ir.VectorType(_I32, ROWS), [0] * ROWS)
+        return self.builder.shuffle_vector(first, undefined, places)
 
 
-def multiply_tile(
-    precision: NarrowPrecision, strips: int, most_tokens: int, *, masked: bool
-) -> Callable[..., None]:
-    """Make a numba intrinsic that multiplies a few tokens with a few strips of weights.
+def bf16_tile(strips: int, most_tokens: int, *, masked: bool) -> Callable[..., None]:
+    """Make a numba intrinsic that multiplies a few tokens with a few strips of weights in bfloat16.
 
     The intrinsic's arguments are int64 (addresses and strides in bytes):
     (tokens, weights, weights_stride, bits, bits_stride, inputs, inputs_stride, groups, sums).
     `tokens` is 1 to `most_tokens`; `weights` lines of 64 bytes [strips, groups], aligned, each [16 rows,
     columns of a group]; `bits` a word [strips, groups] with one bit for each weight of a line, in its order,
-    not read unless `masked`; `inputs` bfloat16 or uint8 [tokens, columns]; `sums` float32 or int32
-    [tokens, strips * 16], aligned, all written. Weights of 8 bits are signed. There is at least one group.
+    not read unless `masked`; `inputs` [tokens, columns]; `sums` float32 [tokens, strips * 16], aligned, all
+    written. There is at least one group.
     """
 
     @intrinsic
@@ -153,30 +178,68 @@ def multiply_tile(
         groups: Any,
         sums: Any,
     ) -> Any:
-        signature = types.void(*[types.int64] * 9)
-
-        def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-            end = builder.append_basic_block("tile_done")
-            switch = builder.switch(values[0], end)
-            for count in range(1, most_tokens + 1):
-                block = builder.append_basic_block(f"tokens_{count}")
-                switch.add_case(ir.Constant(_I64, count), block)
-                builder.position_at_end(block)
-                _Tile(builder, precision, strips, count, masked).emit(list(values[1:]))
-                builder.branch(end)
-            builder.position_at_end(end)
-            return context.get_dummy_value()
-
-        return signature, generate
+        return types.void(*[types.int64] * 9), _by_tokens("bf16", strips, most_tokens, masked)
 
     chosen: Callable[..., None] = multiply
     return chosen
 
 
+def int8_tile(strips: int, most_tokens: int, *, masked: bool) -> Callable[..., None]:
+    """Make the same as `bf16_tile` for 8-bit integers, weights signed and inputs unsigned.
+
+    Four more arguments follow: (row_sums, row_scales, scales, zeros). Token t stands for
+    scales[t] * (q - zeros[t]), row r for row_scales[r] * w, so that a sum is
+    scales[t] * row_scales[r] * (sum(q w) - zeros[t] * row_sums[r]): `row_sums` int32 and `row_scales` float32
+    [strips * 16], `scales` float32 and `zeros` int32 [tokens].
+    """
+
+    @intrinsic
+    def multiply(  # noqa: PLR0913, PLR0917 (one machine register each)
+        context: Any,
+        tokens: Any,
+        weights: Any,
+        weights_stride: Any,
+        bits: Any,
+        bits_stride: Any,
+        inputs: Any,
+        inputs_stride: Any,
+        groups: Any,
+        sums: Any,
+        row_sums: Any,
+        row_scales: Any,
+        scales: Any,
+        zeros: Any,
+    ) -> Any:
+        return types.void(*[types.int64] * 13), _by_tokens("int8", strips, most_tokens, masked)
+
+    chosen: Callable[..., None] = multiply
+    return chosen
+
+
+def _by_tokens(
+    precision: NarrowPrecision, strips: int, most_tokens: int, masked: bool
+) -> Callable[[Any, ir.IRBuilder, Any, list[Any]], Any]:
+    """Make the generator of a tile's code for each number of tokens, which is the first argument."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        end = builder.append_basic_block("tile_done")
+        switch = builder.switch(values[0], end)
+        for count in range(1, most_tokens + 1):
+            block = builder.append_basic_block(f"tokens_{count}")
+            switch.add_case(ir.Constant(_I64, count), block)
+            builder.position_at_end(block)
+            _Tile(builder, precision, strips, count, masked).emit(list(values[1:]))
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return generate
+
+
 def mask_lines(precision: NarrowPrecision) -> Callable[[int, int, int, int], None]:
     """Make a numba intrinsic that writes a strip's lines with zeros where the bits are.
 
-    Its arguments are int64, addresses but for the last: (target, lines, bits, groups). See `multiply_tile`;
+    Its arguments are int64, addresses but for the last: (target, lines, bits, groups). See `bf16_tile`;
     `target` is aligned too.
     """
 

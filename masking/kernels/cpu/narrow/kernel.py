@@ -7,12 +7,12 @@ the caller's between them:
   QUANTISE   int8 only: each token is rounded to 8 bits, once for all layers that read it
   BF16, INT8 each panel of each layer's output rows times some of the tiles of tokens, under the bits of the
              tiles' tasks; the sums are finished while they lie in the cache
+  ATTEND     each head of each row of tokens
   NORMALISE  each token's sums and residual through LayerNorm
 
 Needs numba; `masking.kernels.cpu.narrow.launch` is the only caller, and does all checking.
 """
 
-from collections.abc import Callable
 from enum import IntEnum
 
 import numpy as np
@@ -21,54 +21,28 @@ from numpy.typing import NDArray
 
 from masking.kernels.cpu.cache import CACHED
 from masking.kernels.cpu.llvm import fetch_add, load_int
+from masking.kernels.cpu.narrow.attention import SUMS_BYTES, attend
 from masking.kernels.cpu.narrow.elementwise import (
     FLOAT32,
     add_and_normalise,
-    dequantise,
     finish,
     floats,
     ints,
     quantise,
 )
-from masking.kernels.cpu.narrow.instructions import LINE, ROWS, mask_lines, multiply_tile
-from masking.kernels.cpu.processor import NarrowPrecision, lacks
+from masking.kernels.cpu.narrow.instructions import ROWS
+from masking.kernels.cpu.narrow.tiles import (
+    PANEL_STRIPS,
+    TILE_TOKENS,
+    mask_panel,
+    multiply_bf16,
+    multiply_int8,
+)
+from masking.kernels.cpu.processor import NarrowPrecision
 
-TILE_TOKENS = 8
-PANEL_STRIPS = 3  # 3 strips x 8 tokens of sums leave 8 of 32 registers
-SUMS_BYTES = 4 * ROWS * PANEL_STRIPS * TILE_TOKENS
 SAME_TASK_TILES = 8
 """From so many tiles of one task on, its lines are masked once for all of them."""
-QUANTISE, BF16, INT8, NORMALISE = 0, 1, 2, 3
-
-
-@njit(nogil=True)
-def _no_tile(  # noqa: PLR0913, PLR0917 (the arguments of `multiply_tile`)
-    tokens: int,
-    lines: int,
-    stride: int,
-    words: int,
-    word_stride: int,
-    inputs: int,
-    size: int,
-    groups: int,
-    sums: int,
-) -> None:
-    """Stand for instructions that can't be compiled here; `choose_precision` never comes to it."""
-
-
-def _tiles(precision: NarrowPrecision, masked: bool) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Return the inner loops for a whole panel and for a strip; see `_no_tile`."""
-    if lacks(precision):
-        return _no_tile, _no_tile
-    wide, thin = (multiply_tile(precision, n, TILE_TOKENS, masked=masked) for n in (PANEL_STRIPS, 1))
-    return wide, thin
-
-
-_wide_bf16, _thin_bf16 = _tiles("bf16", True)
-_wide_plain_bf16, _thin_plain_bf16 = _tiles("bf16", False)
-_wide_int8, _thin_int8 = _tiles("int8", True)
-_wide_plain_int8, _thin_plain_int8 = _tiles("int8", False)
-_mask_bf16, _mask_int8 = mask_lines("bf16"), mask_lines("int8")
+QUANTISE, BF16, INT8, NORMALISE, ATTEND = 0, 1, 2, 3, 4
 
 
 class Job(IntEnum):
@@ -106,10 +80,19 @@ class Job(IntEnum):
     """Address of a float32."""
     NORMALISED = 18
     """Address of bfloat16 [tokens, columns]."""
-    SCRATCH_BYTES = 19
-    NEXT_SLOT = 20
-    NEXT_TOKEN = 21
-    NEXT_PIECE = 22
+    KEYS = 19
+    """ATTEND: address of bfloat16 [tokens, columns]; its queries are INPUTS."""
+    VALUES = 20
+    ATTENDED = 21
+    """Likewise."""
+    ROW_STARTS = 22
+    """Address of int64 [rows + 1]: first token of each row, then the number of tokens."""
+    ROW_COUNT = 23
+    HEADS = 24
+    SCRATCH_BYTES = 25
+    NEXT_SLOT = 26
+    NEXT_TOKEN = 27
+    NEXT_PIECE = 28
 
 
 class Layer(IntEnum):
@@ -121,10 +104,10 @@ class Layer(IntEnum):
     BIAS = 2
     """Address of float32 [rows]."""
     ROW_SCALES = 3
-    """INT8: address of float32 [rows]."""
+    """INT8: address of float32 [strips * 16]."""
     MASKS = 4
     """Address of int64 [segments, 3]: address of the words or 0 for no mask, bytes from strip to strip, and
-    for INT8 the address of int32 [rows], the rows' sums."""
+    for INT8 the address of int32 [strips * 16], the rows' sums."""
     OUTPUTS = 5
     """Address of [tokens, rows], bfloat16 or float32."""
 
@@ -146,57 +129,6 @@ def scratch_bytes(columns: int, precision: NarrowPrecision) -> int:
 
 
 @njit(nogil=True, cache=CACHED)
-def _multiply(  # noqa: PLR0913, PLR0917 (addresses and sizes)
-    phase: int,
-    strips: int,
-    tokens: int,
-    lines: int,
-    words: int,
-    word_stride: int,
-    inputs: int,
-    columns: int,
-    sums: int,
-) -> None:
-    """Multiply one tile: `tokens` x `strips` * 16 sums; without words, with the lines as they are."""
-    if phase == BF16:
-        groups, size = columns // 2, 2 * columns
-        stride = LINE * groups
-        if words == 0 and strips == PANEL_STRIPS:
-            _wide_plain_bf16(tokens, lines, stride, words, word_stride, inputs, size, groups, sums)
-        elif words == 0:
-            _thin_plain_bf16(tokens, lines, stride, words, word_stride, inputs, size, groups, sums)
-        elif strips == PANEL_STRIPS:
-            _wide_bf16(tokens, lines, stride, words, word_stride, inputs, size, groups, sums)
-        else:
-            _thin_bf16(tokens, lines, stride, words, word_stride, inputs, size, groups, sums)
-        return
-    groups = columns // 4
-    stride = LINE * groups
-    if words == 0 and strips == PANEL_STRIPS:
-        _wide_plain_int8(tokens, lines, stride, words, word_stride, inputs, columns, groups, sums)
-    elif words == 0:
-        _thin_plain_int8(tokens, lines, stride, words, word_stride, inputs, columns, groups, sums)
-    elif strips == PANEL_STRIPS:
-        _wide_int8(tokens, lines, stride, words, word_stride, inputs, columns, groups, sums)
-    else:
-        _thin_int8(tokens, lines, stride, words, word_stride, inputs, columns, groups, sums)
-
-
-@njit(nogil=True, cache=CACHED)
-def _mask_panel(
-    phase: int, strips: int, lines: int, words: int, word_stride: int, columns: int, target: int
-) -> None:
-    """Write the panel's lines under a mask."""
-    groups = columns // (2 if phase == BF16 else 4)
-    for strip in range(strips):
-        moved = LINE * groups * strip
-        if phase == BF16:
-            _mask_bf16(target + moved, lines + moved, words + word_stride * strip, groups)
-        else:
-            _mask_int8(target + moved, lines + moved, words + word_stride * strip, groups)
-
-
-@njit(nogil=True, cache=CACHED)
 def _multiply_panel(
     job: int, layer: int, strip: int, strips: int, first: int, last: int, scratch: int
 ) -> None:
@@ -206,8 +138,9 @@ def _multiply_panel(
     valid, spacing = min(ROWS * strips, rows - row), ROWS * strips
     element, size = 2 if phase == BF16 else 1, 4 if kind == FLOAT32 else 2
     inputs = _get(job, Job.INPUTS if phase == BF16 else Job.LEVELS)
+    eight, groups = phase == INT8, columns * element // 4
     lines = _get(layer, Layer.LINES) + ROWS * element * columns * strip
-    bias = _get(layer, Layer.BIAS) + 4 * row
+    bias, row_scales = _get(layer, Layer.BIAS) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
     masked_segment, masked = -1, scratch + SUMS_BYTES
     for tile in range(first, last):
         entry = tiles + _TILE_BYTES * tile
@@ -219,16 +152,20 @@ def _multiply_panel(
             words += stride * strip
             again = masked_segment == segment
             if not again and ahead < last and _get(tiles + _TILE_BYTES * ahead, 2) == segment:
-                _mask_panel(phase, strips, lines, words, stride, columns, masked)
+                mask_panel(eight, strips, lines, words, stride, groups, masked)
                 masked_segment, again = segment, True
             if again:
                 words, read = 0, masked
-        from_token = inputs + element * columns * token
-        _multiply(phase, strips, tokens, read, words, stride, from_token, columns, scratch)
-        if phase == INT8:
+        values, apart = inputs + element * columns * token, element * columns
+        if eight:
+            row_sums = _get(mask, 2) + 4 * row
             scales, zeros = _get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token
-            row_sums, row_scales = _get(mask, 2) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
-            dequantise(scratch, spacing, tokens, valid, row_sums, row_scales, scales, zeros)
+            multiply_int8(
+                *(strips, tokens, read, words, stride, values, apart, groups, scratch),
+                *(row_sums, row_scales, scales, zeros),
+            )
+        else:
+            multiply_bf16(strips, tokens, read, words, stride, values, apart, groups, scratch)
         outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
         finish(kind, scratch, spacing, tokens, valid, bias, outputs, size * rows)
 
@@ -261,6 +198,29 @@ def _multiply_piece(job: int, piece: int, scratch: int) -> bool:
 
 
 @njit(nogil=True, cache=CACHED)
+def _attend_piece(job: int, piece: int, scratch: int) -> bool:
+    """Compute a head of a row; tell whether there is one with that number."""
+    heads, columns = _get(job, Job.HEADS), _get(job, Job.COLUMNS)
+    row, head = piece // heads, piece % heads
+    if row >= _get(job, Job.ROW_COUNT):
+        return False
+    starts = _get(job, Job.ROW_STARTS) + _INT * row
+    first, width = _get(starts, 0), columns // heads
+    moved = 2 * (columns * first + width * head)
+    attend(
+        _get(job, Job.INPUTS) + moved,
+        _get(job, Job.KEYS) + moved,
+        _get(job, Job.VALUES) + moved,
+        _get(job, Job.ATTENDED) + moved,
+        2 * columns,
+        _get(starts, 1) - first,
+        width,
+        scratch,
+    )
+    return True
+
+
+@njit(nogil=True, cache=CACHED)
 def _quantise_token(job: int, token: int) -> None:
     columns = _get(job, Job.COLUMNS)
     inputs, levels = _get(job, Job.INPUTS) + 2 * columns * token, _get(job, Job.LEVELS) + columns * token
@@ -287,11 +247,17 @@ def _normalise_token(job: int, token: int) -> None:
 def work(job: int) -> None:
     """One thread's share of a phase of the job at an address."""
     phase, tokens = _get(job, Job.PHASE), _get(job, Job.TOKENS)
-    if phase in (BF16, INT8):
+    if phase in (BF16, INT8, ATTEND):
         slot = fetch_add(job + _INT * Job.NEXT_SLOT, 1)
         scratch = _get(job, Job.SCRATCH) + _get(job, Job.SCRATCH_BYTES) * slot
-        while _multiply_piece(job, fetch_add(job + _INT * Job.NEXT_PIECE, 1), scratch):
-            pass
+        more = True
+        while more:
+            piece = fetch_add(job + _INT * Job.NEXT_PIECE, 1)
+            more = (
+                _attend_piece(job, piece, scratch)
+                if phase == ATTEND
+                else _multiply_piece(job, piece, scratch)
+            )
         return
     first = fetch_add(job + _INT * Job.NEXT_TOKEN, TILE_TOKENS)
     while first < tokens:

@@ -100,13 +100,44 @@ def ready_mask(weight: NarrowWeight, packed: NDArray[np.uint8]) -> LineMask:
 
 
 def _row_sums(weight: NarrowWeight, place: MaskPlace) -> NDArray[np.int32]:
-    """Sum each row's integers under a mask: int32 [rows]."""
-    unscaled = replace(weight, bias=torch.zeros(weight.rows), scales=torch.ones(weight.rows))
-    nothing, sums = np.zeros(weight.rows, np.int32), torch.empty(1, weight.rows)
+    """Sum each row's integers under a mask: int32 [strips * 16]."""
+    assert weight.scales is not None
+    whole = len(weight.scales)
+    unscaled = replace(weight, rows=whole, bias=torch.zeros(whole), scales=torch.ones(whole))
+    nothing, sums = np.zeros(whole, np.int32), torch.empty(1, whole)
     levels = torch.ones(1, weight.columns, dtype=torch.uint8)
     places = [[place._replace(row_sums=nothing.ctypes.data)]]
     _multiply(levels, [unscaled], places, Segments((0, 1)), [sums], Finish.FLOAT32)
     return sums[0].to(torch.int32).numpy()
+
+
+def attend_rows(query: Tensor, key: Tensor, value: Tensor, heads: int, starts: NDArray[np.int64]) -> Tensor:
+    """Compute attention of each head within each row of tokens.
+
+    Args:
+        query: bfloat16 [tokens, heads * width], contiguous; the width is even.
+        key: Likewise.
+        value: Likewise.
+        heads: Number of heads.
+        starts: int64 [rows + 1]: first token of each row, ascending from 0, then the number of tokens.
+
+    Returns:
+        bfloat16 [tokens, heads * width].
+    """
+    from masking.kernels.cpu.narrow.attention import scratch_bytes  # noqa: PLC0415 (as `_kernel`)
+
+    kernel, (tokens, columns), outputs = _kernel(), query.shape, torch.empty_like(query)
+    fields, threads = kernel.Job, torch.get_num_threads()
+    scratch = scratch_bytes(int(np.diff(starts).max()), columns // heads)
+    job = np.zeros(len(fields), np.int64)
+    job[fields.PHASE], job[fields.TOKENS], job[fields.COLUMNS] = kernel.ATTEND, tokens, columns
+    job[fields.INPUTS], job[fields.KEYS] = query.data_ptr(), key.data_ptr()
+    job[fields.VALUES], job[fields.ATTENDED] = value.data_ptr(), outputs.data_ptr()
+    job[fields.ROW_STARTS], job[fields.ROW_COUNT] = address_of(starts), len(starts) - 1
+    job[fields.HEADS], job[fields.SCRATCH_BYTES] = heads, scratch
+    job[fields.SCRATCH] = workspace.address(threads * scratch)
+    _runner()(address_of(job), threads)
+    return outputs
 
 
 def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -42,7 +43,7 @@ class LineMask:
     Attributes:
         words: uint32 (bfloat16) or uint64 (8 bits) [ceil(rows / 16), groups].
         rows: Rows of the mask.
-        row_sums: int32 [rows], 8 bits only: the sum of each row's weights that the mask keeps.
+        row_sums: int32 [strips * 16], 8 bits only: the sum of each row's weights that the mask keeps.
         place: Where the kernel finds them.
         shape: Rows and columns of the weight.
     """
@@ -93,8 +94,8 @@ class NarrowWeight:
         lines: bfloat16 or int8 [ceil(rows / 16), groups, 16, columns of a group], aligned to 64 bytes; rows
             after the last are zeros.
         bias: float32 [rows].
-        scales: float32 [rows], 8 bits only: what one step of each row's integers stands for.
-        row_sums: int32 [rows], 8 bits only: the sum of each row's integers.
+        scales: float32 [strips * 16], 8 bits only: what one step of each row's integers stands for.
+        row_sums: int32 [strips * 16], 8 bits only: the sum of each row's integers.
     """
 
     precision: NarrowPrecision
@@ -131,8 +132,9 @@ class NarrowWeight:
         scales = weight.detach().abs().amax(1).float() / _LARGEST
         steps = torch.where(scales > 0, scales, 1.0)
         levels = (weight.detach() / steps[:, None]).round().clamp(-_LARGEST, _LARGEST).to(torch.int8)
-        sums = levels.sum(1, dtype=torch.int32).numpy()
-        return cls(precision, rows, columns, _in_lines(levels, 4), added, scales.contiguous(), sums)
+        beyond = 0, -rows % ROWS
+        sums = F.pad(levels.sum(1, dtype=torch.int32), beyond).numpy()
+        return cls(precision, rows, columns, _in_lines(levels, 4), added, F.pad(scales, beyond), sums)
 
     @property
     def nbytes(self) -> int:
@@ -151,7 +153,7 @@ class NarrowWeight:
         """Return the weight as it is multiplied: float64 [rows, columns]."""
         group = GROUPS[self.precision]
         by_row = self.lines.transpose(1, 2).reshape(-1, self.columns // group * group)[: self.rows].double()
-        return by_row if self.scales is None else by_row * self.scales.double()[:, None]
+        return by_row if self.scales is None else by_row * self.scales[: self.rows].double()[:, None]
 
 
 def _in_lines(values: Tensor, group: int) -> Tensor:

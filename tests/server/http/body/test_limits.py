@@ -52,7 +52,7 @@ def read(
 
 
 def limits(size: int = 100, *, seconds: float = 60.0, waiting: int = 1000) -> BodyLimits:
-    return BodyLimits(size, seconds, waiting)
+    return BodyLimits(size, seconds, waiting, values=100)
 
 
 def test_a_body_may_be_as_long_as_the_limit() -> None:

@@ -30,7 +30,7 @@ BODIES: dict[str, dict[str, Any]] = {
 def client(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     place = tmp_path_factory.mktemp("store")
     fill(place, base, ["sentiment"])
-    with serving(base, place, admin_key="open sesame", max_body_bytes=4096) as client:
+    with serving(base, place, admin_key="open sesame", max_body_bytes=4096, max_body_values=100) as client:
         client.headers.update(ADMIN)
         yield client
 
@@ -52,6 +52,25 @@ def test_every_route_takes_a_body_as_it_is_sent(client: TestClient, path: str) -
     ):
         status, reply = send(client, path, content, content_encoding=coding)
         assert status == 200, (coding, reply)
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("value", ["ab", 0, [], {"a": None}, [["ab"]]])
+def test_every_route_refuses_a_body_of_too_many_values(client: TestClient, path: str, value: object) -> None:
+    body = json.dumps(BODIES[path] | {"options": [value] * 101}).encode()
+    status, reply = send(client, path, body)
+    assert (status, "more than 100 JSON values" in reply["error"]) == (413, True)
+
+
+def test_a_line_of_too_many_values_fails_alone(client: TestClient) -> None:
+    row = json.dumps({"task": "sentiment", "inputs": TEXT})
+    long = json.dumps({"task": "sentiment", "inputs": [["a"]] * 60})
+    reply = client.post(
+        "/predict", content="\n".join([row, long] * 2), headers={"content-type": "application/x-ndjson"}
+    )
+    good, refused, *_ = reply.json()
+    assert "predictions" in good
+    assert "more than 100 JSON values" in refused["error"]
 
 
 @pytest.mark.parametrize("path", BODIES)

@@ -230,7 +230,21 @@ def test_three_strings_are_no_input(client: TestClient) -> None:
     assert '{"inputs": [["one text"], ["another"]]}' in message
 
 
-@pytest.mark.parametrize(("task", "body"), [("sentiment", {"inputs": []}), ("names", {"tokens": []})])
+def test_a_token_of_white_space_is_passed_over_in_its_place(client: TestClient) -> None:
+    seen = answer(client, "names", {"tokens": ["anna", "works"]})
+    white = [{"word": "", "label": "O", "score": 1.0}]
+    entries = answer(client, "names", {"tokens": ["anna", "\n", " works ", "\u00a0"]})
+    assert entries == [seen[0], *white, seen[1], *white]
+    assert answer(client, "names", {"tokens": [["anna", "works"], [" ", "anna", "works"]]}) == [
+        seen,
+        [*white, *seen],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "body"),
+    [("sentiment", {"inputs": []}), ("names", {"tokens": []}), ("names", {"tokens": ["\n"]})],
+)
 def test_nothing_to_predict(client: TestClient, task: str, body: object) -> None:
     assert refusal(client, task, body)[:2] == (400, "Empty")
 

@@ -1,12 +1,13 @@
-"""LoRA servers that ours is measured against: PEFT with `adapter_names`, and PolyLoRA.
+"""Adapters that ours is measured against: PEFT's LoRA and RoAd with `adapter_names`, and PolyLoRA.
 
-One random adapter per task, rank 8, on the six linear layers of the blocks that our tasks mask; one unmasked
-head for all. They compute something else than masks do, so only their shapes and the mixing of adapters are
-checked. Needs the extra "bench".
+One random adapter per task on the six linear layers of the blocks that our tasks mask, of rank 8 where it is
+LoRA; one unmasked head for all. They compute something else than masks do, so only their shapes and the
+mixing of adapters are checked. Needs the extra "bench".
 """
 
 import warnings
 from collections.abc import Callable, Sequence
+from math import gcd
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from masking import Base
 from masking.heads import CLASSIFIER
 
 RANK = 8
+_ROAD_GROUP = 64
+"""PEFT's default; a divisor of it for layers that are smaller."""
 _TOLERANCE = 1e-3
 
 MixedForward = Callable[[Tensor, list[str]], Tensor]
@@ -28,14 +31,26 @@ MixedForward = Callable[[Tensor, list[str]], Tensor]
 
 
 def adapter_bytes(base: Base) -> int:
-    """Return the bytes of one adapter in float32."""
+    """Return the bytes of one LoRA adapter in float32."""
     return 4 * RANK * sum(sum(linear.weight.shape) for linear in masked_linears(base).values())
 
 
 def peft(workload: Workload) -> Run:
-    """Return a run of PEFT on a mixed batch, by `adapter_names`."""
-    names = _adapter_names(workload)
-    model = HeadedEncoder.unmasked(workload.base, workload.tasks[0], _peft_model(workload.base, names))
+    """Return a run of PEFT's LoRA on a mixed batch, by `adapter_names`."""
+    return _peft_run(workload, _lora_config(workload.base))
+
+
+def road(workload: Workload) -> Run:
+    """Return a run of PEFT's RoAd, its smallest variant, on a mixed batch, by `adapter_names`."""
+    linears = masked_linears(workload.base)
+    group = gcd(_ROAD_GROUP, *(linear.out_features for linear in linears.values()))
+    config = need("peft").RoadConfig(target_modules=list(linears), group_size=group, init_weights=False)
+    return _peft_run(workload, config)
+
+
+def _peft_run(workload: Workload, config: Any) -> Run:
+    adapted = _peft_model(workload.base, _adapter_names(workload), config)
+    model = HeadedEncoder.unmasked(workload.base, workload.tasks[0], adapted)
 
     def forward(ids: Tensor, adapters: list[str]) -> Tensor:
         return model.logits(model.encoder(input_ids=ids, adapter_names=adapters).last_hidden_state)
@@ -49,7 +64,7 @@ def polylora(workload: Workload) -> Run:
     layers = list(masked_linears(workload.base))
     config = package.PolyLoraConfig(max_gpu_adapters=len(names), max_rank=RANK, target_modules=layers)
     server = package.PolyLoraModel(workload.base.share_encoder(), config).eval()
-    adapters = _peft_model(workload.base, names)
+    adapters = _peft_model(workload.base, names, _lora_config(workload.base))
     for name in names:
         server.add_adapter_from_peft_model(name, adapters)
     model = HeadedEncoder.unmasked(workload.base, workload.tasks[0], server)
@@ -61,19 +76,22 @@ def polylora(workload: Workload) -> Run:
 
 
 def _adapter_names(workload: Workload) -> list[str]:
-    return [task.loaded.manifest.task for task in workload.tasks]
+    return [task.bundle.manifest.task for task in workload.tasks]
 
 
-def _peft_model(base: Base, names: Sequence[str]) -> Any:
-    """Return the encoder under one random adapter per name, in PEFT's classes."""
-    package = need("peft")
-    config = package.LoraConfig(
+def _lora_config(base: Base) -> Any:
+    return need("peft").LoraConfig(
         r=RANK,
         lora_alpha=RANK,
         lora_dropout=0.0,
         target_modules=list(masked_linears(base)),
         init_lora_weights=False,
     )
+
+
+def _peft_model(base: Base, names: Sequence[str], config: Any) -> Any:
+    """Return the encoder under one random adapter per name, in PEFT's classes."""
+    package = need("peft")
     torch.manual_seed(0)
     with warnings.catch_warnings():  # some versions ask transformers for attributes that are deprecated
         warnings.simplefilter("ignore", FutureWarning)
