@@ -2,7 +2,8 @@
 
 In fp32, and on a GPU, that is the base itself. In bf16 and int8 on a CPU each layer of the blocks is kept
 once more, in the precision and the order in which the narrow kernel reads it; a task's masks are readied in
-the same order. The pooler stays fp32: it is computed for one token of a row.
+the same order. The pooler stays fp32: it is computed for one token of a row. Layers that lose too much in
+8 bits stay bf16, or fp32 where the processor has no bf16.
 """
 
 from collections.abc import Mapping
@@ -10,13 +11,16 @@ from dataclasses import dataclass, field
 from typing import Self, cast
 
 import torch
+from torch import nn
 
 from mask_store.format.bits import PackedArray
 from masking.architectures import block_linears
 from masking.base import Base
+from masking.inference.rounding import LARGEST_ERROR, rounding_errors
 from masking.kernels import CudaPrecision, Kernels, LinearMask, Precision, choose_precision, ready_mask
 from masking.kernels.cpu import narrow
 from masking.kernels.cpu.narrow import NarrowPrecision, NarrowWeight
+from masking.kernels.cpu.processor import lacks
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,17 @@ class ResidentWeights:
         precision: How they are multiplied.
         kernels: With "off" they are computed without a kernel.
         narrow: By name the layers that the narrow kernel multiplies; the others are the base's own.
+        wider: In int8, by name the layers that are not multiplied in 8 bits, with the error that they would
+            have there; see `rounding_errors`.
+        own: By name those of them that stay fp32: the base's own layers.
     """
 
     device: torch.device
     precision: Precision = "fp32"
     kernels: Kernels = "auto"
     narrow: Mapping[str, NarrowWeight] = field(default_factory=dict)
+    wider: Mapping[str, float] = field(default_factory=dict)
+    own: Mapping[str, nn.Linear] = field(default_factory=dict)
 
     @classmethod
     def of(cls, base: Base, precision: Precision | str = "fp32", kernels: Kernels = "auto") -> Self:
@@ -51,11 +60,26 @@ class ResidentWeights:
         if base.device.type != "cpu" or chosen == "fp32":
             return cls(base.device, chosen, kernels)
         linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-        packed = {
-            name: NarrowWeight.of(one.weight, one.bias, cast(NarrowPrecision, chosen))
-            for name, one in linears.items()
-        }
-        return cls(base.device, chosen, kernels, packed)
+        packed = _pack(linears, cast(NarrowPrecision, chosen))
+        if chosen == "bf16":
+            return cls(base.device, chosen, kernels, packed)
+        errors = rounding_errors(base, packed)
+        wider = {name: error for name, error in errors.items() if error > LARGEST_ERROR}
+        others = {name: linears[name] for name in wider}
+        packed = {name: weight for name, weight in packed.items() if name not in wider}
+        if lacks("bf16"):
+            return cls(base.device, chosen, kernels, packed, wider, others)
+        return cls(base.device, chosen, kernels, packed | _pack(others, "bf16"), wider)
+
+    def precision_of(self, name: str) -> Precision:
+        """Return the precision in which a layer of the base is multiplied.
+
+        Args:
+            name: Name of the layer.
+        """
+        if (weight := self.narrow.get(name)) is not None:
+            return weight.precision
+        return self.cuda_precision
 
     @property
     def cuda_precision(self) -> CudaPrecision:
@@ -78,3 +102,7 @@ class ResidentWeights:
         if (weight := self.narrow.get(name)) is not None:
             return narrow.ready_mask(weight, packed)
         return ready_mask(packed, columns, self.device, self.kernels)
+
+
+def _pack(linears: Mapping[str, nn.Linear], precision: NarrowPrecision) -> dict[str, NarrowWeight]:
+    return {name: NarrowWeight.of(one.weight, one.bias, precision) for name, one in linears.items()}

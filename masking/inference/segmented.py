@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from masking.inference.resident import ResidentWeights
@@ -68,7 +69,7 @@ class SegmentedBatch:
     def products(
         self, names: Sequence[str], inputs: Tensor, finish: Finish = Finish.BFLOAT16
     ) -> list[Tensor]:
-        """Compute narrow layers of the same inputs under each segment's masks.
+        """Compute layers of the blocks, from the same inputs, under each segment's masks.
 
         Args:
             names: Names of the layers.
@@ -78,13 +79,19 @@ class SegmentedBatch:
         Returns:
             Per layer [tokens, rows], bfloat16 or float32.
         """
-        layers = [
-            NarrowLayer(self.weights.narrow[name], cast(Sequence[LineMask | None], self.masks[name]))
-            for name in names
-        ]
-        if len({layer.weight.precision for layer in layers}) == 1:
+        precisions = {self.weights.precision_of(name) for name in names}
+        if precisions in ({"bf16"}, {"int8"}):
+            layers = [
+                NarrowLayer(self.weights.narrow[name], cast(Sequence[LineMask | None], self.masks[name]))
+                for name in names
+            ]
             return narrow_products(inputs, layers, self.segments, finish)
-        return [narrow_products(inputs, [layer], self.segments, finish)[0] for layer in layers]
+        if len(names) > 1:
+            return [self.products((name,), inputs, finish)[0] for name in names]
+        sums = self.linear(names[0], inputs.float(), self.weights.own[names[0]])
+        if finish == Finish.FLOAT32:
+            return [sums]
+        return [(F.gelu(sums) if finish == Finish.GELU else sums).bfloat16()]
 
 
 _computed: ContextVar[SegmentedBatch] = ContextVar("computed")

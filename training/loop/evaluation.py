@@ -18,6 +18,7 @@ from masking import (
     collate,
     load_task,
 )
+from masking.inference import ResidentWeights
 from masking.tasks.predictions import Floats
 from training.data.features import EncodedExample
 from training.kinds import TRAINING_KINDS
@@ -89,7 +90,12 @@ def predict_logits(
 
 
 def served_logits(
-    bundle: MaskBundle, base: Base, examples: Sequence[EncodedExample], *, max_rows: int
+    bundle: MaskBundle,
+    base: Base,
+    examples: Sequence[EncodedExample],
+    *,
+    max_rows: int,
+    weights: ResidentWeights | None = None,
 ) -> list[Floats]:
     """Compute what a server computes.
 
@@ -98,12 +104,13 @@ def served_logits(
         base: The encoder that they were learned on.
         examples: At least one, encoded for the task.
         max_rows: Rows of a batch at most.
+        weights: The encoder's layers in a precision; without, in fp32.
 
     Returns:
         float32 logits of each example, in their order: [labels], [choices] or [words, labels]. Those of an
         ensemble are combined.
     """
-    task, encoder = load_task(bundle, base), MaskedEncoder(base)
+    task, encoder = load_task(bundle, base, weights), MaskedEncoder(base, weights)
 
     def compute(batch: Sequence[Features]) -> list[Floats]:
         return encoder.logits([TaskBatch(task, batch)])[0]
