@@ -1,8 +1,8 @@
-"""Narrow blocks: a base's transformer blocks in bfloat16, with masked products of bfloat16 or 8-bit integers.
+"""Blocks: a base's transformer blocks, with masked products of float32, bfloat16 or 8-bit integers.
 
 The same computation as the block of transformers whose place one takes: attention and feed-forward, each with
-its residual and LayerNorm after it. Between two products a value is rounded once, to bfloat16; sums, GELU,
-residual and LayerNorm are float32.
+its residual and LayerNorm after it. In bf16 and int8 a value is rounded once between two products, to
+bfloat16; sums, GELU, residual and LayerNorm are float32.
 """
 
 from typing import Any
@@ -43,9 +43,9 @@ class NarrowBlock(nn.Module):
         self._activation = None if activation == "gelu" else ACT2FN[activation]
 
     def forward(self, hidden_states: Tensor, *_others: Any, **_named: Any) -> Tensor:
-        """Compute [1, tokens, width], float32 before the first block, else bfloat16, to bfloat16."""
+        """Compute [1, tokens, width] of the block's inputs: float32 in fp32 and before the first block."""
         batch = computed()
-        hidden = hidden_states[0].bfloat16()
+        hidden = hidden_states[0].to(batch.dtype)
         attended = self._attend(*batch.products(self._attention_inputs, hidden))
         (sums,) = batch.products((self._attention_output,), attended, Finish.FLOAT32)
         hidden = add_and_normalise(sums, hidden, self._attention_norm)
@@ -54,7 +54,7 @@ class NarrowBlock(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Compute attention within each row: three times [tokens, width] to one of the same shape."""
-        if not lacks("bf16") and query.shape[1] // self._heads % 2 == 0:
+        if query.dtype == torch.bfloat16 and not lacks("bf16") and query.shape[1] // self._heads % 2 == 0:
             return attend_rows(query, key, value, self._heads, bounds_of_rows())
         return attend(*(one.unflatten(1, (self._heads, -1)) for one in (query, key, value))).flatten(1)
 
@@ -64,7 +64,7 @@ class NarrowBlock(nn.Module):
         if self._activation is None:
             return batch.products(names, hidden, Finish.GELU)[0]
         activated: Tensor = self._activation(batch.products(names, hidden, Finish.FLOAT32)[0])
-        return activated.to(torch.bfloat16)
+        return activated.to(batch.dtype)
 
 
 def _norms(block: nn.Module, table: LayerNames) -> list[nn.LayerNorm]:

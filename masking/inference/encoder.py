@@ -86,10 +86,11 @@ class MaskedEncoder:
 
         Args:
             base: The resident base.
-            weights: Its maskable layers in a precision, which tasks have to be loaded with; without, in fp32.
+            weights: Its maskable layers in a precision, which tasks have to be loaded with; without, the
+                base's own, in fp32.
         """
         self.base = base
-        self.weights = weights or ResidentWeights.of(base)
+        self.weights = weights or ResidentWeights(base.device)
         self._addressed = base.device.type == "cuda" and kernel_runs(base.device, self.weights.kernels)
         self._encoder = base.share_encoder()
         self._lay_out: Callable[[Sequence[Row], Base], RowBatch] = pad_rows

@@ -92,7 +92,7 @@ def load_task(bundle: MaskBundle, base: Base, weights: ResidentWeights | None = 
     Args:
         bundle: The bundle.
         base: The resident base.
-        weights: The base's layers as the encoder that is to compute the task has them; without, in fp32.
+        weights: The base's layers as the encoder that is to compute the task has them; without, its own.
 
     Raises:
         BaseMismatchError: It was learned on another base, or on one with another tokenizer or configuration
@@ -119,7 +119,7 @@ def load_task(bundle: MaskBundle, base: Base, weights: ResidentWeights | None = 
     for member in bundle.members:  # before any mask is decoded: what does not fit costs nothing
         _check_head(manifest, base, member.info)
         _check_layers(member.info, linears)
-    weights = weights or ResidentWeights.of(base)
+    weights = weights or ResidentWeights(base.device)
     members = tuple(_load_member(member, weights) for member in bundle.members)
     return LoadedTask(manifest, bundle.digest, spec, codec, base.tokenizer, members, bundle.combine)
 

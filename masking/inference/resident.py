@@ -1,9 +1,9 @@
 """Resident weights: the maskable layers of the base in the form in which they are multiplied.
 
-In fp32, and on a GPU, that is the base itself. In bf16 and int8 on a CPU each layer of the blocks is kept
-once more, in the precision and the order in which the narrow kernel reads it; a task's masks are readied in
-the same order. The pooler stays fp32: it is computed for one token of a row. Layers that lose too much in
-8 bits stay bf16, or fp32 where the processor has no bf16.
+On a GPU, and on a CPU without AVX-512, that is the base itself. Else each layer of the blocks is kept once
+more, in the precision and the order in which the kernel reads it; a task's masks are readied in the same
+order. The pooler is the base's own: it is computed for one token of a row. Layers that lose too much in 8
+bits stay bf16, or fp32 where the processor has no bf16.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,15 @@ from mask_store.format.bits import PackedArray
 from masking.architectures import block_linears
 from masking.base import Base
 from masking.inference.rounding import LARGEST_ERROR, rounding_errors
-from masking.kernels import CudaPrecision, Kernels, LinearMask, Precision, choose_precision, ready_mask
+from masking.kernels import (
+    CudaPrecision,
+    Kernels,
+    LinearMask,
+    Precision,
+    available,
+    choose_precision,
+    ready_mask,
+)
 from masking.kernels.cpu import narrow
 from masking.kernels.cpu.narrow import NarrowPrecision, NarrowWeight
 from masking.kernels.cpu.processor import lacks
@@ -34,7 +42,6 @@ class ResidentWeights:
         narrow: By name the layers that the narrow kernel multiplies; the others are the base's own.
         wider: In int8, by name the layers that are not multiplied in 8 bits, with the error that they would
             have there; see `rounding_errors`.
-        own: By name those of them that stay fp32: the base's own layers.
     """
 
     device: torch.device
@@ -42,7 +49,6 @@ class ResidentWeights:
     kernels: Kernels = "auto"
     narrow: Mapping[str, NarrowWeight] = field(default_factory=dict)
     wider: Mapping[str, float] = field(default_factory=dict)
-    own: Mapping[str, nn.Linear] = field(default_factory=dict)
 
     @classmethod
     def of(cls, base: Base, precision: Precision | str = "fp32", kernels: Kernels = "auto") -> Self:
@@ -57,19 +63,23 @@ class ResidentWeights:
             ValueError: The device can't multiply in that precision.
         """
         chosen = choose_precision(precision, base.device, kernels)
-        if base.device.type != "cpu" or chosen == "fp32":
+        if (
+            base.device.type != "cpu"
+            or kernels == "off"
+            or not available()
+            or (chosen == "fp32" and lacks("fp32"))
+        ):
             return cls(base.device, chosen, kernels)
         linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
         packed = _pack(linears, cast(NarrowPrecision, chosen))
-        if chosen == "bf16":
+        if chosen != "int8":
             return cls(base.device, chosen, kernels, packed)
         errors = rounding_errors(base, packed)
         wider = {name: error for name, error in errors.items() if error > LARGEST_ERROR}
         others = {name: linears[name] for name in wider}
         packed = {name: weight for name, weight in packed.items() if name not in wider}
-        if lacks("bf16"):
-            return cls(base.device, chosen, kernels, packed, wider, others)
-        return cls(base.device, chosen, kernels, packed | _pack(others, "bf16"), wider)
+        packed |= _pack(others, "fp32" if lacks("bf16") else "bf16")
+        return cls(base.device, chosen, kernels, packed, wider)
 
     def precision_of(self, name: str) -> Precision:
         """Return the precision in which a layer of the base is multiplied.

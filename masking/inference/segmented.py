@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from masking.inference.resident import ResidentWeights
@@ -42,6 +42,11 @@ class SegmentedBatch:
     weights: ResidentWeights
     addresses: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of what lies between two layers of a block."""
+        return torch.float32 if self.weights.precision == "fp32" else torch.bfloat16
+
     def linear(self, name: str, inputs: Tensor, layer: LinearTensors) -> Tensor:
         """Compute a layer under each segment's mask, in the dtype of its inputs.
 
@@ -54,7 +59,7 @@ class SegmentedBatch:
             float32 [tokens, rows].
         """
         if name in self.weights.narrow:
-            return self.products((name,), inputs.bfloat16(), Finish.FLOAT32)[0]
+            return self.products((name,), inputs.to(self.dtype), Finish.FLOAT32)[0]
         return masked_linear(
             inputs,
             layer.weight,
@@ -73,25 +78,22 @@ class SegmentedBatch:
 
         Args:
             names: Names of the layers.
-            inputs: bfloat16 [tokens, columns].
+            inputs: [tokens, columns], in this dtype.
             finish: What becomes of the sums.
 
         Returns:
             Per layer [tokens, rows], bfloat16 or float32.
         """
-        precisions = {self.weights.precision_of(name) for name in names}
-        if precisions in ({"bf16"}, {"int8"}):
-            layers = [
-                NarrowLayer(self.weights.narrow[name], cast(Sequence[LineMask | None], self.masks[name]))
-                for name in names
-            ]
-            return narrow_products(inputs, layers, self.segments, finish)
-        if len(names) > 1:
+        layers = [
+            NarrowLayer(self.weights.narrow[name], cast(Sequence[LineMask | None], self.masks[name]))
+            for name in names
+        ]
+        precisions = {layer.weight.precision for layer in layers}
+        if len(precisions) > 1:
             return [self.products((name,), inputs, finish)[0] for name in names]
-        sums = self.linear(names[0], inputs.float(), self.weights.own[names[0]])
-        if finish == Finish.FLOAT32:
-            return [sums]
-        return [(F.gelu(sums) if finish == Finish.GELU else sums).bfloat16()]
+        own = torch.float32 if precisions == {"fp32"} else torch.bfloat16
+        outputs = narrow_products(inputs.to(own), layers, self.segments, finish)
+        return outputs if finish == Finish.FLOAT32 else [one.to(inputs.dtype) for one in outputs]
 
 
 _computed: ContextVar[SegmentedBatch] = ContextVar("computed")

@@ -12,11 +12,14 @@ from mask_store.format.bits import pack_bits
 from masking.kernels import BitMask, Segments, reference_linear
 from masking.kernels.cpu.processor import lacks
 
-BF16, INT8 = (
-    pytest.mark.skipif(bool(lacks(one)), reason=lacks(one) or "can be run") for one in ("bf16", "int8")
+FP32, BF16, INT8 = (
+    pytest.mark.skipif(bool(lacks(one)), reason=lacks(one) or "can be run")
+    for one in ("fp32", "bf16", "int8")
 )
 NARROW = [pytest.param("bf16", marks=BF16), pytest.param("int8", marks=INT8)]
 """Parameters of a test; what the processor lacks is skipped."""
+LINES = [pytest.param("fp32", marks=FP32), *NARROW]
+"""Precisions of which the kernel keeps the weights in lines."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-NarrowPrecision: TypeAlias = Literal["bf16", "int8"]
+NarrowPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
 NEEDED: dict[str, tuple[str, str]] = {
+    "fp32": ("avx512f", "AVX-512"),
     "bf16": ("avx512bf16", "AVX512-BF16"),
     "int8": ("avx512vnni", "AVX512-VNNI"),
 }
@@ -18,7 +19,6 @@ NEEDED: dict[str, tuple[str, str]] = {
 
 _SHOWN = {
     "avx2": "AVX2",
-    "avx512f": "AVX-512",
     "avxvnni": "AVX-VNNI",
     **dict(NEEDED.values()),
     "amx-bf16": "AMX-BF16",

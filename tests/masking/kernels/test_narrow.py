@@ -21,17 +21,17 @@ from masking.kernels.cpu.narrow import (
 )
 from masking.kernels.cpu.processor import lacks
 from tests.masking.kernels.conftest import needs_kernels
-from tests.support.kernel_cases import Case, random_case
+from tests.support.kernel_cases import LINES, Case, random_case
 
 pytestmark = needs_kernels
 
-PRECISIONS = [
-    pytest.param(one, marks=pytest.mark.skipif(bool(lacks(one)), reason=lacks(one) or "can be run"))
-    for one in ("bf16", "int8")
-]
 SHAPES = [(1, 4), (3, 8), (16, 8), (17, 12), (47, 32), (48, 64), (49, 64), (100, 132), (770, 772)]
-OUTPUTS = {Finish.FLOAT32: 1e-6, Finish.BFLOAT16: 2**-8, Finish.GELU: 2**-8}
-_ROUNDING = {"bf16": 0.0, "int8": 1e-2}  # a step of a token's 256 levels, where a value lies between two
+OUTPUTS = {Finish.FLOAT32: 1e-6, Finish.BFLOAT16: 2**-8, Finish.GELU: 2**-8, Finish.GELU32: 5e-6}
+_ROUNDING = {
+    "fp32": 0.0,
+    "bf16": 0.0,
+    "int8": 1e-2,
+}  # a step of a token's 256 levels, where a value lies between two
 
 
 def layer_of(case: Case, precision: NarrowPrecision, *, bias: bool = True) -> NarrowLayer:
@@ -39,9 +39,13 @@ def layer_of(case: Case, precision: NarrowPrecision, *, bias: bool = True) -> Na
     return NarrowLayer(weight, [ready_mask(weight, bits.packed) for bits in case.bits()])
 
 
+def inputs_of(case: Case, precision: NarrowPrecision) -> Tensor:
+    return case.inputs if precision == "fp32" else case.inputs.bfloat16()
+
+
 def exact(case: Case, layer: NarrowLayer, *, bias: bool = True) -> Tensor:
     """The product in float64, of the weights as they are kept and the inputs as the kernel rounds them."""
-    inputs = case.inputs.bfloat16().double()
+    inputs = inputs_of(case, layer.weight.precision).double()
     if layer.weight.precision == "int8":
         low, high = inputs.amin(1, keepdim=True).clamp(max=0), inputs.amax(1, keepdim=True).clamp(min=0)
         step = (high - low) / 255
@@ -54,57 +58,58 @@ def exact(case: Case, layer: NarrowLayer, *, bias: bool = True) -> Tensor:
 
 
 def assert_close(outputs: Tensor, wanted: Tensor, precision: NarrowPrecision, finish: Finish) -> None:
-    if finish == Finish.GELU:
+    if finish in {Finish.GELU, Finish.GELU32}:
         wanted = nn.functional.gelu(wanted)
-    assert outputs.dtype == (torch.float32 if finish == Finish.FLOAT32 else torch.bfloat16)
+    wide = precision == "fp32" or finish >= Finish.FLOAT32
+    assert outputs.dtype == (torch.float32 if wide else torch.bfloat16)
     assert outputs.shape == wanted.shape
-    tolerance = OUTPUTS[finish] + _ROUNDING[precision]
+    tolerance = _ROUNDING[precision] + (OUTPUTS[Finish.GELU32 if wide else finish])
     scale = float(wanted.abs().max()) or 1.0
     assert float((outputs.double() - wanted).abs().max()) <= tolerance * scale
 
 
 @pytest.mark.parametrize("finish", Finish, ids=lambda one: one.name)
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", LINES)
 def test_shapes(precision: NarrowPrecision, rows: int, columns: int, finish: Finish, threads: int) -> None:
     case = random_case(rows, columns, [1, 7, 8, 9, 33], 0.3)
     layer = layer_of(case, precision)
-    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments, finish)
+    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments, finish)
     assert_close(outputs, exact(case, layer), precision, finish)
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.05, 0.95, 1.0])
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", LINES)
 def test_densities(precision: NarrowPrecision, zeros: float) -> None:
     case = random_case(96, 72, [5, 16], zeros)
     layer = layer_of(case, precision, bias=False)
-    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments, Finish.FLOAT32)
+    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments, Finish.FLOAT32)
     assert_close(outputs, exact(case, layer, bias=False), precision, Finish.FLOAT32)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", LINES)
 def test_a_segment_without_a_mask_has_the_weight_as_it_is(precision: NarrowPrecision, threads: int) -> None:
     case = random_case(64, 96, [1, 300, 2], [0.05, 0.5, 1.0])
     layer = layer_of(case, precision)
     layer = layer._replace(masks=[layer.masks[0], None, layer.masks[2]])
-    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments)
+    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments)
     assert_close(outputs, exact(case, layer), precision, Finish.BFLOAT16)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", LINES)
 def test_layers_of_the_same_inputs_are_one_call(precision: NarrowPrecision, threads: int) -> None:
     cases = [random_case(rows, 768, [32, 8], 0.05, seed=rows) for rows in (768, 48, 17)]
     layers = [layer_of(case, precision) for case in cases]
-    together = narrow_products(cases[0].inputs.bfloat16(), layers, cases[0].segments)
+    together = narrow_products(inputs_of(cases[0], precision), layers, cases[0].segments)
     for layer, outputs in zip(layers, together, strict=True):
-        (alone,) = narrow_products(cases[0].inputs.bfloat16(), [layer], cases[0].segments)
+        (alone,) = narrow_products(inputs_of(cases[0], precision), [layer], cases[0].segments)
         assert torch.equal(outputs, alone)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", LINES)
 def test_a_token_has_the_same_sums_in_any_batch(precision: NarrowPrecision, threads: int) -> None:
     case = random_case(96, 128, [9, 40, 3], 0.1)
-    layer, inputs = layer_of(case, precision), case.inputs.bfloat16()
+    layer, inputs = layer_of(case, precision), inputs_of(case, precision)
     (outputs,) = narrow_products(inputs, [layer], case.segments, Finish.FLOAT32)
     for segment, (start, end) in enumerate(case.segments.spans()):
         for token in range(start, end):
@@ -113,23 +118,23 @@ def test_a_token_has_the_same_sums_in_any_batch(precision: NarrowPrecision, thre
             assert torch.equal(alone[0], outputs[token])
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", LINES)
 def test_zeros_and_equal_values(precision: NarrowPrecision) -> None:
     case = random_case(32, 64, [4], 0.2)
     case.inputs[0], case.inputs[1], case.inputs[2] = 0.0, 3.0, -3.0
     layer = layer_of(case, precision)
-    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments, Finish.FLOAT32)
+    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments, Finish.FLOAT32)
     assert_close(outputs, exact(case, layer), precision, Finish.FLOAT32)
     assert torch.equal(outputs[0], case.bias)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", LINES)
 def test_what_needs_no_rounding_is_exact(precision: NarrowPrecision, threads: int) -> None:
     case = random_case(80, 768, [5, 8], 0.3)
     case.inputs.mul_(40).round_().clamp_(-100, 155)
     case.inputs[:, 0], case.inputs[:, 1] = -100, 155  # so that a level is 1
     layer = layer_of(case, precision)
-    (outputs,) = narrow_products(case.inputs.bfloat16(), [layer], case.segments, Finish.FLOAT32)
+    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments, Finish.FLOAT32)
     wanted = reference_linear(
         case.inputs.double(),
         layer.weight.expand(),
@@ -140,7 +145,7 @@ def test_what_needs_no_rounding_is_exact(precision: NarrowPrecision, threads: in
     assert float((outputs - wanted).abs().max()) <= 1e-6 * float(wanted.abs().max())
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", LINES)
 def test_masks_keep_every_bit(precision: NarrowPrecision) -> None:
     case = random_case(50, 24, [1, 1], 0.5)
     weight = NarrowWeight.of(case.weight, None, precision)
@@ -165,14 +170,14 @@ def test_row_sums_are_those_of_the_kept_integers() -> None:
     assert int(integers.abs().amax()) == 127
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_a_rounded_weight_is_near(precision: NarrowPrecision) -> None:
     weight = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
     weight[3] = 0
     kept = NarrowWeight.of(weight, None, precision)
-    steps = weight.abs().amax(1) / 254 if precision == "int8" else weight.abs().amax(1) * 2**-8
+    steps = weight.abs().amax(1) * {"fp32": 0, "bf16": 2**-8, "int8": 1 / 254}[precision]
     assert bool(((kept.expand() - weight).abs() <= 1.001 * steps[:, None]).all())
-    assert kept.nbytes == 4 * 40 + (48 * 64 * 2 if precision == "bf16" else 48 * (64 + 8))
+    assert kept.nbytes == 4 * 40 + 48 * {"fp32": 4 * 64, "bf16": 2 * 64, "int8": 64 + 8}[precision]
 
 
 def test_gelu_is_exact_to_2e_5() -> None:
@@ -187,7 +192,8 @@ def test_gelu_is_exact_to_2e_5() -> None:
     assert bool(((outputs[0].double() - wanted).abs() <= 2e-5 + 2**-8 * wanted.abs()).all())
 
 
-def test_residual_and_norm(threads: int) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_residual_and_norm(dtype: torch.dtype, threads: int) -> None:
     generator = torch.Generator().manual_seed(0)
     sums, residual = (
         torch.randn(37, 100, generator=generator) * 3 + 1,
@@ -196,11 +202,12 @@ def test_residual_and_norm(threads: int) -> None:
     norm = nn.LayerNorm(100, eps=1e-6).requires_grad_(False)
     norm.weight.copy_(torch.randn(100, generator=generator))
     norm.bias.copy_(torch.randn(100, generator=generator))
-    rounded = residual.bfloat16()
+    rounded = residual.to(dtype)
     wanted = norm.double()(sums.double() + rounded.double())
     outputs = add_and_normalise(sums.clone(), rounded, norm.float())
-    assert outputs.dtype == torch.bfloat16
-    assert bool(((outputs.double() - wanted).abs() <= 2**-8 * wanted.abs() + 1e-6).all())
+    assert outputs.dtype == dtype
+    rounding = 2**-8 if dtype == torch.bfloat16 else 1e-6
+    assert bool(((outputs.double() - wanted).abs() <= rounding * wanted.abs() + 1e-6).all())
 
 
 @pytest.mark.skipif(bool(lacks("bf16")), reason=lacks("bf16") or "can be run")

@@ -15,10 +15,9 @@ from numba import carray, njit
 from masking.kernels.cpu.cache import CACHED
 from masking.kernels.cpu.narrow.elementwise import exponential, floats, halves, words_of_32
 from masking.kernels.cpu.narrow.instructions import LINE, ROWS, to_bfloat16
-from masking.kernels.cpu.narrow.tiles import PANEL_STRIPS, TILE_TOKENS, multiply_bf16
+from masking.kernels.cpu.narrow.tiles import BF16, PANEL_STRIPS, SUMS_BYTES, TILE_TOKENS, multiply_bf16
 
-SUMS_BYTES = 4 * ROWS * PANEL_STRIPS * TILE_TOKENS
-"""Bytes of the sums of a tile."""
+_TILE, _PANEL = TILE_TOKENS[BF16], PANEL_STRIPS[BF16]
 _LOG2_E = np.float32(1 / math.log(2))
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LOWEST = np.float32(-3e38)
@@ -27,7 +26,7 @@ _LOWEST = np.float32(-3e38)
 def scratch_bytes(tokens: int, width: int) -> int:
     """Return the bytes for rows of at most so many tokens: sums, scores, weights, and lines of K and V."""
     whole, wide = _whole(tokens), _whole(width)
-    return SUMS_BYTES + TILE_TOKENS * (4 * max(whole, wide) + 2 * whole) + 2 * whole * (width + wide)
+    return SUMS_BYTES + _TILE * (4 * max(whole, wide) + 2 * whole) + 2 * whole * (width + wide)
 
 
 def _whole(count: int) -> int:
@@ -83,7 +82,7 @@ def _products(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     """Multiply a tile of tokens with all strips: float32 [tokens, spacing]."""
     strip, strips = 0, _strips(rows)
     while strip < strips:
-        count = PANEL_STRIPS if strip + PANEL_STRIPS <= strips else 1
+        count = _PANEL if strip + _PANEL <= strips else 1
         multiply_bf16(count, tokens, lines + LINE * groups * strip, 0, 0, inputs, stride, groups, sums)
         found = carray(floats(sums), (tokens, ROWS * count))
         for token in range(tokens):
@@ -131,19 +130,19 @@ def attend(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     """
     whole, wide = _strips(tokens) * ROWS, _strips(width) * ROWS
     scores = scratch + SUMS_BYTES
-    key_lines = scores + 4 * TILE_TOKENS * max(whole, wide)
+    key_lines = scores + 4 * _TILE * max(whole, wide)
     value_lines = key_lines + 2 * whole * width
     weights = value_lines + 2 * wide * whole
     _lines_of_keys(keys, stride, tokens, width, key_lines)
     _lines_of_values(values, stride, tokens, width, value_lines)
     factor = _LOG2_E / np.float32(math.sqrt(width))
     pairs = (tokens + 1) // 2
-    for first in range(0, tokens, TILE_TOKENS):
-        count = min(TILE_TOKENS, tokens - first)
+    for first in range(0, tokens, _TILE):
+        count = min(_TILE, tokens - first)
         _products(
             queries + stride * first, stride, count, key_lines, tokens, width // 2, scratch, scores, whole
         )
-        totals = np.empty(TILE_TOKENS, np.float32)
+        totals = np.empty(_TILE, np.float32)
         for token in range(count):
             totals[token] = _softmax(scores + 4 * whole * token, weights + 2 * whole * token, tokens, factor)
         _products(weights, 2 * whole, count, value_lines, width, pairs, scratch, scores, wide)

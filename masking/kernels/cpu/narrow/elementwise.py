@@ -15,8 +15,8 @@ from numba.extending import intrinsic
 from masking.kernels.cpu.cache import CACHED
 from masking.kernels.cpu.narrow.instructions import from_bfloat16, to_bfloat16
 
-BFLOAT16, GELU, FLOAT32 = 0, 1, 2
-"""What becomes of sums: rounded to bfloat16; the same after GELU; kept in float32."""
+BFLOAT16, GELU, FLOAT32, GELU32 = 0, 1, 2, 3
+"""What becomes of sums: rounded to bfloat16; the same after GELU; kept in float32; the same after GELU."""
 
 _END = 4.5  # from here on the normal distribution's CDF counts as 1, which it is but for 3e-6
 
@@ -100,7 +100,7 @@ def finish(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     """Add the bias to a tile's sums and store them as `kind` says.
 
     Args:
-        kind: `BFLOAT16`, `GELU` or `FLOAT32`.
+        kind: `BFLOAT16`, `GELU`, `FLOAT32` or `GELU32`.
         sums: Address of float32 [tokens, spacing], of which the first `rows` of each token count.
         spacing: See `sums`.
         tokens: Tokens.
@@ -112,10 +112,14 @@ def finish(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     added = carray(floats(bias), (rows,))
     for token in range(tokens):
         values = carray(floats(sums + 4 * spacing * token), (rows,))
-        if kind == FLOAT32:
+        if kind >= FLOAT32:
             wide = carray(floats(outputs + stride * token), (rows,))
-            for row in range(rows):
-                wide[row] = values[row] + added[row]
+            if kind == GELU32:
+                for row in range(rows):
+                    wide[row] = _gelu(values[row] + added[row])
+            else:
+                for row in range(rows):
+                    wide[row] = values[row] + added[row]
             continue
         rounded = carray(halves(outputs + stride * token), (rows,))
         if kind == GELU:
@@ -162,33 +166,45 @@ def quantise(inputs: int, columns: int, outputs: int) -> tuple[Any, Any]:
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
-def add_and_normalise(
-    sums: int, residual: int, columns: int, gain: int, shift: int, epsilon: float, outputs: int
+def add_and_normalise(  # noqa: PLR0913, PLR0917 (addresses and sizes)
+    wide: bool, sums: int, residual: int, columns: int, gain: int, shift: int, epsilon: float, outputs: int
 ) -> None:
     """LayerNorm(sums + residual) of one token.
 
     Args:
+        wide: Whether residual and outputs are float32; else they are bfloat16.
         sums: Address of float32 [columns]; overwritten.
-        residual: Address of bfloat16 [columns].
+        residual: Address of [columns].
         columns: Columns.
         gain: Address of float32 [columns], LayerNorm's weight.
         shift: Address of float32 [columns], its bias.
         epsilon: Added to the variance.
-        outputs: Address of bfloat16 [columns].
+        outputs: Address of [columns].
     """
-    values, others = carray(floats(sums), (columns,)), carray(halves(residual), (columns,))
+    values = carray(floats(sums), (columns,))
     gains, shifts = carray(floats(gain), (columns,)), carray(floats(shift), (columns,))
-    rounded = carray(halves(outputs), (columns,))
+    if wide:
+        others = carray(floats(residual), (columns,))
+        for column in range(columns):
+            values[column] += others[column]
+    else:
+        rounded = carray(halves(residual), (columns,))
+        for column in range(columns):
+            values[column] += from_bfloat16(rounded[column])
     total = _ZERO
     for column in range(columns):
-        value = values[column] + from_bfloat16(others[column])
-        values[column] = value
-        total += value
+        total += values[column]
     mean = total / np.float32(columns)
     squares = _ZERO
     for column in range(columns):
         value = values[column] - mean
         squares += value * value
     factor = _ONE / np.sqrt(squares / np.float32(columns) + np.float32(epsilon))
-    for column in range(columns):
-        rounded[column] = to_bfloat16((values[column] - mean) * factor * gains[column] + shifts[column])
+    if wide:
+        kept = carray(floats(outputs), (columns,))
+        for column in range(columns):
+            kept[column] = (values[column] - mean) * factor * gains[column] + shifts[column]
+    else:
+        narrow = carray(halves(outputs), (columns,))
+        for column in range(columns):
+            narrow[column] = to_bfloat16((values[column] - mean) * factor * gains[column] + shifts[column])

@@ -1,17 +1,17 @@
-"""LLVM code generation: the inner loop of a masked product of bfloat16 or of 8-bit integers.
+"""LLVM code generation: the inner loop of a masked product of float32, bfloat16 or 8-bit integers.
 
 A register tile holds the sums of a few tokens times a few strips of 16 output rows. One step reads a line of
-64 bytes for each strip: `group` adjacent columns of its 16 rows, 2 in bfloat16 and 4 in 8 bits. What the
-task's bits drop is zeroed WHILE the line is loaded (one load under a mask register), and one instruction
-multiplies it with the same columns of a token and adds the groups' products to 16 sums. Tokens are read
-where they lie, so nothing is packed. Where several tiles have the same task, `mask_lines` does the masking
-once for all of them, into lines that stay in the cache.
+64 bytes for each strip: `group` adjacent columns of its 16 rows, 1 in float32, 2 in bfloat16 and 4 in 8 bits.
+What the task's bits drop is zeroed WHILE the line is loaded, or in float32 while products are added, and one
+instruction multiplies it with the same columns of a token and adds the groups' products to 16 sums. Tokens
+are read where they lie, so nothing is packed. Where many tiles have the same task, `mask_lines` does the
+masking once for all of them, into lines that stay in the cache.
 
 Nothing here checks an address: callers do.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from llvmlite import ir
 from numba import types
@@ -47,24 +47,21 @@ class _Tile:
     def __init__(
         self, builder: ir.IRBuilder, precision: NarrowPrecision, strips: int, tokens: int, masked: bool
     ) -> None:
-        self.builder = builder
+        self.builder, self.precision = builder, precision
         self.strips, self.tokens, self.masked = strips, tokens, masked
-        lanes = 512 // (16 if precision == "bf16" else 8)
-        self.word = ir.IntType(lanes)
+        bits = {"fp32": 32, "bf16": 16, "int8": 8}[precision]
+        lanes = 512 // bits
+        self.word_bytes, self.word = lanes // 8, ir.IntType(lanes)
         self.bits = ir.VectorType(ir.IntType(1), lanes)
-        self.line = ir.VectorType(ir.IntType(512 // lanes), lanes)
-        self.word_bytes = lanes // 8
-        integers = ir.VectorType(_I32, ROWS)
-        if precision == "bf16":
-            self.sums, self.operand, name = (
-                ir.VectorType(_F32, ROWS),
-                ir.VectorType(_BFloat(), lanes),
-                "bf16.dpbf16ps",
-            )
-        else:
-            self.sums, self.operand, name = integers, integers, ".vpdpbusd"
+        self.line = ir.VectorType(ir.IntType(bits), lanes)
+        floats, integers = ir.VectorType(_F32, ROWS), ir.VectorType(_I32, ROWS)
+        self.sums, self.operand, name = {
+            "fp32": (floats, floats, "llvm.fma.v16f32"),
+            "bf16": (floats, ir.VectorType(_BFloat(), lanes), "llvm.x86.avx512bf16.dpbf16ps.512"),
+            "int8": (integers, integers, "llvm.x86.avx512.vpdpbusd.512"),
+        }[precision]
         signature = ir.FunctionType(self.sums, [self.sums, self.operand, self.operand])
-        self.dot = builder.module.declare_intrinsic(f"llvm.x86.avx512{name}.512", (), signature)
+        self.dot = builder.module.declare_intrinsic(name, (), signature)
         self.zero = ir.Constant(self.sums, [ir.Constant(self.sums.element, 0)] * ROWS)
 
     def emit(self, arguments: list[Any]) -> None:
@@ -84,14 +81,14 @@ class _Tile:
         for one in sums:
             one.add_incoming(self.zero, before)
         masked = [
-            builder.bitcast(self.line_of(group, *place), self.operand)
-            for place in zip(lines, words, strict=True)
+            (builder.bitcast(self.line_of(group, line, word), self.operand), self._kept(group, word))
+            for line, word in zip(lines, words, strict=True)
         ]
         added = []
         for index, token in enumerate(tokens):
             values = self._broadcast(self._load(token, group, 4, _I32))
-            for strip, line in enumerate(masked):
-                added.append(builder.call(self.dot, [sums[index * self.strips + strip], values, line]))
+            for strip, (line, kept) in enumerate(masked):
+                added.append(self._add(sums[index * self.strips + strip], values, line, kept))
         following = builder.add(group, ir.Constant(_I64, 1))
         for one, new in zip([group, *sums], [following, *added], strict=True):
             one.add_incoming(new, loop)
@@ -135,14 +132,30 @@ class _Tile:
         return builder.load(at(builder, address, kind), align=size)
 
     def line_of(self, group: Any, line: Any, word: Any) -> Any:
-        """Load a line of weights, zero where their bit is."""
+        """Load a line of weights, zero where their bit is; in fp32 as it is, see `_add`."""
         builder = self.builder
         values = self._load(line, group, LINE, self.line)
-        if not self.masked:
+        if not self.masked or self.precision == "fp32":
             return values
-        bits = builder.bitcast(self._load(word, group, self.word_bytes, self.word), self.bits)
-        zero = ir.Constant(self.line, [0] * self.line.count)
-        return builder.select(bits, values, zero)
+        kept = self._load_bits(group, word)
+        if self.precision == "int8":  # a load under a mask of bytes takes longer than both of these
+            return builder.and_(builder.sext(kept, self.line), values)
+        return builder.select(kept, values, ir.Constant(self.line, [0] * self.line.count))
+
+    def _load_bits(self, group: Any, word: Any) -> Any:
+        return self.builder.bitcast(self._load(word, group, self.word_bytes, self.word), self.bits)
+
+    def _kept(self, group: Any, word: Any) -> Any:
+        """Load the bits of a line where the products are masked, not the line; else None."""
+        return self._load_bits(group, word) if self.masked and self.precision == "fp32" else None
+
+    def _add(self, total: Any, values: Any, line: Any, kept: Any) -> Any:
+        """Add the products of a line and a token, in fp32 only where bits are set, at no cost."""
+        builder = self.builder
+        if self.precision != "fp32":
+            return builder.call(self.dot, [total, values, line])
+        added = builder.call(self.dot, [values, line, total])
+        return added if kept is None else builder.select(kept, added, total)
 
     def _broadcast(self, value: Any) -> Any:
         return self.builder.bitcast(self._spread(value, _I32), self.operand)
@@ -154,8 +167,10 @@ class _Tile:
         return self.builder.shuffle_vector(first, undefined, places)
 
 
-def bf16_tile(strips: int, most_tokens: int, *, masked: bool) -> Callable[..., None]:
-    """Make a numba intrinsic that multiplies a few tokens with a few strips of weights in bfloat16.
+def float_tile(
+    precision: Literal["fp32", "bf16"], strips: int, most_tokens: int, *, masked: bool
+) -> Callable[..., None]:
+    """Make a numba intrinsic that multiplies a few tokens with a few strips of weights.
 
     The intrinsic's arguments are int64 (addresses and strides in bytes):
     (tokens, weights, weights_stride, bits, bits_stride, inputs, inputs_stride, groups, sums).
@@ -178,14 +193,14 @@ def bf16_tile(strips: int, most_tokens: int, *, masked: bool) -> Callable[..., N
         groups: Any,
         sums: Any,
     ) -> Any:
-        return types.void(*[types.int64] * 9), _by_tokens("bf16", strips, most_tokens, masked)
+        return types.void(*[types.int64] * 9), _by_tokens(precision, strips, most_tokens, masked)
 
     chosen: Callable[..., None] = multiply
     return chosen
 
 
 def int8_tile(strips: int, most_tokens: int, *, masked: bool) -> Callable[..., None]:
-    """Make the same as `bf16_tile` for 8-bit integers, weights signed and inputs unsigned.
+    """Make the same as `float_tile` for 8-bit integers, weights signed and inputs unsigned.
 
     Four more arguments follow: (row_sums, row_scales, scales, zeros). Token t stands for
     scales[t] * (q - zeros[t]), row r for row_scales[r] * w, so that a sum is
@@ -236,10 +251,10 @@ def _by_tokens(
     return generate
 
 
-def mask_lines(precision: NarrowPrecision) -> Callable[[int, int, int, int], None]:
+def mask_lines(precision: Literal["bf16", "int8"]) -> Callable[[int, int, int, int], None]:
     """Make a numba intrinsic that writes a strip's lines with zeros where the bits are.
 
-    Its arguments are int64, addresses but for the last: (target, lines, bits, groups). See `bf16_tile`;
+    Its arguments are int64, addresses but for the last: (target, lines, bits, groups). See `float_tile`;
     `target` is aligned too.
     """
 

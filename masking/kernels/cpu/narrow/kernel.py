@@ -5,7 +5,7 @@ with the job's address and takes pieces from a shared counter until none is left
 the caller's between them:
 
   QUANTISE   int8 only: each token is rounded to 8 bits, once for all layers that read it
-  BF16, INT8 each panel of each layer's output rows times some of the tiles of tokens, under the bits of the
+  MULTIPLY   each panel of each layer's output rows times some of the tiles of tokens, under the bits of the
              tiles' tasks; the sums are finished while they lie in the cache
   ATTEND     each head of each row of tokens
   NORMALISE  each token's sums and residual through LayerNorm
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from masking.kernels.cpu.cache import CACHED
 from masking.kernels.cpu.llvm import fetch_add, load_int
-from masking.kernels.cpu.narrow.attention import SUMS_BYTES, attend
+from masking.kernels.cpu.narrow.attention import attend
 from masking.kernels.cpu.narrow.elementwise import (
     FLOAT32,
     add_and_normalise,
@@ -32,17 +32,24 @@ from masking.kernels.cpu.narrow.elementwise import (
 )
 from masking.kernels.cpu.narrow.instructions import ROWS
 from masking.kernels.cpu.narrow.tiles import (
+    BF16,
+    FP32,
+    INT8,
     PANEL_STRIPS,
+    SUMS_BYTES,
     TILE_TOKENS,
     mask_panel,
     multiply_bf16,
+    multiply_fp32,
     multiply_int8,
 )
-from masking.kernels.cpu.processor import NarrowPrecision
 
 SAME_TASK_TILES = 8
 """From so many tiles of one task on, its lines are masked once for all of them."""
-QUANTISE, BF16, INT8, NORMALISE, ATTEND = 0, 1, 2, 3, 4
+QUANTISE, MULTIPLY, NORMALISE, ATTEND = 0, 1, 2, 3
+ELEMENT = 4, 2, 1
+"""By precision, bytes of a weight and of a product's input."""
+_TOKENS = 8  # that a thread quantises or normalises before it takes more
 
 
 class Job(IntEnum):
@@ -52,7 +59,7 @@ class Job(IntEnum):
     TOKENS = 1
     COLUMNS = 2
     INPUTS = 3
-    """Address of bfloat16 [tokens, columns]."""
+    """Address of [tokens, columns]: float32 for FP32, else bfloat16."""
     TILES = 4
     """Address of int64 [tiles, 3]: first token, tokens, segment."""
     TILE_COUNT = 5
@@ -66,20 +73,20 @@ class Job(IntEnum):
     SCRATCH = 10
     """Address of `scratch_bytes` per thread, aligned to a line."""
     LEVELS = 11
-    """Address of uint8 [tokens, columns]: what INT8 multiplies, and QUANTISE writes."""
+    """Address of uint8 [tokens, columns]: what is multiplied in INT8, and QUANTISE writes."""
     SCALES = 12
     """Address of float32 [tokens]."""
     ZEROS = 13
     """Address of int32 [tokens]."""
     RESIDUAL = 14
-    """NORMALISE: address of bfloat16 [tokens, columns]; its sums are INPUTS, float32 [tokens, columns]."""
+    """NORMALISE: address of [tokens, columns]; its sums are INPUTS, float32 [tokens, columns]."""
     GAIN = 15
     SHIFT = 16
     """Addresses of float32 [columns]."""
     EPSILON = 17
     """Address of a float32."""
     NORMALISED = 18
-    """Address of bfloat16 [tokens, columns]."""
+    """Address of [tokens, columns]."""
     KEYS = 19
     """ATTEND: address of bfloat16 [tokens, columns]; its queries are INPUTS."""
     VALUES = 20
@@ -90,9 +97,11 @@ class Job(IntEnum):
     ROW_COUNT = 23
     HEADS = 24
     SCRATCH_BYTES = 25
-    NEXT_SLOT = 26
-    NEXT_TOKEN = 27
-    NEXT_PIECE = 28
+    PRECISION = 26
+    """FP32, BF16 or INT8; NORMALISE: FP32 if residual and outputs are float32."""
+    NEXT_SLOT = 27
+    NEXT_TOKEN = 28
+    NEXT_PIECE = 29
 
 
 class Layer(IntEnum):
@@ -122,10 +131,14 @@ def _get(record: int, field: int) -> int:
     return load_int(record + _INT * field)
 
 
-def scratch_bytes(columns: int, precision: NarrowPrecision) -> int:
+def tile_tokens(precision: int) -> int:
+    """Return the most tokens of a tile."""
+    return TILE_TOKENS[precision]
+
+
+def scratch_bytes(columns: int, precision: int) -> int:
     """Return the bytes that each thread needs: the sums of a tile, and a panel's lines."""
-    element = 2 if precision == "bf16" else 1
-    return SUMS_BYTES + PANEL_STRIPS * ROWS * columns * element
+    return SUMS_BYTES + PANEL_STRIPS[precision] * ROWS * columns * ELEMENT[precision]
 
 
 @njit(nogil=True, cache=CACHED)
@@ -133,13 +146,13 @@ def _multiply_panel(
     job: int, layer: int, strip: int, strips: int, first: int, last: int, scratch: int
 ) -> None:
     """Tiles `first` to `last` - 1 with `strips` strips of a layer's output rows."""
-    phase, columns, kind = _get(job, Job.PHASE), _get(job, Job.COLUMNS), _get(job, Job.FINISH)
+    precision, columns, kind = _get(job, Job.PRECISION), _get(job, Job.COLUMNS), _get(job, Job.FINISH)
     rows, row, tiles = _get(layer, Layer.ROWS), ROWS * strip, _get(job, Job.TILES)
     valid, spacing = min(ROWS * strips, rows - row), ROWS * strips
-    element, size = 2 if phase == BF16 else 1, 4 if kind == FLOAT32 else 2
-    inputs = _get(job, Job.INPUTS if phase == BF16 else Job.LEVELS)
-    eight, groups = phase == INT8, columns * element // 4
-    lines = _get(layer, Layer.LINES) + ROWS * element * columns * strip
+    element, size = ELEMENT[precision], 4 if kind >= FLOAT32 else 2
+    inputs = _get(job, Job.LEVELS if precision == INT8 else Job.INPUTS)
+    apart, groups = element * columns, columns * element // 4
+    lines = _get(layer, Layer.LINES) + ROWS * apart * strip
     bias, row_scales = _get(layer, Layer.BIAS) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
     masked_segment, masked = -1, scratch + SUMS_BYTES
     for tile in range(first, last):
@@ -147,34 +160,36 @@ def _multiply_panel(
         token, tokens, segment = _get(entry, 0), _get(entry, 1), _get(entry, 2)
         mask = _get(layer, Layer.MASKS) + 3 * _INT * segment
         stride, words, read = _get(mask, 1), _get(mask, 0), lines
-        ahead = tile + SAME_TASK_TILES - 1
         if words != 0:
             words += stride * strip
-            again = masked_segment == segment
-            if not again and ahead < last and _get(tiles + _TILE_BYTES * ahead, 2) == segment:
-                mask_panel(eight, strips, lines, words, stride, groups, masked)
-                masked_segment, again = segment, True
-            if again:
-                words, read = 0, masked
-        values, apart = inputs + element * columns * token, element * columns
-        if eight:
+            if precision != FP32:
+                again, ahead = masked_segment == segment, tile + SAME_TASK_TILES - 1
+                if not again and ahead < last and _get(tiles + _TILE_BYTES * ahead, 2) == segment:
+                    mask_panel(precision == INT8, strips, lines, words, stride, groups, masked)
+                    masked_segment, again = segment, True
+                if again:
+                    words, read = 0, masked
+        values = inputs + apart * token
+        if precision == INT8:
             row_sums = _get(mask, 2) + 4 * row
             scales, zeros = _get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token
             multiply_int8(
                 *(strips, tokens, read, words, stride, values, apart, groups, scratch),
                 *(row_sums, row_scales, scales, zeros),
             )
-        else:
+        elif precision == BF16:
             multiply_bf16(strips, tokens, read, words, stride, values, apart, groups, scratch)
+        else:
+            multiply_fp32(strips, tokens, read, words, stride, values, apart, groups, scratch)
         outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
         finish(kind, scratch, spacing, tokens, valid, bias, outputs, size * rows)
 
 
 @njit(nogil=True, cache=CACHED)
-def panel_count(rows: int) -> int:
-    """Return the panels of a layer with that many rows: wide ones, then single strips for the rest."""
+def panel_count(rows: int, wide: int) -> int:
+    """Return the panels of a layer: those of `wide` strips, then single strips for the rest."""
     strips = (rows + ROWS - 1) // ROWS
-    return strips // PANEL_STRIPS + strips % PANEL_STRIPS
+    return strips // wide + strips % wide
 
 
 @njit(nogil=True, cache=CACHED)
@@ -182,14 +197,15 @@ def _multiply_piece(job: int, piece: int, scratch: int) -> bool:
     """Compute a piece; tell whether there is one with that number."""
     chunks, tiles = _get(job, Job.CHUNKS), _get(job, Job.TILE_COUNT)
     panel, chunk = piece // chunks, piece % chunks
+    most = PANEL_STRIPS[_get(job, Job.PRECISION)]
     for index in range(_get(job, Job.LAYER_COUNT)):
         layer = _get(job, Job.LAYERS) + _LAYER_BYTES * index
         rows = _get(layer, Layer.ROWS)
-        panels = panel_count(rows)
+        panels = panel_count(rows, most)
         if panel < panels:
-            wide = (rows + ROWS - 1) // ROWS // PANEL_STRIPS
-            strips = PANEL_STRIPS if panel < wide else 1
-            strip = PANEL_STRIPS * panel if panel < wide else PANEL_STRIPS * wide + panel - wide
+            wide = (rows + ROWS - 1) // ROWS // most
+            strips = most if panel < wide else 1
+            strip = most * panel if panel < wide else most * wide + panel - wide
             first, last = tiles * chunk // chunks, tiles * (chunk + 1) // chunks
             _multiply_panel(job, layer, strip, strips, first, last, scratch)
             return True
@@ -231,15 +247,17 @@ def _quantise_token(job: int, token: int) -> None:
 
 @njit(nogil=True, cache=CACHED)
 def _normalise_token(job: int, token: int) -> None:
-    columns = _get(job, Job.COLUMNS)
+    columns, wide = _get(job, Job.COLUMNS), _get(job, Job.PRECISION) == FP32
+    size = (4 if wide else 2) * columns
     add_and_normalise(
+        wide,
         _get(job, Job.INPUTS) + 4 * columns * token,
-        _get(job, Job.RESIDUAL) + 2 * columns * token,
+        _get(job, Job.RESIDUAL) + size * token,
         columns,
         _get(job, Job.GAIN),
         _get(job, Job.SHIFT),
         carray(floats(_get(job, Job.EPSILON)), (1,))[0],
-        _get(job, Job.NORMALISED) + 2 * columns * token,
+        _get(job, Job.NORMALISED) + size * token,
     )
 
 
@@ -247,7 +265,7 @@ def _normalise_token(job: int, token: int) -> None:
 def work(job: int) -> None:
     """One thread's share of a phase of the job at an address."""
     phase, tokens = _get(job, Job.PHASE), _get(job, Job.TOKENS)
-    if phase in (BF16, INT8, ATTEND):
+    if phase in (MULTIPLY, ATTEND):
         slot = fetch_add(job + _INT * Job.NEXT_SLOT, 1)
         scratch = _get(job, Job.SCRATCH) + _get(job, Job.SCRATCH_BYTES) * slot
         more = True
@@ -259,14 +277,14 @@ def work(job: int) -> None:
                 else _multiply_piece(job, piece, scratch)
             )
         return
-    first = fetch_add(job + _INT * Job.NEXT_TOKEN, TILE_TOKENS)
+    first = fetch_add(job + _INT * Job.NEXT_TOKEN, _TOKENS)
     while first < tokens:
-        for token in range(first, min(first + TILE_TOKENS, tokens)):
+        for token in range(first, min(first + _TOKENS, tokens)):
             if phase == QUANTISE:
                 _quantise_token(job, token)
             else:
                 _normalise_token(job, token)
-        first = fetch_add(job + _INT * Job.NEXT_TOKEN, TILE_TOKENS)
+        first = fetch_add(job + _INT * Job.NEXT_TOKEN, _TOKENS)
 
 
 @cfunc(types.void(types.intp), nopython=True, cache=CACHED)

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from masking.kernels.cpu.launch import address_of, workspace
+from masking.kernels.cpu.launch import address_of, strips_of_bits, workspace
 from masking.kernels.cpu.narrow.weights import GROUPS, WORDS, LineMask, MaskPlace, NarrowWeight
 from masking.kernels.cpu.openmp import Runner, runner
+from masking.kernels.cpu.processor import NarrowPrecision
 from masking.kernels.segments import Segments, tile_table
 
 _PIECES_PER_THREAD = 4
+_ORDER: tuple[NarrowPrecision, ...] = ("fp32", "bf16", "int8")  # as the kernel numbers them
 
 
 class Finish(IntEnum):
@@ -29,6 +31,8 @@ class Finish(IntEnum):
     """The same after GELU, exact to 2e-5."""
     FLOAT32 = 2
     """Kept in float32."""
+    GELU32 = 3
+    """The same after GELU."""
 
 
 class NarrowLayer(NamedTuple):
@@ -61,9 +65,10 @@ def narrow_products(
     """Compute inputs @ (W * M)^T + bias for several layers, M being that of each token's segment.
 
     In 8 bits each token is rounded to 256 levels between its least and largest value, once for all layers.
+    In float32 nothing is rounded.
 
     Args:
-        inputs: bfloat16 [tokens, columns], contiguous.
+        inputs: [tokens, columns], contiguous; float32 for layers in float32, else bfloat16.
         layers: Layers of one precision with so many columns.
         segments: They cover `tokens`.
         finish: What becomes of the sums.
@@ -76,7 +81,9 @@ def narrow_products(
     """
     _check(inputs, layers, segments)
     tokens = inputs.shape[0]
-    dtype = torch.float32 if finish == Finish.FLOAT32 else torch.bfloat16
+    if inputs.dtype == torch.float32:
+        finish = Finish.GELU32 if finish in {Finish.GELU, Finish.GELU32} else Finish.FLOAT32
+    dtype = torch.float32 if finish >= Finish.FLOAT32 else torch.bfloat16
     outputs = [torch.empty(tokens, layer.weight.rows, dtype=dtype) for layer in layers]
     places = [[_place(layer.weight, mask) for mask in layer.masks] for layer in layers]
     if tokens:
@@ -92,6 +99,8 @@ def ready_mask(weight: NarrowWeight, packed: NDArray[np.uint8]) -> LineMask:
         packed: uint8 [rows, ceil(columns / 8)], bit j of byte i being column 8i + j.
     """
     kernel, group = _kernel(), GROUPS[weight.precision]
+    if weight.precision == "fp32":
+        return LineMask(strips_of_bits(packed, weight.columns), weight.rows)
     words = np.zeros((len(weight.lines), weight.columns // group), WORDS[weight.precision])
     turn = kernel.words_of_pairs if weight.precision == "bf16" else kernel.words_of_fours
     turn(np.require(packed, requirements=["C", "W"]), words)
@@ -145,17 +154,18 @@ def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Ten
 
     Args:
         sums: float32 [tokens, columns], contiguous; overwritten.
-        residual: bfloat16 [tokens, columns], contiguous.
+        residual: bfloat16 or float32 [tokens, columns], contiguous.
         norm: LayerNorm over the columns, with weight and bias, float32.
 
     Returns:
-        bfloat16 [tokens, columns].
+        [tokens, columns], in the dtype of the residual.
     """
     kernel, (tokens, columns) = _kernel(), sums.shape
     fields, outputs = kernel.Job, torch.empty_like(residual)
     epsilon = np.array([norm.eps], np.float32)
     job = np.zeros(len(fields), np.int64)
     job[fields.PHASE], job[fields.TOKENS], job[fields.COLUMNS] = kernel.NORMALISE, tokens, columns
+    job[fields.PRECISION] = kernel.FP32 if residual.dtype == torch.float32 else kernel.BF16
     job[fields.INPUTS], job[fields.RESIDUAL] = sums.data_ptr(), residual.data_ptr()
     job[fields.GAIN], job[fields.SHIFT] = norm.weight.data_ptr(), norm.bias.data_ptr()
     job[fields.EPSILON], job[fields.NORMALISED] = epsilon.ctypes.data, outputs.data_ptr()
@@ -174,7 +184,8 @@ def _multiply(
     """Fill `outputs`; inputs of uint8 are levels with the scale 1 and the zero 0."""
     kernel, (tokens, columns) = _kernel(), inputs.shape
     fields, threads = kernel.Job, torch.get_num_threads()
-    tiles = tile_table(segments, kernel.TILE_TOKENS)
+    precision = _ORDER.index(weights[0].precision)
+    tiles = tile_table(segments, kernel.tile_tokens(precision))
     masks = np.array(places, np.int64)
     table = np.array(
         [
@@ -190,14 +201,14 @@ def _multiply(
         ],
         np.int64,
     )
-    panels = sum(kernel.panel_count(one.rows) for one in weights)
-    scratch = kernel.scratch_bytes(columns, weights[0].precision)
+    panels = sum(kernel.panel_count(one.rows, kernel.PANEL_STRIPS[precision]) for one in weights)
+    scratch = kernel.scratch_bytes(columns, precision)
     job = np.zeros(len(fields), np.int64)
     job[fields.TOKENS], job[fields.COLUMNS], job[fields.INPUTS] = tokens, columns, inputs.data_ptr()
     job[fields.TILES], job[fields.TILE_COUNT] = tiles.address, tiles.count
     job[fields.CHUNKS] = min(tiles.count, -(-_PIECES_PER_THREAD * threads // panels))
     job[fields.LAYERS], job[fields.LAYER_COUNT] = address_of(table), len(weights)
-    job[fields.FINISH], job[fields.SCRATCH_BYTES] = finish, scratch
+    job[fields.FINISH], job[fields.PRECISION], job[fields.SCRATCH_BYTES] = finish, precision, scratch
     job[fields.SCRATCH] = workspace.address(threads * scratch)
     run, address = _runner(), address_of(job)
     if weights[0].precision == "int8":
@@ -209,9 +220,7 @@ def _multiply(
         if inputs.dtype != torch.uint8:
             job[fields.PHASE] = kernel.QUANTISE
             run(address, threads)
-        job[fields.PHASE] = kernel.INT8
-    else:
-        job[fields.PHASE] = kernel.BF16
+    job[fields.PHASE] = kernel.MULTIPLY
     run(address, threads)
 
 
@@ -221,8 +230,11 @@ def _place(weight: NarrowWeight, mask: LineMask | None) -> MaskPlace:
 
 def _check(inputs: Tensor, layers: Sequence[NarrowLayer], segments: Segments) -> None:
     columns = inputs.shape[-1]
+    wide = {layer.weight.precision for layer in layers} == {"fp32"}
     fitting = {
-        "inputs are not contiguous bfloat16 [tokens, columns] on the CPU": inputs.dtype == torch.bfloat16
+        f"inputs are not contiguous {'float32' if wide else 'bfloat16'} [tokens, columns] on the CPU": (
+            inputs.dtype == (torch.float32 if wide else torch.bfloat16)
+        )
         and inputs.is_cpu
         and inputs.is_contiguous()
         and tuple(inputs.shape) == (segments.tokens, columns),

@@ -1,8 +1,8 @@
 """Narrow weights and masks: a layer in bfloat16 or 8 bits, and a task's bits, both in the kernel's order.
 
-A strip is 16 output rows, a group as many adjacent columns as fill 64 bytes with those rows: 2 in bfloat16,
-4 in 8 bits. A line is a group of a strip, row by row; a word has one bit for each weight of a line. It is
-also the order of a tile of AMX's second operand.
+A strip is 16 output rows, a group as many adjacent columns as fill 64 bytes with those rows: 1 in float32, 2
+in bfloat16, 4 in 8 bits. A line is a group of a strip, row by row; a word has one bit for each weight of a
+line. It is also the order of a tile of AMX's second operand.
 """
 
 from dataclasses import dataclass, field
@@ -17,8 +17,12 @@ from torch import Tensor
 from masking.kernels.cpu.processor import NarrowPrecision
 
 ROWS = 16
-GROUPS: dict[NarrowPrecision, int] = {"bf16": 2, "int8": 4}
-WORDS: dict[NarrowPrecision, type[np.unsignedinteger[Any]]] = {"bf16": np.uint32, "int8": np.uint64}
+GROUPS: dict[NarrowPrecision, int] = {"fp32": 1, "bf16": 2, "int8": 4}
+WORDS: dict[NarrowPrecision, type[np.unsignedinteger[Any]]] = {
+    "fp32": np.uint16,
+    "bf16": np.uint32,
+    "int8": np.uint64,
+}
 _LARGEST = 127
 
 
@@ -41,7 +45,7 @@ class LineMask:
     """A mask as the narrow kernel reads it.
 
     Attributes:
-        words: uint32 (bfloat16) or uint64 (8 bits) [ceil(rows / 16), groups].
+        words: uint16 (float32), uint32 (bfloat16) or uint64 (8 bits) [ceil(rows / 16), groups].
         rows: Rows of the mask.
         row_sums: int32 [strips * 16], 8 bits only: the sum of each row's weights that the mask keeps.
         place: Where the kernel finds them.
@@ -67,7 +71,7 @@ class LineMask:
     @property
     def precision(self) -> NarrowPrecision:
         """Precision of the weights that it masks."""
-        return "bf16" if self.words.itemsize == WORDS["bf16"]().itemsize else "int8"
+        return next(name for name, kind in WORDS.items() if self.words.dtype == kind)
 
     @property
     def nbytes(self) -> int:
@@ -88,11 +92,11 @@ class NarrowWeight:
     """A linear layer in the kernel's order and precision.
 
     Attributes:
-        precision: "bf16" or "int8".
+        precision: "fp32", "bf16" or "int8".
         rows: Output rows.
         columns: Columns, a multiple of the group.
-        lines: bfloat16 or int8 [ceil(rows / 16), groups, 16, columns of a group], aligned to 64 bytes; rows
-            after the last are zeros.
+        lines: float32, bfloat16 or int8 [ceil(rows / 16), groups, 16, columns of a group], aligned to 64
+            bytes; rows after the last are zeros.
         bias: float32 [rows].
         scales: float32 [strips * 16], 8 bits only: what one step of each row's integers stands for.
         row_sums: int32 [strips * 16], 8 bits only: the sum of each row's integers.
@@ -116,7 +120,7 @@ class NarrowWeight:
         Args:
             weight: float32 [rows, columns]; not kept.
             bias: float32 [rows], or None.
-            precision: "bf16" or "int8".
+            precision: "fp32", "bf16" or "int8".
 
         Raises:
             ValueError: The columns are no multiple of the group.
@@ -127,8 +131,10 @@ class NarrowWeight:
                 f"{columns} columns are no multiple of {GROUPS[precision]}, as {precision} needs them"
             )
         added = torch.zeros(rows) if bias is None else bias.detach().float().contiguous().clone()
-        if precision == "bf16":
-            return cls(precision, rows, columns, _in_lines(weight.detach().bfloat16(), 2), added)
+        if precision != "int8":
+            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+            lines = _in_lines(weight.detach().to(dtype), GROUPS[precision])
+            return cls(precision, rows, columns, lines, added)
         scales = weight.detach().abs().amax(1).float() / _LARGEST
         steps = torch.where(scales > 0, scales, 1.0)
         levels = (weight.detach() / steps[:, None]).round().clamp(-_LARGEST, _LARGEST).to(torch.int8)
