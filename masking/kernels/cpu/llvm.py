@@ -229,6 +229,21 @@ def prefetch(context: Any, address: Any) -> Any:
 
 
 @intrinsic
+def prefetch(context: Any, address: Any) -> Any:
+    """Ask for the cache line at an address (int64); an address that is none does no harm."""
+    signature = types.void(types.int64)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _I32, _I32, _I32])
+        function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
+        arguments = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read, into the second level, data
+        builder.call(function, [at(builder, values[0], ir.IntType(8)), *arguments])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
 def copy_float(context: Any, source: Any, target: Any) -> Any:
     """Copy the float32 at one address (int64) to another."""
     signature = types.void(types.int64, types.int64)

@@ -20,7 +20,7 @@ from numba import carray, cfunc, njit, types
 from numpy.typing import NDArray
 
 from masking.kernels.cpu.cache import CACHED
-from masking.kernels.cpu.llvm import fetch_add, load_int
+from masking.kernels.cpu.llvm import fetch_add, load_int, prefetch
 from masking.kernels.cpu.narrow.attention import attend
 from masking.kernels.cpu.narrow.elementwise import (
     FLOAT32,
@@ -30,7 +30,7 @@ from masking.kernels.cpu.narrow.elementwise import (
     ints,
     quantise,
 )
-from masking.kernels.cpu.narrow.instructions import ROWS
+from masking.kernels.cpu.narrow.instructions import LINE, ROWS
 from masking.kernels.cpu.narrow.tiles import (
     BF16,
     FP32,
@@ -141,6 +141,13 @@ def scratch_bytes(columns: int, precision: int) -> int:
     return SUMS_BYTES + PANEL_STRIPS[precision] * ROWS * columns * ELEMENT[precision]
 
 
+@njit(nogil=True, inline="always")
+def _prefetch(address: int, size: int) -> None:
+    """Ask for what is read next, so that it is there in time."""
+    for place in range(address, address + size, LINE):
+        prefetch(place)
+
+
 @njit(nogil=True, cache=CACHED)
 def _multiply_panel(
     job: int, layer: int, strip: int, strips: int, first: int, last: int, scratch: int
@@ -154,7 +161,8 @@ def _multiply_panel(
     apart, groups = element * columns, columns * element // 4
     lines = _get(layer, Layer.LINES) + ROWS * apart * strip
     bias, row_scales = _get(layer, Layer.BIAS) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
-    masked_segment, masked = -1, scratch + SUMS_BYTES
+    masked_segment, masked, before = -1, scratch + SUMS_BYTES, -1
+    final = _get(tiles + _TILE_BYTES * (last - 1), 2)
     for tile in range(first, last):
         entry = tiles + _TILE_BYTES * tile
         token, tokens, segment = _get(entry, 0), _get(entry, 1), _get(entry, 2)
@@ -169,6 +177,9 @@ def _multiply_panel(
                     masked_segment, again = segment, True
                 if again:
                     words, read = 0, masked
+        if segment != before and segment < final:
+            _prefetch(_get(mask, 3) + _get(mask, 4) * strip, _get(mask, 4) * strips)
+        before = segment
         values = inputs + apart * token
         if precision == INT8:
             row_sums = _get(mask, 2) + 4 * row
