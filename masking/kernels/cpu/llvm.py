@@ -214,22 +214,6 @@ def fetch_add(context: Any, address: Any, amount: Any) -> Any:
 
 @intrinsic
 def prefetch(context: Any, address: Any) -> Any:
-    """Ask for the cache line at an address (int64), to be read once; an address that is none does no harm."""
-    signature = types.void(types.int64)
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
-        function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
-        arguments = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # read, second-level cache, data
-        builder.call(function, [at(builder, values[0], ir.IntType(8)), *arguments])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def prefetch(context: Any, address: Any) -> Any:
     """Ask for the cache line at an address (int64); an address that is none does no harm."""
     signature = types.void(types.int64)
 

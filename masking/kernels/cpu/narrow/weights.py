@@ -50,6 +50,7 @@ class LineMask:
         row_sums: int32 [strips * 16], 8 bits only: the sum of each row's weights that the mask keeps.
         place: Where the kernel finds them.
         shape: Rows and columns of the weight.
+        precision: Precision of the weights that it masks.
     """
 
     words: NDArray[np.unsignedinteger[Any]]
@@ -57,6 +58,7 @@ class LineMask:
     row_sums: NDArray[np.int32] | None = None
     place: MaskPlace = field(init=False, repr=False, compare=False)
     shape: tuple[int, int] = field(init=False, compare=False)
+    precision: NarrowPrecision = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Keep what each call asks for."""
@@ -66,12 +68,9 @@ class LineMask:
         sums = 0 if self.row_sums is None else self.row_sums.ctypes.data
         place = MaskPlace(self.words.ctypes.data, self.words.itemsize * groups, sums)
         object.__setattr__(self, "place", place)
+        precision = next(name for name, kind in WORDS.items() if self.words.dtype == kind)
+        object.__setattr__(self, "precision", precision)
         object.__setattr__(self, "shape", (self.rows, groups * self.words.itemsize // 2))
-
-    @property
-    def precision(self) -> NarrowPrecision:
-        """Precision of the weights that it masks."""
-        return next(name for name, kind in WORDS.items() if self.words.dtype == kind)
 
     @property
     def nbytes(self) -> int:
