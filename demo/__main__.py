@@ -128,8 +128,8 @@ def _query(client: httpx.Client, task: str, body: dict[str, Any]) -> None:
 def _print_memory(report: dict[str, Any]) -> None:
     precision, base, copies_of = report["precision"], report["base"], report["finetuned"]
     lines = [(f"base {base['name']}, fp32", base["bytes"], None)]
-    if base["narrow_bytes"]:
-        lines.append((f"its layers in {precision}", base["narrow_bytes"], None))
+    if base["lines_bytes"]:
+        lines.append((f"its layers in {precision}", base["lines_bytes"], None))
     lines += [
         (f"task {task}", own["resident_bytes"], own["finetuned_bytes"])
         for task, own in report["tasks"].items()
@@ -140,7 +140,7 @@ def _print_memory(report: dict[str, Any]) -> None:
     for name, held, copies in lines:
         print(f"  {name:<32}{held:>16,}{'' if copies is None else format(copies, ','):>20}")
     print(f"  finetuned copies in fp32 would take {copies_of['ratio']} times the memory")
-    if base["narrow_bytes"]:
+    if base["lines_bytes"]:
         print(
             f"  finetuned copies in {precision} would take {copies_of['ratio_in_precision']} times the memory"
         )

@@ -112,8 +112,9 @@ class Base:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the base tensors."""
-        return sum(tensor.nbytes for _, tensor in base_tensors(self.encoder, self.pooler))
+        """Bytes of the base tensors, those that were let go of not counted."""
+        tensors = base_tensors(self.encoder, self.pooler)
+        return sum(tensor.nbytes for _, tensor in tensors if not tensor.is_meta)
 
     def share_encoder(self) -> PreTrainedModel:
         """Return a second encoder with modules of its own over the SAME base tensors (no bytes are copied).

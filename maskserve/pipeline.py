@@ -58,9 +58,11 @@ def load(
         ValueError: This machine does not have the device or the precision.
     """
     opened = store if isinstance(store, MaskStore) else MaskStore.open(store)
-    if isinstance(base, str):
-        base = load_base(base, revision=revision, device=choose_device(device))
-    return Pipeline(base, opened, precision)
+    if not isinstance(base, str):
+        return Pipeline(base, opened, precision)
+    pipeline = Pipeline(load_base(base, revision=revision, device=choose_device(device)), opened, precision)
+    pipeline._weights.release(pipeline.base)  # nobody else has it
+    return pipeline
 
 
 class Pipeline:

@@ -56,6 +56,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     store = _open_store(settings)  # before the base, which takes longer to load
     device = _device(settings.device) if base is None else base.device
     precision = _precision(settings, device)
+    own = base is None
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=device)
         _tell(base)
@@ -72,6 +73,8 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         load_threads=settings.load_threads,
     )
     masked = MaskedEncoder(base, weights).logits
+    if own:
+        weights.release(base)
     prepare = _preparation(settings, base, watcher, registry, metrics, None if compute else masked)
     engine = _engine(settings, base, metrics, compute or masked, prepare)
     tokenizer = TokenizerStage(
@@ -212,7 +215,7 @@ def _connect_gauges(service: Service) -> None:
     metrics.read_bytes(
         {
             "base": lambda: service.base.nbytes,
-            "narrow": lambda: service.weights.nbytes,
+            "lines": lambda: service.weights.nbytes,
             "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.tasks.values()),
             "head": lambda: sum(task.loaded.head_nbytes for task in registry.tasks.values()),
         }

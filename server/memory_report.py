@@ -26,10 +26,10 @@ class BaseMemory(BaseModel):
 
     name: str
     parameters: int
-    bytes: int = Field(description="fp32 tensors of the encoder and its pretrained pooler")
-    narrow_bytes: int = Field(
-        description="its layers once more, in bf16 or int8 and in the order of the CPU kernel; 0 in fp32 and "
-        "on a GPU"
+    bytes: int = Field(description="fp32 tensors of the encoder and its pretrained pooler that are held")
+    lines_bytes: int = Field(
+        description="its layers in the precision and the order of the CPU kernel, instead of their fp32 "
+        "tensors; 0 on a GPU and on a CPU without AVX-512"
     )
     resident_bytes: int = Field(description="the sum of both")
 
@@ -90,7 +90,7 @@ def memory_report(base: Base, weights: ResidentWeights, tasks: Mapping[str, Serv
         name=base.info.name,
         parameters=base.info.parameters,
         bytes=base.nbytes,
-        narrow_bytes=weights.nbytes,
+        lines_bytes=weights.nbytes,
         resident_bytes=base.nbytes + weights.nbytes,
     )
     lines = {name: _task_memory(task) for name, task in sorted(tasks.items())}
@@ -129,13 +129,13 @@ def _task_memory(task: ServedTask) -> TaskMemory:
 
 def _finetuned(lines: list[TaskMemory], held: int, precision: Precision) -> FinetunedMemory:
     wide = sum(line.finetuned_bytes for line in lines)
-    narrow = wide * _WIDTHS[precision] // _WIDTHS["fp32"]
+    rounded = wide * _WIDTHS[precision] // _WIDTHS["fp32"]
     return FinetunedMemory(
         copies=len(lines),
         bytes=wide,
         ratio=round(wide / held, 4) if lines else None,
-        bytes_in_precision=narrow,
-        ratio_in_precision=round(narrow / held, 4) if lines else None,
+        bytes_in_precision=rounded,
+        ratio_in_precision=round(rounded / held, 4) if lines else None,
     )
 
 

@@ -76,8 +76,8 @@ def load_tasks(arguments: argparse.Namespace, place: str, count: int) -> dict[st
         "resident_after": after,
         "resident_per_task": (after - before) / count,
         "counted_per_task": sum(map(counted_bytes, tasks[1:])) / count,
-        "resident_narrow": narrow,
-        "counted_narrow": ours.weights.nbytes,
+        "resident_lines": narrow,
+        "counted_lines": ours.weights.nbytes,
     }
 
 
@@ -116,8 +116,8 @@ def table(results: Sequence[Mapping[str, float]], others: Mapping[str, float]) -
     rows += [
         [
             "the base once more, for all tasks",
-            f"{max(result['resident_narrow'] for result in results) / 1e6:.2f}",
-            f"{max(result['counted_narrow'] for result in results) / 1e6:.2f}",
+            f"{max(result['resident_lines'] for result in results) / 1e6:.2f}",
+            f"{max(result['counted_lines'] for result in results) / 1e6:.2f}",
         ]
     ]
     return markdown_table(["per task", "resident MB", "counted MB"], rows)

@@ -228,7 +228,7 @@ def wider_lines(weights: Mapping[Precision, ResidentWeights]) -> list[str]:
         return []
     own = weights["int8"]
     layers = [f"  {name}: {own.precision_of(name)}, error {error:.3f}" for name, error in own.wider.items()]
-    return [f"int8: {len(layers)} of {len(own.narrow) + len(own.own)} layers are kept wider", *layers]
+    return [f"int8: {len(layers)} of {len(own.lines)} layers are kept wider", *layers]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,11 +15,11 @@ from masking.architectures import COMPUTED_SETTINGS, LayerNames, layer_names
 from masking.base import Base
 from masking.inference.packing import attend, bounds_of_rows
 from masking.inference.segmented import computed
-from masking.kernels.cpu.narrow import Finish, add_and_normalise, attend_rows
+from masking.kernels.cpu.lines import Finish, add_and_normalise, attend_rows
 from masking.kernels.cpu.processor import lacks
 
 
-class NarrowBlock(nn.Module):
+class LineBlock(nn.Module):
     """One block, on packed rows; called as transformers calls its own."""
 
     def __init__(self, block: nn.Module, base: Base, number: int) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from masking.architectures import block_linears, layer_names
 from masking.base import Base
 from masking.heads import CLASSIFIER, POOLER
-from masking.inference.blocks import NarrowBlock
+from masking.inference.blocks import LineBlock
 from masking.inference.combine import combine_logits
 from masking.inference.loaded_task import LoadedTask, Member
 from masking.inference.packing import RowBatch, attend_by_row, attending, can_pack, pack_rows, pad_rows
@@ -99,16 +99,19 @@ class MaskedEncoder:
         if can_pack(base):
             self._lay_out = pack_rows
             attend_by_row(self._encoder)
-            if self.weights.narrow:
-                self._narrow_blocks()
+            if self.weights.lines:
+                self._replace_blocks()
                 return
         for name, linear in linears.items():
-            self._encoder.set_submodule(name, _RoutedLinear(name, linear))
+            routed = _RoutedLinear(name, linear)
+            if name in self.weights.lines:  # its own tensor is not held, so that it may be let go of
+                routed.weight = nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
+            self._encoder.set_submodule(name, routed)
 
-    def _narrow_blocks(self) -> None:
+    def _replace_blocks(self) -> None:
         path = layer_names(self.base.info.architecture).blocks
         for number, block in enumerate(self._encoder.get_submodule(path).children()):
-            self._encoder.set_submodule(f"{path}.{number}", NarrowBlock(block, self.base, number))
+            self._encoder.set_submodule(f"{path}.{number}", LineBlock(block, self.base, number))
 
     def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
         """Compute the logits of every input, the inputs of all tasks together.

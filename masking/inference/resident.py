@@ -26,8 +26,8 @@ from masking.kernels import (
     choose_precision,
     ready_mask,
 )
-from masking.kernels.cpu import narrow
-from masking.kernels.cpu.narrow import NarrowPrecision, NarrowWeight
+from masking.kernels.cpu import lines
+from masking.kernels.cpu.lines import LinePrecision, LineWeight
 from masking.kernels.cpu.processor import lacks
 
 
@@ -39,7 +39,7 @@ class ResidentWeights:
         device: Where they are.
         precision: How they are multiplied.
         kernels: With "off" they are computed without a kernel.
-        narrow: By name the layers that the narrow kernel multiplies; the others are the base's own.
+        lines: By name the layers that the line kernel multiplies; the others are the base's own.
         wider: In int8, by name the layers that are not multiplied in 8 bits, with the error that they would
             have there; see `rounding_errors`.
     """
@@ -47,7 +47,7 @@ class ResidentWeights:
     device: torch.device
     precision: Precision = "fp32"
     kernels: Kernels = "auto"
-    narrow: Mapping[str, NarrowWeight] = field(default_factory=dict)
+    lines: Mapping[str, LineWeight] = field(default_factory=dict)
     wider: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -71,7 +71,7 @@ class ResidentWeights:
         ):
             return cls(base.device, chosen, kernels)
         linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-        packed = _pack(linears, cast(NarrowPrecision, chosen))
+        packed = _pack(linears, cast(LinePrecision, chosen))
         if chosen != "int8":
             return cls(base.device, chosen, kernels, packed)
         errors = rounding_errors(base, packed)
@@ -87,9 +87,19 @@ class ResidentWeights:
         Args:
             name: Name of the layer.
         """
-        if (weight := self.narrow.get(name)) is not None:
+        if (weight := self.lines.get(name)) is not None:
             return weight.precision
         return self.cuda_precision
+
+    def release(self, base: Base) -> None:
+        """Let go of the base's own tensors of these layers: nobody may compute with them from now on.
+
+        Their shapes stay. Call it for a base that nobody else has, once its encoder is made.
+        """
+        for name in self.lines:
+            linear = base.encoder.get_submodule(name)
+            assert isinstance(linear, nn.Linear)
+            linear.weight = nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
 
     @property
     def cuda_precision(self) -> CudaPrecision:
@@ -98,8 +108,8 @@ class ResidentWeights:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that these layers take beside the base's own."""
-        return sum(weight.nbytes for weight in self.narrow.values())
+        """Bytes that these layers take, the base's own not counted."""
+        return sum(weight.nbytes for weight in self.lines.values())
 
     def ready_mask(self, name: str, packed: PackedArray, columns: int) -> LinearMask:
         """Bring a bundle's bits into the order in which a layer's kernel reads them.
@@ -109,10 +119,10 @@ class ResidentWeights:
             packed: uint8 [rows, ceil(columns / 8)].
             columns: Columns of the layer.
         """
-        if (weight := self.narrow.get(name)) is not None:
-            return narrow.ready_mask(weight, packed)
+        if (weight := self.lines.get(name)) is not None:
+            return lines.ready_mask(weight, packed)
         return ready_mask(packed, columns, self.device, self.kernels)
 
 
-def _pack(linears: Mapping[str, nn.Linear], precision: NarrowPrecision) -> dict[str, NarrowWeight]:
-    return {name: NarrowWeight.of(one.weight, one.bias, precision) for name, one in linears.items()}
+def _pack(linears: Mapping[str, nn.Linear], precision: LinePrecision) -> dict[str, LineWeight]:
+    return {name: LineWeight.of(one.weight, one.bias, precision) for name, one in linears.items()}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from masking.base import Base
 from masking.kernels import Segments
-from masking.kernels.cpu.narrow import Finish, NarrowLayer, NarrowWeight, narrow_products
+from masking.kernels.cpu.lines import Finish, LineLayer, LineWeight, line_products
 from masking.tasks import Row, collate
 
 LARGEST_ERROR = 0.15
@@ -21,8 +21,8 @@ LARGEST_ERROR = 0.15
 _ROWS, _TOKENS = 4, 32
 
 
-def rounding_errors(base: Base, weights: Mapping[str, NarrowWeight]) -> dict[str, float]:
-    """Measure the error of narrow layers, each on its exact inputs.
+def rounding_errors(base: Base, weights: Mapping[str, LineWeight]) -> dict[str, float]:
+    """Measure the error of layers in 8 bits, each on its exact inputs.
 
     Args:
         base: The base, on a CPU.
@@ -57,9 +57,9 @@ def sample_rows(base: Base) -> list[Row]:
     return [Row.of([first, *(words[place] for place in row), last]) for row in drawn.tolist()]
 
 
-def _error(weight: NarrowWeight, inputs: Tensor, exact: Tensor) -> float:
-    layer, segments = NarrowLayer(weight, [None]), Segments((0, len(inputs)))
-    (rounded,) = narrow_products(inputs.bfloat16().contiguous(), [layer], segments, Finish.FLOAT32)
+def _error(weight: LineWeight, inputs: Tensor, exact: Tensor) -> float:
+    layer, segments = LineLayer(weight, [None]), Segments((0, len(inputs)))
+    (rounded,) = line_products(inputs.bfloat16().contiguous(), [layer], segments, Finish.FLOAT32)
     spread = exact.std(0, correction=0)
     lost = (rounded - exact).square().mean(0).sqrt() / spread.clamp(min=torch.finfo(spread.dtype).tiny)
     return float(lost.median())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from masking.inference.resident import ResidentWeights
 from masking.kernels import LinearMask, Segments, masked_linear
-from masking.kernels.cpu.narrow import Finish, LineMask, NarrowLayer, narrow_products
+from masking.kernels.cpu.lines import Finish, LineLayer, LineMask, line_products
 
 
 class LinearTensors(Protocol):
@@ -58,7 +58,7 @@ class SegmentedBatch:
         Returns:
             float32 [tokens, rows].
         """
-        if name in self.weights.narrow:
+        if name in self.weights.lines:
             return self.products((name,), inputs.to(self.dtype), Finish.FLOAT32)[0]
         return masked_linear(
             inputs,
@@ -85,14 +85,14 @@ class SegmentedBatch:
             Per layer [tokens, rows], bfloat16 or float32.
         """
         layers = [
-            NarrowLayer(self.weights.narrow[name], cast(Sequence[LineMask | None], self.masks[name]))
+            LineLayer(self.weights.lines[name], cast(Sequence[LineMask | None], self.masks[name]))
             for name in names
         ]
         precisions = {layer.weight.precision for layer in layers}
         if len(precisions) > 1:
             return [self.products((name,), inputs, finish)[0] for name in names]
         own = torch.float32 if precisions == {"fp32"} else torch.bfloat16
-        outputs = narrow_products(inputs.to(own), layers, self.segments, finish)
+        outputs = line_products(inputs.to(own), layers, self.segments, finish)
         return outputs if finish == Finish.FLOAT32 else [one.to(inputs.dtype) for one in outputs]
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from masking.kernels.cost_model import fastest
-from masking.kernels.cpu.processor import NEEDED, features
+from masking.kernels.cpu.processor import NEEDED, features, lacks
 from masking.kernels.cuda import launch as cuda
 from masking.kernels.precision import PRECISIONS, Precision, missing
 from masking.kernels.reference import reference_linear
@@ -100,10 +100,9 @@ def kernel_name(device: str, precision: Precision) -> str:
         return "Triton" if cuda.available() else "torch, folded copies"
     if not installed("numba"):
         return "torch, folded copies"
-    if precision in NEEDED:
+    if precision in NEEDED and not lacks(precision):
         return f"numba, {NEEDED[precision][1]}"
-    names = {"avx512f": "AVX-512", "avx2": "AVX2"}
-    return f"numba, {next((names[one] for one in names if one in features()), platform.machine())}"
+    return f"numba, {'AVX2' if 'avx2' in features() else platform.machine()}"
 
 
 def kernel_folder() -> Path | None:

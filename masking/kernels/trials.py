@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mask_store.format.bits import pack_bits
 from masking.kernels.cpu import launch as native
-from masking.kernels.cpu import narrow
-from masking.kernels.cpu.processor import NarrowPrecision
+from masking.kernels.cpu import lines
+from masking.kernels.cpu.processor import LinePrecision, lacks
 from masking.kernels.cuda import launch as cuda
 from masking.kernels.layouts import BitMask, LinearMask, StripMask, WordMask
 from masking.kernels.linear import masked_linear
@@ -78,9 +78,11 @@ def ready_layer(layer: Layer, device: str, precision: Precision) -> Trial:
     """Ready a layer for a device, "cpu" or "cuda", and a precision that it has."""
     if device == "cuda":
         return on_device(layer, cast(cuda.CudaPrecision, precision), torch.device(device))
-    if precision == "fp32":
-        return _in_float32(layer) if installed("numba") else _folded(layer)
-    return _narrow(layer, cast(NarrowPrecision, precision))
+    if not installed("numba"):
+        return _folded(layer)
+    if lacks(precision):
+        return _in_float32(layer)
+    return _in_lines(layer, cast(LinePrecision, precision))
 
 
 def _bits(layer: Layer) -> list[BitMask | None]:
@@ -111,18 +113,19 @@ def _folded(layer: Layer) -> Trial:
     )
 
 
-def _narrow(layer: Layer, precision: NarrowPrecision) -> Trial:
-    weight, inputs = narrow.NarrowWeight.of(layer.weight, layer.bias, precision), layer.inputs.bfloat16()
-    masks = [None if bits is None else narrow.ready_mask(weight, bits.packed) for bits in _bits(layer)]
-    layers = [narrow.NarrowLayer(weight, masks)]
-    halves, bias = layer.weight.bfloat16(), layer.bias.bfloat16()
+def _in_lines(layer: Layer, precision: LinePrecision) -> Trial:
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    weight, inputs = lines.LineWeight.of(layer.weight, layer.bias, precision), layer.inputs.to(dtype)
+    masks = [None if bits is None else lines.ready_mask(weight, bits.packed) for bits in _bits(layer)]
+    layers = [lines.LineLayer(weight, masks)]
+    rounded, bias = layer.weight.to(dtype), layer.bias.to(dtype)
     integers, levels = ((40 * one).clamp(-127, 127).to(torch.int8) for one in (layer.weight, layer.inputs))
 
     def plain() -> Tensor:
-        return torch._int_mm(levels, integers.t()) if precision == "int8" else F.linear(inputs, halves, bias)
+        return torch._int_mm(levels, integers.t()) if precision == "int8" else F.linear(inputs, rounded, bias)
 
     return Trial(
-        lambda: narrow.narrow_products(inputs, layers, layer.segments, narrow.Finish.FLOAT32)[0],
+        lambda: lines.line_products(inputs, layers, layer.segments, lines.Finish.FLOAT32)[0],
         plain,
         inputs.double(),
         weight.expand(),

@@ -11,6 +11,7 @@ import torch
 from masking.kernels import self_check as checks
 from masking.kernels import trials
 from masking.kernels.cpu import launch as native
+from masking.kernels.cpu import lines
 from masking.kernels.cpu.processor import instruction_sets, processor_name
 from masking.kernels.self_check import KernelCheck, Speed
 from maskserve import doctor
@@ -109,6 +110,8 @@ def test_a_kernel_that_computes_nonsense_ends_with_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "masked_product", lambda inputs, weight, *_: inputs @ weight.T)
+    nonsense = lambda inputs, layers, *_: [inputs.float() @ layers[0].weight.expand().float().T]  # noqa: E731
+    monkeypatch.setattr(lines, "line_products", nonsense)
     assert doctor.examine(as_json=False) == 1
     assert "cpu fp32: wrong results: error " in capsys.readouterr().out
 

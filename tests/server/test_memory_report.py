@@ -9,12 +9,12 @@ import torch
 from transformers import AutoModel, BertConfig
 
 from mask_store import VersionInfo, ensemble_of
-from masking import Base, LoadedTask, MaskSettings, TaskSpec, load_task
+from masking import Base, LoadedTask, MaskSettings, TaskSpec, load_base, load_task
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from server.memory_report import MemoryReport, memory_report
 from server.tasks.registry import ServedTask
-from tests.support.kernel_cases import NARROW
+from tests.support.kernel_cases import LINES
 from tests.support.models import random_bundle
 from tests.support.server_parts import CHOICE, SINGLE, TAGS, loaded
 
@@ -25,7 +25,7 @@ def _served(task: LoadedTask, *, name: str | None = None, version: int = 1) -> S
 
 def _report(base: Base, *tasks: LoadedTask, weights: ResidentWeights | None = None) -> MemoryReport:
     served = {task.manifest.task: _served(task) for task in tasks}
-    return memory_report(base, weights or ResidentWeights.of(base), served)
+    return memory_report(base, weights or ResidentWeights(base.device), served)
 
 
 def _base_bytes(base: Base) -> int:
@@ -43,26 +43,43 @@ def test_without_tasks(base: Base) -> None:
     assert report.tasks == {}
     assert (report.finetuned.copies, report.finetuned.bytes, report.finetuned.ratio) == (0, 0, None)
     assert (report.finetuned.bytes_in_precision, report.finetuned.ratio_in_precision) == (0, None)
-    assert (report.precision, report.base.narrow_bytes) == ("fp32", 0)
+    assert (report.precision, report.base.lines_bytes) == ("fp32", 0)
 
 
-@pytest.mark.parametrize("precision", NARROW)
+@pytest.mark.parametrize("precision", LINES)
 def test_the_base_is_counted_in_every_form(base: Base, precision: Precision) -> None:
     weights = ResidentWeights.of(base, precision)
     task = load_task(random_bundle(base, SINGLE), base, weights)
     report = _report(base, task, weights=weights)
     weight, bias = 3 * (4 * 32 * 32 + 2 * 32 * 64), 3 * (5 * 32 + 64)  # of three blocks of width 32
-    extra = {"bf16": 2 * weight + 4 * bias, "int8": weight + 3 * 4 * bias}  # with scales and sums of the rows
-    assert (report.precision, report.base.narrow_bytes) == (precision, extra[precision])
+    extra = {
+        "fp32": 4 * (weight + bias),
+        "bf16": 2 * weight + 4 * bias,
+        "int8": weight + 3 * 4 * bias,
+    }  # with scales and sums of the rows
+    assert (report.precision, report.base.lines_bytes) == (precision, extra[precision])
     assert report.base.bytes == _base_bytes(base)
-    assert report.base.resident_bytes == report.base.bytes + report.base.narrow_bytes
+    assert report.base.resident_bytes == report.base.bytes + report.base.lines_bytes
     held = report.base.resident_bytes + report.tasks["demo"].resident_bytes
     copies = report.finetuned
     assert report.total.resident_bytes == held
     assert copies.bytes == report.tasks["demo"].finetuned_bytes
-    assert copies.bytes_in_precision == copies.bytes // {"bf16": 2, "int8": 4}[precision]
+    assert copies.bytes_in_precision == copies.bytes // {"fp32": 1, "bf16": 2, "int8": 4}[precision]
     assert copies.ratio == round(copies.bytes / held, 4)
     assert copies.ratio_in_precision == round(copies.bytes_in_precision / held, 4)
+
+
+@pytest.mark.parametrize("precision", LINES)
+def test_what_the_base_let_go_of_is_not_counted(tiny_bert: str, precision: Precision) -> None:
+    own = load_base(tiny_bert)
+    before, linears = own.nbytes, 3 * 4 * (4 * 32 * 32 + 2 * 32 * 64)
+    weights = ResidentWeights.of(own, precision)
+    task = load_task(random_bundle(own, SINGLE), own, weights)
+    weights.release(own)
+    report = _report(own, task, weights=weights)
+    assert report.base.bytes == before - linears
+    assert report.base.resident_bytes == before - linears + weights.nbytes
+    assert report.finetuned.bytes == before + report.tasks["demo"].head_bytes
 
 
 def test_in_fp32_copies_are_counted_once(base: Base) -> None:
@@ -112,7 +129,7 @@ def _without_pooler(base: Base) -> Base:
 def test_a_report_names_version_and_digest(base: Base) -> None:
     task = loaded(base, SINGLE)
     served = {"served-as": _served(task, name="served-as", version=7)}
-    report = memory_report(base, ResidentWeights.of(base), served)
+    report = memory_report(base, ResidentWeights(base.device), served)
     assert (report.tasks["served-as"].version, report.tasks["served-as"].digest) == (7, task.digest)
 
 
@@ -136,7 +153,7 @@ def test_table_8_of_the_paper(base: Base) -> None:
     tasks = {name: _served(load_task(bundle, bert), name=name) for name in ("one", "two")}
     bits = {layer.name: layer.bits for layer in bundle.members[0].info.layers}
     assert bits["classifier"] == 8 * 192
-    report = memory_report(bert, ResidentWeights.of(bert), tasks)
+    report = memory_report(bert, ResidentWeights(bert.device), tasks)
     assert report.base.bytes == 437_928_960
     for line in report.tasks.values():
         assert line.packed_mask_bytes == 8_921_088

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from mask_store import MaskStore
 from masking import Base
 from masking.kernels import Precision
-from masking.kernels.cpu.processor import processor_name
+from masking.kernels.cpu.processor import lacks, processor_name
 from server.build import build_service
 from server.settings import Settings, SettingsError
 from tests.masking.kernels.conftest import needs_kernels
@@ -78,12 +78,12 @@ def test_memory_counts_the_base_in_every_form(client: TestClient, base: Base, pr
     report = client.get("/memory").json()
     held = report["base"]
     assert (report["precision"], held["bytes"]) == (precision, base.nbytes)
-    assert (held["narrow_bytes"] > 0) == (precision != "fp32")
-    assert held["resident_bytes"] == held["bytes"] + held["narrow_bytes"]
+    assert (held["lines_bytes"] > 0) == (not lacks(precision))
+    assert held["resident_bytes"] == held["bytes"] + held["lines_bytes"]
     tasks = sum(task["resident_bytes"] for task in report["tasks"].values())
     assert report["total"]["resident_bytes"] == held["resident_bytes"] + tasks
     lines = client.get("/metrics").text.splitlines()
-    for form, name in (("base", "bytes"), ("narrow", "narrow_bytes")):
+    for form, name in (("base", "bytes"), ("lines", "lines_bytes")):
         assert f'maskserve_bytes{{form="{form}"}} {float(held[name])}' in lines
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-NarrowPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
+LinePrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
 NEEDED: dict[str, tuple[str, str]] = {
     "fp32": ("avx512f", "AVX-512"),

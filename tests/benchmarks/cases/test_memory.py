@@ -5,11 +5,12 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.cases import memory
+from masking.kernels.cpu.processor import lacks
 from tests.support.kernel_cases import BF16
 
 
-@pytest.mark.parametrize(("precision", "narrow"), [("fp32", 0), pytest.param("bf16", 1, marks=BF16)])
-def test_report(precision: str, narrow: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("precision", "width"), [("fp32", 4), pytest.param("bf16", 2, marks=BF16)])
+def test_report(precision: str, width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
     options = ["--shape", "tiny", "--tasks", "3", "--precision", precision, "--json", str(out)]
     assert main(["memory", *options]) == 0
@@ -19,8 +20,8 @@ def test_report(precision: str, narrow: int, tmp_path: Path, capsys: pytest.Capt
     bits = 4 * 32 * 32 + 2 * 32 * 128 + 32 * 32 + 2 * 32  # block 2 of 3, pooler, classifier
     assert bits / 8 <= result["counted_per_task"] < 2 * bits / 8
     assert result["resident_after"] >= result["resident_before"] > 10_000_000
-    once_more = 3 * (2 * (4 * 32 * 32 + 2 * 32 * 128) + 4 * (5 * 32 + 128))
-    assert result["counted_narrow"] == narrow * once_more
+    once_more = 3 * (width * (4 * 32 * 32 + 2 * 32 * 128) + 4 * (5 * 32 + 128))
+    assert result["counted_lines"] == (0 if lacks(precision) else once_more)
     assert report["beside"]["a LoRA adapter of rank 8 on the same layers"] == 4 * 8 * (4 * 64 + 2 * 160)
     assert "ours, 3 more tasks" in capsys.readouterr().out
 

@@ -38,7 +38,7 @@ def _flat(answers: list[list[np.ndarray]]) -> np.ndarray:
 @pytest.mark.parametrize("pooler", [True, False])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("precision", LINES)
-def test_narrow_logits_are_near_those_of_fp32(
+def test_logits_are_near_those_of_fp32(
     precision: Precision, architecture: str, pooler: bool, tmp_path: Path
 ) -> None:
     base, rng = load_base(tiny_base(tmp_path, architecture, pooler=pooler)), np.random.default_rng(0)
@@ -93,9 +93,29 @@ def test_the_layers_are_counted_and_the_base_stays_as_it_was(precision: Precisio
     MaskedEncoder(base, weights)
     assert all(torch.equal(before[name], one) for name, one in base.encoder.named_parameters())
     per_weight = {"fp32": 4, "bf16": 2, "int8": 1}[precision]
-    linears = sum(one.rows * one.columns for one in weights.narrow.values())
+    linears = sum(one.rows * one.columns for one in weights.lines.values())
     assert per_weight * linears < weights.nbytes < 1.5 * per_weight * linears
     assert ResidentWeights(base.device).nbytes == 0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("precision", LINES)
+def test_a_base_that_let_go_of_its_layers_answers_alike(
+    precision: Precision, architecture: str, tmp_path: Path
+) -> None:
+    base, rng = load_base(tiny_base(tmp_path, architecture)), np.random.default_rng(0)
+    weights = ResidentWeights.of(base, precision)
+    encoder, tasks = MaskedEncoder(base, weights), _tasks(base, weights)
+    batch = [TaskBatch(task, _features(task, 2, rng)) for task in tasks]
+    bundle = random_bundle(base, SPECS["text"], task="t0", seed=0)
+    before, held = _flat(encoder.logits(batch)), base.nbytes
+    weights.release(base)
+    assert base.nbytes == held - sum(4 * one.rows * one.columns for one in weights.lines.values())
+    np.testing.assert_array_equal(_flat(encoder.logits(batch)), before)
+    again = load_task(bundle, base, weights)
+    np.testing.assert_array_equal(
+        encoder.logits([TaskBatch(again, batch[0].features)])[0][0], encoder.logits(batch[:1])[0][0]
+    )
 
 
 @pytest.mark.parametrize("precision", LINES)

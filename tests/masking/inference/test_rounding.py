@@ -53,18 +53,18 @@ def largest_difference(base: Base, weights: ResidentWeights) -> float:
 def test_ordinary_layers_are_all_computed_in_8_bits(architecture: str, tmp_path: Path) -> None:
     base = load_base(tiny_base(tmp_path, architecture))
     weights = ResidentWeights.of(base, "int8")
-    errors = rounding_errors(base, weights.narrow)
+    errors = rounding_errors(base, weights.lines)
     assert len(errors) == 6 * base.num_blocks
     assert all(0 < error <= LARGEST_ERROR for error in errors.values())
     assert not weights.wider
-    assert {one.precision for one in weights.narrow.values()} == {"int8"}
+    assert {one.precision for one in weights.lines.values()} == {"int8"}
 
 
 @needs_bf16
 def test_bf16_loses_less_than_8_bits(tiny_bert: str) -> None:
     base = load_base(tiny_bert)
     of_bf16, of_int8 = (
-        rounding_errors(base, ResidentWeights.of(base, one).narrow) for one in ("bf16", "int8")
+        rounding_errors(base, ResidentWeights.of(base, one).lines) for one in ("bf16", "int8")
     )
     assert all(2 * of_bf16[name] < error for name, error in of_int8.items())
 
@@ -92,7 +92,7 @@ def test_any_layer_may_be_kept_wider(
     base, layer = load_base(tiny_bert), f"{BLOCK}.{name}"
     before = ResidentWeights.of(base, "int8")
     monkeypatch.setattr(
-        resident, "rounding_errors", lambda *_: dict.fromkeys(before.narrow, 0.0) | {layer: 1.0}
+        resident, "rounding_errors", lambda *_: dict.fromkeys(before.lines, 0.0) | {layer: 1.0}
     )
     if not bf16:
         monkeypatch.setattr(resident, "lacks", lambda precision: "needs another processor")
@@ -115,6 +115,6 @@ def test_the_sample_is_of_the_vocabulary_and_always_the_same(tiny_bert: str) -> 
         assert special.isdisjoint(row.input_ids[1:-1].tolist())
         assert row.input_ids.max() < base.encoder.config.vocab_size
     assert rows == sample_rows(base)
-    weights = ResidentWeights.of(base, "int8").narrow
+    weights = ResidentWeights.of(base, "int8").lines
     assert rounding_errors(base, weights) == rounding_errors(base, weights)
     assert not any(module._forward_hooks for module in base.encoder.modules())

@@ -3,7 +3,6 @@
 import math
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from masking.kernels import PRECISIONS, CudaPrecision, trials
 from masking.kernels import self_check as checks
 from masking.kernels.cpu import launch as native
+from masking.kernels.cpu import lines
 from masking.kernels.cpu.processor import lacks
 from masking.kernels.self_check import KernelCheck, kernel_folder, self_check
 from tests.masking.kernels.conftest import needs_kernels
@@ -53,14 +53,14 @@ def test_what_can_run_here_is_right_and_timed(threads: int) -> None:
 @needs_kernels
 @pytest.mark.parametrize("value", [1.001, math.nan], ids=["wrong", "no-number"])
 def test_wrong_results_are_found(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    right = native.masked_product
+    right, right_in_lines = native.masked_product, lines.line_products
 
-    def wrong(*layer: Any) -> Tensor:
-        outputs = right(*layer)
+    def changed(outputs: Tensor) -> Tensor:
         outputs[-1, -1] += outputs.abs().max() * (value - 1)
         return outputs
 
-    monkeypatch.setattr(native, "masked_product", wrong)
+    monkeypatch.setattr(native, "masked_product", lambda *layer: changed(right(*layer)))
+    monkeypatch.setattr(lines, "line_products", lambda *layer: [changed(right_in_lines(*layer)[0])])
     found = on_cpu()["fp32"]
     assert found.problem.startswith("wrong results: error ")
     assert found.error is not None

@@ -1,4 +1,4 @@
-"""Narrow kernel: which tile of which layer's product is computed when, and by which thread.
+"""Line kernel: which tile of which layer's product is computed when, and by which thread.
 
 A job is one block of int64 (see `Job`): addresses and sizes, valid while it runs. Every thread calls `work`
 with the job's address and takes pieces from a shared counter until none is left. Phases, with a barrier of
@@ -10,7 +10,7 @@ the caller's between them:
   ATTEND     each head of each row of tokens
   NORMALISE  each token's sums and residual through LayerNorm
 
-Needs numba; `masking.kernels.cpu.narrow.launch` is the only caller, and does all checking.
+Needs numba; `masking.kernels.cpu.lines.launch` is the only caller, and does all checking.
 """
 
 from enum import IntEnum
@@ -20,9 +20,8 @@ from numba import carray, cfunc, njit, types
 from numpy.typing import NDArray
 
 from masking.kernels.cpu.cache import CACHED
-from masking.kernels.cpu.llvm import fetch_add, load_int, prefetch
-from masking.kernels.cpu.narrow.attention import attend
-from masking.kernels.cpu.narrow.elementwise import (
+from masking.kernels.cpu.lines.attention import attend
+from masking.kernels.cpu.lines.elementwise import (
     FLOAT32,
     add_and_normalise,
     finish,
@@ -30,8 +29,8 @@ from masking.kernels.cpu.narrow.elementwise import (
     ints,
     quantise,
 )
-from masking.kernels.cpu.narrow.instructions import LINE, ROWS
-from masking.kernels.cpu.narrow.tiles import (
+from masking.kernels.cpu.lines.instructions import LINE, ROWS
+from masking.kernels.cpu.lines.tiles import (
     BF16,
     FP32,
     INT8,
@@ -43,6 +42,7 @@ from masking.kernels.cpu.narrow.tiles import (
     multiply_fp32,
     multiply_int8,
 )
+from masking.kernels.cpu.llvm import fetch_add, load_int, prefetch
 
 SAME_TASK_TILES = 8
 """From so many tiles of one task on, its lines are masked once for all of them."""

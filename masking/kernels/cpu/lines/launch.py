@@ -1,4 +1,4 @@
-"""Narrow kernel launcher: everything that the kernel takes on trust is checked or made here."""
+"""Line kernel launcher: everything that the kernel takes on trust is checked or made here."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from masking.kernels.cpu.launch import address_of, strips_of_bits, workspace
-from masking.kernels.cpu.narrow.weights import GROUPS, WORDS, LineMask, MaskPlace, NarrowWeight
+from masking.kernels.cpu.lines.weights import GROUPS, WORDS, LineMask, LineWeight, MaskPlace
 from masking.kernels.cpu.openmp import Runner, runner
-from masking.kernels.cpu.processor import NarrowPrecision
+from masking.kernels.cpu.processor import LinePrecision
 from masking.kernels.segments import Segments, tile_table
 
 _PIECES_PER_THREAD = 4
-_ORDER: tuple[NarrowPrecision, ...] = ("fp32", "bf16", "int8")  # as the kernel numbers them
+_ORDER: tuple[LinePrecision, ...] = ("fp32", "bf16", "int8")  # as the kernel numbers them
 
 
 class Finish(IntEnum):
@@ -35,7 +35,7 @@ class Finish(IntEnum):
     """The same after GELU."""
 
 
-class NarrowLayer(NamedTuple):
+class LineLayer(NamedTuple):
     """A layer of a batch.
 
     Attributes:
@@ -43,13 +43,13 @@ class NarrowLayer(NamedTuple):
         masks: Per segment the mask, or None for the weight as it is.
     """
 
-    weight: NarrowWeight
+    weight: LineWeight
     masks: Sequence[LineMask | None]
 
 
 @cache
 def _kernel() -> ModuleType:
-    from masking.kernels.cpu.narrow import kernel  # noqa: PLC0415 (numba is optional and slow to import)
+    from masking.kernels.cpu.lines import kernel  # noqa: PLC0415 (numba is optional and slow to import)
 
     return kernel
 
@@ -59,8 +59,8 @@ def _runner() -> Runner:
     return runner(_kernel().work_function.address)
 
 
-def narrow_products(
-    inputs: Tensor, layers: Sequence[NarrowLayer], segments: Segments, finish: Finish = Finish.BFLOAT16
+def line_products(
+    inputs: Tensor, layers: Sequence[LineLayer], segments: Segments, finish: Finish = Finish.BFLOAT16
 ) -> list[Tensor]:
     """Compute inputs @ (W * M)^T + bias for several layers, M being that of each token's segment.
 
@@ -91,7 +91,7 @@ def narrow_products(
     return outputs
 
 
-def ready_mask(weight: NarrowWeight, packed: NDArray[np.uint8]) -> LineMask:
+def ready_mask(weight: LineWeight, packed: NDArray[np.uint8]) -> LineMask:
     """Bring a bundle's bits into the order of a weight.
 
     Args:
@@ -108,7 +108,7 @@ def ready_mask(weight: NarrowWeight, packed: NDArray[np.uint8]) -> LineMask:
     return mask if weight.row_sums is None else replace(mask, row_sums=_row_sums(weight, mask.place))
 
 
-def _row_sums(weight: NarrowWeight, place: MaskPlace) -> NDArray[np.int32]:
+def _row_sums(weight: LineWeight, place: MaskPlace) -> NDArray[np.int32]:
     """Sum each row's integers under a mask: int32 [strips * 16]."""
     assert weight.scales is not None
     whole = len(weight.scales)
@@ -133,7 +133,7 @@ def attend_rows(query: Tensor, key: Tensor, value: Tensor, heads: int, starts: N
     Returns:
         bfloat16 [tokens, heads * width].
     """
-    from masking.kernels.cpu.narrow.attention import scratch_bytes  # noqa: PLC0415 (as `_kernel`)
+    from masking.kernels.cpu.lines.attention import scratch_bytes  # noqa: PLC0415 (as `_kernel`)
 
     kernel, (tokens, columns), outputs = _kernel(), query.shape, torch.empty_like(query)
     fields, threads = kernel.Job, torch.get_num_threads()
@@ -175,7 +175,7 @@ def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Ten
 
 def _multiply(
     inputs: Tensor,
-    weights: Sequence[NarrowWeight],
+    weights: Sequence[LineWeight],
     places: Sequence[Sequence[MaskPlace]],
     segments: Segments,
     outputs: Sequence[Tensor],
@@ -224,11 +224,11 @@ def _multiply(
     run(address, threads)
 
 
-def _place(weight: NarrowWeight, mask: LineMask | None) -> MaskPlace:
+def _place(weight: LineWeight, mask: LineMask | None) -> MaskPlace:
     return weight.no_mask if mask is None else mask.place
 
 
-def _check(inputs: Tensor, layers: Sequence[NarrowLayer], segments: Segments) -> None:
+def _check(inputs: Tensor, layers: Sequence[LineLayer], segments: Segments) -> None:
     columns = inputs.shape[-1]
     wide = {layer.weight.precision for layer in layers} == {"fp32"}
     fitting = {
@@ -250,7 +250,7 @@ def _check(inputs: Tensor, layers: Sequence[NarrowLayer], segments: Segments) ->
         raise ValueError(f"{wrong} (inputs {inputs.dtype} {tuple(inputs.shape)}, {segments})")
 
 
-def _fits(mask: LineMask, weight: NarrowWeight) -> bool:
+def _fits(mask: LineMask, weight: LineWeight) -> bool:
     """Tell whether a mask is one of a weight; it may come from an encoder of another precision."""
     return isinstance(mask, LineMask) and (mask.precision, *mask.shape) == (
         weight.precision,

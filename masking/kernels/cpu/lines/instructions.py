@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from masking.kernels.cpu.llvm import at, plus
-from masking.kernels.cpu.processor import NarrowPrecision, lacks
+from masking.kernels.cpu.processor import LinePrecision, lacks
 
 LINE = 64
 """Bytes of a line: one vector register."""
@@ -45,7 +45,7 @@ class _Tile:
     """Emitter of the code for one size of register tile: `strips` x 16 output rows, `tokens` tokens."""
 
     def __init__(
-        self, builder: ir.IRBuilder, precision: NarrowPrecision, strips: int, tokens: int, masked: bool
+        self, builder: ir.IRBuilder, precision: LinePrecision, strips: int, tokens: int, masked: bool
     ) -> None:
         self.builder, self.precision = builder, precision
         self.strips, self.tokens, self.masked = strips, tokens, masked
@@ -232,7 +232,7 @@ def int8_tile(strips: int, most_tokens: int, *, masked: bool) -> Callable[..., N
 
 
 def _by_tokens(
-    precision: NarrowPrecision, strips: int, most_tokens: int, masked: bool
+    precision: LinePrecision, strips: int, most_tokens: int, masked: bool
 ) -> Callable[[Any, ir.IRBuilder, Any, list[Any]], Any]:
     """Make the generator of a tile's code for each number of tokens, which is the first argument."""
 

@@ -1,4 +1,4 @@
-"""The narrow kernel against float64, on operands that are rounded as it rounds them."""
+"""The line kernel against float64, on operands that are rounded as it rounds them."""
 
 from itertools import pairwise
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from masking.kernels import Segments, reference_linear
-from masking.kernels.cpu.narrow import (
+from masking.kernels.cpu.lines import (
     Finish,
+    LineLayer,
     LineMask,
-    NarrowLayer,
-    NarrowPrecision,
-    NarrowWeight,
+    LinePrecision,
+    LineWeight,
     add_and_normalise,
     attend_rows,
-    narrow_products,
+    line_products,
     ready_mask,
 )
 from masking.kernels.cpu.processor import lacks
@@ -34,16 +34,16 @@ _ROUNDING = {
 }  # a step of a token's 256 levels, where a value lies between two
 
 
-def layer_of(case: Case, precision: NarrowPrecision, *, bias: bool = True) -> NarrowLayer:
-    weight = NarrowWeight.of(case.weight, case.bias if bias else None, precision)
-    return NarrowLayer(weight, [ready_mask(weight, bits.packed) for bits in case.bits()])
+def layer_of(case: Case, precision: LinePrecision, *, bias: bool = True) -> LineLayer:
+    weight = LineWeight.of(case.weight, case.bias if bias else None, precision)
+    return LineLayer(weight, [ready_mask(weight, bits.packed) for bits in case.bits()])
 
 
-def inputs_of(case: Case, precision: NarrowPrecision) -> Tensor:
+def inputs_of(case: Case, precision: LinePrecision) -> Tensor:
     return case.inputs if precision == "fp32" else case.inputs.bfloat16()
 
 
-def exact(case: Case, layer: NarrowLayer, *, bias: bool = True) -> Tensor:
+def exact(case: Case, layer: LineLayer, *, bias: bool = True) -> Tensor:
     """The product in float64, of the weights as they are kept and the inputs as the kernel rounds them."""
     inputs = inputs_of(case, layer.weight.precision).double()
     if layer.weight.precision == "int8":
@@ -57,7 +57,7 @@ def exact(case: Case, layer: NarrowLayer, *, bias: bool = True) -> Tensor:
     return reference_linear(inputs, layer.weight.expand(), added, case.segments, masks)
 
 
-def assert_close(outputs: Tensor, wanted: Tensor, precision: NarrowPrecision, finish: Finish) -> None:
+def assert_close(outputs: Tensor, wanted: Tensor, precision: LinePrecision, finish: Finish) -> None:
     if finish in {Finish.GELU, Finish.GELU32}:
         wanted = nn.functional.gelu(wanted)
     wide = precision == "fp32" or finish >= Finish.FLOAT32
@@ -71,70 +71,70 @@ def assert_close(outputs: Tensor, wanted: Tensor, precision: NarrowPrecision, fi
 @pytest.mark.parametrize("finish", Finish, ids=lambda one: one.name)
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 @pytest.mark.parametrize("precision", LINES)
-def test_shapes(precision: NarrowPrecision, rows: int, columns: int, finish: Finish, threads: int) -> None:
+def test_shapes(precision: LinePrecision, rows: int, columns: int, finish: Finish, threads: int) -> None:
     case = random_case(rows, columns, [1, 7, 8, 9, 33], 0.3)
     layer = layer_of(case, precision)
-    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments, finish)
+    (outputs,) = line_products(inputs_of(case, precision), [layer], case.segments, finish)
     assert_close(outputs, exact(case, layer), precision, finish)
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.05, 0.95, 1.0])
 @pytest.mark.parametrize("precision", LINES)
-def test_densities(precision: NarrowPrecision, zeros: float) -> None:
+def test_densities(precision: LinePrecision, zeros: float) -> None:
     case = random_case(96, 72, [5, 16], zeros)
     layer = layer_of(case, precision, bias=False)
-    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments, Finish.FLOAT32)
+    (outputs,) = line_products(inputs_of(case, precision), [layer], case.segments, Finish.FLOAT32)
     assert_close(outputs, exact(case, layer, bias=False), precision, Finish.FLOAT32)
 
 
 @pytest.mark.parametrize("precision", LINES)
-def test_a_segment_without_a_mask_has_the_weight_as_it_is(precision: NarrowPrecision, threads: int) -> None:
+def test_a_segment_without_a_mask_has_the_weight_as_it_is(precision: LinePrecision, threads: int) -> None:
     case = random_case(64, 96, [1, 300, 2], [0.05, 0.5, 1.0])
     layer = layer_of(case, precision)
     layer = layer._replace(masks=[layer.masks[0], None, layer.masks[2]])
-    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments)
+    (outputs,) = line_products(inputs_of(case, precision), [layer], case.segments)
     assert_close(outputs, exact(case, layer), precision, Finish.BFLOAT16)
 
 
 @pytest.mark.parametrize("precision", LINES)
-def test_layers_of_the_same_inputs_are_one_call(precision: NarrowPrecision, threads: int) -> None:
+def test_layers_of_the_same_inputs_are_one_call(precision: LinePrecision, threads: int) -> None:
     cases = [random_case(rows, 768, [32, 8], 0.05, seed=rows) for rows in (768, 48, 17)]
     layers = [layer_of(case, precision) for case in cases]
-    together = narrow_products(inputs_of(cases[0], precision), layers, cases[0].segments)
+    together = line_products(inputs_of(cases[0], precision), layers, cases[0].segments)
     for layer, outputs in zip(layers, together, strict=True):
-        (alone,) = narrow_products(inputs_of(cases[0], precision), [layer], cases[0].segments)
+        (alone,) = line_products(inputs_of(cases[0], precision), [layer], cases[0].segments)
         assert torch.equal(outputs, alone)
 
 
 @pytest.mark.parametrize("precision", LINES)
-def test_a_token_has_the_same_sums_in_any_batch(precision: NarrowPrecision, threads: int) -> None:
+def test_a_token_has_the_same_sums_in_any_batch(precision: LinePrecision, threads: int) -> None:
     case = random_case(96, 128, [9, 40, 3], 0.1)
     layer, inputs = layer_of(case, precision), inputs_of(case, precision)
-    (outputs,) = narrow_products(inputs, [layer], case.segments, Finish.FLOAT32)
+    (outputs,) = line_products(inputs, [layer], case.segments, Finish.FLOAT32)
     for segment, (start, end) in enumerate(case.segments.spans()):
         for token in range(start, end):
-            one = NarrowLayer(layer.weight, [layer.masks[segment]])
-            (alone,) = narrow_products(inputs[token : token + 1], [one], Segments((0, 1)), Finish.FLOAT32)
+            one = LineLayer(layer.weight, [layer.masks[segment]])
+            (alone,) = line_products(inputs[token : token + 1], [one], Segments((0, 1)), Finish.FLOAT32)
             assert torch.equal(alone[0], outputs[token])
 
 
 @pytest.mark.parametrize("precision", LINES)
-def test_zeros_and_equal_values(precision: NarrowPrecision) -> None:
+def test_zeros_and_equal_values(precision: LinePrecision) -> None:
     case = random_case(32, 64, [4], 0.2)
     case.inputs[0], case.inputs[1], case.inputs[2] = 0.0, 3.0, -3.0
     layer = layer_of(case, precision)
-    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments, Finish.FLOAT32)
+    (outputs,) = line_products(inputs_of(case, precision), [layer], case.segments, Finish.FLOAT32)
     assert_close(outputs, exact(case, layer), precision, Finish.FLOAT32)
     assert torch.equal(outputs[0], case.bias)
 
 
 @pytest.mark.parametrize("precision", LINES)
-def test_what_needs_no_rounding_is_exact(precision: NarrowPrecision, threads: int) -> None:
+def test_what_needs_no_rounding_is_exact(precision: LinePrecision, threads: int) -> None:
     case = random_case(80, 768, [5, 8], 0.3)
     case.inputs.mul_(40).round_().clamp_(-100, 155)
     case.inputs[:, 0], case.inputs[:, 1] = -100, 155  # so that a level is 1
     layer = layer_of(case, precision)
-    (outputs,) = narrow_products(inputs_of(case, precision), [layer], case.segments, Finish.FLOAT32)
+    (outputs,) = line_products(inputs_of(case, precision), [layer], case.segments, Finish.FLOAT32)
     wanted = reference_linear(
         case.inputs.double(),
         layer.weight.expand(),
@@ -146,9 +146,9 @@ def test_what_needs_no_rounding_is_exact(precision: NarrowPrecision, threads: in
 
 
 @pytest.mark.parametrize("precision", LINES)
-def test_masks_keep_every_bit(precision: NarrowPrecision) -> None:
+def test_masks_keep_every_bit(precision: LinePrecision) -> None:
     case = random_case(50, 24, [1, 1], 0.5)
-    weight = NarrowWeight.of(case.weight, None, precision)
+    weight = LineWeight.of(case.weight, None, precision)
     for mask, bits in zip(case.masks, case.bits(), strict=True):
         ready = ready_mask(weight, bits.packed)
         assert ready.shape == (50, 24)
@@ -160,7 +160,7 @@ def test_masks_keep_every_bit(precision: NarrowPrecision) -> None:
 @pytest.mark.skipif(bool(lacks("int8")), reason=lacks("int8") or "can be run")
 def test_row_sums_are_those_of_the_kept_integers() -> None:
     case = random_case(50, 24, [1], 0.5)
-    weight = NarrowWeight.of(case.weight, None, "int8")
+    weight = LineWeight.of(case.weight, None, "int8")
     assert weight.scales is not None
     integers = (weight.expand() / weight.scales[:50].double()[:, None]).round()
     ready = ready_mask(weight, case.bits()[0].packed)
@@ -171,10 +171,10 @@ def test_row_sums_are_those_of_the_kept_integers() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-def test_a_rounded_weight_is_near(precision: NarrowPrecision) -> None:
+def test_a_rounded_weight_is_near(precision: LinePrecision) -> None:
     weight = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
     weight[3] = 0
-    kept = NarrowWeight.of(weight, None, precision)
+    kept = LineWeight.of(weight, None, precision)
     steps = weight.abs().amax(1) * {"fp32": 0, "bf16": 2**-8, "int8": 1 / 254}[precision]
     assert bool(((kept.expand() - weight).abs() <= 1.001 * steps[:, None]).all())
     assert kept.nbytes == 4 * 40 + 48 * {"fp32": 4 * 64, "bf16": 2 * 64, "int8": 64 + 8}[precision]
@@ -182,12 +182,12 @@ def test_a_rounded_weight_is_near(precision: NarrowPrecision) -> None:
 
 def test_gelu_is_exact_to_2e_5() -> None:
     values = torch.linspace(-8, 8, 4001)
-    weight = NarrowWeight.of(torch.zeros(len(values), 8), values, "bf16")
+    weight = LineWeight.of(torch.zeros(len(values), 8), values, "bf16")
     if lacks("bf16"):
         pytest.skip(lacks("bf16"))
     inputs = torch.zeros(1, 8, dtype=torch.bfloat16)
-    layer = NarrowLayer(weight, [None])
-    (outputs,) = narrow_products(inputs, [layer], Segments((0, 1)), Finish.GELU)
+    layer = LineLayer(weight, [None])
+    (outputs,) = line_products(inputs, [layer], Segments((0, 1)), Finish.GELU)
     wanted = nn.functional.gelu(values.double())
     assert bool(((outputs[0].double() - wanted).abs() <= 2e-5 + 2**-8 * wanted.abs()).all())
 
@@ -233,16 +233,16 @@ def test_attention_is_that_of_each_row(lengths: list[int], width: int, threads: 
 
 
 def test_nothing_is_computed_of_no_tokens() -> None:
-    weight = NarrowWeight.of(torch.ones(16, 8), None, "bf16")
+    weight = LineWeight.of(torch.ones(16, 8), None, "bf16")
     empty = torch.empty(0, 8, dtype=torch.bfloat16)
-    (outputs,) = narrow_products(empty, [NarrowLayer(weight, [])], Segments((0,)))
+    (outputs,) = line_products(empty, [LineLayer(weight, [])], Segments((0,)))
     assert outputs.shape == (0, 16)
 
 
 @pytest.mark.parametrize(("precision", "columns"), [("bf16", 9), ("int8", 10)])
-def test_columns_that_fill_no_group_are_refused(precision: NarrowPrecision, columns: int) -> None:
+def test_columns_that_fill_no_group_are_refused(precision: LinePrecision, columns: int) -> None:
     with pytest.raises(ValueError, match=f"{columns} columns are no multiple of"):
-        NarrowWeight.of(torch.ones(4, columns), None, precision)
+        LineWeight.of(torch.ones(4, columns), None, precision)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_columns_that_fill_no_group_are_refused(precision: NarrowPrecision, colu
     ],
 )
 def test_what_does_not_belong_together_is_refused(change, message: str) -> None:  # type: ignore[no-untyped-def]
-    layer = NarrowLayer(NarrowWeight.of(torch.ones(16, 16), None, "bf16"), [None])
+    layer = LineLayer(LineWeight.of(torch.ones(16, 16), None, "bf16"), [None])
     inputs, layer = change(torch.ones(3, 16, dtype=torch.bfloat16), layer)
     with pytest.raises(ValueError, match=message):
-        narrow_products(inputs, [layer], Segments((0, 3)))
+        line_products(inputs, [layer], Segments((0, 3)))

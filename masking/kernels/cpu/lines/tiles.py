@@ -6,7 +6,7 @@ from typing import Literal
 from numba import njit
 
 from masking.kernels.cpu.cache import CACHED
-from masking.kernels.cpu.narrow.instructions import LINE, ROWS, float_tile, int8_tile, mask_lines
+from masking.kernels.cpu.lines.instructions import LINE, ROWS, float_tile, int8_tile, mask_lines
 from masking.kernels.cpu.processor import lacks
 
 FP32, BF16, INT8 = 0, 1, 2

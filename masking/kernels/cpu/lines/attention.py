@@ -1,4 +1,4 @@
-"""Attention of one head over one row of tokens, by the narrow products' own inner loop.
+"""Attention of one head over one row of tokens, by the line products' own inner loop.
 
 Keys and values are laid out as a layer's weight is: keys as rows of lines, values as columns, so that both
 products are tiles of bfloat16. Scores, softmax and sums are float32; the weights of the values are rounded
@@ -13,9 +13,9 @@ import numpy as np
 from numba import carray, njit
 
 from masking.kernels.cpu.cache import CACHED
-from masking.kernels.cpu.narrow.elementwise import exponential, floats, halves, words_of_32
-from masking.kernels.cpu.narrow.instructions import LINE, ROWS, to_bfloat16
-from masking.kernels.cpu.narrow.tiles import BF16, PANEL_STRIPS, SUMS_BYTES, TILE_TOKENS, multiply_bf16
+from masking.kernels.cpu.lines.elementwise import exponential, floats, halves, words_of_32
+from masking.kernels.cpu.lines.instructions import LINE, ROWS, to_bfloat16
+from masking.kernels.cpu.lines.tiles import BF16, PANEL_STRIPS, SUMS_BYTES, TILE_TOKENS, multiply_bf16
 
 _TILE, _PANEL = TILE_TOKENS[BF16], PANEL_STRIPS[BF16]
 _LOG2_E = np.float32(1 / math.log(2))

@@ -1,4 +1,4 @@
-"""Elementwise steps between two narrow products: rounding, GELU, residual and LayerNorm, quantisation.
+"""Elementwise steps between two line products: rounding, GELU, residual and LayerNorm, quantisation.
 
 All compute in float32 and run on values that the product has just left in the cache. Loops are plain, so
 that LLVM makes vector code of them.
@@ -13,7 +13,7 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from masking.kernels.cpu.cache import CACHED
-from masking.kernels.cpu.narrow.instructions import from_bfloat16, to_bfloat16
+from masking.kernels.cpu.lines.instructions import from_bfloat16, to_bfloat16
 
 BFLOAT16, GELU, FLOAT32, GELU32 = 0, 1, 2, 3
 """What becomes of sums: rounded to bfloat16; the same after GELU; kept in float32; the same after GELU."""
@@ -205,6 +205,6 @@ def add_and_normalise(  # noqa: PLR0913, PLR0917 (addresses and sizes)
         for column in range(columns):
             kept[column] = (values[column] - mean) * factor * gains[column] + shifts[column]
     else:
-        narrow = carray(halves(outputs), (columns,))
+        halved = carray(halves(outputs), (columns,))
         for column in range(columns):
-            narrow[column] = to_bfloat16((values[column] - mean) * factor * gains[column] + shifts[column])
+            halved[column] = to_bfloat16((values[column] - mean) * factor * gains[column] + shifts[column])

@@ -1,4 +1,4 @@
-"""Narrow weights and masks: a layer in bfloat16 or 8 bits, and a task's bits, both in the kernel's order.
+"""Line weights and masks: a layer in float32, bfloat16 or 8 bits, and a task's bits, in the kernel's order.
 
 A strip is 16 output rows, a group as many adjacent columns as fill 64 bytes with those rows: 1 in float32, 2
 in bfloat16, 4 in 8 bits. A line is a group of a strip, row by row; a word has one bit for each weight of a
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from masking.kernels.cpu.processor import NarrowPrecision
+from masking.kernels.cpu.processor import LinePrecision
 
 ROWS = 16
-GROUPS: dict[NarrowPrecision, int] = {"fp32": 1, "bf16": 2, "int8": 4}
-WORDS: dict[NarrowPrecision, type[np.unsignedinteger[Any]]] = {
+GROUPS: dict[LinePrecision, int] = {"fp32": 1, "bf16": 2, "int8": 4}
+WORDS: dict[LinePrecision, type[np.unsignedinteger[Any]]] = {
     "fp32": np.uint16,
     "bf16": np.uint32,
     "int8": np.uint64,
@@ -42,7 +42,7 @@ class MaskPlace(NamedTuple):
 
 @dataclass(frozen=True)
 class LineMask:
-    """A mask as the narrow kernel reads it.
+    """A mask as the line kernel reads it.
 
     Attributes:
         words: uint16 (float32), uint32 (bfloat16) or uint64 (8 bits) [ceil(rows / 16), groups].
@@ -58,7 +58,7 @@ class LineMask:
     row_sums: NDArray[np.int32] | None = None
     place: MaskPlace = field(init=False, repr=False, compare=False)
     shape: tuple[int, int] = field(init=False, compare=False)
-    precision: NarrowPrecision = field(init=False, compare=False)
+    precision: LinePrecision = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Keep what each call asks for."""
@@ -87,7 +87,7 @@ class LineMask:
 
 
 @dataclass(frozen=True)
-class NarrowWeight:
+class LineWeight:
     """A linear layer in the kernel's order and precision.
 
     Attributes:
@@ -101,7 +101,7 @@ class NarrowWeight:
         row_sums: int32 [strips * 16], 8 bits only: the sum of each row's integers.
     """
 
-    precision: NarrowPrecision
+    precision: LinePrecision
     rows: int
     columns: int
     lines: Tensor
@@ -110,7 +110,7 @@ class NarrowWeight:
     row_sums: NDArray[np.int32] | None = None
 
     @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None, precision: NarrowPrecision) -> Self:
+    def of(cls, weight: Tensor, bias: Tensor | None, precision: LinePrecision) -> Self:
         """Round a layer to a precision.
 
         In 8 bits each row has a scale of its own, so that its largest magnitude is 127. The scale is that of

@@ -1,0 +1,24 @@
+"""Line kernels: masked products of float32, bfloat16 and 8-bit integers, and what lies between them."""
+
+from masking.kernels.cpu.lines.launch import (
+    Finish,
+    LineLayer,
+    add_and_normalise,
+    attend_rows,
+    line_products,
+    ready_mask,
+)
+from masking.kernels.cpu.lines.weights import LineMask, LineWeight
+from masking.kernels.cpu.processor import LinePrecision
+
+__all__ = [
+    "Finish",
+    "LineLayer",
+    "LineMask",
+    "LinePrecision",
+    "LineWeight",
+    "add_and_normalise",
+    "attend_rows",
+    "line_products",
+    "ready_mask",
+]
