@@ -56,6 +56,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(process, "Timer", NoTimer)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     seconds, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    signal.signal(signal.SIGTERM, lambda *_: None)  # one that comes before or after `serve` harms nobody
     yield
     sys.setswitchinterval(seconds)
     gc.set_threshold(*thresholds)

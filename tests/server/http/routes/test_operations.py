@@ -15,7 +15,9 @@ from tests.support.serving import (
 def test_memory_counts_what_is_held(client: TestClient, base: Base, place: Path) -> None:
     report = client.get("/memory").json()
     store = MaskStore.open(place)
+    held_by_base = report["base"]["resident_bytes"]
     assert report["base"]["bytes"] == base.nbytes
+    assert held_by_base == base.nbytes + report["base"]["lines_bytes"]
     assert report["tasks"].keys() == SPECS.keys()
     for task, held in report["tasks"].items():
         manifest = store.load(task).manifest
@@ -24,7 +26,7 @@ def test_memory_counts_what_is_held(client: TestClient, base: Base, place: Path)
         assert held["head_bytes"] == manifest.head_bytes
         assert held["finetuned_bytes"] == manifest.finetuned_bytes
     resident = report["total"]["resident_bytes"]
-    assert resident == base.nbytes + sum(held["resident_bytes"] for held in report["tasks"].values())
+    assert resident == held_by_base + sum(held["resident_bytes"] for held in report["tasks"].values())
     assert report["finetuned"]["copies"] == len(SPECS)
     assert report["finetuned"]["ratio"] == round(report["finetuned"]["bytes"] / resident, 4)
 
