@@ -63,12 +63,8 @@ class ResidentWeights:
             ValueError: The device can't multiply in that precision.
         """
         chosen = choose_precision(precision, base.device, kernels)
-        if (
-            base.device.type != "cpu"
-            or kernels == "off"
-            or not available()
-            or (chosen == "fp32" and lacks("fp32"))
-        ):
+        own = base.device.type != "cpu" or kernels == "off" or bool(lacks(chosen))
+        if own or not available() or not lines.available():
             return cls(base.device, chosen, kernels)
         linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
         packed = _pack(linears, cast(LinePrecision, chosen))

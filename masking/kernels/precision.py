@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 
 from masking.kernels.cpu import launch as native
+from masking.kernels.cpu import lines
 from masking.kernels.cpu.processor import NEEDED, lacks
 from masking.kernels.cuda import launch as cuda
 from masking.kernels.layouts import Kernels
@@ -51,4 +52,4 @@ def missing(precision: Precision, device: torch.device, kernels: Kernels = "auto
         return "needs CUDA"
     if kernels == "off" or not native.available():
         return "needs the CPU kernels (package numba)"
-    return lacks(precision)
+    return lacks(precision) or ("" if lines.available() else "needs a kernel that can't be compiled here")

@@ -9,6 +9,7 @@ import torch
 from masking import Base, LoadedTask, MaskedEncoder, TaskBatch, load_base, load_task
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
+from masking.kernels.cpu import lines
 from tests.masking.inference.test_encoder import SPECS, _features
 from tests.masking.kernels.conftest import needs_kernels
 from tests.support.kernel_cases import LINES, NARROW
@@ -126,3 +127,10 @@ def test_masks_of_another_precision_are_refused(precision: Precision, tiny_bert:
     encoder = MaskedEncoder(base, ResidentWeights.of(base, precision))
     with pytest.raises(ValueError, match="shape and precision"):
         encoder.logits([TaskBatch(task, features)])
+
+
+def test_without_the_line_kernel_fp32_is_computed_on_the_base_itself(
+    tiny_bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "available", lambda: False)
+    assert not ResidentWeights.of(load_base(tiny_bert), "fp32").lines

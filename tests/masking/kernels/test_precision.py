@@ -5,7 +5,8 @@ import torch
 
 from masking.kernels import choose_precision
 from masking.kernels.cpu import launch as native
-from masking.kernels.cpu import processor
+from masking.kernels.cpu import lines, processor
+from masking.kernels.cpu.lines import launch
 from tests.masking.kernels.conftest import needs_kernels
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -71,3 +72,29 @@ def test_int8_is_not_for_a_gpu() -> None:
 
 def test_the_processor_has_a_name() -> None:
     assert processor.processor_name()
+
+
+@needs_kernels
+def test_a_kernel_that_can_not_be_compiled_is_not_chosen(has, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    has()
+    monkeypatch.setattr(lines, "available", lambda: False)
+    assert choose_precision("auto", CPU) == "fp32"
+    with pytest.raises(
+        ValueError, match=r"precision bf16: needs a kernel that can't be compiled here; .* fp32$"
+    ):
+        choose_precision("bf16", CPU)
+
+
+def test_a_failure_to_compile_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("LLVM is unhappy")
+
+    monkeypatch.setattr(launch, "_kernel", broken)
+    lines.available.cache_clear()
+    try:
+        assert not lines.available()
+    finally:
+        lines.available.cache_clear()
+    assert caplog.messages == ["the line kernel can't be used here: LLVM is unhappy"]

@@ -5,6 +5,7 @@ from masking.kernels.cpu.lines.launch import (
     LineLayer,
     add_and_normalise,
     attend_rows,
+    available,
     line_products,
     ready_mask,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "LineWeight",
     "add_and_normalise",
     "attend_rows",
+    "available",
     "line_products",
     "ready_mask",
 ]

@@ -178,7 +178,8 @@ def _multiply_panel(
                 if again:
                     words, read = 0, masked
         if segment != before and segment < final:
-            _prefetch(_get(mask, 3) + _get(mask, 4) * strip, _get(mask, 4) * strips)
+            following = mask + 3 * _INT
+            _prefetch(_get(following, 0) + _get(following, 1) * strip, _get(following, 1) * strips)
         before = segment
         values = inputs + apart * token
         if precision == INT8:

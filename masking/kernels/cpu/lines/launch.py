@@ -1,5 +1,6 @@
 """Line kernel launcher: everything that the kernel takes on trust is checked or made here."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import IntEnum
@@ -17,6 +18,8 @@ from masking.kernels.cpu.lines.weights import GROUPS, WORDS, LineMask, LineWeigh
 from masking.kernels.cpu.openmp import Runner, runner
 from masking.kernels.cpu.processor import LinePrecision
 from masking.kernels.segments import Segments, tile_table
+
+logger = logging.getLogger(__name__)
 
 _PIECES_PER_THREAD = 4
 _ORDER: tuple[LinePrecision, ...] = ("fp32", "bf16", "int8")  # as the kernel numbers them
@@ -45,6 +48,20 @@ class LineLayer(NamedTuple):
 
     weight: LineWeight
     masks: Sequence[LineMask | None]
+
+
+@cache
+def available() -> bool:
+    """Tell whether the kernel can be used: numba is installed, and could compile it.
+
+    The first call compiles it, or loads it from the cache; a failure is logged.
+    """
+    try:
+        _kernel()
+    except Exception as error:  # numba's and LLVM's own
+        logger.warning("the line kernel can't be used here: %s", error)
+        return False
+    return True
 
 
 @cache
