@@ -95,7 +95,7 @@ def test_any_layer_may_be_kept_wider(
         resident, "rounding_errors", lambda *_: dict.fromkeys(before.lines, 0.0) | {layer: 1.0}
     )
     if not bf16:
-        monkeypatch.setattr(resident, "lacks", lambda precision: "needs another processor")
+        monkeypatch.setattr(resident, "lacks", lambda one: "another processor" if one == "bf16" else "")
     weights = ResidentWeights.of(base, "int8")
     assert weights.wider == {layer: 1.0}
     assert weights.precision_of(layer) == ("bf16" if bf16 else "fp32")
