@@ -12,7 +12,7 @@ The code is LLVM vector code without instructions of any one CPU; numba compiles
 Nothing here checks an address: callers do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -36,6 +36,39 @@ def plus(builder: ir.IRBuilder, address: Any, offset: int) -> Any:
     return builder.add(address, ir.Constant(_I64, offset)) if offset else address
 
 
+def counted_loop(
+    builder: ir.IRBuilder,
+    count: Any,
+    initial: Sequence[Any],
+    body: Callable[[Any, list[Any]], Sequence[Any]],
+) -> list[Any]:
+    """Emit a loop from 0 to an int64, which is at least 1; leave the builder after it.
+
+    Args:
+        builder: At the end of an open block.
+        count: Number of turns.
+        initial: Values that each turn hands on to the next, before the first.
+        body: Emits a turn, of its number and what was handed on; returns what it hands on.
+
+    Returns:
+        What the last turn hands on.
+    """
+    before, loop = builder.block, builder.append_basic_block("turn")
+    after = builder.append_basic_block("turns_done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    start = ir.Constant(_I64, 0)
+    number, *carried = (builder.phi(one.type) for one in (start, *initial))
+    handed = list(body(number, carried))
+    following = builder.add(number, ir.Constant(_I64, 1))
+    for phi, first, new in zip([number, *carried], [start, *initial], [following, *handed], strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(new, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+    builder.position_at_end(after)
+    return handed
+
+
 class _Tile:
     """Emitter of the code for one size of register tile: `vectors` x `lanes` output rows, `tokens` tokens."""
 
@@ -49,22 +82,12 @@ class _Tile:
         """Emit the whole tile; leave the builder at the end of what was emitted."""
         builder = self.builder
         weights, bits, bits_stride, inputs, columns, outputs, outputs_stride, bias = arguments
-        before, loop = builder.block, builder.append_basic_block("column")
-        after = builder.append_basic_block("sums")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        column = builder.phi(_I64)
-        column.add_incoming(ir.Constant(_I64, 0), before)
-        sums = [builder.phi(self.vector) for _ in range(self.vectors * self.tokens)]
-        for one in sums:
-            one.add_incoming(self.zero, before)
-        masked = self._masked_weights(column, weights, bits, bits_stride)
-        added = self._add_products(column, inputs, masked, sums)
-        following = builder.add(column, ir.Constant(_I64, 1))
-        for one, new in zip([column, *sums], [following, *added], strict=True):
-            one.add_incoming(new, loop)
-        builder.cbranch(builder.icmp_signed("<", following, columns), loop, after)
-        builder.position_at_end(after)
+
+        def turn(column: Any, sums: list[Any]) -> list[Any]:
+            masked = self._masked_weights(column, weights, bits, bits_stride)
+            return self._add_products(column, inputs, masked, sums)
+
+        added = counted_loop(builder, columns, [self.zero] * (self.vectors * self.tokens), turn)
         self._store(added, outputs, outputs_stride, bias)
 
     def _masked_weights(self, column: Any, weights: Any, bits: Any, bits_stride: Any) -> list[Any]:

@@ -14,8 +14,9 @@ from numba import carray, njit
 
 from masking.kernels.cpu.cache import CACHED
 from masking.kernels.cpu.lines.elementwise import exponential, floats, halves, words_of_32
-from masking.kernels.cpu.lines.instructions import LINE, ROWS, to_bfloat16
-from masking.kernels.cpu.lines.tiles import BF16, PANEL_STRIPS, SUMS_BYTES, TILE_TOKENS, multiply_bf16
+from masking.kernels.cpu.lines.instructions import LINE, to_bfloat16
+from masking.kernels.cpu.lines.tiles import BF16, PANEL_STRIPS, SUMS_BYTES, TILE_TOKENS, multiply
+from masking.kernels.cpu.lines.weights import ROWS
 
 _TILE, _PANEL = TILE_TOKENS[BF16], PANEL_STRIPS[BF16]
 _LOG2_E = np.float32(1 / math.log(2))
@@ -38,11 +39,15 @@ def _lines_of_keys(keys: int, stride: int, tokens: int, width: int, lines: int) 
     """Keys as rows: line (strip, pair of columns) holds both columns of 16 keys."""
     pairs = width // 2
     target = carray(words_of_32(lines), (_strips(tokens) * pairs * ROWS,))
-    for key in range(_strips(tokens) * ROWS):
+    for key in range(tokens):
         place = key // ROWS * pairs * ROWS + key % ROWS
         source = carray(words_of_32(keys + stride * key), (pairs,))
         for pair in range(pairs):
-            target[place + ROWS * pair] = source[pair] if key < tokens else np.uint32(0)
+            target[place + ROWS * pair] = source[pair]
+    for key in range(tokens, _strips(tokens) * ROWS):
+        place = key // ROWS * pairs * ROWS + key % ROWS
+        for pair in range(pairs):
+            target[place + ROWS * pair] = np.uint32(0)
 
 
 @njit(nogil=True, cache=CACHED)
@@ -83,7 +88,8 @@ def _products(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     strip, strips = 0, _strips(rows)
     while strip < strips:
         count = _PANEL if strip + _PANEL <= strips else 1
-        multiply_bf16(count, tokens, lines + LINE * groups * strip, 0, 0, inputs, stride, groups, sums)
+        from_strip = lines + LINE * groups * strip
+        multiply(BF16, count, tokens, from_strip, 0, 0, inputs, stride, groups, sums, 0, 0, 0, 0)
         found = carray(floats(sums), (tokens, ROWS * count))
         for token in range(tokens):
             kept = carray(floats(outputs + 4 * (spacing * token + ROWS * strip)), (ROWS * count,))

@@ -17,14 +17,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from masking.kernels.cpu.llvm import at, plus
+from masking.kernels.cpu.lines.weights import GROUPS, ROWS
+from masking.kernels.cpu.llvm import at, counted_loop, plus
 from masking.kernels.cpu.processor import LinePrecision, lacks
 
 LINE = 64
 """Bytes of a line: one vector register."""
-ROWS = 16
-"""Output rows of a strip."""
-
 _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
@@ -49,7 +47,7 @@ class _Tile:
     ) -> None:
         self.builder, self.precision = builder, precision
         self.strips, self.tokens, self.masked = strips, tokens, masked
-        bits = {"fp32": 32, "bf16": 16, "int8": 8}[precision]
+        bits = 32 // GROUPS[precision]
         lanes = 512 // bits
         self.word_bytes, self.word = lanes // 8, ir.IntType(lanes)
         self.bits = ir.VectorType(ir.IntType(1), lanes)
@@ -67,35 +65,25 @@ class _Tile:
     def emit(self, arguments: list[Any]) -> None:
         """Emit the whole tile; leave the builder at the end of what was emitted."""
         builder = self.builder
-        weights, weights_stride, bits, bits_stride, inputs, inputs_stride, groups, sums_at = arguments[:8]
-        lines = self._places(weights, weights_stride, self.strips)
-        words = self._places(bits, bits_stride, self.strips)
-        tokens = self._places(inputs, inputs_stride, self.tokens)
-        before, loop = builder.block, builder.append_basic_block("group")
-        after = builder.append_basic_block("sums")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        group = builder.phi(_I64)
-        group.add_incoming(ir.Constant(_I64, 0), before)
-        sums = [builder.phi(self.sums) for _ in range(self.strips * self.tokens)]
-        for one in sums:
-            one.add_incoming(self.zero, before)
-        masked = [
-            (builder.bitcast(self.line_of(group, line, word), self.operand), self._kept(group, word))
-            for line, word in zip(lines, words, strict=True)
-        ]
-        added = []
-        for index, token in enumerate(tokens):
-            values = self._broadcast(self._load(token, group, 4, _I32))
-            for strip, (line, kept) in enumerate(masked):
-                added.append(self._add(sums[index * self.strips + strip], values, line, kept))
-        following = builder.add(group, ir.Constant(_I64, 1))
-        for one, new in zip([group, *sums], [following, *added], strict=True):
-            one.add_incoming(new, loop)
-        builder.cbranch(builder.icmp_signed("<", following, groups), loop, after)
-        builder.position_at_end(after)
+        lines, words, word_stride, inputs, input_stride, groups, sums_at = arguments[:7]
+        strips = self._places(lines, builder.mul(groups, ir.Constant(_I64, LINE)), self.strips)
+        bits = self._places(words, word_stride, self.strips)
+        tokens = self._places(inputs, input_stride, self.tokens)
+
+        def turn(group: Any, sums: list[Any]) -> list[Any]:
+            masked = [
+                (builder.bitcast(self.line_of(group, line, word), self.operand), self._kept(group, word))
+                for line, word in zip(strips, bits, strict=True)
+            ]
+            added, before = [], iter(sums)
+            for token in tokens:
+                values = self._broadcast(self._load(token, group, 4, _I32))
+                added += [self._add(next(before), values, line, kept) for line, kept in masked]
+            return added
+
+        added = counted_loop(builder, groups, [self.zero] * (self.strips * self.tokens), turn)
         if self.sums.element == _I32:
-            added = self._scaled(added, *arguments[8:])
+            added = self._scaled(added, *arguments[7:])
         kind = ir.VectorType(_F32, ROWS)
         for index, one in enumerate(added):
             builder.store(one, at(builder, plus(builder, sums_at, LINE * index), kind), align=LINE)
@@ -167,57 +155,34 @@ class _Tile:
         return self.builder.shuffle_vector(first, undefined, places)
 
 
-def float_tile(
-    precision: Literal["fp32", "bf16"], strips: int, most_tokens: int, *, masked: bool
-) -> Callable[..., None]:
+def tile(precision: LinePrecision, panel_strips: int, most_tokens: int) -> Callable[..., None]:
     """Make a numba intrinsic that multiplies a few tokens with a few strips of weights.
 
     The intrinsic's arguments are int64 (addresses and strides in bytes):
-    (tokens, weights, weights_stride, bits, bits_stride, inputs, inputs_stride, groups, sums).
-    `tokens` is 1 to `most_tokens`; `weights` lines of 64 bytes [strips, groups], aligned, each [16 rows,
-    columns of a group]; `bits` a word [strips, groups] with one bit for each weight of a line, in its order,
-    not read unless `masked`; `inputs` [tokens, columns]; `sums` float32 [tokens, strips * 16], aligned, all
-    written. There is at least one group.
-    """
+    (strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, row_sums, row_scales,
+    scales, zeros).
+    `strips` is `panel_strips` or 1, `tokens` 1 to `most_tokens`; `lines` of 64 bytes [strips, groups],
+    aligned, each [16 rows, columns of a group]; `words` [strips, groups] with one bit for each weight of a
+    line, in its order, or 0 to multiply the lines as they are; `inputs` [tokens, columns]; `sums` float32
+    [tokens, strips * 16], aligned, all written. There is at least one group.
 
-    @intrinsic
-    def multiply(  # noqa: PLR0913, PLR0917 (one machine register each)
-        context: Any,
-        tokens: Any,
-        weights: Any,
-        weights_stride: Any,
-        bits: Any,
-        bits_stride: Any,
-        inputs: Any,
-        inputs_stride: Any,
-        groups: Any,
-        sums: Any,
-    ) -> Any:
-        return types.void(*[types.int64] * 9), _by_tokens(precision, strips, most_tokens, masked)
-
-    chosen: Callable[..., None] = multiply
-    return chosen
-
-
-def int8_tile(strips: int, most_tokens: int, *, masked: bool) -> Callable[..., None]:
-    """Make the same as `float_tile` for 8-bit integers, weights signed and inputs unsigned.
-
-    Four more arguments follow: (row_sums, row_scales, scales, zeros). Token t stands for
+    The last four are read in 8 bits only, where weights are signed and inputs are not. Token t stands for
     scales[t] * (q - zeros[t]), row r for row_scales[r] * w, so that a sum is
     scales[t] * row_scales[r] * (sum(q w) - zeros[t] * row_sums[r]): `row_sums` int32 and `row_scales` float32
     [strips * 16], `scales` float32 and `zeros` int32 [tokens].
     """
+    shapes = [(strips, masked) for strips in (panel_strips, 1) for masked in (False, True)]
 
     @intrinsic
     def multiply(  # noqa: PLR0913, PLR0917 (one machine register each)
         context: Any,
+        strips: Any,
         tokens: Any,
-        weights: Any,
-        weights_stride: Any,
-        bits: Any,
-        bits_stride: Any,
+        lines: Any,
+        words: Any,
+        word_stride: Any,
         inputs: Any,
-        inputs_stride: Any,
+        input_stride: Any,
         groups: Any,
         sums: Any,
         row_sums: Any,
@@ -225,36 +190,36 @@ def int8_tile(strips: int, most_tokens: int, *, masked: bool) -> Callable[..., N
         scales: Any,
         zeros: Any,
     ) -> Any:
-        return types.void(*[types.int64] * 13), _by_tokens("int8", strips, most_tokens, masked)
+        signature = types.void(*[types.int64] * 13)
+
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+            strips, tokens, *others = values
+            one = builder.zext(builder.icmp_signed("==", strips, ir.Constant(_I64, 1)), _I64)
+            masked = builder.zext(builder.icmp_signed("!=", others[1], ir.Constant(_I64, 0)), _I64)
+            shape = builder.add(builder.mul(one, ir.Constant(_I64, 2)), masked)
+            case = builder.add(builder.mul(shape, ir.Constant(_I64, most_tokens + 1)), tokens)
+            end = builder.append_basic_block("tile_done")
+            switch = builder.switch(case, end)
+            for number, size in enumerate(shapes):
+                for count in range(1, most_tokens + 1):
+                    block = builder.append_basic_block(f"tile_{number}_{count}")
+                    switch.add_case(ir.Constant(_I64, number * (most_tokens + 1) + count), block)
+                    builder.position_at_end(block)
+                    _Tile(builder, precision, size[0], count, size[1]).emit(others)
+                    builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return signature, generate
 
     chosen: Callable[..., None] = multiply
     return chosen
 
 
-def _by_tokens(
-    precision: LinePrecision, strips: int, most_tokens: int, masked: bool
-) -> Callable[[Any, ir.IRBuilder, Any, list[Any]], Any]:
-    """Make the generator of a tile's code for each number of tokens, which is the first argument."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-        end = builder.append_basic_block("tile_done")
-        switch = builder.switch(values[0], end)
-        for count in range(1, most_tokens + 1):
-            block = builder.append_basic_block(f"tokens_{count}")
-            switch.add_case(ir.Constant(_I64, count), block)
-            builder.position_at_end(block)
-            _Tile(builder, precision, strips, count, masked).emit(list(values[1:]))
-            builder.branch(end)
-        builder.position_at_end(end)
-        return context.get_dummy_value()
-
-    return generate
-
-
 def mask_lines(precision: Literal["bf16", "int8"]) -> Callable[[int, int, int, int], None]:
     """Make a numba intrinsic that writes a strip's lines with zeros where the bits are.
 
-    Its arguments are int64, addresses but for the last: (target, lines, bits, groups). See `float_tile`;
+    Its arguments are int64, addresses but for the last: (target, lines, bits, groups). See `tile`;
     `target` is aligned too.
     """
 
@@ -264,19 +229,14 @@ def mask_lines(precision: Literal["bf16", "int8"]) -> Callable[[int, int, int, i
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
             target, lines, bits, groups = values
-            tile = _Tile(builder, precision, 1, 1, masked=True)
-            before, loop = builder.block, builder.append_basic_block("line")
-            after = builder.append_basic_block("lines_done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            group = builder.phi(_I64)
-            group.add_incoming(ir.Constant(_I64, 0), before)
-            place = builder.add(target, builder.mul(group, ir.Constant(_I64, LINE)))
-            builder.store(tile.line_of(group, lines, bits), at(builder, place, tile.line), align=LINE)
-            following = builder.add(group, ir.Constant(_I64, 1))
-            group.add_incoming(following, loop)
-            builder.cbranch(builder.icmp_signed("<", following, groups), loop, after)
-            builder.position_at_end(after)
+            one = _Tile(builder, precision, 1, 1, masked=True)
+
+            def turn(group: Any, _: list[Any]) -> list[Any]:
+                place = builder.add(target, builder.mul(group, ir.Constant(_I64, LINE)))
+                builder.store(one.line_of(group, lines, bits), at(builder, place, one.line), align=LINE)
+                return []
+
+            counted_loop(builder, groups, [], turn)
             return context.get_dummy_value()
 
         return signature, generate

@@ -14,6 +14,7 @@ Needs numba; `masking.kernels.cpu.lines.launch` is the only caller, and does all
 """
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, njit, types
@@ -29,19 +30,17 @@ from masking.kernels.cpu.lines.elementwise import (
     ints,
     quantise,
 )
-from masking.kernels.cpu.lines.instructions import LINE, ROWS
+from masking.kernels.cpu.lines.instructions import LINE
 from masking.kernels.cpu.lines.tiles import (
-    BF16,
     FP32,
     INT8,
     PANEL_STRIPS,
     SUMS_BYTES,
     TILE_TOKENS,
     mask_panel,
-    multiply_bf16,
-    multiply_fp32,
-    multiply_int8,
+    multiply,
 )
+from masking.kernels.cpu.lines.weights import ROWS
 from masking.kernels.cpu.llvm import fetch_add, load_int, prefetch
 
 SAME_TASK_TILES = 8
@@ -173,7 +172,7 @@ def _multiply_panel(
             if precision != FP32:
                 again, ahead = masked_segment == segment, tile + SAME_TASK_TILES - 1
                 if not again and ahead < last and _get(tiles + _TILE_BYTES * ahead, 2) == segment:
-                    mask_panel(precision == INT8, strips, lines, words, stride, groups, masked)
+                    mask_panel(precision, strips, lines, words, stride, groups, masked)
                     masked_segment, again = segment, True
                 if again:
                     words, read = 0, masked
@@ -181,18 +180,11 @@ def _multiply_panel(
             following = mask + 3 * _INT
             _prefetch(_get(following, 0) + _get(following, 1) * strip, _get(following, 1) * strips)
         before = segment
-        values = inputs + apart * token
-        if precision == INT8:
-            row_sums = _get(mask, 2) + 4 * row
-            scales, zeros = _get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token
-            multiply_int8(
-                *(strips, tokens, read, words, stride, values, apart, groups, scratch),
-                *(row_sums, row_scales, scales, zeros),
-            )
-        elif precision == BF16:
-            multiply_bf16(strips, tokens, read, words, stride, values, apart, groups, scratch)
-        else:
-            multiply_fp32(strips, tokens, read, words, stride, values, apart, groups, scratch)
+        multiply(
+            *(precision, strips, tokens, read, words, stride, inputs + apart * token, apart, groups, scratch),
+            *(_get(mask, 2) + 4 * row, row_scales),
+            *(_get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token),
+        )
         outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
         finish(kind, scratch, spacing, tokens, valid, bias, outputs, size * rows)
 
@@ -305,33 +297,20 @@ def work_function(job: int) -> None:
     work(job)
 
 
-@njit("void(uint8[:, ::1], uint32[:, ::1])", nogil=True, cache=CACHED)
-def words_of_pairs(packed: NDArray[np.uint8], words: NDArray[np.uint32]) -> None:
-    """Turn rows of bits into words for lines of 2 columns: bit 2 r + c is column c of row r of the strip.
+@njit(
+    ["void(uint8[:, ::1], uint32[:, ::1])", "void(uint8[:, ::1], uint64[:, ::1])"], nogil=True, cache=CACHED
+)
+def words_of_bits(packed: NDArray[np.uint8], words: NDArray[Any]) -> None:
+    """Turn rows of bits into words: bit n r + c is column c of the line's n columns, in row r of the strip.
 
     Args:
         packed: uint8 [rows, ceil(columns / 8)].
-        words: uint32 [ceil(rows / 16), columns / 2], all zero before.
+        words: uint32 for lines of 2 columns, uint64 for 4: [ceil(rows / 16), groups], all zero before.
     """
-    groups = words.shape[1]
+    group = words.itemsize // 2
+    groups, in_byte, ones = words.shape[1], 8 // group, np.uint64((1 << group) - 1)
     for row in range(packed.shape[0]):
-        strip, shift = row // ROWS, np.uint32(2 * (row % ROWS))
-        for group in range(groups):
-            pair = (np.uint32(packed[row, group // 4]) >> np.uint32(2 * (group % 4))) & np.uint32(3)
-            words[strip, group] |= pair << shift
-
-
-@njit("void(uint8[:, ::1], uint64[:, ::1])", nogil=True, cache=CACHED)
-def words_of_fours(packed: NDArray[np.uint8], words: NDArray[np.uint64]) -> None:
-    """Turn rows of bits into words for lines of 4 columns: bit 4 r + c is column c of row r of the strip.
-
-    Args:
-        packed: uint8 [rows, ceil(columns / 8)].
-        words: uint64 [ceil(rows / 16), columns / 4], all zero before.
-    """
-    groups = words.shape[1]
-    for row in range(packed.shape[0]):
-        strip, shift = row // ROWS, np.uint64(4 * (row % ROWS))
-        for group in range(groups):
-            four = (np.uint64(packed[row, group // 2]) >> np.uint64(4 * (group % 2))) & np.uint64(15)
-            words[strip, group] |= four << shift
+        strip, shift = row // ROWS, np.uint64(group * (row % ROWS))
+        for place in range(groups):
+            bits = np.uint64(packed[row, place // in_byte]) >> np.uint64(group * (place % in_byte))
+            words[strip, place] |= (bits & ones) << shift

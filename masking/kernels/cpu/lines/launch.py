@@ -119,8 +119,7 @@ def ready_mask(weight: LineWeight, packed: NDArray[np.uint8]) -> LineMask:
     if weight.precision == "fp32":
         return LineMask(strips_of_bits(packed, weight.columns), weight.rows)
     words = np.zeros((len(weight.lines), weight.columns // group), WORDS[weight.precision])
-    turn = kernel.words_of_pairs if weight.precision == "bf16" else kernel.words_of_fours
-    turn(np.require(packed, requirements=["C", "W"]), words)
+    kernel.words_of_bits(np.require(packed, requirements=["C", "W"]), words)
     mask = LineMask(words, weight.rows)
     return mask if weight.row_sums is None else replace(mask, row_sums=_row_sums(weight, mask.place))
 
@@ -182,7 +181,7 @@ def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Ten
     epsilon = np.array([norm.eps], np.float32)
     job = np.zeros(len(fields), np.int64)
     job[fields.PHASE], job[fields.TOKENS], job[fields.COLUMNS] = kernel.NORMALISE, tokens, columns
-    job[fields.PRECISION] = kernel.FP32 if residual.dtype == torch.float32 else kernel.BF16
+    job[fields.PRECISION] = _ORDER.index("fp32" if residual.dtype == torch.float32 else "bf16")
     job[fields.INPUTS], job[fields.RESIDUAL] = sums.data_ptr(), residual.data_ptr()
     job[fields.GAIN], job[fields.SHIFT] = norm.weight.data_ptr(), norm.bias.data_ptr()
     job[fields.EPSILON], job[fields.NORMALISED] = epsilon.ctypes.data, outputs.data_ptr()
