@@ -13,6 +13,7 @@ the caller's between them:
 Needs numba; `masking.kernels.cpu.lines.launch` is the only caller, and does all checking.
 """
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
@@ -297,20 +298,26 @@ def work_function(job: int) -> None:
     work(job)
 
 
-@njit(
-    ["void(uint8[:, ::1], uint32[:, ::1])", "void(uint8[:, ::1], uint64[:, ::1])"], nogil=True, cache=CACHED
-)
-def words_of_bits(packed: NDArray[np.uint8], words: NDArray[Any]) -> None:
-    """Turn rows of bits into words: bit n r + c is column c of the line's n columns, in row r of the strip.
+def _words_of_bits(group: int, kind: Any) -> Callable[[NDArray[np.uint8], NDArray[Any]], None]:
+    """Make the function that turns rows of bits into words for lines of `group` columns.
 
-    Args:
-        packed: uint8 [rows, ceil(columns / 8)].
-        words: uint32 for lines of 2 columns, uint64 for 4: [ceil(rows / 16), groups], all zero before.
+    Bit group * r + c of a word is column c of row r of its strip. The function's arguments:
+
+      packed  uint8 [rows, ceil(columns / 8)]
+      words   `kind` [ceil(rows / 16), groups], all zero before
     """
-    group = words.itemsize // 2
-    groups, in_byte, ones = words.shape[1], 8 // group, np.uint64((1 << group) - 1)
-    for row in range(packed.shape[0]):
-        strip, shift = row // ROWS, np.uint64(group * (row % ROWS))
-        for place in range(groups):
-            bits = np.uint64(packed[row, place // in_byte]) >> np.uint64(group * (place % in_byte))
-            words[strip, place] |= (bits & ones) << shift
+    in_byte, ones = 8 // group, kind((1 << group) - 1)
+
+    @njit(f"void(uint8[:, ::1], {np.dtype(kind).name}[:, ::1])", nogil=True, cache=CACHED)
+    def turn(packed: NDArray[np.uint8], words: NDArray[Any]) -> None:
+        for row in range(packed.shape[0]):
+            strip, shift = row // ROWS, kind(group * (row % ROWS))
+            for place in range(words.shape[1]):
+                bits = kind(packed[row, place // in_byte]) >> kind(group * (place % in_byte))
+                words[strip, place] |= (bits & ones) << shift
+
+    chosen: Callable[[NDArray[np.uint8], NDArray[Any]], None] = turn
+    return chosen
+
+
+words_of_pairs, words_of_fours = _words_of_bits(2, np.uint32), _words_of_bits(4, np.uint64)

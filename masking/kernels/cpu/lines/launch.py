@@ -119,7 +119,8 @@ def ready_mask(weight: LineWeight, packed: NDArray[np.uint8]) -> LineMask:
     if weight.precision == "fp32":
         return LineMask(strips_of_bits(packed, weight.columns), weight.rows)
     words = np.zeros((len(weight.lines), weight.columns // group), WORDS[weight.precision])
-    kernel.words_of_bits(np.require(packed, requirements=["C", "W"]), words)
+    turn = kernel.words_of_pairs if weight.precision == "bf16" else kernel.words_of_fours
+    turn(np.require(packed, requirements=["C", "W"]), words)
     mask = LineMask(words, weight.rows)
     return mask if weight.row_sums is None else replace(mask, row_sums=_row_sums(weight, mask.place))
 
