@@ -3,14 +3,13 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
+from masking.kernels.cpu.processor import cpuinfo
+
 _PACKAGES = ("torch", "numpy", "numba", "triton", "transformers")
 
-
-CPUINFO = Path("/proc/cpuinfo")
 _INSTRUCTIONS = (
     *("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni"),
     *("amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm", "sve"),
@@ -23,7 +22,7 @@ def describe_machine() -> dict[str, object]:
 
     `family`, `model` and `instructions` are what /proc/cpuinfo says; without it, None and an empty list.
     """
-    facts = _cpuinfo()
+    facts = cpuinfo()
     flags = facts.get("flags", facts.get("Features", "")).split()
     return {
         "processor": facts.get("model name") or platform.processor(),
@@ -48,13 +47,6 @@ def processor_line() -> str:
     named = ", ".join([*kind, *instructions])
     cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     return f"{machine['processor']}{f' ({named})' if named else ''}, {cores}"
-
-
-def _cpuinfo() -> dict[str, str]:
-    """Return what Linux says of the first processor; nothing elsewhere."""
-    first = CPUINFO.read_text().partition("\n\n")[0] if CPUINFO.exists() else ""
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _gpu() -> dict[str, object] | None:

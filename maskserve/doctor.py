@@ -128,7 +128,7 @@ def machine_facts() -> dict[str, Any]:
     """Return processor, versions, device, threads, cache and choices; torch gets the server's threads."""
     import torch  # noqa: PLC0415 (not for --help)
 
-    from masking.kernels import available, choose_precision, costs  # noqa: PLC0415
+    from masking.kernels import available, choose_precision, costs, without_lines  # noqa: PLC0415
     from masking.kernels.cpu.processor import instruction_sets, processor_name  # noqa: PLC0415
     from masking.kernels.self_check import kernel_folder  # noqa: PLC0415
     from masking.kernels.trials import installed  # noqa: PLC0415
@@ -137,7 +137,9 @@ def machine_facts() -> dict[str, Any]:
     threads = allowed_threads(torch.get_num_threads())
     torch.set_num_threads(threads)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    folder, most = kernel_folder(), costs().kernel_up_to() if available() else math.inf
+    folder, most = kernel_folder(), math.inf
+    if available() and without_lines("fp32", torch.device("cpu")):
+        most = costs().kernel_up_to()
     return {
         "processor": processor_name(),
         "instruction_sets": list(instruction_sets()),

@@ -67,7 +67,7 @@ class RowBatch:
     @property
     def starts(self) -> tuple[int, ...]:
         """Place of each row's first token."""
-        return tuple(accumulate(self.widths, initial=0))[:-1]
+        return tuple(self.bounds[:-1].tolist())
 
     @cached_property
     def bounds(self) -> NDArray[np.int64]:

@@ -22,9 +22,9 @@ from masking.kernels import (
     Kernels,
     LinearMask,
     Precision,
-    available,
     choose_precision,
     ready_mask,
+    without_lines,
 )
 from masking.kernels.cpu import lines
 from masking.kernels.cpu.lines import LinePrecision, LineWeight
@@ -63,8 +63,7 @@ class ResidentWeights:
             ValueError: The device can't multiply in that precision.
         """
         chosen = choose_precision(precision, base.device, kernels)
-        own = base.device.type != "cpu" or kernels == "off" or bool(lacks(chosen))
-        if own or not available() or not lines.available():
+        if without_lines(chosen, base.device, kernels):
             return cls(base.device, chosen, kernels)
         linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
         packed = _pack(linears, cast(LinePrecision, chosen))

@@ -26,7 +26,7 @@ from masking.kernels.layouts import (
     ready_mask,
 )
 from masking.kernels.linear import Method, kernel_runs, masked_linear
-from masking.kernels.precision import PRECISIONS, Precision, PrecisionChoice, choose_precision
+from masking.kernels.precision import PRECISIONS, Precision, PrecisionChoice, choose_precision, without_lines
 from masking.kernels.reference import reference_linear
 from masking.kernels.segments import Segments
 
@@ -51,4 +51,5 @@ __all__ = [
     "masked_linear",
     "ready_mask",
     "reference_linear",
+    "without_lines",
 ]

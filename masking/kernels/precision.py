@@ -48,6 +48,11 @@ def missing(precision: Precision, device: torch.device, kernels: Kernels = "auto
         if precision == "int8":
             return "needs a CPU"
         return "" if kernels == "auto" and cuda.available() else "needs the Triton kernel"
+    return without_lines(precision, device, kernels)
+
+
+def without_lines(precision: Precision, device: torch.device, kernels: Kernels = "auto") -> str:
+    """Say why the line kernel can't compute a precision on a device; nothing where it can."""
     if device.type != "cpu" or precision not in NEEDED:
         return "needs CUDA"
     if kernels == "off" or not native.available():

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+CPUINFO = Path("/proc/cpuinfo")
 LinePrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
 NEEDED: dict[str, tuple[str, str]] = {
@@ -47,15 +48,21 @@ def lacks(precision: str) -> str:
     return f"needs a processor with {name}, and this one has {', '.join(instruction_sets()) or 'only SSE'}"
 
 
+def cpuinfo() -> dict[str, str]:
+    """Return what Linux says of the first processor; nothing elsewhere."""
+    try:
+        first = CPUINFO.read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
 def processor_name() -> str:
     """Return the processor's name with family and model, as Linux tells them; else the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    facts = cpuinfo()
     if "model name" not in facts:
-        return platform.machine()
+        return platform.processor() or platform.machine()
     return f"{facts['model name']} (family {facts.get('cpu family')}, model {facts.get('model')})"
 
 
