@@ -138,7 +138,7 @@ def _bert_base(tiny: Base) -> Base:
     with torch.device("meta"):
         model = AutoModel.from_config(BertConfig())
     model.to_empty(device="cpu")
-    for tensor in model.parameters():
+    for tensor in (*model.parameters(), *model.buffers()):
         tensor.detach().zero_()
     return Base.from_model(model, copy.copy(tiny.tokenizer), name="bert-base")
 
@@ -161,6 +161,15 @@ def test_table_8_of_the_paper(base: Base) -> None:
     assert report.total.resident_bytes == 437_928_960 + 2 * (8_921_088 + 6_152)
     assert report.finetuned.bytes == 2 * (437_928_960 + 6_152)
     assert report.finetuned.ratio == pytest.approx(1.92, abs=0.005)
+
+
+@pytest.mark.parametrize("precision", LINES)
+def test_bert_base_served_in_each_precision(base: Base, precision: Precision) -> None:
+    bert = _bert_base(base)
+    weights = ResidentWeights.of(bert, precision)
+    weights.release(bert)
+    held = {"fp32": 438_260_736, "bf16": 268_391_424, "int8": 184_120_320}[precision]
+    assert memory_report(bert, weights, {}).base.resident_bytes == held
 
 
 def test_an_ensemble_counts_every_member(base: Base) -> None:
