@@ -111,12 +111,12 @@ def _products(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     """Multiply a tile of tokens with all strips: float32 [tokens, spacing]."""
     strip, strips = 0, _strips(rows)
     if kind == BF16_REGISTERS:
-        multiply_in_registers(*(strips, tokens, lines, 0, 0, inputs, stride, groups, outputs, 4 * spacing))
+        multiply_in_registers(*(strips, tokens, lines, 0, 0, inputs, stride, groups, outputs, 4 * spacing, 0))
         return
     while strip < strips:
         count = _PANEL if strip + _PANEL <= strips else 1
         from_strip = lines + LINE * groups * strip
-        multiply(kind, count, tokens, from_strip, 0, 0, inputs, stride, groups, sums, 0, 0, 0, 0)
+        multiply(kind, count, tokens, from_strip, 0, 0, inputs, stride, groups, sums, 0, 0, 0, 0, 0)
         found = carray(floats(sums), (tokens, ROWS * count))
         for token in range(tokens):
             kept = carray(floats(outputs + 4 * (spacing * token + ROWS * strip)), (ROWS * count,))

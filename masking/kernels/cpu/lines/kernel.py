@@ -191,9 +191,11 @@ def _multiply_panel(
                     masked_segment, again = segment, True
                 if again:
                     words, read = 0, masked
-        if segment != before and segment < final:
-            following = mask + 3 * _INT
-            _prefetch(_get(following, 0) + _get(following, 1) * strip, _get(following, 1) * strips)
+        following = words
+        if segment < final:
+            following = _get(mask, 3) + _get(mask, 4) * strip
+            if kind < BF16_REGISTERS and segment != before:
+                _prefetch(following, _get(mask, 4) * strips)
         before = segment
         if kind >= BF16_REGISTERS and tokens != configured:
             configure(tokens)
@@ -201,7 +203,7 @@ def _multiply_panel(
         multiply(
             *(kind, strips, tokens, read, words, stride, inputs + apart * token, apart, groups, scratch),
             *(_get(mask, 2) + 4 * row, row_scales),
-            *(_get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token),
+            *(_get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token, following),
         )
         outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
         finish(finishing, scratch, spacing, tokens, valid, bias, outputs, size * rows)

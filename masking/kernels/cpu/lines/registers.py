@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from masking.kernels.cpu.lines.instructions import LINE, line_under_bits
 from masking.kernels.cpu.lines.weights import GROUPS, ROWS
-from masking.kernels.cpu.llvm import at, counted_loop, plus
+from masking.kernels.cpu.llvm import at, counted_loop, emit_prefetch, plus
 from masking.kernels.cpu.processor import TILES, features
 
 NarrowPrecision: TypeAlias = Literal["bf16", "int8"]
@@ -110,6 +110,7 @@ class _Arguments(NamedTuple):
     groups: Any
     sums: Any
     sums_stride: Any
+    following: Any
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,16 @@ class _Pass:
         target = builder.add(self._ringed(half, strip), builder.mul(line, _constant(LINE)))
         builder.store(kept, at(builder, target, kept.type), align=LINE)
 
+    def _ask_for_words(self, step: Any) -> None:
+        """Ask for the words of the following mask for the same step."""
+        builder, arguments = self.builder, self.arguments
+        size = ROWS * ROWS * GROUPS[self.precision] // 8
+        for strip, line in product(range(self.strips), range(0, size, LINE)):
+            moved = builder.add(
+                builder.mul(step, _constant(size)), builder.mul(arguments.word_stride, _constant(strip))
+            )
+            emit_prefetch(builder, plus(builder, builder.add(arguments.following, moved), line))
+
     def _step(self, step: Any, half: Any, copies: Sequence[Callable[[], None]]) -> None:
         """Multiply a step's lines, and emit the copies, a share of them after each product but the last."""
         builder, registers, todo = self.builder, _Registers(self.builder), iter(copies)
@@ -237,6 +248,8 @@ class _Pass:
             source = self._ringed(half, strip) if self.masked else plain
             registers.load(_FIRST_LINE + strip % 2, source, _constant(LINE))
 
+        if copies:
+            self._ask_for_words(step)
         for strip, part in product(range(self.strips), range(self.halves)):
             if strip == 0:
                 load_inputs(part)
@@ -269,6 +282,7 @@ def _passes(
                 lines=builder.add(arguments.lines, builder.mul(apart, strip)),
                 words=builder.add(arguments.words, builder.mul(arguments.word_stride, strip)),
                 sums=builder.add(arguments.sums, builder.mul(strip, _constant(LINE))),
+                following=builder.add(arguments.following, builder.mul(arguments.word_stride, strip)),
             )
             _Pass(builder, precision, masked, halves, strips, ring, moved).emit()
             return []
@@ -283,8 +297,9 @@ def _passes(
 def register_tile(precision: NarrowPrecision) -> Callable[..., None]:
     """Make a numba intrinsic that multiplies up to 32 tokens with any number of strips.
 
-    Its arguments are the first nine of `instructions.tile`, then the bytes from one token's sums to the next
-    one's; in 8 bits it leaves the sums of the integers alone, int32. Inputs need not be aligned, nor columns
+    Its arguments are the first nine of `instructions.tile`, the bytes from one token's sums to the next
+    one's, and the words of the mask after this one, which are asked for while this one is used, so that they
+    are there in time. In 8 bits it leaves the sums of the integers alone, int32. Inputs need not be aligned, nor columns
     be a multiple of a step. This thread's registers are configured for so many tokens, and are so after.
     """
 
@@ -301,8 +316,9 @@ def register_tile(precision: NarrowPrecision) -> Callable[..., None]:
         groups: Any,
         sums: Any,
         sums_stride: Any,
+        following: Any,
     ) -> Any:
-        signature = types.void(*[types.int64] * 10)
+        signature = types.void(*[types.int64] * 11)
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
             space = cgutils.alloca_once(builder, ir.ArrayType(_I8, _RING_STRIPS * 2 * _REGISTER))

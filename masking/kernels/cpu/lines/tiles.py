@@ -59,6 +59,7 @@ def _no_register_tile(  # noqa: PLR0913, PLR0917 (the arguments of `register_til
     groups: int,
     sums: int,
     sums_stride: int,
+    following: int,
 ) -> None:
     """Likewise."""
 
@@ -93,8 +94,9 @@ def multiply(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     row_scales: int,
     scales: int,
     zeros: int,
+    following: int,
 ) -> None:
-    """Multiply one tile of a kind; the other arguments are those of `tile`.
+    """Multiply one tile of a kind; the other arguments are those of `tile` and of `register_tile`.
 
     Tile registers are configured for so many tokens, see `registers.configure`.
     """
@@ -109,11 +111,35 @@ def multiply(  # noqa: PLR0913, PLR0917 (addresses and sizes)
         _fp32(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, 0, 0, 0, 0)
     elif kind == BF16_REGISTERS:
         multiply_in_registers(
-            *(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, LINE * strips)
+            *(
+                strips,
+                tokens,
+                lines,
+                words,
+                word_stride,
+                inputs,
+                input_stride,
+                groups,
+                sums,
+                LINE * strips,
+                following,
+            )
         )
     else:
         _int8_registers(
-            *(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, LINE * strips)
+            *(
+                strips,
+                tokens,
+                lines,
+                words,
+                word_stride,
+                inputs,
+                input_stride,
+                groups,
+                sums,
+                LINE * strips,
+                following,
+            )
         )
         scale_sums(sums, tokens, ROWS * strips, row_sums, row_scales, scales, zeros)
 
