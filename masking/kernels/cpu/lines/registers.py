@@ -299,8 +299,9 @@ def register_tile(precision: NarrowPrecision) -> Callable[..., None]:
 
     Its arguments are the first nine of `instructions.tile`, the bytes from one token's sums to the next
     one's, and the words of the mask after this one, which are asked for while this one is used, so that they
-    are there in time. In 8 bits it leaves the sums of the integers alone, int32. Inputs need not be aligned, nor columns
-    be a multiple of a step. This thread's registers are configured for so many tokens, and are so after.
+    are there in time. In 8 bits it leaves the sums of the integers alone, int32. Inputs need not be aligned,
+    nor columns be a multiple of a step. This thread's registers are configured for so many tokens, and are so
+    after.
     """
 
     @intrinsic

@@ -78,6 +78,11 @@ class LineMask:
         object.__setattr__(self, "form", LineForm(precision, self.rows, groups * self.words.itemsize // 2))
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.form.rows, self.form.columns
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the words and of the sums."""
         return self.words.nbytes + (0 if self.row_sums is None else self.row_sums.nbytes)
