@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.common.runs import Method, Run, Runs, Scale
+from experiments.common.runs import Run, Runs, Scale
 from experiments.common.scales import Change, describe, scale_of
 from experiments.common.tasks import TASKS, task_files
 from experiments.errors import ExperimentOptionsError
+from experiments.published.facts import Method
 from training.cli.progress import ProgressBar
 from training.runs.preparation import Preparation
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.context import Context
+from experiments.published.rules import Verdict
 from lab.extras import need
 from lab.machine import describe_machine
 from lab.tables import markdown_table
@@ -82,7 +83,8 @@ class Result:
         tables: What is printed, with the paper's numbers next to ours.
         values: The same and more for programs; of JSON's types.
         settings: Settings that decide over the values.
-        notes: Sentences that a reader of the tables must know: the paper's claim, and what differs here.
+        notes: Sentences that a reader of the tables must know.
+        verdicts: The paper's claims, each judged on these values.
         draw: Draws the figure; None where there is none.
         exact: Whether it is counted from shapes and files, so that the scale makes no difference.
     """
@@ -92,6 +94,7 @@ class Result:
     values: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    verdicts: Sequence[Verdict] = ()
     draw: Draw | None = None
     exact: bool = False
 
@@ -142,8 +145,9 @@ def _paragraphs(result: Result, context: Context) -> Iterator[str]:
         if table.caption:
             yield f"{table.caption}:"
         yield markdown_table(table.head, table.rows)
-    if result.notes:
-        yield "\n".join(f"- {note}" for note in result.notes)
+    notes = [*(verdict.note() for verdict in result.verdicts), *result.notes]
+    if notes:
+        yield "\n".join(f"- {note}" for note in notes)
 
 
 def _provenance(result: Result, context: Context) -> str:
@@ -190,5 +194,6 @@ def _record(result: Result, context: Context) -> dict[str, Any]:
         "machine": describe_machine(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "values": dict(result.values),
+        "claims": [verdict.record() for verdict in result.verdicts],
         "notes": list(result.notes),
     }

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 from torch.nn.utils import parametrize
 
 from experiments.common.tasks import TASKS, task_files
+from experiments.published.facts import Method
 from masking import FinetunedModel, MaskedModel, MaskScores, MaskSettings, TaskModel
 from masking.tasks import MODEL_KINDS
 from training.errors import DivergedError
@@ -29,7 +30,6 @@ from training.runs.runner import Runner
 
 logger = logging.getLogger(__name__)
 
-Method = Literal["masking", "finetuning"]
 METHODS: dict[Method, LearningMethod] = {"masking": "mask", "finetuning": "finetune"}
 FLOAT_BYTES = 4
 # Settings of masks, which finetuning has at fixed values, so that they are not part of its identity.

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from experiments.common.runs import METHODS, Method, Scale
+from experiments.common.runs import METHODS, Scale
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
+from experiments.published.facts import Method
 from training.options import PRESETS, LearnOptions, broken_rule
 
 PAPER = PRESETS["paper"]

@@ -8,10 +8,11 @@ from typing import Any
 from experiments.common.context import Context
 from experiments.common.drawing import FINETUNING, MASKING, clear, draw_scores
 from experiments.common.report import Claim, Result, Table, short_name
-from experiments.common.runs import METHODS, Method, Run
+from experiments.common.runs import METHODS, Run
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
 from experiments.paper.quotes import NOT_AVAILABLE_NOTE, quote
+from experiments.published.facts import Method
 
 PAPER_TASKS = ("mrpc", "sst2", "cola", "rte", "qnli", "pos", "ner", "swag", "sem", "trec", "agnews")
 QUICK_TASKS = ("trec", "sst2", "pos")

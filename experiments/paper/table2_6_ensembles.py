@@ -12,11 +12,12 @@ from typing import Any
 from experiments.common.context import Context
 from experiments.common.held_out import read_test
 from experiments.common.report import Result, Table, short_name
-from experiments.common.runs import METHODS, Method, Run
+from experiments.common.runs import METHODS, Run
 from experiments.common.scores import Scores, errors_of, listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
 from experiments.paper.quotes import NOT_AVAILABLE_NOTE, quote
+from experiments.published.facts import Method
 from mask_store import CombineRule
 from training.data.features import EncodedExample
 from training.loop.evaluation import measure, predict_logits

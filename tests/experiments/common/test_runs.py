@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.common.runs import Method, Runs, Scale, dense_model
+from experiments.common.runs import Runs, Scale, dense_model
+from experiments.published.facts import Method
 from masking import FinetunedModel, MaskedModel
 from masking.binarize import keep
 from tests.support.experiments import write_tasks
