@@ -5,9 +5,9 @@ the labelled data, `LoopOptions` one training run, `MaskSettings` the mask. Desc
 default and the group in ``--help`` are on the field. An alias is the name of the option on the command line,
 in run identities and in manifests, where the field has another.
 
-Defaults are the paper's (Zhao et al., EMNLP 2020), except `lr` and `head`; the preset ``paper`` is its
-setting whole. What can only be known with data and model (whether a block exists in the base, whether a
-column is in the file) is checked where they are used.
+Defaults are the paper's (Zhao et al., EMNLP 2020), except `lr`, `head` and `long_sentences`; the preset
+``paper`` is its setting whole. What can only be known with data and model (whether a block exists in the
+base, whether a column is in the file) is checked where they are used.
 """
 
 import codecs
@@ -40,6 +40,7 @@ Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
 Metric = Literal["accuracy", "matthews_correlation", "f1"]
 Method = Literal["mask", "finetune"]
 Preset = Literal["paper"]
+LongSentences = Literal["cut"]
 
 DEFAULT_LR: dict[Method, float] = {"mask": 1e-3, "finetune": 5e-5}
 
@@ -64,6 +65,7 @@ PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
         "group_by_length": False,
         "precision": "fp32",
         "max_length": 128,
+        "long_sentences": "cut",
         "blocks": "2-",
         "initial_sparsity": 0.05,
         "threshold": 0.01,
@@ -151,6 +153,12 @@ class DataOptions(_Options):
     choices_column: str | None = _column("choices")
     metric: Metric | None = _field("data", "dev metric to choose by (accuracy; f1 for IOB2 tags)", None)
     max_length: int = _field("data", "tokens that longer inputs are cut to", 128, ge=MIN_TOKENS)
+    long_sentences: LongSentences | None = _field(
+        "data",
+        "cut, as in the paper: words of a longer sentence that end beyond --max-length are neither learned "
+        "nor measured (such a sentence becomes overlapping windows)",
+        None,
+    )
 
     @property
     def columns(self) -> dict[Role, str | None]:

@@ -33,4 +33,4 @@ def read_test(data: Path | None, setting: Preparation) -> Sequence[EncodedExampl
     columns = choose_columns(options.kind, options.columns, (rows,))
     examples = settle(read_examples(rows, options.kind, columns), setting.data.judgement)
     learn_labels(options.kind, setting.data.train, examples)  # refuses a label that train lacks
-    return encode_examples(examples, setting.codec)
+    return encode_examples(examples, setting.codec, long_sentences=options.long_sentences)

@@ -126,7 +126,7 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
         spec = data.spec(options)
         blocks = fit_to_base(options, base)
         codec = task_codec(spec, base.tokenizer)
-        encoded = EncodedData.of(data, codec)
+        encoded = EncodedData.of(data, codec, options)
         baseline = kind.baseline(data.labels, [item.target for item in encoded.dev], metric)
     _log_examples(data.train, encoded.train)
     _log_examples(data.dev, encoded.dev)
