@@ -130,7 +130,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from experiments.common.report import to_markdown, write_result  # noqa: PLC0415 (see _context)
 
     result = experiment.run(arguments.experiment, context)
-    paths = write_result(result, context, arguments.output)
+    paths = write_result(result, context)
     print(to_markdown(result, context))
     logger.info(f"written: {', '.join(map(str, paths))}")
     return 0
@@ -160,7 +160,11 @@ def _context(arguments: argparse.Namespace, experiment: Experiment) -> "Context"
         tasks=tuple(map(check_task, tasks)) if tasks else None,
         seeds=tuple(seeds) if seeds else None,
         runs_dir=arguments.runs,
-        changes=(*read_rows(arguments.rows), *read_settings([*arguments.set, *threads])),
+        results_dir=arguments.output,
+        changes=(
+            *read_rows(arguments.rows),
+            *read_settings([*experiment.settings, *arguments.set, *threads]),
+        ),
     )
 
 

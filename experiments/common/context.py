@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.runs import Run, Runs, Scale
-from experiments.common.scales import Change, describe, scale_of
+from experiments.common.scales import Change, departures, describe, scale_of
+from experiments.common.sizes import counted, other_rows
 from experiments.common.tasks import TASKS, task_files
 from experiments.errors import ExperimentOptionsError
-from experiments.published.facts import Method
+from experiments.published.facts import FACTS, Method
 from training.cli.progress import ProgressBar
 from training.runs.preparation import Preparation
 
@@ -32,6 +33,7 @@ class Context:
         tasks: Tasks asked for; None for the experiment's own.
         seeds: Seeds asked for; None for the experiment's own.
         runs_dir: Folder of finished runs, shared by all experiments.
+        results_dir: Folder of results.
         changes: What is changed of the scale.
     """
 
@@ -42,13 +44,29 @@ class Context:
     tasks: tuple[str, ...] | None
     seeds: tuple[int, ...] | None
     runs_dir: Path
+    results_dir: Path
     changes: tuple[Change, ...]
     _held: dict[tuple[str, str], Runs] = field(default_factory=dict, repr=False, compare=False)
+    _sizes: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def scale(self) -> str:
-        """``quick`` or ``full``."""
-        return "quick" if self.quick else "full"
+        """``quick``, ``full`` (the paper's rows, settings and seeds, as far as is known) or ``reduced``."""
+        if self.quick:
+            return "quick"
+        return "reduced" if self.departures else "full"
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """How rows, settings and seeds differ from the paper's; of the tasks that were asked for so far."""
+        seeds = self.seeds or FACTS.setup.seeds
+        others = sorted(set(seeds) ^ set(FACTS.setup.seeds))
+        found = [other_rows(task, *sizes) for task, sizes in self._sizes.items()]
+        return (
+            *departures(self.changes),
+            *([f"seeds {', '.join(map(str, seeds))}"] if others else []),
+            *(rows for rows in found if rows),
+        )
 
     @property
     def base(self) -> str:
@@ -91,7 +109,9 @@ class Context:
         Raises:
             TrainingError, MaskingError: Data or base can't be used.
         """
-        return self._runs_of(task, base or self.base).setting(task)
+        setting = self._runs_of(task, base or self.base).setting(task)
+        self._sizes[task] = len(setting.encoded.train), counted(setting.encoded.dev)
+        return setting
 
     def run(
         self, task: str, method: Method, *, seed: int = 0, base: str | None = None, **changes: Any
@@ -108,6 +128,7 @@ class Context:
         Raises:
             TrainingError, MaskingError: See `training.runs.learn.learn`.
         """
+        self.setting(task, base=base)
         return self._runs_of(task, base or self.base).get(task, method, seed=seed, **changes)
 
     def learning(self) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,8 @@ from lab.tables import markdown_table
 _SENTENCE_ENCODERS = ("all-MiniLM-L6-v2", "gte-small", "all-mpnet-base-v2")
 _SCALES = {
     "quick": "quick (few rows and epochs, for two cores: shows the direction, not the level)",
-    "full": "full (whole data, the paper's settings)",
+    "full": "full (the paper's rows, settings and seeds)",
+    "reduced": "reduced (fewer rows, other settings or other seeds than the paper's, listed below)",
     "exact": "exact (counted, nothing is trained: the same at both scales)",
 }
 
@@ -99,17 +100,16 @@ class Result:
     exact: bool = False
 
     def scale(self, context: Context) -> str:
-        """Return ``quick``, ``full`` or ``exact``."""
+        """Return ``quick``, ``full``, ``reduced`` or ``exact``."""
         return "exact" if self.exact else context.scale
 
 
-def write_result(result: Result, context: Context, folder: Path) -> list[Path]:
-    """Write a result into a folder, replacing an older one of the same experiment and scale.
+def write_result(result: Result, context: Context) -> list[Path]:
+    """Write a result into the folder of results, replacing an older one of the same experiment and scale.
 
     Args:
         result: What to write.
-        context: The command.
-        folder: Made if it is not there.
+        context: The command; its folder is made if it is not there.
 
     Returns:
         The files written: ``<stem>.json``, ``<stem>.md`` and, where there is a figure, ``<stem>.png``.
@@ -118,7 +118,9 @@ def write_result(result: Result, context: Context, folder: Path) -> list[Path]:
         MissingExtraError: There is a figure, and matplotlib is not installed.
         OSError: The folder can't be written.
     """
-    stem = context.name + ("-quick" if result.scale(context) == "quick" else "")
+    scale = result.scale(context)
+    stem = context.name + (f"-{scale}" if scale in ("quick", "reduced") else "")
+    folder = context.results_dir
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.json", folder / f"{stem}.md"]
     paths[0].write_text(json.dumps(_record(result, context), indent=1) + "\n")
@@ -138,8 +140,9 @@ def to_markdown(result: Result, context: Context) -> str:
 
 def _paragraphs(result: Result, context: Context) -> Iterator[str]:
     yield f"# {result.title}"
-    changed = ", changed as listed below" if context.changes and not result.exact else ""
-    yield f"Scale: {_SCALES[result.scale(context)]}{changed}."
+    scale = result.scale(context)
+    changed = ", changed as listed below" if context.changes and scale == "quick" else ""
+    yield f"Scale: {_SCALES[scale]}{changed}."
     yield _provenance(result, context)
     for table in result.tables:
         if table.caption:
@@ -156,9 +159,11 @@ def _provenance(result: Result, context: Context) -> str:
     gpu: Any = machine["gpu"]
     where = gpu["name"] if gpu else f"{machine['processor']}, {machine['cores']} cores"
     learning = {} if result.exact else context.learning()
+    departures = context.departures if result.scale(context) == "reduced" else ()
     lines = [
-        f"Base: {'; '.join(map(_describe_base, context.bases))}.",
+        *([f"Base: {'; '.join(map(_describe_base, context.bases))}."] if context.bases else []),
         *(f"{name}: {value}." for name, value in result.settings.items()),
+        *([f"Not the paper's: {'; '.join(departures)}."] if departures else []),
         *(_learning(who, settings) for who, settings in learning.items()),
         f"Machine: {where}; torch {versions['torch']}, transformers {versions['transformers']}.",
     ]
@@ -190,6 +195,7 @@ def _record(result: Result, context: Context) -> dict[str, Any]:
         "scale": result.scale(context),
         "bases": [short_name(base) for base in context.bases],
         "settings": dict(result.settings),
+        "departures": list(context.departures) if result.scale(context) == "reduced" else [],
         "learning": None if result.exact else context.learning(),
         "machine": describe_machine(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

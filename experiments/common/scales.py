@@ -32,6 +32,7 @@ _SETTING = re.compile(r"(?:(\w+)\.)?(\w+)=(.+)")
 _RATES: dict[str, Method] = {f"{method}_lr": method for method in METHODS}
 _DATA = ("task", "kind", "base", "store", "train", "dev", "dataset", "metric")  # not settings of learning
 _OWN = ("lr", "seed", "run_dir", "fresh")  # set for each run
+_HARMLESS = ("device", "threads", "save_steps", "tensorboard")  # decide where and how, not what
 _FIELDS = {
     field.alias or name: field
     for name, field in LearnOptions.model_fields.items()
@@ -52,6 +53,10 @@ class Change:
     task: str | None
     field: str
     value: Any
+
+    def __str__(self) -> str:
+        """Write it: ``sst2.epochs=5``."""
+        return f"{'' if self.task is None else f'{self.task}.'}{self.field}={self.value}"
 
 
 def read_rows(texts: Sequence[str]) -> list[Change]:
@@ -95,6 +100,11 @@ def scale_of(quick: bool, changes: Sequence[Change], task: str | None) -> Scale:
         if change.task in (None, task):
             scale = _changed(scale, change)
     return scale
+
+
+def departures(changes: Sequence[Change]) -> list[str]:
+    """Return the changes that make a result another than the paper's, as they are written for ``--set``."""
+    return [str(change) for change in changes if change.field not in _HARMLESS]
 
 
 def describe(scale: Scale) -> dict[str, Any]:

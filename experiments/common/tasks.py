@@ -7,10 +7,10 @@ that `training.data.sources` reads), or from the hub. Nothing here learns or mea
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mask_store import TaskKind
 from training.data.rows import RowSet
@@ -18,6 +18,7 @@ from training.data.sources import read_dataset, read_file
 from training.errors import DataError
 from training.options import Metric
 
+T = TypeVar("T")
 SPLITS = ("train", "dev")
 FORMATS = ("jsonl.gz", "jsonl", "csv", "tsv", "parquet")
 SAMPLE_SEED = 0
@@ -32,6 +33,7 @@ class PaperTask:
         title: Name in the paper's tables.
         kind: Kind of task.
         metric: Dev metric, as in the paper.
+        outputs: Rows of the classifier W_T.
         hub: ``ID:CONFIG`` on the hub, where the data are there in one file a split; else None.
         columns: Options that name columns, where they are not the default ones.
     """
@@ -40,6 +42,7 @@ class PaperTask:
     title: str
     kind: TaskKind
     metric: Metric
+    outputs: int = 2
     hub: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
@@ -47,18 +50,18 @@ class PaperTask:
 _PAIRS = {"text_column": "sentence1", "pair_column": "sentence2"}
 _QNLI = {"text_column": "question", "pair_column": "sentence"}
 _ALL = (
-    PaperTask("mrpc", "MRPC", "sequence-classification", "accuracy", "nyu-mll/glue:mrpc", _PAIRS),
-    PaperTask("sst2", "SST2", "sequence-classification", "accuracy", "nyu-mll/glue:sst2"),
-    PaperTask("cola", "CoLA", "sequence-classification", "matthews_correlation", "nyu-mll/glue:cola"),
-    PaperTask("rte", "RTE", "sequence-classification", "accuracy", "nyu-mll/glue:rte", _PAIRS),
-    PaperTask("qnli", "QNLI", "sequence-classification", "accuracy", "nyu-mll/glue:qnli", _QNLI),
+    PaperTask("mrpc", "MRPC", "sequence-classification", "accuracy", hub="nyu-mll/glue:mrpc", columns=_PAIRS),
+    PaperTask("sst2", "SST2", "sequence-classification", "accuracy", hub="nyu-mll/glue:sst2"),
+    PaperTask("cola", "CoLA", "sequence-classification", "matthews_correlation", hub="nyu-mll/glue:cola"),
+    PaperTask("rte", "RTE", "sequence-classification", "accuracy", hub="nyu-mll/glue:rte", columns=_PAIRS),
+    PaperTask("qnli", "QNLI", "sequence-classification", "accuracy", hub="nyu-mll/glue:qnli", columns=_QNLI),
     PaperTask("sem", "SEM", "sequence-classification", "accuracy"),
-    PaperTask("trec", "TREC", "sequence-classification", "accuracy"),
-    PaperTask("agnews", "AG", "sequence-classification", "accuracy"),
-    PaperTask("pos", "POS", "token-classification", "accuracy"),
-    PaperTask("ner", "NER", "token-classification", "f1"),
-    PaperTask("swag", "SWAG", "multiple-choice", "accuracy"),
-    PaperTask("codah", "CODAH", "multiple-choice", "accuracy"),
+    PaperTask("trec", "TREC", "sequence-classification", "accuracy", 6),
+    PaperTask("agnews", "AG", "sequence-classification", "accuracy", 4),
+    PaperTask("pos", "POS", "token-classification", "accuracy", 49),
+    PaperTask("ner", "NER", "token-classification", "f1", 9),
+    PaperTask("swag", "SWAG", "multiple-choice", "accuracy", 1),
+    PaperTask("codah", "CODAH", "multiple-choice", "accuracy", 1),
 )
 TASKS: Mapping[str, PaperTask] = {task.name: task for task in _ALL}
 
@@ -122,11 +125,16 @@ def _from_hub(task: PaperTask, split: str) -> RowSet:
     return read_dataset(task.hub, "validation" if split == "dev" else split)
 
 
+def sample(rows: Sequence[T], most: int | None) -> Sequence[T]:
+    """Return at most so many rows, in their order, drawn with a fixed seed; None for all."""
+    if most is None or most >= len(rows):
+        return rows
+    chosen = random.Random(SAMPLE_SEED).sample(range(len(rows)), most)
+    return [rows[index] for index in sorted(chosen)]
+
+
 def _write(path: Path, rows: RowSet, most: int | None) -> None:
-    values = [row.values for row in rows.rows]
-    if most is not None and most < len(values):
-        chosen = random.Random(SAMPLE_SEED).sample(range(len(values)), most)
-        values = [values[index] for index in sorted(chosen)]
+    values = sample([row.values for row in rows.rows], most)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in values)
     temporary = path.with_suffix(".part")

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 Numbers = TypeVar("Numbers")
 
+_MANY = 1000  # written without decimals
 _SLACK = 1e-9  # decimal differences that are equal to a bound differ from it in binary
 
 
@@ -52,7 +53,7 @@ class Verdict:
     @property
     def shown(self) -> str:
         """The values as one line."""
-        return ", ".join(f"{name} {_short(value)}" for name, value in self.finding.values.items())
+        return "; ".join(f"{name} {_short(value)}" for name, value in self.finding.values.items())
 
     def note(self) -> str:
         """Return claim, condition, values and verdict as one paragraph."""
@@ -114,4 +115,4 @@ def at_most(value: float, bound: float) -> bool:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004
+    return f"{value:,.0f}" if abs(value) >= _MANY else f"{value:.4g}"

@@ -259,16 +259,18 @@ def _counts(counts: Counts) -> Finding:
     found = {(task, split): size for task, splits in counts.items() for split, size in splits.items()}
     printed = {(task, split): size for task, of in FACTS.table5.counts.items() for split, size in of.items()}
     judged = {key: size for key, size in found.items() if key in printed}
-    values = {f"{task} {split}": float(size) for (task, split), size in judged.items()}
     if not judged:
-        return Finding(values, None)
-    equal = [size in (printed[key], TODAYS_COUNTS.get(key)) for key, size in judged.items()]
-    return Finding(values, all(equal))
+        return Finding({}, None)
+    others = {key: size for key, size in judged.items() if size not in (printed[key], TODAYS_COUNTS.get(key))}
+    values = {f"{task} {split}": float(size) for (task, split), size in others.items()}
+    return Finding({"sets": len(judged), "equal": len(judged) - len(others), **values}, not others)
 
 
 def _ner_counts(counts: Counts) -> Finding:
-    own = {"ner": counts["ner"]} if "ner" in counts else {}
-    return _counts(own)
+    own = counts.get("ner", {})
+    expected = FACTS.table5.counts["ner"]
+    values = {split: float(size) for split, size in own.items()}
+    return Finding(values, all(size == expected[split] for split, size in own.items()) if own else None)
 
 
 T5 = Rule[Counts](

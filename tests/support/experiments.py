@@ -17,13 +17,13 @@ TASKS = {
 SETTINGS = ("epochs=1", "batch_size=8", "max_length=32", "device=cpu", "precision=fp32")
 
 
-def write_tasks(folder: Path, *, train: int = 24) -> Path:
+def write_tasks(folder: Path, *, train: int = 24, dev: int = 12) -> Path:
     """Writes train and dev files of every task in `TASKS`, no two with the same rows; returns the folder."""
     for number, (name, kind) in enumerate(TASKS.items()):
         task = folder / name
         task.mkdir(parents=True, exist_ok=True)
         write_lines(task / "train.jsonl.gz", ROWS[kind](train, seed=2 * number))
-        write_lines(task / "dev.jsonl.gz", ROWS[kind](12, seed=2 * number + 1))
+        write_lines(task / "dev.jsonl.gz", ROWS[kind](dev, seed=2 * number + 1))
     return folder
 
 
