@@ -160,6 +160,7 @@ def _provenance(result: Result, context: Context) -> str:
         f"Base: {'; '.join(map(_describe_base, context.bases))}.",
         *(f"{name}: {value}." for name, value in result.settings.items()),
         *(_learning(who, settings) for who, settings in learning.items()),
+        *(f"Learning rate, {who}: {rate}." for who, rate in context.rates.items()),
         f"Machine: {where}; torch {versions['torch']}, transformers {versions['transformers']}.",
     ]
     return "  \n".join(lines)
@@ -191,6 +192,7 @@ def _record(result: Result, context: Context) -> dict[str, Any]:
         "bases": [short_name(base) for base in context.bases],
         "settings": dict(result.settings),
         "learning": None if result.exact else context.learning(),
+        "rates": dict(context.rates),
         "machine": describe_machine(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "values": dict(result.values),
