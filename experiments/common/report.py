@@ -23,6 +23,16 @@ _SCALES = {
     "exact": "exact (counted, nothing is trained: the same at both scales)",
 }
 
+WIDTH = 6.5
+"""Inches of a page's text: a figure's width, so that its letters are read as large as they are set."""
+FONTS = {
+    "font.size": 8.5,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "figure.titlesize": 9.5,
+}
+
 Draw = Callable[[Any], None]
 """Draws into an empty `matplotlib.figure.Figure`, whose size it may set."""
 
@@ -125,9 +135,10 @@ def write_result(result: Result, context: Context, folder: Path) -> list[Path]:
     paths[1].write_text(to_markdown(result, context) + "\n")
     if result.draw is not None:
         paths.append(folder / f"{stem}.png")
-        figure = need("matplotlib.figure").Figure(figsize=(6.4, 4), layout="constrained")
-        result.draw(figure)
-        figure.savefig(paths[-1], dpi=150)
+        with need("matplotlib").rc_context(FONTS):
+            figure = need("matplotlib.figure").Figure(figsize=(WIDTH, 4), layout="constrained")
+            result.draw(figure)
+            figure.savefig(paths[-1], dpi=150)
     return paths
 
 
