@@ -11,7 +11,7 @@ from experiments.common.report import short_name
 from experiments.common.scores import Scores
 
 DARK, BAND = "#333333", "#e4e8ec"
-PRETRAINED, FINETUNING, MASKING = "#9aa5b1", "#d98c3f", "#0b6e4f"
+PRETRAINED, FINETUNING, MASKING, MASKING_LIGHT = "#9aa5b1", "#d98c3f", "#0b6e4f", "#6bbf8a"
 METHOD_COLORS = {"masking": MASKING, "finetuning": FINETUNING}
 SERIES = ("#3f6fb5", "#b5482e", "#8e6bb0", DARK, "#c2a23a", "#4aa3a2", "#d06a9f", "#7a5c43")
 """For things that are neither methods nor the pretrained encoder, in this order."""
