@@ -106,7 +106,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[TASK.]NAME=VALUE",
         help="settings of learning instead of the scale's: options of training.learn_mask spelt with _, and "
-        "masking_lr, finetuning_lr",
+        "masking_lr, finetuning_lr (a rate; paper: Table 4's, searched where it has none; search)",
     )
 
 

@@ -57,6 +57,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "table2": Experiment("table2_6_ensembles", "error and memory of one model and of an ensemble of four"),
     "table3": Experiment("table3_transfer", "learned on one sentiment task, measured on another"),
+    "table4": Experiment("table4_rates", "the learning rate of every task, searched", _BASES),
     "table5": Experiment("table5_sizes", "sizes of dev and test, exact"),
     "table6": Experiment("table2_6_ensembles", "table 2's errors for RoBERTa and DistilBERT", _BASES[1:]),
     "table7": Experiment("figure2_table7_blocks", "which blocks are masked, in numbers"),

@@ -33,6 +33,7 @@ from pydantic_core import PydanticCustomError
 from mask_store import HeadMode, JsonScalar, TaskKind
 from masking.learning.settings import MaskSettings
 from training.errors import OptionsError
+from training.paper import task_batch_size, task_rate
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
@@ -54,8 +55,8 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "token-classification": ("accuracy", "f1"),
     "multiple-choice": ("accuracy",),
 }
-# All that decides a mask but data, base, seed and the learning rate, which the paper searches for each task.
-# What is None goes beyond the paper, and is off.
+# All that decides a mask but data, base, seed and the learning rate. What is None goes beyond the paper, and
+# is off. Of the paper's tasks each has a rate, and some another batch size: see `preset_values`.
 PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
     "paper": {
         "epochs": 10,
@@ -74,6 +75,7 @@ PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
         "average": None,
         "final_sparsity": None,
         "head_lr": None,
+        "keep_epoch": None,
     }
 }
 # A new setting that decides the mask goes into the preset, and so into the identity of a run.
@@ -295,12 +297,29 @@ class LoopOptions(_Options):
         lt=1,
     )
     head_lr: float | None = _field("extras", "Adam's rate on a head that is trained (--lr)", None, gt=0)
+    keep_epoch: int | None = _field(
+        "extras", "end after so many epochs and keep the last, whichever is best on dev", None, "N", ge=1
+    )
     save_steps: int | None = _field(
         "run", "a checkpoint every N steps too, not only every epoch", None, "N", ge=1
     )
     tensorboard: str | None = _field(
         "run", "folder for TensorBoard: loss, dev metrics, sparsity, flip rate", None, "DIR"
     )
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs after which the run ends at the latest."""
+        return self.keep_epoch or self.epochs
+
+    @field_validator("keep_epoch")
+    @classmethod
+    def _is_reached(cls, epoch: int | None, info: ValidationInfo) -> int | None:
+        if epoch and epoch > info.data.get("epochs", epoch):
+            raise ValueError(f"there are {info.data['epochs']} --epochs")
+        if epoch and info.data.get("final_sparsity"):
+            raise ValueError("does not go together with --final-sparsity")
+        return epoch
 
 
 class LearnOptions(LoopOptions, MaskSettings, DataOptions):
@@ -375,24 +394,45 @@ def option_name(name: str) -> str:
     return (field.alias if field else None) or name
 
 
-def options_of(given: Mapping[str, Any], preset: Preset | None = None) -> LearnOptions:
+def preset_values(preset: Preset | None, given: Mapping[str, Any], method: Method) -> dict[str, JsonScalar]:
+    """Return what a preset sets for a task: its values for all tasks, and the paper's rate and batch size.
+
+    Args:
+        preset: Name of the preset; None for none.
+        given: Values by names of options, ``task`` and ``base`` among them.
+        method: How the task is learned.
+
+    Returns:
+        Values by names of options; without `lr` where the paper has no rate for the task on the base.
+    """
+    if preset is None:
+        return {}
+    base, task = str(given.get("base")), str(given.get("task"))
+    own = {"batch_size": task_batch_size(task), "lr": task_rate(base, method, task)}
+    return {**PRESETS[preset], **{name: value for name, value in own.items() if value is not None}}
+
+
+def options_of(
+    given: Mapping[str, Any], preset: Preset | None = None, method: Method = "mask"
+) -> LearnOptions:
     """Return options of the values that are given, of a preset, and of the defaults for the rest.
 
     Args:
-        given: Values by names of options.
+        given: Values by names of options. The rate may be given beside a preset.
         preset: Name of the preset; None for none.
+        method: How the task is learned, which the rate depends on.
 
     Raises:
         OptionsError: A value makes no sense, or is set by the preset as well; lists every mistake.
     """
-    values = PRESETS[preset] if preset else {}
+    values = preset_values(preset, given, method)
     problems = [
         f"{_flag(name)}: --preset {preset} sets it; leave out one of the two"
         for name in given
-        if name in values
+        if name in values and name != "lr"
     ]
     try:
-        options = LearnOptions(**{**values, **given})
+        options = LearnOptions(**{"lr": DEFAULT_LR[method], **values, **given})
     except OptionsError as error:
         raise OptionsError([*problems, *error.problems]) from None
     if problems:

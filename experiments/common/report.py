@@ -24,6 +24,16 @@ _SCALES = {
     "exact": "exact (counted, nothing is trained: the same at both scales)",
 }
 
+WIDTH = 6.5
+"""Inches of a page's text: a figure's width, so that its letters are read as large as they are set."""
+FONTS = {
+    "font.size": 8.5,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "figure.titlesize": 9.5,
+}
+
 Draw = Callable[[Any], None]
 """Draws into an empty `matplotlib.figure.Figure`, whose size it may set."""
 
@@ -127,9 +137,10 @@ def write_result(result: Result, context: Context) -> list[Path]:
     paths[1].write_text(to_markdown(result, context) + "\n")
     if result.draw is not None:
         paths.append(folder / f"{stem}.png")
-        figure = need("matplotlib.figure").Figure(figsize=(6.4, 4), layout="constrained")
-        result.draw(figure)
-        figure.savefig(paths[-1], dpi=150)
+        with need("matplotlib").rc_context(FONTS):
+            figure = need("matplotlib.figure").Figure(figsize=(WIDTH, 4), layout="constrained")
+            result.draw(figure)
+            figure.savefig(paths[-1], dpi=150)
     return paths
 
 
@@ -165,6 +176,7 @@ def _provenance(result: Result, context: Context) -> str:
         *(f"{name}: {value}." for name, value in result.settings.items()),
         *([f"Not the paper's: {'; '.join(departures)}."] if departures else []),
         *(_learning(who, settings) for who, settings in learning.items()),
+        *(f"Learning rate, {who}: {rate}." for who, rate in context.rates.items()),
         f"Machine: {where}; torch {versions['torch']}, transformers {versions['transformers']}.",
     ]
     return "  \n".join(lines)
@@ -197,6 +209,7 @@ def _record(result: Result, context: Context) -> dict[str, Any]:
         "settings": dict(result.settings),
         "departures": list(context.departures) if result.scale(context) == "reduced" else [],
         "learning": None if result.exact else context.learning(),
+        "rates": dict(context.rates),
         "machine": describe_machine(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "values": dict(result.values),

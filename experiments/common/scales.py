@@ -14,6 +14,7 @@ from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
 from experiments.published.facts import Method
 from training.options import PRESETS, LearnOptions, broken_rule
+from training.paper import task_batch_size
 
 PAPER = PRESETS["paper"]
 QUICK = Scale(
@@ -24,12 +25,13 @@ QUICK = Scale(
     rates={"masking": 2e-3, "finetuning": 1e-4},
 )
 FULL = Scale(
-    "full", train_rows=None, dev_rows=None, options=PAPER, rates={"masking": 1e-3, "finetuning": 5e-5}
+    "full", train_rows=None, dev_rows=None, options=PAPER, rates={"masking": "paper", "finetuning": "paper"}
 )
 
 _ROWS = re.compile(r"(?:(\w+)=)?([1-9]\d*|all)/([1-9]\d*|all)")
 _SETTING = re.compile(r"(?:(\w+)\.)?(\w+)=(.+)")
 _RATES: dict[str, Method] = {f"{method}_lr": method for method in METHODS}
+_RATE_ORIGINS = ("paper", "search")
 _DATA = ("task", "kind", "base", "store", "train", "dev", "dataset", "metric")  # not settings of learning
 _OWN = ("lr", "seed", "run_dir", "fresh")  # set for each run
 _HARMLESS = ("device", "threads", "save_steps", "tensorboard")  # decide where and how, not what
@@ -95,16 +97,25 @@ def read_settings(texts: Sequence[str]) -> list[Change]:
 
 def scale_of(quick: bool, changes: Sequence[Change], task: str | None) -> Scale:
     """Return the scale at which a task is learned; a change for the task goes before one for all tasks."""
-    scale = QUICK if quick else FULL
+    scale = QUICK if quick else _full(task)
     for change in sorted(changes, key=lambda change: change.task is not None):
         if change.task in (None, task):
             scale = _changed(scale, change)
     return scale
 
 
+def _full(task: str | None) -> Scale:
+    size = task_batch_size(task) if task else None
+    return FULL if size is None else dataclasses.replace(FULL, options={**PAPER, "batch_size": size})
+
+
 def departures(changes: Sequence[Change]) -> list[str]:
     """Return the changes that make a result another than the paper's, as they are written for ``--set``."""
-    return [str(change) for change in changes if change.field not in _HARMLESS]
+    return [str(change) for change in changes if not _is_papers(change)]
+
+
+def _is_papers(change: Change) -> bool:
+    return change.field in _HARMLESS or (change.field in _RATES and change.value in _RATE_ORIGINS)
 
 
 def describe(scale: Scale) -> dict[str, Any]:
@@ -139,6 +150,8 @@ def check_task(name: str) -> str:
 
 def _value(name: str, text: str) -> Any:
     """Return the value of a setting: the text itself, where its field takes that, or the JSON it is."""
+    if name in _RATES and text in _RATE_ORIGINS:
+        return text
     field = _FIELDS[name]
     kind: Any = field.annotation
     for bound in field.metadata:

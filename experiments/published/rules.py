@@ -1,7 +1,7 @@
 """Rules: the paper's claims as conditions on numbers, to which the paper's own and ours are put alike.
 
-A rule says what the paper claims, when numbers agree with it, and decides. `experiments.published.tables` and
-`experiments.published.figures` hold the rules; thresholds are ours, and hold on the paper's numbers.
+A rule says what the paper claims, when numbers agree with it, and decides. The rules are in `tables`,
+`figures` and `analysis` beside this module; thresholds are ours, and hold on the paper's numbers.
 """
 
 from collections.abc import Callable, Mapping

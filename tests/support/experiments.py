@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.__main__ import main
+from experiments.common.context import Context
+from experiments.common.scales import read_settings
 from tests.support.learning_data import ROWS, write_lines
 
 TASKS = {
@@ -46,3 +48,17 @@ def picture(folder: Path, name: str) -> bool:
     """Whether the command has drawn a figure."""
     path = folder / "out" / f"{name}-quick.png"
     return path.exists() and path.read_bytes().startswith(b"\x89PNG")
+
+
+def full_context(folder: Path, base: str, name: str, seeds: tuple[int, ...] | None = None) -> Context:
+    """A command's context at the full scale, but for what a tiny model can do, on the tasks' data."""
+    return Context(
+        name=name,
+        quick=False,
+        bases=(base,),
+        data=write_tasks(folder / "data"),
+        tasks=None,
+        seeds=seeds,
+        runs_dir=folder / "runs",
+        changes=tuple(read_settings(["epochs=1", "max_length=32", "device=cpu"])),
+    )

@@ -24,6 +24,8 @@ from training.runs.report import SetReport
 
 logger = logging.getLogger(__name__)
 
+_DRAWS = 2  # how a seed becomes head and scores: part of what a run is, since another way is another run
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -65,6 +67,7 @@ class Preparation:
             "configuration": self.base.info.configuration,
             "data": self.data.digest,
             "processes": distributed.count(),
+            "draws": _DRAWS,
             **({"validation_share": self.options.validation_share} if self.options.validation_share else {}),
         }
 

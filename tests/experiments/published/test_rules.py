@@ -1,3 +1,4 @@
+from experiments.published.analysis import ANALYSIS_RULES
 from experiments.published.catalogue import RULES
 from experiments.published.figures import FIGURE_RULES
 from experiments.published.rules import Finding, Rule, at_least, at_most
@@ -23,7 +24,7 @@ def test_bounds_are_reached_to_a_binary_fraction_s_error() -> None:
 
 
 def test_the_catalogue_has_every_rule_once() -> None:
-    assert list(RULES.values()) == [*TABLE_RULES, *FIGURE_RULES]
+    assert list(RULES.values()) == [*TABLE_RULES, *FIGURE_RULES, *ANALYSIS_RULES]
     assert all(name == rule.id for name, rule in RULES.items())
     for rule in RULES.values():
         assert rule.claim.endswith(".")
