@@ -34,6 +34,7 @@ _RATES: dict[str, Method] = {f"{method}_lr": method for method in METHODS}
 _RATE_ORIGINS = ("paper", "search")
 _DATA = ("task", "kind", "base", "store", "train", "dev", "dataset", "metric")  # not settings of learning
 _OWN = ("lr", "seed", "run_dir", "fresh")  # set for each run
+_ROW_FIELDS = ("train_rows", "dev_rows")
 _HARMLESS = ("device", "threads", "save_steps", "tensorboard")  # decide where and how, not what
 _FIELDS = {
     field.alias or name: field
@@ -74,7 +75,7 @@ def read_rows(texts: Sequence[str]) -> list[Change]:
             raise ExperimentOptionsError(
                 f"--rows {text}: write [TASK=]TRAIN/DEV, such as sst2=6000/872 or all/500"
             )
-        for field, most in zip(("train_rows", "dev_rows"), match.groups()[1:], strict=True):
+        for field, most in zip(_ROW_FIELDS, match.groups()[1:], strict=True):
             changes.append(Change(_task(match[1]), field, None if most == "all" else int(most)))
     return changes
 
@@ -115,7 +116,8 @@ def departures(changes: Sequence[Change]) -> list[str]:
 
 
 def _is_papers(change: Change) -> bool:
-    return change.field in _HARMLESS or (change.field in _RATES and change.value in _RATE_ORIGINS)
+    papers_rate = change.field in _RATES and change.value in _RATE_ORIGINS
+    return change.field in _HARMLESS or papers_rate or (change.field in _ROW_FIELDS and change.value is None)
 
 
 def describe(scale: Scale) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def describe(scale: Scale) -> dict[str, Any]:
 
 
 def _changed(scale: Scale, change: Change) -> Scale:
-    if change.field in ("train_rows", "dev_rows"):
+    if change.field in _ROW_FIELDS:
         return dataclasses.replace(scale, **{change.field: change.value})
     if change.field in _RATES:
         return dataclasses.replace(scale, rates={**scale.rates, _RATES[change.field]: change.value})

@@ -5,7 +5,7 @@ that did best here, which go beyond the paper's.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -92,9 +92,8 @@ def table1(context: Context) -> Result:
 
 def table1_tuned(context: Context) -> Result:
     """Learn the same with the settings that did best here, which the command has set."""
-    return _compare_all(
-        context, "Table 1, tuned: masking with settings beyond the paper's against finetuning"
-    )
+    title = "Table 1, tuned: masking with settings beyond the paper's against finetuning"
+    return replace(_compare_all(context, title), verdicts=())  # the claims are about the paper's method
 
 
 def _compare_all(context: Context, title: str) -> Result:

@@ -1,7 +1,7 @@
 """Table 4: the learning rate of each task, searched for both methods (paper, section 4 and appendix A.4).
 
-A rate is searched on the paper's grid, which grows until the best rate is not on its border. It belongs to the
-scale's rows and settings. What the runs folder knows is not learned again.
+A rate is searched on the paper's grid, which grows until the best one is not on its border. It belongs to
+the scale's rows and settings. What the runs folder knows is not learned again.
 """
 
 from collections.abc import Sequence
