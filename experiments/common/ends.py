@@ -8,6 +8,7 @@ two together, not each at its own best.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from experiments.common.context import Context
 from experiments.common.paths import Examples, Weights
@@ -98,5 +99,5 @@ def choose(finetuned: Sequence[Run], masked: Sequence[Run]) -> tuple[int, int]:
 def _after(context: Context, run: Run, epoch: int, base: str) -> Run:
     """Return a run that ends with an epoch: itself, where that is its best, or as much of it as it takes."""
     method: Method = run.method
-    kept = {} if run.result.best_epoch == epoch else {"keep_epoch": epoch}
+    kept: dict[str, Any] = {} if run.result.best_epoch == epoch else {"keep_epoch": epoch}
     return context.run(run.task, method, seed=run.seed, base=base, lr=run.result.lr, **kept)

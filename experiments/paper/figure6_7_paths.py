@@ -1,8 +1,8 @@
 """Figures 6 and 7: are finetuned and masked model connected by a path of good models?
 
 Figure 6 (section 6.3) looks at straight lines: from the finetuned to the masked model (W * M written out) on
-each base, and from the pretrained model to either on the first. Figure 7 (appendix B) looks at a curve that is
-learned from the finetuned to the masked model. All weights lie on a path, the classifier's too.
+each base, and from the pretrained model to either on the first. Figure 7 (appendix B) looks at a curve that
+is learned from the finetuned to the masked model. All weights lie on a path, the classifier's too.
 """
 
 from collections.abc import Mapping, Sequence

@@ -66,5 +66,6 @@ def full_context(
         tasks=None,
         seeds=seeds,
         runs_dir=folder / "runs",
+        results_dir=folder / "out",
         changes=tuple(read_settings(["epochs=1", "max_length=32", "device=cpu", *settings])),
     )
