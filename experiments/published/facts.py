@@ -1,9 +1,9 @@
 """Facts: the numbers that the paper prints (Zhao et al., EMNLP 2020), by this project's names.
 
-They are in ``numbers.json`` (Table 4 in `training.paper`): Tables 1 to 8 and what the running text says of the
-settings. Tasks have the names of `experiments.common.tasks`, bases those of the hub. What the paper does not
-print is not here, and a table shows `NOT_PRINTED` in its place. As in the paper, Table 7 is in fractions, all
-other scores and errors are in percent, and memory is in decimal kilo- and megabytes.
+They are in ``numbers.json`` (Table 4 in `training.paper`): Tables 1 to 8 and what the text says of settings.
+Tasks have the names of `experiments.common.tasks`, bases those of the hub. What the paper does not print is
+not here, and a table shows `NOT_PRINTED` in its place. As in the paper, Table 7 is in fractions, all other
+scores and errors are in percent, and memory is in decimal kilo- and megabytes.
 """
 
 from collections.abc import Mapping
