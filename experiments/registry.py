@@ -69,9 +69,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         "figure2_table7_blocks", "which blocks are masked: from the top and from the bottom"
     ),
     "figure3": Experiment("table8_figure3_memory", "memory against the number of tasks, exact", trains=False),
-    "figure4": Experiment("figure4_clusters", "dev examples in the encoder's last state at [CLS], by t-SNE"),
+    "figure4": Experiment(
+        "figure4_clusters", "dev examples in the topmost block's state at [CLS], by t-SNE", _BASES[:2]
+    ),
     "figure5": Experiment("figure5_dissimilarity", "how much masks of two tasks differ, layer by layer"),
-    "figure6": Experiment("figure6_7_paths", "the lines between pretrained, finetuned and masked model"),
+    "figure6": Experiment(
+        "figure6_7_paths", "the lines between pretrained, finetuned and masked model", _BASES[:2]
+    ),
     "figure7": Experiment("figure6_7_paths", "a learned Bezier curve from finetuned to masked model"),
     "ablation": Experiment("ablation", "settings beyond the paper's, one at a time"),
     "claims": Experiment(

@@ -39,38 +39,6 @@ Draw = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One claim of the paper, and whether the numbers here agree with it.
-
-    Attributes:
-        paper: What the paper says, in our words; a whole sentence.
-        rule: What must hold of the numbers here for them to agree; completes "They agree where ...".
-        holds: Whether it does.
-    """
-
-    paper: str
-    rule: str
-    holds: bool
-
-    @property
-    def verdict(self) -> str:
-        """``agrees`` or ``does not agree``."""
-        return "agrees" if self.holds else "does not agree"
-
-    def note(self, subject: str) -> str:
-        """Return the claim, the rule and the verdict as one paragraph.
-
-        Args:
-            subject: What the numbers were measured on, such as a task.
-        """
-        return f"The paper: {self.paper} Rule: it agrees where {self.rule}. {subject}: {self.verdict}."
-
-    def values(self) -> dict[str, Any]:
-        """Return the same for programs."""
-        return {"paper": self.paper, "rule": self.rule, "agrees": self.holds}
-
-
-@dataclass(frozen=True)
 class Table:
     """A table of text.
 

@@ -15,7 +15,8 @@ from experiments.common.report import Draw, Result, Table, short_name
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
-from experiments.published.facts import FACTS, Cell, Direction, Method
+from experiments.published.beside import Beside, printed
+from experiments.published.facts import FACTS, NOT_PRINTED, Cell, Direction, Method, paper_base
 from experiments.published.figures import F2A, F2B, F2C, ByChoice
 
 DIRECTIONS: tuple[Direction, ...] = ("top-down", "bottom-up")
@@ -23,7 +24,8 @@ QUICK_TASKS, FULL_TASKS = ("trec",), ("mrpc", "rte", "cola")
 SHARES = tuple(dict.fromkeys(row.initial_sparsity for row in FACTS.table7.masking))
 _STYLES = {"top-down": "-", "bottom-up": "--"}
 _COLORS = dict(zip(SHARES, (MASKING, MASKING_LIGHT), strict=True))
-_PAPER_BLOCKS = FACTS.setup.blocks["bert-base-uncased"]
+_PAPER_BASE = "bert-base-uncased"
+_PAPER_BLOCKS = FACTS.setup.blocks[_PAPER_BASE]
 
 
 @dataclass(frozen=True)
@@ -119,16 +121,22 @@ def choices(found: Sequence[Measured]) -> ByChoice:
     }
 
 
-def printed(task: str, row: Row, blocks: int) -> Cell | None:
-    """Return what the paper prints for a row at the same fraction of its depth; None for nothing."""
-    if row.blocks is None:
-        return FACTS.table7.finetuning.get(task)
+def papers_cell(task: str, row: Row, blocks: int) -> Cell | None:
+    """Return what the paper has in percent for a row at the same fraction of its depth; None for nothing.
+
+    Args:
+        task: Name of the task.
+        row: One of `rows_of`.
+        blocks: Number of blocks of the base.
+    """
+    scores = FACTS.table7.finetuning if row.blocks is None else {}
     for own in FACTS.table7.masking:
         count = own.blocks[1] - own.blocks[0] + 1
         alike = set(row.directions) <= set(own.directions) and own.initial_sparsity == row.share
-        if alike and count * blocks == row.count * _PAPER_BLOCKS:
-            return own.scores.get(task)
-    return None
+        if row.blocks and alike and count * blocks == row.count * _PAPER_BLOCKS:
+            scores = own.scores
+    cell = scores.get(task)
+    return Cell(mean=100 * cell.mean, std=100 * cell.std) if cell else None
 
 
 def _measure_all(context: Context) -> list[Measured]:
@@ -154,10 +162,11 @@ def _seeds(context: Context) -> tuple[int, ...]:
 
 def _result(context: Context, title: str, found: Sequence[Measured], draw: Draw | None = None) -> Result:
     by_task = {task: [one for one in found if one.task == task] for task in choices(found)}
+    beside = Beside(_PAPER_BASE, paper_base(context.base) == _PAPER_BASE and context.scale == "full")
     searched = any(isinstance(context.scale_of(task).rates["masking"], str) for task in by_task)
     return Result(
         title=title,
-        tables=[_table(task, own) for task, own in by_task.items()],
+        tables=[_table(task, own, beside) for task, own in by_task.items()],
         values={"rows": [_record(one) for one in found]},
         settings={
             "Tasks": listed(by_task),
@@ -165,38 +174,49 @@ def _result(context: Context, title: str, found: Sequence[Measured], draw: Draw 
             "Learning rate": "searched for each row and task" if searched else "one for all rows",
         },
         verdicts=[rule.verdict(short_name(context.base), choices(found)) for rule in (F2A, F2B, F2C)],
+        notes=[beside.note],
         draw=draw,
     )
 
 
-def _table(task: str, found: Sequence[Measured]) -> Table:
+def _table(task: str, found: Sequence[Measured], beside: Beside) -> Table:
     blocks = max(one.row.count for one in found)
-    rows = []
-    for one in found:
-        cell = printed(task, one.row, blocks)
-        rows.append(
-            [
-                "masking" if one.row.blocks else "finetuning",
-                f"{one.row.blocks[0]}-{one.row.blocks[1]}" if one.row.blocks else "-",
-                " and ".join(one.row.directions) or "-",
-                f"{one.row.share:.0%}" if one.row.blocks else "-",
-                f"{one.rate:g}",
-                str(one.scores),
-                "-" if cell is None else f"{100 * cell.mean:.1f} ± {100 * cell.std:.1f}",
-                f"{one.nbytes:,}",
-            ]
-        )
     head = [
         "method",
         "blocks",
         "series",
         "zeros at the start",
-        "learning rate",
+        "rate",
         "dev metric, %",
         "paper",
-        "bytes",
+        "difference",
     ]
-    return Table(head, rows, f"{TASKS[task].title}, {TASKS[task].metric}")
+    rows = []
+    for one in found:
+        cell = papers_cell(task, one.row, blocks)
+        scores = one.scores
+        rows.append(
+            [
+                *_described(one.row),
+                f"{one.rate:g}",
+                str(scores),
+                printed(cell),
+                beside.difference(scores.mean, scores.spread, cell),
+                f"{one.nbytes:,}",
+            ]
+        )
+    return Table([*head, "bytes"], rows, f"{TASKS[task].title}, {TASKS[task].metric}")
+
+
+def _described(row: Row) -> list[str]:
+    if row.blocks is None:
+        return ["finetuning", *3 * [NOT_PRINTED]]
+    return [
+        "masking",
+        f"{row.blocks[0]}-{row.blocks[1]}",
+        " and ".join(row.directions),
+        f"{row.share:.0%}",
+    ]
 
 
 def _record(one: Measured) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Facts: the numbers that the paper prints (Zhao et al., EMNLP 2020), by this project's names.
 
-They are in ``numbers.json``: Tables 1 to 8 and what the running text says of the settings. Tasks have the
-names of `experiments.common.tasks`, bases those of the hub. What the paper does not print is not here, and a
-table shows `NOT_PRINTED` in its place. As in the paper, Table 7 is in fractions, all other scores and errors
-are in percent, and memory is in decimal kilo- and megabytes.
+They are in ``numbers.json`` (Table 4 in `training.paper`): Tables 1 to 8 and what the text says of settings.
+Tasks have the names of `experiments.common.tasks`, bases those of the hub. What the paper does not print is
+not here, and a table shows `NOT_PRINTED` in its place. As in the paper, Table 7 is in fractions, all other
+scores and errors are in percent, and memory is in decimal kilo- and megabytes.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from training.paper import RATES
 
 Method = Literal["masking", "finetuning"]
 Size = Literal["single", "ensemble"]
@@ -113,9 +115,14 @@ class Table3(_Part):
 
 
 class Table4(_Part):
-    """Learning rates that were best on dev (appendix A.4), by base, method and task."""
+    """Learning rates that were best on dev (appendix A.4), by base, method and task.
 
-    rates: Mapping[str, Scores]
+    They are in `training.paper`, since ``--preset paper`` takes them.
+    """
+
+    rates: Mapping[str, Scores] = {
+        base: {"masking": rows["mask"], "finetuning": rows["finetune"]} for base, rows in RATES.items()
+    }
 
 
 class Table5(_Part):
@@ -237,7 +244,7 @@ class Facts(_Part):
     table1: Table1
     table2: Table2
     table3: Table3
-    table4: Table4
+    table4: Table4 = Table4()
     table5: Table5
     table6: Table6
     table7: Table7

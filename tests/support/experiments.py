@@ -50,7 +50,13 @@ def picture(folder: Path, name: str) -> bool:
     return path.exists() and path.read_bytes().startswith(b"\x89PNG")
 
 
-def full_context(folder: Path, base: str, name: str, seeds: tuple[int, ...] | None = None) -> Context:
+def full_context(
+    folder: Path,
+    base: str,
+    name: str,
+    seeds: tuple[int, ...] | None = None,
+    settings: tuple[str, ...] = (),
+) -> Context:
     """A command's context at the full scale, but for what a tiny model can do, on the tasks' data."""
     return Context(
         name=name,
@@ -60,5 +66,6 @@ def full_context(folder: Path, base: str, name: str, seeds: tuple[int, ...] | No
         tasks=None,
         seeds=seeds,
         runs_dir=folder / "runs",
-        changes=tuple(read_settings(["epochs=1", "max_length=32", "device=cpu"])),
+        results_dir=folder / "out",
+        changes=tuple(read_settings(["epochs=1", "max_length=32", "device=cpu", *settings])),
     )

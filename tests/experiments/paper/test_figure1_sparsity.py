@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_the_full_scale_is_the_papers(tmp_path: Path, tiny_bert: str) -> None:
     assert [rate_of(context, task) for task in FULL_TASKS] == [5e-5] * 4
     point = measure(context, "sst2", 0.5, seeds=(1,))
     assert point.final == pytest.approx(0.5, abs=0.02)
-    wanted = {"initial_sparsity": 0.5, "lr": 5e-5, "blocks": "0-", "batch_size": 128}
+    wanted: dict[str, Any] = {"initial_sparsity": 0.5, "lr": 5e-5, "blocks": "0-", "batch_size": 128}
     assert context.run("sst2", "masking", seed=1, weights=False, **wanted).value == point.scores.values[0]
     (path,) = (tmp_path / "runs").rglob("results.jsonl")
     assert len(path.read_text().splitlines()) == 1

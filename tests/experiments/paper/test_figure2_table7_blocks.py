@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments.common.scores import Scores
-from experiments.paper.figure2_table7_blocks import Measured, Row, choices, printed, rows_of, table7
+from experiments.paper.figure2_table7_blocks import Measured, Row, choices, papers_cell, rows_of, table7
 from experiments.published.facts import FACTS
 from experiments.published.figures import by_choice
 from tests.support.experiments import full_context, picture, run
@@ -60,18 +60,20 @@ def test_rows_of_another_depth_are_the_same_fractions() -> None:
 
 def test_the_papers_numbers_stand_beside_the_same_row() -> None:
     found = [
-        Measured(task, row, 1e-3, Scores((cell.mean,)), 1)
+        Measured(task, row, 1e-3, Scores((cell.mean / 100,)), 1)
         for task in FACTS.table7.finetuning
         for row in rows_of(12)
-        if (cell := printed(task, row, 12))
+        if (cell := papers_cell(task, row, 12))
     ]
     assert len(found) == 3 * 19
     paper = by_choice(FACTS.table7)
     assert choices(found) == {task: pytest.approx(row) for task, row in paper.items()}
     half = Row((3, 5), 0.15, ("top-down",))
     (six,) = [row for row in FACTS.table7.masking if (row.blocks, row.initial_sparsity) == ((6, 11), 0.15)]
-    assert printed("cola", half, 6) == six.scores["cola"]
-    assert printed("trec", half, 6) is None
+    cell = papers_cell("cola", half, 6)
+    assert cell
+    assert cell.mean == pytest.approx(100 * six.scores["cola"].mean)
+    assert papers_cell("trec", half, 6) is None
 
 
 def test_at_the_full_scale_each_row_has_its_own_rate_by_the_mean_over_seeds(

@@ -4,6 +4,8 @@ from experiments.common.tasks import TASKS
 from experiments.published.facts import FACTS, paper_base
 from masking.learning.settings import MaskSettings
 from training.options import PRESETS
+from training.paper import BATCH_SIZES
+from training.runs.rate_search import Grid
 
 BASES = {"bert-base-uncased", "roberta-base", "distilbert-base-uncased"}
 
@@ -34,6 +36,8 @@ def test_the_preset_paper_is_the_paper_s_setting() -> None:
     setup, preset = FACTS.setup, PRESETS["paper"]
     for name in ("initial_sparsity", "max_length", "epochs", "patience", "batch_size"):
         assert preset[name] == getattr(setup, name), name
+    assert setup.batch_size_of == BATCH_SIZES
+    assert setup.rates == Grid.paper().rates
     assert {first for first, _ in setup.masked_blocks.values()} == {2}
     assert preset["blocks"] == "2-"
     assert MaskSettings.model_fields["initial_sparsity"].default == setup.initial_sparsity
