@@ -101,6 +101,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="most rows of train and dev, such as sst2=6000/872 or all/500, instead of the scale's",
     )
     add(
+        "--hold-out",
+        type=float,
+        metavar="SHARE",
+        help="choose by this share of train instead of dev, and report table1, table1-tuned, table2 and "
+        "table6 on the set's own dev, which neither method has seen",
+    )
+    add(
         "--set",
         nargs="+",
         default=[],
@@ -139,7 +146,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _context(arguments: argparse.Namespace, experiment: Experiment) -> "Context":
     # torch takes seconds to import, which --help doesn't wait for
     from experiments.common.context import Context  # noqa: PLC0415
-    from experiments.common.scales import check_task, read_rows, read_settings  # noqa: PLC0415
+    from experiments.common.scales import check_task, read_hold_out, read_rows, read_settings  # noqa: PLC0415
 
     seeds, tasks = arguments.seeds, arguments.tasks
     if arguments.data is not None and not arguments.data.is_dir():
@@ -163,6 +170,7 @@ def _context(arguments: argparse.Namespace, experiment: Experiment) -> "Context"
         results_dir=arguments.output,
         changes=(
             *read_rows(arguments.rows),
+            *read_hold_out(arguments.hold_out),
             *read_settings([*experiment.settings, *arguments.set, *threads]),
         ),
     )

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.common.held_out import read_held_out
 from experiments.common.runs import SEARCH_SEED, SET, Run, Runs, Scale
 from experiments.common.scales import Change, departures, describe, scale_of
 from experiments.common.sizes import counted, other_rows
-from experiments.common.tasks import TASKS, task_files
+from experiments.common.tasks import TaskFiles
 from experiments.errors import ExperimentOptionsError
 from experiments.published.facts import FACTS, Method
 from training.cli.progress import ProgressBar
+from training.data.features import EncodedExample
 from training.runs.preparation import Preparation
 from training.runs.rate_search import Found
 
@@ -90,9 +92,25 @@ class Context:
         """
         tasks = self.tasks or tuple(quick if self.quick else full)
         for task in tasks:
-            scale = self.scale_of(task)
-            task_files(TASKS[task], self.data, (scale.train_rows, scale.dev_rows), self.runs_dir / "samples")
+            self.files(task)
         return tasks
+
+    def files(self, task: str) -> TaskFiles:
+        """Return the files of a task's rows; see `experiments.common.tasks.task_files`.
+
+        Raises:
+            DataError: They are not there.
+        """
+        return self._runs_of(task, self.bases[0]).files(task)
+
+    def test(self, task: str, *, base: str | None = None) -> Sequence[EncodedExample] | None:
+        """Return a task's test rows, encoded for the base; None where it has none.
+
+        Raises:
+            DataError: They can't be used.
+        """
+        path = self.files(task).test
+        return None if path is None else read_held_out(path, self.setting(task, base=base))
 
     def choose_seeds(self, *, quick: Sequence[int], full: Sequence[int]) -> tuple[int, ...]:
         """Return the seeds asked for, or else those of the scale."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from experiments.common.tasks import TASKS, task_files
+from experiments.common.tasks import TASKS, TaskFiles, task_files
 from experiments.published.facts import Method
 from masking import FinetunedModel, MaskedModel, MaskScores, MaskSettings, TaskModel
 from masking.tasks import MODEL_KINDS
@@ -58,6 +58,7 @@ class Scale:
         dev_rows: Most dev rows of a task; None for all.
         options: Fields of `LearnOptions` for both methods.
         rates: Learning rate of each method, or where it comes from.
+        hold_out: Share of train that takes the place of dev, whose rows are the test then; None for none.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Scale:
     dev_rows: int | None
     options: Mapping[str, Any]
     rates: Mapping[Method, Rate]
+    hold_out: float | None = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,12 @@ class Runs:
             raise DivergedError(f"{task}: {method}, seed {seed}: {result}")
         return Run(task, method, result, identity, setting, results)
 
+    def files(self, task: str) -> TaskFiles:
+        """Return the files of a task's rows; see `task_files`."""
+        scale = self.scale
+        rows = scale.train_rows, scale.dev_rows
+        return task_files(TASKS[task], self._data, rows, self.folder / "samples", scale.hold_out)
+
     def _find_rate(self, task: str, method: Method) -> tuple[float, str]:
         rate = self.scale.rates[method]
         if not isinstance(rate, str):
@@ -276,7 +284,7 @@ class Runs:
 
     def _options(self, task: str) -> LearnOptions:
         paper, scale = TASKS[task], self.scale
-        files = task_files(paper, self._data, (scale.train_rows, scale.dev_rows), self.folder / "samples")
+        files = self.files(task)
         return LearnOptions(
             task=task,
             kind=paper.kind,

@@ -34,6 +34,7 @@ _RATES: dict[str, Method] = {f"{method}_lr": method for method in METHODS}
 _RATE_ORIGINS = ("paper", "search")
 _DATA = ("task", "kind", "base", "store", "train", "dev", "dataset", "metric")  # not settings of learning
 _OWN = ("lr", "seed", "run_dir", "fresh")  # set for each run
+HOLD_OUT = "hold_out"
 _ROW_FIELDS = ("train_rows", "dev_rows")
 _HARMLESS = ("device", "threads", "save_steps", "tensorboard")  # decide where and how, not what
 _FIELDS = {
@@ -49,7 +50,8 @@ class Change:
 
     Attributes:
         task: The task it is for; None for all.
-        field: ``train_rows``, ``dev_rows``, a field of `LearnOptions`, ``masking_lr`` or ``finetuning_lr``.
+        field: ``train_rows``, ``dev_rows``, ``hold_out``, a field of `LearnOptions`, ``masking_lr`` or
+            ``finetuning_lr``.
         value: Its value.
     """
 
@@ -78,6 +80,24 @@ def read_rows(texts: Sequence[str]) -> list[Change]:
         for field, most in zip(_ROW_FIELDS, match.groups()[1:], strict=True):
             changes.append(Change(_task(match[1]), field, None if most == "all" else int(most)))
     return changes
+
+
+def read_hold_out(share: float | None) -> list[Change]:
+    """Return the change that holds a share of train out; none where there is no share.
+
+    Raises:
+        ExperimentOptionsError: It does not lie between 0 and 1.
+    """
+    if share is None:
+        return []
+    if not 0 < share < 1:
+        raise ExperimentOptionsError(f"--hold-out {share:g}: must lie between 0 and 1")
+    return [Change(None, HOLD_OUT, share)]
+
+
+def whole(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Return the changes without those of rows."""
+    return tuple(change for change in changes if change.field not in (*_ROW_FIELDS, HOLD_OUT))
 
 
 def read_settings(texts: Sequence[str]) -> list[Change]:
@@ -122,13 +142,15 @@ def _is_papers(change: Change) -> bool:
 
 def describe(scale: Scale) -> dict[str, Any]:
     """Return what differs from the paper's settings, the rows and the rates, for a report."""
-    rows = {"train_rows": scale.train_rows or "all", "dev_rows": scale.dev_rows or "all"}
+    rows: dict[str, Any] = {"train_rows": scale.train_rows or "all", "dev_rows": scale.dev_rows or "all"}
+    if scale.hold_out is not None:
+        rows[HOLD_OUT] = scale.hold_out
     options = {name: value for name, value in scale.options.items() if PAPER.get(name) != value}
     return {**rows, **{f"{method}_lr": rate for method, rate in scale.rates.items()}, **options}
 
 
 def _changed(scale: Scale, change: Change) -> Scale:
-    if change.field in _ROW_FIELDS:
+    if change.field in (*_ROW_FIELDS, HOLD_OUT):
         return dataclasses.replace(scale, **{change.field: change.value})
     if change.field in _RATES:
         return dataclasses.replace(scale, rates={**scale.rates, _RATES[change.field]: change.value})

@@ -6,8 +6,11 @@ that did best here, which go beyond the paper's.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from math import sqrt
+from statistics import fmean, stdev
 from typing import Any
+
+from scipy.stats import t
 
 from experiments.common.context import Context
 from experiments.common.drawing import FINETUNING, MASKING, clear, draw_scores
@@ -20,13 +23,15 @@ from experiments.published.beside import Beside, printed
 from experiments.published.facts import FACTS, Cell, Method
 from experiments.published.tables import T1A, T1B
 from masking import MaskSettings
+from training.data.features import EncodedExample
+from training.loop.evaluation import evaluate
 from training.options import EXTRA_SETTINGS
 
 QUICK_TASKS = ("trec", "sst2", "pos")
 QUICK_SEEDS = FACTS.setup.seeds[:2]
 _METHOD = {*MaskSettings.model_fields, *EXTRA_SETTINGS, "long_sentences"}
 _ORDER: tuple[Method, ...] = ("finetuning", "masking")
-_HEAD = ("task", "metric", "train / dev rows", "finetuning", "masking", "difference")
+_HEAD = ("task", "metric", "train / measured rows", "finetuning", "masking", "difference, 95 % interval")
 _PAPER_HEAD = ("paper: finetuning", "paper: masking", "ours - paper: finetuning", "ours - paper: masking")
 _COST_HEAD = (
     "task",
@@ -43,7 +48,7 @@ class Side:
     """Results of one method on one task.
 
     Attributes:
-        scores: Dev metric over seeds.
+        scores: Metric over seeds.
         nbytes: Bytes that the task takes in addition to the base: masks and head, or the finetuned copy.
         seconds: Mean time of learning a seed.
     """
@@ -59,20 +64,28 @@ class Pair:
 
     Attributes:
         task: Name of the task.
-        metric: Name of the dev metric.
-        rows: Rows of train and dev.
+        metric: Name of the metric.
+        rows: Rows of train and of what was measured.
+        split: ``dev``, or ``test`` where a share of train is held out.
         sides: By method.
     """
 
     task: str
     metric: str
     rows: tuple[int, int]
+    split: str
     sides: dict[Method, Side]
 
     @property
     def difference(self) -> float:
         """Masking less finetuning, in points."""
-        return self.sides["masking"].scores.mean - self.sides["finetuning"].scores.mean
+        return fmean(self.differences)
+
+    @property
+    def differences(self) -> list[float]:
+        """The same seed by seed."""
+        both = (self.sides[method].scores.values for method in ("masking", "finetuning"))
+        return [100 * (masked - tuned) for masked, tuned in zip(*both, strict=True)]
 
 
 def table1(context: Context) -> Result:
@@ -125,22 +138,43 @@ def _compare_all(context: Context, title: str) -> Result:
     )
 
 
+def half_width(values: Sequence[float]) -> float | None:
+    """Return half the width of the 95 % interval of a mean, by Student's t; None for fewer than two values.
+
+    Args:
+        values: Independent values, such as paired differences.
+    """
+    if len(values) < 2:  # noqa: PLR2004
+        return None
+    return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
+
+
 def means(pairs: Sequence[Pair]) -> dict[Method, dict[str, float]]:
     """Return the means in percent by method and task, as rules take them."""
     return {method: {pair.task: pair.sides[method].scores.mean for pair in pairs} for method in METHODS}
 
 
 def _compare(context: Context, base: str, task: str, seeds: Sequence[int]) -> Pair:
+    held_out = context.scale_of(task).hold_out is not None
+    test = context.test(task, base=base) if held_out else None
     found = {
-        method: [context.run(task, method, seed=seed, base=base) for seed in seeds] for method in METHODS
+        method: [context.run(task, method, seed=seed, base=base, weights=held_out) for seed in seeds]
+        for method in METHODS
     }
     one = found["masking"][0]
-    return Pair(task, one.metric, one.rows, {method: _side(own) for method, own in found.items()})
+    rows = one.rows if test is None else (one.rows[0], len(test))
+    sides = {method: _side(own, test) for method, own in found.items()}
+    return Pair(task, one.metric, rows, "dev" if test is None else "test", sides)
 
 
-def _side(runs: Sequence[Run]) -> Side:
-    scores = Scores(tuple(run.value for run in runs))
-    return Side(scores, runs[0].task_bytes, fmean(run.seconds for run in runs))
+def _side(runs: Sequence[Run], test: Sequence[EncodedExample] | None) -> Side:
+    values = [run.value if test is None else _measure(run, test) for run in runs]
+    return Side(Scores(tuple(values)), runs[0].task_bytes, fmean(run.seconds for run in runs))
+
+
+def _measure(run: Run, test: Sequence[EncodedExample]) -> float:
+    setting = run.setting
+    return evaluate(run.model(), setting.codec, test, max_rows=setting.options.batch_size)[setting.metric]
 
 
 def _scores(base: str, pairs: Sequence[Pair], beside: Beside) -> Table:
@@ -151,17 +185,23 @@ def _scores(base: str, pairs: Sequence[Pair], beside: Beside) -> Table:
             pair.metric,
             f"{pair.rows[0]} / {pair.rows[1]}",
             *(str(pair.sides[method].scores) for method in _ORDER),
-            f"{pair.difference:+.2f}",
+            _with_interval(pair.differences),
             *_beside(pair, cells, beside),
         ]
         for pair in pairs
     ]
-    mean = fmean(pair.difference for pair in pairs)
-    rows.append(["mean", "", "", "", "", f"{mean:+.2f}", "", "", "", ""])
+    rows.append(["mean", "", "", "", "", _with_interval([pair.difference for pair in pairs]), "", "", "", ""])
     caption = (
-        f"{short_name(base)}, best epoch on dev, in percent, mean ± standard deviation (n - 1) over seeds"
+        f"{short_name(base)}, best epoch on dev, measured on {pairs[0].split}, in percent, mean ± standard "
+        "deviation (n - 1) over seeds; differences paired by seed, their mean over tasks"
     )
     return Table([*_HEAD, *_PAPER_HEAD], rows, caption)
+
+
+def _with_interval(differences: Sequence[float]) -> str:
+    """Write the mean of differences and its 95 % interval: over paired seeds, or over tasks."""
+    half = half_width(differences)
+    return f"{fmean(differences):+.2f}" + ("" if half is None else f" ± {half:.2f}")
 
 
 def _beside(pair: Pair, cells: Mapping[Method, Mapping[str, Cell]], beside: Beside) -> list[str]:
@@ -184,8 +224,10 @@ def _record(pair: Pair) -> dict[str, Any]:
         "task": pair.task,
         "metric": pair.metric,
         "train_rows": pair.rows[0],
-        "dev_rows": pair.rows[1],
+        "measured_rows": pair.rows[1],
+        "split": pair.split,
         "difference": pair.difference,
+        "interval_95": half_width(pair.differences),
         **{
             method: {**side.scores.record(), "bytes": side.nbytes, "seconds": side.seconds}
             for method, side in pair.sides.items()
@@ -203,7 +245,7 @@ def _draw(figure: Any, pairs: dict[str, list[Pair]]) -> None:
             draw_scores(axes, places, scores, linestyle="none", color=color, label=method)
         axes.set_xticks(range(len(found)), [TASKS[pair.task].title for pair in found], fontsize=8)
         axes.set_xlim(-0.5, len(found) - 0.5)
-        axes.set_ylabel("dev metric, %")
+        axes.set_ylabel(f"{found[0].split} metric, %")
         axes.set_title(short_name(base), loc="left", fontsize=9)
         axes.grid(axis="y", linewidth=0.4)
         clear(axes)

@@ -2,8 +2,9 @@
 
 Table 2 is BERT, with memory; Table 6 is the same for RoBERTa and DistilBERT. The models of all seeds vote by
 label, or their logits or probabilities are averaged; the way that is best on dev is the one whose test error
-counts, and of equals the first of `RULES`. Where the data have no ``test`` file, errors are on dev, which has
-also chosen epochs and way: those of both methods are too low, and no claim is judged.
+counts, and of equals the first of `RULES`. Where the data have no ``test`` file and nothing is held out of
+train (``--hold-out``), errors are on dev, which has also chosen epochs and way: those of both methods are too
+low, and no claim is judged.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.common.context import Context
-from experiments.common.held_out import read_test
 from experiments.common.report import Result, Table, short_name
 from experiments.common.runs import METHODS, Run
 from experiments.common.scores import Scores, errors_of, listed
@@ -34,8 +34,8 @@ FULL_TASKS = ("sem", "trec", "agnews", "pos", "ner")
 _PRINTED: Mapping[str, Errors] = {**FACTS.table2.errors, **FACTS.table6.errors}
 _SIZES: tuple[Size, ...] = ("single", "ensemble")
 _DEV_NOTE = (
-    "There is no test file, so errors are on dev, which has also chosen epochs and way: those of both "
-    "methods are too low, alike, and T2a and T2b are not judged."
+    "There is no test file (and no --hold-out), so errors are on dev, which has also chosen epochs and way: "
+    "those of both methods are too low, alike, and T2a and T2b are not judged."
 )
 
 
@@ -99,7 +99,7 @@ def _groups(context: Context, base: str) -> list[Group]:
         raise ExperimentOptionsError("an ensemble has at least two members: give --seeds two numbers or more")
     groups = []
     for task in tasks:
-        test = read_test(context.data, context.setting(task, base=base))
+        test = context.test(task, base=base)
         for method in METHODS:
             members = [context.run(task, method, seed=seed, base=base) for seed in seeds]
             groups.append(_group(task, method, members, test))

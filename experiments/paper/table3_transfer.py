@@ -15,7 +15,7 @@ from experiments.common.held_out import read_held_out
 from experiments.common.report import Result, Table, short_name
 from experiments.common.runs import METHODS, Run
 from experiments.common.scores import Scores, listed, majority_value
-from experiments.common.tasks import TASKS
+from experiments.common.tasks import TASKS, find
 from experiments.errors import ExperimentError, ExperimentOptionsError
 from experiments.published.beside import Beside
 from experiments.published.facts import FACTS, NOT_PRINTED, Gains, Method
@@ -102,9 +102,9 @@ def _imdb(context: Context, setting: Preparation | None) -> Sequence[EncodedExam
     """Return film reviews, encoded for the models of SST-2; None where there are none."""
     if setting is None:
         return None
+    path = find(context.data, IMDB, "test") or find(context.data, IMDB, "dev")
     most = context.scale_of(IMDB_SOURCE).dev_rows
-    found = (read_held_out(context.data, IMDB, split, setting, most=most) for split in ("test", "dev"))
-    return next((examples for examples in found if examples is not None), None)
+    return None if path is None else read_held_out(path, setting, most=most)
 
 
 def _result(

@@ -8,10 +8,10 @@ out, unless they were asked for.
 from dataclasses import replace
 
 from experiments.common.context import Context
-from experiments.common.held_out import read_test
 from experiments.common.report import Result, Table, short_name
+from experiments.common.scales import whole
 from experiments.common.sizes import counted
-from experiments.common.tasks import TASKS, task_files
+from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentError
 from experiments.published.facts import FACTS, NOT_PRINTED
 from experiments.published.tables import L1, T5, TODAYS_COUNTS
@@ -28,9 +28,9 @@ def table5(context: Context) -> Result:
         ExperimentError: There are none.
         DataError: One that was asked for is not there.
     """
-    whole = replace(context, quick=False)
+    sets = replace(context, quick=False, changes=whole(context.changes))
     tasks = context.tasks or FACTS.setup.tasks
-    counts = {task: found for task in tasks if (found := _count(whole, task))}
+    counts = {task: found for task in tasks if (found := _count(sets, task))}
     if not counts:
         raise ExperimentError("none of the tasks' sets is there: give --data FOLDER")
     subject = short_name(context.base)
@@ -38,7 +38,7 @@ def table5(context: Context) -> Result:
         title="Table 5: sizes of dev and test",
         tables=[_table(counts)],
         values={"counts": counts},
-        settings={"Wordpieces": f"the first {_wordpieces(whole)} of a sentence, by the base's tokenizer"},
+        settings={"Wordpieces": f"the first {_wordpieces(sets)} of a sentence, by the base's tokenizer"},
         notes=["Examples; for POS and NER words. The paper's POS is the Wall Street Journal's."],
         verdicts=[rule.verdict(subject, counts) for rule in (T5, L1)],
         exact=True,
@@ -52,13 +52,13 @@ def _wordpieces(context: Context) -> int:
 def _count(context: Context, task: str) -> dict[str, int]:
     """Count a task's dev and test set; empty where its files are not there."""
     try:
-        task_files(TASKS[task], context.data, (None, None), context.runs_dir / "samples")
+        context.files(task)
     except DataError:
         if context.tasks:
             raise
         return {}
     setting = context.setting(task)
-    test = read_test(context.data, setting)
+    test = context.test(task)
     dev = {"dev": counted(setting.encoded.dev)}
     return dev if test is None else {**dev, "test": counted(test)}
 

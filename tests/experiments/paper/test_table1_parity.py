@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import main
+from experiments.paper.table1_parity import half_width
 from tests.support.experiments import command, picture, run, write_tasks
 from tests.support.models import tiny_base
 
@@ -17,7 +18,7 @@ def test_table1(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[st
         assert len(masked["by_seed"]) == len(tuned["by_seed"]) == 2
         assert found["difference"] == pytest.approx(masked["mean"] - tuned["mean"])
         assert masked["bytes"] < tuned["bytes"] / 8
-        assert (found["train_rows"], found["dev_rows"]) == (24, 12)
+        assert (found["train_rows"], found["measured_rows"], found["split"]) == (24, 12, "dev")
     differences = [found["difference"] for found in values["tasks"]]
     assert values["mean_difference"] == pytest.approx(sum(differences) / 3)
     assert picture(tmp_path, "table1")
@@ -26,6 +27,24 @@ def test_table1(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[st
     assert '"paper" is an aside' in printed
     assert "| 96.4 ± 0.2 | 96.0 ± 0.4 | - | - |" in printed  # BERT-base in the paper, not compared
     assert "Seeds: 3, 4" in printed
+
+
+def test_held_out_rows_choose_and_the_sets_own_dev_is_measured(tmp_path: Path, tiny_bert: str) -> None:
+    options = ["--tasks", "trec", "--seeds", "1", "2", "--hold-out", "0.25"]
+    report = run(tmp_path, tiny_bert, "table1", *options)
+    (found,) = report["values"]["tiny-bert"]["tasks"]
+    assert (found["train_rows"], found["measured_rows"], found["split"]) == (18, 12, "test")
+    assert report["learning"]["all tasks"]["hold_out"] == 0.25
+    masked, tuned = (found[method]["by_seed"] for method in ("masking", "finetuning"))
+    differences = [100 * (one - other) for one, other in zip(masked, tuned, strict=True)]
+    assert found["difference"] == pytest.approx(sum(differences) / 2)
+    assert found["interval_95"] == pytest.approx(12.706 * abs(differences[0] - differences[1]) / 2, rel=1e-3)
+    assert "measured on test" in (tmp_path / "out" / "table1-quick.md").read_text()
+
+
+def test_half_the_width_of_an_interval_by_students_t() -> None:
+    assert half_width([1.0]) is None
+    assert half_width([1.0, 2.0, 3.0]) == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
 
 
 def test_one_table_for_each_base(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,15 @@ def test_errors_are_on_test_where_there_is_one(
     assert "'odd'" in capsys.readouterr().err
 
 
+def test_errors_are_on_the_sets_own_dev_where_rows_are_held_out_of_train(
+    tmp_path: Path, tiny_bert: str
+) -> None:
+    options = ["--tasks", "trec", "--seeds", "0", "1", "--hold-out", "0.5"]
+    report = run(tmp_path, tiny_bert, "table6", *options)
+    assert {group["split"] for group in report["values"]["groups"]["tiny-bert"]} == {"test"}
+    assert [claim["rule"] for claim in report["claims"]] == ["T2a", "T2b"]
+
+
 def test_table6_is_one_table_a_base_without_memory(tmp_path: Path, tiny_bert: str) -> None:
     other = tiny_base(tmp_path / "tiny-distilbert", "distilbert")
     options = ["--tasks", "sem", "--seeds", "0", "1", "--base", tiny_bert, other]
