@@ -241,7 +241,7 @@ def _draw(figure: Any, found: Sequence[Measured], context: Context) -> None:
         axes.set_xlabel("number of masked blocks")
     panels[0].set_ylabel("dev metric, %")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, ncols=3, loc="outside lower center")
+    figure.legend(handles, labels, frameon=False, ncols=2, loc="outside lower center")
     figure.suptitle(title_of("Masking blocks from the top down and from the bottom up", context))
 
 
@@ -252,7 +252,7 @@ def _draw_task(axes: Any, found: Sequence[Measured]) -> None:
         for direction in DIRECTIONS:
             own = sorted(_series(found, direction, share).items())
             style = {"color": _COLORS[share], "linestyle": _STYLES[direction]}
-            label = f"masking, {direction}, {share:.0%} zeros"
+            label = f"masking {direction}, {100 * share:.0f} % zeros at the start"
             draw_scores(
                 axes, [count for count, _ in own], [scores for _, scores in own], label=label, **style
             )
