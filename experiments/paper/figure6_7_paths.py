@@ -13,7 +13,7 @@ import torch
 
 from experiments.common.context import Context
 from experiments.common.curve import CurveSettings, learn_curve, on_the_line
-from experiments.common.drawing import DARK, FINETUNING, MASKING, PRETRAINED, SERIES, clear, title_of
+from experiments.common.drawing import DARK, FINETUNING, MASKING, SERIES, clear, title_of
 from experiments.common.ends import Ends
 from experiments.common.paths import PathPoint, Weights, barrier, drop, walk
 from experiments.common.report import Result, Table
@@ -223,7 +223,7 @@ def _draw_lines(figure: Any, found: Sequence[Paths], context: Context) -> None:
 def _draw_curves(figure: Any, found: Sequence[Paths], context: Context) -> None:
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, one in zip(panels, found, strict=True):
-        _draw_path(axes, one.paths[BETWEEN], PRETRAINED, "straight line")
+        _draw_path(axes, one.paths[BETWEEN], SERIES[1], "straight line")
         _draw_path(axes, one.paths[CURVE], SERIES[0], f"curve with {BENDS} trainable models")
         _draw_majority(axes, one)
         axes.set_title(f"{TASKS[one.task].title} (seed {one.seed}, epoch {one.epoch})")

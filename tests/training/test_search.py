@@ -153,11 +153,11 @@ def test_the_papers_grid_has_the_same_digits_in_every_decade(ready: Preparation)
     assert runner.tried[5:] == [9e-6, 7e-6, 5e-6]
 
 
-def test_on_the_papers_grid_rates_of_others_do_not_count(ready: Preparation) -> None:
-    runner = _made_up(_peak(5e-5))
-    search(ready, "mask", Grid.around(4e-5), runner)
-    search(ready, "mask", Grid.paper(), runner)
-    assert sorted(runner.tried[-5:]) == list(Grid.paper().rates)
+def test_on_the_papers_grid_no_rate_is_left_out_for_one_that_is_known(ready: Preparation) -> None:
+    runner = _made_up(_peak(3e-4))
+    search(ready, "mask", Grid((4e-5, 1e-3, 9e-3)), runner)
+    found = search(ready, "mask", Grid.paper(), runner)
+    assert [trial.lr for trial in found.trials] == [*Grid.paper().rates, 1e-4, 3e-4, 5e-4]
     with pytest.raises(OptionsError, match="1, 3, 5, 7 and 9 times powers of ten"):
         Grid((1e-5, 2e-5), None)
 

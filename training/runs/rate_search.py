@@ -54,7 +54,7 @@ class Grid:
         checks = [
             (positive, f"--grid {given}: rates must lie above 0"),
             (
-                not positive or all(map(self.has, self.rates)),
+                self.factor is not None or not positive or all(_at(_place(r)) == r for r in self.rates),
                 f"--grid {given}: the paper's grid has 1, 3, 5, 7 and 9 times powers of ten",
             ),
             (self.factor is None or 1 < self.factor < math.inf, f"--factor {self.factor}: must be above 1"),
@@ -76,10 +76,6 @@ class Grid:
     def paper(cls, max_runs: int = PAPER_MAX_RUNS) -> "Grid":
         """Make the paper's grid (section 4), which starts as 1, 3, 5, 7 and 9 times 1e-5."""
         return cls(_START, None, max_runs)
-
-    def has(self, rate: float) -> bool:
-        """Tell whether a rate can be one of the grid's; any can where it grows by a factor."""
-        return self.factor is not None or _at(_place(rate)) == rounded(rate)
 
     def in_order(self) -> list[float]:
         """Return the rates from the middle outwards: likely ones first, for the rest to be held against."""
@@ -156,7 +152,10 @@ class Found:
 def search(
     ready: "Preparation", method: Method, grid: Grid, runner: "Runner", seeds: Sequence[int] | None = None
 ) -> Found:
-    """Search the learning rate; what the runner's results hold counts, from whatever search it came.
+    """Search the learning rate; no run that the runner's results hold is made again.
+
+    Where the grid grows by a factor, every rate that they hold counts, from whatever search it came. On the
+    paper's grid only those that the search comes to count, so that none between two of them is left out.
 
     Args:
         ready: The task and its settings; its rate is not used.
@@ -174,7 +173,7 @@ def search(
     """
     prepared = [ready.varied(seed=seed) for seed in seeds or [ready.options.seed]]
     baseline = ready.baseline.value
-    known = _known(prepared, method, grid, runner)
+    known = {} if grid.factor is None else _known(prepared, method, runner)
     waiting = grid.in_order()
     while waiting:
         lr = waiting.pop(0)
@@ -190,13 +189,10 @@ def search(
     return found
 
 
-def _known(
-    prepared: "Sequence[Preparation]", method: Method, grid: Grid, runner: "Runner"
-) -> dict[float, Trial]:
+def _known(prepared: "Sequence[Preparation]", method: Method, runner: "Runner") -> dict[float, Trial]:
     """Return the trials that were made with every seed earlier, by rate."""
     by_seed = [
-        {run.lr: run for run in runner.results.over("lr", ready.identity_for(method)) if grid.has(run.lr)}
-        for ready in prepared
+        {run.lr: run for run in runner.results.over("lr", ready.identity_for(method))} for ready in prepared
     ]
     shared = set(by_seed[0]).intersection(*by_seed)
     return {lr: Trial(lr, tuple(runs[lr] for runs in by_seed)) for lr in shared}

@@ -106,7 +106,7 @@ class Results:
         self._known = [] if path is None or not path.exists() else list(_read(path))
 
     def get(self, identity: Identity) -> Result | None:
-        """Return the newest result of an identity; None if there is none, or its weights should be and aren't."""
+        """Return the newest result of an identity; None for none, or where weights are kept but not its own."""
         wanted = _plain(identity)
         result = next((result for own, result in reversed(self._known) if own == wanted), None)
         if result is None or self._weights is None or not result.values:
