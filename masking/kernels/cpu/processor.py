@@ -3,6 +3,7 @@
 Only what numba compiles for counts, so `NUMBA_CPU_FEATURES` narrows it as it narrows the compiled code.
 """
 
+import ctypes
 import platform
 from functools import cache
 from pathlib import Path
@@ -18,13 +19,14 @@ NEEDED: dict[str, tuple[str, str]] = {
 }
 """By precision LLVM's name of the instruction set that multiplies it, and the vendors' name."""
 
-_SHOWN = {
-    "avx2": "AVX2",
-    "avxvnni": "AVX-VNNI",
-    **dict(NEEDED.values()),
-    "amx-bf16": "AMX-BF16",
-    "amx-int8": "AMX-INT8",
+TILES: dict[str, tuple[str, str]] = {
+    "bf16": ("amx-bf16", "AMX-BF16"),
+    "int8": ("amx-int8", "AMX-INT8"),
 }
+"""The same of those that multiply it in tile registers, where there are any."""
+
+_SHOWN = {"avx2": "AVX2", "avxvnni": "AVX-VNNI", **dict(NEEDED.values()), **dict(TILES.values())}
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_REGISTERS = 158, 0x1023, 18
 
 
 @cache
@@ -46,6 +48,30 @@ def lacks(precision: str) -> str:
     if {"avx512bw", feature} <= features():
         return ""
     return f"needs a processor with {name}, and this one has {', '.join(instruction_sets()) or 'only SSE'}"
+
+
+@cache
+def has_tiles(precision: str) -> bool:
+    """Tell whether a precision can be multiplied in AMX's tile registers here.
+
+    Linux lets a process use them after it has asked, which the first call does.
+    """
+    wanted = TILES.get(precision)
+    return not lacks(precision) and wanted is not None and wanted[0] in features() and _tiles_are_permitted()
+
+
+@cache
+def _tiles_are_permitted() -> bool:
+    try:
+        refused = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_REGISTERS)
+    except (AttributeError, OSError, TypeError):  # no Linux
+        return False
+    return not refused
+
+
+def multiplied_by(precision: str) -> str:
+    """Return the vendors' name of the instruction set that multiplies a precision which is not lacking."""
+    return (TILES if has_tiles(precision) else NEEDED)[precision][1]
 
 
 def cpuinfo() -> dict[str, str]:

@@ -18,7 +18,7 @@ from masking.kernels.cpu.lines.instructions import LINE, to_bfloat16
 from masking.kernels.cpu.lines.tiles import BF16, PANEL_STRIPS, SUMS_BYTES, TILE_TOKENS, multiply
 from masking.kernels.cpu.lines.weights import ROWS
 
-_TILE, _PANEL = TILE_TOKENS[BF16], PANEL_STRIPS[BF16]
+_TILE, _PANEL, _SUMS_BYTES = TILE_TOKENS[BF16], PANEL_STRIPS[BF16], SUMS_BYTES[BF16]
 _LOG2_E = np.float32(1 / math.log(2))
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LOWEST = np.float32(-3e38)
@@ -27,7 +27,7 @@ _LOWEST = np.float32(-3e38)
 def scratch_bytes(tokens: int, width: int) -> int:
     """Return the bytes for rows of at most so many tokens: sums, scores, weights, and lines of K and V."""
     whole, wide = _whole(tokens), _whole(width)
-    return SUMS_BYTES + _TILE * (4 * max(whole, wide) + 2 * whole) + 2 * whole * (width + wide)
+    return _SUMS_BYTES + _TILE * (4 * max(whole, wide) + 2 * whole) + 2 * whole * (width + wide)
 
 
 def _whole(count: int) -> int:
@@ -135,7 +135,7 @@ def attend(  # noqa: PLR0913, PLR0917 (addresses and sizes)
         scratch: Address of `scratch_bytes`, aligned to a line.
     """
     whole, wide = _strips(tokens) * ROWS, _strips(width) * ROWS
-    scores = scratch + SUMS_BYTES
+    scores = scratch + _SUMS_BYTES
     key_lines = scores + 4 * _TILE * max(whole, wide)
     value_lines = key_lines + 2 * whole * width
     weights = value_lines + 2 * wide * whole

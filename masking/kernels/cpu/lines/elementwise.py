@@ -130,6 +130,31 @@ def finish(  # noqa: PLR0913, PLR0917 (addresses and sizes)
                 rounded[row] = to_bfloat16(values[row] + added[row])
 
 
+@njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
+def scale_sums(
+    sums: int, tokens: int, rows: int, row_sums: int, row_scales: int, scales: int, zeros: int
+) -> None:
+    """Turn a tile's sums of integers into float32, where they lie; see `instructions.tile`.
+
+    Args:
+        sums: Address of int32 [tokens, rows].
+        tokens: Tokens.
+        rows: Output rows.
+        row_sums: Address of int32 [rows].
+        row_scales: Address of float32 [rows].
+        scales: Address of float32 [tokens].
+        zeros: Address of int32 [tokens].
+    """
+    of_rows, steps = carray(ints(row_sums), (rows,)), carray(floats(row_scales), (rows,))
+    of_tokens, without = carray(floats(scales), (tokens,)), carray(ints(zeros), (tokens,))
+    for token in range(tokens):
+        place = sums + 4 * rows * token
+        counted, scaled = carray(ints(place), (rows,)), carray(floats(place), (rows,))
+        scale, zero = of_tokens[token], without[token]
+        for row in range(rows):
+            scaled[row] = np.float32(np.int32(counted[row] - zero * of_rows[row])) * (scale * steps[row])
+
+
 @njit(nogil=True, inline="always")
 def _in_order(bits: Any) -> Any:
     """Return an int16 that is less where a bfloat16 is less, of its bits; and the bits of the int16."""

@@ -39,6 +39,19 @@ class _BFloat(ir.Type):  # type: ignore[misc]
         return hash(_BFloat)
 
 
+def line_under_bits(builder: ir.IRBuilder, precision: LinePrecision, line: Any, word: Any) -> Any:
+    """Emit the load of a line of bfloat16 or 8 bits at an address, zero where the bit of its word is."""
+    bits = 32 // GROUPS[precision]
+    lanes = 512 // bits
+    kind = ir.VectorType(ir.IntType(bits), lanes)
+    values = builder.load(at(builder, line, kind), align=LINE)
+    word = builder.load(at(builder, word, ir.IntType(lanes)), align=lanes // 8)
+    kept = builder.bitcast(word, ir.VectorType(ir.IntType(1), lanes))
+    if precision == "int8":  # a load under a mask of bytes takes longer than both of these
+        return builder.and_(builder.sext(kept, kind), values)
+    return builder.select(kept, values, ir.Constant(kind, [0] * lanes))
+
+
 class _Tile:
     """Emitter of the code for one size of register tile: `strips` x 16 output rows, `tokens` tokens."""
 
@@ -122,13 +135,11 @@ class _Tile:
     def line_of(self, group: Any, line: Any, word: Any) -> Any:
         """Load a line of weights, zero where their bit is; in fp32 as it is, see `_add`."""
         builder = self.builder
-        values = self._load(line, group, LINE, self.line)
+        line_at = builder.add(line, builder.mul(group, ir.Constant(_I64, LINE)))
         if not self.masked or self.precision == "fp32":
-            return values
-        kept = self._load_bits(group, word)
-        if self.precision == "int8":  # a load under a mask of bytes takes longer than both of these
-            return builder.and_(builder.sext(kept, self.line), values)
-        return builder.select(kept, values, ir.Constant(self.line, [0] * self.line.count))
+            return builder.load(at(builder, line_at, self.line), align=LINE)
+        word_at = builder.add(word, builder.mul(group, ir.Constant(_I64, self.word_bytes)))
+        return line_under_bits(builder, self.precision, line_at, word_at)
 
     def _load_bits(self, group: Any, word: Any) -> Any:
         return self.builder.bitcast(self._load(word, group, self.word_bytes, self.word), self.bits)

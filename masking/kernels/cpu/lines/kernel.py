@@ -32,10 +32,16 @@ from masking.kernels.cpu.lines.elementwise import (
     quantise,
 )
 from masking.kernels.cpu.lines.instructions import LINE
+from masking.kernels.cpu.lines.registers import configure, restore, save
 from masking.kernels.cpu.lines.tiles import (
+    BF16,
+    BF16_REGISTERS,
+    ELEMENT,
     FP32,
     INT8,
+    INT8_REGISTERS,
     PANEL_STRIPS,
+    SAME_TASK_TILES,
     SUMS_BYTES,
     TILE_TOKENS,
     mask_panel,
@@ -43,12 +49,9 @@ from masking.kernels.cpu.lines.tiles import (
 )
 from masking.kernels.cpu.lines.weights import ROWS
 from masking.kernels.cpu.llvm import fetch_add, load_int, prefetch
+from masking.kernels.cpu.processor import LinePrecision, has_tiles
 
-SAME_TASK_TILES = 8
-"""From so many tiles of one task on, its lines are masked once for all of them."""
 QUANTISE, MULTIPLY, NORMALISE, ATTEND = 0, 1, 2, 3
-ELEMENT = 4, 2, 1
-"""By precision, bytes of a weight and of a product's input."""
 _TOKENS = 8  # that a thread quantises or normalises before it takes more
 
 
@@ -59,7 +62,7 @@ class Job(IntEnum):
     TOKENS = 1
     COLUMNS = 2
     INPUTS = 3
-    """Address of [tokens, columns]: float32 for FP32, else bfloat16."""
+    """Address of [tokens, columns]: float32 for tiles of float32, else bfloat16."""
     TILES = 4
     """Address of int64 [tiles, 3]: first token, tokens, segment."""
     TILE_COUNT = 5
@@ -73,7 +76,7 @@ class Job(IntEnum):
     SCRATCH = 10
     """Address of `scratch_bytes` per thread, aligned to a line."""
     LEVELS = 11
-    """Address of uint8 [tokens, columns]: what is multiplied in INT8, and QUANTISE writes."""
+    """Address of uint8 [tokens, columns]: what is multiplied in 8 bits, and QUANTISE writes."""
     SCALES = 12
     """Address of float32 [tokens]."""
     ZEROS = 13
@@ -97,8 +100,8 @@ class Job(IntEnum):
     ROW_COUNT = 23
     HEADS = 24
     SCRATCH_BYTES = 25
-    PRECISION = 26
-    """FP32, BF16 or INT8; NORMALISE: FP32 if residual and outputs are float32."""
+    KIND = 26
+    """Of the tiles; NORMALISE: FP32 if residual and outputs are float32."""
     NEXT_SLOT = 27
     NEXT_TOKEN = 28
     NEXT_PIECE = 29
@@ -113,10 +116,10 @@ class Layer(IntEnum):
     BIAS = 2
     """Address of float32 [rows]."""
     ROW_SCALES = 3
-    """INT8: address of float32 [strips * 16]."""
+    """8 bits: address of float32 [strips * 16]."""
     MASKS = 4
     """Address of int64 [segments, 3]: address of the words or 0 for no mask, bytes from strip to strip, and
-    for INT8 the address of int32 [strips * 16], the rows' sums."""
+    in 8 bits the address of int32 [strips * 16], the rows' sums."""
     OUTPUTS = 5
     """Address of [tokens, rows], bfloat16 or float32."""
 
@@ -131,14 +134,24 @@ def _get(record: int, field: int) -> int:
     return load_int(record + _INT * field)
 
 
-def tile_tokens(precision: int) -> int:
+def kind_of_tile(precision: LinePrecision) -> int:
+    """Return the kind of tile that multiplies a precision on this processor."""
+    vectors, registers = {
+        "fp32": (FP32, FP32),
+        "bf16": (BF16, BF16_REGISTERS),
+        "int8": (INT8, INT8_REGISTERS),
+    }[precision]
+    return registers if has_tiles(precision) else vectors
+
+
+def tile_tokens(kind: int) -> int:
     """Return the most tokens of a tile."""
-    return TILE_TOKENS[precision]
+    return TILE_TOKENS[kind]
 
 
-def scratch_bytes(columns: int, precision: int) -> int:
-    """Return the bytes that each thread needs: the sums of a tile, and a panel's lines."""
-    return SUMS_BYTES + PANEL_STRIPS[precision] * ROWS * columns * ELEMENT[precision]
+def scratch_bytes(columns: int, kind: int) -> int:
+    """Return the bytes that each thread needs: a tile's sums, a panel's lines, and what `save` keeps."""
+    return SUMS_BYTES[kind] + PANEL_STRIPS[kind] * ROWS * columns * ELEMENT[kind] + LINE
 
 
 @njit(nogil=True, inline="always")
@@ -153,16 +166,16 @@ def _multiply_panel(
     job: int, layer: int, strip: int, strips: int, first: int, last: int, scratch: int
 ) -> None:
     """Tiles `first` to `last` - 1 with `strips` strips of a layer's output rows."""
-    precision, columns, kind = _get(job, Job.PRECISION), _get(job, Job.COLUMNS), _get(job, Job.FINISH)
+    kind, columns, finishing = _get(job, Job.KIND), _get(job, Job.COLUMNS), _get(job, Job.FINISH)
     rows, row, tiles = _get(layer, Layer.ROWS), ROWS * strip, _get(job, Job.TILES)
     valid, spacing = min(ROWS * strips, rows - row), ROWS * strips
-    element, size = ELEMENT[precision], 4 if kind >= FLOAT32 else 2
-    inputs = _get(job, Job.LEVELS if precision == INT8 else Job.INPUTS)
+    element, size = ELEMENT[kind], 4 if finishing >= FLOAT32 else 2
+    inputs = _get(job, Job.LEVELS if element == 1 else Job.INPUTS)
     apart, groups = element * columns, columns * element // 4
     lines = _get(layer, Layer.LINES) + ROWS * apart * strip
     bias, row_scales = _get(layer, Layer.BIAS) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
-    masked_segment, masked, before = -1, scratch + SUMS_BYTES, -1
-    final = _get(tiles + _TILE_BYTES * (last - 1), 2)
+    masked_segment, masked, before, configured = -1, scratch + SUMS_BYTES[kind], -1, 0
+    final, enough = _get(tiles + _TILE_BYTES * (last - 1), 2), SAME_TASK_TILES[kind]
     for tile in range(first, last):
         entry = tiles + _TILE_BYTES * tile
         token, tokens, segment = _get(entry, 0), _get(entry, 1), _get(entry, 2)
@@ -170,10 +183,10 @@ def _multiply_panel(
         stride, words, read = _get(mask, 1), _get(mask, 0), lines
         if words != 0:
             words += stride * strip
-            if precision != FP32:
-                again, ahead = masked_segment == segment, tile + SAME_TASK_TILES - 1
+            if enough != 0:
+                again, ahead = masked_segment == segment, tile + enough - 1
                 if not again and ahead < last and _get(tiles + _TILE_BYTES * ahead, 2) == segment:
-                    mask_panel(precision, strips, lines, words, stride, groups, masked)
+                    mask_panel(kind, strips, lines, words, stride, groups, masked)
                     masked_segment, again = segment, True
                 if again:
                     words, read = 0, masked
@@ -181,13 +194,16 @@ def _multiply_panel(
             following = mask + 3 * _INT
             _prefetch(_get(following, 0) + _get(following, 1) * strip, _get(following, 1) * strips)
         before = segment
+        if kind >= BF16_REGISTERS and tokens != configured:
+            configure(tokens)
+            configured = tokens
         multiply(
-            *(precision, strips, tokens, read, words, stride, inputs + apart * token, apart, groups, scratch),
+            *(kind, strips, tokens, read, words, stride, inputs + apart * token, apart, groups, scratch),
             *(_get(mask, 2) + 4 * row, row_scales),
             *(_get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token),
         )
         outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
-        finish(kind, scratch, spacing, tokens, valid, bias, outputs, size * rows)
+        finish(finishing, scratch, spacing, tokens, valid, bias, outputs, size * rows)
 
 
 @njit(nogil=True, cache=CACHED)
@@ -202,7 +218,7 @@ def _multiply_piece(job: int, piece: int, scratch: int) -> bool:
     """Compute a piece; tell whether there is one with that number."""
     chunks, tiles = _get(job, Job.CHUNKS), _get(job, Job.TILE_COUNT)
     panel, chunk = piece // chunks, piece % chunks
-    most = PANEL_STRIPS[_get(job, Job.PRECISION)]
+    most = PANEL_STRIPS[_get(job, Job.KIND)]
     for index in range(_get(job, Job.LAYER_COUNT)):
         layer = _get(job, Job.LAYERS) + _LAYER_BYTES * index
         rows = _get(layer, Layer.ROWS)
@@ -252,7 +268,7 @@ def _quantise_token(job: int, token: int) -> None:
 
 @njit(nogil=True, cache=CACHED)
 def _normalise_token(job: int, token: int) -> None:
-    columns, wide = _get(job, Job.COLUMNS), _get(job, Job.PRECISION) == FP32
+    columns, wide = _get(job, Job.COLUMNS), _get(job, Job.KIND) == FP32
     size = (4 if wide else 2) * columns
     add_and_normalise(
         wide,
@@ -272,7 +288,11 @@ def work(job: int) -> None:
     phase, tokens = _get(job, Job.PHASE), _get(job, Job.TOKENS)
     if phase in (MULTIPLY, ATTEND):
         slot = fetch_add(job + _INT * Job.NEXT_SLOT, 1)
-        scratch = _get(job, Job.SCRATCH) + _get(job, Job.SCRATCH_BYTES) * slot
+        size = _get(job, Job.SCRATCH_BYTES)
+        scratch = _get(job, Job.SCRATCH) + size * slot
+        registers = phase == MULTIPLY and _get(job, Job.KIND) >= BF16_REGISTERS
+        if registers:
+            save(scratch + size - LINE)
         more = True
         while more:
             piece = fetch_add(job + _INT * Job.NEXT_PIECE, 1)
@@ -281,6 +301,8 @@ def work(job: int) -> None:
                 if phase == ATTEND
                 else _multiply_piece(job, piece, scratch)
             )
+        if registers:
+            restore(scratch + size - LINE)
         return
     first = fetch_add(job + _INT * Job.NEXT_TOKEN, _TOKENS)
     while first < tokens:

@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from masking.kernels.cpu.launch import address_of, strips_of_bits, workspace
 from masking.kernels.cpu.lines.weights import GROUPS, WORDS, LineMask, LineWeight, MaskPlace
 from masking.kernels.cpu.openmp import Runner, runner
-from masking.kernels.cpu.processor import LinePrecision
 from masking.kernels.segments import Segments, tile_table
 
 logger = logging.getLogger(__name__)
 
 _PIECES_PER_THREAD = 4
-_ORDER: tuple[LinePrecision, ...] = ("fp32", "bf16", "int8")  # as the kernel numbers them
 
 
 class Finish(IntEnum):
@@ -182,7 +180,7 @@ def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Ten
     epsilon = np.array([norm.eps], np.float32)
     job = np.zeros(len(fields), np.int64)
     job[fields.PHASE], job[fields.TOKENS], job[fields.COLUMNS] = kernel.NORMALISE, tokens, columns
-    job[fields.PRECISION] = _ORDER.index("fp32" if residual.dtype == torch.float32 else "bf16")
+    job[fields.KIND] = kernel.FP32 if residual.dtype == torch.float32 else kernel.BF16
     job[fields.INPUTS], job[fields.RESIDUAL] = sums.data_ptr(), residual.data_ptr()
     job[fields.GAIN], job[fields.SHIFT] = norm.weight.data_ptr(), norm.bias.data_ptr()
     job[fields.EPSILON], job[fields.NORMALISED] = epsilon.ctypes.data, outputs.data_ptr()
@@ -201,8 +199,8 @@ def _multiply(
     """Fill `outputs`; inputs of uint8 are levels with the scale 1 and the zero 0."""
     kernel, (tokens, columns) = _kernel(), inputs.shape
     fields, threads = kernel.Job, torch.get_num_threads()
-    precision = _ORDER.index(weights[0].precision)
-    tiles = tile_table(segments, kernel.tile_tokens(precision))
+    kind = kernel.kind_of_tile(weights[0].precision)
+    tiles = tile_table(segments, kernel.tile_tokens(kind))
     masks = np.array(places, np.int64)
     table = np.array(
         [
@@ -218,14 +216,14 @@ def _multiply(
         ],
         np.int64,
     )
-    panels = sum(kernel.panel_count(one.rows, kernel.PANEL_STRIPS[precision]) for one in weights)
-    scratch = kernel.scratch_bytes(columns, precision)
+    panels = sum(kernel.panel_count(one.rows, kernel.PANEL_STRIPS[kind]) for one in weights)
+    scratch = kernel.scratch_bytes(columns, kind)
     job = np.zeros(len(fields), np.int64)
     job[fields.TOKENS], job[fields.COLUMNS], job[fields.INPUTS] = tokens, columns, inputs.data_ptr()
     job[fields.TILES], job[fields.TILE_COUNT] = tiles.address, tiles.count
     job[fields.CHUNKS] = min(tiles.count, -(-_PIECES_PER_THREAD * threads // panels))
     job[fields.LAYERS], job[fields.LAYER_COUNT] = address_of(table), len(weights)
-    job[fields.FINISH], job[fields.PRECISION], job[fields.SCRATCH_BYTES] = finish, precision, scratch
+    job[fields.FINISH], job[fields.KIND], job[fields.SCRATCH_BYTES] = finish, kind, scratch
     job[fields.SCRATCH] = workspace.address(threads * scratch)
     run, address = _runner(), address_of(job)
     if weights[0].precision == "int8":
