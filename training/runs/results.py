@@ -106,7 +106,10 @@ class Results:
         self._known = [] if path is None or not path.exists() else list(_read(path))
 
     def get(self, identity: Identity) -> Result | None:
-        """Return the newest result of an identity; None for none, or where weights are kept but not its own."""
+        """Return the newest result of an identity, None if there is none.
+
+        Where weights are kept, a result without its own counts as none, so that its run is made again.
+        """
         wanted = _plain(identity)
         result = next((result for own, result in reversed(self._known) if own == wanted), None)
         if result is None or self._weights is None or not result.values:
