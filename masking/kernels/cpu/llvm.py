@@ -235,16 +235,21 @@ def fetch_add(context: Any, address: Any, amount: Any) -> Any:
     return signature, generate
 
 
+def emit_prefetch(builder: ir.IRBuilder, address: Any) -> None:
+    """Emit what asks for the cache line at an address (int64); one that is none does no harm."""
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _I32, _I32, _I32])
+    function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
+    arguments = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read, into the second level, data
+    builder.call(function, [at(builder, address, ir.IntType(8)), *arguments])
+
+
 @intrinsic
 def prefetch(context: Any, address: Any) -> Any:
     """Ask for the cache line at an address (int64); an address that is none does no harm."""
     signature = types.void(types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _I32, _I32, _I32])
-        function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
-        arguments = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read, into the second level, data
-        builder.call(function, [at(builder, values[0], ir.IntType(8)), *arguments])
+        emit_prefetch(builder, values[0])
         return context.get_dummy_value()
 
     return signature, generate

@@ -151,7 +151,7 @@ def test_masks_keep_every_bit(precision: LinePrecision) -> None:
     weight = LineWeight.of(case.weight, None, precision)
     for mask, bits in zip(case.masks, case.bits(), strict=True):
         ready = ready_mask(weight, bits.packed)
-        assert ready.shape == (50, 24)
+        assert ready.form[1:] == (50, 24)
         np.testing.assert_array_equal(ready.expand().numpy(), mask)
         sums = 0 if ready.row_sums is None else 4 * 64
         assert ready.nbytes == 64 * 24 // 8 + sums

@@ -67,10 +67,11 @@ class Job(IntEnum):
     """Address of int64 [tiles, 3]: first token, tokens, segment."""
     TILE_COUNT = 5
     CHUNKS = 6
-    """Into how many pieces the tiles of a panel are divided."""
+    """Into how many chunks the tiles are divided: all panels of one, then all of the next."""
     LAYERS = 7
     """Address of int64 [layers, `Layer`]."""
-    LAYER_COUNT = 8
+    PANEL_COUNT = 8
+    """Panels of all layers."""
     FINISH = 9
     """What becomes of the sums; see `elementwise.finish`."""
     SCRATCH = 10
@@ -101,7 +102,7 @@ class Job(IntEnum):
     HEADS = 24
     SCRATCH_BYTES = 25
     KIND = 26
-    """Of the tiles; NORMALISE: FP32 if residual and outputs are float32."""
+    """Of the tiles; ATTEND: BF16 or BF16_REGISTERS; NORMALISE: FP32 if residual and outputs are float32."""
     NEXT_SLOT = 27
     NEXT_TOKEN = 28
     NEXT_PIECE = 29
@@ -190,9 +191,11 @@ def _multiply_panel(
                     masked_segment, again = segment, True
                 if again:
                     words, read = 0, masked
-        if segment != before and segment < final:
-            following = mask + 3 * _INT
-            _prefetch(_get(following, 0) + _get(following, 1) * strip, _get(following, 1) * strips)
+        following = words
+        if segment < final:
+            following = _get(mask, 3) + _get(mask, 4) * strip
+            if kind < BF16_REGISTERS and segment != before:
+                _prefetch(following, _get(mask, 4) * strips)
         before = segment
         if kind >= BF16_REGISTERS and tokens != configured:
             configure(tokens)
@@ -200,38 +203,41 @@ def _multiply_panel(
         multiply(
             *(kind, strips, tokens, read, words, stride, inputs + apart * token, apart, groups, scratch),
             *(_get(mask, 2) + 4 * row, row_scales),
-            *(_get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token),
+            *(_get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token, following),
         )
         outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
         finish(finishing, scratch, spacing, tokens, valid, bias, outputs, size * rows)
 
 
 @njit(nogil=True, cache=CACHED)
-def panel_count(rows: int, wide: int) -> int:
-    """Return the panels of a layer: those of `wide` strips, then single strips for the rest."""
-    strips = (rows + ROWS - 1) // ROWS
-    return strips // wide + strips % wide
+def panel_count(rows: int, kind: int) -> int:
+    """Return the panels of a layer: whole ones, then the rest, which vector tiles take strip by strip."""
+    strips, wide = (rows + ROWS - 1) // ROWS, PANEL_STRIPS[kind]
+    rest = strips % wide
+    return strips // wide + (min(rest, 1) if kind >= BF16_REGISTERS else rest)
 
 
 @njit(nogil=True, cache=CACHED)
 def _multiply_piece(job: int, piece: int, scratch: int) -> bool:
     """Compute a piece; tell whether there is one with that number."""
-    chunks, tiles = _get(job, Job.CHUNKS), _get(job, Job.TILE_COUNT)
-    panel, chunk = piece // chunks, piece % chunks
-    most = PANEL_STRIPS[_get(job, Job.KIND)]
-    for index in range(_get(job, Job.LAYER_COUNT)):
-        layer = _get(job, Job.LAYERS) + _LAYER_BYTES * index
-        rows = _get(layer, Layer.ROWS)
-        panels = panel_count(rows, most)
-        if panel < panels:
-            wide = (rows + ROWS - 1) // ROWS // most
-            strips = most if panel < wide else 1
-            strip = most * panel if panel < wide else most * wide + panel - wide
-            first, last = tiles * chunk // chunks, tiles * (chunk + 1) // chunks
-            _multiply_panel(job, layer, strip, strips, first, last, scratch)
-            return True
-        panel -= panels
-    return False
+    chunks, tiles, kind = _get(job, Job.CHUNKS), _get(job, Job.TILE_COUNT), _get(job, Job.KIND)
+    panels, wide = _get(job, Job.PANEL_COUNT), PANEL_STRIPS[kind]
+    panel, chunk = piece % panels, piece // panels
+    if chunk >= chunks:
+        return False
+    first, last = tiles * chunk // chunks, tiles * (chunk + 1) // chunks
+    layer = _get(job, Job.LAYERS)
+    while panel >= panel_count(_get(layer, Layer.ROWS), kind):
+        panel -= panel_count(_get(layer, Layer.ROWS), kind)
+        layer += _LAYER_BYTES
+    total = (_get(layer, Layer.ROWS) + ROWS - 1) // ROWS
+    if panel < total // wide:
+        _multiply_panel(job, layer, wide * panel, wide, first, last, scratch)
+    elif kind >= BF16_REGISTERS:
+        _multiply_panel(job, layer, wide * panel, total - wide * panel, first, last, scratch)
+    else:
+        _multiply_panel(job, layer, wide * (total // wide) + panel - total // wide, 1, first, last, scratch)
+    return True
 
 
 @njit(nogil=True, cache=CACHED)
@@ -245,6 +251,7 @@ def _attend_piece(job: int, piece: int, scratch: int) -> bool:
     first, width = _get(starts, 0), columns // heads
     moved = 2 * (columns * first + width * head)
     attend(
+        _get(job, Job.KIND),
         _get(job, Job.INPUTS) + moved,
         _get(job, Job.KEYS) + moved,
         _get(job, Job.VALUES) + moved,
@@ -290,7 +297,7 @@ def work(job: int) -> None:
         slot = fetch_add(job + _INT * Job.NEXT_SLOT, 1)
         size = _get(job, Job.SCRATCH_BYTES)
         scratch = _get(job, Job.SCRATCH) + size * slot
-        registers = phase == MULTIPLY and _get(job, Job.KIND) >= BF16_REGISTERS
+        registers = _get(job, Job.KIND) >= BF16_REGISTERS
         if registers:
             save(scratch + size - LINE)
         more = True

@@ -21,6 +21,7 @@ from masking.kernels.segments import Segments, tile_table
 logger = logging.getLogger(__name__)
 
 _PIECES_PER_THREAD = 4
+_CHUNK_BYTES = 1 << 20  # of inputs, which each panel reads again: half of a large second-level cache
 
 
 class Finish(IntEnum):
@@ -100,7 +101,9 @@ def line_products(
         finish = Finish.GELU32 if finish in {Finish.GELU, Finish.GELU32} else Finish.FLOAT32
     dtype = torch.float32 if finish >= Finish.FLOAT32 else torch.bfloat16
     outputs = [torch.empty(tokens, layer.weight.rows, dtype=dtype) for layer in layers]
-    places = [[_place(layer.weight, mask) for mask in layer.masks] for layer in layers]
+    places = [
+        layer.weight.no_mask if mask is None else mask.place for layer in layers for mask in layer.masks
+    ]
     if tokens:
         _multiply(inputs, [layer.weight for layer in layers], places, segments, outputs, finish)
     return outputs
@@ -130,7 +133,7 @@ def _row_sums(weight: LineWeight, place: MaskPlace) -> NDArray[np.int32]:
     unscaled = replace(weight, rows=whole, bias=torch.zeros(whole), scales=torch.ones(whole))
     nothing, sums = np.zeros(whole, np.int32), torch.empty(1, whole)
     levels = torch.ones(1, weight.columns, dtype=torch.uint8)
-    places = [[place._replace(row_sums=nothing.ctypes.data)]]
+    places = [place._replace(row_sums=nothing.ctypes.data)]
     _multiply(levels, [unscaled], places, Segments((0, 1)), [sums], Finish.FLOAT32)
     return sums[0].to(torch.int32).numpy()
 
@@ -152,13 +155,14 @@ def attend_rows(query: Tensor, key: Tensor, value: Tensor, heads: int, starts: N
 
     kernel, (tokens, columns), outputs = _kernel(), query.shape, torch.empty_like(query)
     fields, threads = kernel.Job, torch.get_num_threads()
-    scratch = scratch_bytes(int(np.diff(starts).max()), columns // heads)
+    kind = kernel.kind_of_tile("bf16")
+    scratch = scratch_bytes(kind, int(np.diff(starts).max()), columns // heads)
     job = np.zeros(len(fields), np.int64)
     job[fields.PHASE], job[fields.TOKENS], job[fields.COLUMNS] = kernel.ATTEND, tokens, columns
     job[fields.INPUTS], job[fields.KEYS] = query.data_ptr(), key.data_ptr()
     job[fields.VALUES], job[fields.ATTENDED] = value.data_ptr(), outputs.data_ptr()
     job[fields.ROW_STARTS], job[fields.ROW_COUNT] = address_of(starts), len(starts) - 1
-    job[fields.HEADS], job[fields.SCRATCH_BYTES] = heads, scratch
+    job[fields.HEADS], job[fields.SCRATCH_BYTES], job[fields.KIND] = heads, scratch, kind
     job[fields.SCRATCH] = workspace.address(threads * scratch)
     _runner()(address_of(job), threads)
     return outputs
@@ -191,38 +195,42 @@ def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Ten
 def _multiply(
     inputs: Tensor,
     weights: Sequence[LineWeight],
-    places: Sequence[Sequence[MaskPlace]],
+    places: Sequence[MaskPlace],
     segments: Segments,
     outputs: Sequence[Tensor],
     finish: Finish,
 ) -> None:
-    """Fill `outputs`; inputs of uint8 are levels with the scale 1 and the zero 0."""
+    """Fill `outputs`; there is a place for each weight and segment.
+
+    Inputs of uint8 are levels with the scale 1 and the zero 0.
+    """
     kernel, (tokens, columns) = _kernel(), inputs.shape
     fields, threads = kernel.Job, torch.get_num_threads()
     kind = kernel.kind_of_tile(weights[0].precision)
     tiles = tile_table(segments, kernel.tile_tokens(kind))
-    masks = np.array(places, np.int64)
+    masks = np.array([number for place in places for number in place], np.int64)
+    first_mask, apart = address_of(masks), masks.nbytes // len(weights)
     table = np.array(
         [
             [
                 *(one.rows, one.lines.data_ptr(), one.bias.data_ptr()),
-                *(
-                    0 if one.scales is None else one.scales.data_ptr(),
-                    address_of(masks[index]),
-                    result.data_ptr(),
-                ),
+                0 if one.scales is None else one.scales.data_ptr(),
+                first_mask + apart * index,
+                result.data_ptr(),
             ]
             for index, (one, result) in enumerate(zip(weights, outputs, strict=True))
         ],
         np.int64,
     )
-    panels = sum(kernel.panel_count(one.rows, kernel.PANEL_STRIPS[kind]) for one in weights)
-    scratch = kernel.scratch_bytes(columns, kind)
+    panels = sum(kernel.panel_count(one.rows, kind) for one in weights)
+    scratch, size = kernel.scratch_bytes(columns, kind), tokens * columns * kernel.ELEMENT[kind]
     job = np.zeros(len(fields), np.int64)
     job[fields.TOKENS], job[fields.COLUMNS], job[fields.INPUTS] = tokens, columns, inputs.data_ptr()
     job[fields.TILES], job[fields.TILE_COUNT] = tiles.address, tiles.count
-    job[fields.CHUNKS] = min(tiles.count, -(-_PIECES_PER_THREAD * threads // panels))
-    job[fields.LAYERS], job[fields.LAYER_COUNT] = address_of(table), len(weights)
+    job[fields.CHUNKS] = min(
+        tiles.count, max(-(-_PIECES_PER_THREAD * threads // panels), -(-size // _CHUNK_BYTES))
+    )
+    job[fields.LAYERS], job[fields.PANEL_COUNT] = address_of(table), panels
     job[fields.FINISH], job[fields.KIND], job[fields.SCRATCH_BYTES] = finish, kind, scratch
     job[fields.SCRATCH] = workspace.address(threads * scratch)
     run, address = _runner(), address_of(job)
@@ -239,10 +247,6 @@ def _multiply(
     run(address, threads)
 
 
-def _place(weight: LineWeight, mask: LineMask | None) -> MaskPlace:
-    return weight.no_mask if mask is None else mask.place
-
-
 def _check(inputs: Tensor, layers: Sequence[LineLayer], segments: Segments) -> None:
     columns = inputs.shape[-1]
     wide = {layer.weight.precision for layer in layers} == {"fp32"}
@@ -257,18 +261,12 @@ def _check(inputs: Tensor, layers: Sequence[LineLayer], segments: Segments) -> N
         "precisions differ": len({layer.weight.precision for layer in layers}) == 1,
         "masks are not one per segment": all(len(layer.masks) == len(segments) for layer in layers),
         "a mask is not of its weight's shape and precision": all(
-            mask is None or _fits(mask, layer.weight) for layer in layers for mask in layer.masks
+            mask is None or getattr(mask, "form", None) == form  # of an encoder of another precision
+            for layer in layers
+            for form in (layer.weight.form,)
+            for mask in layer.masks
         ),
     }
     if not all(fitting.values()):
         wrong = "; ".join(message for message, fits in fitting.items() if not fits)
         raise ValueError(f"{wrong} (inputs {inputs.dtype} {tuple(inputs.shape)}, {segments})")
-
-
-def _fits(mask: LineMask, weight: LineWeight) -> bool:
-    """Tell whether a mask is one of a weight; it may come from an encoder of another precision."""
-    return isinstance(mask, LineMask) and (mask.precision, *mask.shape) == (
-        weight.precision,
-        weight.rows,
-        weight.columns,
-    )
