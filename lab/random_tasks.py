@@ -16,20 +16,40 @@ from mask_store import (
     LayerInfo,
     MaskBundle,
     MaskingInfo,
+    TaskKind,
     TaskManifest,
     pack_bits,
 )
 from masking import Base, Features, MaskSettings, Row
 from masking.heads import CLASSIFIER, POOLER
 from masking.kernels import BitMask, Segments
+from masking.tasks import MODEL_KINDS
 
-CLASSES = 2
 _DEVIATION = 0.02
 _LEVELS = 1 << 16
 
 
-def random_bundle(base: Base, name: str, zeros: float, seed: int, *, compress: bool = False) -> MaskBundle:
-    """Return a bundle with random masks of blocks 2 to last, the pooler and a classifier of two classes.
+@dataclass(frozen=True)
+class Classifier:
+    """Kind of task that a random bundle is for, and how many labels it has (multiple choice: none)."""
+
+    kind: TaskKind = "sequence-classification"
+    labels: int = 2
+
+
+TWO_CLASSES = Classifier()
+
+
+def random_bundle(
+    base: Base,
+    name: str,
+    zeros: float,
+    seed: int,
+    *,
+    compress: bool = False,
+    classifier: Classifier = TWO_CLASSES,
+) -> MaskBundle:
+    """Return a bundle with random masks of blocks 2 to last, the pooler where there is one, and a classifier.
 
     Args:
         base: The encoder.
@@ -37,20 +57,31 @@ def random_bundle(base: Base, name: str, zeros: float, seed: int, *, compress: b
         zeros: Share of zeros of every mask.
         seed: Decides masks and head.
         compress: Entropy-code the masks, as a store holds them; takes longer.
+        classifier: Kind of task, and its labels.
     """
     generator = np.random.default_rng(seed)
-    head = _random_head(base, generator)
-    shapes = _shapes(base, head)
+    rows = _head_rows(base, classifier)
+    head = _random_head(base, rows, generator)
+    shapes = _shapes(base, rows)
     masks = {layer: _random_mask(shape, zeros, generator) for layer, shape in shapes.items()}
     layers = tuple(_layer_info(layer, mask) for layer, mask in masks.items())
-    manifest = _manifest(base, name, seed, layers, head)
+    manifest = _manifest(base, name, seed, layers, head, classifier)
     packed = {layer: pack_bits(mask) for layer, mask in masks.items()}
     return MaskBundle.create(manifest, packed, head, compress=compress)
 
 
-def _random_head(base: Base, generator: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+def _head_rows(base: Base, classifier: Classifier) -> dict[str, int]:
+    """Rows of the head's layers: the pooler, where the kind of task has one, and the classifier."""
+    kind = MODEL_KINDS[classifier.kind]
+    pooler = {POOLER: base.hidden_size} if kind.pooled else {}
+    return {**pooler, CLASSIFIER: classifier.labels if kind.labelled else 1}
+
+
+def _random_head(
+    base: Base, rows: Mapping[str, int], generator: np.random.Generator
+) -> dict[str, NDArray[np.float32]]:
     width = base.hidden_size
-    rows = {CLASSIFIER: CLASSES} | ({POOLER: width} if base.pooler is None else {})
+    rows = {name: n for name, n in rows.items() if name != POOLER or base.pooler is None}
     weights = {
         f"{name}.weight": generator.standard_normal((n, width), np.float32) * np.float32(_DEVIATION)
         for name, n in rows.items()
@@ -58,10 +89,9 @@ def _random_head(base: Base, generator: np.random.Generator) -> dict[str, NDArra
     return weights | {f"{name}.bias": np.zeros(n, np.float32) for name, n in rows.items()}
 
 
-def _shapes(base: Base, head: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int, int]]:
+def _shapes(base: Base, rows: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     shapes = {name: (one.out_features, one.in_features) for name, one in masked_linears(base).items()}
-    width = base.hidden_size
-    return shapes | {POOLER: (width, width), CLASSIFIER: (CLASSES, width)}
+    return shapes | {name: (n, base.hidden_size) for name, n in rows.items()}
 
 
 def _random_mask(shape: tuple[int, int], zeros: float, generator: np.random.Generator) -> NDArray[np.bool_]:
@@ -80,12 +110,13 @@ def _manifest(
     seed: int,
     layers: tuple[LayerInfo, ...],
     head: Mapping[str, NDArray[np.float32]],
+    classifier: Classifier,
 ) -> TaskManifest:
     return TaskManifest(
         task=name,
-        kind="sequence-classification",
+        kind=classifier.kind,
         pair=False,
-        labels=tuple(f"class {index}" for index in range(CLASSES)),
+        labels=tuple(f"class {index}" for index in range(classifier.labels)),
         base=base.info,
         max_length=base.max_positions,
         masking=MaskingInfo(

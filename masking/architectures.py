@@ -1,8 +1,8 @@
 """Architectures: names of the linear layers that a mask applies to, for each supported architecture.
 
 One row per Hugging Face model type in each of the two tables. To support another BERT-like encoder, add its
-rows. What is masked is fixed by the paper (section 4): per block W_Q, W_K, W_V, W_AO, W_I, W_O; never
-embeddings, biases or LayerNorm. The pooler and the classifier are not listed: they belong to the head
+rows. What is masked is fixed by the paper (sections 3.1 to 3.3): per block W_Q, W_K, W_V, W_AO, W_I, W_O;
+never embeddings, biases or LayerNorm. The pooler and the classifier are not listed: they belong to the head
 (`masking.heads`).
 """
 

@@ -1,4 +1,4 @@
-"""Binarizer: from real-valued scores to bits, and from bits to masked weights (paper, section 3).
+"""Binarizer: from real-valued scores to bits, and from bits to masked weights (paper, section 3.2).
 
 The one place where a score becomes a bit: learning and export both call `keep`, so no mask differs from the
 one whose dev metric was measured.
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def keep(scores: Tensor, threshold: float, out: Tensor | None = None) -> Tensor:
-    """Return the mask of `scores`: True where a score is at least `threshold` (equation 1).
+    """Return the mask of `scores`: True where a score is at least `threshold` (paper, equation 1).
 
     Args:
         scores: float32 tensor of any shape.

@@ -34,7 +34,9 @@ def head_logits(hidden: Tensor, pooler: Linear | None, classifier: Linear, dropo
 
 
 def random_linear(rows: int, columns: int, generator: torch.Generator) -> nn.Linear:
-    """Make a frozen random layer: weight N(0, 0.02), bias 0 (paper, section 4).
+    """Make a frozen random layer: weight N(0, 0.02), bias 0.
+
+    The paper says that it is random (section 3.2); the distribution is that of its authors' code.
 
     Args:
         rows: Output features.

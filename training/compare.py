@@ -22,6 +22,7 @@ from training.cli.parser import build_parser, parse_options, seed_problems
 from training.distributed import refuse_several
 from training.errors import OptionsError
 from training.options import DEFAULT_LR, LearnOptions, Method
+from training.paper import task_rate
 
 if TYPE_CHECKING:
     from training.runs.results import Result
@@ -46,10 +47,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.c
         "Learn a task by masking and by finetuning the same encoder on the same data, with the same metric "
         "and early stopping, and print both: mean and standard deviation over seeds, size and time.",
     )
-    rate = DEFAULT_LR["finetune"]
     group = parser.add_argument_group("comparison (--lr is the rate of masking)")
     group.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds to run (the --seed alone)")
-    group.add_argument("--finetune-lr", type=float, default=rate, help=f"Adam's rate in finetuning ({rate})")
+    rate = f"({DEFAULT_LR['finetune']:g}; with --preset the paper's, where it has one)"
+    group.add_argument("--finetune-lr", type=float, metavar="LR", help=f"Adam's rate in finetuning {rate}")
     group.add_argument(
         "--results",
         metavar="FILE.jsonl",
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.c
 def _compare(arguments: argparse.Namespace) -> int:
     refuse_several("training.compare")
     problems = seed_problems(arguments)
-    if not 0 < arguments.finetune_lr < math.inf:
+    if not 0 < getattr(arguments, "finetune_lr", 1.0) < math.inf:
         problems.append(f"--finetune-lr {arguments.finetune_lr}: must be a number above 0")
     if problems:
         raise OptionsError(problems)
@@ -88,7 +89,7 @@ def _run_all(options: LearnOptions, arguments: argparse.Namespace) -> "list[Resu
     store = open_store(options) if options.store else None
     ready = prepare(options)
     runner = Runner(results, Path(f"{options.run_folder}-compare"), callbacks, store)
-    rates: dict[Method, float] = {"mask": options.lr, "finetune": arguments.finetune_lr}
+    rates: dict[Method, float] = {"mask": options.lr, "finetune": _finetune_rate(options, arguments)}
     seeds = getattr(arguments, "seeds", [options.seed])
     plan = [(method, ready.varied(seed=seed, lr=rates[method])) for seed in seeds for method in NAMES]
     runs = []
@@ -96,6 +97,12 @@ def _run_all(options: LearnOptions, arguments: argparse.Namespace) -> "list[Resu
         runs.append(runner.run(run, method))
         logger.info(f"{NAMES[method]}, seed {run.options.seed}, {runs[-1]}")
     return runs
+
+
+def _finetune_rate(options: LearnOptions, arguments: argparse.Namespace) -> float:
+    known = task_rate(options.base, "finetune", options.task) if arguments.preset else None
+    rate: float = getattr(arguments, "finetune_lr", known or DEFAULT_LR["finetune"])
+    return rate
 
 
 def comparison_table(task: str, runs: "Sequence[Result]") -> str:

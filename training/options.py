@@ -5,9 +5,9 @@ the labelled data, `LoopOptions` one training run, `MaskSettings` the mask. Desc
 default and the group in ``--help`` are on the field. An alias is the name of the option on the command line,
 in run identities and in manifests, where the field has another.
 
-Defaults are the paper's (Zhao et al., EMNLP 2020), except `lr` and `head`; the preset ``paper`` is its
-setting whole. What can only be known with data and model (whether a block exists in the base, whether a
-column is in the file) is checked where they are used.
+Defaults are the paper's (Zhao et al., EMNLP 2020), except `lr`, `head` and `long_sentences`; the preset
+``paper`` is its setting whole. What can only be known with data and model (whether a block exists in the
+base, whether a column is in the file) is checked where they are used.
 """
 
 import codecs
@@ -33,6 +33,7 @@ from pydantic_core import PydanticCustomError
 from mask_store import HeadMode, JsonScalar, TaskKind
 from masking.learning.settings import MaskSettings
 from training.errors import OptionsError
+from training.paper import task_batch_size, task_rate
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
@@ -40,6 +41,7 @@ Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
 Metric = Literal["accuracy", "matthews_correlation", "f1"]
 Method = Literal["mask", "finetune"]
 Preset = Literal["paper"]
+LongSentences = Literal["cut"]
 
 DEFAULT_LR: dict[Method, float] = {"mask": 1e-3, "finetune": 5e-5}
 
@@ -53,8 +55,8 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "token-classification": ("accuracy", "f1"),
     "multiple-choice": ("accuracy",),
 }
-# All that decides a mask but data, base, seed and the learning rate, which the paper searches for each task.
-# What is None goes beyond the paper, and is off.
+# All that decides a mask but data, base, seed and the learning rate. What is None goes beyond the paper, and
+# is off. Of the paper's tasks each has a rate, and some another batch size: see `preset_values`.
 PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
     "paper": {
         "epochs": 10,
@@ -64,6 +66,7 @@ PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
         "group_by_length": False,
         "precision": "fp32",
         "max_length": 128,
+        "long_sentences": "cut",
         "blocks": "2-",
         "initial_sparsity": 0.05,
         "threshold": 0.01,
@@ -72,6 +75,7 @@ PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
         "average": None,
         "final_sparsity": None,
         "head_lr": None,
+        "keep_epoch": None,
     }
 }
 # A new setting that decides the mask goes into the preset, and so into the identity of a run.
@@ -151,6 +155,12 @@ class DataOptions(_Options):
     choices_column: str | None = _column("choices")
     metric: Metric | None = _field("data", "dev metric to choose by (accuracy; f1 for IOB2 tags)", None)
     max_length: int = _field("data", "tokens that longer inputs are cut to", 128, ge=MIN_TOKENS)
+    long_sentences: LongSentences | None = _field(
+        "data",
+        "cut, as in the paper: words of a longer sentence that end beyond --max-length are neither learned "
+        "nor measured (such a sentence becomes overlapping windows)",
+        None,
+    )
 
     @property
     def columns(self) -> dict[Role, str | None]:
@@ -287,12 +297,29 @@ class LoopOptions(_Options):
         lt=1,
     )
     head_lr: float | None = _field("extras", "Adam's rate on a head that is trained (--lr)", None, gt=0)
+    keep_epoch: int | None = _field(
+        "extras", "end after so many epochs and keep the last, whichever is best on dev", None, "N", ge=1
+    )
     save_steps: int | None = _field(
         "run", "a checkpoint every N steps too, not only every epoch", None, "N", ge=1
     )
     tensorboard: str | None = _field(
         "run", "folder for TensorBoard: loss, dev metrics, sparsity, flip rate", None, "DIR"
     )
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs after which the run ends at the latest."""
+        return self.keep_epoch or self.epochs
+
+    @field_validator("keep_epoch")
+    @classmethod
+    def _is_reached(cls, epoch: int | None, info: ValidationInfo) -> int | None:
+        if epoch and epoch > info.data.get("epochs", epoch):
+            raise ValueError(f"there are {info.data['epochs']} --epochs")
+        if epoch and info.data.get("final_sparsity"):
+            raise ValueError("does not go together with --final-sparsity")
+        return epoch
 
 
 class LearnOptions(LoopOptions, MaskSettings, DataOptions):
@@ -367,24 +394,45 @@ def option_name(name: str) -> str:
     return (field.alias if field else None) or name
 
 
-def options_of(given: Mapping[str, Any], preset: Preset | None = None) -> LearnOptions:
+def preset_values(preset: Preset | None, given: Mapping[str, Any], method: Method) -> dict[str, JsonScalar]:
+    """Return what a preset sets for a task: its values for all tasks, and the paper's rate and batch size.
+
+    Args:
+        preset: Name of the preset; None for none.
+        given: Values by names of options, ``task`` and ``base`` among them.
+        method: How the task is learned.
+
+    Returns:
+        Values by names of options; without `lr` where the paper has no rate for the task on the base.
+    """
+    if preset is None:
+        return {}
+    base, task = str(given.get("base")), str(given.get("task"))
+    own = {"batch_size": task_batch_size(task), "lr": task_rate(base, method, task)}
+    return {**PRESETS[preset], **{name: value for name, value in own.items() if value is not None}}
+
+
+def options_of(
+    given: Mapping[str, Any], preset: Preset | None = None, method: Method = "mask"
+) -> LearnOptions:
     """Return options of the values that are given, of a preset, and of the defaults for the rest.
 
     Args:
-        given: Values by names of options.
+        given: Values by names of options. The rate may be given beside a preset.
         preset: Name of the preset; None for none.
+        method: How the task is learned, which the rate depends on.
 
     Raises:
         OptionsError: A value makes no sense, or is set by the preset as well; lists every mistake.
     """
-    values = PRESETS[preset] if preset else {}
+    values = preset_values(preset, given, method)
     problems = [
         f"{_flag(name)}: --preset {preset} sets it; leave out one of the two"
         for name in given
-        if name in values
+        if name in values and name != "lr"
     ]
     try:
-        options = LearnOptions(**{**values, **given})
+        options = LearnOptions(**{"lr": DEFAULT_LR[method], **values, **given})
     except OptionsError as error:
         raise OptionsError([*problems, *error.problems]) from None
     if problems:

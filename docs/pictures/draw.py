@@ -19,10 +19,11 @@ TOKENS = {"sentiment": 5, "topics": 3, "names": 7}
 
 def memory() -> str:
     """Draw, to scale, what a number of tasks takes: one finetuned copy each, or one base and a mask each."""
-    sizes = json.loads(TABLE8.read_text())["values"]["bert-base-uncased"]["cost"]
-    base = sizes["base_bytes"] / 1e6
-    copy = base + sizes["head_bytes"] / 1e6
-    mask = (sizes["mask_bytes"] + sizes["classifier_bytes"] + sizes["head_bytes"]) / 1e6
+    counted = json.loads(TABLE8.read_text())["values"]["bert-base-uncased"]
+    base = counted["pretrained"]["kilobytes"] / 1e3
+    added = {method: found["kilobytes"] for method, found in counted["added"]["mrpc"].items()}
+    copy = base + sum(added["finetuning"].values()) / 1e3
+    mask = sum(added["masking"].values()) / 1e3
     scale = 700 / (TASKS * copy)
     parts = [_text(20, 30, f"{TASKS} tasks on BERT-base, memory of the weights", size=16, weight="bold")]
     parts.append(_text(20, 64, f"{TASKS} finetuned copies, {copy:.0f} MB each: {TASKS * copy:,.0f} MB"))

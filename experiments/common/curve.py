@@ -1,8 +1,8 @@
-"""Bezier curve between two models, its inner points learned (Garipov et al. 2018; paper, figure 7).
+"""Bezier curve between two models, the models between them learned (paper, figure 7 and appendix B).
 
 The ends stay as they are. Each step draws one point of the curve, t ~ U(0, 1), and lowers the loss there, so
-that in expectation the loss along the whole curve falls. Bends are counted as in their code: every
-control point, the two ends included, so three bends are a quadratic curve with one point to learn.
+that in expectation the loss along the whole curve falls (Garipov et al. 2018). Bends are counted as the paper
+does: the trainable models between the ends, so three bends have five control points.
 """
 
 import math
@@ -25,16 +25,14 @@ from training.kinds import TRAINING_KINDS
 from training.loop.optimizer import adam
 from training.options import Precision
 
-_ENDS = 2
-
 
 @dataclass(frozen=True)
 class CurveSettings:
     """How a curve is learned.
 
     Attributes:
-        bends: Control points, the two ends included; at least 3.
-        lr: Adam's learning rate on the inner ones.
+        bends: Trainable models between the ends; at least 1.
+        lr: Adam's learning rate on them.
         epochs: Passes over the examples.
         batch_size: Examples a step.
         seed: Seed of shuffling, t and dropout.
@@ -69,11 +67,14 @@ def learn_curve(
     Raises:
         ExperimentError: There is nothing to learn, the ends are not alike, or the loss is no longer a number.
     """
-    if settings.bends <= _ENDS:
-        raise ExperimentError(f"a curve of {settings.bends} bends has no point to learn: 3 is the least")
+    if settings.bends < 1:
+        raise ExperimentError(f"a curve of {settings.bends} bends has no model to learn: 1 is the least")
     check_controls(ends)
     start, end = (_on(model.base.device, weights) for weights in ends)
-    inner = _on_the_line(start, end, settings.bends)
+    inner = [
+        {name: nn.Parameter(tensor) for name, tensor in point.items()}
+        for point in on_the_line((start, end), settings.bends)
+    ]
     controls: list[Weights] = [start, *inner, end]
     optimizer = adam([parameter for control in inner for parameter in control.values()], settings.lr)
     loader = _loader(model, examples, settings)
@@ -96,10 +97,9 @@ def _on(device: torch.device, weights: Weights) -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in weights.items()}
 
 
-def _on_the_line(start: Weights, end: Weights, bends: int) -> list[dict[str, nn.Parameter]]:
-    """Return the inner control points, at equal distances on the line between the ends."""
-    points = (blend((start, end), step / (bends - 1)) for step in range(1, bends - 1))
-    return [{name: nn.Parameter(tensor) for name, tensor in point.items()} for point in points]
+def on_the_line(ends: tuple[Weights, Weights], bends: int) -> list[dict[str, Tensor]]:
+    """Return where the models between the ends start: at equal distances on the line."""
+    return [blend(ends, step / (bends + 1)) for step in range(1, bends + 1)]
 
 
 def _loader(

@@ -1,74 +1,81 @@
-"""Dissimilarity of two masks of a layer (paper, figure 5): s = |M1 - M2| / (|M1| + |M2|), |.| counting ones.
+"""Dissimilarity of two tasks' masks of a layer (paper, section 6.2): s = |T1 - T2| / (|T1 - I1| + |T2 - I2|).
 
-s is 0 where the masks are equal and 1 where no weight is kept by both. Masks drawn independently differ
-without having learned anything; `chance` says by how much.
+T1 and T2 are the masks after learning, I1 and I2 before; |.| counts the bits that differ. So s is the share
+of what learning changed that the two don't have in common: 0 where both changed the same bits, 1 where they
+changed none of the same. That holds only where the masks started equal, which the paper relies on.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
+import torch
 from torch import Tensor
 
 from experiments.errors import ExperimentError
 from masking.architectures import layer_names
 
 KINDS = ("query", "key", "value", "attention output", "intermediate", "output")
-"""The layers of a block, in the order of `masking.architectures.LayerNames.in_block`."""
-
-MARGIN = 0.1
+"""The layers of a block, in the order of `masking.architectures.LayerNames.in_block`; W_O is ``output``."""
 
 Masks = Mapping[str, Tensor]
+"""Boolean [rows, columns] by layer name."""
 Grid = dict[int, dict[str, float]]
 """s by block and kind of layer."""
 
 
-def dissimilarity(first: Tensor, second: Tensor) -> float:
-    """Return s of two masks.
+@dataclass(frozen=True)
+class LearnedMasks:
+    """The masks of one run, without the head's.
 
-    Args:
-        first: Boolean [rows, columns].
-        second: The same shape.
+    Attributes:
+        task: Name of the task.
+        before: Masks before learning.
+        after: Masks at the best epoch.
+    """
+
+    task: str
+    before: Masks
+    after: Masks
+
+
+def dissimilarity(one: LearnedMasks, other: LearnedMasks, layer: str) -> float:
+    """Return s of a layer that both mask; 0 where neither's learning changed a bit.
 
     Raises:
-        ExperimentError: The shapes differ, or neither mask keeps a weight.
+        ExperimentError: The shapes differ, or the masks did not start equal.
     """
-    if first.shape != second.shape:
-        raise ExperimentError(f"masks of shapes {tuple(first.shape)} and {tuple(second.shape)} don't compare")
-    ones = int(first.sum()) + int(second.sum())
-    if not ones:
-        raise ExperimentError("two masks that keep no weight have no dissimilarity")
-    return int((first != second).sum()) / ones
+    before = one.before[layer]
+    if before.shape != other.before[layer].shape:
+        shapes = f"{tuple(before.shape)} and {tuple(other.before[layer].shape)}"
+        raise ExperimentError(f"{layer}: masks of shapes {shapes} don't compare")
+    if not torch.equal(before, other.before[layer]):
+        raise ExperimentError(
+            f"{layer}: masks of {one.task} and {other.task} did not start equal, so not all that differs was "
+            "learned"
+        )
+    changed = sum(int((masks.after[layer] != before).sum()) for masks in (one, other))
+    return int((one.after[layer] != other.after[layer]).sum()) / changed if changed else 0.0
 
 
-def chance(first: Tensor, second: Tensor) -> float:
-    """Return the expected s of two independent random masks with as many zeros as these.
+def by_block(one: LearnedMasks, other: LearnedMasks, architecture: str) -> Grid:
+    """Return s of each layer of the blocks that both mask.
 
     Args:
-        first: Boolean [rows, columns].
-        second: The same shape.
-    """
-    one, other = (float(mask.float().mean()) for mask in (first, second))
-    return (one * (1.0 - other) + other * (1.0 - one)) / (one + other)
-
-
-def by_block(first: Masks, second: Masks, architecture: str) -> Grid:
-    """Return s of each layer that both models mask, without the head.
-
-    Args:
-        first: Masks by layer name.
-        second: Masks of another model over the same base.
+        one: Masks of a run.
+        other: Masks of another run on the same base with the same seed.
         architecture: The base's Hugging Face model type.
 
     Raises:
-        ExperimentError: No layer is masked in both.
+        ExperimentError: No layer is masked in both, or as in `dissimilarity`.
     """
     table = layer_names(architecture)
-    shared = first.keys() & second.keys()
+    shared = one.after.keys() & other.after.keys()
     last = max((_block(name, table.blocks) for name in shared), default=-1)
     grid: Grid = {}
     for block in range(last + 1):
         names = dict(zip(KINDS, table.in_block(block), strict=True))
-        row = {kind: dissimilarity(first[n], second[n]) for kind, n in names.items() if n in shared}
+        row = {kind: dissimilarity(one, other, name) for kind, name in names.items() if name in shared}
         if row:
             grid[block] = row
     if not grid:
@@ -93,13 +100,3 @@ def mean_grid(grids: Sequence[Grid]) -> Grid:
 def block_means(grid: Grid) -> dict[int, float]:
     """Return the mean over the kinds of layer of each block."""
     return {block: fmean(row.values()) for block, row in grid.items()}
-
-
-def rises(grid: Grid) -> bool:
-    """Tell whether the mean of the upper half of the blocks exceeds that of the lower half by `MARGIN`.
-
-    With an odd number of blocks the one in the middle belongs to neither.
-    """
-    means = [mean for _, mean in sorted(block_means(grid).items())]
-    half = len(means) // 2
-    return half > 0 and fmean(means[-half:]) >= (1.0 + MARGIN) * fmean(means[:half]) > 0.0

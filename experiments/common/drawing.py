@@ -1,4 +1,7 @@
-"""Drawing: the figures' colors, scores with error bars, and the title that names base and scale."""
+"""Drawing: the figures' colors, scores with error bars, and the title that names base and scale.
+
+Size and letters are those of `experiments.common.report`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,16 +10,21 @@ from experiments.common.context import Context
 from experiments.common.report import short_name
 from experiments.common.scores import Scores
 
-DARK = "#333333"
-PRETRAINED, FINETUNING, MASKING = "#9aa5b1", "#d98c3f", "#0b6e4f"
+DARK, BAND = "#333333", "#e4e8ec"
+PRETRAINED, FINETUNING, MASKING, MASKING_LIGHT = "#9aa5b1", "#d98c3f", "#0b6e4f", "#6bbf8a"
 METHOD_COLORS = {"masking": MASKING, "finetuning": FINETUNING}
-SERIES = (MASKING, FINETUNING, "#5b7db1", "#b5482e", "#6bbf8a", "#8e6bb0", PRETRAINED, DARK)
-"""For things that have no color of their own, in this order."""
+SERIES = ("#3f6fb5", "#b5482e", "#8e6bb0", DARK, "#c2a23a", "#4aa3a2", "#d06a9f", "#7a5c43")
+"""For things that are neither methods nor the pretrained encoder, in this order."""
 
 
 def where(context: Context) -> str:
-    """Return base and scale, for a title."""
-    return f"{short_name(context.base)}, {'quick' if context.quick else 'full'} scale"
+    """Return bases and scale, for a title."""
+    return f"{', '.join(map(short_name, context.bases))}, {context.scale} scale"
+
+
+def title_of(what: str, context: Context) -> str:
+    """Return a figure's title: what is drawn, the bases and the scale."""
+    return f"{what}\n({where(context)})"
 
 
 def draw_scores(axes: Any, places: Sequence[float], scores: Sequence[Scores], **style: Any) -> None:

@@ -1,9 +1,10 @@
-"""Held-out rows, used neither to learn nor to choose: a task's ``test`` file, where the data have one."""
+"""Held-out rows, used neither to learn nor to choose: a set's test rows, or those of another set."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from experiments.common.tasks import FORMATS
+from experiments.common.tasks import sample
 from training.data.columns import choose_columns
 from training.data.examples import learn_labels, read_examples, settle
 from training.data.features import EncodedExample, encode_examples
@@ -11,26 +12,20 @@ from training.data.sources import read_file
 from training.runs.preparation import Preparation
 
 
-def read_test(data: Path | None, setting: Preparation) -> Sequence[EncodedExample] | None:
-    """Read a task's test rows.
+def read_held_out(path: Path, setting: Preparation, *, most: int | None = None) -> Sequence[EncodedExample]:
+    """Read labelled rows that a task's models can be measured on.
 
     Args:
-        data: Folder of the tasks' data; None for the hub, whose test rows have no labels.
-        setting: The task.
-
-    Returns:
-        The examples; None where there is no test file.
+        path: The file.
+        setting: The task; labels and kind of input must be its own.
+        most: Most rows, drawn with a fixed seed; None for all.
 
     Raises:
-        DataError: There is one, and it can't be used.
+        DataError: The file can't be used.
     """
-    options = setting.options
-    paths = [data / options.task / f"test.{ending}" for ending in FORMATS] if data else []
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        return None
-    rows = read_file(path)
+    options, whole = setting.options, read_file(path)
+    rows = replace(whole, rows=tuple(sample(whole.rows, most)))
     columns = choose_columns(options.kind, options.columns, (rows,))
     examples = settle(read_examples(rows, options.kind, columns), setting.data.judgement)
     learn_labels(options.kind, setting.data.train, examples)  # refuses a label that train lacks
-    return encode_examples(examples, setting.codec)
+    return encode_examples(examples, setting.codec, long_sentences=options.long_sentences)

@@ -1,7 +1,7 @@
 """Paths between models in weight space: lines and Bezier curves, and what the models on them are worth.
 
-A path is given by its control points: two make the straight line of the paper's figure 6, three the curve of
-its figure 7, whose middle point `experiments.common.curve` learns. Nothing is learned here.
+A path is given by its control points: two make the straight line of the paper's figure 6, five the curve of
+its figure 7, whose three inner points `experiments.common.curve` learns. Nothing is learned here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -145,8 +145,3 @@ def drop(path: Sequence[PathPoint]) -> float:
 def barrier(path: Sequence[PathPoint]) -> float:
     """Return how far the loss, in nats, rises above the higher one of a path's ends; 0 if it does not."""
     return max(point.loss for point in path) - max(path[0].loss, path[-1].loss)
-
-
-def fall(path: Sequence[PathPoint]) -> float:
-    """Return how far the metric falls along a path below that of its last point; 0 if it does not."""
-    return path[-1].value - min(point.value for point in path)

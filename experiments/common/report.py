@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.context import Context
+from experiments.published.rules import Verdict
 from lab.extras import need
 from lab.machine import describe_machine
 from lab.tables import markdown_table
@@ -18,44 +19,23 @@ from lab.tables import markdown_table
 _SENTENCE_ENCODERS = ("all-MiniLM-L6-v2", "gte-small", "all-mpnet-base-v2")
 _SCALES = {
     "quick": "quick (few rows and epochs, for two cores: shows the direction, not the level)",
-    "full": "full (whole data, the paper's settings)",
+    "full": "full (the paper's rows, settings and seeds)",
+    "reduced": "reduced (fewer rows, other settings or other seeds than the paper's, listed below)",
     "exact": "exact (counted, nothing is trained: the same at both scales)",
+}
+
+WIDTH = 6.5
+"""Inches of a page's text: a figure's width, so that its letters are read as large as they are set."""
+FONTS = {
+    "font.size": 8.5,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "figure.titlesize": 9.5,
 }
 
 Draw = Callable[[Any], None]
 """Draws into an empty `matplotlib.figure.Figure`, whose size it may set."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper, and whether the numbers here agree with it.
-
-    Attributes:
-        paper: What the paper says, in our words; a whole sentence.
-        rule: What must hold of the numbers here for them to agree; completes "They agree where ...".
-        holds: Whether it does.
-    """
-
-    paper: str
-    rule: str
-    holds: bool
-
-    @property
-    def verdict(self) -> str:
-        """``agrees`` or ``does not agree``."""
-        return "agrees" if self.holds else "does not agree"
-
-    def note(self, subject: str) -> str:
-        """Return the claim, the rule and the verdict as one paragraph.
-
-        Args:
-            subject: What the numbers were measured on, such as a task.
-        """
-        return f"The paper: {self.paper} Rule: it agrees where {self.rule}. {subject}: {self.verdict}."
-
-    def values(self) -> dict[str, Any]:
-        """Return the same for programs."""
-        return {"paper": self.paper, "rule": self.rule, "agrees": self.holds}
 
 
 @dataclass(frozen=True)
@@ -82,7 +62,8 @@ class Result:
         tables: What is printed, with the paper's numbers next to ours.
         values: The same and more for programs; of JSON's types.
         settings: Settings that decide over the values.
-        notes: Sentences that a reader of the tables must know: the paper's claim, and what differs here.
+        notes: Sentences that a reader of the tables must know.
+        verdicts: The paper's claims, each judged on these values.
         draw: Draws the figure; None where there is none.
         exact: Whether it is counted from shapes and files, so that the scale makes no difference.
     """
@@ -92,21 +73,21 @@ class Result:
     values: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    verdicts: Sequence[Verdict] = ()
     draw: Draw | None = None
     exact: bool = False
 
     def scale(self, context: Context) -> str:
-        """Return ``quick``, ``full`` or ``exact``."""
+        """Return ``quick``, ``full``, ``reduced`` or ``exact``."""
         return "exact" if self.exact else context.scale
 
 
-def write_result(result: Result, context: Context, folder: Path) -> list[Path]:
-    """Write a result into a folder, replacing an older one of the same experiment and scale.
+def write_result(result: Result, context: Context) -> list[Path]:
+    """Write a result into the folder of results, replacing an older one of the same experiment and scale.
 
     Args:
         result: What to write.
-        context: The command.
-        folder: Made if it is not there.
+        context: The command; its folder is made if it is not there.
 
     Returns:
         The files written: ``<stem>.json``, ``<stem>.md`` and, where there is a figure, ``<stem>.png``.
@@ -115,16 +96,19 @@ def write_result(result: Result, context: Context, folder: Path) -> list[Path]:
         MissingExtraError: There is a figure, and matplotlib is not installed.
         OSError: The folder can't be written.
     """
-    stem = context.name + ("-quick" if result.scale(context) == "quick" else "")
+    scale = result.scale(context)
+    stem = context.name + (f"-{scale}" if scale in ("quick", "reduced") else "")
+    folder = context.results_dir
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.json", folder / f"{stem}.md"]
     paths[0].write_text(json.dumps(_record(result, context), indent=1) + "\n")
     paths[1].write_text(to_markdown(result, context) + "\n")
     if result.draw is not None:
         paths.append(folder / f"{stem}.png")
-        figure = need("matplotlib.figure").Figure(figsize=(6.4, 4), layout="constrained")
-        result.draw(figure)
-        figure.savefig(paths[-1], dpi=150)
+        with need("matplotlib").rc_context(FONTS):
+            figure = need("matplotlib.figure").Figure(figsize=(WIDTH, 4), layout="constrained")
+            result.draw(figure)
+            figure.savefig(paths[-1], dpi=150)
     return paths
 
 
@@ -135,15 +119,17 @@ def to_markdown(result: Result, context: Context) -> str:
 
 def _paragraphs(result: Result, context: Context) -> Iterator[str]:
     yield f"# {result.title}"
-    changed = ", changed as listed below" if context.changes and not result.exact else ""
-    yield f"Scale: {_SCALES[result.scale(context)]}{changed}."
+    scale = result.scale(context)
+    changed = ", changed as listed below" if context.changes and scale == "quick" else ""
+    yield f"Scale: {_SCALES[scale]}{changed}."
     yield _provenance(result, context)
     for table in result.tables:
         if table.caption:
             yield f"{table.caption}:"
         yield markdown_table(table.head, table.rows)
-    if result.notes:
-        yield "\n".join(f"- {note}" for note in result.notes)
+    notes = [*(verdict.note() for verdict in result.verdicts), *result.notes]
+    if notes:
+        yield "\n".join(f"- {note}" for note in notes)
 
 
 def _provenance(result: Result, context: Context) -> str:
@@ -152,10 +138,13 @@ def _provenance(result: Result, context: Context) -> str:
     gpu: Any = machine["gpu"]
     where = gpu["name"] if gpu else f"{machine['processor']}, {machine['cores']} cores"
     learning = {} if result.exact else context.learning()
+    departures = context.departures if result.scale(context) == "reduced" else ()
     lines = [
-        f"Base: {'; '.join(map(_describe_base, context.bases))}.",
+        *([f"Base: {'; '.join(map(_describe_base, context.bases))}."] if context.bases else []),
         *(f"{name}: {value}." for name, value in result.settings.items()),
+        *([f"Not the paper's: {'; '.join(departures)}."] if departures else []),
         *(_learning(who, settings) for who, settings in learning.items()),
+        *(f"Learning rate, {who}: {rate}." for who, rate in context.rates.items()),
         f"Machine: {where}; torch {versions['torch']}, transformers {versions['transformers']}.",
     ]
     return "  \n".join(lines)
@@ -186,9 +175,12 @@ def _record(result: Result, context: Context) -> dict[str, Any]:
         "scale": result.scale(context),
         "bases": [short_name(base) for base in context.bases],
         "settings": dict(result.settings),
+        "departures": list(context.departures) if result.scale(context) == "reduced" else [],
         "learning": None if result.exact else context.learning(),
+        "rates": dict(context.rates),
         "machine": describe_machine(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "values": dict(result.values),
+        "claims": [verdict.record() for verdict in result.verdicts],
         "notes": list(result.notes),
     }

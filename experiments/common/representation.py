@@ -1,4 +1,4 @@
-"""Representations: encoders' states at [CLS], how well they separate the classes, and a map of them."""
+"""Representations: encoders' states at [CLS], a map of them, and how well either separates the classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
+from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from masking import Base, Features, collate
@@ -18,11 +19,12 @@ Array = NDArray[np.float32]
 MIN_INPUTS = 4
 """Inputs that a map needs at least."""
 
-_PERPLEXITY = 30.0
+NEIGHBOURS = 10
+_PERPLEXITY = 30.0  # scikit-learn's default
 
 
 def cls_states(encoder: nn.Module, base: Base, features: Sequence[Features], *, max_rows: int = 64) -> Array:
-    """Return the last hidden state at [CLS] of each input, float32 [inputs, hidden].
+    """Return the output of the topmost block at [CLS] of each input, float32 [inputs, hidden].
 
     Args:
         encoder: An encoder of the base's shape; left in evaluation mode.
@@ -50,13 +52,27 @@ def separation(states: Array, labels: Sequence[str]) -> float:
     return float(silhouette_score(states, list(labels)))
 
 
-def flatten(states: Array, *, seed: int = 0) -> Array:
-    """Return a map of states by t-SNE, float32 [inputs, 2].
+def agreement(places: Array, labels: Sequence[str]) -> float:
+    """Return the share of points of which more than half of the 10 nearest neighbours have the same label.
 
     Args:
-        states: [inputs, hidden], at least `MIN_INPUTS` inputs.
+        places: Points, [inputs, dimensions]; of fewer than 11 all others are neighbours.
+        labels: Class of each input.
+    """
+    count = min(NEIGHBOURS, len(places) - 1)
+    nearest = NearestNeighbors(n_neighbors=count).fit(places).kneighbors(return_distance=False)
+    own = np.asarray(labels)
+    same = (own[nearest] == own[:, None]).sum(axis=1)
+    return float((same > count / 2).mean())
+
+
+def flatten(states: Array, *, seed: int = 0) -> Array:
+    """Return a map of states by t-SNE with scikit-learn's defaults, float32 [inputs, 2].
+
+    Args:
+        states: [inputs, hidden], at least `MIN_INPUTS` inputs; of few the perplexity is lower.
         seed: Decides the map.
     """
     perplexity = min(_PERPLEXITY, (len(states) - 1) / 3)
-    result: Array = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(states)
+    result: Array = TSNE(perplexity=perplexity, random_state=seed).fit_transform(states)
     return result

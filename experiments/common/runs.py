@@ -7,7 +7,7 @@ command that is killed resumes with what is there.
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,8 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from experiments.common.tasks import TASKS, task_files
+from experiments.common.tasks import TASKS, TaskFiles, task_files
+from experiments.published.facts import Method
 from masking import FinetunedModel, MaskedModel, MaskScores, MaskSettings, TaskModel
 from masking.tasks import MODEL_KINDS
 from training.errors import DivergedError
@@ -23,17 +24,28 @@ from training.loop.callbacks import Callback
 from training.loop.history import EpochRecord
 from training.options import EXTRA_SETTINGS, PRESETS, LearnOptions
 from training.options import Method as LearningMethod
+from training.paper import task_rate
 from training.runs.preparation import Preparation, prepare
+from training.runs.rate_search import Found, Grid, search
 from training.runs.results import Result, Results, short_hash
 from training.runs.runner import Runner
 
 logger = logging.getLogger(__name__)
 
-Method = Literal["masking", "finetuning"]
+RESULTS = "results.jsonl"
 METHODS: dict[Method, LearningMethod] = {"masking": "mask", "finetuning": "finetune"}
 FLOAT_BYTES = 4
+SEARCH_SEED = 1
+SET = "set"
 # Settings of masks, which finetuning has at fixed values, so that they are not part of its identity.
-_MASK_ONLY = {name: PRESETS["paper"][name] for name in (*MaskSettings.model_fields, *EXTRA_SETTINGS)}
+_MASK_ONLY = {
+    name: PRESETS["paper"][name]
+    for name in (*MaskSettings.model_fields, *EXTRA_SETTINGS)
+    if name != "keep_epoch"
+}
+
+Rate = float | Literal["paper", "search"]
+"""A learning rate, the paper's (Table 4; searched where it has none), or one that is searched."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +57,16 @@ class Scale:
         train_rows: Most training rows of a task; None for all.
         dev_rows: Most dev rows of a task; None for all.
         options: Fields of `LearnOptions` for both methods.
-        rates: Learning rate of each method.
+        rates: Learning rate of each method, or where it comes from.
+        hold_out: Share of train that takes the place of dev, whose rows are the test then; None for none.
     """
 
     name: str
     train_rows: int | None
     dev_rows: int | None
     options: Mapping[str, Any]
-    rates: Mapping[Method, float]
+    rates: Mapping[Method, Rate]
+    hold_out: float | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +185,7 @@ class Runs:
         self._data = data
         self._callbacks = callbacks
         self._settings: dict[str, Preparation] = {}
+        self._rates: dict[tuple[str, Method], tuple[float, str]] = {}
 
     def setting(self, task: str) -> Preparation:
         """Return a task's data, encoded, with the base; read once.
@@ -182,13 +197,53 @@ class Runs:
             self._settings[task] = prepare(self._options(task))
         return self._settings[task]
 
-    def get(self, task: str, method: Method, *, seed: int = 0, **changes: Any) -> Run:
+    def rate(self, task: str, method: Method) -> tuple[float, str]:
+        """Return the learning rate at which a task is learned where no other is asked for, and its origin.
+
+        A search has the scale's settings and the seed `SEARCH_SEED`, see `search`.
+
+        Returns:
+            The rate, and ``set``, ``Table 4`` or ``searched``.
+
+        Raises:
+            TrainingError, MaskingError: See `training.runs.learn.learn`.
+        """
+        if (task, method) not in self._rates:
+            self._rates[task, method] = self._find_rate(task, method)
+        return self._rates[task, method]
+
+    def search(self, task: str, method: Method, seeds: Sequence[int], **changes: Any) -> Found:
+        """Search the learning rate of a task on the paper's grid; a rate that was tried is not tried again.
+
+        Args:
+            task: One of `TASKS`.
+            method: How to learn it.
+            seeds: Seeds whose mean dev metric decides.
+            changes: Options of learning that differ from the scale's.
+
+        Raises:
+            SearchError: Every rate diverged.
+            TrainingError, MaskingError: See `training.runs.learn.learn`.
+        """
+        fixed = _MASK_ONLY if method == "finetuning" else {}
+        setting = self.setting(task).varied(**{**changes, **fixed})
+        logger.info(f"{task}: {method}, search of the rate{_listed(changes)}")
+        ready = setting.varied(seed=seeds[0])
+        folder = self._folder(setting)
+        digest = short_hash({**ready.identity_for(METHODS[method]), "lr": None, "seed": list(seeds)})
+        runner = Runner(
+            Results(folder / RESULTS), folder / f"unfinished-search-{digest}", list(self._callbacks())
+        )
+        return search(ready, METHODS[method], Grid.paper(), runner, seeds)
+
+    def get(self, task: str, method: Method, *, seed: int = 0, weights: bool = True, **changes: Any) -> Run:
         """Return a run, learned now if it isn't there yet.
 
         Args:
             task: One of `TASKS`.
             method: How to learn it.
             seed: Seed of the run.
+            weights: Whether what was learned is wanted too; a run whose weights weren't kept is made again.
             changes: Options of learning that differ from the scale's.
 
         Raises:
@@ -196,11 +251,11 @@ class Runs:
             TrainingError, MaskingError: See `training.runs.learn.learn`.
         """
         fixed = _MASK_ONLY if method == "finetuning" else {}
-        settings = {"lr": self.scale.rates[method], "seed": seed, **changes, **fixed}
-        setting = self.setting(task).varied(**settings)
+        rate = {} if "lr" in changes else {"lr": self.rate(task, method)[0]}
+        setting = self.setting(task).varied(**{**rate, "seed": seed, **changes, **fixed})
         identity = setting.identity_for(METHODS[method])
-        folder = self.folder / setting.base.info.name / task
-        results = Results(folder / "results.jsonl", weights=folder)
+        folder = self._folder(setting)
+        results = Results(folder / RESULTS, weights=folder if weights else None)
         if results.get(identity) is None:
             logger.info(f"{task}: {method}, seed {seed}{_listed(changes)}")
         runner = Runner(results, folder / f"unfinished-{short_hash(identity)}", list(self._callbacks()))
@@ -209,9 +264,27 @@ class Runs:
             raise DivergedError(f"{task}: {method}, seed {seed}: {result}")
         return Run(task, method, result, identity, setting, results)
 
+    def files(self, task: str) -> TaskFiles:
+        """Return the files of a task's rows; see `task_files`."""
+        scale = self.scale
+        rows = scale.train_rows, scale.dev_rows
+        return task_files(TASKS[task], self._data, rows, self.folder / "samples", scale.hold_out)
+
+    def _find_rate(self, task: str, method: Method) -> tuple[float, str]:
+        rate = self.scale.rates[method]
+        if not isinstance(rate, str):
+            return rate, SET
+        known = task_rate(self.base, METHODS[method], task) if rate == "paper" else None
+        if known is not None:
+            return known, "Table 4"
+        return self.search(task, method, (SEARCH_SEED,)).best.lr, "searched"
+
+    def _folder(self, setting: Preparation) -> Path:
+        return self.folder / setting.base.info.name / setting.options.task
+
     def _options(self, task: str) -> LearnOptions:
         paper, scale = TASKS[task], self.scale
-        files = task_files(paper, self._data, (scale.train_rows, scale.dev_rows), self.folder / "samples")
+        files = self.files(task)
         return LearnOptions(
             task=task,
             kind=paper.kind,

@@ -74,7 +74,7 @@ def gain(paper: Mapping[str, Scores], variant: Mapping[str, Scores]) -> float:
 
 
 def _measure(context: Context, task: str, variant: Variant, seeds: Sequence[int]) -> Scores:
-    changes = changes_of(variant, context.scale_of(task).rates["masking"])
+    changes = changes_of(variant, context.rate(task, "masking"))
     runs = [context.run(task, "masking", seed=seed, **changes) for seed in seeds]
     return Scores(tuple(run.value for run in runs))
 

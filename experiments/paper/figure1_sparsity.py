@@ -1,9 +1,8 @@
-"""Figure 1: the share of zeros that masks start with.
+"""Figure 1: the share of zeros that masks start with (paper, section 5.1).
 
-The share decides the range that scores are drawn from, and the learning rate belongs to that range: a rate
-that is right for one hardly moves the scores of another, or throws them about. So each share is learned with
-the rate as it stands and with the rate scaled by the width of the range, and the better one on dev counts, as
-a search over rates would choose.
+Everything else is fixed, the learning rate too: one for all shares and tasks. The share decides the range
+that scores are drawn from, and a fixed rate moves a narrower range faster; that is part of the paper's
+experiment. All blocks are masked.
 """
 
 from collections.abc import Sequence
@@ -12,16 +11,15 @@ from statistics import fmean
 from typing import Any
 
 from experiments.common.context import Context
-from experiments.common.drawing import PRETRAINED, SERIES, clear, draw_scores, where
-from experiments.common.report import Claim, Result, Table
+from experiments.common.drawing import BAND, SERIES, clear, draw_scores, title_of
+from experiments.common.report import Result, Table, short_name
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
+from experiments.published.facts import FACTS
+from experiments.published.figures import F1A, F1B, F1C, F1D, BySparsity
 
-QUICK_SHARES = (0.01, 0.05, 0.15, 0.5, 0.95)
-FULL_SHARES = (0.01, 0.03, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.65, 0.8, 0.95)
-BEST_SHARES = (0.03, 0.1)
-QUICK_TASKS, FULL_TASKS = ("trec", "sst2"), ("mrpc", "rte", "cola")
-SEEDS = (0, 1, 2, 3)
+QUICK_SHARES = (0.01, 0.03, 0.05, 0.1, 0.3, 0.6, 0.95)
+QUICK_TASKS, FULL_TASKS = ("trec", "sst2"), ("rte", "mrpc", "cola", "sst2")
 
 
 @dataclass(frozen=True)
@@ -31,126 +29,90 @@ class Point:
     Attributes:
         task: Name of the task.
         share: Share of zeros before learning.
-        by_rate: Dev metric over seeds by learning rate.
-        final: Share of zeros at the best rate's last epoch, mean over seeds.
+        scores: Dev metric over seeds.
+        final: Share of zeros after the last epoch, mean over seeds.
     """
 
     task: str
     share: float
-    by_rate: dict[float, Scores]
+    scores: Scores
     final: float
-
-    @property
-    def rate(self) -> float:
-        """The better learning rate."""
-        return max(self.by_rate, key=lambda rate: self.by_rate[rate].mean)
-
-    @property
-    def scores(self) -> Scores:
-        """Dev metric over seeds at the better rate."""
-        return self.by_rate[self.rate]
 
 
 def figure1(context: Context) -> Result:
     """Learn masks from several initial shares of zeros."""
     tasks = context.choose_tasks(quick=QUICK_TASKS, full=FULL_TASKS)
-    seeds = context.choose_seeds(quick=SEEDS[:1], full=SEEDS)
-    shares = QUICK_SHARES if context.quick else FULL_SHARES
+    seeds = context.choose_seeds(quick=FACTS.setup.seeds[:1], full=FACTS.setup.seeds)
+    shares = QUICK_SHARES if context.quick else FACTS.figure1.initial_sparsities
     points = [measure(context, task, share, seeds) for task in tasks for share in shares]
-    claim = judge(points)
+    rates = {task: rate_of(context, task) for task in tasks}
     return Result(
         title="Figure 1: the share of zeros that masks start with",
-        tables=[_table(task, [p for p in points if p.task == task]) for task in tasks],
-        values={"points": [_record(point) for point in points], "claim": claim.values()},
-        settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
-        notes=[claim.note("Here")],
-        draw=lambda figure: _draw(figure, points, where(context)),
+        tables=[_table(tasks, shares, points)],
+        values={"points": [_record(point) for point in points], "lr": rates},
+        settings={
+            "Tasks": listed(tasks),
+            "Seeds": listed(seeds),
+            "Learning rate of all shares": listed(dict.fromkeys(f"{rate:g}" for rate in rates.values())),
+            "Masked blocks": "all",
+        },
+        verdicts=[rule.verdict(short_name(context.base), means(points)) for rule in (F1A, F1B, F1C, F1D)],
+        draw=lambda figure: _draw(figure, points, context),
     )
 
 
-def rates_of(own: float, share: float, rate: float) -> tuple[float, ...]:
-    """Return the learning rates to try: the rate as it stands, and scaled by the width of the range.
-
-    Args:
-        own: Share of zeros before learning that `rate` belongs to.
-        share: The wanted share; the range of scores is as much narrower as the share is larger.
-        rate: Learning rate.
-    """
-    return tuple(dict.fromkeys((rate, float(f"{rate * own / share:.3g}"))))
+def rate_of(context: Context, task: str) -> float:
+    """Return the one rate of a task: the paper's, or the number that the scale or the command sets."""
+    rate = context.scale_of(task).rates["masking"]
+    return FACTS.figure1.rate if isinstance(rate, str) else rate
 
 
 def measure(context: Context, task: str, share: float, seeds: Sequence[int]) -> Point:
-    """Learn one share on one task at each rate that `rates_of` gives."""
-    rate = context.scale_of(task).rates["masking"]
-    own = context.setting(task).options.initial_sparsity
-    by_rate, finals = {}, {}
-    for one in rates_of(own, share, rate):
-        found = [context.run(task, "masking", seed=seed, initial_sparsity=share, lr=one) for seed in seeds]
-        by_rate[one] = Scores(tuple(run.value for run in found))
-        finals[one] = fmean(run.epochs[-1].zeros for run in found)
-    best = max(by_rate, key=lambda one: by_rate[one].mean)
-    return Point(task, share, by_rate, finals[best])
+    """Learn one share on one task, in the figure's own batches at the full scale."""
+    changes: dict[str, Any] = {"blocks": "0-", "initial_sparsity": share, "lr": rate_of(context, task)}
+    if not context.quick and task in FACTS.figure1.batch_size:
+        changes["batch_size"] = FACTS.figure1.batch_size[task]
+    found = [context.run(task, "masking", seed=seed, weights=False, **changes) for seed in seeds]
+    scores = Scores(tuple(run.value for run in found))
+    return Point(task, share, scores, fmean(run.epochs[-1].zeros for run in found))
 
 
-def judge(points: Sequence[Point]) -> Claim:
-    """Set the paper's claim against the mean over tasks at each share."""
-    means = {
-        share: fmean(point.scores.mean for point in points if point.share == share)
-        for share in dict.fromkeys(point.share for point in points)
+def means(points: Sequence[Point]) -> BySparsity:
+    """Return the mean dev metric in percent by task and share."""
+    tasks = dict.fromkeys(point.task for point in points)
+    return {
+        task: {point.share: point.scores.mean for point in points if point.task == task} for task in tasks
     }
-    best = max(means, key=lambda share: means[share])
-    low, high = BEST_SHARES
-    return Claim(
-        f"masks that start with {low:.0%} to {high:.0%} zeros do best.",
-        f"the best mean over tasks lies there (it lies at {best:.0%})",
-        low <= best <= high,
-    )
 
 
-def _table(task: str, points: Sequence[Point]) -> Table:
-    rows = [
-        [
-            f"{point.share:.0%}",
-            str(point.scores),
-            f"{point.rate:g}",
-            "; ".join(f"{rate:g}: {scores}" for rate, scores in point.by_rate.items()),
-            f"{point.final:.1%}",
-        ]
-        for point in points
-    ]
-    head = ["zeros at start", "dev metric, %", "learning rate", "by learning rate", "zeros at the end"]
-    return Table(head, rows, f"{TASKS[task].title}, {TASKS[task].metric}")
+def _table(tasks: Sequence[str], shares: Sequence[float], points: Sequence[Point]) -> Table:
+    cells = {(point.task, point.share): str(point.scores) for point in points}
+    head = ["zeros at the start", *(f"{TASKS[task].title}, {TASKS[task].metric}" for task in tasks)]
+    rows = [[f"{share:.0%}", *(cells[task, share] for task in tasks)] for share in shares]
+    return Table(head, rows, "Dev metric in percent, mean ± standard deviation over seeds")
 
 
 def _record(point: Point) -> dict[str, Any]:
     return {
         "task": point.task,
         "initial_sparsity": point.share,
-        "lr": point.rate,
         **point.scores.record(),
-        "by_lr": {f"{rate:g}": scores.record() for rate, scores in point.by_rate.items()},
         "final_sparsity": point.final,
     }
 
 
-def _draw(figure: Any, points: Sequence[Point], title: str) -> None:
+def _draw(figure: Any, points: Sequence[Point], context: Context) -> None:
     axes = figure.subplots()
-    shares = sorted({point.share for point in points})
-    for index, task in enumerate(dict.fromkeys(point.task for point in points)):
+    for task, color in zip(dict.fromkeys(point.task for point in points), SERIES, strict=False):
         own = [point for point in points if point.task == task]
-        draw_scores(
-            axes,
-            [shares.index(p.share) for p in own],
-            [p.scores for p in own],
-            color=SERIES[index % len(SERIES)],
-            label=TASKS[task].title,
-        )
-    low, high = BEST_SHARES
-    best = [place for place, share in enumerate(shares) if low <= share <= high]
-    axes.axvspan(best[0] - 0.5, best[-1] + 0.5, color=PRETRAINED, alpha=0.3, label="the paper's best")
-    axes.set_xticks(range(len(shares)), [f"{share:.0%}" for share in shares])
-    axes.set_xlabel("zeros at the start")
+        places = [100 * point.share for point in own]
+        label = f"{TASKS[task].title} ({TASKS[task].metric.replace('_', ' ')})"
+        draw_scores(axes, places, [point.scores for point in own], color=color, label=label)
+    low, high = FACTS.figure1.good
+    axes.axvspan(100 * low, 100 * high, color=BAND, label="3 to 10 %: the paper's choice", zorder=0)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("zeros at the start, %")
     axes.set_ylabel("dev metric, %")
-    axes.set_title(title, loc="left", fontsize=9)
-    axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(title_of("Masks by the share of zeros that they start with", context))
+    figure.legend(frameon=False, ncols=2, loc="outside lower center")
     clear(axes)

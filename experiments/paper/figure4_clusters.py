@@ -1,7 +1,8 @@
-"""Figure 4: are the classes of a task apart in the encoder's last state at [CLS]?
+"""Figure 4: are the classes of a task apart in the topmost block's state at [CLS]? (paper, section 6.1).
 
-Pretrained, finetuned and masked encoders are looked at on the dev set. A map by t-SNE can show clusters that
-are none, so the silhouette of the classes in the full space is measured as well.
+Pretrained, finetuned and masked encoders are looked at on the dev set, as maps by t-SNE. The paper measures
+nothing; here the neighbours of each point in the map are asked for their label. As a map can show clusters
+that are none, the silhouette of the classes in the full space stands beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,35 +11,56 @@ from statistics import fmean
 from typing import Any
 
 from experiments.common.context import Context
-from experiments.common.drawing import SERIES, where
-from experiments.common.report import Claim, Result, Table
-from experiments.common.representation import MIN_INPUTS, Array, cls_states, flatten, separation
+from experiments.common.drawing import SERIES, title_of
+from experiments.common.report import Result, Table, short_name
+from experiments.common.representation import (
+    MIN_INPUTS,
+    Array,
+    agreement,
+    cls_states,
+    flatten,
+    separation,
+)
 from experiments.common.runs import METHODS
 from experiments.common.scores import listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
+from experiments.published.analysis import F4, Encoder
+from experiments.published.facts import FACTS
+from experiments.published.rules import Verdict
 from masking.tasks import MODEL_KINDS
+from training.runs.preparation import Preparation
 
-ENCODERS = ("pretrained", "finetuning", "masking")
+ENCODERS: tuple[Encoder, ...] = ("pretrained", "finetuning", "masking")
 TITLES = {"pretrained": "pretrained", "finetuning": "finetuned", "masking": "masked"}
-_GAIN = 0.1
 
 
 @dataclass(frozen=True)
 class View:
-    """A task's dev examples as the encoders see them.
+    """A task's dev examples as the encoders of one base see them.
 
     Attributes:
+        base: Name of the base.
         task: Name of the task.
         labels: Class of each example.
-        maps: By encoder, float32 [examples, 2]; of the first seed.
-        silhouettes: By encoder, one a seed (the pretrained encoder has one).
+        maps: By encoder, float32 [examples, 2]; one a seed (the pretrained encoder has one).
+        silhouettes: By encoder, of the full space, one a seed.
     """
 
+    base: str
     task: str
     labels: Sequence[str]
-    maps: Mapping[str, Array]
-    silhouettes: Mapping[str, Sequence[float]]
+    maps: Mapping[Encoder, Sequence[Array]]
+    silhouettes: Mapping[Encoder, Sequence[float]]
+
+    @property
+    def title(self) -> str:
+        """Base and task."""
+        return f"{self.base}, {TASKS[self.task].title}"
+
+    def agreements(self) -> dict[Encoder, list[float]]:
+        """Return the share of points whose neighbours have their label, by encoder, one a seed."""
+        return {name: [agreement(one, self.labels) for one in maps] for name, maps in self.maps.items()}
 
 
 def figure4(context: Context) -> Result:
@@ -48,100 +70,112 @@ def figure4(context: Context) -> Result:
         ExperimentOptionsError: A task is not a sequence classification.
     """
     tasks = context.choose_tasks(quick=("sst2",), full=("sst2",))
-    seeds = context.choose_seeds(quick=(0,), full=(0, 1, 2, 3))
-    views = [look(context, task, seeds) for task in tasks]
-    claims = {view.task: judge(view) for view in views}
+    seeds = context.choose_seeds(quick=FACTS.setup.seeds[:1], full=FACTS.setup.seeds[:1])
+    views = [look(context, task, seeds, base=base) for base in context.bases for task in tasks]
     return Result(
-        title="Figure 4: dev examples in the last hidden state at [CLS]",
+        title="Figure 4: dev examples in the topmost block's state at [CLS]",
         tables=[_table(views)],
-        values={
-            view.task: {
-                "silhouettes": {name: list(values) for name, values in view.silhouettes.items()},
-                "labels": list(view.labels),
-                "maps": {name: view.maps[name].round(2).tolist() for name in ENCODERS},
-                "claim": claims[view.task].values(),
-            }
-            for view in views
-        },
+        values={"views": [_record(view) for view in views]},
         settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
-        notes=[claim.note(task) for task, claim in claims.items()],
-        draw=lambda figure: _draw(figure, views, where(context)),
+        verdicts=[judge(view) for view in views],
+        draw=lambda figure: _draw(figure, views, context),
     )
 
 
-def look(context: Context, task: str, seeds: Sequence[int]) -> View:
+def look(context: Context, task: str, seeds: Sequence[int], *, base: str) -> View:
     """Look at a task's dev examples through all encoders.
 
     Args:
         context: The command.
         task: A task of sequence classification.
-        seeds: Seeds of the runs, at least one; the first is mapped.
+        seeds: Seeds of the runs, at least one; the first is drawn.
+        base: Hub id or folder.
 
     Raises:
         ExperimentOptionsError: The task is of another kind, or has too few dev rows.
     """
-    setting = context.setting(task)
-    kind = MODEL_KINDS[setting.spec.kind]
+    setting = context.setting(task, base=base)
+    labels = _labels(setting)
+    features = [item.features for item in setting.encoded.dev]
+    states = {"pretrained": [cls_states(setting.base.encoder, setting.base, features)]}
+    for method in METHODS:
+        runs = (context.run(task, method, seed=seed, base=base) for seed in seeds)
+        states[method] = [cls_states(run.model().encoder, setting.base, features) for run in runs]
+    return View(
+        short_name(base),
+        task,
+        labels,
+        {name: [flatten(one) for one in states[name]] for name in ENCODERS},
+        {name: [separation(one, labels) for one in states[name]] for name in ENCODERS},
+    )
+
+
+def judge(view: View) -> Verdict:
+    """Set the paper's claim against the maps of a task."""
+    return F4.verdict(view.title, {name: fmean(values) for name, values in view.agreements().items()})
+
+
+def _labels(setting: Preparation) -> list[str]:
+    task, kind = setting.options.task, MODEL_KINDS[setting.spec.kind]
     if not (kind.pooled and kind.labelled):
         raise ExperimentOptionsError(f"figure4 colors inputs by their class, which {task} does not have")
-    features = [item.features for item in setting.encoded.dev]
     labels = [str(item.example.target) for item in setting.encoded.dev]
     if not 1 < len(set(labels)) < len(labels) or len(labels) < MIN_INPUTS:
         raise ExperimentOptionsError(
             f"figure4 needs {MIN_INPUTS} dev rows or more, of two labels or more and more rows than labels; "
             f"{task} has {len(labels)} rows of {len(set(labels))} labels"
         )
-    states = {"pretrained": [cls_states(setting.base.encoder, setting.base, features)]}
-    for method in METHODS:
-        encoders = (context.run(task, method, seed=seed).model().encoder for seed in seeds)
-        states[method] = [cls_states(encoder, setting.base, features) for encoder in encoders]
-    return View(
-        task,
-        labels,
-        {name: flatten(states[name][0]) for name in ENCODERS},
-        {name: [separation(one, labels) for one in states[name]] for name in ENCODERS},
-    )
-
-
-def judge(view: View) -> Claim:
-    """Set the paper's claim against the silhouettes of a task."""
-    means = {name: fmean(values) for name, values in view.silhouettes.items()}
-    return Claim(
-        "in the states of the pretrained encoder the classes are mixed; in those of the finetuned and of the "
-        "masked one they are apart.",
-        f"the silhouettes of both learned encoders exceed that of the pretrained one by at least {_GAIN}",
-        all(means[method] >= means["pretrained"] + _GAIN for method in METHODS),
-    )
+    return labels
 
 
 def _table(views: Sequence[View]) -> Table:
-    head = ["task", "examples", *(TITLES[name] for name in ENCODERS)]
-    rows = [
-        [view.task, str(len(view.labels)), *(f"{fmean(view.silhouettes[name]):.3f}" for name in ENCODERS)]
-        for view in views
-    ]
-    return Table(
-        head, rows, "Silhouette of the classes in the full space, mean over seeds (-1 to 1, 1 is apart)"
+    head = ["models", "examples", "measured", *(TITLES[name] for name in ENCODERS)]
+    rows = []
+    for view in views:
+        for what, values in (
+            ("neighbours of the same class", view.agreements()),
+            ("silhouette", view.silhouettes),
+        ):
+            cells = [f"{fmean(values[name]):.3f}" for name in ENCODERS]
+            rows.append([view.title, str(len(view.labels)), what, *cells])
+    caption = (
+        "Share of points of the map most of whose 10 nearest neighbours are of their class; silhouette of "
+        "the classes in the full space (-1 to 1, 1 is apart); mean over seeds"
     )
+    return Table(head, rows, caption)
 
 
-def _draw(figure: Any, views: Sequence[View], origin: str) -> None:
-    figure.set_size_inches(9.6, 0.9 + 3.2 * len(views))
+def _record(view: View) -> dict[str, Any]:
+    return {
+        "base": view.base,
+        "task": view.task,
+        "agreements": view.agreements(),
+        "silhouettes": {name: list(values) for name, values in view.silhouettes.items()},
+        "labels": list(view.labels),
+        "maps": {name: view.maps[name][0].round(2).tolist() for name in ENCODERS},
+    }
+
+
+def _draw(figure: Any, views: Sequence[View], context: Context) -> None:
+    figure.set_size_inches(figure.get_size_inches()[0], 1.2 + 2.2 * len(views))
     rows = figure.subplots(len(views), len(ENCODERS), squeeze=False)
     for view, row in zip(views, rows, strict=True):
+        shares = view.agreements()
         for name, axes in zip(ENCODERS, row, strict=True):
             _draw_map(axes, view, name)
-        row[0].set_ylabel(f"{TASKS[view.task].title}\nt-SNE 2", fontsize=9)
-        row[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(f"[CLS], last hidden state, dev examples by class ({origin})", fontsize=10)
+            axes.set_title(f"{TITLES[name]} ({shares[name][0]:.0%} agree)")
+        row[0].set_ylabel(f"{view.title}\nt-SNE 2")
+    for axes in rows[-1]:
+        axes.set_xlabel("t-SNE 1")
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, ncols=6, markerscale=2, loc="outside lower center")
+    figure.suptitle(title_of("State of the topmost block at [CLS], dev examples by class", context))
 
 
-def _draw_map(axes: Any, view: View, name: str) -> None:
+def _draw_map(axes: Any, view: View, name: Encoder) -> None:
     for place, label in enumerate(sorted(set(view.labels))):
-        points = view.maps[name][[own == label for own in view.labels]]
+        points = view.maps[name][0][[own == label for own in view.labels]]
         color = SERIES[place % len(SERIES)]
-        axes.scatter(points[:, 0], points[:, 1], s=8, alpha=0.7, color=color, linewidths=0, label=label)
-    axes.set_title(f"{TITLES[name]}: silhouette {view.silhouettes[name][0]:.2f}", fontsize=9)
-    axes.set_xlabel("t-SNE 1", fontsize=9)
+        axes.scatter(points[:, 0], points[:, 1], s=6, alpha=0.7, color=color, linewidths=0, label=label)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -1,191 +1,175 @@
-"""Figure 5: how much masks of two tasks differ, layer by layer.
+"""Figure 5: how much masks of two tasks differ (paper, section 6.2).
 
-The masks compared start equal (same seed, same number of labels): what differs was learned. Beside them: each
-mask against itself before learning, and what independent random masks would give. Masks of one task with two
-seeds start as independent random masks, and are compared where more than one seed is asked for.
+Of pairs of tasks: W_O (the second feed-forward layer) in block 2 and in the last block, as the paper shows
+it, and beside that all layers. Masks of a seed start equal whatever the task; what differs was learned.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-import torch
-
 from experiments.common.context import Context
 from experiments.common.dissimilarity import (
     KINDS,
-    MARGIN,
     Grid,
-    Masks,
+    LearnedMasks,
     block_means,
     by_block,
-    chance,
     mean_grid,
-    rises,
 )
-from experiments.common.drawing import DARK, SERIES, clear, where
-from experiments.common.report import Claim, Result, Table
+from experiments.common.drawing import SERIES, clear, title_of
+from experiments.common.report import Result, Table, short_name
 from experiments.common.runs import Run
 from experiments.common.scores import listed
+from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
+from experiments.published.analysis import F5A, F5B, Dissimilarity
+from experiments.published.facts import FACTS
 from masking.heads import CLASSIFIER, POOLER
 
+QUICK_TASKS = ("sst2", "sem", "trec", "cola")
+LAYER = "output"
+_LOWER_BLOCK = FACTS.setup.masked_blocks["bert-base-uncased"][0]
 _TASKS = 2
-TITLES = {
-    "tasks": "two tasks, same start",
-    "learning": "one task, before and after learning",
-    "seeds": "one task, two seeds",
-}
+_WHITE_FROM = 0.5  # s from which a cell's number is white
 
-
-@dataclass(frozen=True)
-class LearnedMasks:
-    """The masks of one run.
-
-    Attributes:
-        task: Name of the task.
-        seed: Seed of the run.
-        before: Masks before learning by layer name.
-        after: Masks at the best epoch by layer name.
-    """
-
-    task: str
-    seed: int
-    before: Masks
-    after: Masks
-
-    @classmethod
-    def of(cls, run: Run) -> "LearnedMasks":
-        """Read the masks of a run, without the head's."""
-        before, after = (
-            {name: mask for name, mask in masks.items() if name not in (POOLER, CLASSIFIER)}
-            for masks in (run.initial_masks(), run.masks())
-        )
-        return cls(run.task, run.seed, before, after)
+Pair = tuple[str, str]
 
 
 def figure5(context: Context) -> Result:
     """Compare the masks of tasks by layer.
 
     Raises:
-        ExperimentOptionsError: There is only one task, or masks of two tasks did not start equal.
+        ExperimentOptionsError: There is only one task.
     """
-    tasks = context.choose_tasks(quick=("sst2", "sem"), full=("mrpc", "sst2", "cola", "rte"))
-    seeds = context.choose_seeds(quick=(0,), full=(0, 1, 2, 3))
+    tasks = context.choose_tasks(quick=QUICK_TASKS, full=FACTS.setup.tasks)
+    seeds = context.choose_seeds(quick=FACTS.setup.seeds[:1], full=FACTS.setup.seeds)
     if len(tasks) < _TASKS:
         raise ExperimentOptionsError("figure5 compares masks of tasks: give --tasks two names or more")
-    masks = [LearnedMasks.of(context.run(task, "masking", seed=seed)) for task in tasks for seed in seeds]
-    grids = compare(masks, context.setting(tasks[0]).base.info.architecture)
-    random = random_share(masks)
-    claim = judge(grids["tasks"])
+    pairs = compare(context, tasks, seeds)
+    whole, (lower, last) = mean_grid(list(pairs.values())), shown_blocks(pairs)
+    numbers = numbers_of(pairs)
     return Result(
-        title="Figure 5: dissimilarity of masks by layer",
-        tables=[_table(name, grid) for name, grid in grids.items()],
+        title="Figure 5: dissimilarity of tasks' masks",
+        tables=[
+            *(_matrix(tasks, pairs, block) for block in (lower, last)),
+            _by_layer(whole),
+        ],
         values={
-            **{name: {str(block): row for block, row in grid.items()} for name, grid in grids.items()},
-            "independent_random_masks": random,
-            "claim": claim.values(),
+            "pairs": [
+                {"tasks": pair, "by_block": {str(b): row for b, row in grid.items()}}
+                for pair, grid in pairs.items()
+            ],
+            "blocks_shown": [lower, last],
         },
         settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
         notes=[
-            "s = |M1 - M2| / (|M1| + |M2|), counting ones: 0 equal, 1 nothing in common.",
-            f"Independent random masks with as many zeros as these would have s = {random:.4f}.",
-            claim.note("Here"),
+            "s is the share of the bits changed by learning that two tasks don't have in common: 0 the same "
+            "changes, 1 none in common. Learning that changed shares a and b at random would give "
+            "1 - 2ab/(a + b)."
         ],
-        draw=lambda figure: _draw(figure, grids, random, f"{listed(tasks)}; {where(context)}"),
+        verdicts=[rule.verdict(short_name(context.base), numbers) for rule in (F5A, F5B)],
+        draw=lambda figure: _draw(figure, tasks, pairs, context),
     )
 
 
-def compare(masks: Sequence[LearnedMasks], architecture: str) -> dict[str, Grid]:
-    """Compare masks in every way that there are pairs for; means over the pairs.
-
-    Args:
-        masks: Masks of at least two tasks.
-        architecture: The base's Hugging Face model type.
-
-    Returns:
-        ``tasks``: two tasks, same seed; ``learning``: before and after learning; ``seeds``: two seeds of one
-        task, where there are two.
-
-    Raises:
-        ExperimentOptionsError: Masks of two tasks with the same seed did not start equal.
-    """
-    pairs = list(combinations(masks, 2))
-    tasks = [(one, other) for one, other in pairs if one.seed == other.seed]
-    for one, other in tasks:
-        _check_start(one, other)
-    seeds = [(one, other) for one, other in pairs if one.task == other.task]
-    grids = {
-        "tasks": mean_grid([by_block(one.after, other.after, architecture) for one, other in tasks]),
-        "learning": mean_grid([by_block(one.before, one.after, architecture) for one in masks]),
-    }
-    if seeds:
-        grids["seeds"] = mean_grid([by_block(one.after, other.after, architecture) for one, other in seeds])
-    return grids
-
-
-def _check_start(one: LearnedMasks, other: LearnedMasks) -> None:
-    shared = one.before.keys() & other.before.keys()
-    if not all(torch.equal(one.before[name], other.before[name]) for name in shared):
-        raise ExperimentOptionsError(
-            f"masks of {one.task} and {other.task} don't start equal, so what differs was not learned: "
-            "choose --tasks of the same kind with as many labels"
-        )
-
-
-def random_share(masks: Sequence[LearnedMasks]) -> float:
-    """Return the s that independent random masks with as many zeros as these would have, in the mean."""
-    return fmean(chance(mask, mask) for one in masks for mask in one.after.values())
-
-
-def judge(tasks: Grid) -> Claim:
-    """Set the paper's claim against the dissimilarity of tasks."""
-    return Claim(
-        "masks of two tasks differ more in the higher layers of the encoder than in the lower ones.",
-        f"the mean s of the upper half of the masked blocks is {MARGIN:.0%} or more above that of the lower",
-        rises(tasks),
+def masks_of(run: Run) -> LearnedMasks:
+    """Read the masks of a run, without the head's."""
+    before, after = (
+        {name: mask for name, mask in masks.items() if name not in (POOLER, CLASSIFIER)}
+        for masks in (run.initial_masks(), run.masks())
     )
+    return LearnedMasks(run.task, before, after)
 
 
-def _table(name: str, grid: Grid) -> Table:
+def compare(context: Context, tasks: Sequence[str], seeds: Sequence[int]) -> dict[Pair, Grid]:
+    """Return s of each pair of tasks by block and kind of layer, mean over seeds."""
+    architecture = context.setting(tasks[0]).base.info.architecture
+    found: dict[Pair, list[Grid]] = {pair: [] for pair in combinations(tasks, 2)}
+    for seed in seeds:
+        masks = {task: masks_of(context.run(task, "masking", seed=seed)) for task in tasks}
+        for (one, other), grids in found.items():
+            grids.append(by_block(masks[one], masks[other], architecture))
+    return {pair: mean_grid(grids) for pair, grids in found.items()}
+
+
+def shown_blocks(pairs: Mapping[Pair, Grid]) -> tuple[int, int]:
+    """Return block 2, or the lowest masked one where that isn't masked, and the last."""
+    blocks = next(iter(pairs.values())).keys()
+    return (_LOWER_BLOCK if _LOWER_BLOCK in blocks else min(blocks)), max(blocks)
+
+
+def numbers_of(pairs: Mapping[Pair, Grid]) -> Dissimilarity:
+    """Return what the paper's claims are about."""
+    lower, last = (
+        {listed(pair): grid[block][LAYER] for pair, grid in pairs.items()} for block in shown_blocks(pairs)
+    )
+    return Dissimilarity(lower, last, block_means(mean_grid(list(pairs.values()))))
+
+
+def _matrix(tasks: Sequence[str], pairs: Mapping[Pair, Grid], block: int) -> Table:
+    rows = [[TASKS[one].title, *(_cell(one, other, pairs, block) for other in tasks)] for one in tasks]
+    return Table(["", *(TASKS[task].title for task in tasks)], rows, f"s of W_O in block {block}")
+
+
+def _cell(one: str, other: str, pairs: Mapping[Pair, Grid], block: int) -> str:
+    s = _value(one, other, pairs, block)
+    return "" if s is None else f"{s:.3f}"
+
+
+def _value(one: str, other: str, pairs: Mapping[Pair, Grid], block: int) -> float | None:
+    """Return s of W_O of two tasks in either order; None of a task with itself."""
+    grid = pairs.get((one, other)) or pairs.get((other, one))
+    return grid[block][LAYER] if grid else None
+
+
+def _by_layer(grid: Grid) -> Table:
     means = block_means(grid)
     rows = [
-        [str(block), *(f"{row[kind]:.4f}" for kind in KINDS), f"{means[block]:.4f}"]
+        [str(block), *(f"{row[kind]:.3f}" for kind in KINDS), f"{means[block]:.3f}"]
         for block, row in grid.items()
     ]
-    return Table(["block", *KINDS, "mean"], rows, f"s of {TITLES[name]}")
+    rows.append(["mean", *(f"{fmean(row[kind] for row in grid.values()):.3f}" for kind in KINDS), ""])
+    return Table(["block", *KINDS, "mean"], rows, "Supplement: s of every layer, mean over the pairs")
 
 
-def _draw(figure: Any, grids: Mapping[str, Grid], random: float, origin: str) -> None:
-    figure.set_size_inches(0.6 + 3.6 * len(grids), 4.2)
-    panels = figure.subplots(1, len(grids), squeeze=False)[0]
-    for axes, (name, grid) in zip(panels, grids.items(), strict=True):
-        blocks = list(grid)
-        for kind, color in zip(KINDS, SERIES, strict=False):
-            shares = [grid[block][kind] for block in blocks]
-            axes.plot(blocks, shares, marker="o", markersize=3, color=color, label=kind)
-        _draw_random(
-            axes, random, 1.15 * max(share for row in grid.values() for share in row.values()) or 1.0
-        )
-        axes.set_xticks(blocks)
-        axes.set_xlabel("block (0 is the lowest)")
-        axes.set_title(TITLES[name], fontsize=9)
-        clear(axes)
-    panels[0].set_ylabel("dissimilarity s")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=8, ncols=len(KINDS), loc="outside lower center")
-    figure.suptitle(f"Masks compared by layer ({origin})", fontsize=10)
+def _draw(figure: Any, tasks: Sequence[str], pairs: Mapping[Pair, Grid], context: Context) -> None:
+    figure.set_size_inches(figure.get_size_inches()[0], 5.6)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2))
+    panels = top.subplots(1, 2)
+    for axes, block in zip(panels, shown_blocks(pairs), strict=True):
+        image = _draw_matrix(axes, tasks, pairs, block)
+    top.colorbar(image, ax=panels, label="dissimilarity s", shrink=0.8)
+    _draw_layers(bottom, mean_grid(list(pairs.values())))
+    figure.suptitle(title_of("Dissimilarity of tasks' masks: bits changed by one task only", context))
 
 
-def _draw_random(axes: Any, random: float, top: float) -> None:
-    """Draw what independent random masks would give, or write it where that is far above all else."""
-    axes.set_ylim(0, top)
-    text = f"independent random masks: {random:.3f}"
-    if random <= top:
-        axes.axhline(random, color=DARK, linewidth=1, linestyle="--")
-        across = axes.get_yaxis_transform()
-        axes.text(0.98, random, text, fontsize=8, ha="right", va="bottom", transform=across)
-    else:
-        axes.text(0.98, 0.98, f"{text} (above)", fontsize=8, ha="right", va="top", transform=axes.transAxes)
+def _draw_matrix(axes: Any, tasks: Sequence[str], pairs: Mapping[Pair, Grid], block: int) -> Any:
+    values = [[_value(one, other, pairs, block) for other in tasks] for one in tasks]
+    shown = [[float("nan") if s is None else s for s in row] for row in values]
+    image = axes.imshow(shown, vmin=0, vmax=1, cmap="Blues")
+    for y, row in enumerate(values):
+        for x, s in enumerate(row):
+            if s is not None:
+                color = "white" if s > _WHITE_FROM else "black"
+                axes.text(x, y, f"{s:.2f}", ha="center", va="center", color=color, fontsize=7)
+    titles = [TASKS[task].title for task in tasks]
+    axes.set_xticks(range(len(tasks)), titles, rotation=45, ha="right")
+    axes.set_yticks(range(len(tasks)), titles)
+    axes.set_title(f"W_O of block {block}")
+    return image
+
+
+def _draw_layers(figure: Any, grid: Grid) -> None:
+    axes = figure.subplots()
+    for kind, color in zip(KINDS, SERIES, strict=False):
+        shares = [row[kind] for row in grid.values()]
+        axes.plot(list(grid), shares, marker="o", markersize=3, color=color, label=kind)
+    axes.set_xticks(list(grid))
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("block (0 is the lowest)")
+    axes.set_ylabel("dissimilarity s")
+    axes.set_title("supplement: all layers, mean over the pairs")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    clear(axes)

@@ -1,22 +1,28 @@
-"""Tables 2 and 6: error and memory of one model and of an ensemble (paper section 5.3).
+"""Tables 2 and 6: test error of one model and of four together (paper, section 5.3 and appendix C).
 
-An ensemble is made of the runs of all seeds, by masking or by finetuning. Table 2 shows the rule of combining
-that is best on dev, Table 6 every rule. Errors are on the test rows where the data have a ``test`` file, and
-otherwise on dev, which has also chosen epochs and rule: errors of both methods are then too low, alike.
+Table 2 is BERT, with memory; Table 6 is the same for RoBERTa and DistilBERT. The models of all seeds vote by
+label, or their logits or probabilities are averaged; the way that is best on dev is the one whose test error
+counts, and of equals the first of `RULES`. Where the data have no ``test`` file and nothing is held out of
+train (``--hold-out``), errors are on dev, which has also chosen epochs and way: those of both methods are too
+low, and no claim is judged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.common.context import Context
-from experiments.common.held_out import read_test
 from experiments.common.report import Result, Table, short_name
-from experiments.common.runs import METHODS, Method, Run
+from experiments.common.runs import METHODS, Run
 from experiments.common.scores import Scores, errors_of, listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
-from experiments.paper.quotes import NOT_AVAILABLE_NOTE, quote
+from experiments.paper.table8_figure3_memory import count, megabytes
+from experiments.published.beside import Beside
+from experiments.published.facts import FACTS, NOT_PRINTED, Errors, Method, Size, paper_base
+from experiments.published.rules import Verdict
+from experiments.published.tables import T2A, T2B, T2C, Megabytes
+from lab.paper_bases import base_of_shape
 from mask_store import CombineRule
 from training.data.features import EncodedExample
 from training.loop.evaluation import measure, predict_logits
@@ -25,11 +31,11 @@ from training.runs.preparation import Preparation
 
 QUICK_TASKS = ("trec", "sst2")
 FULL_TASKS = ("sem", "trec", "agnews", "pos", "ner")
-SEEDS = (0, 1, 2, 3)
-_MEGABYTE_BYTES = 1e6
+_PRINTED: Mapping[str, Errors] = {**FACTS.table2.errors, **FACTS.table6.errors}
+_SIZES: tuple[Size, ...] = ("single", "ensemble")
 _DEV_NOTE = (
-    "There is no test file, so errors are on dev, which has also chosen epochs and rule: those of both "
-    "methods are too low, alike."
+    "There is no test file (and no --hold-out), so errors are on dev, which has also chosen epochs and way: "
+    "those of both methods are too low, alike, and T2a and T2b are not judged."
 )
 
 
@@ -42,10 +48,8 @@ class Group:
         method: How the models were learned.
         split: ``test`` or ``dev``, where errors were measured.
         single: Error of each model.
-        rules: Error of the ensemble by rule.
-        chosen: The rule that is best on dev.
-        single_bytes: Bytes of one model: copy, or base, masks and head.
-        ensemble_bytes: Bytes of all models: copies, or the base once, masks and heads.
+        rules: Error of the ensemble by way of combining, 0 to 1.
+        chosen: The way that is best on dev.
     """
 
     task: str
@@ -54,77 +58,62 @@ class Group:
     single: Scores
     rules: dict[CombineRule, float]
     chosen: CombineRule
-    single_bytes: int
-    ensemble_bytes: int
+
+    @property
+    def errors(self) -> dict[Size, float]:
+        """Error of one model, in the mean, and of all together, in percent."""
+        return {"single": self.single.mean, "ensemble": 100 * self.rules[self.chosen]}
 
 
 def table2(context: Context) -> Result:
-    """Compare one model with the ensemble whose rule is best on dev."""
-    groups = _groups(context)
-    head = ["task", "method", "single", "ensemble", "rule", "paper: single", "paper: ensemble"]
-    rows = [
-        [
-            TASKS[group.task].title,
-            group.method,
-            str(group.single),
-            _percent(group.rules[group.chosen]),
-            group.chosen,
-            *(
-                quote("table2", context.base, group.task, group.method, which)
-                for which in ("single", "ensemble")
-            ),
-            *(f"{size / _MEGABYTE_BYTES:.1f}" for size in (group.single_bytes, group.ensemble_bytes)),
-        ]
-        for group in groups
-    ]
-    table = Table([*head, "MB: single", "MB: ensemble"], rows, _caption(context, groups))
-    return _result(context, "Table 2: error and memory of one model and of an ensemble", groups, table)
+    """Compare one model with the ensemble, in test error and in memory."""
+    groups = {context.base: _groups(context, context.base)}
+    held = megabytes(count(base_of_shape(context.base)))
+    verdicts = [T2C.verdict(short_name(context.base), held)] if paper_base(context.base) == _bert() else []
+    return _result(
+        context,
+        "Table 2: test error and memory of one model and of an ensemble",
+        groups,
+        [_memory(context, held)],
+        verdicts,
+        [f"Systems that the paper refers to, error in percent: {_references()}."],
+        {"megabytes": held},
+    )
 
 
 def table6(context: Context) -> Result:
-    """Give the error of the ensemble under every rule."""
-    groups = _groups(context)
-    rows = [
-        [
-            TASKS[group.task].title,
-            group.method,
-            str(group.single),
-            *(_percent(group.rules[rule]) for rule in RULES),
-            *(quote("table6", context.base, group.task, group.method, rule) for rule in RULES),
-            group.chosen,
-        ]
-        for group in groups
-    ]
-    head = ["task", "method", "single", *RULES, *(f"paper: {rule}" for rule in RULES), "best on dev"]
-    title = "Table 6: error of the ensemble under each rule of combining"
-    return _result(context, title, groups, Table(head, rows, _caption(context, groups)))
+    """Compare one model with the ensemble on every base, in test error."""
+    groups = {base: _groups(context, base) for base in context.bases}
+    return _result(context, "Table 6: test error of one model and of an ensemble", groups)
 
 
-def _groups(context: Context) -> list[Group]:
+def _bert() -> str:
+    (base,) = FACTS.table2.errors
+    return base
+
+
+def _groups(context: Context, base: str) -> list[Group]:
     tasks = context.choose_tasks(quick=QUICK_TASKS, full=FULL_TASKS)
-    seeds = context.choose_seeds(quick=SEEDS, full=SEEDS)
+    seeds = _seeds(context)
     if len(seeds) < 2:  # noqa: PLR2004
         raise ExperimentOptionsError("an ensemble has at least two members: give --seeds two numbers or more")
     groups = []
     for task in tasks:
-        test = read_test(context.data, context.setting(task))
-        groups += [_group(context, task, method, seeds, test) for method in METHODS]
+        test = context.test(task, base=base)
+        for method in METHODS:
+            members = [context.run(task, method, seed=seed, base=base) for seed in seeds]
+            groups.append(_group(task, method, members, test))
     return groups
 
 
-def _group(
-    context: Context,
-    task: str,
-    method: Method,
-    seeds: Sequence[int],
-    test: Sequence[EncodedExample] | None,
-) -> Group:
-    setting = context.setting(task)
-    members = [context.run(task, method, seed=seed) for seed in seeds]
+def _seeds(context: Context) -> tuple[int, ...]:
+    return context.choose_seeds(quick=FACTS.setup.seeds, full=FACTS.setup.seeds)
+
+
+def _group(task: str, method: Method, members: Sequence[Run], test: Sequence[EncodedExample] | None) -> Group:
+    setting = members[0].setting
     dev = _Measured(setting, members, setting.encoded.dev)
     seen = dev if test is None else _Measured(setting, members, test)
-    one = members[0].task_bytes
-    shared = 0 if method == "finetuning" else setting.base.nbytes
     return Group(
         task,
         method,
@@ -132,8 +121,6 @@ def _group(
         errors_of(seen.single),
         {rule: 1 - metrics[setting.metric] for rule, metrics in seen.rules.items()},
         choose_rule(dev.rules, setting.metric),
-        shared + one,
-        shared + len(members) * one,
     )
 
 
@@ -150,25 +137,106 @@ class _Measured:
         self.rules = measure_together(codec, examples, logits)
 
 
-def _result(context: Context, title: str, groups: Sequence[Group], table: Table) -> Result:
-    notes = [
-        "Error is 1 less the task's metric, in percent; of one model: mean ± standard deviation over seeds."
+def errors_by_task(groups: Iterable[Group]) -> dict[Method, dict[Size, dict[str, float]]]:
+    """Return errors in percent by method, size and task, as rules take them; those on test alone."""
+    errors: dict[Method, dict[Size, dict[str, float]]] = {}
+    for group in groups:
+        if group.split == "test":
+            for size, error in group.errors.items():
+                errors.setdefault(group.method, {}).setdefault(size, {})[group.task] = error
+    return errors
+
+
+def _result(
+    context: Context,
+    title: str,
+    groups: Mapping[str, Sequence[Group]],
+    more: Sequence[Table] = (),
+    verdicts: Sequence[Verdict] = (),
+    notes: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> Result:
+    besides = {base: Beside.of(base, full=context.scale == "full") for base in groups}
+    tables = [_table(base, found, besides[base]) for base, found in groups.items()]
+    judged = {base: errors_by_task(found) for base, found in groups.items()}
+    own = [
+        rule.verdict(short_name(base), errors)
+        for base, errors in judged.items()
+        if errors
+        for rule in (T2A, T2B)
     ]
-    if any(group.split == "dev" for group in groups):
-        notes.append(_DEV_NOTE)
-    seeds = context.choose_seeds(quick=SEEDS, full=SEEDS)
+    said = ["Error is 1 less the task's metric; of one model: mean ± standard deviation (n - 1) over seeds."]
+    if any(group.split == "dev" for found in groups.values() for group in found):
+        said.append(_DEV_NOTE)
+    tasks = dict.fromkeys(group.task for found in groups.values() for group in found)
     return Result(
         title=title,
-        tables=[table],
-        values={"groups": [_record(group) for group in groups]},
-        settings={"Tasks": listed(dict.fromkeys(group.task for group in groups)), "Seeds": listed(seeds)},
-        notes=[*notes, NOT_AVAILABLE_NOTE],
+        tables=[*tables, *more],
+        values={
+            "groups": {
+                short_name(base): [_record(group) for group in found] for base, found in groups.items()
+            },
+            **(values or {}),
+        },
+        settings={"Tasks": listed(tasks), "Seeds": listed(_seeds(context))},
+        notes=[*said, *notes, *(f"{short_name(base)}: {beside.note}" for base, beside in besides.items())],
+        verdicts=[*own, *verdicts],
     )
 
 
-def _caption(context: Context, groups: Sequence[Group]) -> str:
+def _table(base: str, groups: Sequence[Group], beside: Beside) -> Table:
+    rows = [
+        [
+            TASKS[group.task].title,
+            group.method,
+            str(group.single),
+            _percent(group.rules[group.chosen]),
+            group.chosen,
+            *(_percent(group.rules[rule]) for rule in RULES),
+            *_beside(group, beside),
+        ]
+        for group in groups
+    ]
+    head = ["task", "method", "single", "ensemble", "way chosen on dev", *RULES]
     splits = listed(sorted({group.split for group in groups}))
-    return f"{short_name(context.base)}, error in percent on {splits}"
+    paper = ["paper: single", "paper: ensemble", "ours - paper: single", "ours - paper: ensemble"]
+    return Table([*head, *paper], rows, f"{short_name(base)}, error in percent on {splits}")
+
+
+def _beside(group: Group, beside: Beside) -> list[str]:
+    """Return the paper's errors, and how far ours are from them; it prints no spread here."""
+    found = [_PRINTED[beside.base][group.method][size].get(group.task) for size in _SIZES]
+    cells = [NOT_PRINTED if error is None else f"{error:.2f}" for error in found]
+    ours = group.errors.values()
+    compare = beside.compared and group.split == "test"
+    gaps = [
+        NOT_PRINTED if error is None or not compare else f"{own - error:+.2f}"
+        for own, error in zip(ours, found, strict=True)
+    ]
+    return [*cells, *gaps]
+
+
+def _memory(context: Context, held: Megabytes) -> Table:
+    own = paper_base(context.base) == _bert()
+    rows = [
+        [
+            method,
+            *(f"{held[method][size]:.1f}" for size in _SIZES),
+            *(str(FACTS.table2.megabytes[method][size]) for size in _SIZES),
+        ]
+        for method in METHODS
+    ]
+    of_paper = "paper" if own else f"paper ({_bert()})"
+    head = ["method", "single", "ensemble of four", f"{of_paper}: single", f"{of_paper}: ensemble"]
+    counted = "the encoder once, masks or copies, no classifiers"
+    return Table(head, rows, f"{short_name(context.base)}, memory in MB (10^6 bytes): {counted}")
+
+
+def _references() -> str:
+    return "; ".join(
+        f"{system}: {listed(f'{TASKS[task].title} {error:.2f}' for task, error in errors.items())}"
+        for system, errors in FACTS.table2.references.items()
+    )
 
 
 def _percent(error: float) -> str:
@@ -184,6 +252,4 @@ def _record(group: Group) -> dict[str, Any]:
         "single": group.single.record(),
         "ensemble": {rule: 100 * error for rule, error in group.rules.items()},
         "chosen_on_dev": group.chosen,
-        "single_bytes": group.single_bytes,
-        "ensemble_bytes": group.ensemble_bytes,
     }

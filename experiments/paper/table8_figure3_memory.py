@@ -1,204 +1,285 @@
-"""Table 8 and Figure 3: parameters and memory for a growing number of tasks (paper section 6.2). Exact.
+"""Table 8 and Figure 3: parameters and memory for a growing number of tasks (paper, appendix D.2). Exact.
 
-Counted from the shape of the base and from a real bundle of random masks, whose size does not depend on the
-bits. Counts what has to be kept for inference: the base once and, per task, masks and head, against one
-finetuned copy per task. What a running server holds on top is in its own memory report, and measured by
-`benchmarks`.
+Counted from the shape of the base by the paper's rules: a classifier is its weights, without bias; the first
+finetuned model is the pretrained copy; tasks with as many outputs share the random classifier; every task has
+mask bits of blocks 2 to last and of the pooler. The bytes of this project's own bundles, which have biases, a
+classifier each and entropy-coded bits, and no pooler for taggers, stand beside as another count.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from functools import cache
+from itertools import accumulate
 from typing import Any
 
 from experiments.common.context import Context
+from experiments.common.drawing import METHOD_COLORS, clear
 from experiments.common.report import Result, Table, short_name
-from experiments.paper import quotes as paper
+from experiments.common.runs import FLOAT_BYTES
+from experiments.common.tasks import TASKS
+from experiments.published.facts import FACTS, NOT_PRINTED, Addends, Method, Size, Table8, Unit, paper_base
+from experiments.published.figures import F3, first_lower
+from experiments.published.rules import Verdict
+from experiments.published.tables import T2C, T8
 from lab.paper_bases import base_of_shape
-from lab.random_tasks import random_bundle
-from masking.heads import CLASSIFIER
+from lab.random_models import masked_linears
+from lab.random_tasks import Classifier, random_bundle
+from mask_store import TaskKind
+from masking import Base
+from masking.tasks import MODEL_KINDS
 
-FLOAT_BYTES = 4
-TABLE_TASKS = (1, 2, 3, 4)
-FIGURE_TASKS = tuple(range(1, 13))
-_KEPT = "the base once; per task its masks (1 bit a weight), and its frozen random head in fp32"
-_SETTINGS = {"Masked": "blocks 2 to last, pooler, classifier of two classes"}
-_ZEROS = 0.05  # bytes do not depend on it
+UNITS: tuple[Unit, ...] = ("parameters", "kilobytes")
+METHOD_ORDER: tuple[Method, ...] = ("finetuning", "masking")
+_KILOBYTE = 1000
+_MODELS = 4
+_MASK_BYTES = 1 / 8
+_SETTINGS = {"Masked": "blocks 2 to last, pooler, classifier", "Tasks": "the paper's eleven, in its order"}
+_OWN_BUNDLES = (
+    "Base and own bundles: another count, of this project's files: entropy-coded bits (5 % zeros), a "
+    "classifier with bias for each task, no pooler mask for taggers."
+)
+_RANDOM_POOLER = "its random pooler counts with the first classifier, and is shared by the tasks"
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a base and one task of two classes on it take.
+def count(base: Base) -> Table8:
+    """Count the paper's eleven tasks on a base by the paper's rules.
 
-    Attributes:
-        parameters: Of the base.
-        mask_bits: Of the masks without the classifier's.
-        mask_bytes: The same, packed.
-        classifier_bits: Of the classifier's mask.
-        classifier_bytes: The same, packed.
-        head_parameters: Of the head that is not part of the base; fp32.
+    Args:
+        base: The encoder; its tensors need no values.
     """
-
-    parameters: int
-    mask_bits: int
-    mask_bytes: int
-    classifier_bits: int
-    classifier_bytes: int
-    head_parameters: int
-
-    @property
-    def base_bytes(self) -> int:
-        """Bytes of the base in fp32."""
-        return FLOAT_BYTES * self.parameters
-
-    @property
-    def head_bytes(self) -> int:
-        """Bytes of the head in fp32."""
-        return FLOAT_BYTES * self.head_parameters
-
-    @property
-    def masked_task_bytes(self) -> int:
-        """Bytes that one more masked task takes."""
-        return self.mask_bytes + self.classifier_bytes + self.head_bytes
-
-    def finetuned_parameters(self, tasks: int) -> int:
-        """Return the parameters of a finetuned copy for each task."""
-        return tasks * (self.parameters + self.head_parameters)
-
-    def masked_parameters(self, tasks: int) -> int:
-        """Return the parameters of the base and the tasks' heads; masks are counted in bits."""
-        return self.parameters + tasks * self.head_parameters
-
-    def masked_bits(self, tasks: int) -> int:
-        """Return the bits of all masks of the tasks."""
-        return tasks * (self.mask_bits + self.classifier_bits)
-
-    def finetuned_bytes(self, tasks: int) -> int:
-        """Return the bytes of a finetuned copy for each task."""
-        return FLOAT_BYTES * self.finetuned_parameters(tasks)
-
-    def masked_bytes(self, tasks: int) -> int:
-        """Return the bytes of the base and the tasks' masks and heads."""
-        return self.base_bytes + tasks * self.masked_task_bytes
+    width, linears = base.hidden_size, masked_linears(base).values()
+    mask = sum(linear.weight.numel() for linear in linears) + width * width
+    pooler = width * width if base.pooler is None else 0
+    added: dict[str, dict[Method, dict[Unit, Addends]]] = {}
+    seen: set[int] = set()
+    for task in FACTS.setup.tasks:
+        outputs = TASKS[task].outputs
+        own = width * outputs
+        copy = base.info.parameters if added else 0
+        drawn = (0 if outputs in seen else own) + (0 if added else pooler)
+        added[task] = {
+            "finetuning": _in_units(classifier=own + pooler, copy_of_base=copy),
+            "masking": _in_units(classifier=drawn, mask=mask, classifier_mask=own),
+        }
+        seen.add(outputs)
+    parameters = base.info.parameters
+    held: dict[Unit, float] = {
+        "parameters": parameters,
+        "kilobytes": FLOAT_BYTES * parameters / _KILOBYTE,
+    }
+    return Table8(pretrained=held, added=added)
 
 
-def count(base_name: str) -> Cost:
-    """Count a base by its name, see `base_of_shape`; masks are those of the paper, blocks 2 to last."""
-    base = base_of_shape(base_name)
-    bundle = random_bundle(base, "task", _ZEROS, seed=0)
-    (member,) = bundle.members
-    bits = {layer.name: layer.bits for layer in member.info.layers}
-    sizes = {name: packed.nbytes for name, packed in member.masks.items()}
-    return Cost(
-        parameters=base.info.parameters,
-        mask_bits=sum(bits.values()) - bits[CLASSIFIER],
-        mask_bytes=sum(sizes.values()) - sizes[CLASSIFIER],
-        classifier_bits=bits[CLASSIFIER],
-        classifier_bytes=sizes[CLASSIFIER],
-        head_parameters=sum(tensor.size for tensor in member.head.values()),
-    )
+def megabytes(counted: Table8) -> dict[Method, dict[Size, float]]:
+    """Return the memory of Table 2: the encoder and one set of masks or four, and one copy or four."""
+    base = counted.pretrained["kilobytes"] / _KILOBYTE
+    mask = next(iter(counted.added.values()))["masking"]["kilobytes"].mask / _KILOBYTE
+    return {
+        "masking": {"single": base + mask, "ensemble": base + _MODELS * mask},
+        "finetuning": {"single": base, "ensemble": _MODELS * base},
+    }
 
 
 def table8(context: Context) -> Result:
-    """Count parameters and memory: the parts, and what a growing number of tasks takes."""
-    costs = {short_name(name): count(name) for name in context.bases}
-    tables = [table for name, cost in costs.items() for table in (_parts(name, cost), _growth(name, cost))]
+    """Count what each task adds, addend for addend, and what all take together."""
+    counts = _counts(context)
+    bundles = {name: own_bundles(base_of_shape(name)) for name in context.bases}
+    tables = [
+        table
+        for name, counted in counts.items()
+        for table in (_addends(name, counted), _totals(name, counted, bundles[name]))
+    ]
     return Result(
         title="Table 8: parameters and memory",
         tables=tables,
-        values={name: _values(cost, TABLE_TASKS) for name, cost in costs.items()},
+        values={
+            short_name(name): _values(counted) | {"own_bundles_bytes": bundles[name]}
+            for name, counted in counts.items()
+        },
         settings=_SETTINGS,
-        notes=["KB are decimal, as in the paper.", f"Kept for masking: {_KEPT}."],
+        notes=[*_notes(counts), _OWN_BUNDLES],
+        verdicts=_verdicts(counts, memory=True),
         exact=True,
     )
 
 
 def figure3(context: Context) -> Result:
-    """Count memory against the number of tasks, and from how many on masking takes less."""
-    costs = {short_name(name): count(name) for name in context.bases}
+    """Draw parameters and memory against the number of tasks."""
+    counts = _counts(context)
     return Result(
-        title="Figure 3: memory against the number of tasks",
-        tables=[_growth(name, cost, FIGURE_TASKS) for name, cost in costs.items()],
-        values={name: _values(cost, FIGURE_TASKS) for name, cost in costs.items()},
+        title="Figure 3: parameters and memory against the number of tasks",
+        tables=[_totals(name, counted) for name, counted in counts.items()],
+        values={short_name(name): _values(counted) for name, counted in counts.items()},
         settings=_SETTINGS,
-        notes=[
-            f"{name}: masking takes less from {break_even(cost)} tasks on." for name, cost in costs.items()
-        ],
-        draw=lambda figure: _draw(figure, costs),
+        notes=_notes(counts),
+        verdicts=_verdicts(counts, memory=False),
+        draw=lambda figure: _draw(figure, counts),
         exact=True,
     )
 
 
-def break_even(cost: Cost) -> int:
-    """Return the smallest number of tasks whose masks take less than their finetuned copies."""
-    saved = cost.finetuned_bytes(1) - cost.masked_task_bytes
-    return cost.base_bytes // saved + 1
+def own_bundles(base: Base) -> dict[str, int]:
+    """Return the bytes of a bundle of this project for each task, with 5 % zeros, entropy-coded."""
+
+    @cache
+    def size(kind: TaskKind, outputs: int) -> int:
+        labels = outputs if MODEL_KINDS[kind].labelled else 0
+        bundle = random_bundle(
+            base,
+            "task",
+            FACTS.setup.initial_sparsity,
+            seed=0,
+            compress=True,
+            classifier=Classifier(kind, labels),
+        )
+        return len(bundle.to_bytes())
+
+    return {task: size(TASKS[task].kind, TASKS[task].outputs) for task in FACTS.setup.tasks}
 
 
-def _parts(name: str, cost: Cost) -> Table:
+def _in_units(**weights: int) -> dict[Unit, Addends]:
+    """Return addends in both units: weights in fp32, bits of masks packed."""
+    factors = {"mask": _MASK_BYTES, "classifier_mask": _MASK_BYTES}
+    kilobytes = {name: n * factors.get(name, FLOAT_BYTES) / _KILOBYTE for name, n in weights.items()}
+    return {"parameters": Addends(**weights), "kilobytes": Addends(**kilobytes)}
+
+
+def _counts(context: Context) -> dict[str, Table8]:
+    return {name: count(base_of_shape(name)) for name in context.bases}
+
+
+def _verdicts(counts: Mapping[str, Table8], *, memory: bool) -> list[Verdict]:
+    """Judge the paper's claims, which are about BERT-base; the memory is that of Table 2."""
+    (bert,) = FACTS.table2.errors
+    found = []
+    for name, counted in counts.items():
+        if paper_base(name) == bert:
+            subject = short_name(name)
+            found += (
+                [T8.verdict(subject, counted), T2C.verdict(subject, megabytes(counted))]
+                if memory
+                else [F3.verdict(subject, counted)]
+            )
+    return found
+
+
+def _notes(counts: Mapping[str, Table8]) -> list[str]:
+    lower = {
+        short_name(name): (first_lower(counted, "kilobytes"), first_lower(counted, "parameters"))
+        for name, counted in counts.items()
+    }
+    crossings = [
+        f"{name}: masking takes less memory from {memory} tasks on, fewer parameters from {parameters} on."
+        for name, (memory, parameters) in lower.items()
+    ]
+    pools = [f"{name}: {_RANDOM_POOLER}." for name in counts if base_of_shape(name).pooler is None]
+    return ["As parameters a mask bit counts one; KB are decimal, as in the paper.", *crossings, *pools]
+
+
+def _addends(name: str, counted: Table8) -> Table:
+    """Return a row for each task and method, with the paper's where the base is BERT."""
+    (bert,) = FACTS.table2.errors
+    own = paper_base(name) == bert
+    pretrained = FACTS.table8.pretrained if own else None
+    rows = [["pretrained model", "both", *_pairs(counted.pretrained, pretrained)]]
+    for task, found in counted.added.items():
+        for method in METHOD_ORDER:
+            paper = FACTS.table8.added[task][method] if own else None
+            rows.append(
+                [
+                    TASKS[task].title,
+                    method,
+                    *_pairs(
+                        {unit: _written(found[method][unit]) for unit in UNITS},
+                        paper and {unit: _written(paper[unit]) for unit in UNITS},
+                    ),
+                ]
+            )
+    head = ["added", "by", "parameters", "paper: parameters", "KB", "paper: KB"]
+    return Table(head, rows, f"{short_name(name)}, what each task adds: classifier, copy of the model, masks")
+
+
+def _pairs(ours: Mapping[Unit, Any], paper: Mapping[Unit, Any] | None) -> list[str]:
+    return [
+        cell
+        for unit in UNITS
+        for cell in (_number(ours[unit]), _number(paper[unit]) if paper else NOT_PRINTED)
+    ]
+
+
+def _written(addends: Addends) -> str:
+    parts = (addends.classifier, addends.copy_of_base, addends.mask, addends.classifier_mask)
+    return " ".join(f"+ {_number(part)}" for part in parts if part)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.3f}"
+
+
+def _totals(name: str, counted: Table8, bundles: Mapping[str, int] | None = None) -> Table:
+    columns = [counted.totals(method, unit) for method in METHOD_ORDER for unit in UNITS]
+    kilobytes = columns[1], columns[3]
+    ratios = [f"{tuned / masked:.2f}" for tuned, masked in zip(*kilobytes, strict=True)]
+    head = [
+        "tasks",
+        *(f"{m}: {'KB' if u == 'kilobytes' else u}" for m in METHOD_ORDER for u in UNITS),
+        "ratio of KB",
+    ]
+    cells = [
+        [f"{value:,.3f}" if u == "kilobytes" else f"{value:,.0f}" for value in column]
+        for column, u in zip(columns, UNITS * 2, strict=True)
+    ]
     rows = [
-        ("base", f"{cost.parameters:,} parameters, fp32", cost.base_bytes, "base"),
-        ("masks of a task, blocks and pooler", f"{cost.mask_bits:,} bits", cost.mask_bytes, "masks"),
-        ("mask of its classifier", f"{cost.classifier_bits:,} bits", cost.classifier_bytes, "classifier"),
-        ("head of a task, fp32", f"{cost.head_parameters:,} parameters", cost.head_bytes, "head"),
+        [str(n), *row, ratio] for n, (*row, ratio) in enumerate(zip(*cells, ratios, strict=True), start=1)
     ]
-    cells = [
-        [part, amount, f"{size:,}", _kilobytes(size), paper.quote("table8", name, key)]
-        for part, amount, size, key in rows
-    ]
-    return Table(["part", "amount", "bytes", "KB", "paper"], cells, f"{name}, parts")
+    if bundles is not None:
+        own = accumulate(bundles.values(), initial=round(_KILOBYTE * counted.pretrained["kilobytes"]))
+        head.append("base and own bundles: KB")
+        for row, total in zip(rows, list(own)[1:], strict=True):
+            row.append(f"{total / _KILOBYTE:,.3f}")
+    return Table(head, rows, f"{short_name(name)}, running totals")
 
 
-def _growth(name: str, cost: Cost, tasks: Sequence[int] = TABLE_TASKS) -> Table:
-    head = ["tasks", "finetuning: parameters", "KB", "masking: parameters", "mask bits", "KB", "ratio of KB"]
-    cells = [
-        [
-            str(n),
-            f"{cost.finetuned_parameters(n):,}",
-            _kilobytes(cost.finetuned_bytes(n)),
-            f"{cost.masked_parameters(n):,}",
-            f"{cost.masked_bits(n):,}",
-            _kilobytes(cost.masked_bytes(n)),
-            f"{cost.finetuned_bytes(n) / cost.masked_bytes(n):.2f}",
-        ]
-        for n in tasks
-    ]
-    return Table(head, cells, f"{name}, growing number of tasks")
-
-
-def _kilobytes(size: int) -> str:
-    return f"{size / 1000:,.3f}"
-
-
-def _values(cost: Cost, tasks: Sequence[int]) -> dict[str, Any]:
+def _values(counted: Table8) -> dict[str, Any]:
     return {
-        "cost": asdict(cost) | {"base_bytes": cost.base_bytes, "head_bytes": cost.head_bytes},
-        "break_even": break_even(cost),
-        "tasks": [
-            {
-                "tasks": n,
-                "finetuning_parameters": cost.finetuned_parameters(n),
-                "finetuning_bytes": cost.finetuned_bytes(n),
-                "masking_parameters": cost.masked_parameters(n),
-                "masking_bits": cost.masked_bits(n),
-                "masking_bytes": cost.masked_bytes(n),
-            }
-            for n in tasks
+        "added": counted.model_dump()["added"],
+        "pretrained": dict(counted.pretrained),
+        "totals": [
+            {f"{method}_{unit}": counted.totals(method, unit)[n] for method in METHOD_ORDER for unit in UNITS}
+            for n in range(len(counted.added))
         ],
+        "less_memory_from": first_lower(counted, "kilobytes"),
+        "fewer_parameters_from": first_lower(counted, "parameters"),
     }
 
 
-def _draw(figure: Any, costs: dict[str, Cost]) -> None:
-    axes = figure.add_subplot()
-    for index, (name, cost) in enumerate(costs.items()):
-        style = {"color": f"C{index}", "marker": "o", "markersize": 3}
-        finetuned = [cost.finetuned_bytes(n) / 1e6 for n in FIGURE_TASKS]
-        masked = [cost.masked_bytes(n) / 1e6 for n in FIGURE_TASKS]
-        axes.plot(FIGURE_TASKS, finetuned, linestyle="--", label=f"{name}, finetuning", **style)
-        axes.plot(FIGURE_TASKS, masked, label=f"{name}, masking", **style)
-        axes.axvline(break_even(cost), color=f"C{index}", linewidth=0.8, linestyle=":")
-    axes.set_xticks(FIGURE_TASKS)
+def _draw(figure: Any, counts: Mapping[str, Table8]) -> None:
+    figure.set_size_inches(8, 0.8 + 2.9 * len(counts))
+    rows = figure.subplots(len(counts), len(UNITS), squeeze=False)
+    labels = {"parameters": "parameters, millions", "kilobytes": "memory, MB (10^6 bytes)"}
+    factors = {"parameters": 1e-6, "kilobytes": 1e-3}
+    for panels, (name, counted) in zip(rows, counts.items(), strict=True):
+        for axes, unit, letter in zip(panels, UNITS, "ab", strict=True):
+            _draw_totals(axes, counted, unit, factors[unit])
+            axes.set_ylabel(labels[unit])
+            axes.set_title(f"({letter}) {short_name(name)}", loc="left", fontsize=9)
+    handles, names = rows[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, ncols=3, frameon=False, fontsize=8, loc="outside lower center")
+
+
+def _draw_totals(axes: Any, counted: Table8, unit: Unit, factor: float) -> None:
+    tasks = range(1, len(counted.added) + 1)
+    for method in METHOD_ORDER:
+        values = [factor * total for total in counted.totals(method, unit)]
+        axes.plot(tasks, values, color=METHOD_COLORS[method], marker="o", markersize=3, label=method)
+    first = first_lower(counted, unit)
+    if first is not None:
+        axes.axvline(
+            first, color="0.5", linewidth=0.8, linestyle=":", label="from here on masking takes less"
+        )
+    titles = [TASKS[task].title for task in counted.added]
+    axes.set_xticks(tasks, [f"{n}\n{title}" for n, title in zip(tasks, titles, strict=True)], fontsize=6)
+    axes.set_xlabel("tasks, the last one added below", fontsize=8)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("tasks (dotted: from here on masking takes less)")
-    axes.set_ylabel("memory, MB (10^6 bytes)")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    clear(axes)

@@ -135,7 +135,7 @@ class Manifest(Described):
 
     @property
     def finetuned_bytes(self) -> int:
-        """Bytes that finetuned fp32 copies for this task would take (paper section 6.2, Table 8).
+        """Bytes that finetuned fp32 copies for this task would take (paper, Table 8 and appendix D.2).
 
         One copy, or one for each member of an ensemble.
         """

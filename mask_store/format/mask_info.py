@@ -51,7 +51,7 @@ class ManifestPart(BaseModel):
 
 
 class MaskingInfo(ManifestPart):
-    """How the mask was learned (paper section 3): score range, threshold, masked blocks.
+    """How the mask was learned (paper, section 3.2): score range, threshold, masked blocks.
 
     Attributes:
         blocks: Masked transformer blocks, counted from 0, ascending.

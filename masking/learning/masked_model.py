@@ -28,6 +28,7 @@ from masking.binarize import keep
 from masking.heads import CLASSIFIER, POOLER
 from masking.learning.scores import initial_scores, masked_weight
 from masking.learning.settings import MaskSettings
+from masking.learning.streams import stream
 from masking.learning.task_model import TaskModel
 from masking.tasks import TaskSpec
 
@@ -70,12 +71,11 @@ class MaskedModel(TaskModel):
 
     def __init__(self, base: Base, spec: TaskSpec, settings: MaskSettings, seed: int) -> None:
         """Use `create`."""
-        generator = torch.Generator().manual_seed(seed)
-        super().__init__(base, spec, base.share_encoder(), generator)
+        super().__init__(base, spec, base.share_encoder(), seed)
         self.settings = settings
         self.threshold = settings.threshold
         self.blocks = settings.masked_blocks(base.num_blocks)
-        self._masks = self._add_scores(generator)
+        self._masks = self._add_scores(seed)
         if settings.head == "trained":
             self._head_modules().requires_grad_(True)
         self.to(base.device)
@@ -193,18 +193,18 @@ class MaskedModel(TaskModel):
         for mask in self._masks.values():
             mask.threshold = threshold
 
-    def _add_scores(self, generator: torch.Generator) -> dict[str, MaskScores]:
-        """Parametrize the chosen layers, in the order in which their scores are drawn."""
+    def _add_scores(self, seed: int) -> dict[str, MaskScores]:
+        """Parametrize the chosen layers, in the order of the computation."""
         layers = block_linears(self.encoder, self.base.info.architecture, self.blocks)
         trained_head = self.settings.head == "trained"
         if self.pooler is not None and not (trained_head and self.pooler_is_random):
             layers[POOLER] = self.pooler
         if not trained_head:
             layers[CLASSIFIER] = self.classifier
-        return {name: self._mask_layer(linear, generator) for name, linear in layers.items()}
+        return {name: self._mask_layer(linear, name, seed) for name, linear in layers.items()}
 
-    def _mask_layer(self, linear: nn.Linear, generator: torch.Generator) -> MaskScores:
-        settings = self.settings
+    def _mask_layer(self, linear: nn.Linear, name: str, seed: int) -> MaskScores:
+        settings, generator = self.settings, stream(seed, f"scores of {name}")
         shape = tuple(linear.weight.shape)
         scores = initial_scores(shape, settings.score_low, settings.score_high, generator)
         mask = MaskScores(scores.to(linear.weight.device), settings.threshold)

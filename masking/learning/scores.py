@@ -1,4 +1,4 @@
-"""Scores of a mask that is learned: initial values, and the weight that they mask (paper, section 3)."""
+"""Scores of a mask that is learned: initial values, and the weight that they mask (paper, section 3.2)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from masking.binarize import keep
 
 
 class _MaskedWeight(torch.autograd.Function):
-    """W * M from the scores of M, which get the gradient of their bits as it is (equation 2).
+    """W * M from the scores of M, which get the gradient of their bits as it is (paper, equation 2).
 
     One function in place of compare, convert and multiply, so that only W, which is resident anyway, is kept
     for the backward pass, and the bits are made in the memory that the product then takes.

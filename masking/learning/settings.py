@@ -11,10 +11,11 @@ _BLOCK_RANGE = re.compile(r"(\d{1,4})(-(\d{0,4}))?")
 
 
 class MaskSettings(BaseModel):
-    """Settings of the masking method (paper, section 3 and appendix B).
+    """Settings of the masking method (paper, section 3.2).
 
-    Scores start uniform in [score_low, score_high); a bit is 1 where its score is at least `threshold`.
-    `score_high` follows from the wanted initial sparsity, so range and threshold stay one setting.
+    Threshold and range of the scores are those of the authors' code, not printed in the paper. Scores
+    start uniform in [score_low, score_high); a bit is 1 where its score is at least `threshold`. `score_high`
+    follows from the wanted initial sparsity, so range and threshold stay one setting.
 
     Raises:
         ValidationError: A value is outside its range; a ValueError that lists every mistake.
@@ -52,12 +53,12 @@ class MaskSettings(BaseModel):
 
     @property
     def score_high(self) -> float:
-        """Upper end of the initial scores: (tau - low) / p0 + low, 0.58 for the paper's setting."""
+        """Upper end of the initial scores: (tau - low) / p0 + low, 0.58 for the defaults."""
         return self.score_range + self.score_low
 
     @property
     def score_range(self) -> float:
-        """Width of the range of the initial scores, 0.60 for the paper's setting."""
+        """Width of the range of the initial scores, 0.60 for the defaults."""
         return (self.threshold - self.score_low) / self.initial_sparsity
 
     def masked_blocks(self, count: int) -> tuple[int, ...]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from masking.base import Base
-from masking.heads import head_logits, random_linear
+from masking.heads import CLASSIFIER, POOLER, head_logits, random_linear
+from masking.learning.streams import stream
 from masking.tasks import MODEL_KINDS, TaskSpec
 
 
@@ -22,15 +23,16 @@ class TaskModel(nn.Module):
         base: The pretrained encoder that learning starts from.
     """
 
-    def __init__(self, base: Base, spec: TaskSpec, encoder: nn.Module, generator: torch.Generator) -> None:
+    def __init__(self, base: Base, spec: TaskSpec, encoder: nn.Module, seed: int) -> None:
         """Put a head on `encoder`: W_P pretrained where the base has it, W_T always random."""
         super().__init__()
         self.spec = spec
         self.base = base
         self.encoder = encoder
         kind = MODEL_KINDS[spec.kind]
-        self.classifier = random_linear(kind.outputs(spec.labels), base.hidden_size, generator)
-        self.pooler = _make_pooler(base, generator) if kind.pooled else None
+        outputs = kind.outputs(spec.labels)
+        self.classifier = random_linear(outputs, base.hidden_size, stream(seed, CLASSIFIER))
+        self.pooler = _make_pooler(base, seed) if kind.pooled else None
         self.pooler_is_random = self.pooler is not None and base.pooler is None
         self.dropout = nn.Dropout(_dropout_rate(base))
 
@@ -88,15 +90,15 @@ class FinetunedModel(TaskModel):
             spec: The task.
             seed: Decides the random head.
         """
-        model = cls(base, spec, copy.deepcopy(base.encoder), torch.Generator().manual_seed(seed))
+        model = cls(base, spec, copy.deepcopy(base.encoder), seed)
         model.pooler = copy.deepcopy(model.pooler)
         model.to(base.device).requires_grad_(True)
         return model
 
 
-def _make_pooler(base: Base, generator: torch.Generator) -> nn.Linear:
+def _make_pooler(base: Base, seed: int) -> nn.Linear:
     """Make W_P: it shares the tensors of the base's pooler where there is one, and is random otherwise."""
-    dense = random_linear(base.hidden_size, base.hidden_size, generator)
+    dense = random_linear(base.hidden_size, base.hidden_size, stream(seed, POOLER))
     if base.pooler is not None:
         dense.weight, dense.bias = base.pooler.weight, base.pooler.bias
     return dense

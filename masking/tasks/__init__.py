@@ -10,6 +10,7 @@ from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsI
 from masking.tasks.kinds import MODEL_KINDS, task_codec
 from masking.tasks.predictions import ClassPrediction, Prediction, WordsPrediction
 from masking.tasks.spec import TaskSpec
+from masking.tasks.token_classification import WordsCodec
 
 __all__ = [
     "MODEL_KINDS",
@@ -28,6 +29,7 @@ __all__ = [
     "TaskSpec",
     "TextInput",
     "Word",
+    "WordsCodec",
     "WordsInput",
     "WordsPrediction",
     "collate",

@@ -16,7 +16,7 @@ from masking.tasks.features import Features, Row
 from masking.tasks.inputs import TaskInput, WordsInput
 from masking.tasks.predictions import Floats, WordsPrediction, softmax
 from masking.tasks.spec import TaskSpec
-from masking.tasks.tokenizing import Steps, encode_texts, in_steps
+from masking.tasks.tokenizing import Steps, encode_texts, finish, in_steps
 
 _OVERLAP_SHARE = 0.25  # of its wordpieces a window shares at most with the one before it
 _SPECIAL_TOKENS = 2  # [CLS] and [SEP]
@@ -42,6 +42,30 @@ class WordsCodec(TaskCodec):
         self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS
     ) -> Steps[list[Features]]:
         """Encode each window as one row; `truncate` changes nothing; see `TaskCodec.encode_steps`."""
+        pieces = yield from self._spell(inputs, limits)
+        features = []
+        for words in pieces:
+            features.append(self._features(words))
+            yield len(words)
+        return features
+
+    def encode_cut(self, inputs: Sequence[TaskInput]) -> list[Features]:
+        """Encode one row of each input: its first wordpieces (paper, appendix A.5).
+
+        Args:
+            inputs: Lists of words.
+
+        Returns:
+            One `Features` per input. Its `positions` are those of the words whose last wordpiece is in the
+            row, which are the input's first ones; where it is `truncated` there are more.
+
+        Raises:
+            TaskInputError: An input is of another kind or empty; it carries the index.
+        """
+        return [self._cut(words) for words in finish(self._spell(inputs, NO_LIMITS))]
+
+    def _spell(self, inputs: Sequence[TaskInput], limits: InputLimits) -> Steps[list[list[Sequence[int]]]]:
+        """Tokenise in steps; returns the wordpieces of each word of each input, at least one a word."""
         sentences = [self._checked(item, index, limits).words for index, item in enumerate(inputs)]
         unknown = [int(self._tokenizer.unk_token_id or 0)]
         pieces: list[list[Sequence[int]]] = [[] for _ in sentences]
@@ -54,11 +78,7 @@ class WordsCodec(TaskCodec):
                 if tokens[index] > limits.tokens:
                     raise InputTooLargeError(tokens[index], limits.tokens, unit="tokens", index=index)
             yield sum(len(word) for _, word in step)
-        features = []
-        for words in pieces:
-            features.append(self._features(words))
-            yield len(words)
-        return features
+        return pieces
 
     def gather(self, features: Features, row_logits: Sequence[Floats]) -> Floats:
         """Return the logits at each word's last wordpiece: float32 [words, labels]."""
@@ -76,6 +96,12 @@ class WordsCodec(TaskCodec):
         rows = tuple(self._row(kept[start:end]) for start, end in windows)
         cut = any(len(pieces) > self._capacity for pieces in words)
         return Features(rows, read_positions([len(pieces) for pieces in kept], windows), cut)
+
+    def _cut(self, words: list[Sequence[int]]) -> Features:
+        ends = list(accumulate(len(pieces) for pieces in words))
+        first = [piece for pieces in words[: self._capacity] for piece in pieces][: self._capacity]
+        positions = tuple((0, end) for end in ends if end <= self._capacity)
+        return Features((self._row([first]),), positions, len(positions) < len(words))
 
     def _row(self, words: list[Sequence[int]]) -> Row:
         begin, end = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id

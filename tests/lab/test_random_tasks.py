@@ -1,7 +1,7 @@
 import pytest
 
 from lab.random_models import random_base
-from lab.random_tasks import Workload, deal_rows, random_tasks
+from lab.random_tasks import Classifier, Workload, deal_rows, random_bundle, random_tasks
 from masking import Base
 
 
@@ -31,3 +31,12 @@ def test_how_rows_are_dealt() -> None:
 def test_masks_have_the_zeros_asked_for(base: Base) -> None:
     task = random_tasks(base, 1, 0.07)[0]
     assert task.bundle.manifest.sparsity == pytest.approx(0.07, abs=0.01)
+
+
+def test_a_bundle_of_each_kind_has_its_classifier_and_taggers_no_pooler(base: Base) -> None:
+    tagger = random_bundle(base, "t", 0.05, 0, classifier=Classifier("token-classification", 9))
+    choice = random_bundle(base, "c", 0.05, 0, classifier=Classifier("multiple-choice", 0))
+    rows = [{layer.name: layer.rows for layer in one.members[0].info.layers} for one in (tagger, choice)]
+    assert [found["classifier"] for found in rows] == [9, 1]
+    assert ["pooler.dense" in found for found in rows] == [False, True]
+    assert (len(tagger.manifest.labels), len(choice.manifest.labels)) == (9, 0)

@@ -5,6 +5,7 @@ import pytest
 
 from mask_store import MaskStore
 from tests.support.learning_data import command_line
+from tests.support.models import tiny_base
 from tests.training.runs.test_results import result
 from training.compare import comparison_table, main
 from training.options import DEFAULT_LR, Method
@@ -40,6 +41,18 @@ def test_nothing_is_published_without_a_store(
     assert "finetuning, seed 0, lr 0.001" in printed.err
     assert printed.out.startswith("demo: dev accuracy over 1 seed(s)")
     assert not (tmp_path / "store").exists()
+
+
+def test_with_the_preset_each_method_has_the_papers_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tiny_base(tmp_path / "bert-base-uncased", positions=128)
+    left_out = dict.fromkeys(("store", "max_length", "blocks", "epochs"), "")
+    arguments = command_line(tmp_path, base, task="sst2", **left_out)
+    assert main([*arguments, "--preset", "paper", "--seeds", "1"]) == 0
+    told = capsys.readouterr().err
+    assert "masking, seed 1, lr 0.0005: " in told
+    assert "finetuning, seed 1, lr 1e-05: " in told
 
 
 def test_the_table_gives_mean_and_deviation_over_seeds() -> None:

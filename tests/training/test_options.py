@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.learning_data import write_lines
 from training.errors import OptionsError
-from training.options import EXTRA_SETTINGS, LEARNING_SETTINGS, PRESETS, LearnOptions, options_of
+from training.options import EXTRA_SETTINGS, LEARNING_SETTINGS, PRESETS, LearnOptions, Method, options_of
 
 
 @pytest.fixture
@@ -64,6 +64,8 @@ def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
         ({"head": "masked", "head_lr": 1e-3}, "a masked head does not learn"),
         ({"head": "trained", "head_lr": 0.0}, "--head-lr 0.0: must be a number above 0"),
         ({"average": float("nan")}, "--average nan: must lie between 0 and 1"),
+        ({"keep_epoch": 11}, "--keep-epoch 11: there are 10 --epochs"),
+        ({"keep_epoch": 9, "final_sparsity": 0.2}, "does not go together with --final-sparsity"),
     ],
 )
 def test_mistakes(settings: dict[str, Any], change: dict[str, Any], message: str) -> None:
@@ -101,7 +103,8 @@ def test_a_setting_beyond_the_paper_is_part_of_what_a_run_is_once_it_is_on(setti
     assert not plain.keys() & set(EXTRA_SETTINGS)
     on = {"average": 0.9, "final_sparsity": 0.2, "head": "trained", "head_lr": 1e-4}
     assert LearnOptions(**(settings | on)).learning_settings() == plain | on
-    assert set(EXTRA_SETTINGS) <= on.keys()
+    assert LearnOptions(**(settings | {"keep_epoch": 3})).learning_settings() == plain | {"keep_epoch": 3}
+    assert set(EXTRA_SETTINGS) <= {*on, "keep_epoch"}
 
 
 def test_a_run_is_known_by_the_names_of_options(settings: dict[str, Any]) -> None:
@@ -110,7 +113,7 @@ def test_a_run_is_known_by_the_names_of_options(settings: dict[str, Any]) -> Non
         "kind": "sequence-classification",
         "lr": 1e-3,
         "seed": 0,
-        **{name: value for name, value in PRESETS["paper"].items() if value is not None},
+        **{name: value for name, value in PRESETS["paper"].items() if value not in (None, "cut")},
         "head": "trained",
         "accumulate": 2,
         "average": 0.9,
@@ -134,6 +137,7 @@ def test_the_papers_preset_is_these_values() -> None:
         "group_by_length": False,
         "precision": "fp32",
         "max_length": 128,
+        "long_sentences": "cut",
         "blocks": "2-",
         "initial_sparsity": 0.05,
         "threshold": 0.01,
@@ -142,6 +146,7 @@ def test_the_papers_preset_is_these_values() -> None:
         "final_sparsity": None,
         "average": None,
         "head_lr": None,
+        "keep_epoch": None,
     }
 
 
@@ -155,6 +160,27 @@ def test_given_values_a_preset_and_the_defaults_make_the_options(settings: dict[
     assert options == LearnOptions(**{**PRESETS["paper"], **given})
     assert (options.lr, options.seed, options.device) == (3e-3, 7, "auto")
     assert options_of(given) == LearnOptions(**given)
+
+
+@pytest.mark.parametrize(
+    ("task", "base", "method", "expected"),
+    [
+        ("sst2", "bert-base-uncased", "mask", (5e-4, 32)),
+        ("SST-2", "google-bert/bert-base-uncased", "finetune", (1e-5, 32)),
+        ("agnews", "FacebookAI/roberta-base", "mask", (5e-4, 128)),
+        ("ag", "distilbert-base-uncased", "mask", (1e-3, 128)),
+        ("qnli", "b", "finetune", (5e-5, 128)),
+        ("questions", "bert-base-uncased", "mask", (1e-3, 32)),
+    ],
+)
+def test_the_paper_has_rates_and_batch_sizes_of_its_tasks(
+    settings: dict[str, Any], task: str, base: str, method: Method, expected: tuple[float, int]
+) -> None:
+    given = settings | {"task": task, "base": base}
+    options = options_of(given, "paper", method)
+    assert (options.lr, options.batch_size) == expected
+    assert options_of(given | {"lr": 0.5}, "paper", method).lr == 0.5
+    assert options_of(given, None, method).batch_size == 32
 
 
 def test_a_setting_of_the_preset_is_not_given_as_well_and_all_mistakes_are_told(

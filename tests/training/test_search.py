@@ -13,23 +13,26 @@ from training.errors import OptionsError, SearchError
 from training.options import Method
 from training.runs.learn import learn
 from training.runs.preparation import Preparation, prepare
+from training.runs.rate_search import Found, Grid, Trial, search
 from training.runs.results import Result, Results
 from training.runs.runner import Runner, is_hopeless
-from training.search import Found, Grid, main, search
+from training.search import main
 
 
 @dataclass(frozen=True)
 class MadeUp(Runner):
     """Makes up what runs come to, as a function of the rate."""
 
-    value: Callable[[float], float | None] = lambda lr: 0.5
+    value: Callable[[float], float | None] = lambda lr: 0.6
     tried: list[float] = field(default_factory=list)
     rivals: list[float | None] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
 
     def run(self, ready: Preparation, method: Method, rival: Result | None = None) -> Result:
         lr = ready.options.lr
         self.tried.append(lr)
         self.rivals.append(rival.lr if rival else None)
+        self.seeds.append(ready.options.seed)
         value = self.value(lr)
         made = result(
             lr, *([] if value is None else [value]), end="diverged" if value is None else "finished"
@@ -48,7 +51,8 @@ def _made_up(value: Callable[[float], float | None]) -> MadeUp:
 
 
 def _peak(best: float) -> Callable[[float], float]:
-    return lambda lr: 1.0 - abs(lr / best - 1) if lr < best else 1.0 - abs(best / lr - 1)
+    """Above what the majority vote would have, whatever the rate."""
+    return lambda lr: 1.0 + min(lr / best, best / lr)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_the_grid_grows_until_the_best_rate_is_not_on_its_border(
     found = search(ready, "mask", grid, runner)
     assert runner.tried == tried
     assert found.best.lr == best
-    assert grid.beyond(found) is None
+    assert grid.beyond(found) == []
 
 
 def test_a_grid_of_one_rate_grows_both_ways(ready: Preparation) -> None:
@@ -81,7 +85,7 @@ def test_runs_are_limited_and_the_border_is_told(ready: Preparation) -> None:
     grid = Grid.around(1e-3, max_runs=5)
     found = search(ready, "mask", grid, runner)
     assert len(runner.tried) == 5
-    assert grid.beyond(found) == pytest.approx(1.6e-2)
+    assert grid.beyond(found) == [1.6e-2]
 
 
 def test_each_run_is_held_against_the_best_before_it(ready: Preparation) -> None:
@@ -102,9 +106,14 @@ def test_where_everything_diverges_lower_rates_are_tried_and_then_it_fails(ready
         search(ready, "mask", Grid.around(1e-3, max_runs=5), runner)
 
 
+def _found(*values: float, baseline: float = 0.0) -> Found:
+    trials = (Trial(lr, (result(lr, value),)) for lr, value in enumerate(values, start=1))
+    return Found(tuple(trials), baseline)
+
+
 def test_of_equal_runs_the_middle_one_is_best() -> None:
-    assert Found(tuple(result(lr, 0.5) for lr in (1.0, 2.0, 3.0))).best.lr == 2.0
-    assert Found((result(1.0, 0.5), result(2.0, 0.5), result(3.0, 0.4))).best.lr == 2.0
+    assert _found(0.5, 0.5, 0.5).best.lr == 2.0
+    assert _found(0.5, 0.5, 0.4).best.lr == 2.0
 
 
 def test_a_killed_search_goes_on_and_repeats_nothing(ready: Preparation) -> None:
@@ -131,6 +140,50 @@ def test_runs_of_other_settings_do_not_count(ready: Preparation) -> None:
     runner = MadeUp(results, Path("none"))
     search(ready, "mask", Grid.around(1e-3), runner)
     assert len(runner.tried) == 3
+
+
+def test_the_papers_grid_has_the_same_digits_in_every_decade(ready: Preparation) -> None:
+    runner = _made_up(_peak(9e-4))
+    found = search(ready, "mask", Grid.paper(), runner)
+    assert runner.tried[:5] == [5e-5, 7e-5, 3e-5, 9e-5, 1e-5]
+    assert runner.tried[5:] == [1e-4, 3e-4, 5e-4, 7e-4, 9e-4, 1e-3]
+    assert found.best.lr == 9e-4
+    runner = _made_up(_peak(7e-6))
+    assert search(ready, "finetune", Grid.paper(), runner).best.lr == 7e-6
+    assert runner.tried[5:] == [9e-6, 7e-6, 5e-6]
+
+
+def test_on_the_papers_grid_no_rate_is_left_out_for_one_that_is_known(ready: Preparation) -> None:
+    runner = _made_up(_peak(3e-4))
+    search(ready, "mask", Grid((4e-5, 1e-3, 9e-3)), runner)
+    found = search(ready, "mask", Grid.paper(), runner)
+    assert [trial.lr for trial in found.trials] == [*Grid.paper().rates, 1e-4, 3e-4, 5e-4]
+    with pytest.raises(OptionsError, match="1, 3, 5, 7 and 9 times powers of ten"):
+        Grid((1e-5, 2e-5), None)
+
+
+def test_where_nothing_is_learned_the_search_goes_on_both_ways(ready: Preparation) -> None:
+    majority = ready.baseline.value
+    runner = _made_up(lambda lr: 0.9 if lr == 3e-4 else majority)
+    assert search(ready, "mask", Grid.paper(), runner).best.lr == 3e-4
+    assert runner.tried[5:] == [9e-6, 1e-4, 7e-6, 3e-4, 5e-4]
+    assert len(search(ready, "mask", Grid.paper(9), _made_up(lambda lr: majority)).trials) == 9
+
+
+def test_of_several_seeds_the_mean_counts(ready: Preparation) -> None:
+    values = {0: {1e-3: 0.9, 2e-3: 0.7, 5e-4: 0.6}, 1: {1e-3: 0.5, 2e-3: 0.8, 5e-4: 0.6}}
+    runner = _made_up(lambda lr: values[runner.seeds[-1]].get(lr, 0.51))
+    found = search(ready, "mask", Grid.around(1e-3), runner, seeds=(0, 1))
+    assert runner.tried == [1e-3, 1e-3, 5e-4, 5e-4, 2e-3, 2e-3, 4e-3, 4e-3]
+    assert runner.seeds == [0, 1] * 4
+    assert runner.rivals == [None, None, *[1e-3] * 4, 2e-3, 2e-3]
+    assert found.best.lr == 2e-3
+    assert found.best.value == pytest.approx(0.75)
+    again = MadeUp(runner.results, Path("none"), value=lambda lr: 0.0)
+    assert search(ready, "mask", Grid.around(1e-3), again, seeds=(0, 1)).best.lr == 2e-3
+    assert again.tried == []
+    search(ready, "mask", Grid.around(1e-3), again, seeds=(0, 1, 2))
+    assert set(again.seeds) == {0, 1, 2}  # the made-up runner repeats what a real one looks up
 
 
 def test_a_grid_that_makes_no_sense_is_refused_with_every_mistake() -> None:
@@ -206,7 +259,7 @@ def test_the_command_prints_an_option_and_publishes_nothing(
     assert main([*arguments, "--grid", "0.002", "0.004"]) == 0
     printed = capsys.readouterr()
     assert printed.out in {"--lr 0.002\n", "--lr 0.004\n"}
-    assert "2 of at most 2 runs" in printed.err
+    assert "2 of at most 2 rates" in printed.err
     assert not (tmp_path / "store").exists()
     lines = (tmp_path / "run-search.jsonl").read_text().splitlines()
     assert len(lines) == 2

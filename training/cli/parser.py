@@ -5,7 +5,9 @@ choices and default. What one command alone takes is added by that command.
 """
 
 import argparse
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -14,7 +16,9 @@ from mask_store.terminal import CommandParser
 from masking.base_folder import check_folder
 from masking.errors import BaseLoadError
 from training.errors import OptionsError
-from training.options import DEFAULT_LR, LearnOptions, Method, Preset, choices_of, options_of
+from training.options import LearnOptions, Method, Preset, choices_of, options_of, preset_values
+
+logger = logging.getLogger(__name__)
 
 # The groups of `--help` in their order; fields that name no group are of the method itself.
 _GROUPS = {
@@ -48,8 +52,8 @@ def build_parser(prog: str, description: str, epilog: str | None = None) -> argp
         "--preset",
         choices=get_args(Preset),
         default=None,
-        help="paper: the paper's value of every setting but --lr and --seed, whatever the defaults are; "
-        "those can't be given as well",
+        help="paper: the paper's value of every setting but --seed, whatever the defaults are; they can't be "
+        "given as well, but for --lr. Rate and batch size depend on base and task, where the paper has them",
     )
     for name, field in _options():
         group = groups[_display(field)["group"]]
@@ -69,12 +73,26 @@ def parse_options(arguments: argparse.Namespace) -> LearnOptions:
     """
     names = {name for name, _ in _options()}
     given = {name: value for name, value in vars(arguments).items() if name in names}
-    options = options_of({"lr": DEFAULT_LR[getattr(arguments, "method", "mask")]} | given, arguments.preset)
+    method: Method = getattr(arguments, "method", "mask")
+    options = options_of(given, arguments.preset, method)
     try:
         check_folder(options.base)
     except (BaseLoadError, OSError) as error:
         raise OptionsError([f"--base {options.base}: {error}"]) from None
+    if arguments.preset:
+        _tell(options, arguments.preset, method, given)
     return options
+
+
+def _tell(options: LearnOptions, preset: Preset, method: Method, given: Mapping[str, Any]) -> None:
+    """Say which rate and batch size a preset comes to for a task."""
+    known = preset_values(preset, given, method).get("lr")
+    where = f"{options.task} on {Path(options.base).name}"
+    if known is None:
+        origin = f"the paper has none for {where}; training.search finds one"
+    else:
+        origin = f"the paper's for {where}, Table 4, is {known:g}"
+    logger.info(f"preset {preset}: lr {options.lr:g} ({origin}), batch size {options.batch_size}")
 
 
 def add_method(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

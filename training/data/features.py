@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from mask_store import TaskKind
-from masking import Features, TaskCodec, TaskInputError, Tokenizer, collate
+from masking import Features, TaskCodec, TaskInput, TaskInputError, Tokenizer, collate
+from masking.tasks import WordsCodec
 from training.data.examples import Example, ExampleSet
 from training.distributed import share
 from training.errors import DataError
 from training.kinds import IGNORED, TRAINING_KINDS, Target, TargetIndices
+from training.options import LongSentences
 
 _CPU = torch.device("cpu")
 
@@ -35,27 +37,40 @@ class EncodedExample:
     target: TargetIndices
 
 
-def encode_examples(examples: ExampleSet, codec: TaskCodec) -> list[EncodedExample]:
+def encode_examples(
+    examples: ExampleSet, codec: TaskCodec, *, long_sentences: LongSentences | None = None
+) -> list[EncodedExample]:
     """Tokenise examples; inputs that are too long are cut (words: split into windows).
 
     Args:
         examples: Usable rows, whose labels the task knows.
         codec: The task's codec.
+        long_sentences: Where lists of words are cut, words beyond the cut have no target, and an example of
+            none but such words is left out.
 
     Raises:
         DataError: The codec refuses an input; names its line.
     """
     inputs = [example.input for example in examples.examples]
     try:
-        features = codec.encode(inputs, truncate=True)
+        features = _features(inputs, codec, long_sentences)
     except TaskInputError as error:
         line = examples.examples[error.index].line
         raise DataError(f"{examples.source}:{line}: {error.message}") from error
     index = {label: number for number, label in enumerate(codec.spec.labels)}
-    return [
-        EncodedExample(example, encoded, _indices(example.target, index))
-        for example, encoded in zip(examples.examples, features, strict=True)
+    encoded = [
+        EncodedExample(example, own, _indices(example.target, index, own))
+        for example, own in zip(examples.examples, features, strict=True)
     ]
+    return [item for item in encoded if item.target]
+
+
+def _features(
+    inputs: Sequence[TaskInput], codec: TaskCodec, long_sentences: LongSentences | None
+) -> list[Features]:
+    if long_sentences == "cut" and isinstance(codec, WordsCodec):
+        return codec.encode_cut(inputs)
+    return codec.encode(inputs, truncate=True)
 
 
 @dataclass(frozen=True)
@@ -108,8 +123,9 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _indices(target: Target, index: dict[str, int]) -> TargetIndices:
+def _indices(target: Target, index: dict[str, int], features: Features) -> TargetIndices:
     if isinstance(target, int):
         return (target,)
-    labels = (target,) if isinstance(target, str) else target
-    return tuple(index[label] for label in labels)
+    if isinstance(target, str):
+        return (index[target],)
+    return tuple(index[label] for label in target[: len(features.positions)])

@@ -12,6 +12,7 @@ from training.data.rows import RowSet, data_digest
 from training.data.signs import describe_labels, signs_of_wrong_data
 from training.data.sources import read_dataset, read_files
 from training.data.split import split_examples
+from training.errors import DataError
 from training.kinds import Columns, Judgement
 from training.kinds.fields import joined
 from training.options import LearnOptions, Role
@@ -62,9 +63,20 @@ class EncodedData:
     dev: Sequence[EncodedExample]
 
     @classmethod
-    def of(cls, data: TaskData, codec: TaskCodec) -> "EncodedData":
-        """Encode all examples with the task's codec."""
-        return cls(encode_examples(data.train, codec), encode_examples(data.dev, codec))
+    def of(cls, data: TaskData, codec: TaskCodec, options: LearnOptions) -> "EncodedData":
+        """Encode all examples with the task's codec.
+
+        Raises:
+            DataError: A set has no word that is not cut off.
+        """
+        train, dev = (
+            encode_examples(examples, codec, long_sentences=options.long_sentences)
+            for examples in (data.train, data.dev)
+        )
+        for examples, encoded in ((data.train, train), (data.dev, dev)):
+            if not encoded:
+                raise DataError(f"{examples.source}: every word is cut off: give a larger --max-length")
+        return cls(train, dev)
 
 
 def load_data(options: LearnOptions) -> TaskData:

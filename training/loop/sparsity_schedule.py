@@ -16,8 +16,10 @@ def ramp_epochs(epochs: int) -> int:
 
 
 def first_candidate(options: LoopOptions) -> int:
-    """Return the number of the first epoch that may be the best: the first to have the final sparsity."""
-    return 1 if options.final_sparsity is None else ramp_epochs(options.epochs)
+    """Return the number of the first epoch that may be kept."""
+    if options.final_sparsity is not None:
+        return ramp_epochs(options.epochs)
+    return options.keep_epoch or 1
 
 
 class SparsitySchedule:

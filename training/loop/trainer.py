@@ -83,7 +83,7 @@ class Trainer:
         self._callbacks = [*_own_callbacks(options, folder), *callbacks]
         self._lengths = [item.features.longest for item in self._train]
         steps = len(plan_epoch(self._lengths, options, 0))
-        self.history = History(steps, options.epochs, options.patience, metric, first_candidate(options))
+        self.history = History(steps, options.max_epochs, options.patience, metric, first_candidate(options))
         groups = parameter_groups(model.trainable(), options.head_lr)
         self.optimizer = adam(groups, options.lr)
         self._ema = None if options.ema_decay is None else Ema(model.trainable(), options.ema_decay)

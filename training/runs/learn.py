@@ -155,11 +155,11 @@ def learn_model(
     resumed_after = len(trainer.history.epochs)
     if step := trainer.history.step:
         epoch = math.ceil(step / trainer.history.steps_per_epoch)
-        where = f"step {step} (epoch {epoch} of {loop.epochs})"
+        where = f"step {step} (epoch {epoch} of {loop.max_epochs})"
         logger.info(f"resuming after {where} of the unfinished run in {folder.path}")
     history = trainer.train()
     done = len(history.epochs)
-    if done < loop.epochs and history.is_finished:
+    if done < loop.max_epochs and history.is_finished:
         logger.info(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
     return history, resumed_after
 

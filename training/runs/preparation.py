@@ -24,6 +24,8 @@ from training.runs.report import SetReport
 
 logger = logging.getLogger(__name__)
 
+_DRAWS = 2  # how a seed becomes head and scores: part of what a run is, since another way is another run
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -65,6 +67,7 @@ class Preparation:
             "configuration": self.base.info.configuration,
             "data": self.data.digest,
             "processes": distributed.count(),
+            "draws": _DRAWS,
             **({"validation_share": self.options.validation_share} if self.options.validation_share else {}),
         }
 
@@ -126,7 +129,7 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
         spec = data.spec(options)
         blocks = fit_to_base(options, base)
         codec = task_codec(spec, base.tokenizer)
-        encoded = EncodedData.of(data, codec)
+        encoded = EncodedData.of(data, codec, options)
         baseline = kind.baseline(data.labels, [item.target for item in encoded.dev], metric)
     _log_examples(data.train, encoded.train)
     _log_examples(data.dev, encoded.dev)

@@ -106,9 +106,15 @@ class Results:
         self._known = [] if path is None or not path.exists() else list(_read(path))
 
     def get(self, identity: Identity) -> Result | None:
-        """Return the newest result of an identity, None if there is none."""
+        """Return the newest result of an identity, None if there is none.
+
+        Where weights are kept, a result without its own counts as none, so that its run is made again.
+        """
         wanted = _plain(identity)
-        return next((result for own, result in reversed(self._known) if own == wanted), None)
+        result = next((result for own, result in reversed(self._known) if own == wanted), None)
+        if result is None or self._weights is None or not result.values:
+            return result
+        return result if self._weights_file(identity).is_file() else None
 
     def over(self, name: str, identity: Identity) -> list[Result]:
         """Return the results of all runs that differ in one entry of their identity at most, oldest first.

@@ -11,7 +11,6 @@ from experiments.common.paths import (
     blend,
     cross_entropy,
     drop,
-    fall,
     walk,
 )
 from experiments.common.runs import dense_model
@@ -84,6 +83,5 @@ def test_ends_of_different_shape(tmp_path: Path, tiny_bert: str) -> None:
 def test_how_far_a_path_leaves_its_ends() -> None:
     path = [PathPoint(0.0, 0.75, 0.5), PathPoint(0.5, 0.5, 1.5), PathPoint(1.0, 1.0, 0.25)]
     assert drop(path) == 0.25
-    assert fall(path) == 0.5
     assert barrier(path) == 1.0
-    assert drop(path[::2]) == fall(path[:1]) == barrier(path[::2]) == 0.0
+    assert drop(path[::2]) == barrier(path[::2]) == 0.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.common.representation import cls_states, flatten, separation
+from experiments.common.representation import agreement, cls_states, flatten, separation
 from masking import collate
 from tests.support.learning_data import tiny_options
 from training.runs.preparation import prepare
@@ -31,3 +31,12 @@ def test_separation_and_map_tell_classes_apart() -> None:
     assert points.shape == (40, 2)
     assert separation(points, labels) == pytest.approx(separation(flatten(apart), labels))
     assert separation(points, labels) > 0.5
+    assert agreement(points, labels) == agreement(apart, labels) == 1.0
+    assert agreement(mixed, labels) < 0.9
+
+
+def test_neighbours_agree_where_more_than_half_of_ten_have_the_label() -> None:
+    line = np.array([[float(place), 0.0] for place in range(11)], np.float32)  # all others are neighbours
+    labels = ["a"] * 7 + ["b"] * 4
+    assert agreement(line, labels) == pytest.approx(7 / 11)  # 6 of 10 and 3 of 10
+    assert agreement(line, ["a"] * 6 + ["b"] * 5) == 0.0  # 5 of 10 is no majority

@@ -1,17 +1,21 @@
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from experiments.common.runs import Method, Runs, Scale, dense_model
+from experiments.common.runs import Runs, Scale, dense_model
+from experiments.published.facts import Method
 from masking import FinetunedModel, MaskedModel
 from masking.binarize import keep
 from tests.support.experiments import write_tasks
+from tests.support.models import tiny_base
 from training.loop.callbacks import Callback
 from training.loop.evaluation import evaluate
 from training.loop.trainer import Trainer
+from training.runs.rate_search import Grid
 
 SCALE = Scale(
     name="quick",
@@ -118,3 +122,60 @@ def test_the_pretrained_model_has_the_base_s_weights(runs: Runs) -> None:
 def test_options_of_the_scale_reach_the_run(runs: Runs) -> None:
     options = runs.get("trec", "finetuning").setting.options
     assert (options.epochs, options.lr, options.max_length) == (2, 1e-3, 32)
+
+
+def _searching(folder: Path, base: str, data: Path, made: list[tuple[float, int]]) -> Runs:
+    class Counted(Callback):
+        def on_train_begin(self, trainer: Trainer) -> None:
+            made.append((trainer.options.lr, trainer.options.seed))
+
+    options = {**SCALE.options, "epochs": 1}
+    scale = replace(SCALE, rates={"masking": "paper", "finetuning": "search"}, options=options)
+    return Runs(folder, base, scale, data=data, callbacks=lambda: [Counted()])
+
+
+def test_a_rate_is_searched_once_and_no_rate_twice(tmp_path: Path, data: Path, tiny_bert: str) -> None:
+    made: list[tuple[float, int]] = []
+    runs = _searching(tmp_path, tiny_bert, data, made)
+    rate, origin = runs.rate("trec", "masking")
+    assert origin == "searched"
+    tried = [lr for lr, _ in made]
+    assert sorted(tried)[0] <= 1e-5
+    assert len(tried) == len(set(tried))
+    assert min(tried) < rate < max(tried) or len(tried) == Grid.paper().max_runs
+    assert {seed for _, seed in made} == {1}
+    made.clear()
+    assert _searching(tmp_path, tiny_bert, data, made).rate("trec", "masking") == (rate, "searched")
+    assert made == []
+    found = runs.search("trec", "masking", (1, 2))
+    assert {lr for lr, seed in made if seed == 2} >= {trial.lr for trial in found.trials}
+    assert not {lr for lr, seed in made if seed == 1} & set(tried)
+    assert {len(trial.runs) for trial in found.trials} == {2}
+
+
+def test_the_papers_rate_is_taken_where_it_has_one(tmp_path: Path, data: Path) -> None:
+    base = tiny_base(tmp_path / "roberta-base")
+    made: list[tuple[float, int]] = []
+    runs = _searching(tmp_path / "runs", base, data, made)
+    assert runs.rate("trec", "masking") == (5e-4, "Table 4")
+    assert made == []
+    assert runs.get("trec", "masking", seed=2).result.lr == 5e-4
+    assert made == [(5e-4, 2)]
+
+
+def test_a_run_without_weights_is_made_again_for_them(tmp_path: Path, data: Path, tiny_bert: str) -> None:
+    runs = Runs(tmp_path, tiny_bert, SCALE, data=data)
+    value = runs.get("trec", "masking", weights=False).value
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert runs.get("trec", "masking", weights=False).value == value
+    run = runs.get("trec", "masking")
+    assert run.value == value
+    assert _measure(runs, "trec", run.model()) == run.metrics
+
+
+@pytest.mark.parametrize("method", ["masking", "finetuning"])
+def test_a_run_can_end_with_an_epoch_that_is_asked_for(runs: Runs, method: Method) -> None:
+    best = runs.get("trec", method)
+    kept = runs.get("trec", method, keep_epoch=1)
+    assert kept.epochs == best.epochs[:1]
+    assert _measure(runs, "trec", kept.model()) == best.epochs[0].metrics

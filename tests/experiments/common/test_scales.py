@@ -12,9 +12,25 @@ def test_without_changes() -> None:
     assert describe(FULL) == {
         "train_rows": "all",
         "dev_rows": "all",
-        "masking_lr": 1e-3,
-        "finetuning_lr": 5e-5,
+        "masking_lr": "paper",
+        "finetuning_lr": "paper",
     }
+
+
+def test_two_of_the_papers_tasks_have_larger_batches() -> None:
+    assert {task: scale_of(False, (), task).options["batch_size"] for task in ("qnli", "agnews", "sst2")} == {
+        "qnli": 128,
+        "agnews": 128,
+        "sst2": 32,
+    }
+    assert scale_of(True, (), "qnli") == QUICK
+    assert scale_of(False, read_settings(["batch_size=8"]), "qnli").options["batch_size"] == 8
+
+
+def test_a_rate_is_a_number_or_where_it_comes_from() -> None:
+    changes = read_settings(["masking_lr=search", "finetuning_lr=paper", "trec.masking_lr=0.5"])
+    assert scale_of(True, changes, "sst2").rates == {"masking": "search", "finetuning": "paper"}
+    assert scale_of(True, changes, "trec").rates == {"masking": 0.5, "finetuning": "paper"}
 
 
 def test_changes_for_a_task_go_before_those_for_all() -> None:

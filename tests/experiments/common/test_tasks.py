@@ -49,6 +49,21 @@ def test_other_data_under_the_same_names_have_samples_of_their_own(tmp_path: Pat
     assert again == paths[0]
 
 
+def test_rows_held_out_of_train_take_the_place_of_dev_which_is_the_test_then(tmp_path: Path) -> None:
+    data = write_tasks(tmp_path / "data", train=40)
+    files = task_files(TASKS["trec"], data, (None, None), tmp_path / "samples", 0.25)
+    train, held = (Path(path).read_text().splitlines() for path in (files.train, files.dev))
+    whole = gzip.decompress((data / "trec" / "train.jsonl.gz").read_bytes()).decode().splitlines()
+    assert (len(train), len(held)) == (30, 10)
+    assert sorted(map(json.loads, [*train, *held]), key=str) == sorted(map(json.loads, whole), key=str)
+    assert files.test == data / "trec" / "dev.jsonl.gz"
+
+    few = task_files(TASKS["trec"], data, (8, 4), tmp_path / "samples", 0.25)
+    assert set(Path(few.train).read_text().splitlines()) < set(train)
+    assert set(Path(few.dev).read_text().splitlines()) < set(held)
+    assert task_files(TASKS["trec"], data, (None, None), tmp_path / "samples").test is None
+
+
 def test_missing_data_are_told_with_the_place_they_should_be_in(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"RTE: no file .*rte/train\.jsonl\.gz \(nor \.jsonl, \.csv"):
         task_files(TASKS["rte"], tmp_path, (None, None), tmp_path)

@@ -1,50 +1,46 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments.__main__ import main
-from experiments.common.dissimilarity import KINDS
-from experiments.errors import ExperimentOptionsError
-from experiments.paper.figure5_dissimilarity import LearnedMasks, compare, random_share
-from tests.support.experiments import command, picture, run, write_tasks
-
-_LAYER = "encoder.layer.0.output.dense"
+from experiments.common.dissimilarity import KINDS, by_block
+from experiments.paper.figure5_dissimilarity import Pair, masks_of, numbers_of, shown_blocks
+from tests.support.experiments import command, full_context, picture, run, write_tasks
 
 
-def test_figure5(tmp_path: Path, tiny_bert: str) -> None:
-    values = run(tmp_path, tiny_bert, "figure5", "blocks=0-", "--seeds", "0", "1")["values"]
+def test_figure5_compares_tasks_of_any_kind(tmp_path: Path, tiny_bert: str) -> None:
+    tasks = ("--tasks", "sst2", "trec", "ner", "codah")
+    report = run(tmp_path, tiny_bert, "figure5", "blocks=0-", "masking_lr=0.005", *tasks)
+    pairs = report["values"]["pairs"]
+    assert len(pairs) == 6
+    for pair in pairs:
+        assert list(pair["by_block"]) == ["0", "1", "2"]
+        assert list(pair["by_block"]["0"]) == list(KINDS)
+        assert all(0 < s <= 1 for row in pair["by_block"].values() for s in row.values())
+    assert report["values"]["blocks_shown"] == [2, 2]
+    assert [claim["rule"] for claim in report["claims"]] == ["F5a", "F5b"]
     assert picture(tmp_path, "figure5")
-    for name in ("tasks", "learning", "seeds"):
-        assert list(values[name]) == ["0", "1", "2"]
-        assert list(values[name]["0"]) == list(KINDS)
-    mean = sum(values["seeds"]["0"].values()) / len(KINDS)
-    assert mean == pytest.approx(values["independent_random_masks"], rel=0.2)
 
 
-def _masks(task: str, seed: int, before: list[bool], after: list[bool]) -> LearnedMasks:
-    return LearnedMasks(task, seed, {_LAYER: torch.tensor([before])}, {_LAYER: torch.tensor([after])})
+def test_two_runs_of_one_task_and_seed_are_equal(tmp_path: Path, tiny_bert: str) -> None:
+    contexts = (full_context(tmp_path / name, tiny_bert, "figure5") for name in ("one", "other"))
+    first, again = (masks_of(one.run("trec", "masking", lr=5e-3, blocks="0-")) for one in contexts)
+    grid = by_block(first, again, "bert")
+    assert {s for row in grid.values() for s in row.values()} == {0.0}
 
 
-def test_what_is_compared_with_what() -> None:
-    one = _masks("a", 0, [True, True, False], [True, True, True])
-    other = _masks("b", 0, [True, True, False], [True, False, False])
-    grids = compare([one, other], "bert")
-    assert grids == {
-        "tasks": {0: {"output": 2 / 4}},
-        "learning": {0: {"output": (1 / 5 + 1 / 3) / 2}},
+def test_what_the_claims_are_about() -> None:
+    pairs: dict[Pair, dict[int, dict[str, float]]] = {
+        ("a", "b"): {2: {"key": 0.1, "output": 0.3}, 5: {"key": 0.5, "output": 0.7}},
+        ("a", "c"): {2: {"key": 0.1, "output": 0.3}, 5: {"key": 0.5, "output": 0.9}},
     }
-    again = _masks("a", 1, [False, True, True], [False, True, True])
-    assert compare([one, other, again], "bert")["seeds"] == {0: {"output": 1 / 5}}
-    assert random_share([one, other]) == pytest.approx((0 + 2 / 3) / 2)
-
-
-def test_masks_that_started_otherwise() -> None:
-    masks = [
-        _masks(task, 0, start, [True] * 2) for task, start in (("a", [True, False]), ("b", [False, True]))
-    ]
-    with pytest.raises(ExperimentOptionsError, match="masks of a and b don't start equal"):
-        compare(masks, "bert")
+    assert shown_blocks(pairs) == (2, 5)
+    found = numbers_of(pairs)
+    assert found.last == {"a, b": 0.7, "a, c": 0.9}
+    assert set(found.lower.values()) == {0.3}
+    assert found.by_block == {2: pytest.approx(0.2), 5: pytest.approx(0.65)}
+    higher = {pair: {block + 1: row for block, row in grid.items()} for pair, grid in pairs.items()}
+    assert shown_blocks(higher) == (3, 6)
 
 
 def test_one_task_is_not_enough(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:

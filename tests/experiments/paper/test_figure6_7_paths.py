@@ -1,61 +1,50 @@
 from pathlib import Path
 
-import pytest
-
 from experiments.common.paths import PathPoint
-from experiments.paper.figure6_7_paths import (
-    BETWEEN,
-    CURVE,
-    FROM_PRETRAINED,
-    LINE,
-    Paths,
-    judge_curve,
-    judge_line,
-    judge_pretrained,
-)
+from experiments.paper.figure6_7_paths import BETWEEN, CURVE, FROM_PRETRAINED, Paths, judge_lines
 from tests.support.experiments import picture, run
+from tests.support.models import tiny_base
 
 
 def test_figure6(tmp_path: Path, tiny_bert: str) -> None:
-    values = run(tmp_path, tiny_bert, "figure6", "blocks=0-")["values"]
+    other = tiny_base(tmp_path / "other", "distilbert")
+    bases = ("--base", tiny_bert, other, "--tasks", "sst2")
+    report = run(tmp_path, tiny_bert, "figure6", "blocks=0-", *bases)
     assert picture(tmp_path, "figure6")
-    (found,) = values["found"]
-    assert list(found["paths"]) == [BETWEEN, *FROM_PRETRAINED]
-    assert {len(path) for path in found["paths"].values()} == {11}
-    between = found["paths"][BETWEEN]
+    first, second = report["values"]["found"]
+    assert list(first["paths"]) == [BETWEEN, *FROM_PRETRAINED]
+    assert list(second["paths"]) == [BETWEEN]
+    assert {len(path) for path in first["paths"].values()} == {21}
+    between = first["paths"][BETWEEN]
     for name, end in zip(FROM_PRETRAINED, (between[0], between[-1]), strict=True):
-        assert found["paths"][name][-1]["loss"] == pytest.approx(end["loss"])
-    starts = [found["paths"][name][0]["loss"] for name in FROM_PRETRAINED]
+        assert first["paths"][name][-1] == {**end, "t": 1.0}
+    starts = [first["paths"][name][0] for name in FROM_PRETRAINED]
     assert starts[0] == starts[1]
-    assert len(values["claims"]) == 2
+    assert [claim["rule"] for claim in report["claims"]] == ["F6a", "F6b", "F6a"]
 
 
 def test_figure7(tmp_path: Path, tiny_bert: str) -> None:
-    (found,) = run(tmp_path, tiny_bert, "figure7", "blocks=0-")["values"]["found"]
+    report = run(tmp_path, tiny_bert, "figure7", "blocks=0-", "--tasks", "sst2")
     assert picture(tmp_path, "figure7")
-    line, curve = found["paths"][LINE], found["paths"][CURVE]
+    (found,) = report["values"]["found"]
+    line, curve = found["paths"][BETWEEN], found["paths"][CURVE]
     assert [line[0], line[-1]] == [curve[0], curve[-1]]
-    assert line[5]["loss"] != curve[5]["loss"]
+    assert line[10]["loss"] != curve[10]["loss"]
+    (constant, definition) = report["claims"]
+    assert constant["rule"] == "F7a"
+    assert definition["values"] == {"control points": 5, "moved": 3}
+    assert definition["agrees"] is True
+    assert "3 trainable models" in report["settings"]["Curve"]
 
 
 def _path(*values: float) -> list[PathPoint]:
     return [PathPoint(index / (len(values) - 1), value, 0.0) for index, value in enumerate(values)]
 
 
-def _paths(between: list[PathPoint], from_pretrained: list[PathPoint]) -> Paths:
-    paths = dict.fromkeys((BETWEEN, CURVE), between) | dict.fromkeys(FROM_PRETRAINED, from_pretrained)
-    return Paths("sst2", 0, "accuracy", 0.6, paths)
-
-
-def test_the_claims() -> None:
-    flat, hollow, rising = _path(0.9, 0.89, 0.91), _path(0.9, 0.8, 0.9), _path(0.5, 0.6, 0.9)
-    good, bad = (_paths(*pair) for pair in ((flat, rising), (hollow, flat)))
-    for judge in (judge_line, judge_curve, judge_pretrained):
-        assert judge([good]).holds
-        assert not judge([good, bad]).holds
-
-
-def test_two_models_that_have_learned_nothing_prove_nothing() -> None:
-    found = [_paths(_path(0.9, 0.62), _path(0.6, 0.62))]
-    assert not judge_line(found).holds
-    assert not judge_curve(found).holds
+def test_what_the_claims_are_about() -> None:
+    flat, rising = _path(0.9, 0.89, 0.91), _path(0.5, 0.6, 0.9)
+    paths = {BETWEEN: flat, **dict.fromkeys(FROM_PRETRAINED, rising)}
+    found = Paths("base", "sst2", 1, 2, "accuracy", 0.52, paths)
+    assert [(one.id, one.finding.holds) for one in judge_lines(found)] == [("F6a", True), ("F6b", True)]
+    assert found.lines(BETWEEN).accuracies == {BETWEEN: [90.0, 89.0, 91.0]}
+    assert found.title == "base, SST2 (seed 1, epoch 2)"

@@ -3,34 +3,41 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import main
-from experiments.paper.table3_transfer import judge
 from tests.support.experiments import command, picture, run, write_tasks
 from tests.support.learning_data import write_lines
 
 
 def test_table3(tmp_path: Path, tiny_bert: str) -> None:
-    values = run(tmp_path, tiny_bert, "table3", "blocks=0-", "--seeds", "0", "1")["values"]
+    report = run(tmp_path, tiny_bert, "table3", "blocks=0-", "--seeds", "0", "1")
+    values = report["values"]
     assert picture(tmp_path, "table3")
-    assert values["majority"] == {"sst2": 0.5, "sem": 0.5}
-    cells = {(c["method"], c["learned_from"], c["measured_on"]): c["by_seed"] for c in values["accuracy"]}
+    assert values["majority"] == {"sst2": 50, "sem": 50}
+    cells = {(c["method"], c["learned_from"], c["measured_on"]): c for c in values["accuracy"]}
     assert len(cells) == 8
-    assert {len(by_seed) for by_seed in cells.values()} == {2}
+    for (method, source, target), cell in cells.items():
+        assert len(cell["by_seed"]) == 2
+        assert values["gains"][method][source][target] == pytest.approx(cell["mean"] - 50)
+    assert [claim["rule"] for claim in report["claims"]] == ["T3a", "T3b", "T3c", "T3d"]
     text = (tmp_path / "out" / "table3-quick.md").read_text()
-    assert "Scale: quick" in text
-    assert "agree" in text.splitlines()[-1]
+    assert "| masking | SST2 | SEM |" in text
+    assert "| -13.4 | - |" in text  # the paper's gain, not compared
 
 
-@pytest.mark.parametrize(
-    ("masking", "finetuning", "holds"), [(0.7, 0.71, True), (0.7, 0.75, False), (0.5, 0.4, False)]
-)
-def test_the_claim(masking: float, finetuning: float, holds: bool) -> None:
-    accuracies = {
-        (method, source, target): [value if source != target else 0.0]
-        for method, value in (("masking", masking), ("finetuning", finetuning))
-        for source in ("a", "b")
-        for target in ("a", "b")
+def test_film_reviews_are_measured_and_not_learned_from(tmp_path: Path, tiny_bert: str) -> None:
+    data = write_tasks(tmp_path / "data")
+    rows = [{"text": "the movie was good", "label": label} for label in ("positive",) * 3 + ("negative",)]
+    (data / "imdb").mkdir()
+    write_lines(data / "imdb" / "dev.jsonl.gz", rows)
+    report = run(tmp_path, tiny_bert, "table3", "--seeds", "0", "--rows", "all/3")
+    assert report["values"]["majority"]["imdb"] in (pytest.approx(200 / 3), 100)  # 3 of the 4 rows
+    reviews = [cell for cell in report["values"]["accuracy"] if cell["measured_on"] == "imdb"]
+    assert {(cell["method"], cell["learned_from"]) for cell in reviews} == {
+        ("masking", "sst2"),
+        ("finetuning", "sst2"),
     }
-    assert judge(accuracies, {"a": 0.5, "b": 0.5}).holds is holds
+    (claim,) = (claim for claim in report["claims"] if claim["rule"] == "T3e")
+    assert claim["values"] == {cell["method"]: cell["mean"] for cell in reviews}
+    assert "84.79" in (tmp_path / "out" / "table3-quick.md").read_text()
 
 
 def test_tasks_that_do_not_fit(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:

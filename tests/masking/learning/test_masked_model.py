@@ -32,6 +32,7 @@ from masking.base import base_tensors
 from masking.heads import CLASSIFIER, POOLER
 from masking.identity import weights_digest
 from masking.learning.masked_model import MaskScores
+from masking.learning.streams import stream
 from masking.tasks.predictions import Floats
 from tests.support.models import ARCHITECTURES, random_bundle, saved_for_backward, tiny_base
 from training.loop.evaluation import batch_logits
@@ -209,13 +210,9 @@ def test_the_seed_alone_decides_the_initial_mask(tiny_bert: str) -> None:
 def test_the_papers_scores_are_these_draws_of_the_seed(tiny_bert: str) -> None:
     base = load_base(tiny_bert)
     model = MaskedModel.create(base, SPECS["single"], MaskSettings(), seed=3)
-    generator = torch.Generator().manual_seed(3)
-    head = torch.empty(2, base.hidden_size).normal_(0.0, 0.02, generator=generator)
-    torch.empty(base.hidden_size, base.hidden_size).normal_(
-        generator=generator
-    )  # the pooler, if it were random
-    for mask in model.masks.values():
-        drawn = torch.empty(mask.scores.shape).uniform_(-0.02, 0.58, generator=generator)
+    head = torch.empty(2, base.hidden_size).normal_(0.0, 0.02, generator=stream(3, CLASSIFIER))
+    for name, mask in model.masks.items():
+        drawn = torch.empty(mask.scores.shape).uniform_(-0.02, 0.58, generator=stream(3, f"scores of {name}"))
         assert torch.equal(mask.scores, drawn)
         assert torch.equal(mask.initial, drawn >= 0.01)
     np.testing.assert_array_equal(to_bundle(model).members[0].head["classifier.weight"], head.numpy())

@@ -16,7 +16,7 @@ from masking import (
     load_base,
     task_codec,
 )
-from masking.tasks.token_classification import plan_windows, read_positions
+from masking.tasks.token_classification import WordsCodec, plan_windows, read_positions
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,20 @@ def test_a_word_longer_than_a_window_keeps_its_last_pieces(codec: TaskCodec) -> 
     assert features.truncated
     assert all(len(row.input_ids) <= 10 for row in features.rows)
     assert len(features.positions) == 3
+
+
+def test_a_cut_sentence_is_its_first_row_and_the_words_that_end_in_it(codec: TaskCodec) -> None:
+    assert isinstance(codec, WordsCodec)
+    short, long = codec.encode_cut([WordsInput(("the", "plot")), WordsInput(("the",) * 7 + ("xyz", "plot"))])
+    assert short == codec.encode([WordsInput(("the", "plot"))], truncate=False)[0]
+    assert long.truncated
+    assert long.positions == tuple((0, token) for token in range(1, 8))
+    (row,) = long.rows
+    (whole,) = codec.encode([WordsInput(("xyz",))], truncate=False)
+    assert len(row.input_ids) == 10
+    assert row.input_ids[8] == whole.rows[0].input_ids[1]  # the first piece of the word that is cut
+    with pytest.raises(EmptyInputError):
+        codec.encode_cut([WordsInput(())])
 
 
 def test_decode_gives_one_label_a_word(codec: TaskCodec) -> None:

@@ -1,5 +1,7 @@
 import argparse
 
+import pytest
+
 from training.cli.parser import add_method, build_parser, parse_options
 from training.options import LearnOptions
 
@@ -33,3 +35,17 @@ def test_the_rate_belongs_to_the_method() -> None:
 
     assert (rate("--method", "mask"), rate("--method", "finetune")) == (1e-3, 5e-5)
     assert rate("--method", "finetune", "--lr", "0.5") == 0.5
+
+
+def test_what_a_preset_comes_to_for_a_task_is_told(log: pytest.LogCaptureFixture) -> None:
+    def told(*options: str) -> str:
+        log.clear()
+        parse_options(_parser().parse_args([*REQUIRED, "--preset", "paper", *options]))
+        return log.messages[-1]
+
+    swag = ("--task", "swag", "--base", "FacebookAI/roberta-base")
+    assert told(*swag) == (
+        "preset paper: lr 0.0001 (the paper's for swag on roberta-base, Table 4, is 0.0001), batch size 32"
+    )
+    assert told(*swag, "--lr", "0.5").startswith("preset paper: lr 0.5 (the paper's for swag")
+    assert "lr 0.001 (the paper has none for t on b; training.search finds one)" in told()

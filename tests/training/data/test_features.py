@@ -67,3 +67,22 @@ def test_a_batch_is_padded_to_its_longest_row(base: Base, kind: TaskKind) -> Non
     expected = shape if kind == "token-classification" else torch.Size([len(items)])
     assert batch.targets.shape == expected
     assert batch.targets.dtype == torch.int64
+
+
+def test_words_beyond_the_cut_have_no_target(base: Base) -> None:
+    codec = task_codec(TaskSpec("token-classification", ("O", "X"), max_length=8), base.tokenizer)
+    pieces = len(base.tokenizer.tokenize("goodxy"))
+    short, long = (("good", "goodxy"), "X"), (("good", "bad", "film", "movie", "plot", "goodxy", "it"), "O")
+    nothing = (("goodxyxyxyxyxyxy", "it"), "O")
+    examples = _set(*((WordsInput(words), (tag,) * len(words)) for words, tag in (short, long, nothing)))
+    kept = encode_examples(examples, codec, long_sentences="cut")
+
+    assert [item.example.line for item in kept] == [1, 2]
+    assert [item.target for item in kept] == [(1, 1), (0,) * 5]
+    assert [item.features.truncated for item in kept] == [False, True]
+    assert [len(item.features.rows) for item in kept] == [1, 1]
+    assert pieces > 1
+    assert kept[1].features.longest == 8, "the cut word's first pieces stay as context"
+    windows = encode_examples(examples, codec)
+    assert [len(item.target) for item in windows] == [2, 7, 2]
+    assert kept[0].features == windows[0].features

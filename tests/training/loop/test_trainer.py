@@ -236,6 +236,18 @@ def test_only_epochs_with_the_final_share_of_zeros_can_be_the_best(
     assert model.sparsity() == records[4].zeros
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_the_epoch_that_is_asked_for_is_kept_whichever_is_best(
+    ready: Preparation, tmp_path: Path, epoch: int
+) -> None:
+    steps = KeepScores()
+    _, whole = _learn(ready, tmp_path / "whole", [steps])
+    model, state = _learn(ready, tmp_path / "kept", keep_epoch=epoch, patience=1)
+    assert (state.best_epoch, state.epochs) == (epoch, whole.epochs[:epoch])
+    kept = steps.scores[epoch * whole.steps_per_epoch - 1]
+    assert torch.equal(model.learned_state()[KeepScores.LAYER], kept)
+
+
 def test_a_run_killed_after_its_last_epoch_learns_no_further(ready: Preparation, tmp_path: Path) -> None:
     done, expected = _learn(ready, tmp_path)
     again, state = _learn(ready, tmp_path, [KillAtStep(expected.step + 1)])

@@ -93,7 +93,7 @@ def test_what_goes_beyond_the_paper_is_published_and_recorded(tmp_path: Path, ti
     assert isinstance(manifest, TaskManifest)
     assert {name: manifest.training[name] for name in EXTRA_SETTINGS} == {
         name: value for name, value in extras.items() if name != "head"
-    }
+    } | {"keep_epoch": None}
     assert manifest.sparsity == pytest.approx(0.3, abs=1e-4)
     assert manifest.masking.threshold != options.threshold
     assert manifest.metrics == report.epochs[report.best_epoch - 1].metrics
