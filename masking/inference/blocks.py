@@ -15,7 +15,7 @@ from masking.architectures import COMPUTED_SETTINGS, LayerNames, layer_names
 from masking.base import Base
 from masking.inference.packing import attend, bounds_of_rows
 from masking.inference.segmented import computed
-from masking.kernels.cpu.lines import Finish, add_and_normalise, attend_rows
+from masking.kernels.cpu.lines import Finish, attend_rows
 from masking.kernels.cpu.processor import lacks
 
 
@@ -38,6 +38,8 @@ class LineBlock(nn.Module):
             names[3:],
         )
         self._attention_norm, self._output_norm = _norms(block, table)
+        path = f"{table.blocks}.{number}"
+        self._norm_names = f"{path}.{table.attention_norm}", f"{path}.{table.output_norm}"
         self._heads = int(config.num_attention_heads)
         activation = getattr(config, COMPUTED_SETTINGS[base.info.architecture][0])
         self._activation = None if activation == "gelu" else ACT2FN[activation]
@@ -48,9 +50,9 @@ class LineBlock(nn.Module):
         hidden = hidden_states[0].to(batch.dtype)
         attended = self._attend(*batch.products(self._attention_inputs, hidden))
         (sums,) = batch.products((self._attention_output,), attended, Finish.FLOAT32)
-        hidden = add_and_normalise(sums, hidden, self._attention_norm)
+        hidden = batch.normalise(self._norm_names[0], sums, hidden, self._attention_norm)
         (sums,) = batch.products((self._output,), self._activated(hidden), Finish.FLOAT32)
-        return add_and_normalise(sums, hidden, self._output_norm).unsqueeze(0)
+        return batch.normalise(self._norm_names[1], sums, hidden, self._output_norm).unsqueeze(0)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Compute attention within each row: three times [tokens, width] to one of the same shape."""
