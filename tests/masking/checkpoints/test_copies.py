@@ -11,8 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from mask_store import MaskBundle, SignManifest
 from masking import Base, CopyError, UnknownLayerError, load_task
 from masking.checkpoints import load_copy
-from tests.support.copies import LABELS, finetuned, sign_bundle
-from tests.support.models import tiny_base
+from tests.support.models import COPY_LABELS, finetuned, sign_bundle, tiny_base
 
 
 def edit(folder: str, name: str, **fields: Any) -> str:
@@ -28,7 +27,7 @@ def copy(tiny_bert: str, tmp_path: Path) -> str:
 
 def test_a_copy_is_read(base: Base, copy: str) -> None:
     read = load_copy(copy, base)
-    assert (read.name, read.kind, read.labels) == ("copy", "sequence-classification", LABELS)
+    assert (read.name, read.kind, read.labels) == ("copy", "sequence-classification", COPY_LABELS)
     assert read.max_length == base.max_positions
     assert all(far < 0.3 for far in read.moved.values())
 

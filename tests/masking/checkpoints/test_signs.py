@@ -28,9 +28,8 @@ from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from masking.tasks.predictions import Floats
 from tests.masking.inference.test_encoder import SPECS
-from tests.support.copies import LABELS, finetuned, sign_bundle
 from tests.support.kernel_cases import LINES
-from tests.support.models import ARCHITECTURES, random_bundle, tiny_base
+from tests.support.models import ARCHITECTURES, COPY_LABELS, finetuned, random_bundle, sign_bundle, tiny_base
 
 FAR = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05}
 CASES: list[tuple[str, TaskKind]] = [
@@ -117,7 +116,7 @@ def test_a_copy_keeps_what_it_has_of_its_own(tmp_path: Path) -> None:
     base = load_base(folder := tiny_base(tmp_path / "base"))
     manifest = sign_bundle(base, finetuned(folder, tmp_path / "copy", "sequence-classification")).manifest
     assert isinstance(manifest, SignManifest)
-    assert manifest.labels == LABELS
+    assert manifest.labels == COPY_LABELS
     assert manifest.copied.name == "copy"
     names = {layer.name for layer in manifest.layers}
     assert len(names) == 3 * 6 + 1
