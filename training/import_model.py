@@ -84,7 +84,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="inputs to choose the scales by and to compare on, with answers or without",
+        help="inputs to compare on, with answers or without; without --fit the factor is chosen by them, too",
+    )
+    parser.add_argument(
+        "--fit",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="some hundred inputs to fit a scale for each row on, by the copy's answers; takes minutes",
     )
     parser.add_argument(
         "--factor",
@@ -111,6 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
         max_length=arguments.max_length,
         word_piece=arguments.word_piece,
         text=tuple(arguments.text),
+        fit=tuple(arguments.fit),
         factor=arguments.factor,
     )
     reports: list[ImportReport] = []
@@ -141,7 +149,12 @@ def _models(arguments: argparse.Namespace) -> dict[str, str]:
             problems.append("--task missing: name the task to publish the model as")
         found = {str(arguments.task): str(arguments.model)}
     else:
-        options = {"--task": arguments.task, "--revision": arguments.revision, "--text": arguments.text}
+        options = {
+            "--task": arguments.task,
+            "--revision": arguments.revision,
+            "--text": arguments.text,
+            "--fit": arguments.fit,
+        }
         problems += [f"{name} goes with --model alone" for name, value in options.items() if value]
         folders = sorted(path.parent for path in Path(arguments.models).glob("*/config.json"))
         found = {task_name(folder.name): str(folder) for folder in folders}

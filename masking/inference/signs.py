@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from mask_store import BundleMember
 from masking.inference.resident import ResidentWeights
 from masking.kernels import LinearMask, Method, Segments, masked_linear
-from masking.kernels.cpu.lines import Finish, LineLayer, LineMask, add_and_normalise, line_products
+from masking.kernels.cpu.lines import (
+    Finish,
+    LineLayer,
+    LineMask,
+    add_and_normalise,
+    add_signs,
+    line_products,
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,9 @@ class SignedSegments:
             precision=precision,
             addresses=self.addresses.get(name),
         )
-        return self._signed(name, plain, kept, inputs.sum(1, keepdim=True))
+        scales, biases = map(self._by_token, self._numbers(name))
+        sums = inputs.sum(1, keepdim=True)
+        return plain.add_(biases).addcmul_(scales, kept.mul_(2.0).sub_(sums))
 
     def products(self, names: Sequence[str], inputs: Tensor, finish: Finish) -> list[Tensor]:
         """Compute layers that the line kernel multiplies, all of one precision.
@@ -114,9 +123,14 @@ class SignedSegments:
             for name, one in zip(names, ones, strict=True)
         ]
         total = LineLayer(weights.row_of_ones(names[0]), nothing)
+        if inputs.dtype == torch.float32:
+            finish = Finish.GELU32 if finish in {Finish.GELU, Finish.GELU32} else Finish.FLOAT32
         *products, sums = line_products(inputs, [*plain, *kept, total], self.segments, Finish.FLOAT32)
-        parts = zip(names, products[: len(names)], products[len(names) :], strict=True)
-        return [self._finished(self._signed(*part, sums), inputs.dtype, finish) for part in parts]
+        halves = zip(names, products[: len(names)], products[len(names) :], strict=True)
+        return [
+            add_signs((plain, kept, sums), *self._numbers(name), self.segments, finish)
+            for name, plain, kept in halves
+        ]
 
     def normalise(self, name: str, sums: Tensor, residual: Tensor, epsilon: float) -> Tensor:
         """Compute LayerNorm(sums + residual); see `add_and_normalise`."""
@@ -137,11 +151,12 @@ class SignedSegments:
     def _norms(self, name: str, epsilon: float) -> list[_Norm]:
         return [_Norm(one.own[f"{name}.weight"], one.own[f"{name}.bias"], epsilon) for one in self.signs]
 
-    def _signed(self, name: str, plain: Tensor, kept: Tensor, sums: Tensor) -> Tensor:
-        """Return W x + a (2 B x - sum x) + bias of these three products, which are overwritten."""
-        scales = self._by_token([one.scales[name] for one in self.signs])
-        biases = self._by_token([one.own[f"{name}.bias"] for one in self.signs])
-        return plain.add_(biases).addcmul_(scales, kept.mul_(2.0).sub_(sums))
+    def _numbers(self, name: str) -> tuple[list[Tensor], list[Tensor]]:
+        """Return scales and bias of a layer, of each segment."""
+        return (
+            [one.scales[name] for one in self.signs],
+            [one.own[f"{name}.bias"] for one in self.signs],
+        )
 
     def _by_token(self, vectors: Sequence[Tensor]) -> Tensor:
         """Return each token's vector: [tokens, rows], or [1, rows] for a single segment."""
@@ -156,8 +171,3 @@ class SignedSegments:
             return torch.repeat_interleave(lengths).to(device)
 
         return self.segments.keep("owners", make)
-
-    def _finished(self, sums: Tensor, dtype: torch.dtype, finish: Finish) -> Tensor:
-        if finish in {Finish.GELU, Finish.GELU32}:
-            sums = F.gelu(sums)
-        return sums if finish >= Finish.FLOAT32 else sums.to(dtype)

@@ -1,7 +1,8 @@
 """Import of a finetuned checkpoint as a task, from the copy to a published bundle of signs.
 
-A scale of each row is a times the mean of |copy - base|. The factor a is the one of a few with which the task
-answers most like the copy: on the text that is given, else on rows drawn from the vocabulary.
+A row's scale is a factor times the mean of |copy - base|: the one of a few factors with which the task
+answers most like the copy, on the text that is given, else on rows drawn from the vocabulary. Text to fit on
+makes it a factor of each row.
 """
 
 import time
@@ -9,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from mask_store import JsonScalar, MaskBundle, MaskStore, TaskKind, WordPiece, human_bytes
 from masking import Base, Features, TaskCodec, TaskSpec, task_codec
-from masking.checkpoints import CopySigns, FinetunedCopy, load_copy
+from masking.checkpoints import CopySigns, FinetunedCopy, fit_scales, load_copy
 from masking.tasks.predictions import Floats
 from training.errors import OptionsError
 from training.kinds import TRAINING_KINDS
@@ -27,7 +30,7 @@ from training.runs.copied_text import (
 )
 
 FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0)
-_FITTED_ON = 256
+_CHOSEN_ON = 256
 _MAX_ROWS = 32
 
 
@@ -40,6 +43,7 @@ class ImportOptions:
         max_length: Longest input in tokens; None for what the copy's tokenizer takes.
         word_piece: At which wordpiece a token classifier's labels are read.
         text: Files of inputs to compare on, with answers or without.
+        fit: Likewise to fit scales on; nothing for one factor of all.
         factor: Of the scales; None to find it.
     """
 
@@ -47,6 +51,7 @@ class ImportOptions:
     max_length: int | None = None
     word_piece: WordPiece = "first"
     text: tuple[str, ...] = ()
+    fit: tuple[str, ...] = ()
     factor: float | None = None
 
 
@@ -90,7 +95,8 @@ class ImportReport:
         digest: Its digest.
         bundle_bytes: Bytes of its file.
         finetuned_bytes: Bytes of the copy in fp32.
-        factor: Of the scales.
+        factor: Of the scales, before they were fitted.
+        fitted: Whether they were.
         embeddings_moved: Largest change of an embedding, which is lost.
         compared: Copy and task on the text that was given.
         seconds: Time taken, the base's loading not counted.
@@ -106,6 +112,7 @@ class ImportReport:
     bundle_bytes: int
     finetuned_bytes: int
     factor: float
+    fitted: bool
     embeddings_moved: float
     compared: Comparison | None
     seconds: float
@@ -123,7 +130,7 @@ class ImportReport:
             "kind": what,
             "digest": self.digest,
             "size": sizes,
-            "scales": f"{self.factor:g} times the mean change of each row",
+            "scales": f"{self.factor:g} times the mean change of each row" + ", then fitted" * self.fitted,
             "embeddings": f"moved by {self.embeddings_moved:.2%} in the copy; the base's are kept",
         }
         lines |= {} if self.compared is None else self.compared.lines()
@@ -159,27 +166,14 @@ def import_signs(
     """
     started = time.monotonic()
     copied = load_copy(model, base, revision=revision)
-    text = read_copied_text(options.text, copied.kind) if options.text else None
-    spec = _spec(copied, options, pair=options.pair or (text is not None and text.pair))
-    codec, signs = task_codec(spec, base.tokenizer), CopySigns(base, copied)
-    features = generated(base, codec) if text is None else encode(text, codec)
-    wanted = copy_logits(copied, base, codec, features)
-
-    def with_factor(factor: float) -> MaskBundle:
-        scales = {name: factor * mean for name, mean in signs.mean_scales.items()}
-        settings: dict[str, JsonScalar] = {
-            "scales": "mean",
-            "factor": factor,
-            "embeddings_moved": signs.embeddings_moved,
-        }
-        return signs.bundle(task, spec, scales, settings=settings, metrics={})
-
-    some = slice(0, _FITTED_ON)
-    factor = options.factor or min(
-        FACTORS, key=lambda one: _divergence(with_factor(one), base, features[some], wanted[some])
+    text, fit = (
+        read_copied_text(paths, copied.kind) if paths else None for paths in (options.text, options.fit)
     )
-    bundle = with_factor(factor)
-    compared = None if text is None else _compare(bundle, base, codec, text, wanted)
+    pair = options.pair or any(one.pair for one in (text, fit) if one is not None)
+    spec = _spec(copied, options, pair=pair)
+    signs = CopySigns(base, copied)
+    factor, bundle = _choose(signs, task, spec, options.factor, fit or text, fits=fit is not None)
+    compared = None if text is None else _compare(bundle, signs, task_codec(spec, base.tokenizer), text)
     version = store.publish(bundle)
     return ImportReport(
         task=task,
@@ -192,10 +186,38 @@ def import_signs(
         bundle_bytes=version.size,
         finetuned_bytes=bundle.manifest.finetuned_bytes,
         factor=factor,
+        fitted=fit is not None,
         embeddings_moved=signs.embeddings_moved,
         compared=compared,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _choose(
+    signs: CopySigns, task: str, spec: TaskSpec, factor: float | None, text: CopiedText | None, *, fits: bool
+) -> tuple[float, MaskBundle]:
+    """Choose the scales, by the answers to some text; without any, to generated rows."""
+    codec = task_codec(spec, signs.base.tokenizer)
+    features = generated(signs.base, codec) if text is None else encode(text, codec)
+    settings: dict[str, JsonScalar] = {"embeddings_moved": signs.embeddings_moved}
+
+    def multiplied(factor: float) -> dict[str, Tensor]:
+        return {name: factor * mean for name, mean in signs.mean_scales.items()}
+
+    def with_factor(factor: float) -> MaskBundle:
+        return signs.bundle(
+            task, spec, multiplied(factor), settings=settings | {"factor": factor}, metrics={}
+        )
+
+    some = features[:_CHOSEN_ON]
+    if factor is None:
+        wanted = copy_logits(signs.copy, signs.base, codec, some)
+        factor = min(FACTORS, key=lambda one: _divergence(with_factor(one), signs.base, some, wanted))
+    if not fits:
+        return factor, with_factor(factor)
+    scales = fit_scales(signs, multiplied(factor), features)
+    told = settings | {"factor": factor, "fitted_on": len(features)}
+    return factor, signs.bundle(task, spec, scales, settings=told, metrics={})
 
 
 def _spec(copied: FinetunedCopy, options: ImportOptions, *, pair: bool) -> TaskSpec:
@@ -215,14 +237,14 @@ def _divergence(
     return Agreement.of(wanted, features_logits(bundle, base, features, max_rows=_MAX_ROWS)).divergence
 
 
-def _compare(
-    bundle: MaskBundle, base: Base, codec: TaskCodec, text: CopiedText, wanted: Sequence[Floats]
-) -> Comparison:
-    found = features_logits(bundle, base, encode(text, codec), max_rows=_MAX_ROWS)
+def _compare(bundle: MaskBundle, signs: CopySigns, codec: TaskCodec, text: CopiedText) -> Comparison:
+    features = encode(text, codec)
+    wanted = copy_logits(signs.copy, signs.base, codec, features)
+    found = features_logits(bundle, signs.base, features, max_rows=_MAX_ROWS)
     metrics = []
     if text.targets is not None:
-        labels, truth = codec.spec.labels, indices(text, codec.spec.labels)
-        kind = TRAINING_KINDS[codec.spec.kind]
+        labels, kind = codec.spec.labels, TRAINING_KINDS[codec.spec.kind]
+        truth = indices(text, labels)
         metrics = [
             kind.measure(labels, truth, [codec.decode(one) for one in logits]) for logits in (wanted, found)
         ]

@@ -9,6 +9,7 @@ from masking.kernels.cpu.lines.launch import (
     line_products,
     ready_mask,
 )
+from masking.kernels.cpu.lines.sign_launch import add_signs
 from masking.kernels.cpu.lines.weights import LineMask, LineWeight
 from masking.kernels.cpu.processor import LinePrecision
 
@@ -19,6 +20,7 @@ __all__ = [
     "LinePrecision",
     "LineWeight",
     "add_and_normalise",
+    "add_signs",
     "attend_rows",
     "available",
     "line_products",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from mask_store import MaskStore
+from mask_store import MaskStore, TaskManifest
 from masking import Base, load_base
 from tests.support.models import finetuned, sign_bundle, tiny_base
 from tests.support.serving import (
@@ -36,6 +36,7 @@ def test_every_task_is_listed(client: TestClient, place: Path) -> None:
 def test_a_task_tells_what_its_manifest_says(client: TestClient, place: Path, task: str) -> None:
     bundle = MaskStore.open(place).load(task)
     manifest, details = bundle.manifest, client.get(f"/tasks/{task}").json()
+    assert isinstance(manifest, TaskManifest)
     assert details["labels"] == list(manifest.labels)
     assert details["pair"] == manifest.pair
     assert details["metrics"] == manifest.metrics
