@@ -228,10 +228,10 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     yield "metrics", _metrics(about.metrics) or _UNMEASURED[len(about.learned) > 1]
     copies = "a finetuned copy" if len(about.learned) == 1 else f"{len(about.learned)} finetuned copies"
     yield "file", f"{human_bytes(version.size)}; {copies} would take {human_bytes(about.finetuned_bytes)}"
-    yield (
-        "memory",
-        f"{human_bytes(about.mask_bytes)} of packed masks, {human_bytes(about.head_bytes)} of head",
-    )
+    memory = f"{human_bytes(about.mask_bytes)} of packed masks, {human_bytes(about.head_bytes)} of head"
+    if isinstance(about, SignManifest):
+        memory += f", {human_bytes(about.sign_bytes)} of scales, biases and LayerNorms"
+    yield "memory", memory
 
 
 def _shares(manifest: Manifest) -> dict[str, float]:

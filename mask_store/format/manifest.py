@@ -292,6 +292,11 @@ class SignManifest(Manifest, BitsInfo):
         """The scales of each layer's rows, by the layer's name."""
         return tuple(HeadTensorInfo(name=layer.name, shape=(layer.rows,)) for layer in self.layers)
 
+    @property
+    def sign_bytes(self) -> int:
+        """Bytes of scales, biases and LayerNorms."""
+        return sum(tensor.nbytes for tensor in (*self.own, *self.scales))
+
     def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
         """See `Manifest.with_layers`."""
         (own,) = layers

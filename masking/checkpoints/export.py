@@ -12,6 +12,7 @@ from masking.checkpoints.folding import folded_tensors
 from masking.checkpoints.heads import CLASSES, HeadNames, head_names
 from masking.errors import BaseMismatchError, ExportError
 from masking.heads import CLASSIFIER, POOLER
+from masking.loading import silent_transformers
 
 _AUTO = "AutoModel"
 
@@ -40,8 +41,9 @@ def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
     tokenizer = copy.deepcopy(base.tokenizer)
     tokenizer.model_max_length = manifest.max_length
     try:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with silent_transformers():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
     except OSError as error:
         raise ExportError(f"{folder} can't be written: {error.strerror or error}") from error
 
