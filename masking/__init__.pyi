@@ -4,7 +4,9 @@ from .base import choose_device as choose_device
 from .errors import BaseLoadError as BaseLoadError
 from .errors import BaseMismatchError as BaseMismatchError
 from .errors import BlockOutOfRangeError as BlockOutOfRangeError
+from .errors import CopyError as CopyError
 from .errors import EmptyInputError as EmptyInputError
+from .errors import ExportError as ExportError
 from .errors import InputTooLargeError as InputTooLargeError
 from .errors import InputTooLongError as InputTooLongError
 from .errors import MaskingError as MaskingError

@@ -19,7 +19,7 @@ from benchmarks.measure.dev_rows import FILES, dev_file, read_dev
 from benchmarks.peers.folded import DTYPES, copied_logits
 from lab.extras import need
 from lab.tables import markdown_table, write_report
-from mask_store import MaskBundle, MaskStore, MaskStoreError
+from mask_store import LearnedInfo, MaskBundle, MaskStore, MaskStoreError
 from masking import Base, LoadedTask, MaskingError, Prediction, WordsPrediction, load_base, load_task
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
@@ -85,7 +85,8 @@ def measure_task(
     """
     task = load_task(bundle, base)
     examples = read_dev(path, task, arguments.rows)
-    metric = next(iter(bundle.manifest.learned.values())).metric
+    learned = next(iter(bundle.manifest.learned.values()))
+    metric = learned.metric if isinstance(learned, LearnedInfo) else "accuracy"
 
     def masks(resident: ResidentWeights | None) -> _Answers:
         logits = served_logits(bundle, base, examples, max_rows=_MAX_ROWS, weights=resident)

@@ -1,7 +1,8 @@
 """Manifest: what the bundle of a task or of an ensemble says about itself, and its canonical JSON.
 
-Two versions of the format exist side by side: version 1 is a task with one learned set of masks, version 2 an
-ensemble of several. The fields and what they mean are described in docs/bundle-format.md.
+Three versions of the format exist side by side: version 1 is a task with one learned set of masks, version 2
+an ensemble of several, version 3 a finetuned copy as signs. The fields and what they mean are described in
+docs/bundle-format.md.
 """
 
 import json
@@ -30,11 +31,15 @@ from mask_store.format.json_text import parse_json
 from mask_store.format.limits import Limits
 from mask_store.format.mask_info import (
     MAX_FIELDS,
+    BitsInfo,
     Described,
     Digest,
     HeadTensorInfo,
+    JsonScalar,
+    LayerBits,
     LayerInfo,
     LearnedInfo,
+    LearnedMasks,
     ManifestPart,
     PositiveInteger,
     Text,
@@ -45,6 +50,8 @@ MIN_MEMBERS, MAX_MEMBERS = 2, 64
 
 TaskKind = Literal["sequence-classification", "token-classification", "multiple-choice"]
 CombineRule = Literal["labels", "logits", "probabilities"]
+HeadActivation = Literal["tanh", "relu", "gelu"]
+WordPiece = Literal["first", "last"]
 
 
 class BaseInfo(ManifestPart):
@@ -105,7 +112,9 @@ class BaseInfo(ManifestPart):
 
 
 class Manifest(Described):
-    """Everything about a task except its bits and head values; a `TaskManifest` or an `EnsembleManifest`.
+    """Everything about a task except its bits and values.
+
+    It is a `TaskManifest`, an `EnsembleManifest` or a `SignManifest`.
 
     Attributes:
         kind: What the task predicts.
@@ -123,15 +132,15 @@ class Manifest(Described):
 
     @property
     @abstractmethod
-    def learned(self) -> Mapping[str, LearnedInfo]:
-        """The learned sets of masks, in order, by what stands before the names of their tensors.
+    def learned(self) -> Mapping[str, BitsInfo]:
+        """The learned sets of bits, in order, by what stands before the names of their tensors.
 
         One, under the empty text, for a task that is not an ensemble.
         """
 
     @abstractmethod
-    def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
-        """Return the same manifest with other layers, one tuple for each learned set of masks."""
+    def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
+        """Return the same manifest with other layers, one tuple for each learned set of bits."""
 
     @property
     def finetuned_bytes(self) -> int:
@@ -172,7 +181,7 @@ class TaskManifest(Manifest, LearnedInfo):
         """See `Manifest.learned`."""
         return {"": self}
 
-    def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
+    def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
         """See `Manifest.with_layers`."""
         (own,) = layers
         return self.model_copy(update={"layers": own})
@@ -196,7 +205,7 @@ class MemberInfo(LearnedInfo):
         return f"task {self.task!r} " + (f"version {self.version}" if self.version else f"seed {self.seed}")
 
 
-class EnsembleManifest(Manifest):
+class EnsembleManifest(Manifest, LearnedMasks):
     """Manifest of a task that is answered by several learned sets of masks together (paper section 5.3).
 
     Attributes:
@@ -226,7 +235,7 @@ class EnsembleManifest(Manifest):
         """See `Described.all_head`."""
         return (tensor for member in self.members for tensor in member.head)
 
-    def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
+    def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
         """See `Manifest.with_layers`."""
         pairs = zip(self.members, layers, strict=True)
         members = tuple(member.model_copy(update={"layers": own}) for member, own in pairs)
@@ -235,6 +244,72 @@ class EnsembleManifest(Manifest):
     @model_validator(mode="after")
     def _check_members(self) -> Self:
         refuse_repeats("digests of members", [member.digest for member in self.members])
+        return self
+
+
+class CopyInfo(ManifestPart):
+    """The finetuned copy that signs were made of.
+
+    Attributes:
+        name: Hub id or folder name, for people.
+        revision: Hub revision, where known.
+        fingerprint: Digest of the copy's encoder, as a base's.
+    """
+
+    name: Text
+    revision: str | None
+    fingerprint: Digest
+
+
+class SignManifest(Manifest, BitsInfo):
+    """Manifest of a finetuned copy as one bit per weight: W + a (2b - 1), a a scale of each output row.
+
+    Attributes:
+        format_version: 3.
+        own: Tensors of the base that the task has its own values of: biases and LayerNorms.
+        head_activation: Between W_P and W_T; None for token classification, which has no W_P.
+        word_piece: Where a word's label is read, in token classification; else None.
+        copied: The copy.
+        settings: How the scales were chosen, and what was measured.
+        libraries: Versions of the libraries that made the bundle.
+    """
+
+    format_version: Literal[3] = 3
+    own: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
+    head_activation: HeadActivation | None
+    word_piece: WordPiece | None
+    copied: CopyInfo
+    settings: Annotated[dict[str, JsonScalar], Field(max_length=MAX_FIELDS)]
+    libraries: Annotated[dict[str, str], Field(max_length=MAX_FIELDS)]
+
+    @property
+    def learned(self) -> Mapping[str, BitsInfo]:
+        """See `Manifest.learned`."""
+        return {"": self}
+
+    @property
+    def scales(self) -> tuple[HeadTensorInfo, ...]:
+        """The scales of each layer's rows, by the layer's name."""
+        return tuple(HeadTensorInfo(name=layer.name, shape=(layer.rows,)) for layer in self.layers)
+
+    @property
+    def sign_bytes(self) -> int:
+        """Bytes of scales, biases and LayerNorms."""
+        return sum(tensor.nbytes for tensor in (*self.own, *self.scales))
+
+    def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
+        """See `Manifest.with_layers`."""
+        (own,) = layers
+        return self.model_copy(update={"layers": own})
+
+    @model_validator(mode="after")
+    def _check_signs(self) -> Self:
+        refuse_repeats("names in own", [tensor.name for tensor in self.own])
+        words = self.kind == "token-classification"
+        if words != (self.head_activation is None) or words != (self.word_piece is not None):
+            raise ValueError(
+                "a token-classification task has a word_piece and no head_activation, others the reverse"
+            )
         return self
 
 
@@ -251,7 +326,10 @@ class _Document(BaseModel):
 
     checksum: str
     manifest: Annotated[
-        Annotated[TaskManifest, Tag("1")] | Annotated[EnsembleManifest, Tag("2")], Discriminator(_version_of)
+        Annotated[TaskManifest, Tag("1")]
+        | Annotated[EnsembleManifest, Tag("2")]
+        | Annotated[SignManifest, Tag("3")],
+        Discriminator(_version_of),
     ]
 
 
@@ -265,7 +343,7 @@ def read_document(text: str, limits: Limits) -> tuple[str, Manifest]:
 
     Raises:
         BundleTooLargeError: If it has more values than the limits allow.
-        FormatVersionError: If the manifest's version is neither 1 nor 2.
+        FormatVersionError: If the manifest's version is not 1, 2 or 3.
         ManifestError: If anything else is wrong; the message lists the fields.
     """
     try:
@@ -292,7 +370,7 @@ def _refusal(error: ValidationError) -> FormatVersionError | ManifestError:
             version = found.get("format_version", math.nan) if isinstance(found, dict) else math.nan
             if isinstance(version, float) and math.isnan(version):
                 return ManifestError("manifest: expected an object with a format_version")
-            return FormatVersionError(f"format version: expected 1 or 2, found {version!r:.40}")
+            return FormatVersionError(f"format version: expected 1, 2 or 3, found {version!r:.40}")
     return ManifestError(f"manifest: {describe_problems(error, inside=2)}")
 
 

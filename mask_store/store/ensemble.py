@@ -18,6 +18,7 @@ from mask_store.format.manifest import (
     EnsembleManifest,
     Manifest,
     MemberInfo,
+    SignManifest,
     TaskManifest,
     utc_now,
 )
@@ -85,8 +86,10 @@ class _Source:
 
     @classmethod
     def of(cls, version: VersionInfo | None, bundle: MaskBundle) -> Self:
+        name = version or f"task {bundle.manifest.task!r}"
+        if isinstance(bundle.manifest, SignManifest):
+            raise EnsembleError(f"{name} holds the signs of a finetuned copy: members are learned masks")
         if not isinstance(bundle.manifest, TaskManifest):
-            name = version or f"task {bundle.manifest.task!r}"
             raise EnsembleError(f"{name} is an ensemble itself: name its members in its place")
         return cls(version, bundle.digest, bundle.manifest)
 

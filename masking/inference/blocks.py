@@ -16,7 +16,7 @@ from masking.architectures import COMPUTED_SETTINGS, LayerNames, layer_names
 from masking.base import Base
 from masking.inference.packing import attend, bounds_of_rows
 from masking.inference.segmented import computed
-from masking.kernels.cpu.lines import Finish, add_and_normalise, at_once, attend_rows
+from masking.kernels.cpu.lines import Finish, at_once, attend_rows
 from masking.kernels.cpu.processor import lacks
 
 
@@ -39,6 +39,8 @@ class LineBlock(nn.Module):
             names[3:],
         )
         self._attention_norm, self._output_norm = _norms(block, table)
+        path = f"{table.blocks}.{number}"
+        self._norm_names = f"{path}.{table.attention_norm}", f"{path}.{table.output_norm}"
         self._heads = int(config.num_attention_heads)
         activation = getattr(config, COMPUTED_SETTINGS[base.info.architecture][0])
         self._activation = None if activation == "gelu" else ACT2FN[activation]
@@ -50,14 +52,17 @@ class LineBlock(nn.Module):
         with at_once() if self._without_torch(hidden) else nullcontext():
             attended = self._attend(*batch.products(self._attention_inputs, hidden))
             (sums,) = batch.products((self._attention_output,), attended, Finish.FLOAT32)
-            hidden = add_and_normalise(sums, hidden, self._attention_norm)
+            hidden = batch.normalise(self._norm_names[0], sums, hidden, self._attention_norm)
             (sums,) = batch.products((self._output,), self._activated(hidden), Finish.FLOAT32)
-            return add_and_normalise(sums, hidden, self._output_norm).unsqueeze(0)
+            return batch.normalise(self._norm_names[1], sums, hidden, self._output_norm).unsqueeze(0)
 
     def _without_torch(self, hidden: Tensor) -> bool:
         """Tell whether the kernel computes all of the block, [tokens, width] in bfloat16 throughout."""
-        layers = (computed().weights.lines[name].precision for name in self._layers)
-        return self._activation is None and self._attends_by_kernel(hidden) and "fp32" not in layers
+        batch = computed()
+        if batch.signed is not None or self._activation is not None:
+            return False
+        precisions = {batch.weights.lines[name].precision for name in self._layers}
+        return self._attends_by_kernel(hidden) and "fp32" not in precisions
 
     def _attends_by_kernel(self, hidden: Tensor) -> bool:
         """Tell whether the kernel computes attention on [tokens, width]."""

@@ -3,7 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Self
 
-from mask_store import Manifest, TaskKind
+from mask_store import Manifest, SignManifest, TaskKind, WordPiece
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class TaskSpec:
         labels: Class names by index; empty for multiple choice, whose classes are the choices.
         max_length: Tokens of one row at most, special tokens included.
         pair: Whether the inputs of sequence classification are pairs of texts.
+        word_piece: At which wordpiece of a word its label is read, in token classification.
     """
 
     kind: TaskKind
@@ -22,8 +23,16 @@ class TaskSpec:
     _: KW_ONLY
     max_length: int
     pair: bool = False
+    word_piece: WordPiece = "last"
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Return the spec of a learned task."""
-        return cls(manifest.kind, manifest.labels, max_length=manifest.max_length, pair=manifest.pair)
+        piece = (manifest.word_piece if isinstance(manifest, SignManifest) else None) or "last"
+        return cls(
+            manifest.kind,
+            manifest.labels,
+            max_length=manifest.max_length,
+            pair=manifest.pair,
+            word_piece=piece,
+        )

@@ -86,7 +86,7 @@ def predict_logits(
         return batch_logits(model, codec, batch, tokenizer=base.tokenizer, device=base.device)
 
     with model.cached():
-        return _in_batches([item.features for item in examples], max_rows, compute)
+        return in_batches([item.features for item in examples], max_rows, compute)
 
 
 def served_logits(
@@ -110,12 +110,25 @@ def served_logits(
         float32 logits of each example, in their order: [labels], [choices] or [words, labels]. Those of an
         ensemble are combined.
     """
+    features = [item.features for item in examples]
+    return features_logits(bundle, base, features, max_rows=max_rows, weights=weights)
+
+
+def features_logits(
+    bundle: MaskBundle,
+    base: Base,
+    features: Sequence[Features],
+    *,
+    max_rows: int,
+    weights: ResidentWeights | None = None,
+) -> list[Floats]:
+    """Compute what a server computes for inputs that may have no answers; see `served_logits`."""
     task, encoder = load_task(bundle, base, weights), MaskedEncoder(base, weights)
 
     def compute(batch: Sequence[Features]) -> list[Floats]:
         return encoder.logits([TaskBatch(task, batch)])[0]
 
-    return _in_batches([item.features for item in examples], max_rows, compute)
+    return in_batches(features, max_rows, compute)
 
 
 def batch_logits(
@@ -171,10 +184,19 @@ def token_batches(features: Sequence[Features], max_rows: int) -> list[list[int]
     return batches
 
 
-def _in_batches(
+def in_batches(
     features: Sequence[Features], max_rows: int, compute: Callable[[Sequence[Features]], Sequence[Floats]]
 ) -> list[Floats]:
-    """Compute the logits of inputs in batches of similar length; returns them in the order of the inputs."""
+    """Compute the logits of inputs in batches of similar length.
+
+    Args:
+        features: The inputs.
+        max_rows: Rows of a batch at most.
+        compute: Returns the logits of each input of a batch.
+
+    Returns:
+        float32 logits of each input, in their order.
+    """
     found: dict[int, Floats] = {}
     for batch in token_batches(features, max_rows):
         found.update(zip(batch, compute([features[i] for i in batch]), strict=True))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from mask_store import MAX_MEMBERS, MIN_MEMBERS, MaskBundle, ensemble_of
+from mask_store import MAX_MEMBERS, MIN_MEMBERS, EnsembleManifest, MaskBundle, ensemble_of
 from training.distributed import refuse_several
 from training.errors import OptionsError
 from training.loop.callbacks import Callback
@@ -66,9 +66,10 @@ def learn_ensemble(
         )
         accept(ready, rules[chosen])
         version = publish(store, bundle, options.run_folder)
+        assert isinstance(bundle.manifest, EnsembleManifest)
         report = EnsembleReport(
             **published_as(ready, bundle, version, time.monotonic() - started),
-            members=tuple(MemberReport.of(member.info) for member in bundle.members),
+            members=tuple(MemberReport.of(member) for member in bundle.manifest.members),
             rules=rules,
             combine=chosen,
             dev_examples=len(ready.encoded.dev),

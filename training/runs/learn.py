@@ -18,6 +18,7 @@ from mask_store import (
     MaskBundle,
     MaskStore,
     MaskStoreError,
+    TaskManifest,
     UnknownTaskError,
     VersionInfo,
 )
@@ -257,6 +258,7 @@ def _bundle(ready: Preparation, model: MaskedModel, history: History) -> MaskBun
 
 def _report(ready: Preparation, learned: Learned, version: VersionInfo, seconds: float) -> MaskReport:
     manifest = learned.bundle.manifest
+    assert isinstance(manifest, TaskManifest)
     return MaskReport(
         **published_as(ready, learned.bundle, version, seconds),
         kind=manifest.kind,

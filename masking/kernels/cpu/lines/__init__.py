@@ -10,6 +10,7 @@ from masking.kernels.cpu.lines.launch import (
     line_products,
     ready_mask,
 )
+from masking.kernels.cpu.lines.sign_launch import add_signs
 from masking.kernels.cpu.lines.weights import LineMask, LineWeight
 from masking.kernels.cpu.processor import LinePrecision
 
@@ -20,6 +21,7 @@ __all__ = [
     "LinePrecision",
     "LineWeight",
     "add_and_normalise",
+    "add_signs",
     "at_once",
     "attend_rows",
     "available",
