@@ -14,7 +14,9 @@ class TaskSpec:
         kind: One of the kinds of task.
         labels: Class names by index; empty for multiple choice, whose classes are the choices.
         max_length: Tokens of one row at most, special tokens included.
-        pair: Whether the inputs of sequence classification are pairs of texts.
+        pair: Whether the inputs are pairs of texts.
+        thresholds: Of a multi-label classification, the score from which on each label is given; empty
+            where that is 0.5 for all.
     """
 
     kind: TaskKind
@@ -22,8 +24,15 @@ class TaskSpec:
     _: KW_ONLY
     max_length: int
     pair: bool = False
+    thresholds: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Return the spec of a learned task."""
-        return cls(manifest.kind, manifest.labels, max_length=manifest.max_length, pair=manifest.pair)
+        return cls(
+            manifest.kind,
+            manifest.labels,
+            max_length=manifest.max_length,
+            pair=manifest.pair,
+            thresholds=manifest.thresholds or (),
+        )

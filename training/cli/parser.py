@@ -14,7 +14,7 @@ from mask_store.terminal import CommandParser
 from masking.base_folder import check_folder
 from masking.errors import BaseLoadError
 from training.errors import OptionsError
-from training.options import DEFAULT_LR, LearnOptions, Method, Preset, choices_of, options_of
+from training.options import DEFAULT_LR, KIND_NAMES, LearnOptions, Method, Preset, choices_of, options_of
 
 # The groups of `--help` in their order; fields that name no group are of the method itself.
 _GROUPS = {
@@ -118,6 +118,8 @@ def _arguments(field: FieldInfo) -> dict[str, Any]:
         arguments["action"] = "store_true"
     elif choices := choices_of(field):
         arguments["choices"] = choices
+        if field is LearnOptions.model_fields["kind"]:
+            arguments["type"] = lambda name: KIND_NAMES.get(name, name)
     else:
         kinds = (field.annotation, *get_args(field.annotation))
         arguments["type"] = next((kind for kind in (float, int, str) if kind in kinds), str)

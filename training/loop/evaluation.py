@@ -20,6 +20,7 @@ from masking import (
 )
 from masking.inference import ResidentWeights
 from masking.tasks.predictions import Floats
+from masking.tasks.text_scores import predict_labels
 from training.data.features import EncodedExample
 from training.kinds import TRAINING_KINDS
 
@@ -44,7 +45,7 @@ def evaluate(
 def measure(
     codec: TaskCodec, examples: Sequence[EncodedExample], predictions: Sequence[Prediction]
 ) -> dict[str, float]:
-    """Measure predictions.
+    """Measure predictions; where a task's thresholds are still to be chosen, with those that fit them best.
 
     Args:
         codec: The task's codec.
@@ -54,8 +55,11 @@ def measure(
     Returns:
         Every metric of the task's kind by name.
     """
-    kind = TRAINING_KINDS[codec.spec.kind]
-    return kind.measure(codec.spec.labels, [item.target for item in examples], predictions)
+    kind, spec = TRAINING_KINDS[codec.spec.kind], codec.spec
+    truth = [item.target for item in examples]
+    if not spec.thresholds and (thresholds := kind.thresholds(truth, predictions)):
+        predictions = [predict_labels(one.logits, spec.labels, thresholds) for one in predictions]
+    return kind.measure(spec.labels, truth, predictions, [item.example.input for item in examples])
 
 
 def predict(
