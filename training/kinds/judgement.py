@@ -65,7 +65,7 @@ def judge_labels(counts: Mapping[str, int], missing: str | None) -> Judgement:
     if fractions and all(is_fraction(label) or whole_number(label) is not None for label in counts):
         raise LabelError(
             f"the labels are scores ({joined(fractions, 3)}), which can't be learned as classes; a label is "
-            "text or a whole number"
+            "text or a whole number, and --kind regression learns numbers"
         )
     chosen = (_NO_LABEL if _means_no_label(counts) else "") if missing is None else missing
     notes, warnings = [], []

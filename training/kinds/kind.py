@@ -70,6 +70,18 @@ class TrainingKind(ABC):
     has_thresholds: ClassVar[bool] = False
 
     @abstractmethod
+    def read_input(self, values: Mapping[str, object], columns: Columns) -> TaskInput:
+        """Read what a row asks, without its answer.
+
+        Args:
+            values: Value of each column of the row.
+            columns: Column of each role but that of the answer.
+
+        Raises:
+            UnusableRowError: The row can't be used; the message says why.
+        """
+
+    @abstractmethod
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read one row.
 

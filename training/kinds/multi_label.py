@@ -18,7 +18,7 @@ from masking import Features, LabelsPrediction, Prediction, TaskInput
 from training.kinds.fields import joined, label_of, read_list, read_value
 from training.kinds.judgement import Judgement, Target, judge_labels, labels_of
 from training.kinds.kind import Baseline, ColumnNames, Columns, Reading, TargetNumbers
-from training.kinds.sequence_classification import SequenceClassification, read_texts
+from training.kinds.sequence_classification import SequenceClassification
 from training.options import DELIMITERS, Metric
 
 _SEPARATORS = ("|", ";", ",")  # the first that any cell has is the one
@@ -39,7 +39,7 @@ class MultiLabelClassification(SequenceClassification):
 
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read a text, or two, and the labels: a list, or a cell that is split when all are known."""
-        return Reading(read_texts(values, columns), _read_labels(values, columns["label"]))
+        return Reading(self.read_input(values, columns), _read_labels(values, columns["label"]))
 
     def judge(
         self,

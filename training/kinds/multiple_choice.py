@@ -47,19 +47,24 @@ class MultipleChoice(TrainingKind):
         "label": ("label", "answerKey", "gold", "answer"),
     }
 
+    def read_input(self, values: Mapping[str, object], columns: Columns) -> ChoiceInput:
+        """Read a context and its choices."""
+        _, choices = _read_choices(values, columns["choices"])
+        if len(choices) < MIN_CHOICES:
+            raise UnusableRowError(
+                f"{len(choices)} choice in {columns['choices']!r}, at least two are needed"
+            )
+        return ChoiceInput(read_text(values, columns["context"]), choices)
+
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read a context, its choices, and the right one: its index if it can be told from this row alone.
 
         A label that is a number stays one, until it is judged whether labels count from 0 or from 1.
         """
+        question = self.read_input(values, columns)
         names, choices = _read_choices(values, columns["choices"])
-        if len(choices) < MIN_CHOICES:
-            raise UnusableRowError(
-                f"{len(choices)} choice in {columns['choices']!r}, at least two are needed"
-            )
         label = read_label(values, columns["label"])
-        context = read_text(values, columns["context"])
-        return Reading(ChoiceInput(context, choices), _resolved(label, names, choices))
+        return Reading(question, _resolved(label, names, choices))
 
     def judge(
         self,

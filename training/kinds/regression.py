@@ -14,7 +14,7 @@ from training.errors import LabelError
 from training.kinds.fields import UnusableRowError, read_list, read_value
 from training.kinds.judgement import Judgement, Target
 from training.kinds.kind import Baseline, ColumnNames, Columns, Reading, TargetNumbers
-from training.kinds.sequence_classification import SequenceClassification, read_texts
+from training.kinds.sequence_classification import SequenceClassification
 from training.options import Metric
 
 
@@ -31,7 +31,7 @@ class Regression(SequenceClassification):
 
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read a text, or two, and the values."""
-        return Reading(read_texts(values, columns), read_numbers(values, columns["label"]))
+        return Reading(self.read_input(values, columns), read_numbers(values, columns["label"]))
 
     def judge(
         self,

@@ -36,10 +36,14 @@ class Reranking(TrainingKind):
         "label": ("label", "relevance", "score", "labels"),
     }
 
+    def read_input(self, values: Mapping[str, object], columns: Columns) -> TextInput:
+        """Read a query and a document."""
+        return TextInput(read_text(values, columns["text"]), read_text(values, columns["pair"]))
+
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read a query, a document and a relevance: a number, or a truth value."""
-        texts = TextInput(read_text(values, columns["text"]), read_text(values, columns["pair"]))
-        return Reading(texts, (_relevance(read_label(values, columns["label"])),))
+        relevance = _relevance(read_label(values, columns["label"]))
+        return Reading(self.read_input(values, columns), (relevance,))
 
     def judge(
         self,

@@ -59,9 +59,14 @@ class SequenceClassification(TrainingKind):
         *_PAIRS,
     )
 
+    def read_input(self, values: Mapping[str, object], columns: Columns) -> TextInput:
+        """Read a text, or two where there is a column of the second."""
+        pair = read_text(values, columns["pair"]) if "pair" in columns else None
+        return TextInput(read_text(values, columns["text"]), pair)
+
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read a text, or two where there is a column of the second, and the label."""
-        return Reading(read_texts(values, columns), read_label(values, columns["label"]))
+        return Reading(self.read_input(values, columns), read_label(values, columns["label"]))
 
     def measure(
         self,
@@ -100,9 +105,3 @@ class SequenceClassification(TrainingKind):
         if wanted == "f1" and len(labels) != _TWO:
             raise OptionsError([f"--metric f1 is of two labels, found {len(labels)}; f1_macro is of any"])
         return wanted or "accuracy"
-
-
-def read_texts(values: Mapping[str, object], columns: Columns) -> TextInput:
-    """Read a text, or two where there is a column of the second."""
-    pair = read_text(values, columns["pair"]) if "pair" in columns else None
-    return TextInput(read_text(values, columns["text"]), pair)

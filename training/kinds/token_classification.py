@@ -29,6 +29,13 @@ class TokenClassification(TrainingKind):
         "tags": ("tags", "ner_tags", "labels", "pos_tags"),
     }
 
+    def read_input(self, values: Mapping[str, object], columns: Columns) -> WordsInput:
+        """Read words; those that are white space alone are passed over."""
+        words = [word for word in read_list(values, columns["tokens"]) if not _is_space(word)]
+        if not words:
+            raise UnusableRowError(f"{columns['tokens']!r} is empty")
+        return WordsInput(checked_texts(words, columns["tokens"]))
+
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read words and as many tags; words that are white space alone are passed over, with their tags."""
         words, tags = (read_list(values, columns[role]) for role in ("tokens", "tags"))

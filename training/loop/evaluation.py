@@ -9,6 +9,7 @@ from mask_store import MaskBundle
 from masking import (
     Base,
     Features,
+    LoadedTask,
     MaskedEncoder,
     Prediction,
     TaskBatch,
@@ -115,11 +116,18 @@ def served_logits(
         ensemble are combined.
     """
     task, encoder = load_task(bundle, base, weights), MaskedEncoder(base, weights)
+    return task_logits(task, encoder, [item.features for item in examples], max_rows=max_rows)
+
+
+def task_logits(
+    task: LoadedTask, encoder: MaskedEncoder, features: Sequence[Features], *, max_rows: int
+) -> list[Floats]:
+    """Compute the logits of a loaded task's inputs; see `served_logits`."""
 
     def compute(batch: Sequence[Features]) -> list[Floats]:
         return encoder.logits([TaskBatch(task, batch)])[0]
 
-    return _in_batches([item.features for item in examples], max_rows, compute)
+    return _in_batches(features, max_rows, compute)
 
 
 def batch_logits(

@@ -1,7 +1,7 @@
 """Entities of a running text, beside those of transformers' own pipeline for the same words."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ class _Plain:
 
 def _theirs(tags: tuple[str, ...], scores: list[float]) -> list[dict[str, Any]]:
     pipeline = TokenClassificationPipeline.__new__(TokenClassificationPipeline)
-    pipeline.tokenizer = _Plain()
+    pipeline.tokenizer = cast(Any, _Plain())
     words = [
         {
             "entity": tag,
