@@ -47,6 +47,7 @@ from .format.diff import LayerDiff as LayerDiff
 from .format.limits import Limits as Limits
 from .format.manifest import MAX_MEMBERS as MAX_MEMBERS
 from .format.manifest import MIN_MEMBERS as MIN_MEMBERS
+from .format.manifest import WITHOUT_CLASSES as WITHOUT_CLASSES
 from .format.manifest import BaseInfo as BaseInfo
 from .format.manifest import CombineRule as CombineRule
 from .format.manifest import CopyInfo as CopyInfo

@@ -213,6 +213,8 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     yield "digest", version.digest
     yield "kind", about.kind + (", pairs" if about.pair else "")
     yield "labels", ", ".join(about.labels) or "one score a choice"
+    if about.thresholds:
+        yield "thresholds", ", ".join(f"{threshold:.3g}" for threshold in about.thresholds)
     yield "base", f"{base.name}{revision}, {base.architecture}, {base.parameters:,} parameters"
     for part, digest in base.identity.items():
         yield "", f"{part} {digest}"

@@ -41,6 +41,8 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "search": Command("training.search", "train", "search the learning rate of a task"),
     "compare": Command("training.compare", "train", "compare masks with finetuned copies on your own data"),
+    "evaluate": Command("training.evaluate", "train", "measure a published task on labelled rows"),
+    "predict": Command("training.predict", "train", "label the rows of a file, without a server"),
     "store": Command("mask_store.__main__", None, "look at a store, check it, choose what version is served"),
     "doctor": Command(
         "maskserve.doctor", None, "tell what this machine can compute, and whether it is right"

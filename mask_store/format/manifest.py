@@ -48,10 +48,29 @@ from mask_store.format.mask_info import (
 
 MIN_MEMBERS, MAX_MEMBERS = 2, 64
 
-TaskKind = Literal["sequence-classification", "token-classification", "multiple-choice"]
+TaskKind = Literal[
+    "sequence-classification",
+    "token-classification",
+    "multiple-choice",
+    "multi-label-classification",
+    "regression",
+    "reranking",
+]
 CombineRule = Literal["labels", "logits", "probabilities"]
 HeadActivation = Literal["tanh", "relu", "gelu"]
 WordPiece = Literal["first", "last"]
+
+_FEWEST_LABELS: Mapping[TaskKind, int] = {
+    "sequence-classification": 2,
+    "token-classification": 2,
+    "multiple-choice": 0,
+    "multi-label-classification": 1,
+    "regression": 1,
+    "reranking": 1,
+}
+_ONE_SCORE: tuple[TaskKind, ...] = ("multiple-choice", "reranking")
+WITHOUT_CLASSES: tuple[TaskKind, ...] = ("multi-label-classification", "regression", "reranking")
+"""Kinds whose scores are no probabilities of one class among others."""
 
 
 class BaseInfo(ManifestPart):
@@ -118,8 +137,10 @@ class Manifest(Described):
 
     Attributes:
         kind: What the task predicts.
-        pair: Whether inputs of a sequence classification are pairs of texts.
-        labels: Label names by index; empty for multiple choice only.
+        pair: Whether inputs are pairs of texts.
+        labels: Label names by index; of a regression the names of its values; empty for multiple choice only.
+        thresholds: Of a multi-label classification, the score from which on each label is given; None where
+            that is 0.5 for all.
         base: The encoder that the masks belong to.
         max_length: Longest input in tokens.
     """
@@ -127,6 +148,7 @@ class Manifest(Described):
     kind: TaskKind
     pair: bool
     labels: Annotated[tuple[Text, ...], FailFast()]
+    thresholds: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None, FailFast()] = None
     base: BaseInfo
     max_length: PositiveInteger
 
@@ -153,14 +175,28 @@ class Manifest(Described):
     @model_validator(mode="after")
     def _check_task(self) -> Self:
         refuse_repeats("labels", list(self.labels))
-        if self.kind == "multiple-choice":
-            if self.labels:
-                raise ValueError("a multiple-choice task has no labels")
-        elif len(self.labels) < 2:  # noqa: PLR2004
-            raise ValueError(f"a {self.kind} task has at least 2 labels, found {len(self.labels)}")
+        fewest, count = _FEWEST_LABELS[self.kind], len(self.labels)
+        if count < fewest:
+            raise ValueError(f"a {self.kind} task has at least {fewest} labels, found {count}")
+        if count > fewest and self.kind in _ONE_SCORE:
+            raise ValueError(f"a {self.kind} task has {'one label' if fewest else 'no labels'}")
         if self.pair and self.kind == "token-classification":
             raise ValueError("a token-classification task can't take pairs")
+        if not self.pair and self.kind == "reranking":
+            raise ValueError("a reranking task takes pairs: a query and a document")
+        if self.thresholds is not None:
+            if self.kind != "multi-label-classification":
+                raise ValueError(f"a {self.kind} task has no thresholds")
+            if len(self.thresholds) != count:
+                raise ValueError(f"{len(self.thresholds)} thresholds for {count} labels")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_thresholds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        if self.thresholds is None:
+            del fields["thresholds"]
+        return fields
 
     def to_json(self) -> str:
         """Write canonical JSON: one manifest has one text, in ASCII."""
@@ -244,6 +280,8 @@ class EnsembleManifest(Manifest, LearnedMasks):
     @model_validator(mode="after")
     def _check_members(self) -> Self:
         refuse_repeats("digests of members", [member.digest for member in self.members])
+        if self.kind in WITHOUT_CLASSES and self.combine != "logits":
+            raise ValueError(f"members of a {self.kind} task are combined by their logits")
         return self
 
 

@@ -13,6 +13,7 @@ def test_public_api() -> None:
     assert set(import_module("mask_store").__all__) == error_names | {
         "MAX_MEMBERS",
         "MIN_MEMBERS",
+        "WITHOUT_CLASSES",
         "BaseInfo",
         "SignManifest",
         "WordPiece",

@@ -9,6 +9,7 @@ from mask_store import MaskBundle
 from masking import (
     Base,
     Features,
+    LoadedTask,
     MaskedEncoder,
     Prediction,
     TaskBatch,
@@ -20,6 +21,7 @@ from masking import (
 )
 from masking.inference import ResidentWeights
 from masking.tasks.predictions import Floats
+from masking.tasks.text_scores import predict_labels
 from training.data.features import EncodedExample
 from training.kinds import TRAINING_KINDS
 
@@ -44,7 +46,7 @@ def evaluate(
 def measure(
     codec: TaskCodec, examples: Sequence[EncodedExample], predictions: Sequence[Prediction]
 ) -> dict[str, float]:
-    """Measure predictions.
+    """Measure predictions; where a task's thresholds are still to be chosen, with those that fit them best.
 
     Args:
         codec: The task's codec.
@@ -54,8 +56,11 @@ def measure(
     Returns:
         Every metric of the task's kind by name.
     """
-    kind = TRAINING_KINDS[codec.spec.kind]
-    return kind.measure(codec.spec.labels, [item.target for item in examples], predictions)
+    kind, spec = TRAINING_KINDS[codec.spec.kind], codec.spec
+    truth = [item.target for item in examples]
+    if not spec.thresholds and (thresholds := kind.thresholds(truth, predictions)):
+        predictions = [predict_labels(one.logits, spec.labels, thresholds) for one in predictions]
+    return kind.measure(spec.labels, truth, predictions, [item.example.input for item in examples])
 
 
 def predict(
@@ -124,6 +129,13 @@ def features_logits(
 ) -> list[Floats]:
     """Compute what a server computes for inputs that may have no answers; see `served_logits`."""
     task, encoder = load_task(bundle, base, weights), MaskedEncoder(base, weights)
+    return task_logits(task, encoder, features, max_rows=max_rows)
+
+
+def task_logits(
+    task: LoadedTask, encoder: MaskedEncoder, features: Sequence[Features], *, max_rows: int
+) -> list[Floats]:
+    """Compute the logits of a loaded task's inputs; see `served_logits`."""
 
     def compute(batch: Sequence[Features]) -> list[Floats]:
         return encoder.logits([TaskBatch(task, batch)])[0]

@@ -18,7 +18,7 @@ from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
 from training.options import LearnOptions
 from training.runs.acceptance import accept
-from training.runs.combining import choose_rule, measure_rules
+from training.runs.combining import choose_rule, measure_rules, thresholds_together
 from training.runs.learn import learn_bundle, open_store, publish, published_as
 from training.runs.preparation import Preparation, prepare
 from training.runs.report import EnsembleReport, MemberReport
@@ -62,7 +62,11 @@ def learn_ensemble(
         rules = measure_rules(ready, members)
         chosen = choose_rule(rules, ready.metric)
         bundle = ensemble_of(
-            options.task, chosen, [(None, member) for member in members], metrics=rules[chosen]
+            options.task,
+            chosen,
+            [(None, member) for member in members],
+            metrics=rules[chosen],
+            thresholds=thresholds_together(ready, members),
         )
         accept(ready, rules[chosen])
         version = publish(store, bundle, options.run_folder)

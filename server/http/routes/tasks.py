@@ -98,6 +98,9 @@ class TaskDetails(BaseModel):
     kind: TaskKind
     pair: bool
     labels: tuple[str, ...]
+    thresholds: tuple[float, ...] | None = Field(
+        description="score from which on each label is given, where a text may have several; null for 0.5"
+    )
     version: int
     digest: str
     loaded: datetime
@@ -175,6 +178,7 @@ _FROM_MANIFEST = (
     "kind",
     "pair",
     "labels",
+    "thresholds",
     "created",
     "max_length",
     "metrics",
