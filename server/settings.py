@@ -150,8 +150,8 @@ class Settings(BaseSettings):
         "auto",
         description="in which precision the encoder multiplies. auto: bf16 where the device multiplies it "
         "natively, else fp32; fp32: float32, on any device; bf16: bfloat16 with float32 sums, on a CPU with "
-        "AVX512-BF16 or on a GPU; int8: 8-bit integers, the rest as in bf16, on a CPU with AVX512-VNNI; tf32 "
-        "and tf32x3, on a GPU: tensor cores on float32, the second nearly exact",
+        "AMX or AVX512-BF16 or on a GPU; int8: 8-bit integers, the rest as in bf16, on a CPU with AMX or "
+        "AVX512-VNNI; tf32 and tf32x3, on a GPU: tensor cores on float32, the second nearly exact",
     )
     kernels: Literal["auto", "off"] = Field(
         "auto",

@@ -1,8 +1,8 @@
 """Precision: how masked layers are multiplied, and which precisions a device has.
 
 fp32    float32; anywhere
-bf16    bfloat16 with float32 sums; on a CPU with AVX512-BF16, on CUDA
-int8    8-bit integers with 32-bit sums; on a CPU with AVX512-VNNI
+bf16    bfloat16 with float32 sums; on a CPU with AVX512-BF16 (in AMX's tiles where it has them), on CUDA
+int8    8-bit integers with 32-bit sums; on a CPU with AVX512-VNNI (the same)
 tf32    float32 cut to 10 bits of fraction; on CUDA
 tf32x3  three products of tf32, nearly float32; on CUDA
 """

@@ -12,12 +12,14 @@ The code is LLVM vector code without instructions of any one CPU; numba compiles
 Nothing here checks an address: callers do.
 """
 
+import os
 import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 STRIP = 16
@@ -256,6 +258,20 @@ def pause(context: Any) -> Any:
         if platform.machine() in {"x86_64", "AMD64"}:
             kind = ir.FunctionType(ir.VoidType(), [])
             builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), kind), [])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def yield_core(context: Any) -> Any:
+    """Let another thread have this core, in a loop that has waited for long."""
+    signature = types.void()
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        if os.name == "posix":
+            kind = ir.FunctionType(_I32, [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
         return context.get_dummy_value()
 
     return signature, generate

@@ -48,10 +48,11 @@ from masking.kernels.cpu.lines.tiles import (
     multiply,
 )
 from masking.kernels.cpu.lines.weights import ROWS
-from masking.kernels.cpu.llvm import fetch_add, load_int, pause, prefetch
+from masking.kernels.cpu.llvm import fetch_add, load_int, pause, prefetch, yield_core
 from masking.kernels.cpu.processor import LinePrecision, has_tiles
 
 QUANTISE, MULTIPLY, NORMALISE, ATTEND = 0, 1, 2, 3
+_TURNS = 1000  # of waiting for other threads before the core is left to them: some ten microseconds
 PIECE_TOKENS = 8
 """Tokens of a piece of QUANTISE and NORMALISE."""
 
@@ -316,8 +317,13 @@ def _work(job: int) -> None:
         piece = fetch_add(job + _INT * Job.NEXT_PIECE, 1)
     if registers and some:
         restore(scratch + size - LINE)
+    turns = 0
     while fetch_add(job + _INT * Job.DONE_PIECES, 0) < pieces:
-        pause()
+        if turns < _TURNS:
+            pause()
+        else:
+            yield_core()
+        turns += 1
 
 
 @cfunc(types.void(types.intp), nopython=True, cache=CACHED)
