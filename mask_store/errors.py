@@ -18,7 +18,8 @@
     │   ├── PaddingError             unused bits that are not zero
     │   ├── ZeroCountError           another number of zeros than the manifest says
     │   ├── MaskCodingError          an entropy-coded mask that does not decode
-    │   └── HeadValueError           a head tensor that holds NaN or infinity
+    │   ├── HeadValueError           a tensor of numbers that holds NaN or infinity
+    │   └── ScaleValueError          a scale of signs that is negative
     ├── EnsembleError                members that can't answer as one task
     └── StoreError                   the store can't do what it was asked to
         ├── InvalidTaskNameError     a name that no task can have
@@ -122,7 +123,11 @@ class MaskCodingError(BundleError):
 
 
 class HeadValueError(BundleError):
-    """A head tensor holds NaN or infinity."""
+    """A tensor of numbers holds NaN or infinity."""
+
+
+class ScaleValueError(BundleError):
+    """A scale of signs is negative."""
 
 
 class EnsembleError(MaskStoreError):

@@ -4,7 +4,9 @@ from .base import choose_device as choose_device
 from .errors import BaseLoadError as BaseLoadError
 from .errors import BaseMismatchError as BaseMismatchError
 from .errors import BlockOutOfRangeError as BlockOutOfRangeError
+from .errors import CopyError as CopyError
 from .errors import EmptyInputError as EmptyInputError
+from .errors import ExportError as ExportError
 from .errors import InputTooLargeError as InputTooLargeError
 from .errors import InputTooLongError as InputTooLongError
 from .errors import MaskingError as MaskingError
@@ -27,14 +29,17 @@ from .tasks import ClassPrediction as ClassPrediction
 from .tasks import Entity as Entity
 from .tasks import Features as Features
 from .tasks import InputLimits as InputLimits
+from .tasks import LabelsPrediction as LabelsPrediction
 from .tasks import Prediction as Prediction
 from .tasks import Row as Row
+from .tasks import ScoresPrediction as ScoresPrediction
 from .tasks import Span as Span
 from .tasks import TagScheme as TagScheme
 from .tasks import TaskCodec as TaskCodec
 from .tasks import TaskInput as TaskInput
 from .tasks import TaskSpec as TaskSpec
 from .tasks import TextInput as TextInput
+from .tasks import ValuesPrediction as ValuesPrediction
 from .tasks import Word as Word
 from .tasks import WordsInput as WordsInput
 from .tasks import WordsPrediction as WordsPrediction

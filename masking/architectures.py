@@ -135,6 +135,11 @@ def block_linears(encoder: nn.Module, architecture: str, blocks: Iterable[int]) 
     return {name: _named(linears, name) for block in blocks for name in table.in_block(block)}
 
 
+def layer_norms(encoder: nn.Module) -> dict[str, nn.LayerNorm]:
+    """Return every LayerNorm of an encoder by its full name."""
+    return {name: module for name, module in encoder.named_modules() if isinstance(module, nn.LayerNorm)}
+
+
 def _linears(encoder: nn.Module) -> dict[str, nn.Linear]:
     return {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
 

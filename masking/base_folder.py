@@ -24,8 +24,12 @@ _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.j
 _VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt")
 
 
-def check_folder(name_or_path: str) -> None:
+def check_folder(name_or_path: str, *, tokenizer: bool = True) -> None:
     """Refuse a local base whose files can't be what they should be; a base on the hub has none yet.
+
+    Args:
+        name_or_path: The base.
+        tokenizer: Whether it has to have a tokenizer.
 
     Raises:
         BaseLoadError: Something is wrong with a file.
@@ -41,9 +45,16 @@ def check_folder(name_or_path: str) -> None:
             raise BaseLoadError(f"there is no config.json in the folder; {_WANTED}")
         _check_file(folder / "config.json")
         _check_weights(folder)
-        _check_tokenizer(folder)
+        if tokenizer or has_tokenizer(name_or_path):
+            _check_tokenizer(folder)
     elif name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
         raise BaseLoadError(f"there is no such folder; {_WANTED}")
+
+
+def has_tokenizer(name_or_path: str) -> bool:
+    """Tell whether a local model has files of a tokenizer; one on the hub may have."""
+    folder = Path(name_or_path)
+    return not folder.is_dir() or bool(_tokenizer_files(folder))
 
 
 def check_own_code(auto_map: object, name: str, file: str) -> None:

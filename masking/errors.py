@@ -6,6 +6,8 @@ MaskingError
   BlockOutOfRangeError        a block to mask that the encoder does not have
   UnknownLayerError           a layer name that matches no linear layer of the encoder
   BaseMismatchError           a mask learned on another base
+  CopyError                   a finetuned checkpoint that can't become a task of the base
+  ExportError                 a task that can't be written as a checkpoint
   TaskInputError              an input that the task can't take
     EmptyInputError           ... because there is nothing in it
     InputTooLongError         ... because it has more tokens than the task takes
@@ -41,6 +43,14 @@ class UnknownLayerError(MaskingError):
 
 class BaseMismatchError(MaskingError):
     """A mask was learned on another base than the one it is to be applied to."""
+
+
+class CopyError(MaskingError):
+    """A finetuned checkpoint can't become a task of the base."""
+
+
+class ExportError(MaskingError):
+    """A task can't be written as a checkpoint of transformers."""
 
 
 class TaskInputError(MaskingError):

@@ -5,16 +5,25 @@ to every token and has no pooler. The same arithmetic serves learning and servin
 how they apply a linear layer; that is passed in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from mask_store import HeadActivation
 
 POOLER = "pooler.dense"
 CLASSIFIER = "classifier"
 _STANDARD_DEVIATION = 0.02
 
 Linear = Callable[[Tensor], Tensor]
+ACTIVATIONS: Mapping[HeadActivation, Linear] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "gelu": functional.gelu,
+}
+"""Between W_P and W_T; a learned head has tanh, finetuned copies have what their architecture has."""
 
 
 def head_logits(hidden: Tensor, pooler: Linear | None, classifier: Linear, dropout: Linear) -> Tensor:

@@ -41,21 +41,21 @@ def load_base(name_or_path: str, *, revision: str | None = None, device: str | t
         UnsupportedArchitectureError: It is not a BERT-like encoder with a row in `masking.architectures`.
     """
     with naming(name_or_path):
-        with _reading("the folder"):
+        with reading("the folder"):
             check_folder(name_or_path)
-        with _silent_transformers():
+        with silent_transformers():
             config = _load_config(name_or_path, revision)
             encoder = _load_encoder(name_or_path, revision)
-            tokenizer = _load_tokenizer(name_or_path, revision)
-        with _reading(f"on {device} its encoder"):
+            tokenizer = load_tokenizer(name_or_path, revision)
+        with reading(f"on {device} its encoder"):
             encoder.to(device)  # type: ignore[arg-type] # transformers' decorator hides the parameters
-    name = _short_name(name_or_path)
-    return Base.from_model(encoder, tokenizer, name=name, revision=revision or _commit(config))
+    name = short_name(name_or_path)
+    return Base.from_model(encoder, tokenizer, name=name, revision=revision or commit_of(config))
 
 
 def _load_config(name_or_path: str, revision: str | None) -> PretrainedConfig:
     there = "" if Path(name_or_path).is_dir() else "there is no such folder; on the Hugging Face hub "
-    with _reading(f"{there}its config.json"):
+    with reading(f"{there}its config.json"):
         fields, _ = PretrainedConfig.get_config_dict(name_or_path, revision=revision)
         if "model_type" not in fields:
             raise BaseLoadError("config.json has no model_type, such as 'bert'")
@@ -70,7 +70,7 @@ def _load_config(name_or_path: str, revision: str | None) -> PretrainedConfig:
 def _load_encoder(name_or_path: str, revision: str | None) -> PreTrainedModel:
     """Load the encoder as transformers does, without a pooler that its checkpoint lacks."""
     encoder: PreTrainedModel
-    with _reading("its encoder"):
+    with reading("its encoder"):
         encoder, report = AutoModel.from_pretrained(
             name_or_path,
             revision=revision,
@@ -87,10 +87,15 @@ def _load_encoder(name_or_path: str, revision: str | None) -> PreTrainedModel:
     return encoder
 
 
-def _load_tokenizer(name_or_path: str, revision: str | None) -> Tokenizer:
+def load_tokenizer(name_or_path: str, revision: str | None) -> Tokenizer:
+    """Load a tokenizer as transformers does.
+
+    Raises:
+        BaseLoadError: There is none that can be read.
+    """
     tokenizer: Tokenizer
     try:
-        with _reading("its tokenizer (best as tokenizer.json)"):
+        with reading("its tokenizer (best as tokenizer.json)"):
             tokenizer = AutoTokenizer.from_pretrained(
                 name_or_path, revision=revision, trust_remote_code=False
             )
@@ -105,7 +110,7 @@ def _load_tokenizer(name_or_path: str, revision: str | None) -> Tokenizer:
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def reading(what: str) -> Iterator[None]:
     """Turn whatever a library raises over a part of a base into one sentence."""
     try:
         yield
@@ -119,7 +124,7 @@ def _reading(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _silent_transformers() -> Iterator[None]:
+def silent_transformers() -> Iterator[None]:
     """Keep transformers from printing, and leave its settings, which are the process's, as they were."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -133,11 +138,13 @@ def _silent_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _short_name(name_or_path: str) -> str:
+def short_name(name_or_path: str) -> str:
+    """Return a model's name for people: its hub id, or its folder's name."""
     path = Path(name_or_path)
     return path.resolve().name if path.is_dir() else name_or_path
 
 
-def _commit(config: Any) -> str | None:
+def commit_of(config: Any) -> str | None:
+    """Return the commit on the hub that a configuration was loaded from."""
     commit = getattr(config, "_commit_hash", None)
     return str(commit) if commit else None

@@ -33,8 +33,16 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "serve": Command("server.__main__", "serve", "answer requests for every task of a store, over HTTP"),
     "learn": Command("training.learn_mask", "train", "learn a task from labelled examples and publish it"),
+    "import": Command(
+        "training.import_model", "train", "make tasks of finetuned checkpoints, one bit per weight each"
+    ),
+    "export": Command(
+        "training.export_model", "train", "write a task as a folder that transformers.pipeline loads"
+    ),
     "search": Command("training.search", "train", "search the learning rate of a task"),
     "compare": Command("training.compare", "train", "compare masks with finetuned copies on your own data"),
+    "evaluate": Command("training.evaluate", "train", "measure a published task on labelled rows"),
+    "predict": Command("training.predict", "train", "label the rows of a file, without a server"),
     "store": Command("mask_store.__main__", None, "look at a store, check it, choose what version is served"),
     "doctor": Command(
         "maskserve.doctor", None, "tell what this machine can compute, and whether it is right"

@@ -10,10 +10,12 @@ from training.options import LearnOptions
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from masking import Base
     from training.loop.callbacks import Callback
+    from training.runs.importing import ImportReport
     from training.runs.report import Report
 
-__all__ = ["LearnOptions", "create_app", "learn", "open_store"]
+__all__ = ["LearnOptions", "create_app", "import_model", "learn", "open_store"]
 
 
 def open_store(place: str | Path, *, create: bool = False) -> MaskStore:
@@ -45,6 +47,40 @@ def learn(*, callbacks: "Sequence[Callback]" = (), **options: Any) -> "Report":
     import training  # noqa: PLC0415 (torch)
 
     return training.learn(LearnOptions(**options), callbacks=callbacks)
+
+
+def import_model(
+    model: str,
+    *,
+    base: "str | Base",
+    task: str,
+    store: str | Path | MaskStore,
+    revision: str | None = None,
+    **options: Any,
+) -> "ImportReport":
+    """Make a task of a finetuned classifier of transformers, and publish it; needs the extra ``train``.
+
+    Args:
+        model: Hub id or folder of the classifier.
+        base: Hub id or folder of the encoder that it was finetuned from, or the encoder itself.
+        task: Name to publish it under.
+        store: Where to: a store, or its folder or URL.
+        revision: Branch, tag or commit of the model on the hub.
+        options: Fields of `training.runs.importing.ImportOptions`: options of ``maskserve import``.
+
+    Returns:
+        What was published, and how alike both answer.
+
+    Raises:
+        CopyError: The model was not finetuned from the base, or is no classifier that can be a task.
+        BaseLoadError: The base can't be loaded.
+    """
+    from masking import load_base  # noqa: PLC0415 (torch)
+    from training.runs.importing import ImportOptions, import_signs  # noqa: PLC0415
+
+    opened = store if isinstance(store, MaskStore) else open_store(store, create=True)
+    encoder = load_base(base) if isinstance(base, str) else base
+    return import_signs(model, encoder, task, opened, ImportOptions(**options), revision=revision)
 
 
 def create_app(**settings: Any) -> "FastAPI":

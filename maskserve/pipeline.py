@@ -11,14 +11,16 @@ from masking import (
     ChoiceInput,
     ClassPrediction,
     Features,
+    LabelsPrediction,
     LoadedTask,
     MaskedEncoder,
+    Prediction,
     TaskBatch,
     TaskInput,
     TaskInputError,
     TextInput,
+    ValuesPrediction,
     WordsInput,
-    WordsPrediction,
     choose_device,
     entities_of,
     load_base,
@@ -72,6 +74,9 @@ class Pipeline:
 
     - sequence classification takes a text, or a tuple of two texts where the task was learned on pairs;
       every label with its score, best first
+    - multi-label classification takes the same; ``predicted`` says whether a label reaches its threshold
+    - regression takes the same; the score is the value
+    - reranking takes a query and a document, and `rank` a query and many documents
     - token classification takes a running text: its entities; or a list of words: the label of each
     - multiple choice takes a context and a list of choices, as a tuple: every choice with its score, best
       first
@@ -145,6 +150,33 @@ class Pipeline:
                 answers[place] = _answer(prediction, batch.task.spec.labels, inputs[place][1])
         return answers
 
+    def rank(
+        self, task: str, query: str, documents: Sequence[str], *, truncate: bool = False
+    ) -> list[dict[str, Any]]:
+        """Rank documents by their relevance to a query, all in one forward pass.
+
+        Args:
+            task: Name of a task of the kind reranking.
+            query: The query.
+            documents: The documents.
+            truncate: As for one input.
+
+        Returns:
+            Index, score and text of each document, best first.
+
+        Raises:
+            UnknownTaskError, TaskInputError, BaseMismatchError: As for `batch`; or the task is of another
+                kind.
+        """
+        with self._lock:
+            kind = self._task(task).spec.kind
+        if kind != "reranking":
+            raise TaskInputError(f"task {task!r} ({kind}) can't rank; a task of the kind reranking can")
+        answers = self.batch([(task, (query, document)) for document in documents], truncate=truncate)
+        scores = [answer[0]["score"] for answer in answers]
+        order = sorted(range(len(scores)), key=lambda place: -scores[place])
+        return [{"index": i, "score": scores[i], "text": documents[i]} for i in order]
+
     def refresh(self) -> None:
         """Let go of tasks whose current version in the store is another now; the next call loads that one."""
         current = self.store.snapshot().current
@@ -158,10 +190,13 @@ class Pipeline:
     def _task_batch(
         self, name: str, places: Sequence[int], inputs: Sequence[tuple[str, Any]], truncate: bool
     ) -> TaskBatch:
+        task = self._task(name)
+        return TaskBatch(task, [_encode(task, inputs[place][1], place, truncate) for place in places])
+
+    def _task(self, name: str) -> LoadedTask:
         if name not in self._loaded:
             self._loaded[name] = load_task(self.store.load(name), self.base, self._weights)
-        task = self._loaded[name]
-        return TaskBatch(task, [_encode(task, inputs[place][1], place, truncate) for place in places])
+        return self._loaded[name]
 
 
 def _encode(task: LoadedTask, given: Any, place: int, truncate: bool) -> Features:
@@ -205,16 +240,27 @@ def _texts(given: Any) -> bool:
 
 _Reader = tuple[Callable[[Any], TaskInput | None], str, str]
 _PAIRS: _Reader = (_pair, "two texts", "('It rains.', 'It is wet.')")
+_TEXT: _Reader = (_text, "a text", "'what a great film'")
 _READERS: Mapping[TaskKind, _Reader] = {
-    "sequence-classification": (_text, "a text", "'what a great film'"),
+    "sequence-classification": _TEXT,
     "token-classification": (_words, "a text or a list of words", "'Anna left.' or ['Anna', 'left']"),
+    "multi-label-classification": _TEXT,
+    "regression": _TEXT,
+    "reranking": _PAIRS,
     "multiple-choice": (_choice, "a context and choices", "('It rained, so', ['it is wet', 'it is dry'])"),
 }
 
 
-def _answer(prediction: ClassPrediction | WordsPrediction, labels: Sequence[str], given: Any) -> Answer:
-    if isinstance(prediction, ClassPrediction):
-        return _classes(prediction, labels, given)
+def _answer(prediction: Prediction, labels: Sequence[str], given: Any) -> Answer:
+    match prediction:
+        case ClassPrediction():
+            return _classes(prediction, labels, given)
+        case LabelsPrediction():
+            order, scores, chosen = prediction.ranking, prediction.scores, prediction.indices
+            return [{"label": labels[i], "score": float(scores[i]), "predicted": i in chosen} for i in order]
+        case ValuesPrediction():
+            pairs = zip(labels, prediction.scores, strict=True)
+            return [{"label": name, "score": float(score)} for name, score in pairs]
     if isinstance(given, str):
         return entities_of(given, split_words(given), prediction, tuple(labels))
     found = zip(given, prediction.labels, prediction.label_scores, strict=True)

@@ -218,6 +218,7 @@ def _connect_gauges(service: Service) -> None:
             "lines": lambda: service.weights.nbytes,
             "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.tasks.values()),
             "head": lambda: sum(task.loaded.head_nbytes for task in registry.tasks.values()),
+            "signs": lambda: sum(task.loaded.signs_nbytes for task in registry.tasks.values()),
         }
     )
 

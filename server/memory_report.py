@@ -29,7 +29,8 @@ class BaseMemory(BaseModel):
     bytes: int = Field(description="fp32 tensors of the encoder and its pretrained pooler that are held")
     lines_bytes: int = Field(
         description="its layers in the precision and the order of the CPU kernel, instead of their fp32 "
-        "tensors; 0 on a GPU and on a CPU without AVX-512"
+        "tensors, and the matrices of ones that signs are multiplied with; without signs 0 on a GPU and on a "
+        "CPU without AVX-512"
     )
     resident_bytes: int = Field(description="the sum of both")
 
@@ -44,6 +45,7 @@ class TaskMemory(BaseModel):
         description="masks of the base's layers, one bit per weight; in int8 also 4 bytes for each row"
     )
     head_bytes: int = Field(description="fp32 head tensors that travel with the mask, masks applied")
+    sign_bytes: int = Field(description="fp32 scales, biases and LayerNorms of signs; 0 for masks")
     resident_bytes: int = Field(description="the sum of the above")
     finetuned_bytes: int = Field(description="a finetuned fp32 copy of the base with this head per member")
 
@@ -53,7 +55,8 @@ class TotalMemory(BaseModel):
 
     packed_mask_bytes: int
     head_bytes: int
-    resident_bytes: int = Field(description="base in all its forms, masks and heads")
+    sign_bytes: int
+    resident_bytes: int = Field(description="base in all its forms, masks, heads and what signs have")
 
 
 class FinetunedMemory(BaseModel):
@@ -122,6 +125,7 @@ def _task_memory(task: ServedTask) -> TaskMemory:
         members=len(loaded.members),
         packed_mask_bytes=loaded.masks_nbytes,
         head_bytes=loaded.head_nbytes,
+        sign_bytes=loaded.signs_nbytes,
         resident_bytes=task.nbytes,
         finetuned_bytes=loaded.manifest.finetuned_bytes,
     )
@@ -143,5 +147,6 @@ def _total(base: BaseMemory, lines: list[TaskMemory]) -> TotalMemory:
     return TotalMemory(
         packed_mask_bytes=sum(line.packed_mask_bytes for line in lines),
         head_bytes=sum(line.head_bytes for line in lines),
+        sign_bytes=sum(line.sign_bytes for line in lines),
         resident_bytes=base.resident_bytes + sum(line.resident_bytes for line in lines),
     )

@@ -7,11 +7,16 @@ import pytest
 
 COMMANDS = [
     "maskserve",
-    *(f"maskserve {name}" for name in ("serve", "learn", "search", "compare", "store", "doctor", "demo")),
+    *(
+        f"maskserve {name}"
+        for name in ("serve", "learn", "search", "compare", "evaluate", "predict", "store", "doctor", "demo")
+    ),
     "server",
     "training.learn_mask",
     "training.search",
     "training.compare",
+    "training.evaluate",
+    "training.predict",
     "mask_store",
     "benchmarks",
     "experiments",

@@ -38,7 +38,18 @@ from training.paper import task_batch_size, task_rate
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
 Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
-Metric = Literal["accuracy", "matthews_correlation", "f1"]
+Metric = Literal[
+    "accuracy",
+    "matthews_correlation",
+    "f1",
+    "f1_macro",
+    "f1_micro",
+    "pearson",
+    "spearman",
+    "average_precision",
+    "ndcg",
+    "mrr",
+]
 Method = Literal["mask", "finetune"]
 Preset = Literal["paper"]
 LongSentences = Literal["cut"]
@@ -49,11 +60,29 @@ ROLES: dict[TaskKind, tuple[Role, ...]] = {
     "sequence-classification": ("text", "pair", "label"),
     "token-classification": ("tokens", "tags"),
     "multiple-choice": ("context", "choices", "label"),
+    "multi-label-classification": ("text", "pair", "label"),
+    "regression": ("text", "pair", "label"),
+    "reranking": ("text", "pair", "label"),
 }
 METRICS: dict[TaskKind, tuple[Metric, ...]] = {
-    "sequence-classification": ("accuracy", "matthews_correlation"),
+    "sequence-classification": ("accuracy", "matthews_correlation", "f1_macro", "f1"),
     "token-classification": ("accuracy", "f1"),
     "multiple-choice": ("accuracy",),
+    "multi-label-classification": ("f1_micro", "f1_macro", "accuracy"),
+    "regression": ("pearson", "spearman"),
+    "reranking": ("average_precision", "ndcg", "mrr"),
+}
+# Names that others have for the kinds: pipeline tags and problem types of Hugging Face.
+KIND_NAMES: Mapping[str, TaskKind] = {
+    "text-classification": "sequence-classification",
+    "single_label_classification": "sequence-classification",
+    "multi_label_classification": "multi-label-classification",
+    "multi-label": "multi-label-classification",
+    "text-regression": "regression",
+    "text-ranking": "reranking",
+    "rerank": "reranking",
+    "ner": "token-classification",
+    "pos": "token-classification",
 }
 # All that decides a mask but data, base, seed and the learning rate. What is None goes beyond the paper, and
 # is off. Of the paper's tasks each has a rate, and some another batch size: see `preset_values`.
@@ -146,6 +175,13 @@ class DataOptions(_Options):
         None,
         "LABEL",
     )
+    label_separator: str | None = _field(
+        "data",
+        f"what is between the labels of a cell, where a text may have several: {', '.join(DELIMITERS)} or a "
+        "character; '' for nothing (found by trying)",
+        None,
+        "NAME",
+    )
     text_column: str | None = _column("text")
     pair_column: str | None = _column("pair")
     label_column: str | None = _column("label")
@@ -153,7 +189,12 @@ class DataOptions(_Options):
     tags_column: str | None = _column("tags")
     context_column: str | None = _column("context")
     choices_column: str | None = _column("choices")
-    metric: Metric | None = _field("data", "dev metric to choose by (accuracy; f1 for IOB2 tags)", None)
+    metric: Metric | None = _field(
+        "data",
+        "dev metric to choose by (accuracy; f1 for tags that mark entities; f1_micro for several labels; "
+        "pearson; average_precision for reranking)",
+        None,
+    )
     max_length: int = _field("data", "tokens that longer inputs are cut to", 128, ge=MIN_TOKENS)
     long_sentences: LongSentences | None = _field(
         "data",
@@ -171,6 +212,16 @@ class DataOptions(_Options):
     def delimiter_character(self) -> str | None:
         """The delimiter as it stands in the file."""
         return DELIMITERS.get(self.delimiter, self.delimiter) if self.delimiter else None
+
+    @property
+    def separator_character(self) -> str | None:
+        """What is between labels as it stands in a cell; None to find it."""
+        return DELIMITERS.get(self.label_separator or "", self.label_separator)
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _by_our_name(cls, kind: Any) -> Any:
+        return KIND_NAMES.get(kind, kind) if isinstance(kind, str) else kind
 
     @field_validator("train", "dev", mode="before")
     @classmethod

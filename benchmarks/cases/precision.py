@@ -19,8 +19,17 @@ from benchmarks.measure.dev_rows import FILES, dev_file, read_dev
 from benchmarks.peers.folded import DTYPES, copied_logits
 from lab.extras import need
 from lab.tables import markdown_table, write_report
-from mask_store import MaskBundle, MaskStore, MaskStoreError
-from masking import Base, LoadedTask, MaskingError, Prediction, WordsPrediction, load_base, load_task
+from mask_store import LearnedInfo, MaskBundle, MaskStore, MaskStoreError
+from masking import (
+    Base,
+    ClassPrediction,
+    LoadedTask,
+    MaskingError,
+    Prediction,
+    ValuesPrediction,
+    load_base,
+    load_task,
+)
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from masking.kernels.cpu.processor import instruction_sets, processor_name
@@ -85,7 +94,8 @@ def measure_task(
     """
     task = load_task(bundle, base)
     examples = read_dev(path, task, arguments.rows)
-    metric = next(iter(bundle.manifest.learned.values())).metric
+    learned = next(iter(bundle.manifest.learned.values()))
+    metric = learned.metric if isinstance(learned, LearnedInfo) else "accuracy"
 
     def masks(resident: ResidentWeights | None) -> _Answers:
         logits = served_logits(bundle, base, examples, max_rows=_MAX_ROWS, weights=resident)
@@ -135,7 +145,12 @@ class _Answers:
 
 
 def _indices(prediction: Prediction) -> tuple[int, ...]:
-    return prediction.indices if isinstance(prediction, WordsPrediction) else (prediction.index,)
+    match prediction:
+        case ClassPrediction():
+            return (prediction.index,)
+        case ValuesPrediction():
+            return ()
+    return prediction.indices
 
 
 def means(results: Sequence[Quality]) -> list[dict[str, object]]:

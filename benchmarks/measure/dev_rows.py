@@ -9,11 +9,10 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from masking import LoadedTask
-from training.data.columns import choose_columns
-from training.data.examples import judge, read_examples, settle
 from training.data.features import EncodedExample, encode_examples
+from training.data.known_task import read_known
 from training.data.sources import read_file
-from training.kinds import labels_of
+from training.errors import LabelError
 
 FILES = ("{}/dev.jsonl", "{}/dev.jsonl.gz", "{}-dev.jsonl", "{}-dev.jsonl.gz")
 
@@ -36,16 +35,8 @@ def read_dev(path: Path, task: LoadedTask, most: int | None) -> list[EncodedExam
         TrainingError: The file can't be read, or its rows are not such as the task takes.
         BenchmarkError: A label is not one of the task's.
     """
-    kind, labels = task.spec.kind, task.spec.labels
-    rows = read_file(path)
-    read = read_examples(rows, kind, choose_columns(kind, {}, (rows,)))
-    examples = settle(read, judge(kind, [read], "" if "-1" in labels else None))
-    examples = replace(examples, examples=examples.examples[:most])
-    for example in examples.examples if labels else ():
-        for label in labels_of(example.target):
-            if label not in labels:
-                raise BenchmarkError(
-                    f"{path}:{example.line}: task {task.manifest.task!r} has no label {label!r}; "
-                    f"it has {', '.join(labels):.200}"
-                )
-    return encode_examples(examples, task.codec)
+    try:
+        examples = read_known(read_file(path), task.spec, {})
+    except LabelError as error:
+        raise BenchmarkError(str(error)) from None
+    return encode_examples(replace(examples, examples=examples.examples[:most]), task.codec)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lab.random_tasks import RandomTask, Workload
+from mask_store import MaskBundle
 from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch, load_task
 from masking.inference import Member, ResidentWeights, TaskMasks
 from masking.kernels import Precision, choose_precision
@@ -27,7 +28,7 @@ def cpu_precision(name: str) -> Precision:
 
 def counted_bytes(task: LoadedTask) -> int:
     """Count the bytes of all tensors of a loaded task."""
-    return task.masks_nbytes + task.head_nbytes
+    return task.nbytes
 
 
 class Ours:
@@ -64,6 +65,10 @@ class Ours:
         }
         plain = replace(self._ready(head), members=(Member(TaskMasks({}), own),))
         return self._run([plain] * len(workload.tasks), workload)
+
+    def ready_tasks(self, bundles: Sequence[MaskBundle], workload: Workload) -> Callable[[], Tensor]:
+        """Make a function that computes a workload's rows with other tasks than its own, masks or signs."""
+        return self._run([load_task(bundle, self._base, self.weights) for bundle in bundles], workload)
 
     def _run(self, tasks: Sequence[LoadedTask], workload: Workload) -> Callable[[], Tensor]:
         parts = [TaskBatch(*pair) for pair in zip(tasks, workload.features, strict=True)]

@@ -1,9 +1,10 @@
 """Mask bundle: one immutable file with the masks, the heads and the manifest of one task.
 
-A task has one member (a learned set of masks with its head), an ensemble has several. The normative text of
+A task has one member (a learned set of masks with its head, or the signs of a finetuned copy), an ensemble
+has several. The normative text of
 the format is docs/bundle-format.md; what is checked when, and by which error class, stands there too. A
-bundle that exists is valid: every way to get one, `MaskBundle.create`, `create_ensemble` and `from_bytes`,
-checks everything.
+bundle that exists is valid: every way to get one, `MaskBundle.create`, `create_ensemble`, `create_signs` and
+`from_bytes`, checks everything.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -23,6 +24,8 @@ from mask_store.format.bits import PackedArray
 from mask_store.format.container import (
     HEAD_PREFIX,
     MASK_PREFIX,
+    OWN_PREFIX,
+    SCALE_PREFIX,
     Tensors,
     build_header,
     join,
@@ -36,11 +39,12 @@ from mask_store.format.manifest import (
     CombineRule,
     EnsembleManifest,
     Manifest,
+    SignManifest,
     TaskManifest,
     read_document,
     write_document,
 )
-from mask_store.format.mask_info import LearnedInfo
+from mask_store.format.mask_info import BitsInfo
 from mask_store.format.tensors import (
     CodedMasks,
     FloatArray,
@@ -51,8 +55,9 @@ from mask_store.format.tensors import (
     check_sizes,
     dtype_of,
     encode_mask,
+    floats_of,
     layers_of,
-    read_head,
+    read_floats,
 )
 
 Masks = Mapping[str, PackedArray]
@@ -68,11 +73,15 @@ class BundleMember:
         masks: By layer name, the packed mask: uint8 [rows, ceil(columns / 8)], read-only, decoded anew each
             time it is asked for. The bit order is that of `mask_store.pack_bits`.
         head: By tensor name, float32 of the shape in `info`, read-only.
+        scales: Of signs, by layer name: float32 [rows], read-only. Empty for masks.
+        own: Of signs, by the name of the base's tensor, read-only. Empty for masks.
     """
 
-    info: LearnedInfo
+    info: BitsInfo
     masks: Masks
     head: Head
+    scales: Head
+    own: Head
 
 
 class MaskBundle:
@@ -84,18 +93,20 @@ class MaskBundle:
     """
 
     def __init__(self, manifest: Manifest, tensors: Tensors, data: bytes, digest: str | None = None) -> None:
-        """Not for callers: use `create`, `create_ensemble` or `from_bytes`, which check what they are given.
+        """Not for callers: use `create` and its like or `from_bytes`, which check what they are given.
 
-        Tensors of all members go by the names of `tensors.layers_of` and `tensors.head_of`.
+        Tensors of all members go by the names of `tensors.layers_of` and `tensors.floats_of`.
         """
         self.manifest = manifest
+        floats = {name: read_floats(name, info, tensors) for name, info in floats_of(manifest).items()}
+        scales, own = (_named(floats, prefix) for prefix in (SCALE_PREFIX, OWN_PREFIX))
         self.members = tuple(
             BundleMember(
                 info,
                 CodedMasks(key, info.layers, tensors),
-                MappingProxyType(
-                    {part.name: read_head(key + part.name, part, tensors) for part in info.head}
-                ),
+                MappingProxyType({part.name: floats[HEAD_PREFIX + key + part.name] for part in info.head}),
+                scales,
+                own,
             )
             for key, info in manifest.learned.items()
         )
@@ -103,9 +114,7 @@ class MaskBundle:
         self._known_digest = digest
 
     @classmethod
-    def create(
-        cls, manifest: TaskManifest, masks: Masks, head: Head, *, compress: bool = True
-    ) -> "MaskBundle":
+    def create(cls, manifest: TaskManifest, masks: Masks, head: Head, *, compress: bool = True) -> Self:
         """Make a bundle of masks and head tensors.
 
         Args:
@@ -117,12 +126,32 @@ class MaskBundle:
         Raises:
             BundleError: One of its subclasses, if manifest and tensors disagree.
         """
-        return cls._create(manifest, [(masks, head)], compress)
+        return cls._create_learned(manifest, [(masks, head)], compress)
+
+    @classmethod
+    def create_signs(
+        cls, manifest: SignManifest, signs: Masks, *, scales: Head, own: Head, head: Head
+    ) -> Self:
+        """Make a bundle of a finetuned copy's signs.
+
+        Args:
+            manifest: Describes all of them; the encodings of its layers are chosen here.
+            signs: By layer name, uint8 [rows, ceil(columns / 8)] as `pack_bits` returns it.
+            scales: By layer name, float32 [rows], none below 0.
+            own: By the name of the base's tensor, float32 of the shape in the manifest.
+            head: By tensor name, likewise.
+
+        Raises:
+            BundleError: One of its subclasses, if manifest and tensors disagree.
+        """
+        parts = {HEAD_PREFIX: head, OWN_PREFIX: own, SCALE_PREFIX: scales}
+        floats = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
+        return cls._create(manifest, signs, floats, compress=True)
 
     @classmethod
     def create_ensemble(
         cls, manifest: EnsembleManifest, members: Sequence[tuple[Masks, Head]], *, compress: bool = True
-    ) -> "MaskBundle":
+    ) -> Self:
         """Make the bundle of an ensemble; `mask_store.ensemble_of` makes one of the members' bundles.
 
         Args:
@@ -133,36 +162,42 @@ class MaskBundle:
         Raises:
             BundleError: One of its subclasses, if manifest and tensors disagree.
         """
-        return cls._create(manifest, members, compress)
+        return cls._create_learned(manifest, members, compress)
 
     @classmethod
-    def _create(
+    def _create_learned(
         cls, manifest: TaskManifest | EnsembleManifest, members: Sequence[tuple[Masks, Head]], compress: bool
-    ) -> "MaskBundle":
+    ) -> Self:
         keys = manifest.learned
         if len(keys) != len(members):
             raise TensorSetError(f"expected tensors of {len(keys)} members, found {len(members)}")
         by_key = list(zip(keys, members, strict=True))
         masks = {key + name: packed for key, (own, _) in by_key for name, packed in own.items()}
-        head = {key + name: tensor for key, (_, own) in by_key for name, tensor in own.items()}
-        check_names(
-            manifest, [*(MASK_PREFIX + name for name in masks), *(HEAD_PREFIX + name for name in head)]
-        )
-        check_arrays(manifest, masks, head)
+        floats = {
+            HEAD_PREFIX + key + name: tensor for key, (_, own) in by_key for name, tensor in own.items()
+        }
+        return cls._create(manifest, masks, floats, compress=compress)
+
+    @classmethod
+    def _create(cls, manifest: Manifest, masks: Masks, floats: Head, *, compress: bool) -> Self:
+        """Make a bundle of masks by `layers_of` their names, and of numbers by their names in the file."""
+        check_names(manifest, [*(MASK_PREFIX + name for name in masks), *floats])
+        check_arrays(manifest, masks, floats)
         coded = {
             name: encode_mask(layer, masks[name], compress) for name, layer in layers_of(manifest).items()
         }
         manifest = manifest.with_layers(
-            [tuple(coded[key + layer.name][0] for layer in info.layers) for key, info in keys.items()]
+            [
+                tuple(coded[key + layer.name][0] for layer in info.layers)
+                for key, info in manifest.learned.items()
+            ]
         )
         arrays: dict[str, NDArray[Any]] = {MASK_PREFIX + name: stream for name, (_, stream) in coded.items()}
-        arrays |= {HEAD_PREFIX + name: tensor.astype("<f4") for name, tensor in head.items()}
+        arrays |= {name: tensor.astype("<f4") for name, tensor in floats.items()}
         return cls(manifest, *_to_file(manifest, arrays))
 
     @classmethod
-    def from_bytes(
-        cls, data: bytes, *, limits: Limits | None = None, digest: str | None = None
-    ) -> "MaskBundle":
+    def from_bytes(cls, data: bytes, *, limits: Limits | None = None, digest: str | None = None) -> Self:
         """Read a bundle, checking everything: first what the header says, then the bytes of the tensors.
 
         No mask is decoded for that. It takes about the time in which the file is hashed, and little memory
@@ -248,6 +283,12 @@ def write_bundle(path: str | Path, bundle: MaskBundle) -> None:
     """
     target = Path(path)
     LocalFiles(target.parent, scratch=".").replace(target.name, bundle.to_bytes())
+
+
+def _named(floats: Head, prefix: str) -> Head:
+    """Return the tensors whose names begin so, by the rest of their names."""
+    found = {name.removeprefix(prefix): floats[name] for name in floats if name.startswith(prefix)}
+    return MappingProxyType(found)
 
 
 def _to_file(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> tuple[Tensors, bytes]:

@@ -28,11 +28,13 @@ from mask_store.format.limits import Limits
 METADATA_KEY = "mask_bundle"
 MASK_PREFIX = "mask."
 HEAD_PREFIX = "head."
+OWN_PREFIX = "own."
+SCALE_PREFIX = "scale."
 
 Dtype = Literal["U8", "F32"]
 _ITEM_SIZES: Mapping[str, int] = {"U8": 1, "F32": 4}
 _LENGTH = struct.Struct("<Q")
-_TENSOR_NAME = re.compile(r"(head|mask)\.[A-Za-z0-9_.-]{1,203}")  # 3 for the member of an ensemble
+_TENSOR_NAME = re.compile(r"(head|mask|own|scale)\.[A-Za-z0-9_.-]{1,203}")  # 3 for the member of an ensemble
 _MOST_AXES = 8
 
 
@@ -69,7 +71,7 @@ class Container:
 
 
 def tensor_order(name: str) -> tuple[bool, str]:
-    """Return the sort key of tensors in a file: head tensors, then masks, each by name."""
+    """Return the sort key of tensors in a file: head tensors, then the others, each by name."""
     return not name.startswith(HEAD_PREFIX), name
 
 

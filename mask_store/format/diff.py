@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from mask_store.format.bits import count_ones
 from mask_store.format.bundle import BundleMember, MaskBundle, Masks
-from mask_store.format.mask_info import LayerInfo
+from mask_store.format.mask_info import LayerBits
 
-_Mask = tuple[LayerInfo, Masks]
+_Mask = tuple[LayerBits, Masks]
 """A layer, and the masks among which is its own."""
 
 
@@ -43,7 +43,7 @@ class BundleDiff:
         digest_b: Digest of the second one.
         same_base: Whether both belong to the same base, as far as both bundles tell.
         same_labels: Whether labels and their order are the same.
-        same_head: Whether the head tensors are bitwise the same.
+        same_head: Whether head tensors, and of signs all other numbers, are bitwise the same.
         same_combine: Whether members, if there are several, are combined in the same way.
         layers: One entry for each layer that either bundle has.
         metrics: By metric, its value in both; None where one lacks it.
@@ -106,9 +106,10 @@ def _masks(bundle: MaskBundle) -> dict[str, _Mask]:
 
 def _head(bundle: MaskBundle) -> dict[str, tuple[tuple[int, ...], bytes]]:
     return {
-        key + name: (tensor.shape, tensor.tobytes())
+        f"{place}.{key}{name}": (tensor.shape, tensor.tobytes())
         for key, member in _members(bundle)
-        for name, tensor in member.head.items()
+        for place, part in (("head", member.head), ("own", member.own), ("scale", member.scales))
+        for name, tensor in part.items()
     }
 
 

@@ -1,7 +1,8 @@
 """Manifest: what the bundle of a task or of an ensemble says about itself, and its canonical JSON.
 
-Two versions of the format exist side by side: version 1 is a task with one learned set of masks, version 2 an
-ensemble of several. The fields and what they mean are described in docs/bundle-format.md.
+Three versions of the format exist side by side: version 1 is a task with one learned set of masks, version 2
+an ensemble of several, version 3 a finetuned copy as signs. The fields and what they mean are described in
+docs/bundle-format.md.
 """
 
 import json
@@ -30,11 +31,15 @@ from mask_store.format.json_text import parse_json
 from mask_store.format.limits import Limits
 from mask_store.format.mask_info import (
     MAX_FIELDS,
+    BitsInfo,
     Described,
     Digest,
     HeadTensorInfo,
+    JsonScalar,
+    LayerBits,
     LayerInfo,
     LearnedInfo,
+    LearnedMasks,
     ManifestPart,
     PositiveInteger,
     Text,
@@ -43,8 +48,29 @@ from mask_store.format.mask_info import (
 
 MIN_MEMBERS, MAX_MEMBERS = 2, 64
 
-TaskKind = Literal["sequence-classification", "token-classification", "multiple-choice"]
+TaskKind = Literal[
+    "sequence-classification",
+    "token-classification",
+    "multiple-choice",
+    "multi-label-classification",
+    "regression",
+    "reranking",
+]
 CombineRule = Literal["labels", "logits", "probabilities"]
+HeadActivation = Literal["tanh", "relu", "gelu"]
+WordPiece = Literal["first", "last"]
+
+_FEWEST_LABELS: Mapping[TaskKind, int] = {
+    "sequence-classification": 2,
+    "token-classification": 2,
+    "multiple-choice": 0,
+    "multi-label-classification": 1,
+    "regression": 1,
+    "reranking": 1,
+}
+_ONE_SCORE: tuple[TaskKind, ...] = ("multiple-choice", "reranking")
+WITHOUT_CLASSES: tuple[TaskKind, ...] = ("multi-label-classification", "regression", "reranking")
+"""Kinds whose scores are no probabilities of one class among others."""
 
 
 class BaseInfo(ManifestPart):
@@ -105,12 +131,16 @@ class BaseInfo(ManifestPart):
 
 
 class Manifest(Described):
-    """Everything about a task except its bits and head values; a `TaskManifest` or an `EnsembleManifest`.
+    """Everything about a task except its bits and values.
+
+    It is a `TaskManifest`, an `EnsembleManifest` or a `SignManifest`.
 
     Attributes:
         kind: What the task predicts.
-        pair: Whether inputs of a sequence classification are pairs of texts.
-        labels: Label names by index; empty for multiple choice only.
+        pair: Whether inputs are pairs of texts.
+        labels: Label names by index; of a regression the names of its values; empty for multiple choice only.
+        thresholds: Of a multi-label classification, the score from which on each label is given; None where
+            that is 0.5 for all.
         base: The encoder that the masks belong to.
         max_length: Longest input in tokens.
     """
@@ -118,20 +148,21 @@ class Manifest(Described):
     kind: TaskKind
     pair: bool
     labels: Annotated[tuple[Text, ...], FailFast()]
+    thresholds: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None, FailFast()] = None
     base: BaseInfo
     max_length: PositiveInteger
 
     @property
     @abstractmethod
-    def learned(self) -> Mapping[str, LearnedInfo]:
-        """The learned sets of masks, in order, by what stands before the names of their tensors.
+    def learned(self) -> Mapping[str, BitsInfo]:
+        """The learned sets of bits, in order, by what stands before the names of their tensors.
 
         One, under the empty text, for a task that is not an ensemble.
         """
 
     @abstractmethod
-    def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
-        """Return the same manifest with other layers, one tuple for each learned set of masks."""
+    def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
+        """Return the same manifest with other layers, one tuple for each learned set of bits."""
 
     @property
     def finetuned_bytes(self) -> int:
@@ -144,14 +175,28 @@ class Manifest(Described):
     @model_validator(mode="after")
     def _check_task(self) -> Self:
         refuse_repeats("labels", list(self.labels))
-        if self.kind == "multiple-choice":
-            if self.labels:
-                raise ValueError("a multiple-choice task has no labels")
-        elif len(self.labels) < 2:  # noqa: PLR2004
-            raise ValueError(f"a {self.kind} task has at least 2 labels, found {len(self.labels)}")
+        fewest, count = _FEWEST_LABELS[self.kind], len(self.labels)
+        if count < fewest:
+            raise ValueError(f"a {self.kind} task has at least {fewest} labels, found {count}")
+        if count > fewest and self.kind in _ONE_SCORE:
+            raise ValueError(f"a {self.kind} task has {'one label' if fewest else 'no labels'}")
         if self.pair and self.kind == "token-classification":
             raise ValueError("a token-classification task can't take pairs")
+        if not self.pair and self.kind == "reranking":
+            raise ValueError("a reranking task takes pairs: a query and a document")
+        if self.thresholds is not None:
+            if self.kind != "multi-label-classification":
+                raise ValueError(f"a {self.kind} task has no thresholds")
+            if len(self.thresholds) != count:
+                raise ValueError(f"{len(self.thresholds)} thresholds for {count} labels")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_thresholds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        if self.thresholds is None:
+            del fields["thresholds"]
+        return fields
 
     def to_json(self) -> str:
         """Write canonical JSON: one manifest has one text, in ASCII."""
@@ -172,7 +217,7 @@ class TaskManifest(Manifest, LearnedInfo):
         """See `Manifest.learned`."""
         return {"": self}
 
-    def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
+    def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
         """See `Manifest.with_layers`."""
         (own,) = layers
         return self.model_copy(update={"layers": own})
@@ -196,7 +241,7 @@ class MemberInfo(LearnedInfo):
         return f"task {self.task!r} " + (f"version {self.version}" if self.version else f"seed {self.seed}")
 
 
-class EnsembleManifest(Manifest):
+class EnsembleManifest(Manifest, LearnedMasks):
     """Manifest of a task that is answered by several learned sets of masks together (paper section 5.3).
 
     Attributes:
@@ -226,7 +271,7 @@ class EnsembleManifest(Manifest):
         """See `Described.all_head`."""
         return (tensor for member in self.members for tensor in member.head)
 
-    def with_layers(self, layers: Sequence[tuple[LayerInfo, ...]]) -> Self:
+    def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
         """See `Manifest.with_layers`."""
         pairs = zip(self.members, layers, strict=True)
         members = tuple(member.model_copy(update={"layers": own}) for member, own in pairs)
@@ -235,6 +280,74 @@ class EnsembleManifest(Manifest):
     @model_validator(mode="after")
     def _check_members(self) -> Self:
         refuse_repeats("digests of members", [member.digest for member in self.members])
+        if self.kind in WITHOUT_CLASSES and self.combine != "logits":
+            raise ValueError(f"members of a {self.kind} task are combined by their logits")
+        return self
+
+
+class CopyInfo(ManifestPart):
+    """The finetuned copy that signs were made of.
+
+    Attributes:
+        name: Hub id or folder name, for people.
+        revision: Hub revision, where known.
+        fingerprint: Digest of the copy's encoder, as a base's.
+    """
+
+    name: Text
+    revision: str | None
+    fingerprint: Digest
+
+
+class SignManifest(Manifest, BitsInfo):
+    """Manifest of a finetuned copy as one bit per weight: W + a (2b - 1), a a scale of each output row.
+
+    Attributes:
+        format_version: 3.
+        own: Tensors of the base that the task has its own values of: biases and LayerNorms.
+        head_activation: Between W_P and W_T; None for token classification, which has no W_P.
+        word_piece: Where a word's label is read, in token classification; else None.
+        copied: The copy.
+        settings: How the scales were chosen, and what was measured.
+        libraries: Versions of the libraries that made the bundle.
+    """
+
+    format_version: Literal[3] = 3
+    own: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
+    head_activation: HeadActivation | None
+    word_piece: WordPiece | None
+    copied: CopyInfo
+    settings: Annotated[dict[str, JsonScalar], Field(max_length=MAX_FIELDS)]
+    libraries: Annotated[dict[str, str], Field(max_length=MAX_FIELDS)]
+
+    @property
+    def learned(self) -> Mapping[str, BitsInfo]:
+        """See `Manifest.learned`."""
+        return {"": self}
+
+    @property
+    def scales(self) -> tuple[HeadTensorInfo, ...]:
+        """The scales of each layer's rows, by the layer's name."""
+        return tuple(HeadTensorInfo(name=layer.name, shape=(layer.rows,)) for layer in self.layers)
+
+    @property
+    def sign_bytes(self) -> int:
+        """Bytes of scales, biases and LayerNorms."""
+        return sum(tensor.nbytes for tensor in (*self.own, *self.scales))
+
+    def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
+        """See `Manifest.with_layers`."""
+        (own,) = layers
+        return self.model_copy(update={"layers": own})
+
+    @model_validator(mode="after")
+    def _check_signs(self) -> Self:
+        refuse_repeats("names in own", [tensor.name for tensor in self.own])
+        words = self.kind == "token-classification"
+        if words != (self.head_activation is None) or words != (self.word_piece is not None):
+            raise ValueError(
+                "a token-classification task has a word_piece and no head_activation, others the reverse"
+            )
         return self
 
 
@@ -251,7 +364,10 @@ class _Document(BaseModel):
 
     checksum: str
     manifest: Annotated[
-        Annotated[TaskManifest, Tag("1")] | Annotated[EnsembleManifest, Tag("2")], Discriminator(_version_of)
+        Annotated[TaskManifest, Tag("1")]
+        | Annotated[EnsembleManifest, Tag("2")]
+        | Annotated[SignManifest, Tag("3")],
+        Discriminator(_version_of),
     ]
 
 
@@ -265,7 +381,7 @@ def read_document(text: str, limits: Limits) -> tuple[str, Manifest]:
 
     Raises:
         BundleTooLargeError: If it has more values than the limits allow.
-        FormatVersionError: If the manifest's version is neither 1 nor 2.
+        FormatVersionError: If the manifest's version is not 1, 2 or 3.
         ManifestError: If anything else is wrong; the message lists the fields.
     """
     try:
@@ -292,7 +408,7 @@ def _refusal(error: ValidationError) -> FormatVersionError | ManifestError:
             version = found.get("format_version", math.nan) if isinstance(found, dict) else math.nan
             if isinstance(version, float) and math.isnan(version):
                 return ManifestError("manifest: expected an object with a format_version")
-            return FormatVersionError(f"format version: expected 1 or 2, found {version!r:.40}")
+            return FormatVersionError(f"format version: expected 1, 2 or 3, found {version!r:.40}")
     return ManifestError(f"manifest: {describe_problems(error, inside=2)}")
 
 

@@ -1,4 +1,4 @@
-"""Mask info: what a manifest says about one learned set of masks, its learning, its layers and its head.
+"""Mask info: what a manifest says about one set of bits, how it came about, its layers and its head.
 
 A task's manifest has one such part, an ensemble's has one for each member. Validation is strict: no unknown
 fields, no coercion, no NaN, tuples and not lists. A sequence is read up to its first fault and an object has
@@ -102,25 +102,21 @@ class RiceEncoding(ManifestPart):
 Encoding = BitsEncoding | RiceEncoding
 
 
-class LayerInfo(ManifestPart):
-    """One masked layer.
+class LayerBits(ManifestPart):
+    """The bits of one layer.
 
     Attributes:
         name: Module name of the linear layer in the base, or of the classifier.
         rows: Output features, the first axis of the weight.
         columns: Input features, the second axis.
-        zeros: Zero bits of the mask.
-        initial_zeros: Zero bits before learning.
-        flipped: Bits that differ from the mask before learning.
-        encoding: How the file holds the mask.
+        zeros: Zero bits.
+        encoding: How the file holds the bits.
     """
 
     name: _TensorName
     rows: _Size
     columns: _Size
     zeros: _Count
-    initial_zeros: _Count
-    flipped: _Count
     encoding: Annotated[Encoding, Field(discriminator="name")] = BitsEncoding()
 
     @property
@@ -139,14 +135,9 @@ class LayerInfo(ManifestPart):
         return self.rows * -(-self.columns // 8)
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        for field in ("zeros", "initial_zeros", "flipped"):
-            if getattr(self, field) > self.bits:
-                raise ValueError(f"{field} {getattr(self, field)} of a layer of {self.bits} bits")
-        if abs(self.zeros - self.initial_zeros) > self.flipped:
-            raise ValueError(
-                f"zeros went from {self.initial_zeros} to {self.zeros} with only {self.flipped} bits flipped"
-            )
+    def _check_bits(self) -> Self:
+        if self.zeros > self.bits:
+            raise ValueError(f"zeros {self.zeros} of a layer of {self.bits} bits")
         if isinstance(self.encoding, RiceEncoding):
             symbol = 0 if self.zeros * 2 <= self.bits else 1
             count = min(self.zeros, self.bits - self.zeros)
@@ -155,8 +146,31 @@ class LayerInfo(ManifestPart):
         return self
 
 
+class LayerInfo(LayerBits):
+    """One masked layer.
+
+    Attributes:
+        initial_zeros: Zero bits before learning.
+        flipped: Bits that differ from the mask before learning.
+    """
+
+    initial_zeros: _Count
+    flipped: _Count
+
+    @model_validator(mode="after")
+    def _check_learning(self) -> Self:
+        for field in ("initial_zeros", "flipped"):
+            if getattr(self, field) > self.bits:
+                raise ValueError(f"{field} {getattr(self, field)} of a layer of {self.bits} bits")
+        if abs(self.zeros - self.initial_zeros) > self.flipped:
+            raise ValueError(
+                f"zeros went from {self.initial_zeros} to {self.zeros} with only {self.flipped} bits flipped"
+            )
+        return self
+
+
 class HeadTensorInfo(ManifestPart):
-    """One float32 tensor of the task's head, such as "classifier.weight"."""
+    """One float32 tensor that travels with the bits, such as "classifier.weight"."""
 
     name: _TensorName
     shape: Annotated[tuple[_Size, ...], Field(max_length=4), FailFast()]
@@ -181,8 +195,8 @@ class Described(ManifestPart):
     created: _UtcDatetime
 
     @abstractmethod
-    def all_layers(self) -> Iterable[LayerInfo]:
-        """Every masked layer that is described here."""
+    def all_layers(self) -> Iterable[LayerBits]:
+        """Every layer with bits that is described here."""
 
     @abstractmethod
     def all_head(self) -> Iterable[HeadTensorInfo]:
@@ -208,6 +222,14 @@ class Described(ManifestPart):
         """Share of zeros in all masks together."""
         return sum(layer.zeros for layer in self.all_layers()) / self.mask_bits
 
+
+class LearnedMasks(Described):
+    """Common part of what describes masks that were learned: a task's manifest, a member, an ensemble."""
+
+    @abstractmethod
+    def all_layers(self) -> Iterable[LayerInfo]:
+        """Every masked layer that is described here."""
+
     @property
     def initial_sparsity(self) -> float:
         """Share of zeros in all masks together before learning."""
@@ -219,14 +241,38 @@ class Described(ManifestPart):
         return sum(layer.flipped for layer in self.all_layers()) / self.mask_bits
 
 
-class LearnedInfo(Described):
+class BitsInfo(Described):
+    """One set of bits, with its head.
+
+    Attributes:
+        layers: Layers with bits, in the order of the model.
+        head: Head tensors that travel with the bits.
+    """
+
+    layers: Annotated[tuple[LayerBits, ...], Field(min_length=1), FailFast()]
+    head: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
+
+    def all_layers(self) -> tuple[LayerBits, ...]:
+        """See `Described.all_layers`."""
+        return self.layers
+
+    def all_head(self) -> tuple[HeadTensorInfo, ...]:
+        """See `Described.all_head`."""
+        return self.head
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        for field in ("layers", "head"):
+            refuse_repeats(f"names in {field}", [part.name for part in getattr(self, field)])
+        return self
+
+
+class LearnedInfo(BitsInfo, LearnedMasks):
     """One learned set of masks, with its head.
 
     Attributes:
         masking: How the mask was learned.
         seed: Seed of the run.
-        layers: Masked layers, in the order of the model.
-        head: Head tensors that travel with the mask.
         metric: Name of the metric that chose the checkpoint, a key of `metrics`.
         training: Learning rate, epochs, batch size and so on.
         data_digest: Digest of the training data.
@@ -236,7 +282,6 @@ class LearnedInfo(Described):
     masking: MaskingInfo
     seed: Annotated[int, Field(ge=-_LARGEST_INTEGER, le=_LARGEST_INTEGER)]
     layers: Annotated[tuple[LayerInfo, ...], Field(min_length=1), FailFast()]
-    head: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
     metric: str
     training: Annotated[dict[str, JsonScalar], Field(max_length=MAX_FIELDS)]
     data_digest: str
@@ -246,14 +291,8 @@ class LearnedInfo(Described):
         """See `Described.all_layers`."""
         return self.layers
 
-    def all_head(self) -> tuple[HeadTensorInfo, ...]:
-        """See `Described.all_head`."""
-        return self.head
-
     @model_validator(mode="after")
     def _check_learned(self) -> Self:
-        for field in ("layers", "head"):
-            refuse_repeats(f"names in {field}", [part.name for part in getattr(self, field)])
         if self.metric not in self.metrics:
             raise ValueError(f"metric {self.metric!r} is not among metrics {sorted(self.metrics)}")
         return self

@@ -1,8 +1,9 @@
-"""Bundle tensors: between packed masks and head values in memory and the tensors of a file.
+"""Bundle tensors: between packed masks and numbers in memory and the tensors of a file.
 
-Tensors go by the name that a manifest's layer or head tensor has, after the member's key where a bundle holds
-several members ("00.pooler.dense"). Everything that can be wrong with a tensor is refused here; what is
-checked when, and by which error class, stands in docs/bundle-format.md.
+Masks go by the name that a manifest's layer has, after the member's key where a bundle holds several
+members ("00.pooler.dense"); tensors of numbers by their names in the file ("head.00.classifier.bias").
+Everything that can be wrong with a tensor is refused here; what is checked when, and by which error class,
+stands in docs/bundle-format.md.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,34 +15,49 @@ from mask_store.errors import (
     HeadValueError,
     MaskCodingError,
     PaddingError,
+    ScaleValueError,
     TensorSetError,
     TensorShapeError,
     TensorTypeError,
     ZeroCountError,
 )
 from mask_store.format.bits import PackedArray, count_zeros, packed_columns, padding_is_zero
-from mask_store.format.container import HEAD_PREFIX, MASK_PREFIX, Dtype, TensorEntry, Tensors
+from mask_store.format.container import (
+    HEAD_PREFIX,
+    MASK_PREFIX,
+    OWN_PREFIX,
+    SCALE_PREFIX,
+    Dtype,
+    TensorEntry,
+    Tensors,
+)
 from mask_store.format.limits import Limits
-from mask_store.format.manifest import Manifest
-from mask_store.format.mask_info import BitsEncoding, HeadTensorInfo, LayerInfo, RiceEncoding
+from mask_store.format.manifest import Manifest, SignManifest
+from mask_store.format.mask_info import BitsEncoding, HeadTensorInfo, LayerBits, RiceEncoding
 from mask_store.format.rice import check_rice, decode_rice, rice_encode
 
 FloatArray = NDArray[np.float32]
+_KINDS = {HEAD_PREFIX: "head tensor", OWN_PREFIX: "own tensor", SCALE_PREFIX: "scales of"}
 
 
-def layers_of(manifest: Manifest) -> dict[str, LayerInfo]:
+def layers_of(manifest: Manifest) -> dict[str, LayerBits]:
     """Return the masked layers of all members by the names of their tensors."""
     return {key + layer.name: layer for key, info in manifest.learned.items() for layer in info.layers}
 
 
-def head_of(manifest: Manifest) -> dict[str, HeadTensorInfo]:
-    """Return the head tensors of all members by the names of their tensors."""
-    return {key + tensor.name: tensor for key, info in manifest.learned.items() for tensor in info.head}
+def floats_of(manifest: Manifest) -> dict[str, HeadTensorInfo]:
+    """Return the tensors of numbers of all members by their names in the file."""
+    heads = {key: info.head for key, info in manifest.learned.items()}
+    floats = {HEAD_PREFIX + key + tensor.name: tensor for key, head in heads.items() for tensor in head}
+    if isinstance(manifest, SignManifest):
+        floats |= {OWN_PREFIX + tensor.name: tensor for tensor in manifest.own}
+        floats |= {SCALE_PREFIX + tensor.name: tensor for tensor in manifest.scales}
+    return floats
 
 
 def dtype_of(name: str) -> Dtype:
     """Return the dtype that a tensor of this name has in a file."""
-    return "F32" if name.startswith(HEAD_PREFIX) else "U8"
+    return "U8" if name.startswith(MASK_PREFIX) else "F32"
 
 
 def check_names(manifest: Manifest, names: Iterable[str]) -> None:
@@ -51,8 +67,7 @@ def check_names(manifest: Manifest, names: Iterable[str]) -> None:
         TensorSetError: Names those that lack or are too many.
     """
     found = set(names)
-    expected = {MASK_PREFIX + name for name in layers_of(manifest)}
-    expected |= {HEAD_PREFIX + name for name in head_of(manifest)}
+    expected = {MASK_PREFIX + name for name in layers_of(manifest)} | floats_of(manifest).keys()
     if missing := sorted(expected - found):
         raise TensorSetError(f"tensors in the manifest but not in the bundle: {', '.join(missing)}")
     if unexpected := sorted(found - expected):
@@ -65,13 +80,14 @@ def check_sizes(manifest: Manifest, limits: Limits) -> None:
     Raises:
         BundleTooLargeError: Names the tensor and the limit.
     """
-    layers, head = layers_of(manifest), head_of(manifest)
-    limits.check("tensors", "manifest", len(layers) + len(head), unit="tensors")
+    layers, floats = layers_of(manifest), floats_of(manifest)
+    limits.check("tensors", "manifest", len(layers) + len(floats), unit="tensors")
     for name, layer in layers.items():
         limits.check("tensor", f"mask {name!r}", layer.packed_bytes)
-    for name, tensor in head.items():
-        limits.check("tensor", f"head tensor {name!r}", tensor.nbytes)
-    limits.check("total", "masks and head", manifest.mask_bytes + manifest.head_bytes)
+    for name, tensor in floats.items():
+        limits.check("tensor", _called(name), tensor.nbytes)
+    total = manifest.mask_bytes + sum(tensor.nbytes for tensor in floats.values())
+    limits.check("total", "masks and head", total)
 
 
 def check_entries(manifest: Manifest, entries: Mapping[str, TensorEntry]) -> None:
@@ -93,14 +109,14 @@ def check_entries(manifest: Manifest, entries: Mapping[str, TensorEntry]) -> Non
             raise MaskCodingError(
                 f"mask {name!r}: {entry.shape[0]} coded bytes for {layer.packed_bytes} bytes of bits"
             )
-    for name, tensor in head_of(manifest).items():
-        entry = entries[HEAD_PREFIX + name]
-        _check_dtype(f"head tensor {name!r}", "F32", entry.dtype)
-        _check_shape(f"head tensor {name!r}", tensor.shape, entry.shape)
+    for name, tensor in floats_of(manifest).items():
+        entry = entries[name]
+        _check_dtype(_called(name), "F32", entry.dtype)
+        _check_shape(_called(name), tensor.shape, entry.shape)
 
 
 def check_contents(manifest: Manifest, tensors: Tensors) -> None:
-    """Refuse masks and head tensors whose bytes are not what the manifest says of them. Decodes nothing.
+    """Refuse tensors whose bytes are not what the manifest says of them. Decodes nothing.
 
     Args:
         manifest: The manifest.
@@ -115,14 +131,14 @@ def check_contents(manifest: Manifest, tensors: Tensors) -> None:
             check_rice(stream, layer.encoding, layer.bits)
         else:
             _check_bits(name, layer, stream.reshape(layer.rows, packed_columns(layer.columns)))
-    for name, tensor in head_of(manifest).items():
-        _check_finite(name, read_head(name, tensor, tensors))
+    for name, tensor in floats_of(manifest).items():
+        _check_values(name, read_floats(name, tensor, tensors))
 
 
 def check_arrays(
-    manifest: Manifest, masks: Mapping[str, PackedArray], head: Mapping[str, FloatArray]
+    manifest: Manifest, masks: Mapping[str, PackedArray], floats: Mapping[str, FloatArray]
 ) -> None:
-    """Refuse packed masks and head tensors in memory that are not what the manifest says of them.
+    """Refuse packed masks and numbers in memory that are not what the manifest says of them.
 
     Raises:
         BundleError: One of its subclasses, by what is wrong.
@@ -131,13 +147,13 @@ def check_arrays(
         _check_dtype(f"mask {name!r}", "uint8", str(masks[name].dtype))
         _check_shape(f"mask {name!r}", (layer.rows, packed_columns(layer.columns)), masks[name].shape)
         _check_bits(name, layer, masks[name])
-    for name, tensor in head_of(manifest).items():
-        _check_dtype(f"head tensor {name!r}", "float32", str(head[name].dtype))
-        _check_shape(f"head tensor {name!r}", tensor.shape, head[name].shape)
-        _check_finite(name, head[name])
+    for name, tensor in floats_of(manifest).items():
+        _check_dtype(_called(name), "float32", str(floats[name].dtype))
+        _check_shape(_called(name), tensor.shape, floats[name].shape)
+        _check_values(name, floats[name])
 
 
-def encode_mask(layer: LayerInfo, packed: PackedArray, compress: bool) -> tuple[LayerInfo, PackedArray]:
+def encode_mask(layer: LayerBits, packed: PackedArray, compress: bool) -> tuple[LayerBits, PackedArray]:
     """Make a mask's tensor, entropy-coded where that is wanted and shorter, and the layer that says so."""
     if compress:
         encoding, stream = rice_encode(packed, layer.columns)
@@ -152,7 +168,7 @@ class CodedMasks(Mapping[str, PackedArray]):
     So a bundle takes the memory of its file, whatever that announces.
     """
 
-    def __init__(self, key: str, layers: Iterable[LayerInfo], tensors: Tensors) -> None:
+    def __init__(self, key: str, layers: Iterable[LayerBits], tensors: Tensors) -> None:
         """Take over tensors whose contents were checked.
 
         Args:
@@ -182,9 +198,9 @@ class CodedMasks(Mapping[str, PackedArray]):
         return len(self._layers)
 
 
-def read_head(name: str, info: HeadTensorInfo, tensors: Tensors) -> FloatArray:
-    """Return a head tensor, read-only: a view of the file's bytes where they are in the machine's order."""
-    values = np.frombuffer(tensors.read(HEAD_PREFIX + name), "<f4")
+def read_floats(name: str, info: HeadTensorInfo, tensors: Tensors) -> FloatArray:
+    """Return a tensor of numbers, read-only: a view of the file where that is in the machine's order."""
+    values = np.frombuffer(tensors.read(name), "<f4")
     return values.astype(np.float32, copy=False).reshape(info.shape)
 
 
@@ -202,7 +218,7 @@ def _check_shape(what: str, expected: tuple[int, ...], found: tuple[int, ...]) -
         raise TensorShapeError(f"{what}: expected shape {list(expected)}, found {list(found)}")
 
 
-def _check_bits(name: str, layer: LayerInfo, packed: PackedArray) -> None:
+def _check_bits(name: str, layer: LayerBits, packed: PackedArray) -> None:
     if not padding_is_zero(packed, layer.columns):
         raise PaddingError(f"mask {name!r}: bits after column {layer.columns} of a row are not zero")
     zeros = count_zeros(packed, layer.columns)
@@ -210,6 +226,14 @@ def _check_bits(name: str, layer: LayerInfo, packed: PackedArray) -> None:
         raise ZeroCountError(f"mask {name!r}: expected {layer.zeros} zeros, found {zeros}")
 
 
-def _check_finite(name: str, tensor: FloatArray) -> None:
+def _check_values(name: str, tensor: FloatArray) -> None:
     if not np.isfinite(tensor).all():
-        raise HeadValueError(f"head tensor {name!r}: expected finite numbers, found NaN or infinity")
+        raise HeadValueError(f"{_called(name)}: expected finite numbers, found NaN or infinity")
+    if name.startswith(SCALE_PREFIX) and np.signbit(tensor).any():
+        raise ScaleValueError(f"{_called(name)}: expected numbers from 0, found one below, or minus zero")
+
+
+def _called(name: str) -> str:
+    """Say which tensor of numbers this is, for messages."""
+    prefix, _, own = name.partition(".")
+    return f"{_KINDS[f'{prefix}.']} {own!r}"

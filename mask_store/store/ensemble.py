@@ -4,8 +4,10 @@ The members must be able to answer the same input with the same classes; how the
 computed where masks are executed, not here.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Self
 
 from mask_store.errors import EnsembleError
@@ -13,11 +15,13 @@ from mask_store.format.bundle import MaskBundle
 from mask_store.format.manifest import (
     MAX_MEMBERS,
     MIN_MEMBERS,
+    WITHOUT_CLASSES,
     BaseInfo,
     CombineRule,
     EnsembleManifest,
     Manifest,
     MemberInfo,
+    SignManifest,
     TaskManifest,
     utc_now,
 )
@@ -38,6 +42,7 @@ def ensemble_of(
     members: Sequence[tuple[VersionInfo | None, MaskBundle]],
     *,
     metrics: Mapping[str, float] | None = None,
+    thresholds: tuple[float, ...] = (),
 ) -> MaskBundle:
     """Make an ensemble of published tasks, of versions of one task, or of masks learned for it.
 
@@ -46,6 +51,8 @@ def ensemble_of(
         combine: What its answers are made of: the vote of labels, the mean of logits or of probabilities.
         members: Each with the version that it was published as, None if it never was; 2 to 64.
         metrics: Dev metrics of the members together, where they were measured.
+        thresholds: Of a multi-label classification, those of the members together; empty for the means of
+            the members' own, as logits.
 
     Returns:
         A bundle that holds copies of all masks and heads and needs its members no more. Its base is that of
@@ -58,12 +65,15 @@ def ensemble_of(
     if not MIN_MEMBERS <= len(sources) <= MAX_MEMBERS:
         raise EnsembleError(f"an ensemble has {MIN_MEMBERS} to {MAX_MEMBERS} members, found {len(sources)}")
     _check_agreement(sources)
+    _check_rule(sources[0], combine)
+    thresholds = thresholds or _mean_thresholds(sources)
     first = sources[0].manifest
     manifest = EnsembleManifest(
         task=task,
         kind=first.kind,
         pair=first.pair,
         labels=first.labels,
+        thresholds=thresholds or None,
         base=_shared_base(sources),
         max_length=first.max_length,
         combine=combine,
@@ -85,8 +95,10 @@ class _Source:
 
     @classmethod
     def of(cls, version: VersionInfo | None, bundle: MaskBundle) -> Self:
+        name = version or f"task {bundle.manifest.task!r}"
+        if isinstance(bundle.manifest, SignManifest):
+            raise EnsembleError(f"{name} holds the signs of a finetuned copy: members are learned masks")
         if not isinstance(bundle.manifest, TaskManifest):
-            name = version or f"task {bundle.manifest.task!r}"
             raise EnsembleError(f"{name} is an ensemble itself: name its members in its place")
         return cls(version, bundle.digest, bundle.manifest)
 
@@ -112,6 +124,24 @@ def _check_agreement(sources: Sequence[_Source]) -> None:
                 raise EnsembleError(
                     f"members differ in {what}: {first} has {wanted!s:.80}, {source} has {found!s:.80}"
                 )
+
+
+def _check_rule(first: _Source, combine: CombineRule) -> None:
+    kind = first.manifest.kind
+    if kind in WITHOUT_CLASSES and combine != "logits":
+        raise EnsembleError(
+            f"members of a {kind} task are combined by the mean of their logits, not {combine}"
+        )
+
+
+def _mean_thresholds(sources: Sequence[_Source]) -> tuple[float, ...]:
+    """Return the mean of the members' thresholds as logits, since logits are what is averaged."""
+    given = [source.manifest.thresholds for source in sources]
+    if not any(given):
+        return ()
+    width = len(sources[0].manifest.labels)
+    rows = [[math.log(one / (1 - one)) for one in own or (0.5,) * width] for own in given]
+    return tuple(1 / (1 + math.exp(-fmean(column))) for column in zip(*rows, strict=True))
 
 
 def _shared_base(sources: Sequence[_Source]) -> BaseInfo:

@@ -5,6 +5,7 @@ its residual and LayerNorm after it. In bf16 and int8 a value is rounded once be
 bfloat16; sums, GELU, residual and LayerNorm are float32.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from masking.architectures import COMPUTED_SETTINGS, LayerNames, layer_names
 from masking.base import Base
 from masking.inference.packing import attend, bounds_of_rows
 from masking.inference.segmented import computed
-from masking.kernels.cpu.lines import Finish, add_and_normalise, attend_rows
+from masking.kernels.cpu.lines import Finish, at_once, attend_rows
 from masking.kernels.cpu.processor import lacks
 
 
@@ -32,12 +33,14 @@ class LineBlock(nn.Module):
         """
         super().__init__()
         config, table = base.encoder.config, layer_names(base.info.architecture)
-        names = table.in_block(number)
+        self._layers = names = table.in_block(number)
         self._attention_inputs, (self._attention_output, self._intermediate, self._output) = (
             names[:3],
             names[3:],
         )
         self._attention_norm, self._output_norm = _norms(block, table)
+        path = f"{table.blocks}.{number}"
+        self._norm_names = f"{path}.{table.attention_norm}", f"{path}.{table.output_norm}"
         self._heads = int(config.num_attention_heads)
         activation = getattr(config, COMPUTED_SETTINGS[base.info.architecture][0])
         self._activation = None if activation == "gelu" else ACT2FN[activation]
@@ -46,15 +49,30 @@ class LineBlock(nn.Module):
         """Compute [1, tokens, width] of the block's inputs: float32 in fp32 and before the first block."""
         batch = computed()
         hidden = hidden_states[0].to(batch.dtype)
-        attended = self._attend(*batch.products(self._attention_inputs, hidden))
-        (sums,) = batch.products((self._attention_output,), attended, Finish.FLOAT32)
-        hidden = add_and_normalise(sums, hidden, self._attention_norm)
-        (sums,) = batch.products((self._output,), self._activated(hidden), Finish.FLOAT32)
-        return add_and_normalise(sums, hidden, self._output_norm).unsqueeze(0)
+        with at_once() if self._without_torch(hidden) else nullcontext():
+            attended = self._attend(*batch.products(self._attention_inputs, hidden))
+            (sums,) = batch.products((self._attention_output,), attended, Finish.FLOAT32)
+            hidden = batch.normalise(self._norm_names[0], sums, hidden, self._attention_norm)
+            (sums,) = batch.products((self._output,), self._activated(hidden), Finish.FLOAT32)
+            return batch.normalise(self._norm_names[1], sums, hidden, self._output_norm).unsqueeze(0)
+
+    def _without_torch(self, hidden: Tensor) -> bool:
+        """Tell whether the kernel computes all of the block, [tokens, width] in bfloat16 throughout."""
+        batch = computed()
+        if batch.signed is not None or self._activation is not None:
+            return False
+        precisions = {batch.weights.lines[name].precision for name in self._layers}
+        return self._attends_by_kernel(hidden) and "fp32" not in precisions
+
+    def _attends_by_kernel(self, hidden: Tensor) -> bool:
+        """Tell whether the kernel computes attention on [tokens, width]."""
+        return (
+            hidden.dtype == torch.bfloat16 and not lacks("bf16") and hidden.shape[1] // self._heads % 2 == 0
+        )
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Compute attention within each row: three times [tokens, width] to one of the same shape."""
-        if query.dtype == torch.bfloat16 and not lacks("bf16") and query.shape[1] // self._heads % 2 == 0:
+        if self._attends_by_kernel(query):
             return attend_rows(query, key, value, self._heads, bounds_of_rows())
         return attend(*(one.unflatten(1, (self._heads, -1)) for one in (query, key, value))).flatten(1)
 

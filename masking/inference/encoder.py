@@ -1,7 +1,8 @@
 """Masked encoder: the masks of many tasks over ONE resident base, all tasks of a batch in one forward pass.
 
 What no mask touches (embeddings, attention, LayerNorm, blocks below the first masked one) is computed once
-for the whole batch; each masked layer is one `masked_linear` over the segments of all tasks. A task's masks
+for the whole batch; each masked layer is one `masked_linear` over the segments of all tasks. Tasks with signs
+come after those with masks (`masking.inference.signs`). A task's masks
 are immutable values handed to each call; nothing about a task is ever stored on the shared modules, so no
 call can see another's masks, and a call without masks is refused rather than answered by the bare base. The
 base tensors are read, never written.
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masking.architectures import block_linears, layer_names
+from masking.architectures import block_linears, layer_names, layer_norms
 from masking.base import Base
 from masking.heads import CLASSIFIER, POOLER
 from masking.inference.blocks import LineBlock
@@ -24,7 +25,8 @@ from masking.inference.loaded_task import LoadedTask, Member
 from masking.inference.packing import RowBatch, attend_by_row, attending, can_pack, pack_rows, pad_rows
 from masking.inference.resident import ResidentWeights
 from masking.inference.segmented import SegmentedBatch, computed, computing
-from masking.kernels import Segments, kernel_runs, mask_addresses
+from masking.inference.signs import SignedSegments
+from masking.kernels import LinearMask, Segments, kernel_runs, mask_addresses
 from masking.tasks import MODEL_KINDS, Features, Row
 from masking.tasks.predictions import Floats
 
@@ -78,6 +80,22 @@ class _RoutedLinear(nn.Module):
         return outputs.view(*inputs.shape[:-1], -1)
 
 
+class _RoutedNorm(nn.Module):
+    """A LayerNorm of the base that asks the batch being computed for those of its copies."""
+
+    def __init__(self, name: str, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.name = name
+        self.norm = norm
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        batch = computed()
+        if batch.signed is None:
+            normalised: Tensor = self.norm(inputs)
+            return normalised
+        return batch.norm(self.name, inputs.flatten(0, -2), self.norm).view_as(inputs)
+
+
 class MaskedEncoder:
     """The resident base, able to compute any loaded tasks. Call it from one thread at a time."""
 
@@ -101,7 +119,10 @@ class MaskedEncoder:
             attend_by_row(self._encoder)
             if self.weights.lines:
                 self._replace_blocks()
-                return
+                linears = {}
+        for name, norm in layer_norms(self._encoder).items():
+            if not isinstance(self._encoder.get_submodule(name.rpartition(".")[0]), LineBlock):
+                self._encoder.set_submodule(name, _RoutedNorm(name, norm))
         for name, linear in linears.items():
             routed = _RoutedLinear(name, linear)
             if name in self.weights.lines:  # its own tensor is not held, so that it may be let go of
@@ -122,6 +143,12 @@ class MaskedEncoder:
         Returns:
             Per task batch and input float32 logits: [labels], [choices] or [words, labels].
         """
+        places = sorted(range(len(task_batches)), key=lambda place: _signed(task_batches[place]))
+        found = dict(zip(places, self._logits([task_batches[place] for place in places]), strict=True))
+        return [found[place] for place in range(len(task_batches))]
+
+    def _logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
+        """Compute the logits of tasks, those with signs after those with masks."""
         runs = list(_runs(task_batches))
         with torch.inference_mode():
             batch = self._lay_out([row for run in runs for row in run.rows], self.base)
@@ -145,11 +172,20 @@ class MaskedEncoder:
         self, runs: Sequence[_Run], lengths: Sequence[int], names: Sequence[str]
     ) -> SegmentedBatch:
         """Find the masks of runs with these many tokens each, in the layers called `names`."""
-        masks = {name: [run.member.masks.layers.get(name) for run in runs] for name in names}
-        addresses: Mapping[str, Tensor] = {}
-        if self._addressed:
-            addresses = dict(zip(names, mask_addresses(list(masks.values()), self.base.device), strict=True))
-        return SegmentedBatch(Segments.of_lengths(lengths), masks, self.weights, addresses)
+        edge = sum(run.member.signs is None for run in runs)
+        masks = {name: [run.member.masks.layers.get(name) for run in runs[:edge]] for name in names}
+        segments, signed = Segments.of_lengths(lengths[:edge]), None
+        if edge < len(runs):
+            bits = {name: [run.member.masks.layers[name] for run in runs[edge:]] for name in names}
+            signs = [run.member.signs for run in runs[edge:] if run.member.signs is not None]
+            own = Segments.of_lengths(lengths[edge:])
+            signed = SignedSegments(own, signs, bits, self.weights, self._addresses(bits))
+        return SegmentedBatch(segments, masks, self.weights, self._addresses(masks), signed)
+
+    def _addresses(self, masks: Mapping[str, Sequence[LinearMask | None]]) -> Mapping[str, Tensor]:
+        if not self._addressed:
+            return {}
+        return dict(zip(masks, mask_addresses(list(masks.values()), self.base.device), strict=True))
 
     def _head(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> list[Tensor]:
         """Compute the logits of each run: [rows, outputs], or [tokens, labels] for token classification."""
@@ -163,16 +199,27 @@ class MaskedEncoder:
         return [_own_linear(CLASSIFIER, run, inputs(run)) for run in runs]
 
     def _pool(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> Sequence[Tensor]:
-        """Put each run's rows through W_P and tanh: [rows, hidden]."""
+        """Put each run's rows through W_P and the activation: [rows, hidden]."""
         starts = [batch.starts[row] for run in runs for row in range(run.first, run.last)]
         first_tokens = hidden.index_select(0, torch.tensor(starts, device=hidden.device))
-        counts = [len(run.rows) for run in runs]
-        if self.base.pooler is None:
-            inputs = torch.split(first_tokens, counts)
-            return [torch.tanh(_own_linear(POOLER, run, one)) for run, one in zip(runs, inputs, strict=True)]
-        segmented = self._segmented(runs, counts, (POOLER,))
-        pooled = torch.tanh(segmented.linear(POOLER, first_tokens, self.base.pooler))
-        return torch.split(pooled, counts)
+        inputs = torch.split(first_tokens, [len(run.rows) for run in runs])
+        by_run = list(zip(runs, inputs, strict=True))
+        shared = [(run, one) for run, one in by_run if f"{POOLER}.weight" not in run.member.head]
+        of_base = iter(self._pool_by_base(shared) if shared else ())
+        return [
+            run.member.activation(
+                _own_linear(POOLER, run, one) if f"{POOLER}.weight" in run.member.head else next(of_base)
+            )
+            for run, one in by_run
+        ]
+
+    def _pool_by_base(self, runs: Sequence[tuple[_Run, Tensor]]) -> Sequence[Tensor]:
+        """Put the first tokens of runs through the base's own W_P."""
+        assert self.base.pooler is not None
+        counts = [len(inputs) for _, inputs in runs]
+        segmented = self._segmented([run for run, _ in runs], counts, (POOLER,))
+        first_tokens = torch.cat([inputs for _, inputs in runs])
+        return torch.split(segmented.linear(POOLER, first_tokens, self.base.pooler), counts)
 
 
 def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
@@ -183,6 +230,10 @@ def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
         for member in one.task.members:
             yield _Run(pooled, member, rows, first)
             first += len(rows)
+
+
+def _signed(batch: TaskBatch) -> bool:
+    return any(member.signs is not None for member in batch.task.members)
 
 
 def _own_linear(name: str, run: _Run, inputs: Tensor) -> Tensor:

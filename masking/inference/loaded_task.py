@@ -1,20 +1,30 @@
 """Loaded task: made from a bundle, checked whole against the base, immutable, ready to be computed."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from mask_store import BaseInfo, BundleMember, CombineRule, LearnedInfo, Manifest, MaskBundle, unpack_bits
-from masking.architectures import block_linears
+from mask_store import (
+    BaseInfo,
+    BitsInfo,
+    BundleMember,
+    CombineRule,
+    Manifest,
+    MaskBundle,
+    SignManifest,
+    unpack_bits,
+)
+from masking.architectures import block_linears, layer_norms
 from masking.base import Base, Tokenizer
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
-from masking.heads import CLASSIFIER, POOLER
+from masking.heads import ACTIVATIONS, CLASSIFIER, POOLER, Linear
 from masking.inference.resident import ResidentWeights
+from masking.inference.signs import TaskSigns
 from masking.inference.task_masks import TaskMasks
 from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
 
@@ -23,20 +33,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Member:
-    """One mask of a task over the base, with the head that it was learned with.
+    """One mask of a task over the base, or the signs of a copy, with its head.
 
     Attributes:
-        masks: Masks of the base's layers, one bit per weight.
+        masks: Masks or signs of the base's layers, one bit per weight.
         head: Tensors of the head that are not part of the base, float32, masks applied.
+        signs: Numbers of the signs; None where the bits are masks.
+        activation: Between pooler and classifier.
     """
 
     masks: TaskMasks
     head: Mapping[str, Tensor]
+    signs: TaskSigns | None = None
+    activation: Linear = torch.tanh
 
     @property
     def head_nbytes(self) -> int:
         """Bytes of the head tensors."""
         return sum(tensor.nbytes for tensor in self.head.values())
+
+    @property
+    def signs_nbytes(self) -> int:
+        """Bytes of the signs' numbers."""
+        return 0 if self.signs is None else self.signs.nbytes
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,16 @@ class LoadedTask:
     def head_nbytes(self) -> int:
         """Bytes of the head tensors of all members."""
         return sum(member.head_nbytes for member in self.members)
+
+    @property
+    def signs_nbytes(self) -> int:
+        """Bytes of the scales, biases and LayerNorms of signs."""
+        return sum(member.signs_nbytes for member in self.members)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return self.masks_nbytes + self.head_nbytes + self.signs_nbytes
 
     def shortened(self, max_length: int) -> Self:
         """Return the same task with rows of at most `max_length` tokens, or its own length if that is less.
@@ -120,7 +149,11 @@ def load_task(bundle: MaskBundle, base: Base, weights: ResidentWeights | None = 
         _check_head(manifest, base, member.info)
         _check_layers(member.info, linears)
     weights = weights or ResidentWeights(base.device)
-    members = tuple(_load_member(member, weights) for member in bundle.members)
+    if isinstance(manifest, SignManifest):
+        _check_signs(manifest, base)
+        members = tuple(_load_signs(member, manifest, weights) for member in bundle.members)
+    else:
+        members = tuple(_load_member(member, weights) for member in bundle.members)
     return LoadedTask(manifest, bundle.digest, spec, codec, base.tokenizer, members, bundle.combine)
 
 
@@ -164,7 +197,45 @@ def _load_member(member: BundleMember, weights: ResidentWeights) -> Member:
     return Member(TaskMasks.of(of_base, layers, weights), on_device)
 
 
-def _check_layers(info: LearnedInfo, linears: Mapping[str, nn.Linear]) -> None:
+def _load_signs(member: BundleMember, manifest: SignManifest, weights: ResidentWeights) -> Member:
+    layers = {layer.name: layer for layer in member.info.layers}
+    head = {name: torch.from_numpy(tensor.copy()).to(weights.device) for name, tensor in member.head.items()}
+    masks = TaskMasks.of(member.masks, layers, weights, signs=True)
+    activation = ACTIVATIONS[manifest.head_activation or "tanh"]
+    return Member(masks, head, TaskSigns.of(member, weights.device), activation)
+
+
+def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the tensors that a copy has its own values of, beside its weights.
+
+    Args:
+        base: The base.
+        layers: The layers of signs, by name.
+    """
+    linears, norms = maskable_linears(base), layer_norms(base.encoder)
+    shapes = {f"{name}.bias": tuple(linears[name].bias.shape) for name in layers}
+    for name, norm in norms.items():
+        shapes |= {f"{name}.{part}": tuple(norm.normalized_shape) for part in ("weight", "bias")}
+    return shapes
+
+
+def _check_signs(manifest: SignManifest, base: Base) -> None:
+    """Refuse signs that are not of all layers of the blocks, or without their numbers."""
+    names = {layer.name for layer in manifest.layers}
+    blocks = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+    if missing := sorted(blocks.keys() - names):
+        raise UnknownLayerError(f"task {manifest.task!r} has no signs of layer {missing[0]!r}")
+    if beyond := sorted(names - maskable_linears(base).keys()):
+        raise UnknownLayerError(f"task {manifest.task!r} has signs of {beyond[0]!r}, no layer of the base")
+    found, wanted = {one.name: one.shape for one in manifest.own}, own_tensors(base, names)
+    if odd := sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)):
+        raise UnknownLayerError(
+            f"own tensor {odd[0]!r} of task {manifest.task!r} is {found.get(odd[0])}, on base "
+            f"{base.info.name!r} it must be {wanted.get(odd[0])}"
+        )
+
+
+def _check_layers(info: BitsInfo, linears: Mapping[str, nn.Linear]) -> None:
     """Refuse masks of layers that neither the base nor the head has, or of another shape."""
     head = {tensor.name: tensor.shape for tensor in info.head}
     for layer in info.layers:
@@ -175,11 +246,12 @@ def _check_layers(info: LearnedInfo, linears: Mapping[str, nn.Linear]) -> None:
             )
 
 
-def _check_head(manifest: Manifest, base: Base, info: LearnedInfo) -> None:
+def _check_head(manifest: Manifest, base: Base, info: BitsInfo) -> None:
     kind = MODEL_KINDS[manifest.kind]
     width, outputs = base.hidden_size, kind.outputs(manifest.labels)
     wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
-    if kind.pooled and base.pooler is None:
+    signed = isinstance(manifest, SignManifest) and POOLER not in {layer.name for layer in info.layers}
+    if kind.pooled and (signed or base.pooler is None):
         wanted |= {f"{POOLER}.weight": (width, width), f"{POOLER}.bias": (width,)}
     if (found := {tensor.name: tensor.shape for tensor in info.head}) != wanted:
         raise UnknownLayerError(

@@ -7,11 +7,11 @@ bits stay bf16, or fp32 where the processor has no bf16.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mask_store.format.bits import PackedArray
 from masking.architectures import block_linears
@@ -49,6 +49,10 @@ class ResidentWeights:
     kernels: Kernels = "auto"
     lines: Mapping[str, LineWeight] = field(default_factory=dict)
     wider: Mapping[str, float] = field(default_factory=dict)
+    _lines_of_ones: dict[tuple[int, int, str], LineWeight] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _ones: dict[tuple[int, ...], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, base: Base, precision: Precision | str = "fp32", kernels: Kernels = "auto") -> Self:
@@ -103,8 +107,9 @@ class ResidentWeights:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that these layers take, the base's own not counted."""
-        return sum(weight.nbytes for weight in self.lines.values())
+        """Bytes that these layers take, with the matrices of ones; the base's own are not counted."""
+        lines = [*self.lines.values(), *tuple(self._lines_of_ones.values())]
+        return sum(one.nbytes for one in lines) + sum(one.nbytes for one in tuple(self._ones.values()))
 
     def ready_mask(self, name: str, packed: PackedArray, columns: int) -> LinearMask:
         """Bring a bundle's bits into the order in which a layer's kernel reads them.
@@ -117,6 +122,41 @@ class ResidentWeights:
         if (weight := self.lines.get(name)) is not None:
             return lines.ready_mask(weight, packed)
         return ready_mask(packed, columns, self.device, self.kernels)
+
+    def ready_signs(self, name: str, packed: PackedArray, columns: int) -> LinearMask:
+        """Bring signs into the order in which a layer's matrix of ones is read; see `ready_mask`."""
+        if name in self.lines:
+            return lines.ready_mask(self.ones_of(name), packed)
+        return ready_mask(packed, columns, self.device, self.kernels)
+
+    def unbiased(self, name: str) -> LineWeight:
+        """Return a layer that the line kernel multiplies, without its bias."""
+        weight = self.lines[name]
+        return replace(weight, bias=torch.zeros(weight.rows))
+
+    def ones_of(self, name: str) -> LineWeight:
+        """Return the matrix of ones that signs of such a layer are multiplied with; made once for a shape."""
+        weight = self.lines[name]
+        return self._line_of_ones(weight.rows, weight.columns, weight.precision)
+
+    def row_of_ones(self, name: str) -> LineWeight:
+        """Return a row of ones: its product is the sum of a layer's inputs, rounded as they are."""
+        weight = self.lines[name]
+        return self._line_of_ones(1, weight.columns, weight.precision)
+
+    def ones_like(self, weight: Tensor) -> Tensor:
+        """Return ones of the shape of one of the base's own weights, made once for a shape."""
+        shape = tuple(weight.shape)
+        if (ones := self._ones.get(shape)) is None:
+            ones = self._ones.setdefault(shape, torch.ones(shape, device=self.device))
+        return ones
+
+    def _line_of_ones(self, rows: int, columns: int, precision: LinePrecision) -> LineWeight:
+        key = rows, columns, precision
+        if (ones := self._lines_of_ones.get(key)) is None:
+            made = LineWeight.of(torch.ones(rows, columns), None, precision)
+            ones = self._lines_of_ones.setdefault(key, made)
+        return ones
 
 
 def _pack(linears: Mapping[str, nn.Linear], precision: LinePrecision) -> dict[str, LineWeight]:

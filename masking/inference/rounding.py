@@ -47,12 +47,12 @@ def rounding_errors(base: Base, weights: Mapping[str, LineWeight]) -> dict[str, 
     return errors
 
 
-def sample_rows(base: Base) -> list[Row]:
-    """Return the rows that errors are measured on: tokens drawn from the vocabulary, always the same."""
+def sample_rows(base: Base, count: int = _ROWS) -> list[Row]:
+    """Return rows of tokens drawn from the vocabulary, always the same; errors are measured on a few."""
     tokenizer = base.tokenizer
     words = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
     length = min(_TOKENS, base.max_positions) - 2
-    drawn = torch.randint(len(words), (_ROWS, length), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randint(len(words), (count, length), generator=torch.Generator().manual_seed(0))
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     return [Row.of([first, *(words[place] for place in row), last]) for row in drawn.tolist()]
 

@@ -1,17 +1,19 @@
 """Segmented batch: the masks and segments of the batch that is being computed, for its masked layers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from masking.inference.resident import ResidentWeights
+from masking.inference.signs import SignedSegments
 from masking.kernels import LinearMask, Segments, masked_linear
-from masking.kernels.cpu.lines import Finish, LineLayer, LineMask, line_products
+from masking.kernels.cpu.lines import Finish, LineLayer, LineMask, add_and_normalise, line_products
 
 
 class LinearTensors(Protocol):
@@ -31,16 +33,18 @@ class SegmentedBatch:
     """Masks and segments of a batch.
 
     Attributes:
-        segments: Of the batch's tokens.
+        segments: Of the tokens that are computed with masks, the batch's first.
         masks: By layer name, per segment its mask or None.
         weights: The layers, in the form in which they are multiplied.
         addresses: On CUDA by layer name, where the kernel finds the masks; see `mask_addresses`.
+        signed: The segments after them, which are computed with signs; None where there are none.
     """
 
     segments: Segments
     masks: Mapping[str, Sequence[LinearMask | None]]
     weights: ResidentWeights
     addresses: Mapping[str, Tensor] = field(default_factory=dict)
+    signed: SignedSegments | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -48,7 +52,7 @@ class SegmentedBatch:
         return torch.float32 if self.weights.precision == "fp32" else torch.bfloat16
 
     def linear(self, name: str, inputs: Tensor, layer: LinearTensors) -> Tensor:
-        """Compute a layer under each segment's mask, in the dtype of its inputs.
+        """Compute a layer under each segment's mask or signs, in the dtype of its inputs.
 
         Args:
             name: Name of the layer.
@@ -60,6 +64,77 @@ class SegmentedBatch:
         """
         if name in self.weights.lines:
             return self.products((name,), inputs.to(self.dtype), Finish.FLOAT32)[0]
+        (outputs,) = self._in_parts(
+            (inputs,),
+            lambda part: [self._masked(name, part, layer)],
+            lambda signed, part: [signed.linear(name, part, layer.weight)],
+        )
+        return outputs
+
+    def products(
+        self, names: Sequence[str], inputs: Tensor, finish: Finish = Finish.BFLOAT16
+    ) -> list[Tensor]:
+        """Compute layers of the blocks, from the same inputs, under each segment's masks or signs.
+
+        Args:
+            names: Names of the layers.
+            inputs: [tokens, columns], in this dtype.
+            finish: What becomes of the sums.
+
+        Returns:
+            Per layer [tokens, rows], bfloat16 or float32.
+        """
+        precisions = {self.weights.lines[name].precision for name in names}
+        if len(precisions) > 1:
+            return [self.products((name,), inputs, finish)[0] for name in names]
+        outputs = self._in_parts(
+            (inputs.to(torch.float32 if precisions == {"fp32"} else torch.bfloat16),),
+            lambda part: line_products(part, self._layers(names), self.segments, finish),
+            lambda signed, part: signed.products(names, part, finish),
+        )
+        return outputs if finish == Finish.FLOAT32 else [one.to(inputs.dtype) for one in outputs]
+
+    def normalise(self, name: str, sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Compute LayerNorm(sums + residual) of a block; see `add_and_normalise`.
+
+        Args:
+            name: Name of the LayerNorm.
+            sums: float32 [tokens, columns], contiguous; overwritten.
+            residual: [tokens, columns], contiguous, in this dtype.
+            norm: The base's own.
+        """
+        (outputs,) = self._in_parts(
+            (sums, residual),
+            lambda sums, residual: [add_and_normalise(sums, residual, norm)],
+            lambda signed, sums, residual: [signed.normalise(name, sums, residual, norm.eps)],
+        )
+        return outputs
+
+    def norm(self, name: str, inputs: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Compute a LayerNorm of float32 [tokens, width]; see `normalise`."""
+        (outputs,) = self._in_parts(
+            (inputs,),
+            lambda part: [F.layer_norm(part, norm.normalized_shape, norm.weight, norm.bias, norm.eps)],
+            lambda signed, part: [signed.norm(name, part, norm.eps)],
+        )
+        return outputs
+
+    def _in_parts(
+        self,
+        tensors: Sequence[Tensor],
+        masked: Callable[..., list[Tensor]],
+        signed: Callable[..., list[Tensor]],
+    ) -> list[Tensor]:
+        """Compute the tokens with masks in one way and those with signs in another, and join the outputs."""
+        if self.signed is None:
+            return masked(*tensors)
+        edge = self.segments.tokens
+        if edge == 0:
+            return signed(self.signed, *tensors)
+        first, second = masked(*(one[:edge] for one in tensors)), [one[edge:] for one in tensors]
+        return [torch.cat(pair) for pair in zip(first, signed(self.signed, *second), strict=True)]
+
+    def _masked(self, name: str, inputs: Tensor, layer: LinearTensors) -> Tensor:
         return masked_linear(
             inputs,
             layer.weight,
@@ -71,29 +146,11 @@ class SegmentedBatch:
             addresses=self.addresses.get(name),
         )
 
-    def products(
-        self, names: Sequence[str], inputs: Tensor, finish: Finish = Finish.BFLOAT16
-    ) -> list[Tensor]:
-        """Compute layers of the blocks, from the same inputs, under each segment's masks.
-
-        Args:
-            names: Names of the layers.
-            inputs: [tokens, columns], in this dtype.
-            finish: What becomes of the sums.
-
-        Returns:
-            Per layer [tokens, rows], bfloat16 or float32.
-        """
-        layers = [
+    def _layers(self, names: Sequence[str]) -> list[LineLayer]:
+        return [
             LineLayer(self.weights.lines[name], cast(Sequence[LineMask | None], self.masks[name]))
             for name in names
         ]
-        precisions = {layer.weight.precision for layer in layers}
-        if len(precisions) > 1:
-            return [self.products((name,), inputs, finish)[0] for name in names]
-        own = torch.float32 if precisions == {"fp32"} else torch.bfloat16
-        outputs = line_products(inputs.to(own), layers, self.segments, finish)
-        return outputs if finish == Finish.FLOAT32 else [one.to(inputs.dtype) for one in outputs]
 
 
 _computed: ContextVar[SegmentedBatch] = ContextVar("computed")

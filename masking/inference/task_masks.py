@@ -1,4 +1,4 @@
-"""Task masks: the masks of one task's layers, in the layout that the kernel of their device reads.
+"""Task masks: the masks or signs of one task's layers, in the layout that the kernel of their device reads.
 
 They take one bit per weight. How a layer is computed with them is decided by `masking.kernels`.
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from mask_store import LayerInfo
+from mask_store import LayerBits
 from mask_store.format.bits import PackedArray
 from masking.inference.resident import ResidentWeights
 from masking.kernels import LinearMask
@@ -27,8 +27,10 @@ class TaskMasks:
     def of(
         cls,
         bits: Mapping[str, PackedArray],
-        layers: Mapping[str, LayerInfo],
+        layers: Mapping[str, LayerBits],
         weights: ResidentWeights,
+        *,
+        signs: bool = False,
     ) -> Self:
         """Bring the masks of a bundle into the order that the layers' kernels read.
 
@@ -36,10 +38,10 @@ class TaskMasks:
             bits: By layer name, uint8 [rows, ceil(columns / 8)].
             layers: By layer name, its size.
             weights: The layers that they are to be used with.
+            signs: Whether the bits are signs; see `masking.inference.signs`.
         """
-        return cls(
-            {name: weights.ready_mask(name, packed, layers[name].columns) for name, packed in bits.items()}
-        )
+        ready = weights.ready_signs if signs else weights.ready_mask
+        return cls({name: ready(name, packed, layers[name].columns) for name, packed in bits.items()})
 
     @property
     def nbytes(self) -> int:

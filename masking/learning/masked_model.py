@@ -172,6 +172,7 @@ class MaskedModel(TaskModel):
             kind=self.spec.kind,
             pair=self.spec.pair,
             labels=self.spec.labels,
+            thresholds=self.spec.thresholds or None,
             base=self.base.info,
             max_length=self.spec.max_length,
             masking=self._masking_info(),

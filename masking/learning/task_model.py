@@ -1,7 +1,7 @@
 """Task models, which learn a task: encoder and head; and the finetuned one, the paper's baseline."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -40,6 +40,11 @@ class TaskModel(nn.Module):
         """Return the logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels]."""
         hidden = self.encoder(**batch).last_hidden_state
         return head_logits(hidden, self.pooler, self.classifier, self.dropout)
+
+    def set_bias(self, bias: Sequence[float]) -> None:
+        """Set the classifier's bias: a number for each output."""
+        with torch.no_grad():
+            self.classifier.bias.copy_(torch.tensor(bias))
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return what the optimizer may change, by name."""

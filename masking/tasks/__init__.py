@@ -8,7 +8,14 @@ from masking.tasks.entities import Entity, Span, TagScheme, entities_of, group_e
 from masking.tasks.features import Features, Row, collate
 from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsInput, split_words
 from masking.tasks.kinds import MODEL_KINDS, task_codec
-from masking.tasks.predictions import ClassPrediction, Prediction, WordsPrediction
+from masking.tasks.predictions import (
+    ClassPrediction,
+    LabelsPrediction,
+    Prediction,
+    ScoresPrediction,
+    ValuesPrediction,
+    WordsPrediction,
+)
 from masking.tasks.spec import TaskSpec
 from masking.tasks.token_classification import WordsCodec
 
@@ -19,15 +26,18 @@ __all__ = [
     "Entity",
     "Features",
     "InputLimits",
+    "LabelsPrediction",
     "ModelKind",
     "Prediction",
     "Row",
+    "ScoresPrediction",
     "Span",
     "TagScheme",
     "TaskCodec",
     "TaskInput",
     "TaskSpec",
     "TextInput",
+    "ValuesPrediction",
     "Word",
     "WordsCodec",
     "WordsInput",

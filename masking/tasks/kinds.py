@@ -12,10 +12,19 @@ from masking.tasks.codec import ModelKind, TaskCodec
 from masking.tasks.multiple_choice import MULTIPLE_CHOICE
 from masking.tasks.sequence_classification import SEQUENCE_CLASSIFICATION
 from masking.tasks.spec import TaskSpec
+from masking.tasks.text_scores import MULTI_LABEL_CLASSIFICATION, REGRESSION, RERANKING
 from masking.tasks.token_classification import TOKEN_CLASSIFICATION
 
 MODEL_KINDS: Mapping[TaskKind, ModelKind] = {
-    kind.name: kind for kind in (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, MULTIPLE_CHOICE)
+    kind.name: kind
+    for kind in (
+        SEQUENCE_CLASSIFICATION,
+        TOKEN_CLASSIFICATION,
+        MULTIPLE_CHOICE,
+        MULTI_LABEL_CLASSIFICATION,
+        REGRESSION,
+        RERANKING,
+    )
 }
 
 

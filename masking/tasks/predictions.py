@@ -1,4 +1,4 @@
-"""Predictions of a task: one class for an input, or one label for each of its words."""
+"""Predictions of a task: a class, some labels or values for an input, or one label for each of its words."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,25 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class ClassPrediction:
+class ScoresPrediction:
+    """A score for each class, label or value of one input.
+
+    Attributes:
+        logits: float32 [classes].
+        scores: float32 [classes], what the kind of task makes of the logits.
+    """
+
+    logits: Floats
+    scores: Floats
+
+    @property
+    def ranking(self) -> list[int]:
+        """Indices of the classes, best first; of equal ones the first."""
+        return [int(index) for index in np.argsort(-self.logits, kind="stable")]
+
+
+@dataclass(frozen=True)
+class ClassPrediction(ScoresPrediction):
     """One class for one input: a label, or for multiple choice the index of a choice.
 
     Attributes:
@@ -21,13 +39,31 @@ class ClassPrediction:
 
     label: str
     index: int
-    logits: Floats
-    scores: Floats
 
-    @property
-    def ranking(self) -> list[int]:
-        """Indices of the classes, best first; of equal ones the first."""
-        return [int(index) for index in np.argsort(-self.logits, kind="stable")]
+
+@dataclass(frozen=True)
+class LabelsPrediction(ScoresPrediction):
+    """Any number of labels for one input.
+
+    Attributes:
+        labels: The labels whose score is at least their threshold.
+        indices: Their indices.
+        logits: float32 [labels].
+        scores: float32 [labels], sigmoid of the logits.
+    """
+
+    labels: tuple[str, ...]
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ValuesPrediction(ScoresPrediction):
+    """Numbers for one input: the values of a regression, or how relevant a document is.
+
+    Attributes:
+        logits: float32 [values].
+        scores: float32 [values]: the logits of a regression, their sigmoid in reranking.
+    """
 
 
 @dataclass(frozen=True)
@@ -52,7 +88,7 @@ class WordsPrediction:
         return [float(row[index]) for row, index in zip(self.scores, self.indices, strict=True)]
 
 
-Prediction = ClassPrediction | WordsPrediction
+Prediction = ClassPrediction | LabelsPrediction | ValuesPrediction | WordsPrediction
 
 
 def softmax(logits: Floats) -> Floats:
@@ -62,7 +98,13 @@ def softmax(logits: Floats) -> Floats:
     return result
 
 
+def sigmoid(logits: Floats) -> Floats:
+    """Return the logistic function of each logit, float32 in and out."""
+    result: Floats = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64))).astype(np.float32)
+    return result
+
+
 def predict_class(logits: Floats, labels: tuple[str, ...]) -> ClassPrediction:
     """Return the best class of `logits` [classes]; without labels its name is its index."""
     index = int(logits.argmax())
-    return ClassPrediction(labels[index] if labels else str(index), index, logits, softmax(logits))
+    return ClassPrediction(logits, softmax(logits), labels[index] if labels else str(index), index)

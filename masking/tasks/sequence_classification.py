@@ -1,4 +1,4 @@
-"""Sequence classification: one label for a text or for a pair of texts."""
+"""Sequence classification: one label for a text or for a pair of texts, by softmax."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from masking.errors import EmptyInputError, TaskInputError
 from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec
 from masking.tasks.features import Features
 from masking.tasks.inputs import TaskInput, TextInput, is_blank
-from masking.tasks.predictions import ClassPrediction, Floats, predict_class
+from masking.tasks.predictions import Floats, Prediction, predict_class
 from masking.tasks.spec import TaskSpec
 from masking.tasks.tokenizing import RowTokenizer, Steps
 
@@ -38,7 +38,7 @@ class SequenceCodec(TaskCodec):
         """Return the logits of the only row: float32 [labels]."""
         return row_logits[0]
 
-    def decode(self, logits: Floats) -> ClassPrediction:
+    def decode(self, logits: Floats) -> Prediction:
         """Return the best label of float32 [labels]."""
         return predict_class(logits, self.spec.labels)
 
@@ -54,10 +54,11 @@ class SequenceCodec(TaskCodec):
         return item
 
 
+def sample_text(spec: TaskSpec) -> TextInput:
+    """Return a short text, or a pair of texts where the task takes pairs."""
+    return TextInput("one", "two" if spec.pair else None)
+
+
 SEQUENCE_CLASSIFICATION = ModelKind(
-    "sequence-classification",
-    SequenceCodec,
-    pooled=True,
-    labelled=True,
-    sample=lambda spec: TextInput("one", "two" if spec.pair else None),
+    "sequence-classification", SequenceCodec, pooled=True, labelled=True, sample=sample_text
 )

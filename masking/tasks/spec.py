@@ -3,7 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Self
 
-from mask_store import Manifest, TaskKind
+from mask_store import Manifest, SignManifest, TaskKind, WordPiece
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,10 @@ class TaskSpec:
         kind: One of the kinds of task.
         labels: Class names by index; empty for multiple choice, whose classes are the choices.
         max_length: Tokens of one row at most, special tokens included.
-        pair: Whether the inputs of sequence classification are pairs of texts.
+        pair: Whether the inputs are pairs of texts.
+        word_piece: At which wordpiece of a word its label is read, in token classification.
+        thresholds: Of a multi-label classification, the score from which on each label is given; empty
+            where that is 0.5 for all.
     """
 
     kind: TaskKind
@@ -22,8 +25,18 @@ class TaskSpec:
     _: KW_ONLY
     max_length: int
     pair: bool = False
+    word_piece: WordPiece = "last"
+    thresholds: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Return the spec of a learned task."""
-        return cls(manifest.kind, manifest.labels, max_length=manifest.max_length, pair=manifest.pair)
+        piece = (manifest.word_piece if isinstance(manifest, SignManifest) else None) or "last"
+        return cls(
+            manifest.kind,
+            manifest.labels,
+            max_length=manifest.max_length,
+            pair=manifest.pair,
+            word_piece=piece,
+            thresholds=manifest.thresholds or (),
+        )

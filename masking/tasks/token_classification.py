@@ -1,7 +1,8 @@
 """Token classification: one label per word, read at the word's LAST wordpiece (paper, section 4).
 
-Every word gets a label. An input longer than one row becomes overlapping windows cut between words,
-and a word that lies in two windows is read where it has more context on its poorer side.
+An imported copy may have been finetuned to be read at the first. Every word gets a label. An input longer
+than one row becomes overlapping windows cut between words, and a word that lies in two windows is read where
+it has more context on its poorer side.
 """
 
 from collections.abc import Iterator, Sequence
@@ -70,7 +71,8 @@ class WordsCodec(TaskCodec):
         unknown = [int(self._tokenizer.unk_token_id or 0)]
         pieces: list[list[Sequence[int]]] = [[] for _ in sentences]
         tokens = [0] * len(sentences)
-        for step in in_steps(_spelled(sentences), lambda word: len(word[1])):
+        spelled = _spelled(sentences, first=self.spec.word_piece == "first")
+        for step in in_steps(spelled, lambda word: len(word[1])):
             encoded = encode_texts(self._tokenizer, [word for _, word in step])
             for (index, _), encoding in zip(step, encoded, strict=True):
                 pieces[index].append(encoding.ids or unknown)
@@ -81,7 +83,7 @@ class WordsCodec(TaskCodec):
         return pieces
 
     def gather(self, features: Features, row_logits: Sequence[Floats]) -> Floats:
-        """Return the logits at each word's last wordpiece: float32 [words, labels]."""
+        """Return the logits at the wordpiece of each word that is read: float32 [words, labels]."""
         return np.stack([row_logits[row][token] for row, token in features.positions])
 
     def decode(self, logits: Floats) -> WordsPrediction:
@@ -91,11 +93,17 @@ class WordsCodec(TaskCodec):
         return WordsPrediction(labels, indices, logits, softmax(logits))
 
     def _features(self, words: list[Sequence[int]]) -> Features:
-        kept = [pieces[-self._capacity :] for pieces in words]
+        first = self.spec.word_piece == "first"
+        kept = [pieces[: self._capacity] if first else pieces[-self._capacity :] for pieces in words]
         windows = plan_windows([len(pieces) for pieces in kept], self._capacity)
         rows = tuple(self._row(kept[start:end]) for start, end in windows)
         cut = any(len(pieces) > self._capacity for pieces in words)
-        return Features(rows, read_positions([len(pieces) for pieces in kept], windows), cut)
+        places = read_positions([len(pieces) for pieces in kept], windows)
+        if first:
+            places = tuple(
+                (row, token - len(own) + 1) for (row, token), own in zip(places, kept, strict=True)
+            )
+        return Features(rows, places, cut)
 
     def _cut(self, words: list[Sequence[int]]) -> Features:
         ends = list(accumulate(len(pieces) for pieces in words))
@@ -127,16 +135,16 @@ TOKEN_CLASSIFICATION = ModelKind(
 )
 
 
-def _spelled(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[int, str]]:
+def _spelled(sentences: Sequence[Sequence[str]], *, first: bool) -> Iterator[tuple[int, str]]:
     """Yield the words of all sentences as the tokenizer is to read them, each with its sentence's index.
 
     A leading space makes tokenizers that see spaces treat a word as they would inside a text. The label is
-    read at a word's end, so that is what is read of a very long one.
+    read at a word's end, or at its beginning if that is `first`, so that is what is read of a very long one.
     """
     for index, words in enumerate(sentences):
         for place, word in enumerate(words):
-            end = word[-_LONGEST_WORD:]
-            yield index, f" {end}" if place else end
+            part = word[:_LONGEST_WORD] if first else word[-_LONGEST_WORD:]
+            yield index, f" {part}" if place else part
 
 
 def plan_windows(lengths: Sequence[int], capacity: int) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from server.errors import (
 )
 
 _OIP = "/v2"
+_NOT_OIP = ("/v2/rerank",)  # Cohere's
 _MOST_SHOWN = 5
 
 
@@ -26,7 +27,7 @@ def error_response(error: ServerError, path: str) -> JSONResponse:
 
     The protocol's clients know 400 for every body that is not right.
     """
-    if path != _OIP and not path.startswith(f"{_OIP}/"):
+    if path in _NOT_OIP or (path != _OIP and not path.startswith(f"{_OIP}/")):
         return JSONResponse(error.body, status_code=error.status, headers=error.headers)
     status = 400 if isinstance(error, InvalidBodyError) else error.status
     return JSONResponse({"error": error.message}, status_code=status, headers=error.headers)

@@ -48,7 +48,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, type[BaseModel]]]:
 
 def operation_id(route: APIRoute) -> str:
     """Return a route's name in generated clients: that of its function, told apart by the path."""
-    words = {"{version}": "_version", "/hf/": "_for_hugging_face"}
+    words = {"{version}": "_version", "/hf/": "_for_hugging_face", "/v2/rerank": "_version_2"}
     told_apart = (end for part, end in words.items() if part in route.path and end not in route.name)
     return "".join([route.name, *told_apart])
 

@@ -143,12 +143,12 @@ def _validate(body: object, kind: HttpKind, hugging_face: bool) -> PredictBody:
 
 def _reply_format(body: PredictBody, *, batched: bool) -> ReplyFormat:
     if not isinstance(body, HfBody):
-        return ReplyFormat("tei", batched, "none" if body.raw_scores else "softmax")
+        return ReplyFormat("tei", batched, "none" if body.raw_scores else None)
     wanted = body.wanted
     return ReplyFormat(
         "hf",
         batched,
-        function=wanted.function_to_apply or "softmax",
+        function=wanted.function_to_apply,
         top_k=wanted.most_labels,
         ignored=frozenset(["O"] if wanted.ignore_labels is None else wanted.ignore_labels),
         grouped=wanted.groups_words,

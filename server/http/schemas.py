@@ -38,7 +38,7 @@ class _StopsAtFirst(FailFast):
 
 _Element = TypeVar("_Element")
 _FIRST = _StopsAtFirst()
-_List = Annotated[list[_Element], _FIRST]
+ListOf = Annotated[list[_Element], _FIRST]
 _Word = Annotated[str, StringConstraints(strip_whitespace=True)]
 
 
@@ -58,7 +58,9 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class _Body(BaseModel):
+class RequestBody(BaseModel):
+    """Base of bodies: immutable, and a key that is not known is refused with those that are."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
@@ -72,14 +74,14 @@ class _Body(BaseModel):
         return values
 
 
-class Choices(_Body):
+class Choices(RequestBody):
     """One multiple-choice question."""
 
     context: str = Field(description="what comes before the choices")
-    choices: _List[str] = Field(min_length=2, description="the choices, at least two")
+    choices: ListOf[str] = Field(min_length=2, description="the choices, at least two")
 
 
-class HfText(_Body):
+class HfText(RequestBody):
     """A text, or a pair of texts, as Hugging Face pipelines name them."""
 
     text: str
@@ -87,15 +89,15 @@ class HfText(_Body):
 
 
 _HfInputs = Annotated[
-    str | HfText | Choices | _List[str] | _List[HfText] | _List[Choices] | _List[_List[str]],
+    str | HfText | Choices | ListOf[str] | ListOf[HfText] | ListOf[Choices] | ListOf[ListOf[str]],
     _says("a text, {text, text_pair}, {context, choices}, or a list of one of these"),
 ]
 _TeiInputs = Annotated[
-    str | Choices | _List[str] | _List[_List[str]] | _List[Choices],
+    str | Choices | ListOf[str] | ListOf[ListOf[str]] | ListOf[Choices],
     _says("a text, [text, pair], or a batch: a list of [text], of [text, pair] or of {context, choices}"),
 ]
 _Words = Annotated[
-    _List[_Word] | _List[_List[_Word]],
+    ListOf[_Word] | ListOf[ListOf[_Word]],
     _says("a list of words, or a list of such lists"),
 ]
 _Truncation = Annotated[
@@ -108,7 +110,7 @@ _Padding = Annotated[
 ]
 
 
-class HfParameters(_Body):
+class HfParameters(RequestBody):
     """Parameters of Hugging Face's pipelines; those that a task does not use have no effect."""
 
     top_k: StrictInt | None = Field(
@@ -118,7 +120,11 @@ class HfParameters(_Body):
         None, description="classification: the older way to ask for all labels, or for the best one (false)"
     )
     function_to_apply: Annotated[Literal["softmax", "sigmoid", "none"] | None, BeforeValidator(_lower)] = (
-        Field(None, description="classification: what makes scores from logits; softmax by default")
+        Field(
+            None,
+            description="classification: what makes scores from logits; by default softmax, sigmoid where a "
+            "text may have several labels and in reranking, none in regression",
+        )
     )
     aggregation_strategy: Annotated[
         Literal["none", "simple", "first", "average", "max"] | None, BeforeValidator(_lower)
@@ -131,7 +137,7 @@ class HfParameters(_Body):
         None, description="tagging: the older name of the strategies simple (true) and none (false)"
     )
     ignore_subwords: StrictBool | None = Field(None, description="accepted; labels are per word")
-    ignore_labels: _List[str] | None = Field(
+    ignore_labels: ListOf[str] | None = Field(
         None, description='tagging: labels to leave out; ["O"] by default'
     )
     stride: StrictInt | None = Field(
@@ -173,7 +179,7 @@ Options = Annotated[
 ]
 
 
-class HfBody(_Body):
+class HfBody(RequestBody):
     """Body of Hugging Face's inference API; the reply has the shape that its clients parse."""
 
     inputs: _HfInputs
@@ -187,7 +193,7 @@ class HfBody(_Body):
         return self.parameters or HfParameters()
 
 
-class TeiBody(_Body):
+class TeiBody(RequestBody):
     """Body of text-embeddings-inference's /predict. A flat list of two strings is ONE pair."""
 
     inputs: _TeiInputs = Field(
@@ -202,7 +208,7 @@ class TeiBody(_Body):
     raw_scores: StrictBool | None = Field(None, description="logits instead of probabilities")
 
 
-class TokensBody(_Body):
+class TokensBody(RequestBody):
     """Sentences that are already split into words, for token classification."""
 
     tokens: _Words = Field(description="the words of one sentence, or of several")
@@ -223,7 +229,7 @@ class ChoicesBody(Choices):
     options: Options = None
 
 
-class PredictManyBody(_Body):
+class PredictManyBody(RequestBody):
     """Rows of many tasks."""
 
     inputs: list[Any] = Field(

@@ -53,7 +53,7 @@ class ServedTask:
     @property
     def nbytes(self) -> int:
         """Bytes of its masks and head."""
-        return self.loaded.masks_nbytes + self.loaded.head_nbytes
+        return self.loaded.nbytes
 
 
 @dataclass(frozen=True)

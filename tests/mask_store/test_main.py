@@ -10,7 +10,7 @@ import pytest
 
 from mask_store import MaskStore
 from mask_store.__main__ import main
-from tests.support.bundles import bundle_of, version_bundle
+from tests.support.bundles import bundle_of, sign_sample, version_bundle
 
 Run = Callable[..., str]
 
@@ -310,3 +310,14 @@ def test_as_a_process(filled: Path, tmp_path: Path) -> None:
     )
     assert bad.returncode == 1
     assert bad.stderr == f"error: no mask store at {tmp_path / 'no'}: expected store.json there\n"
+
+
+def test_show_tells_what_copy_signs_are_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    MaskStore.open(tmp_path, create=True).publish(sign_sample())
+    assert main(["--store", str(tmp_path), "show", "demo"]) == 0
+    shown = capsys.readouterr().out
+    for expected in ("40 bits in 1 layers, of my-trec", "agreement 0.9844", "12 bytes of scales"):
+        assert expected in shown
+    assert "flipped" not in shown
+    assert main(["--store", str(tmp_path), "show", "demo", "--json"]) == 0
+    assert "sparsity" not in json.loads(capsys.readouterr().out)

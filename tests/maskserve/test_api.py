@@ -6,7 +6,8 @@ from fastapi.testclient import TestClient
 
 import maskserve
 from mask_store import MaskStore, StoreNotFoundError
-from masking import load_base
+from masking import Base, load_base
+from tests.support.models import COPY_LABELS, finetuned
 from tests.support.serving import fill, wait_until
 from training.errors import OptionsError
 
@@ -52,3 +53,11 @@ def test_the_server_leaves_cores_free_before_torch_is_loaded(monkeypatch: pytest
     monkeypatch.setattr("server.create_app", lambda _: None)
     maskserve.create_app(base="b", store="s")
     assert calls == ["threads", "service"]
+
+
+def test_a_finetuned_model_becomes_a_task(base: Base, tiny_bert: str, tmp_path: Path) -> None:
+    model = finetuned(tiny_bert, tmp_path / "copy", "sequence-classification")
+    report = maskserve.import_model(model, base=base, task="mood", store=tmp_path / "store", factor=1.0)
+    assert (report.version, report.factor, report.compared) == (1, 1.0, None)
+    tasks = maskserve.load(base, store=tmp_path / "store")
+    assert {one["label"] for one in tasks("mood", "a great film")} == set(COPY_LABELS)

@@ -124,6 +124,35 @@ def test_a_batch_of_all_kinds_is_one_forward_pass_in_the_order_given(
         assert [e["score"] for e in one] == pytest.approx([e["score"] for e in other], rel=1e-4)
 
 
+def test_several_labels_a_value_and_a_relevance(
+    tasks: maskserve.Pipeline, base: Base, store: MaskStore
+) -> None:
+    topics = tasks("topics", TEXT)
+    scores = {entry["label"]: entry["score"] for entry in topics}
+    assert scores == pytest.approx(expected_scores(base, store.load("topics")), rel=1e-5)
+    spec = SPECS["topics"]
+    reached = {
+        name for name, least in zip(spec.labels, spec.thresholds, strict=True) if scores[name] >= least
+    }
+    assert {entry["label"] for entry in topics if entry["predicted"]} == reached
+    (value,) = tasks("rating", TEXT)
+    assert value["score"] == pytest.approx(expected_scores(base, store.load("rating"))["score"], abs=1e-6)
+    (relevance,) = tasks("relevance", PAIR)
+    assert 0 < relevance["score"] < 1
+
+
+def test_documents_are_ranked_in_one_pass(tasks: maskserve.Pipeline) -> None:
+    documents = ["it is great", "the plot of the film", "bad"]
+    ranked = tasks.rank("relevance", TEXT, documents)
+    scores = [tasks("relevance", (TEXT, document))[0]["score"] for document in documents]
+    order = sorted(range(3), key=lambda place: -scores[place])
+    assert [one["index"] for one in ranked] == order
+    assert [one["score"] for one in ranked] == pytest.approx([scores[place] for place in order], rel=1e-4)
+    assert [one["text"] for one in ranked] == [documents[place] for place in order]
+    with pytest.raises(TaskInputError, match="can't rank"):
+        tasks.rank("paraphrase", TEXT, documents)
+
+
 def test_nothing_given_is_nothing_answered(tasks: maskserve.Pipeline) -> None:
     assert tasks.batch([]) == []
 

@@ -15,7 +15,7 @@ from masking.kernels import Precision
 from server.memory_report import MemoryReport, memory_report
 from server.tasks.registry import ServedTask
 from tests.support.kernel_cases import LINES
-from tests.support.models import random_bundle
+from tests.support.models import finetuned, random_bundle, sign_bundle
 from tests.support.server_parts import CHOICE, SINGLE, TAGS, loaded
 
 
@@ -193,3 +193,17 @@ def test_the_whole_process_is_told_where_the_system_tells(
     assert told == pytest.approx(psutil.Process().memory_info().rss, rel=0.02)
     monkeypatch.setattr("server.memory_report._STATM", Path("/there/is/none"))
     assert _report(base).process_bytes is None
+
+
+def test_signs_are_counted(tiny_bert: str, base: Base, tmp_path: Path) -> None:
+    weights = ResidentWeights(base.device)
+    copy = finetuned(tiny_bert, tmp_path / "copy", "sequence-classification")
+    task, mask = load_task(sign_bundle(base, copy), base, weights), loaded(base, SINGLE)
+    report = _report(base, task, mask, weights=weights)
+    line, other = report.tasks["copied"], report.tasks["demo"]
+    assert task.members[0].signs is not None
+    assert line.sign_bytes == report.total.sign_bytes == task.members[0].signs.nbytes > 0
+    assert line.resident_bytes == line.packed_mask_bytes + line.head_bytes + line.sign_bytes
+    assert other.sign_bytes == 0
+    held = sum(one.resident_bytes for one in report.tasks.values())
+    assert report.total.resident_bytes == report.base.resident_bytes + held

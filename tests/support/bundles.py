@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from mask_store import (
     BaseInfo,
     CombineRule,
+    CopyInfo,
     EnsembleManifest,
     HeadTensorInfo,
+    LayerBits,
     LayerInfo,
     MaskBundle,
     MaskingInfo,
+    SignManifest,
     TaskManifest,
     VersionInfo,
     ensemble_of,
@@ -121,6 +124,27 @@ def ensemble_sample(
     assert isinstance(manifest, EnsembleManifest)
     tensors = [(member.masks, member.head) for member in made.members]
     return MaskBundle.create_ensemble(manifest, tensors, compress=compress)
+
+
+def sign_sample(**changes: Any) -> MaskBundle:
+    """The worked example's bits as signs, with scales and a bias of the base; always the same bytes."""
+    mask = example_mask()
+    own = {"encoder.bias": np.array([0.5], np.float32)}
+    like = manifest_of((layer_of("pooler.dense", mask),))
+    kept = ("task", "kind", "pair", "labels", "base", "max_length", "head", "libraries", "created")
+    fields: dict[str, Any] = {name: getattr(like, name) for name in kept} | {
+        "layers": (LayerBits(name="pooler.dense", rows=2, columns=20, zeros=3),),
+        "own": tuple(HeadTensorInfo(name=name, shape=array.shape) for name, array in own.items()),
+        "head_activation": "tanh",
+        "word_piece": None,
+        "copied": CopyInfo(name="my-trec", revision=None, fingerprint="sha256:" + "ef" * 32),
+        "settings": {"scales": "mean", "factor": 1.5},
+        "metrics": {"agreement": 0.984375},
+    }
+    scales = {"pooler.dense": np.array([0.25, 0.0], np.float32)}
+    signs = {"pooler.dense": pack_bits(mask)}
+    manifest = SignManifest(**(fields | changes))
+    return MaskBundle.create_signs(manifest, signs, scales=scales, own=own, head=HEAD)
 
 
 def take_apart(data: bytes) -> tuple[dict[str, Any], bytes]:

@@ -16,6 +16,7 @@ Rows = list[dict[str, Any]]
 _GOOD = ("good", "great")
 _BAD = ("bad", "terrible")
 _FILLER = ("the", "movie", "film", "plot", "acting", "was", "is", "a", "it")
+_LABELLED = {"praise": _GOOD, "blame": _BAD, "place": ("paris", "london")}
 _NAMES = {"anna": "B-PER", "paris": "B-LOC", "london": "B-LOC", "acme": "B-ORG"}
 
 
@@ -62,10 +63,41 @@ def stories(count: int, seed: int = 0) -> Rows:
     return rows
 
 
+def notes(count: int, seed: int = 0) -> Rows:
+    """Any number of labels, each of which follows from one word."""
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for number in range(count):
+        given = [label for label, words in _LABELLED.items() if number % 4 and chooser.random() < 0.5]
+        words = [chooser.choice(_LABELLED[label]) for label in given]
+        rows.append({"text": " ".join([*chooser.choices(_FILLER, k=3), *words]), "labels": given})
+    return rows
+
+
+def ratings(count: int, seed: int = 0) -> Rows:
+    """A number that follows from one word."""
+    return [{"text": row["text"], "score": 2 + (row["label"] == "positive")} for row in reviews(count, seed)]
+
+
+def hits(count: int, seed: int = 0) -> Rows:
+    """Four documents of each query, of which the good ones are relevant."""
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for number in range(count):
+        query = " ".join(random.Random(1000 * seed + number // 4).choices(_FILLER, k=3))
+        words = (_GOOD, _BAD)[number % 2]
+        document = " ".join([chooser.choice(words), *chooser.choices(_FILLER, k=2)])
+        rows.append({"query": query, "document": document, "label": 1 - number % 2})
+    return rows
+
+
 ROWS = {
     "sequence-classification": reviews,
     "token-classification": entities,
     "multiple-choice": stories,
+    "multi-label-classification": notes,
+    "regression": ratings,
+    "reranking": hits,
 }
 
 

@@ -1,4 +1,4 @@
-"""Models: tiny random encoders of every supported architecture, in the hub's own folder format.
+"""Models: tiny random encoders of every supported architecture, in the hub's own folder format, and copies.
 
 Nothing here is pretrained: these models are for shape and logic only.
 """
@@ -7,24 +7,30 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
     AutoModel,
+    AutoTokenizer,
     BertConfig,
     DistilBertConfig,
     ElectraConfig,
     MPNetConfig,
     PretrainedConfig,
+    PreTrainedModel,
     RobertaConfig,
     XLMRobertaConfig,
 )
 
 from mask_store import MaskBundle, TaskKind
 from masking import Base, MaskedModel, MaskSettings, TaskSpec
+from masking.checkpoints import CopySigns, load_copy
+from masking.checkpoints.heads import CLASSES
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "mpnet", "electra", "xlm-roberta")
 # fmt: off
@@ -36,6 +42,7 @@ WORDS = (
 )
 # fmt: on
 TOLERANCE = 5e-6  # a two-hundredth of a step of Adam at 1e-3
+COPY_LABELS = ("down", "level", "up")
 _BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
@@ -202,3 +209,43 @@ def assert_learned_alike(kind: TaskKind, mine: Mapping[str, Tensor], expected: M
     for name, tensor in expected.items():
         if not name.endswith(tuple(without_effect)):
             torch.testing.assert_close(mine[name], tensor, atol=TOLERANCE, rtol=0.0)
+
+
+def finetuned(
+    base_folder: str, folder: Path, kind: TaskKind, *, step: float = 0.02, seed: int = 0, **config: Any
+) -> str:
+    """Saves a copy of a base with a head of its own, as plain transformers would; returns its folder.
+
+    Args:
+        base_folder: The base.
+        folder: Where to.
+        kind: Kind of task.
+        step: Standard deviation of the change of every number.
+        seed: Of the changes and of the head.
+        config: Further fields of the configuration.
+    """
+    torch.manual_seed(seed)
+    labels: dict[str, Any] = {
+        "id2label": dict(enumerate(COPY_LABELS)),
+        "label2id": {n: i for i, n in enumerate(COPY_LABELS)},
+    }
+    cls = getattr(transformers, f"AutoModel{CLASSES[kind]}")
+    model: PreTrainedModel = cls.from_pretrained(
+        base_folder, **(({} if kind == "multiple-choice" else labels) | config)
+    )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "embeddings." not in name or "LayerNorm" in name:
+                parameter.add_(torch.randn_like(parameter) * step)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base_folder).save_pretrained(folder)
+    return str(folder)
+
+
+def sign_bundle(base: Base, model: str, *, task: str = "copied", factor: float = 1.0) -> MaskBundle:
+    """The bundle of a copy's signs."""
+    copied = load_copy(model, base)
+    signs = CopySigns(base, copied)
+    spec = TaskSpec(copied.kind, copied.labels, max_length=32, word_piece="first")
+    scales = {name: factor * mean for name, mean in signs.mean_scales.items()}
+    return signs.bundle(task, spec, scales, settings={"factor": factor}, metrics={})

@@ -15,9 +15,9 @@ from lab.server_process import ServerProcess, server_command, start_server
 from mask_store import MaskBundle, MaskStore
 from masking import (
     Base,
-    ClassPrediction,
     MaskedEncoder,
     Prediction,
+    ScoresPrediction,
     TaskBatch,
     TaskInput,
     TaskSpec,
@@ -41,6 +41,11 @@ SPECS = {
     "paraphrase": TaskSpec("sequence-classification", ("no", "yes"), max_length=40, pair=True),
     "names": TaskSpec("token-classification", ("O", "B-PER", "I-PER", "B-LOC"), max_length=32),
     "endings": TaskSpec("multiple-choice", (), max_length=40),
+    "topics": TaskSpec(
+        "multi-label-classification", ("art", "food", "sport"), max_length=32, thresholds=(0.5, 0.6, 0.25)
+    ),
+    "rating": TaskSpec("regression", ("score",), max_length=32),
+    "relevance": TaskSpec("reranking", ("relevance",), max_length=40, pair=True),
 }
 TEXT = "the movie was good"
 EXACT: Final = "fp32"
@@ -153,11 +158,11 @@ def running(
 
 
 def expected_scores(base: Base, bundle: MaskBundle, given: TaskInput | None = None) -> Scores:
-    """Softmax scores by label that this bundle itself gives an input (`TEXT` if none is given)."""
+    """Scores by label that this bundle itself gives an input (`TEXT` if none is given)."""
     task = load_task(bundle, base)
     features = task.codec.encode([given or TextInput(TEXT)], truncate=False)
     prediction = task.codec.decode(MaskedEncoder(base).logits([TaskBatch(task, features)])[0][0])
-    assert isinstance(prediction, ClassPrediction)
+    assert isinstance(prediction, ScoresPrediction)
     names = task.spec.labels or [str(i) for i in range(len(prediction.scores))]
     return {name: float(score) for name, score in zip(names, prediction.scores, strict=True)}
 

@@ -29,8 +29,22 @@ def test_defaults_are_the_papers_but_for_the_head(settings: dict[str, Any]) -> N
     assert options.run_folder == Path("runs/demo")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("text-classification", "sequence-classification"),
+        ("multi_label_classification", "multi-label-classification"),
+        ("text-ranking", "reranking"),
+        ("ner", "token-classification"),
+        ("regression", "regression"),
+    ],
+)
+def test_kinds_have_the_names_of_hugging_face_too(settings: dict[str, Any], name: str, kind: str) -> None:
+    assert LearnOptions(**(settings | {"kind": name})).kind == kind
+
+
 def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
-    wrong = {"train": "absent.jsonl", "lr": float("nan"), "epochs": 0, "blocks": "2-x", "metric": "f1"}
+    wrong = {"train": "absent.jsonl", "lr": float("nan"), "epochs": 0, "blocks": "2-x", "metric": "mrr"}
     wrong |= {"tags_column": "t", "initial_sparsity": 1.0, "score_low": 0.5, "seed": -1, "threads": 0}
     wrong |= {"average": 1.0, "accumulate": 0, "final_sparsity": 0.0, "precision": "fp8", "scale_lr": True}
     wrong |= {"head": "random", "head_lr": 0.1}
@@ -55,10 +69,10 @@ def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
         ({"train": "."}, r"--train \.: a folder; name its files.*--dataset \."),
         ({"encoding": "latin-99"}, "--encoding latin-99: there is no such encoding"),
         ({"delimiter": "||"}, "must be one character, or comma, semicolon, tab, bar"),
-        ({"kind": "regression"}, "not one of sequence-classification"),
+        ({"kind": "summarization"}, "not one of sequence-classification"),
         ({"max_length": 2}, "--max-length 2: must be at least 8"),
         ({"lr": float("inf")}, "--lr inf"),
-        ({"metric": "f1"}, "choose from accuracy, matthews_correlation"),
+        ({"metric": "pearson"}, "choose from accuracy, matthews_correlation"),
         ({"score_init": "magnitude"}, "--score-init: there is no such option"),
         ({"threshold": -1.0}, "--score-low -0.02: must be below the threshold, -1.0"),
         ({"head": "masked", "head_lr": 1e-3}, "a masked head does not learn"),

@@ -16,7 +16,15 @@ from mask_store.terminal import CommandParser
 from masking.base_folder import check_folder
 from masking.errors import BaseLoadError
 from training.errors import OptionsError
-from training.options import LearnOptions, Method, Preset, choices_of, options_of, preset_values
+from training.options import (
+    KIND_NAMES,
+    LearnOptions,
+    Method,
+    Preset,
+    choices_of,
+    options_of,
+    preset_values,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +144,8 @@ def _arguments(field: FieldInfo) -> dict[str, Any]:
         arguments["action"] = "store_true"
     elif choices := choices_of(field):
         arguments["choices"] = choices
+        if field is LearnOptions.model_fields["kind"]:
+            arguments["type"] = lambda name: KIND_NAMES.get(name, name)
     else:
         kinds = (field.annotation, *get_args(field.annotation))
         arguments["type"] = next((kind for kind in (float, int, str) if kind in kinds), str)

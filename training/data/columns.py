@@ -16,8 +16,16 @@ _SHOWN_COLUMNS = 30
 _TEXT_WORDS = 2.5  # words that texts have at least, on average; names and ids have fewer
 
 
+ANSWERS: tuple[Role, ...] = ("label", "tags")
+"""Roles of the columns that hold right answers."""
+
+
 def choose_columns(
-    kind: TaskKind, named: Mapping[Role, str | None], row_sets: Iterable[RowSet]
+    kind: TaskKind,
+    named: Mapping[Role, str | None],
+    row_sets: Iterable[RowSet],
+    *,
+    answers: bool = True,
 ) -> dict[Role, str]:
     """Decide which column plays which role.
 
@@ -28,6 +36,7 @@ def choose_columns(
         kind: Kind of task.
         named: Column per role as the user named it, None for "the default".
         row_sets: The rows to learn from and the rows to check with; each must have every column.
+        answers: Whether the rows have right answers; without, their roles are left out.
 
     Returns:
         Column per role; the role ``pair`` is absent where texts are single.
@@ -45,7 +54,7 @@ def choose_columns(
     chosen = _together(kind, named, there)
     for role, defaults in roles.columns.items():
         name = named.get(role)
-        if role in chosen or (role in roles.optional and not name):
+        if role in chosen or (role in roles.optional and not name) or (role in ANSWERS and not answers):
             continue
         chosen[role] = _find(role, (name,) if name else defaults, first.source, there, exact=bool(name))
     for rows in others:

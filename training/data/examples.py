@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from mask_store import TaskKind
 from masking import TaskInput
-from masking.tasks import MODEL_KINDS
 from training.data.rows import RowSet
 from training.errors import LabelError, NoExamplesError
 from training.kinds import TRAINING_KINDS, Columns, Judgement, Target, labels_of
@@ -29,7 +28,8 @@ class Example:
     Attributes:
         line: Where it stands in its file.
         input: What the task is asked.
-        target: The right answer: a label, a tag for each word, or the 0-based index of a choice.
+        target: The right answer: a label, several, a tag for each word, the 0-based index of a choice, or
+            values.
     """
 
     line: int
@@ -100,12 +100,14 @@ def read_examples(rows: RowSet, kind: TaskKind, columns: Columns) -> ExampleSet:
     return _not_empty(found)
 
 
-def judge(kind: TaskKind, sets: Iterable[ExampleSet], missing: str | None) -> Judgement:
+def judge(
+    kind: TaskKind, sets: Iterable[ExampleSet], missing: str | None, separator: str | None = None
+) -> Judgement:
     """Decide over all rows what their targets mean; see `training.kinds.TrainingKind.judge`."""
     first, *others = sets
     readings = [(example.input, example.target) for one in (first, *others) for example in one.examples]
     try:
-        return TRAINING_KINDS[kind].judge(readings, missing)
+        return TRAINING_KINDS[kind].judge(readings, missing, separator)
     except LabelError as error:
         raise LabelError(f"{first.source}: {error}") from None
 
@@ -136,16 +138,16 @@ def learn_labels(kind: TaskKind, train: ExampleSet, dev: ExampleSet) -> tuple[st
         dev: Examples to check with.
 
     Returns:
-        The labels, sorted; in numeric order where all are whole numbers. Empty for multiple choice.
+        The labels, sorted; in numeric order where all are whole numbers. Empty for a kind without classes.
 
     Raises:
         LabelError: There is one label only, or dev has one that train lacks.
     """
-    if not MODEL_KINDS[kind].labelled:
+    if not TRAINING_KINDS[kind].has_classes:
         return ()
     labels = {label for example in train.examples for label in labels_of(example.target)}
     if len(labels) < MIN_LABELS:
-        only = next(iter(labels))
+        only = next(iter(labels), "")
         others = "".join(f"; left out: {told}" for told in describe_unusable(train.unusable, train.unit))
         raise LabelError(
             f"{train.source}: every row has the label {only!r}; a task needs at least two labels{others}"

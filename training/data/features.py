@@ -3,6 +3,7 @@
 The tokens are those that serving would make of the same input: both come from `masking.tasks`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -16,7 +17,7 @@ from masking.tasks import WordsCodec
 from training.data.examples import Example, ExampleSet
 from training.distributed import share
 from training.errors import DataError
-from training.kinds import IGNORED, TRAINING_KINDS, Target, TargetIndices
+from training.kinds import IGNORED, TRAINING_KINDS, Target, TargetNumbers
 from training.options import LongSentences
 
 _CPU = torch.device("cpu")
@@ -29,12 +30,12 @@ class EncodedExample:
     Attributes:
         example: What it was made of.
         features: Its rows of tokens.
-        target: Index of the right label or choice (one number), or of the right label of each word.
+        target: The right answer as numbers; see `TrainingKind.numbers`.
     """
 
     example: Example
     features: Features
-    target: TargetIndices
+    target: TargetNumbers
 
 
 def encode_examples(
@@ -58,8 +59,9 @@ def encode_examples(
         line = examples.examples[error.index].line
         raise DataError(f"{examples.source}:{line}: {error.message}") from error
     index = {label: number for number, label in enumerate(codec.spec.labels)}
+    kind = TRAINING_KINDS[codec.spec.kind]
     encoded = [
-        EncodedExample(example, own, _indices(example.target, index, own))
+        EncodedExample(example, own, kind.numbers(_kept(example.target, own, codec), index))
         for example, own in zip(examples.examples, features, strict=True)
     ]
     return [item for item in encoded if item.target]
@@ -79,8 +81,7 @@ class Batch:
 
     Attributes:
         inputs: The encoder's keyword arguments, int64 [rows, tokens] each.
-        targets: Int64 [examples], or for token classification [rows, tokens]; `IGNORED` where nothing is to
-            be predicted.
+        targets: See `TrainingKind.targets`; `IGNORED` or NaN where nothing is to be predicted.
         counts: Rows of each example.
         total: Number of targets of all examples, whichever process has them.
     """
@@ -114,8 +115,8 @@ def make_batch(examples: Sequence[EncodedExample], kind: TaskKind, tokenizer: To
     items = [(item.features, item.target) for item in own]
     targets = TRAINING_KINDS[kind].targets(items, inputs["input_ids"].shape)
     if not share(examples):  # fewer examples than processes: this one computes one and learns nothing from it
-        targets.fill_(IGNORED)
-    total = sum(len(item.target) for item in examples)
+        targets.fill_(math.nan if targets.is_floating_point() else IGNORED)
+    total = sum(TRAINING_KINDS[kind].count(item.target) for item in examples)
     return Batch(inputs, targets, [len(item.features.rows) for item in own], total)
 
 
@@ -123,9 +124,8 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _indices(target: Target, index: dict[str, int], features: Features) -> TargetIndices:
-    if isinstance(target, int):
-        return (target,)
-    if isinstance(target, str):
-        return (index[target],)
-    return tuple(index[label] for label in target[: len(features.positions)])
+def _kept(target: Target, features: Features, codec: TaskCodec) -> Target:
+    """Leave out the tags of words that were cut."""
+    if isinstance(codec, WordsCodec) and isinstance(target, tuple):
+        return target[: len(features.positions)]
+    return target

@@ -1,12 +1,12 @@
 """Signs of wrong data, which are told and stop nothing: rows in both sets, one input with two labels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from mask_store import TaskKind
 from masking import TaskInput
-from masking.tasks import MODEL_KINDS
 from training.data.examples import SHOWN_LABELS, Example, ExampleSet, sort_labels
-from training.kinds import count_labels
+from training.kinds import TRAINING_KINDS, count_labels
 from training.kinds.fields import joined
 
 
@@ -20,7 +20,7 @@ def signs_of_wrong_data(kind: TaskKind, train: ExampleSet, dev: ExampleSet) -> I
             f" {train.source} too, so dev metrics are better than on new inputs"
         )
     yield from _contradictions(train)
-    if MODEL_KINDS[kind].labelled:
+    if TRAINING_KINDS[kind].has_classes:
         yield from _absent(train, dev)
 
 
@@ -29,6 +29,16 @@ def describe_labels(examples: ExampleSet) -> str:
     counts = count_labels(example.target for example in examples.examples)
     listed = [f"{label} {counts[label]}" for label in sort_labels(counts)]
     return f"{len(counts)} labels: {joined(listed, SHOWN_LABELS)}"
+
+
+def describe_values(examples: ExampleSet, names: Sequence[str]) -> str:
+    """Tell between what the values of examples lie, as ``score 0 to 5, mean 2.31``."""
+    columns = zip(*(example.target for example in examples.examples), strict=True)
+    told = [
+        f"{name} {min(column):g} to {max(column):g}, mean {fmean(column):.4g}"
+        for name, column in zip(names, columns, strict=True)
+    ]
+    return joined(told, SHOWN_LABELS)
 
 
 def _contradictions(train: ExampleSet) -> Iterator[str]:

@@ -2,12 +2,13 @@
 
 import random
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
 from masking import TaskInput
 from training.data.examples import Example, ExampleSet
 from training.errors import NoExamplesError
-from training.kinds import labels_of
+from training.kinds import Target, count_labels, labels_of
 
 _SEED = 0  # not that of the run: runs of several seeds are measured on the same rows
 
@@ -15,8 +16,8 @@ _SEED = 0  # not that of the run: runs of several seeds are measured on the same
 def split_examples(examples: ExampleSet, share: float) -> tuple[ExampleSet, ExampleSet]:
     """Split examples by chance, the same way each time.
 
-    Each label gives its share. Rows of the same input stay together, and a row whose label no other row has
-    is learned.
+    Each label gives its share; a row with several counts for the rarest. Rows of the same input stay
+    together, and a row whose label no other row has is learned.
 
     Args:
         examples: All examples.
@@ -31,9 +32,10 @@ def split_examples(examples: ExampleSet, share: float) -> tuple[ExampleSet, Exam
     by_input: dict[TaskInput, list[Example]] = defaultdict(list)
     for example in examples.examples:
         by_input[example.input].append(example)
+    counts = count_labels(example.target for example in examples.examples)
     by_label: dict[str, list[list[Example]]] = defaultdict(list)
     for group in by_input.values():
-        by_label[labels_of(group[0].target)[0]].append(group)
+        by_label[_stratum(group[0].target, counts)].append(group)
     chooser = random.Random(_SEED)
     kept: set[int] = set()
     for label in sorted(by_label):
@@ -60,3 +62,8 @@ def split_examples(examples: ExampleSet, share: float) -> tuple[ExampleSet, Exam
         replace(examples, examples=rest),
         replace(examples, source=name, examples=tuple(dev), unusable=(), remarks=()),
     )
+
+
+def _stratum(target: Target, counts: Mapping[str, int]) -> str:
+    """Return the rarest label of a target; nothing where it has none, or values."""
+    return min(labels_of(target), key=lambda label: (counts[label], label), default="")

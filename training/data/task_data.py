@@ -4,16 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from masking import TaskCodec, TaskSpec
-from masking.tasks import MODEL_KINDS
 from training.data.columns import choose_columns, describe_columns, unused_texts
 from training.data.examples import ExampleSet, judge, learn_labels, read_examples, settle
 from training.data.features import EncodedExample, encode_examples
 from training.data.rows import RowSet, data_digest
-from training.data.signs import describe_labels, signs_of_wrong_data
+from training.data.signs import describe_labels, describe_values, signs_of_wrong_data
 from training.data.sources import read_dataset, read_files
 from training.data.split import split_examples
 from training.errors import DataError
-from training.kinds import Columns, Judgement
+from training.kinds import TRAINING_KINDS, Columns, Judgement
 from training.kinds.fields import joined
 from training.options import LearnOptions, Role
 
@@ -27,7 +26,7 @@ class TaskData:
     Attributes:
         train: Examples to learn from.
         dev: Examples to choose the best epoch by.
-        labels: The task's labels by index; empty for multiple choice.
+        labels: The task's labels by index, or names of its values; empty for multiple choice.
         columns: Column of each role.
         judgement: What targets mean.
         digest: ``sha256:<hex>`` over every row as read.
@@ -88,17 +87,18 @@ def load_data(options: LearnOptions) -> TaskData:
     row_sets = _read(options)
     columns = choose_columns(options.kind, options.columns, row_sets)
     read = [read_examples(rows, options.kind, columns) for rows in row_sets]
-    judgement = judge(options.kind, read, options.missing_label)
+    judgement = judge(options.kind, read, options.missing_label, options.separator_character)
     settled = [settle(examples, judgement) for examples in read]
     if options.validation_share:
         train, dev = split_examples(settled[0], options.validation_share)
     else:
         train, dev = settled
-    labels = learn_labels(options.kind, train, dev)
+    kind = TRAINING_KINDS[options.kind]
+    labels = learn_labels(options.kind, train, dev) or kind.value_names(columns)
     notes = [note for rows in row_sets for note in _named(rows.source, rows.notes)]
     notes += [describe_columns(columns), *judgement.notes]
-    if MODEL_KINDS[options.kind].labelled:
-        notes.append(describe_labels(train))
+    if labels:
+        notes.append(describe_labels(train) if kind.has_classes else describe_values(train, labels))
     warnings = [warning for rows in row_sets for warning in _named(rows.source, rows.warnings)]
     warnings += [*_unused(row_sets[0], columns), *judgement.warnings]
     warnings += signs_of_wrong_data(options.kind, train, dev)

@@ -4,7 +4,7 @@ A new kind is one file of this folder, a line in `kinds`, and its columns and me
 """
 
 from training.kinds.judgement import Judgement, Target, count_labels, labels_of
-from training.kinds.kind import IGNORED, Baseline, Columns, Reading, TargetIndices, TrainingKind
+from training.kinds.kind import IGNORED, Baseline, Columns, Reading, TargetNumbers, TrainingKind
 from training.kinds.kinds import TRAINING_KINDS
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Judgement",
     "Reading",
     "Target",
-    "TargetIndices",
+    "TargetNumbers",
     "TrainingKind",
     "count_labels",
     "labels_of",

@@ -13,7 +13,7 @@ from masking import TaskInput
 from training.errors import LabelError
 from training.kinds.fields import UnusableRowError, is_fraction, joined, whole_number
 
-Target = str | int | tuple[str, ...]
+Target = str | int | tuple[str, ...] | tuple[float, ...]
 
 _NO_LABEL = "-1"
 _FEW = 0.1  # share of -1 beside 0 and 1 below which it means no label, and not a class below them
@@ -65,7 +65,7 @@ def judge_labels(counts: Mapping[str, int], missing: str | None) -> Judgement:
     if fractions and all(is_fraction(label) or whole_number(label) is not None for label in counts):
         raise LabelError(
             f"the labels are scores ({joined(fractions, 3)}), which can't be learned as classes; a label is "
-            "text or a whole number"
+            "text or a whole number, and --kind regression learns numbers"
         )
     chosen = (_NO_LABEL if _means_no_label(counts) else "") if missing is None else missing
     notes, warnings = [], []
@@ -92,8 +92,10 @@ def count_labels(targets: Iterable[Target]) -> Counter[str]:
 
 
 def labels_of(target: Target) -> tuple[str, ...]:
-    """Return the labels of a target: its tags, or its only label."""
-    return target if isinstance(target, tuple) else (str(target),)
+    """Return the labels of a target: its tags, its labels, or its only label; none of values."""
+    if not isinstance(target, tuple):
+        return (str(target),)
+    return tuple(label for label in target if isinstance(label, str))
 
 
 @dataclass(frozen=True)

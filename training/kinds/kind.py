@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mask_store import TaskKind
 from masking import Features, Prediction, TaskInput
-from training.kinds.judgement import Judgement, Target, count_labels, judge_labels
+from training.kinds.judgement import Judgement, Target, count_labels, judge_labels, labels_of
 from training.options import Metric, Role
 
 IGNORED = -100
@@ -19,7 +19,8 @@ IGNORED = -100
 
 Columns = Mapping[Role, str]
 ColumnNames = Mapping[Role, tuple[str, ...]]
-TargetIndices = tuple[int, ...]
+TargetNumbers = tuple[Any, ...]
+"""A target as numbers: indices of labels or of a choice, 0 or 1 for each label, or values."""
 
 
 class Reading(NamedTuple):
@@ -57,12 +58,28 @@ class TrainingKind(ABC):
             roles as `training.options.ROLES` has for the kind.
         optional: Roles that a file need not have.
         together: Names of several roles' columns that go together, each tried before the default names.
+        has_classes: Whether targets are labels or tags, which can be counted.
+        has_thresholds: Whether labels have thresholds, which are chosen on dev.
     """
 
     name: ClassVar[TaskKind]
     columns: ClassVar[ColumnNames]
     optional: ClassVar[frozenset[Role]] = frozenset()
     together: ClassVar[tuple[Columns, ...]] = ()
+    has_classes: ClassVar[bool] = True
+    has_thresholds: ClassVar[bool] = False
+
+    @abstractmethod
+    def read_input(self, values: Mapping[str, object], columns: Columns) -> TaskInput:
+        """Read what a row asks, without its answer.
+
+        Args:
+            values: Value of each column of the row.
+            columns: Column of each role but that of the answer.
+
+        Raises:
+            UnusableRowError: The row can't be used; the message says why.
+        """
 
     @abstractmethod
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
@@ -79,28 +96,59 @@ class TrainingKind(ABC):
             UnusableRowError: The row can't be used; the message says why.
         """
 
-    def judge(self, readings: Sequence[tuple[TaskInput, Target]], missing: str | None) -> Judgement:
+    def judge(
+        self,
+        readings: Sequence[tuple[TaskInput, Target]],
+        missing: str | None,
+        separator: str | None = None,
+    ) -> Judgement:
         """Decide over all rows what their targets mean.
 
         Args:
             readings: Input and target of every row of train and dev, as read.
             missing: Label of rows that have none, as the user says; see `judge_labels`.
+            separator: What stands between the labels of a cell, as the user says; None to find it.
 
         Raises:
             LabelError: They can't be learned.
         """
         return judge_labels(count_labels(target for _, target in readings), missing)
 
-    def targets(self, items: Sequence[tuple[Features, TargetIndices]], shape: torch.Size) -> Tensor:
+    def value_names(self, columns: Columns) -> tuple[str, ...]:
+        """Return what stands for the labels of a kind without classes, whose logits are values."""
+        return ()
+
+    def bias(self, truth: Sequence[TargetNumbers]) -> tuple[float, ...]:
+        """Return what the classifier's bias starts from; empty for 0.
+
+        Args:
+            truth: Targets of the training examples, at least one.
+        """
+        return ()
+
+    def numbers(self, target: Target, index: Mapping[str, int]) -> TargetNumbers:
+        """Return a target as numbers.
+
+        Args:
+            target: The right answer, settled.
+            index: Index of each label of the task.
+        """
+        return (target,) if isinstance(target, int) else tuple(index[label] for label in labels_of(target))
+
+    def count(self, target: TargetNumbers) -> int:
+        """Return how many targets of the loss an example has."""
+        return len(target)
+
+    def targets(self, items: Sequence[tuple[Features, TargetNumbers]], shape: torch.Size) -> Tensor:
         """Lay out the targets of a batch.
 
         Args:
-            items: Features and target of each example: the index of the right label or choice, or of the
-                right label of each word.
+            items: Features and target of each example, see `numbers`.
             shape: [rows, tokens] of the padded batch.
 
         Returns:
-            int64 [examples]; [rows, tokens] where every token has logits.
+            int64 [examples], or [rows, tokens] where every token has logits; float32 [examples, labels] where
+            each label has a target of its own.
         """
         return torch.tensor([target[0] for _, target in items])
 
@@ -109,7 +157,7 @@ class TrainingKind(ABC):
 
         Args:
             logits: Float32 [rows, labels], [rows, tokens, labels] or [rows, 1], as the model gives them.
-            targets: From `targets`; `IGNORED` where nothing is to be predicted.
+            targets: From `targets`; `IGNORED`, or NaN in float32, where nothing is to be predicted.
             counts: Rows of each example.
             total: Targets of the whole step: its examples, or its labelled words.
 
@@ -118,9 +166,24 @@ class TrainingKind(ABC):
         """
         return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / total
 
+    def thresholds(
+        self, truth: Sequence[TargetNumbers], predictions: Sequence[Prediction]
+    ) -> tuple[float, ...]:
+        """Choose the score from which on each label is given; empty for a kind that has no thresholds.
+
+        Args:
+            truth: Target of each example, at least one.
+            predictions: A prediction for each.
+        """
+        return ()
+
     @abstractmethod
     def measure(
-        self, labels: Sequence[str], truth: Sequence[TargetIndices], predictions: Sequence[Prediction]
+        self,
+        labels: Sequence[str],
+        truth: Sequence[TargetNumbers],
+        predictions: Sequence[Prediction],
+        inputs: Sequence[TaskInput] = (),
     ) -> dict[str, float]:
         """Measure predictions.
 
@@ -128,12 +191,13 @@ class TrainingKind(ABC):
             labels: Labels of the task.
             truth: Target of each example, at least one.
             predictions: A prediction for each.
+            inputs: What each was asked, which reranking needs to know.
 
         Returns:
             Every metric of the kind by name.
         """
 
-    def baseline(self, labels: Sequence[str], truth: Sequence[TargetIndices], metric: str) -> Baseline:
+    def baseline(self, labels: Sequence[str], truth: Sequence[TargetNumbers], metric: str) -> Baseline:
         """Tell what a metric is where the most frequent right answer is given to everything.
 
         Args:

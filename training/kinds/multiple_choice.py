@@ -20,7 +20,7 @@ from training.kinds.fields import (
     whole_number,
 )
 from training.kinds.judgement import Judgement, Target
-from training.kinds.kind import ColumnNames, Columns, Reading, TargetIndices, TrainingKind
+from training.kinds.kind import ColumnNames, Columns, Reading, TargetNumbers, TrainingKind
 
 MIN_CHOICES = 2
 _LETTERS = "ABCDEFGH"
@@ -30,6 +30,7 @@ class MultipleChoice(TrainingKind):
     """The right one of several choices, whose number may vary; see `TrainingKind`."""
 
     name = "multiple-choice"
+    has_classes = False
     columns: ClassVar[ColumnNames] = {
         "context": ("context", "premise", "question", "ctx", "startphrase", "goal"),
         "choices": (
@@ -46,21 +47,31 @@ class MultipleChoice(TrainingKind):
         "label": ("label", "answerKey", "gold", "answer"),
     }
 
+    def read_input(self, values: Mapping[str, object], columns: Columns) -> ChoiceInput:
+        """Read a context and its choices."""
+        _, choices = _read_choices(values, columns["choices"])
+        if len(choices) < MIN_CHOICES:
+            raise UnusableRowError(
+                f"{len(choices)} choice in {columns['choices']!r}, at least two are needed"
+            )
+        return ChoiceInput(read_text(values, columns["context"]), choices)
+
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read a context, its choices, and the right one: its index if it can be told from this row alone.
 
         A label that is a number stays one, until it is judged whether labels count from 0 or from 1.
         """
+        question = self.read_input(values, columns)
         names, choices = _read_choices(values, columns["choices"])
-        if len(choices) < MIN_CHOICES:
-            raise UnusableRowError(
-                f"{len(choices)} choice in {columns['choices']!r}, at least two are needed"
-            )
         label = read_label(values, columns["label"])
-        context = read_text(values, columns["context"])
-        return Reading(ChoiceInput(context, choices), _resolved(label, names, choices))
+        return Reading(question, _resolved(label, names, choices))
 
-    def judge(self, readings: Sequence[tuple[TaskInput, Target]], missing: str | None) -> Judgement:
+    def judge(
+        self,
+        readings: Sequence[tuple[TaskInput, Target]],
+        missing: str | None,
+        separator: str | None = None,
+    ) -> Judgement:
         """Decide whether labels count from 0 or from 1; see `TrainingKind.judge`.
 
         They count from 1 where none is 0 and one is the number of the choices that it has.
@@ -91,7 +102,11 @@ class MultipleChoice(TrainingKind):
         return super().loss(choice_logits(logits, counts), targets, counts, total)
 
     def measure(
-        self, labels: Sequence[str], truth: Sequence[TargetIndices], predictions: Sequence[Prediction]
+        self,
+        labels: Sequence[str],
+        truth: Sequence[TargetNumbers],
+        predictions: Sequence[Prediction],
+        inputs: Sequence[TaskInput] = (),
     ) -> dict[str, float]:
         """Measure accuracy."""
         found = [one.index for one in predictions if isinstance(one, ClassPrediction)]

@@ -3,11 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from sklearn.metrics import accuracy_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from masking import ClassPrediction, Prediction, TextInput
+from mask_store import TaskKind
+from masking import ClassPrediction, Prediction, TaskInput, TextInput
+from training.errors import OptionsError
 from training.kinds.fields import read_label, read_text
-from training.kinds.kind import ColumnNames, Columns, Reading, TargetIndices, TrainingKind
+from training.kinds.kind import Baseline, ColumnNames, Columns, Reading, TargetNumbers, TrainingKind
+from training.options import Metric
+
+_TWO = 2
 
 # Names of the two texts of public sets of pairs. A text called "text" is one text, whatever else is there.
 _PAIRS: tuple[Columns, ...] = (
@@ -31,7 +36,7 @@ _PAIRS: tuple[Columns, ...] = (
 class SequenceClassification(TrainingKind):
     """One label for a text or for a pair of texts; see `TrainingKind`."""
 
-    name = "sequence-classification"
+    name: ClassVar[TaskKind] = "sequence-classification"
     columns: ClassVar[ColumnNames] = {
         "text": ("text", "sentence", "content", "review", "tweet"),
         "pair": (),
@@ -54,19 +59,49 @@ class SequenceClassification(TrainingKind):
         *_PAIRS,
     )
 
+    def read_input(self, values: Mapping[str, object], columns: Columns) -> TextInput:
+        """Read a text, or two where there is a column of the second."""
+        pair = read_text(values, columns["pair"]) if "pair" in columns else None
+        return TextInput(read_text(values, columns["text"]), pair)
+
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read a text, or two where there is a column of the second, and the label."""
-        pair = read_text(values, columns["pair"]) if "pair" in columns else None
-        text = TextInput(read_text(values, columns["text"]), pair)
-        return Reading(text, read_label(values, columns["label"]))
+        return Reading(self.read_input(values, columns), read_label(values, columns["label"]))
 
     def measure(
-        self, labels: Sequence[str], truth: Sequence[TargetIndices], predictions: Sequence[Prediction]
+        self,
+        labels: Sequence[str],
+        truth: Sequence[TargetNumbers],
+        predictions: Sequence[Prediction],
+        inputs: Sequence[TaskInput] = (),
     ) -> dict[str, float]:
-        """Measure accuracy and the Matthews correlation."""
+        """Measure accuracy, the Matthews correlation, mean F1 of the labels, and of two the second's F1."""
         right = [target[0] for target in truth]
         found = [one.index for one in predictions if isinstance(one, ClassPrediction)]
-        return {
+        every, numbers = range(len(labels)), {"y_true": right, "y_pred": found, "zero_division": 0}
+        metrics = {
             "accuracy": float(accuracy_score(right, found)),
             "matthews_correlation": float(matthews_corrcoef(right, found)),
+            "f1_macro": float(f1_score(**numbers, labels=every, average="macro")),
         }
+        if len(labels) == _TWO:
+            metrics["f1"] = float(f1_score(**numbers, labels=every, pos_label=1))
+        return metrics
+
+    def baseline(self, labels: Sequence[str], truth: Sequence[TargetNumbers], metric: str) -> Baseline:
+        """Tell what the most frequent label reaches; for F1 of two labels, the second; see `TrainingKind`."""
+        share = [sum(target[0] == index for target in truth) / len(truth) for index in range(len(labels))]
+        best = 1 if metric == "f1" else max(range(len(labels)), key=share.__getitem__)
+        f1 = 2 * share[best] / (1 + share[best])
+        values = {"accuracy": share[best], "f1": f1, "f1_macro": f1 / len(labels)}
+        return Baseline(values.get(metric, 0.0), f"{labels[best]!r} for everything")
+
+    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
+        """Choose accuracy by default; see `TrainingKind`.
+
+        Raises:
+            OptionsError: F1 is asked for, but there are not two labels.
+        """
+        if wanted == "f1" and len(labels) != _TWO:
+            raise OptionsError([f"--metric f1 is of two labels, found {len(labels)}; f1_macro is of any"])
+        return wanted or "accuracy"

@@ -8,11 +8,11 @@ import torch
 from sklearn.metrics import accuracy_score
 from torch import Tensor
 
-from masking import Features, Prediction, WordsInput, WordsPrediction, tag_scheme
+from masking import Features, Prediction, TaskInput, WordsInput, WordsPrediction, tag_scheme
 from training.errors import OptionsError
 from training.kinds.entity_f1 import entity_f1
 from training.kinds.fields import UnusableRowError, checked_texts, label_of, read_list
-from training.kinds.kind import IGNORED, ColumnNames, Columns, Reading, TargetIndices, TrainingKind
+from training.kinds.kind import IGNORED, ColumnNames, Columns, Reading, TargetNumbers, TrainingKind
 from training.options import Metric
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,13 @@ class TokenClassification(TrainingKind):
         "tags": ("tags", "ner_tags", "labels", "pos_tags"),
     }
 
+    def read_input(self, values: Mapping[str, object], columns: Columns) -> WordsInput:
+        """Read words; those that are white space alone are passed over."""
+        words = [word for word in read_list(values, columns["tokens"]) if not _is_space(word)]
+        if not words:
+            raise UnusableRowError(f"{columns['tokens']!r} is empty")
+        return WordsInput(checked_texts(words, columns["tokens"]))
+
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read words and as many tags; words that are white space alone are passed over, with their tags."""
         words, tags = (read_list(values, columns[role]) for role in ("tokens", "tags"))
@@ -44,7 +51,7 @@ class TokenClassification(TrainingKind):
             remark,
         )
 
-    def targets(self, items: Sequence[tuple[Features, TargetIndices]], shape: torch.Size) -> Tensor:
+    def targets(self, items: Sequence[tuple[Features, TargetNumbers]], shape: torch.Size) -> Tensor:
         """Put each word's label on its last wordpiece and `IGNORED` everywhere else: int64 [rows, tokens]."""
         targets = torch.full(shape, IGNORED)
         first_row = 0
@@ -59,7 +66,11 @@ class TokenClassification(TrainingKind):
         return super().loss(logits.flatten(0, 1), targets.flatten(), counts, total)
 
     def measure(
-        self, labels: Sequence[str], truth: Sequence[TargetIndices], predictions: Sequence[Prediction]
+        self,
+        labels: Sequence[str],
+        truth: Sequence[TargetNumbers],
+        predictions: Sequence[Prediction],
+        inputs: Sequence[TaskInput] = (),
     ) -> dict[str, float]:
         """Measure accuracy over all words, and F1 over whole entities where the tags mark any."""
         found = [one for one in predictions if isinstance(one, WordsPrediction)]

@@ -9,6 +9,7 @@ from mask_store import MaskBundle
 from masking import (
     Base,
     Features,
+    LoadedTask,
     MaskedEncoder,
     Prediction,
     TaskBatch,
@@ -20,6 +21,7 @@ from masking import (
 )
 from masking.inference import ResidentWeights
 from masking.tasks.predictions import Floats
+from masking.tasks.text_scores import predict_labels
 from training.data.features import EncodedExample
 from training.kinds import TRAINING_KINDS
 
@@ -44,7 +46,7 @@ def evaluate(
 def measure(
     codec: TaskCodec, examples: Sequence[EncodedExample], predictions: Sequence[Prediction]
 ) -> dict[str, float]:
-    """Measure predictions.
+    """Measure predictions; where a task's thresholds are still to be chosen, with those that fit them best.
 
     Args:
         codec: The task's codec.
@@ -54,8 +56,11 @@ def measure(
     Returns:
         Every metric of the task's kind by name.
     """
-    kind = TRAINING_KINDS[codec.spec.kind]
-    return kind.measure(codec.spec.labels, [item.target for item in examples], predictions)
+    kind, spec = TRAINING_KINDS[codec.spec.kind], codec.spec
+    truth = [item.target for item in examples]
+    if not spec.thresholds and (thresholds := kind.thresholds(truth, predictions)):
+        predictions = [predict_labels(one.logits, spec.labels, thresholds) for one in predictions]
+    return kind.measure(spec.labels, truth, predictions, [item.example.input for item in examples])
 
 
 def predict(
@@ -86,7 +91,7 @@ def predict_logits(
         return batch_logits(model, codec, batch, tokenizer=base.tokenizer, device=base.device)
 
     with model.cached():
-        return _in_batches([item.features for item in examples], max_rows, compute)
+        return in_batches([item.features for item in examples], max_rows, compute)
 
 
 def served_logits(
@@ -110,12 +115,32 @@ def served_logits(
         float32 logits of each example, in their order: [labels], [choices] or [words, labels]. Those of an
         ensemble are combined.
     """
+    features = [item.features for item in examples]
+    return features_logits(bundle, base, features, max_rows=max_rows, weights=weights)
+
+
+def features_logits(
+    bundle: MaskBundle,
+    base: Base,
+    features: Sequence[Features],
+    *,
+    max_rows: int,
+    weights: ResidentWeights | None = None,
+) -> list[Floats]:
+    """Compute what a server computes for inputs that may have no answers; see `served_logits`."""
     task, encoder = load_task(bundle, base, weights), MaskedEncoder(base, weights)
+    return task_logits(task, encoder, features, max_rows=max_rows)
+
+
+def task_logits(
+    task: LoadedTask, encoder: MaskedEncoder, features: Sequence[Features], *, max_rows: int
+) -> list[Floats]:
+    """Compute the logits of a loaded task's inputs; see `served_logits`."""
 
     def compute(batch: Sequence[Features]) -> list[Floats]:
         return encoder.logits([TaskBatch(task, batch)])[0]
 
-    return _in_batches([item.features for item in examples], max_rows, compute)
+    return in_batches(features, max_rows, compute)
 
 
 def batch_logits(
@@ -171,10 +196,19 @@ def token_batches(features: Sequence[Features], max_rows: int) -> list[list[int]
     return batches
 
 
-def _in_batches(
+def in_batches(
     features: Sequence[Features], max_rows: int, compute: Callable[[Sequence[Features]], Sequence[Floats]]
 ) -> list[Floats]:
-    """Compute the logits of inputs in batches of similar length; returns them in the order of the inputs."""
+    """Compute the logits of inputs in batches of similar length.
+
+    Args:
+        features: The inputs.
+        max_rows: Rows of a batch at most.
+        compute: Returns the logits of each input of a batch.
+
+    Returns:
+        float32 logits of each input, in their order.
+    """
     found: dict[int, Floats] = {}
     for batch in token_batches(features, max_rows):
         found.update(zip(batch, compute([features[i] for i in batch]), strict=True))

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from mask_store import CombineRule, MaskBundle
+from mask_store import WITHOUT_CLASSES, CombineRule, MaskBundle
 from masking import TaskCodec
 from masking.inference.combine import combine_logits
 from masking.tasks.predictions import Floats
 from training.data.features import EncodedExample
+from training.kinds import TRAINING_KINDS
 from training.loop.evaluation import measure, served_logits
 from training.runs.preparation import Preparation
 
@@ -39,11 +40,22 @@ def measure_together(
         logits: By model, the logits of each example.
 
     Returns:
-        Every metric of the task's kind by name, by rule.
+        Every metric of the task's kind by name, by rule; by the logits alone for kinds without classes.
     """
+    rules = ("logits",) if codec.spec.kind in WITHOUT_CLASSES else RULES
     return {
-        rule: measure(codec, examples, [codec.decode(one) for one in combine(logits, rule)]) for rule in RULES
+        rule: measure(codec, examples, [codec.decode(one) for one in combine(logits, rule)]) for rule in rules
     }
+
+
+def thresholds_together(ready: Preparation, members: Sequence[MaskBundle]) -> tuple[float, ...]:
+    """Choose on dev the thresholds of masks together; empty for a kind that has none."""
+    kind, dev = TRAINING_KINDS[ready.spec.kind], ready.encoded.dev
+    if not kind.has_thresholds:
+        return ()
+    logits = [served_logits(member, ready.base, dev, max_rows=ready.options.batch_size) for member in members]
+    predictions = [ready.codec.decode(one) for one in combine(logits, "logits")]
+    return kind.thresholds([item.target for item in dev], predictions)
 
 
 def combine(members: Sequence[Sequence[Floats]], rule: CombineRule) -> list[Floats]:
@@ -58,4 +70,4 @@ def combine(members: Sequence[Sequence[Floats]], rule: CombineRule) -> list[Floa
 
 def choose_rule(rules: Mapping[CombineRule, Mapping[str, float]], metric: str) -> CombineRule:
     """Return the rule with the best value of a metric; of equals the first in the order of `RULES`."""
-    return max(RULES, key=lambda rule: rules[rule][metric])
+    return max((rule for rule in RULES if rule in rules), key=lambda rule: rules[rule][metric])

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from mask_store import MAX_MEMBERS, MIN_MEMBERS, MaskBundle, ensemble_of
+from mask_store import MAX_MEMBERS, MIN_MEMBERS, EnsembleManifest, MaskBundle, ensemble_of
 from training.distributed import refuse_several
 from training.errors import OptionsError
 from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
 from training.options import LearnOptions
 from training.runs.acceptance import accept
-from training.runs.combining import choose_rule, measure_rules
+from training.runs.combining import choose_rule, measure_rules, thresholds_together
 from training.runs.learn import learn_bundle, open_store, publish, published_as
 from training.runs.preparation import Preparation, prepare
 from training.runs.report import EnsembleReport, MemberReport
@@ -62,13 +62,18 @@ def learn_ensemble(
         rules = measure_rules(ready, members)
         chosen = choose_rule(rules, ready.metric)
         bundle = ensemble_of(
-            options.task, chosen, [(None, member) for member in members], metrics=rules[chosen]
+            options.task,
+            chosen,
+            [(None, member) for member in members],
+            metrics=rules[chosen],
+            thresholds=thresholds_together(ready, members),
         )
         accept(ready, rules[chosen])
         version = publish(store, bundle, options.run_folder)
+        assert isinstance(bundle.manifest, EnsembleManifest)
         report = EnsembleReport(
             **published_as(ready, bundle, version, time.monotonic() - started),
-            members=tuple(MemberReport.of(member.info) for member in bundle.members),
+            members=tuple(MemberReport.of(member) for member in bundle.manifest.members),
             rules=rules,
             combine=chosen,
             dev_examples=len(ready.encoded.dev),

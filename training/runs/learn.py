@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from mask_store import (
     MaskBundle,
     MaskStore,
     MaskStoreError,
+    TaskManifest,
     UnknownTaskError,
     VersionInfo,
 )
 from masking import MaskedModel, TaskModel
 from training import distributed
 from training.errors import OptionsError, PublishError
+from training.kinds import TRAINING_KINDS
 from training.loop.callbacks import Callback
 from training.loop.evaluation import predict
 from training.loop.history import EpochRecord, History
@@ -121,6 +123,7 @@ def learn_bundle(
     """
     model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed)
     history, resumed_after = learn_model(model, ready, "mask", folder, callbacks=callbacks)
+    model.spec = replace(model.spec, thresholds=_thresholds(ready, model))
     bundle = _bundle(ready, model, history)
     return Learned(model, bundle, tuple(history.epochs), history.best_epoch, resumed_after)
 
@@ -149,6 +152,8 @@ def learn_model(
         DivergedError: The loss became infinite or not a number.
         RunFolderError: A checkpoint could not be written.
     """
+    if bias := TRAINING_KINDS[ready.spec.kind].bias([item.target for item in ready.encoded.train]):
+        model.set_bias(bias)
     loop = ready.loop(method)
     data = (ready.encoded.train, ready.encoded.dev)
     trainer = Trainer(model, ready.codec, data, loop, folder, callbacks, metric=ready.metric)
@@ -233,6 +238,15 @@ def open_store(options: LearnOptions) -> MaskStore:
     return store
 
 
+def _thresholds(ready: Preparation, model: MaskedModel) -> tuple[float, ...]:
+    """Choose on dev the score from which on each label is given, for a kind of task that has thresholds."""
+    kind, dev = TRAINING_KINDS[ready.spec.kind], ready.encoded.dev
+    if not kind.has_thresholds:
+        return ()
+    predictions = predict(model, ready.codec, dev, max_rows=ready.options.batch_size)
+    return kind.thresholds([item.target for item in dev], predictions)
+
+
 def _bundle(ready: Preparation, model: MaskedModel, history: History) -> MaskBundle:
     o = ready.options
     training: dict[str, JsonScalar] = {
@@ -257,6 +271,7 @@ def _bundle(ready: Preparation, model: MaskedModel, history: History) -> MaskBun
 
 def _report(ready: Preparation, learned: Learned, version: VersionInfo, seconds: float) -> MaskReport:
     manifest = learned.bundle.manifest
+    assert isinstance(manifest, TaskManifest)
     return MaskReport(
         **published_as(ready, learned.bundle, version, seconds),
         kind=manifest.kind,

@@ -12,6 +12,7 @@ The code is LLVM vector code without instructions of any one CPU; numba compiles
 Nothing here checks an address: callers do.
 """
 
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -226,11 +227,36 @@ def transpose_8x8(context: Any, source: Any, stride: Any, valid: Any, target: An
 
 @intrinsic
 def fetch_add(context: Any, address: Any, amount: Any) -> Any:
-    """Add to the int64 at an address, atomically, and return what it was."""
+    """Add to the int64 at an address, atomically, and return what it was.
+
+    What a thread wrote before is seen by those that read the new value here.
+    """
     signature = types.int64(types.int64, types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-        return builder.atomic_rmw("add", at(builder, values[0], _I64), values[1], "monotonic")
+        return builder.atomic_rmw("add", at(builder, values[0], _I64), values[1], "seq_cst")
+
+    return signature, generate
+
+
+def emit_prefetch(builder: ir.IRBuilder, address: Any) -> None:
+    """Emit what asks for the cache line at an address (int64); one that is none does no harm."""
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _I32, _I32, _I32])
+    function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
+    arguments = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read, into the second level, data
+    builder.call(function, [at(builder, address, ir.IntType(8)), *arguments])
+
+
+@intrinsic
+def pause(context: Any) -> Any:
+    """Let the core's other thread work for a moment, in a loop that waits."""
+    signature = types.void()
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
+        if platform.machine() in {"x86_64", "AMD64"}:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), kind), [])
+        return context.get_dummy_value()
 
     return signature, generate
 
@@ -241,10 +267,7 @@ def prefetch(context: Any, address: Any) -> Any:
     signature = types.void(types.int64)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _I32, _I32, _I32])
-        function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
-        arguments = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # to read, into the second level, data
-        builder.call(function, [at(builder, values[0], ir.IntType(8)), *arguments])
+        emit_prefetch(builder, values[0])
         return context.get_dummy_value()
 
     return signature, generate

@@ -7,12 +7,16 @@ from masking import TaskSpec
 from server.http.kinds.kind import HttpKind
 from server.http.kinds.multiple_choice import MultipleChoice
 from server.http.kinds.sequence_classification import SequenceClassification
+from server.http.kinds.text_scores import MultiLabelClassification, Regression, Reranking
 from server.http.kinds.token_classification import TokenClassification
 
 _KINDS: Mapping[TaskKind, type[HttpKind]] = {
     "sequence-classification": SequenceClassification,
     "token-classification": TokenClassification,
     "multiple-choice": MultipleChoice,
+    "multi-label-classification": MultiLabelClassification,
+    "regression": Regression,
+    "reranking": Reranking,
 }
 
 

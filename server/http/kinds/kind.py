@@ -1,14 +1,22 @@
 """Kind of task over HTTP: the interface, and how replies show scores."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from masking import ClassPrediction, Prediction, TaskInput, TaskSpec, Word, WordsPrediction
-from masking.tasks.predictions import Floats
+from masking import (
+    ClassPrediction,
+    Prediction,
+    ScoresPrediction,
+    TaskInput,
+    TaskSpec,
+    Word,
+    WordsPrediction,
+)
+from masking.tasks.predictions import Floats, sigmoid, softmax
 from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
@@ -30,7 +38,7 @@ class ReplyFormat:
     Attributes:
         shape: "hf" for huggingface_hub, "tei" for everyone else.
         batched: The body held a batch: answer with a list, even for one input.
-        function: What makes scores from logits.
+        function: What makes scores from logits; None for what the kind of task does.
         top_k: The best k classes only; None for all.
         ignored: Labels left out of entities.
         grouped: Join words to entities.
@@ -40,7 +48,7 @@ class ReplyFormat:
 
     shape: Literal["hf", "tei"]
     batched: bool
-    function: ScoreFunction = "softmax"
+    function: ScoreFunction | None = None
     top_k: int | None = None
     ignored: frozenset[str] = frozenset({"O"})
     grouped: bool = True
@@ -57,6 +65,7 @@ class HttpKind(ABC):
         example_batch: A body with several.
         input_tensors: Its inputs in the Open Inference Protocol, all of which it needs.
         pipeline_tag: Its name at Hugging Face.
+        model_type: What text-embeddings-inference calls such a model.
         nested: Whether a reply to huggingface_hub is a list of lists even for one input.
         cuts: Whether long texts can be cut.
     """
@@ -66,6 +75,7 @@ class HttpKind(ABC):
     example_batch: Json
     input_tensors: tuple[TensorInfo, ...]
     pipeline_tag: ClassVar[str]
+    model_type: ClassVar[str] = "classifier"
     nested: ClassVar[bool] = True
     cuts: ClassVar[bool] = True
 
@@ -118,18 +128,22 @@ class HttpKind(ABC):
         return {"label": OutputTensor("label", labels), "scores": OutputTensor("scores", scores)}
 
 
-def scores_of(prediction: ClassPrediction | WordsPrediction, function: ScoreFunction) -> Floats:
-    """Return what the function makes of the logits: float32 of their shape."""
-    if function == "softmax":
+def scores_of(prediction: ScoresPrediction | WordsPrediction, function: ScoreFunction | None) -> Floats:
+    """Return what the function makes of the logits: float32 of their shape; None: what the kind makes."""
+    if function is None:
         return prediction.scores
-    if function == "none":
-        return prediction.logits
-    squashed: Floats = np.exp(-np.logaddexp(0.0, -prediction.logits.astype(np.float64))).astype(np.float32)
-    return squashed
+    return _FUNCTIONS[function](prediction.logits)
 
 
-def ranked(prediction: ClassPrediction, names: Sequence[str], reply: ReplyFormat) -> list[tuple[int, Json]]:
+def ranked(prediction: ScoresPrediction, names: Sequence[str], reply: ReplyFormat) -> list[tuple[int, Json]]:
     """Return index, score and name of every class, or of the best k, best first."""
     scores = scores_of(prediction, reply.function)
     best = prediction.ranking[: reply.top_k]
     return [(i, {"score": float(scores[i]), "label": names[i]}) for i in best]
+
+
+_FUNCTIONS: Mapping[ScoreFunction, Callable[[Floats], Floats]] = {
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "none": lambda logits: logits,
+}

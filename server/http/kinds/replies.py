@@ -46,12 +46,20 @@ class ChoiceScore(BaseModel):
     text: str
 
 
+class LabelDecision(BaseModel):
+    """A label of which a text may have several, and its score."""
+
+    label: str
+    score: float
+    predicted: bool = Field(description="whether the score reaches the label's threshold")
+
+
 class LabelScore(BaseModel):
-    """A label and its score."""
+    """A label and its score; of a regression the name of a value, and the value."""
 
     label: str
     score: float
 
 
-Entry = Entity | TaggedWord | WordLabel | ChoiceScore | LabelScore
+Entry = Entity | TaggedWord | WordLabel | ChoiceScore | LabelDecision | LabelScore
 PredictReply = list[Entry] | list[list[Entry]]

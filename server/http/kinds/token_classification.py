@@ -78,7 +78,7 @@ def _split(text: str, most: int) -> SplitText:
 
 
 def _words(
-    item: WordsInput, split: SplitText, prediction: WordsPrediction, function: ScoreFunction
+    item: WordsInput, split: SplitText, prediction: WordsPrediction, function: ScoreFunction | None
 ) -> list[Json]:
     """Return every word; with its place where the server split the text."""
     scores = _best_scores(prediction, function)
@@ -114,6 +114,6 @@ def _tags(split: SplitText, prediction: WordsPrediction, reply: ReplyFormat) -> 
     ]
 
 
-def _best_scores(prediction: WordsPrediction, function: ScoreFunction) -> list[float]:
+def _best_scores(prediction: WordsPrediction, function: ScoreFunction | None) -> list[float]:
     scores = scores_of(prediction, function)
     return [float(scores[word, index]) for word, index in enumerate(prediction.indices)]

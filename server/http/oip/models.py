@@ -4,6 +4,8 @@
     one text               text BYTES [-1]                            label BYTES [-1], scores FP32 [-1, n]
     pair of texts          text BYTES [-1], text_pair BYTES [-1]      the same
     multiple choice        context BYTES [-1], choices BYTES [-1, n]  the same; a label is a choice's index
+    several labels         as one text, or a pair                     the same; a label is a JSON list
+    regression, reranking  as one text, or a pair                     scores FP32 [-1, n]
     token classification   text BYTES [-1]                            label BYTES [-1], each one JSON
 
 The input texts may also have the shape [-1, 1]. How tensors are coded is in `server.http.oip.tensors`, which
@@ -123,7 +125,7 @@ def read_infer(
     if len(set(rows.values())) > 1:
         counts = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
         raise InvalidBodyError(f"the inputs differ in rows: {counts}")
-    reply = ReplyFormat("tei", batched=True, function="none" if infer.parameters.raw_scores else "softmax")
+    reply = ReplyFormat("tei", batched=True, function="none" if infer.parameters.raw_scores else None)
     cuts = infer.parameters.truncate
     return to_request(kind.inputs_of(tensors), task, limits, truncate=cuts, reply=reply)
 

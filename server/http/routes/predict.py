@@ -120,9 +120,10 @@ class Labels(BaseModel):
 
 
 class ModelType(BaseModel):
-    """What a model does, in text-embeddings-inference's words."""
+    """What a model does, in text-embeddings-inference's words: the only key that is there."""
 
-    classifier: Labels
+    classifier: Labels | None = None
+    reranker: Labels | None = None
 
 
 class ServerInfo(BaseModel):
@@ -163,16 +164,22 @@ async def task_health(service: ServiceDep, served: TaskDep) -> TaskHealth:
     return TaskHealth(status="ok", task=served.name)
 
 
-@of_task.get("/info", summary="About the task's endpoint", responses=errors(401, 404, 503))
+@of_task.get(
+    "/info",
+    summary="About the task's endpoint",
+    response_model_exclude_unset=True,
+    responses=errors(401, 404, 503),
+)
 async def task_info(service: ServiceDep, served: TaskDep) -> TaskInfo:
     """Answer huggingface_hub's `get_endpoint_info`, with the keys of text-embeddings-inference."""
     manifest = served.loaded.manifest
     id2label = dict(enumerate(manifest.labels))
     label2id = {label: index for index, label in id2label.items()}
+    kind, labels = http_kind(served.loaded.spec), Labels(id2label=id2label, label2id=label2id)
     return TaskInfo(
         **_server_info(service),
-        model_pipeline_tag=http_kind(served.loaded.spec).pipeline_tag,
-        model_type=ModelType(classifier=Labels(id2label=id2label, label2id=label2id)),
+        model_pipeline_tag=kind.pipeline_tag,
+        model_type=ModelType(**{kind.model_type: labels}),
         task=served.name,
         task_version=served.version,
         mask_digest=served.digest,

@@ -6,7 +6,15 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from mask_store import CombineRule, EnsembleManifest, JsonScalar, Manifest, TaskKind, TaskManifest
+from mask_store import (
+    CombineRule,
+    EnsembleManifest,
+    JsonScalar,
+    Manifest,
+    SignManifest,
+    TaskKind,
+    TaskManifest,
+)
 from masking.kernels import Precision
 from server.errors import one_line
 from server.http.auth import ClientDep
@@ -74,6 +82,15 @@ class Ensemble(BaseModel):
     members: list[Member]
 
 
+class Signs(BaseModel):
+    """The finetuned copy that a task of signs was made of."""
+
+    name: str
+    revision: str | None
+    fingerprint: str = Field(description="digest of the copy's encoder")
+    settings: dict[str, JsonScalar] = Field(description="how the scales were chosen")
+
+
 class TaskDetails(BaseModel):
     """Reply of GET /tasks/{task}: what its manifest says, and how to call it."""
 
@@ -81,6 +98,9 @@ class TaskDetails(BaseModel):
     kind: TaskKind
     pair: bool
     labels: tuple[str, ...]
+    thresholds: tuple[float, ...] | None = Field(
+        description="score from which on each label is given, where a text may have several; null for 0.5"
+    )
     version: int
     digest: str
     loaded: datetime
@@ -96,11 +116,14 @@ class TaskDetails(BaseModel):
     max_length: int
     metric: str | None = Field(description="what chose the checkpoint; null for an ensemble")
     metrics: dict[str, float] = Field(description="on the dev set; an ensemble may have none")
-    sparsity: float = Field(description="share of zeros in its masks")
-    initial_sparsity: float
-    flipped_share: float = Field(description="share of mask bits that learning changed")
-    training: dict[str, JsonScalar] | None = Field(description="null for an ensemble")
-    seed: int | None = Field(description="null for an ensemble")
+    sparsity: float | None = Field(description="share of zeros in its masks; null for signs")
+    initial_sparsity: float | None = Field(description="null for signs")
+    flipped_share: float | None = Field(
+        description="share of mask bits that learning changed; null for signs"
+    )
+    training: dict[str, JsonScalar] | None = Field(description="null for an ensemble and for signs")
+    seed: int | None = Field(description="null for an ensemble and for signs")
+    signs: Signs | None = Field(description="of what finetuned copy; null for masks")
     ensemble: Ensemble | None = Field(description="null for a task with one learned mask")
     mask_bytes: int
     head_bytes: int
@@ -134,6 +157,8 @@ async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> T
     return TaskDetails(
         **{name: getattr(manifest, name) for name in _FROM_MANIFEST},
         **_of_one_mask(manifest),
+        **{name: _of_masks(manifest, name) for name in ("sparsity", "initial_sparsity", "flipped_share")},
+        signs=_signs(manifest),
         ensemble=_ensemble(manifest),
         task=served.name,
         version=served.version,
@@ -153,12 +178,10 @@ _FROM_MANIFEST = (
     "kind",
     "pair",
     "labels",
+    "thresholds",
     "created",
     "max_length",
     "metrics",
-    "sparsity",
-    "initial_sparsity",
-    "flipped_share",
     "mask_bytes",
     "head_bytes",
 )
@@ -167,6 +190,16 @@ _FROM_MANIFEST = (
 def _of_one_mask(manifest: Manifest) -> dict[str, Any]:
     names = ("metric", "training", "seed")
     return {name: getattr(manifest, name) if isinstance(manifest, TaskManifest) else None for name in names}
+
+
+def _of_masks(manifest: Manifest, name: str) -> float | None:
+    return getattr(manifest, name) if isinstance(manifest, TaskManifest | EnsembleManifest) else None
+
+
+def _signs(manifest: Manifest) -> Signs | None:
+    if not isinstance(manifest, SignManifest):
+        return None
+    return Signs(**manifest.copied.model_dump(), settings=manifest.settings)
 
 
 def _ensemble(manifest: Manifest) -> Ensemble | None:

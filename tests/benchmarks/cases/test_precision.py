@@ -123,7 +123,7 @@ def test_a_label_that_the_task_does_not_know_is_named(
 ) -> None:
     write_lines(place / "mood-dev.jsonl", [*reviews(3), {"text": "good", "label": "so so"}])
     assert run(tiny_bert, place, "--tasks", "mood") == 1
-    assert "mood-dev.jsonl:4: task 'mood' has no label 'so so'; it has negative, positive" in (
+    assert "mood-dev.jsonl:4: the task has no label 'so so'; it has 'negative', 'positive'" in (
         capsys.readouterr().err
     )
 

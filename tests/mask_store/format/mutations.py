@@ -15,6 +15,7 @@ from tests.support.bundles import (
     ensemble_sample,
     put_together,
     seal_text,
+    sign_sample,
     take_apart,
 )
 
@@ -110,6 +111,7 @@ def originals() -> list[bytes]:
             bundle_of(masks, kind="multiple-choice", labels=()),
             ensemble_sample(),
             ensemble_sample(compress=False),
+            sign_sample(),
         )
     ]
 

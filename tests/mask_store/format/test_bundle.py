@@ -29,6 +29,7 @@ from mask_store import (
     NotABundleError,
     PaddingError,
     RiceEncoding,
+    ScaleValueError,
     StoreFullError,
     StoreNotWritableError,
     TensorLayoutError,
@@ -55,6 +56,7 @@ from tests.support.bundles import (
     rewrite,
     seal,
     set_item,
+    sign_sample,
     take_apart,
 )
 
@@ -346,7 +348,7 @@ ATTACKS: dict[str, tuple[type[BundleError], Callable[[], bytes]]] = {
     ),
     "format version of the future": (
         FormatVersionError,
-        lambda: forge(bits(), manifest=set_item("format_version", to=3)),
+        lambda: forge(bits(), manifest=set_item("format_version", to=4)),
     ),
     "document that is no JSON": (ManifestError, lambda: with_document("{")),
     "document that is a list": (ManifestError, lambda: with_document("[]")),
@@ -395,6 +397,10 @@ ATTACKS: dict[str, tuple[type[BundleError], Callable[[], bytes]]] = {
     "tensors in another order": (
         NonCanonicalError,
         lambda: rewrite(bits().to_bytes(), lambda f: f.update({BIAS: f.pop(BIAS)})),
+    ),
+    "a scale below zero": (
+        ScaleValueError,
+        lambda: forge(sign_sample(), data=lambda d: d.__setitem__(-1, 0xBF)),
     ),
     "a data bit flipped": (ChecksumError, lambda: flip_data(bits().to_bytes())),
     "a manifest field changed": (

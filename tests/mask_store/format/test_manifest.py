@@ -127,7 +127,13 @@ def test_is_immutable() -> None:
         ({"labels": ("only",)}, "at least 2 labels, found 1"),
         ({"labels": ("a", "a")}, "labels repeat: a"),
         ({"kind": "multiple-choice"}, "has no labels"),
-        ({"kind": "regression"}, "kind"),
+        ({"kind": "summarization"}, "kind"),
+        ({"kind": "regression", "labels": ()}, "at least 1 labels"),
+        ({"kind": "reranking"}, "has one label"),
+        ({"kind": "reranking", "labels": ("a",), "pair": False}, "takes pairs"),
+        ({"thresholds": (0.5, 0.5)}, "has no thresholds"),
+        ({"kind": "multi-label-classification", "thresholds": (0.5,)}, "1 thresholds for 2 labels"),
+        ({"kind": "multi-label-classification", "thresholds": (0.5, 1.0)}, "thresholds"),
         ({"kind": "token-classification", "pair": True}, "can't take pairs"),
         ({"metric": "f1"}, "'f1' is not among metrics"),
         ({"metrics": {"accuracy": float("nan")}}, "finite"),
@@ -191,9 +197,9 @@ def test_json_that_is_no_manifest(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", True, 1.0])
+@pytest.mark.parametrize("version", [0, 4, "1", True, 1.0])
 def test_json_of_another_version(version: object) -> None:
-    with pytest.raises(FormatVersionError, match="expected 1 or 2"):
+    with pytest.raises(FormatVersionError, match="expected 1, 2 or 3"):
         parse(json.dumps({"format_version": version}))
 
 
@@ -201,7 +207,7 @@ def test_json_errors_name_every_field() -> None:
     fields = json.loads(manifest_of((layer("a", 2, 8),)).to_json())
     del fields["seed"]
     fields["layers"][0]["rows"] = "two"
-    with pytest.raises(ManifestError, match=r"seed: Field required; layers\.0\.rows"):
+    with pytest.raises(ManifestError, match=r"layers\.0\.rows.*; seed: Field required"):
         parse(json.dumps(fields))
 
 

@@ -123,6 +123,7 @@ class TestManifest:
 
     def test_sizes_are_those_of_all_members(self) -> None:
         manifest = ensemble_sample().manifest
+        assert isinstance(manifest, EnsembleManifest)
         parts = [bundle.manifest for bundle in member_bundles()]
         for size in ("mask_bits", "mask_bytes", "head_bytes", "finetuned_bytes"):
             assert getattr(manifest, size) == sum(getattr(part, size) for part in parts), size
@@ -443,7 +444,8 @@ class TestEnsembleOf:
     def test_64_members(self) -> None:
         members = [(published(bundle), bundle) for bundle in map(seeded, range(64))]
         made = MaskBundle.from_bytes(ensemble_of("together", "labels", members).to_bytes())
-        assert [member.info.seed for member in made.members] == list(range(64))
+        assert isinstance(made.manifest, EnsembleManifest)
+        assert [member.seed for member in made.manifest.members] == list(range(64))
 
     def test_members_that_were_never_published(self) -> None:
         bundles = [seeded(0), seeded(1)]

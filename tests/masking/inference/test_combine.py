@@ -18,6 +18,7 @@ from mask_store import CombineRule, EnsembleManifest, MaskBundle, VersionInfo, e
 from masking import (
     Base,
     ChoiceInput,
+    ClassPrediction,
     MaskedEncoder,
     Member,
     TaskBatch,
@@ -222,7 +223,11 @@ def test_a_codec_decodes_what_was_combined(name: str, rule: CombineRule, tiny_be
     prediction = codec.decode(combine_logits(rule, logits))
     expected = np.array([plain_scores(rule, rows) for rows in flat(logits)])
     np.testing.assert_allclose(prediction.scores.reshape(expected.shape), expected, atol=2e-5)
-    best = prediction.indices if isinstance(prediction, WordsPrediction) else (prediction.index,)
+    if isinstance(prediction, WordsPrediction):
+        best = prediction.indices
+    else:
+        assert isinstance(prediction, ClassPrediction)
+        best = (prediction.index,)
     assert all(row[index] == pytest.approx(row.max()) for row, index in zip(expected, best, strict=True))
 
 

@@ -15,15 +15,16 @@ from masking.kernels.cpu.lines import (
     LinePrecision,
     LineWeight,
     add_and_normalise,
+    at_once,
     attend_rows,
     line_products,
     ready_mask,
 )
-from masking.kernels.cpu.processor import lacks
+from masking.kernels.cpu.processor import has_tiles, lacks
 from tests.masking.kernels.conftest import needs_kernels
-from tests.support.kernel_cases import LINES, Case, random_case
+from tests.support.kernel_cases import LINES, NARROW, Case, random_case
 
-pytestmark = needs_kernels
+pytestmark = [needs_kernels, pytest.mark.usefixtures("instructions")]
 
 SHAPES = [(1, 4), (3, 8), (16, 8), (17, 12), (47, 32), (48, 64), (49, 64), (100, 132), (770, 772)]
 OUTPUTS = {Finish.FLOAT32: 1e-6, Finish.BFLOAT16: 2**-8, Finish.GELU: 2**-8, Finish.GELU32: 5e-6}
@@ -32,6 +33,16 @@ _ROUNDING = {
     "bf16": 0.0,
     "int8": 1e-2,
 }  # a step of a token's 256 levels, where a value lies between two
+
+
+@pytest.fixture(params=["vector registers", "tile registers"])
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from masking.kernels.cpu.lines import kernel  # noqa: PLC0415 (needs numba)
+
+    if request.param == "vector registers":
+        monkeypatch.setattr(kernel, "has_tiles", lambda _precision: False)
+    elif not has_tiles("bf16"):
+        pytest.skip("needs a processor with AMX, and that Linux lets this process use it")
 
 
 def layer_of(case: Case, precision: LinePrecision, *, bias: bool = True) -> LineLayer:
@@ -230,6 +241,37 @@ def test_attention_is_that_of_each_row(lengths: list[int], width: int, threads: 
         own = slice(start, end)
         alone = attend_rows(query[own], key[own], value[own], heads, np.array([0, end - start]))
         assert torch.equal(alone, outputs[start:end])
+
+
+@pytest.mark.parametrize("precision", NARROW)
+def test_steps_at_once_are_those_one_by_one(precision: LinePrecision, threads: int) -> None:
+    first, second = random_case(64, 96, [40, 9], 0.1), random_case(96, 64, [40, 9], 0.1, seed=1)
+    layers, norm = [layer_of(first, precision), layer_of(second, precision)], nn.LayerNorm(96)
+    bounds = np.array([0, 40, 49])
+
+    def block(hidden: Tensor) -> Tensor:
+        (products,) = line_products(hidden, layers[:1], first.segments, Finish.GELU)
+        attended = attend_rows(products, products, products, 2, bounds)
+        (sums,) = line_products(attended, layers[1:], first.segments, Finish.FLOAT32)
+        return add_and_normalise(sums, hidden, norm)
+
+    hidden = inputs_of(first, precision)
+    one_by_one = block(hidden)
+    for _ in range(20):
+        with at_once():
+            together = block(hidden)
+        assert torch.equal(together, one_by_one)
+
+
+@pytest.mark.parametrize("precision", NARROW)
+def test_torchs_own_products_are_right_between_ours(precision: LinePrecision) -> None:
+    case = random_case(64, 96, [40], 0.1)
+    layer, inputs = layer_of(case, precision), case.inputs.bfloat16()
+    weight, sizes = case.weight.bfloat16(), (3, 17, 40)
+    before = [nn.functional.linear(inputs[:size], weight) for size in sizes]
+    for size, wanted in zip(sizes, before, strict=True):
+        line_products(inputs, [layer], case.segments)
+        assert torch.equal(nn.functional.linear(inputs[:size], weight), wanted)
 
 
 def test_nothing_is_computed_of_no_tokens() -> None:

@@ -246,13 +246,14 @@ def test_a_moved_threshold_is_part_of_what_was_learned(tiny_bert: str) -> None:
 def test_the_manifest_counts_zeros_and_flips(tiny_bert: str) -> None:
     model = learn(load_base(tiny_bert), "single")
     bundle = to_bundle(model)
-    (member,) = bundle.members
-    for layer in member.info.layers:
+    (member,), manifest = bundle.members, bundle.manifest
+    assert isinstance(manifest, TaskManifest)
+    for layer in manifest.layers:
         bits = unpack_bits(member.masks[layer.name], layer.columns)
         assert layer.zeros == int((~bits).sum())
         assert 0 < layer.flipped <= layer.bits
-    assert bundle.manifest.sparsity == pytest.approx(model.sparsity())
-    assert bundle.manifest.flipped_share == pytest.approx(model.flip_rate())
+    assert manifest.sparsity == pytest.approx(model.sparsity())
+    assert manifest.flipped_share == pytest.approx(model.flip_rate())
 
 
 def test_learned_state_comes_back_whole_and_holds_no_base_tensor(tiny_bert: str) -> None:

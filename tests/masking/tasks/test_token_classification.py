@@ -103,3 +103,15 @@ def test_windows_cover_every_word_within_capacity(lengths: list[int], capacity: 
         start, end = windows[window]
         assert start <= word < end
         assert token == sum(lengths[start : word + 1])
+
+
+def test_a_copy_is_read_at_the_first_wordpiece(tiny_bert: str) -> None:
+    spec = TaskSpec("token-classification", ("LOC", "O"), max_length=10, word_piece="first")
+    first = task_codec(spec, load_base(tiny_bert).tokenizer)
+    (features,) = first.encode([WordsInput(("the", "xyz", "plot"))], truncate=False)
+    assert features.positions == ((0, 1), (0, 2), (0, 5))
+    (long,) = first.encode([WordsInput(("the", "y" + "x" * 30, "plot"))], truncate=False)
+    (short,) = first.encode([WordsInput(("y",))], truncate=False)
+    row, token = long.positions[1]
+    assert long.truncated
+    assert long.rows[row].input_ids[token] == short.rows[0].input_ids[1]

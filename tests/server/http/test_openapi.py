@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 
 from masking import Base
 from server.http.app import create_app
-from tests.support.serving import TEXT, serving, started
+from tests.support.serving import SPECS, TEXT, serving, started
 
 KEY = "client"
 
@@ -131,6 +131,11 @@ def test_a_generated_client_asks_a_task_of_every_kind(generated: ModuleType, bas
         ]
         choices = await predict("endings", models.ChoicesBody(context="a", choices=["b", "c"]))
         assert {(type(one), one.text) for one in choices} == {(models.ChoiceScore, name) for name in "bc"}
+        topics = await predict("topics", models.TeiBody(inputs=TEXT))
+        assert {(type(one), type(one.predicted)) for one in topics} == {(models.LabelDecision, bool)}
+        hits = models.RerankBody(query="a", texts=["b", "c"])
+        ranks = await function("rerank.rerank").asyncio(client=client, body=hits)
+        assert sorted(one.index for one in ranks) == [0, 1]
         parameters = models.HfParameters(top_k=1)
         (best,) = await predict("sentiment", models.HfBody(inputs=TEXT, parameters=parameters))
         assert best == scores[:1]
@@ -149,7 +154,7 @@ def test_a_generated_client_asks_a_task_of_every_kind(generated: ModuleType, bas
         reply = await infer.asyncio("sentiment", client=client, body=models.InferRequest(inputs=[tensor]))
         assert reply.outputs[0].data == [scores[0].label]
         listed = await function("tasks.list_tasks").asyncio(client=client)
-        assert {task.task for task in listed.tasks} == {"sentiment", "paraphrase", "names", "endings"}
+        assert {task.task for task in listed.tasks} == set(SPECS)
         health = await function("operations.ready").asyncio(client=client)
         assert health.status == "ready"
 

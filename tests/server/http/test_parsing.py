@@ -202,7 +202,7 @@ def test_hugging_face_parameters(tasks: dict[str, LoadedTask]) -> None:
     reply = _reply(tasks["single"], inputs="a", parameters=parameters)
     assert (reply.top_k, reply.function, reply.ignored, reply.grouped) == (2, "sigmoid", frozenset(), True)
     reply = _reply(tasks["tags"], inputs="a", parameters={"aggregation_strategy": "none"})
-    assert (reply.top_k, reply.function, reply.ignored) == (None, "softmax", frozenset({"O"}))
+    assert (reply.top_k, reply.function, reply.ignored) == (None, None, frozenset({"O"}))
     assert not reply.grouped
 
 
@@ -261,7 +261,7 @@ def test_a_length_without_room_for_a_token_of_each_text(
 def test_raw_scores(tasks: dict[str, LoadedTask]) -> None:
     assert _reply(tasks["single"], inputs="a", raw_scores=True).function == "none"
     assert _reply(tasks["tags"], tokens=["a"], raw_scores=True).function == "none"
-    assert _reply(tasks["single"], inputs="a").function == "softmax"
+    assert _reply(tasks["single"], inputs="a").function is None
 
 
 def test_running_text_of_a_tagging_task_keeps_the_places_of_its_words(tasks: dict[str, LoadedTask]) -> None:

@@ -11,7 +11,7 @@ from training.data.examples import Example, ExampleSet, judge, learn_labels, rea
 from training.data.features import EncodedExample, encode_examples, make_batch
 from training.data.rows import Row, RowSet
 from training.errors import DataError
-from training.kinds import IGNORED, Target
+from training.kinds import IGNORED, TRAINING_KINDS, Target
 
 
 def _set(*examples: tuple[TaskInput, Target]) -> ExampleSet:
@@ -23,7 +23,8 @@ def _made_up(base: Base, kind: TaskKind, count: int = 6) -> Sequence[EncodedExam
     rows = RowSet("train.jsonl", "line", tuple(Row(i, row) for i, row in enumerate(ROWS[kind](count))))
     read = read_examples(rows, kind, choose_columns(kind, {}, (rows,)))
     examples = settle(read, judge(kind, (read,), None))
-    spec = TaskSpec(kind, learn_labels(kind, examples, examples), max_length=32)
+    labels = learn_labels(kind, examples, examples) or TRAINING_KINDS[kind].value_names({"label": "score"})
+    spec = TaskSpec(kind, labels, max_length=32, pair=kind == "reranking")
     return encode_examples(examples, task_codec(spec, base.tokenizer))
 
 
@@ -64,9 +65,12 @@ def test_a_batch_is_padded_to_its_longest_row(base: Base, kind: TaskKind) -> Non
     shape = torch.Size([len(rows), max(len(row.input_ids) for row in rows)])
     assert batch.inputs["input_ids"].shape == shape
     assert sum(batch.counts) == len(rows)
-    expected = shape if kind == "token-classification" else torch.Size([len(items)])
+    columns = {"multi-label-classification": (3,), "regression": (1,), "reranking": (1,)}.get(kind, ())
+    expected = shape if kind == "token-classification" else torch.Size([len(items), *columns])
     assert batch.targets.shape == expected
-    assert batch.targets.dtype == torch.int64
+    assert batch.targets.dtype == (torch.float32 if columns else torch.int64)
+    labelled = int((batch.targets != IGNORED).sum())
+    assert batch.total == (labelled if kind == "token-classification" else len(items))
 
 
 def test_words_beyond_the_cut_have_no_target(base: Base) -> None:

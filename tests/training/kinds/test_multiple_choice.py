@@ -29,7 +29,7 @@ def test_missing_choices_are_impossible() -> None:
 
 def test_choices_are_measured_by_accuracy() -> None:
     logits = np.zeros(2, np.float32)
-    predictions = [ClassPrediction(str(index), index, logits, logits) for index in (0, 0, 1, 0)]
+    predictions = [ClassPrediction(logits, logits, str(index), index) for index in (0, 0, 1, 0)]
     assert KIND.choose_metric((), None) == "accuracy"
     assert KIND.measure((), [(0,), (0,), (1,), (1,)], predictions) == {"accuracy": 0.75}
 

@@ -13,7 +13,7 @@ LABELS = ("a", "b")
 
 def _measure(truth: str, predicted: str) -> dict[str, float]:
     logits = np.zeros(2, np.float32)
-    predictions = [ClassPrediction(label, LABELS.index(label), logits, logits) for label in predicted]
+    predictions = [ClassPrediction(logits, logits, label, LABELS.index(label)) for label in predicted]
     return KIND.measure(LABELS, [(LABELS.index(label),) for label in truth], predictions)
 
 

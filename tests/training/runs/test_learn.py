@@ -26,6 +26,13 @@ from training.options import EXTRA_SETTINGS
 from training.runs.learn import learn, learn_bundle
 from training.runs.preparation import prepare
 
+METRICS_CHOSEN = {
+    "token-classification": "f1",
+    "multi-label-classification": "f1_micro",
+    "regression": "pearson",
+    "reranking": "average_precision",
+}
+
 
 def _masks(store: str, number: int) -> dict[str, bytes]:
     (member,) = MaskStore.open(store).load("demo", number).members
@@ -43,7 +50,8 @@ def test_every_kind_is_learned_and_published(tmp_path: Path, tiny_bert: str, kin
     assert (report.version, report.digest) == (1, bundle.digest)
     assert (manifest.kind, manifest.max_length, manifest.seed) == (kind, 32, 0)
     assert manifest.metrics == report.metrics
-    assert manifest.metric == ("f1" if kind == "token-classification" else "accuracy")
+    assert manifest.metric == METRICS_CHOSEN.get(kind, "accuracy")
+    assert (manifest.thresholds is not None) == (kind == "multi-label-classification")
     assert manifest.training["lr"] == 5e-3
     assert manifest.training["best_epoch"] == report.best_epoch
     assert manifest.data_digest.startswith("sha256:")

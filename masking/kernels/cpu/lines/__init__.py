@@ -4,11 +4,13 @@ from masking.kernels.cpu.lines.launch import (
     Finish,
     LineLayer,
     add_and_normalise,
+    at_once,
     attend_rows,
     available,
     line_products,
     ready_mask,
 )
+from masking.kernels.cpu.lines.sign_launch import add_signs
 from masking.kernels.cpu.lines.weights import LineMask, LineWeight
 from masking.kernels.cpu.processor import LinePrecision
 
@@ -19,6 +21,8 @@ __all__ = [
     "LinePrecision",
     "LineWeight",
     "add_and_normalise",
+    "add_signs",
+    "at_once",
     "attend_rows",
     "available",
     "line_products",

@@ -13,25 +13,44 @@ import numpy as np
 from numba import carray, njit
 
 from masking.kernels.cpu.cache import CACHED
-from masking.kernels.cpu.lines.elementwise import exponential, floats, halves, words_of_32
+from masking.kernels.cpu.lines.elementwise import (
+    exponential,
+    float_of_bits,
+    floats,
+    halves,
+    in_order_32,
+    ints,
+    words_of_32,
+)
 from masking.kernels.cpu.lines.instructions import LINE, to_bfloat16
-from masking.kernels.cpu.lines.tiles import BF16, PANEL_STRIPS, SUMS_BYTES, TILE_TOKENS, multiply
+from masking.kernels.cpu.lines.registers import configure
+from masking.kernels.cpu.lines.tiles import (
+    BF16,
+    BF16_REGISTERS,
+    PANEL_STRIPS,
+    SUMS_BYTES,
+    TILE_TOKENS,
+    multiply,
+    multiply_in_registers,
+)
 from masking.kernels.cpu.lines.weights import ROWS
 
-_TILE, _PANEL, _SUMS_BYTES = TILE_TOKENS[BF16], PANEL_STRIPS[BF16], SUMS_BYTES[BF16]
+_PANEL = PANEL_STRIPS[BF16]
+_STEP = 2 * ROWS  # columns of a step in tile registers
 _LOG2_E = np.float32(1 / math.log(2))
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_LOWEST = np.float32(-3e38)
+_LOWEST = np.int32(-(2**31))
 
 
-def scratch_bytes(tokens: int, width: int) -> int:
-    """Return the bytes for rows of at most so many tokens: sums, scores, weights, and lines of K and V."""
-    whole, wide = _whole(tokens), _whole(width)
-    return _SUMS_BYTES + _TILE * (4 * max(whole, wide) + 2 * whole) + 2 * whole * (width + wide)
+def scratch_bytes(kind: int, tokens: int, width: int) -> int:
+    """Return the bytes of a thread for rows of at most so many tokens, a multiple of a line.
 
-
-def _whole(count: int) -> int:
-    return -(-count // ROWS) * ROWS
+    They are sums, scores, weights, the lines of keys and of values, and what `registers.save` keeps.
+    """
+    whole, wide = -(-tokens // _STEP) * _STEP, -(-width // ROWS) * ROWS
+    tile = TILE_TOKENS[kind]
+    size = SUMS_BYTES[kind] + tile * (4 * max(whole, wide) + 2 * whole + 4) + 2 * whole * (width + wide)
+    return (-(-size // LINE) + 1) * LINE
 
 
 @njit(nogil=True, cache=CACHED)
@@ -51,10 +70,14 @@ def _lines_of_keys(keys: int, stride: int, tokens: int, width: int, lines: int) 
 
 
 @njit(nogil=True, cache=CACHED)
-def _lines_of_values(values: int, stride: int, tokens: int, width: int, lines: int) -> None:
-    """Values as columns: line (strip, pair of values) holds 16 columns of both values."""
-    pairs, strips = (tokens + 1) // 2, _strips(width)
-    for pair in range(pairs):
+def _lines_of_values(values: int, stride: int, tokens: int, width: int, pairs: int, lines: int) -> None:
+    """Values as columns: line (strip, pair of values) holds 16 columns of both values; then zeros."""
+    filled, strips = (tokens + 1) // 2, _strips(width)
+    for strip in range(strips):
+        zeros = carray(words_of_32(lines + LINE * (strip * pairs + filled)), (ROWS * (pairs - filled),))
+        for place in range(ROWS * (pairs - filled)):
+            zeros[place] = np.uint32(0)
+    for pair in range(filled):
         first = carray(halves(values + stride * 2 * pair), (width,))
         second = carray(halves(values + stride * min(2 * pair + 1, tokens - 1)), (width,))
         for strip in range(strips):
@@ -74,6 +97,7 @@ def _strips(count: int) -> int:
 
 @njit(nogil=True, cache=CACHED)
 def _products(  # noqa: PLR0913, PLR0917 (addresses and sizes)
+    kind: int,
     inputs: int,
     stride: int,
     tokens: int,
@@ -86,10 +110,13 @@ def _products(  # noqa: PLR0913, PLR0917 (addresses and sizes)
 ) -> None:
     """Multiply a tile of tokens with all strips: float32 [tokens, spacing]."""
     strip, strips = 0, _strips(rows)
+    if kind == BF16_REGISTERS:
+        multiply_in_registers(*(strips, tokens, lines, 0, 0, inputs, stride, groups, outputs, 4 * spacing, 0))
+        return
     while strip < strips:
         count = _PANEL if strip + _PANEL <= strips else 1
         from_strip = lines + LINE * groups * strip
-        multiply(BF16, count, tokens, from_strip, 0, 0, inputs, stride, groups, sums, 0, 0, 0, 0)
+        multiply(kind, count, tokens, from_strip, 0, 0, inputs, stride, groups, sums, 0, 0, 0, 0, 0)
         found = carray(floats(sums), (tokens, ROWS * count))
         for token in range(tokens):
             kept = carray(floats(outputs + 4 * (spacing * token + ROWS * strip)), (ROWS * count,))
@@ -99,32 +126,41 @@ def _products(  # noqa: PLR0913, PLR0917 (addresses and sizes)
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
-def _softmax(scores: int, weights: int, tokens: int, factor: float) -> Any:
-    """Turn scores into weights of the values, bfloat16, and return the float32 sum of what they were.
+def _softmax(scores: int, weights: int, tokens: int, whole: int, factor: float) -> Any:
+    """Turn scores into weights of the values, bfloat16, then zeros; return the float32 sum of what they were.
 
-    The last weight is written twice over where the tokens are odd: the second is zero.
+    The largest score is found among integers, of which LLVM makes vector code.
     """
-    found, kept = carray(floats(scores), (tokens,)), carray(halves(weights), (tokens + 1,))
-    largest = _LOWEST
+    found, kept = carray(floats(scores), (tokens,)), carray(halves(weights), (whole,))
+    bits, highest = carray(ints(scores), (tokens,)), _LOWEST
     for token in range(tokens):
-        largest = max(largest, found[token])
-    total = _ZERO
+        highest = max(highest, in_order_32(bits[token]))
+    largest, total = float_of_bits(in_order_32(highest)), _ZERO
     for token in range(tokens):
         weight = exponential((found[token] - largest) * factor)
         total += weight
         kept[token] = to_bfloat16(weight)
-    if tokens % 2:
-        kept[tokens] = np.uint16(0)
+    for token in range(tokens, whole):
+        kept[token] = np.uint16(0)
     return total
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)
 def attend(  # noqa: PLR0913, PLR0917 (addresses and sizes)
-    queries: int, keys: int, values: int, outputs: int, stride: int, tokens: int, width: int, scratch: int
+    kind: int,
+    queries: int,
+    keys: int,
+    values: int,
+    outputs: int,
+    stride: int,
+    tokens: int,
+    width: int,
+    scratch: int,
 ) -> None:
     """Compute softmax(Q K^T / sqrt(width)) V.
 
     Args:
+        kind: BF16 or BF16_REGISTERS.
         queries: Address of bfloat16 [tokens, width], tokens `stride` bytes apart.
         keys: Likewise.
         values: Likewise.
@@ -134,24 +170,27 @@ def attend(  # noqa: PLR0913, PLR0917 (addresses and sizes)
         width: Width of the head, even.
         scratch: Address of `scratch_bytes`, aligned to a line.
     """
-    whole, wide = _strips(tokens) * ROWS, _strips(width) * ROWS
-    scores = scratch + _SUMS_BYTES
-    key_lines = scores + 4 * _TILE * max(whole, wide)
+    most, wide = TILE_TOKENS[kind], _strips(width) * ROWS
+    whole = (tokens + _STEP - 1) // _STEP * _STEP
+    pairs = whole // 2 if kind == BF16_REGISTERS else (tokens + 1) // 2
+    scores = scratch + SUMS_BYTES[kind]
+    key_lines = scores + 4 * most * max(whole, wide)
     value_lines = key_lines + 2 * whole * width
     weights = value_lines + 2 * wide * whole
     _lines_of_keys(keys, stride, tokens, width, key_lines)
-    _lines_of_values(values, stride, tokens, width, value_lines)
+    _lines_of_values(values, stride, tokens, width, pairs, value_lines)
     factor = _LOG2_E / np.float32(math.sqrt(width))
-    pairs = (tokens + 1) // 2
-    for first in range(0, tokens, _TILE):
-        count = min(_TILE, tokens - first)
-        _products(
-            queries + stride * first, stride, count, key_lines, tokens, width // 2, scratch, scores, whole
-        )
-        totals = np.empty(_TILE, np.float32)
+    for first in range(0, tokens, most):
+        count = min(most, tokens - first)
+        if kind == BF16_REGISTERS:
+            configure(count)
+        inputs = queries + stride * first
+        _products(kind, inputs, stride, count, key_lines, tokens, width // 2, scratch, scores, whole)
+        totals = carray(floats(weights + 2 * whole * most), (most,))
         for token in range(count):
-            totals[token] = _softmax(scores + 4 * whole * token, weights + 2 * whole * token, tokens, factor)
-        _products(weights, 2 * whole, count, value_lines, width, pairs, scratch, scores, wide)
+            place = weights + 2 * whole * token
+            totals[token] = _softmax(scores + 4 * whole * token, place, tokens, 2 * pairs, factor)
+        _products(kind, weights, 2 * whole, count, value_lines, width, pairs, scratch, scores, wide)
         for token in range(count):
             attended = carray(floats(scores + 4 * wide * token), (width,))
             rounded = carray(halves(outputs + stride * (first + token)), (width,))

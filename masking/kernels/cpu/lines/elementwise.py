@@ -60,7 +60,7 @@ floats, ints, words_of_32, halves, octets = (
 
 
 @intrinsic
-def _float_of_bits(context: Any, bits: Any) -> Any:
+def float_of_bits(context: Any, bits: Any) -> Any:
     """Return the float32 of which a uint32 has the bits."""
     signature = types.float32(types.int32)
 
@@ -79,7 +79,7 @@ def exponential(x: Any) -> Any:
     total = _FRACTION[0]
     for power in _FRACTION[1:]:
         total = total * s + power
-    return total * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
+    return total * float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
 
 
 @njit(nogil=True, fastmath=True, inline="always")
@@ -160,6 +160,12 @@ def _in_order(bits: Any) -> Any:
     """Return an int16 that is less where a bfloat16 is less, of its bits; and the bits of the int16."""
     signed = np.int16(bits)
     return np.int16(signed ^ ((signed >> np.int16(15)) & np.int16(0x7FFF)))
+
+
+@njit(nogil=True, inline="always")
+def in_order_32(bits: Any) -> Any:
+    """Return an int32 that is less where a float32 is less, of its bits; and the bits of the int32."""
+    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy", cache=CACHED)

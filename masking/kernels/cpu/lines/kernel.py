@@ -1,8 +1,8 @@
 """Line kernel: which tile of which layer's product is computed when, and by which thread.
 
-A job is one block of int64 (see `Job`): addresses and sizes, valid while it runs. Every thread calls `work`
-with the job's address and takes pieces from a shared counter until none is left. Phases, with a barrier of
-the caller's between them:
+A job is one block of int64 (see `Job`): addresses and sizes, valid while it runs. Every thread calls
+`work_function` with the address of some jobs. It takes pieces of a job from a shared counter until none is
+left, and goes on to the next job when all pieces are done, whoever did them. Phases:
 
   QUANTISE   int8 only: each token is rounded to 8 bits, once for all layers that read it
   MULTIPLY   each panel of each layer's output rows times some of the tiles of tokens, under the bits of the
@@ -48,11 +48,12 @@ from masking.kernels.cpu.lines.tiles import (
     multiply,
 )
 from masking.kernels.cpu.lines.weights import ROWS
-from masking.kernels.cpu.llvm import fetch_add, load_int, prefetch
+from masking.kernels.cpu.llvm import fetch_add, load_int, pause, prefetch
 from masking.kernels.cpu.processor import LinePrecision, has_tiles
 
 QUANTISE, MULTIPLY, NORMALISE, ATTEND = 0, 1, 2, 3
-_TOKENS = 8  # that a thread quantises or normalises before it takes more
+PIECE_TOKENS = 8
+"""Tokens of a piece of QUANTISE and NORMALISE."""
 
 
 class Job(IntEnum):
@@ -67,10 +68,11 @@ class Job(IntEnum):
     """Address of int64 [tiles, 3]: first token, tokens, segment."""
     TILE_COUNT = 5
     CHUNKS = 6
-    """Into how many pieces the tiles of a panel are divided."""
+    """Into how many chunks the tiles are divided: all panels of one, then all of the next."""
     LAYERS = 7
     """Address of int64 [layers, `Layer`]."""
-    LAYER_COUNT = 8
+    PANEL_COUNT = 8
+    """Panels of all layers."""
     FINISH = 9
     """What becomes of the sums; see `elementwise.finish`."""
     SCRATCH = 10
@@ -101,10 +103,11 @@ class Job(IntEnum):
     HEADS = 24
     SCRATCH_BYTES = 25
     KIND = 26
-    """Of the tiles; NORMALISE: FP32 if residual and outputs are float32."""
-    NEXT_SLOT = 27
-    NEXT_TOKEN = 28
-    NEXT_PIECE = 29
+    """Of the tiles; ATTEND: BF16 or BF16_REGISTERS; NORMALISE: FP32 if residual and outputs are float32."""
+    PIECES = 27
+    NEXT_PIECE = 28
+    DONE_PIECES = 29
+    NEXT_SLOT = 30
 
 
 class Layer(IntEnum):
@@ -125,7 +128,7 @@ class Layer(IntEnum):
 
 
 _INT = 8
-_LAYER_BYTES = _INT * len(Layer)
+_JOB_BYTES, _LAYER_BYTES = _INT * len(Job), _INT * len(Layer)
 _TILE_BYTES = _INT * 3
 
 
@@ -190,9 +193,11 @@ def _multiply_panel(
                     masked_segment, again = segment, True
                 if again:
                     words, read = 0, masked
-        if segment != before and segment < final:
-            following = mask + 3 * _INT
-            _prefetch(_get(following, 0) + _get(following, 1) * strip, _get(following, 1) * strips)
+        following = words
+        if segment < final:
+            following = _get(mask, 3) + _get(mask, 4) * strip
+            if kind < BF16_REGISTERS and segment != before:
+                _prefetch(following, _get(mask, 4) * strips)
         before = segment
         if kind >= BF16_REGISTERS and tokens != configured:
             configure(tokens)
@@ -200,51 +205,50 @@ def _multiply_panel(
         multiply(
             *(kind, strips, tokens, read, words, stride, inputs + apart * token, apart, groups, scratch),
             *(_get(mask, 2) + 4 * row, row_scales),
-            *(_get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token),
+            *(_get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token, following),
         )
         outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
         finish(finishing, scratch, spacing, tokens, valid, bias, outputs, size * rows)
 
 
 @njit(nogil=True, cache=CACHED)
-def panel_count(rows: int, wide: int) -> int:
-    """Return the panels of a layer: those of `wide` strips, then single strips for the rest."""
-    strips = (rows + ROWS - 1) // ROWS
-    return strips // wide + strips % wide
+def panel_count(rows: int, kind: int) -> int:
+    """Return the panels of a layer: whole ones, then the rest, which vector tiles take strip by strip."""
+    strips, wide = (rows + ROWS - 1) // ROWS, PANEL_STRIPS[kind]
+    rest = strips % wide
+    return strips // wide + (min(rest, 1) if kind >= BF16_REGISTERS else rest)
 
 
 @njit(nogil=True, cache=CACHED)
-def _multiply_piece(job: int, piece: int, scratch: int) -> bool:
-    """Compute a piece; tell whether there is one with that number."""
-    chunks, tiles = _get(job, Job.CHUNKS), _get(job, Job.TILE_COUNT)
-    panel, chunk = piece // chunks, piece % chunks
-    most = PANEL_STRIPS[_get(job, Job.KIND)]
-    for index in range(_get(job, Job.LAYER_COUNT)):
-        layer = _get(job, Job.LAYERS) + _LAYER_BYTES * index
-        rows = _get(layer, Layer.ROWS)
-        panels = panel_count(rows, most)
-        if panel < panels:
-            wide = (rows + ROWS - 1) // ROWS // most
-            strips = most if panel < wide else 1
-            strip = most * panel if panel < wide else most * wide + panel - wide
-            first, last = tiles * chunk // chunks, tiles * (chunk + 1) // chunks
-            _multiply_panel(job, layer, strip, strips, first, last, scratch)
-            return True
-        panel -= panels
-    return False
+def _multiply_piece(job: int, piece: int, scratch: int) -> None:
+    """Multiply a chunk of tiles with a panel."""
+    chunks, tiles, kind = _get(job, Job.CHUNKS), _get(job, Job.TILE_COUNT), _get(job, Job.KIND)
+    panels, wide = _get(job, Job.PANEL_COUNT), PANEL_STRIPS[kind]
+    panel, chunk = piece % panels, piece // panels
+    first, last = tiles * chunk // chunks, tiles * (chunk + 1) // chunks
+    layer = _get(job, Job.LAYERS)
+    while panel >= panel_count(_get(layer, Layer.ROWS), kind):
+        panel -= panel_count(_get(layer, Layer.ROWS), kind)
+        layer += _LAYER_BYTES
+    total = (_get(layer, Layer.ROWS) + ROWS - 1) // ROWS
+    whole = total // wide
+    strip, strips = wide * panel, wide
+    if panel >= whole:
+        rest = total - wide * whole
+        strip, strips = (strip, rest) if kind >= BF16_REGISTERS else (wide * whole + panel - whole, 1)
+    _multiply_panel(job, layer, strip, strips, first, last, scratch)
 
 
 @njit(nogil=True, cache=CACHED)
-def _attend_piece(job: int, piece: int, scratch: int) -> bool:
-    """Compute a head of a row; tell whether there is one with that number."""
+def _attend_piece(job: int, piece: int, scratch: int) -> None:
+    """Compute a head of a row."""
     heads, columns = _get(job, Job.HEADS), _get(job, Job.COLUMNS)
     row, head = piece // heads, piece % heads
-    if row >= _get(job, Job.ROW_COUNT):
-        return False
     starts = _get(job, Job.ROW_STARTS) + _INT * row
     first, width = _get(starts, 0), columns // heads
     moved = 2 * (columns * first + width * head)
     attend(
+        _get(job, Job.KIND),
         _get(job, Job.INPUTS) + moved,
         _get(job, Job.KEYS) + moved,
         _get(job, Job.VALUES) + moved,
@@ -254,7 +258,6 @@ def _attend_piece(job: int, piece: int, scratch: int) -> bool:
         width,
         scratch,
     )
-    return True
 
 
 @njit(nogil=True, cache=CACHED)
@@ -283,41 +286,45 @@ def _normalise_token(job: int, token: int) -> None:
 
 
 @njit(nogil=True, cache=CACHED)
-def work(job: int) -> None:
-    """One thread's share of a phase of the job at an address."""
-    phase, tokens = _get(job, Job.PHASE), _get(job, Job.TOKENS)
-    if phase in (MULTIPLY, ATTEND):
-        slot = fetch_add(job + _INT * Job.NEXT_SLOT, 1)
-        size = _get(job, Job.SCRATCH_BYTES)
-        scratch = _get(job, Job.SCRATCH) + size * slot
-        registers = phase == MULTIPLY and _get(job, Job.KIND) >= BF16_REGISTERS
-        if registers:
-            save(scratch + size - LINE)
-        more = True
-        while more:
-            piece = fetch_add(job + _INT * Job.NEXT_PIECE, 1)
-            more = (
-                _attend_piece(job, piece, scratch)
-                if phase == ATTEND
-                else _multiply_piece(job, piece, scratch)
-            )
-        if registers:
-            restore(scratch + size - LINE)
-        return
-    first = fetch_add(job + _INT * Job.NEXT_TOKEN, _TOKENS)
-    while first < tokens:
-        for token in range(first, min(first + _TOKENS, tokens)):
+def _work_on_piece(job: int, piece: int, scratch: int) -> None:
+    phase = _get(job, Job.PHASE)
+    if phase == MULTIPLY:
+        _multiply_piece(job, piece, scratch)
+    elif phase == ATTEND:
+        _attend_piece(job, piece, scratch)
+    else:
+        for token in range(PIECE_TOKENS * piece, min(PIECE_TOKENS * (piece + 1), _get(job, Job.TOKENS))):
             if phase == QUANTISE:
                 _quantise_token(job, token)
             else:
                 _normalise_token(job, token)
-        first = fetch_add(job + _INT * Job.NEXT_TOKEN, _TOKENS)
+
+
+@njit(nogil=True, cache=CACHED)
+def _work(job: int) -> None:
+    """One thread's share of the job at an address; on return all of it is done."""
+    pieces, size = _get(job, Job.PIECES), _get(job, Job.SCRATCH_BYTES)
+    scratch = _get(job, Job.SCRATCH) + size * fetch_add(job + _INT * Job.NEXT_SLOT, 1)
+    registers = size > 0 and _get(job, Job.KIND) >= BF16_REGISTERS
+    piece = fetch_add(job + _INT * Job.NEXT_PIECE, 1)
+    if registers and piece < pieces:
+        save(scratch + size - LINE)
+    some = piece < pieces
+    while piece < pieces:
+        _work_on_piece(job, piece, scratch)
+        fetch_add(job + _INT * Job.DONE_PIECES, 1)
+        piece = fetch_add(job + _INT * Job.NEXT_PIECE, 1)
+    if registers and some:
+        restore(scratch + size - LINE)
+    while fetch_add(job + _INT * Job.DONE_PIECES, 0) < pieces:
+        pause()
 
 
 @cfunc(types.void(types.intp), nopython=True, cache=CACHED)
-def work_function(job: int) -> None:
-    """`work` as a C function void(int64 *)."""
-    work(job)
+def work_function(jobs: int) -> None:
+    """C function void(int64 *): one thread's share of the jobs at an address, after their number."""
+    for number in range(_get(jobs, 0)):
+        _work(jobs + _INT + _JOB_BYTES * number)
 
 
 def _words_of_bits(group: int, kind: Any) -> Callable[[NDArray[np.uint8], NDArray[Any]], None]:

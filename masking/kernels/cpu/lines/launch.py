@@ -1,7 +1,9 @@
 """Line kernel launcher: everything that the kernel takes on trust is checked or made here."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from enum import IntEnum
 from functools import cache
@@ -21,6 +23,7 @@ from masking.kernels.segments import Segments, tile_table
 logger = logging.getLogger(__name__)
 
 _PIECES_PER_THREAD = 4
+_CHUNK_BYTES = 1 << 20  # of inputs, which each panel reads again: half of a large second-level cache
 
 
 class Finish(IntEnum):
@@ -46,6 +49,34 @@ class LineLayer(NamedTuple):
 
     weight: LineWeight
     masks: Sequence[LineMask | None]
+
+
+class _Waiting:
+    """Jobs that wait for the end of `at_once`, and what must live until then."""
+
+    def __init__(self) -> None:
+        self.jobs: list[NDArray[np.int64]] = []
+        self.kept: list[object] = []
+
+
+_waiting: ContextVar[_Waiting | None] = ContextVar("waiting", default=None)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Let all steps inside the context be computed at its end, in one call of the kernel.
+
+    Between two calls the interpreter runs with cold caches, which takes longer than a small step. Nothing but
+    another step may read the outputs of a step before the end.
+    """
+    waiting = _Waiting()
+    token = _waiting.set(waiting)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+    if waiting.jobs:
+        _run_now(waiting.jobs)
 
 
 @cache
@@ -100,7 +131,9 @@ def line_products(
         finish = Finish.GELU32 if finish in {Finish.GELU, Finish.GELU32} else Finish.FLOAT32
     dtype = torch.float32 if finish >= Finish.FLOAT32 else torch.bfloat16
     outputs = [torch.empty(tokens, layer.weight.rows, dtype=dtype) for layer in layers]
-    places = [[_place(layer.weight, mask) for mask in layer.masks] for layer in layers]
+    places = [
+        layer.weight.no_mask if mask is None else mask.place for layer in layers for mask in layer.masks
+    ]
     if tokens:
         _multiply(inputs, [layer.weight for layer in layers], places, segments, outputs, finish)
     return outputs
@@ -130,7 +163,7 @@ def _row_sums(weight: LineWeight, place: MaskPlace) -> NDArray[np.int32]:
     unscaled = replace(weight, rows=whole, bias=torch.zeros(whole), scales=torch.ones(whole))
     nothing, sums = np.zeros(whole, np.int32), torch.empty(1, whole)
     levels = torch.ones(1, weight.columns, dtype=torch.uint8)
-    places = [[place._replace(row_sums=nothing.ctypes.data)]]
+    places = [place._replace(row_sums=nothing.ctypes.data)]
     _multiply(levels, [unscaled], places, Segments((0, 1)), [sums], Finish.FLOAT32)
     return sums[0].to(torch.int32).numpy()
 
@@ -151,16 +184,15 @@ def attend_rows(query: Tensor, key: Tensor, value: Tensor, heads: int, starts: N
     from masking.kernels.cpu.lines.attention import scratch_bytes  # noqa: PLC0415 (as `_kernel`)
 
     kernel, (tokens, columns), outputs = _kernel(), query.shape, torch.empty_like(query)
-    fields, threads = kernel.Job, torch.get_num_threads()
-    scratch = scratch_bytes(int(np.diff(starts).max()), columns // heads)
+    fields, kind = kernel.Job, kernel.kind_of_tile("bf16")
+    scratch = scratch_bytes(kind, int(np.diff(starts).max()), columns // heads)
     job = np.zeros(len(fields), np.int64)
     job[fields.PHASE], job[fields.TOKENS], job[fields.COLUMNS] = kernel.ATTEND, tokens, columns
     job[fields.INPUTS], job[fields.KEYS] = query.data_ptr(), key.data_ptr()
     job[fields.VALUES], job[fields.ATTENDED] = value.data_ptr(), outputs.data_ptr()
-    job[fields.ROW_STARTS], job[fields.ROW_COUNT] = address_of(starts), len(starts) - 1
-    job[fields.HEADS], job[fields.SCRATCH_BYTES] = heads, scratch
-    job[fields.SCRATCH] = workspace.address(threads * scratch)
-    _runner()(address_of(job), threads)
+    job[fields.ROW_STARTS], job[fields.PIECES] = address_of(starts), heads * (len(starts) - 1)
+    job[fields.HEADS], job[fields.SCRATCH_BYTES], job[fields.KIND] = heads, scratch, kind
+    _run([job], query, key, value, starts, outputs)
     return outputs
 
 
@@ -184,63 +216,89 @@ def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Ten
     job[fields.INPUTS], job[fields.RESIDUAL] = sums.data_ptr(), residual.data_ptr()
     job[fields.GAIN], job[fields.SHIFT] = norm.weight.data_ptr(), norm.bias.data_ptr()
     job[fields.EPSILON], job[fields.NORMALISED] = epsilon.ctypes.data, outputs.data_ptr()
-    _runner()(address_of(job), torch.get_num_threads())
+    job[fields.PIECES] = -(-tokens // kernel.PIECE_TOKENS)
+    _run([job], sums, residual, epsilon, outputs)
     return outputs
 
 
 def _multiply(
     inputs: Tensor,
     weights: Sequence[LineWeight],
-    places: Sequence[Sequence[MaskPlace]],
+    places: Sequence[MaskPlace],
     segments: Segments,
     outputs: Sequence[Tensor],
     finish: Finish,
 ) -> None:
-    """Fill `outputs`; inputs of uint8 are levels with the scale 1 and the zero 0."""
+    """Fill `outputs`; there is a place for each weight and segment.
+
+    Inputs of uint8 are levels with the scale 1 and the zero 0.
+    """
     kernel, (tokens, columns) = _kernel(), inputs.shape
-    fields, threads = kernel.Job, torch.get_num_threads()
-    kind = kernel.kind_of_tile(weights[0].precision)
+    fields, kind = kernel.Job, kernel.kind_of_tile(weights[0].precision)
     tiles = tile_table(segments, kernel.tile_tokens(kind))
-    masks = np.array(places, np.int64)
+    masks = np.array([number for place in places for number in place], np.int64)
+    first_mask, apart = address_of(masks), masks.nbytes // len(weights)
     table = np.array(
         [
             [
                 *(one.rows, one.lines.data_ptr(), one.bias.data_ptr()),
-                *(
-                    0 if one.scales is None else one.scales.data_ptr(),
-                    address_of(masks[index]),
-                    result.data_ptr(),
-                ),
+                0 if one.scales is None else one.scales.data_ptr(),
+                first_mask + apart * index,
+                result.data_ptr(),
             ]
             for index, (one, result) in enumerate(zip(weights, outputs, strict=True))
         ],
         np.int64,
     )
-    panels = sum(kernel.panel_count(one.rows, kernel.PANEL_STRIPS[kind]) for one in weights)
-    scratch = kernel.scratch_bytes(columns, kind)
+    panels = sum(kernel.panel_count(one.rows, kind) for one in weights)
+    chunks = max(
+        -(-_PIECES_PER_THREAD * torch.get_num_threads() // panels),
+        -(-tokens * columns * kernel.ELEMENT[kind] // _CHUNK_BYTES),
+    )
     job = np.zeros(len(fields), np.int64)
     job[fields.TOKENS], job[fields.COLUMNS], job[fields.INPUTS] = tokens, columns, inputs.data_ptr()
     job[fields.TILES], job[fields.TILE_COUNT] = tiles.address, tiles.count
-    job[fields.CHUNKS] = min(tiles.count, -(-_PIECES_PER_THREAD * threads // panels))
-    job[fields.LAYERS], job[fields.LAYER_COUNT] = address_of(table), len(weights)
-    job[fields.FINISH], job[fields.KIND], job[fields.SCRATCH_BYTES] = finish, kind, scratch
-    job[fields.SCRATCH] = workspace.address(threads * scratch)
-    run, address = _runner(), address_of(job)
-    if weights[0].precision == "int8":
-        levels, scales, zeros = inputs, torch.ones(tokens), torch.zeros(tokens, dtype=torch.int32)
-        if inputs.dtype != torch.uint8:
-            levels = torch.empty(tokens, columns, dtype=torch.uint8)
-        job[fields.LEVELS] = levels.data_ptr()
-        job[fields.SCALES], job[fields.ZEROS] = scales.data_ptr(), zeros.data_ptr()
-        if inputs.dtype != torch.uint8:
-            job[fields.PHASE] = kernel.QUANTISE
-            run(address, threads)
-    job[fields.PHASE] = kernel.MULTIPLY
-    run(address, threads)
+    job[fields.CHUNKS] = chunks = min(tiles.count, chunks)
+    job[fields.LAYERS], job[fields.PANEL_COUNT] = address_of(table), panels
+    job[fields.FINISH], job[fields.KIND] = finish, kind
+    job[fields.PHASE], job[fields.PIECES] = kernel.MULTIPLY, chunks * panels
+    job[fields.SCRATCH_BYTES] = kernel.scratch_bytes(columns, kind)
+    kept = (inputs, tiles, masks, table, *outputs)
+    if weights[0].precision != "int8":
+        _run([job], *kept)
+        return
+    levels, scales, zeros = inputs, torch.ones(tokens), torch.zeros(tokens, dtype=torch.int32)
+    if inputs.dtype != torch.uint8:
+        levels = torch.empty(tokens, columns, dtype=torch.uint8)
+    job[fields.LEVELS] = levels.data_ptr()
+    job[fields.SCALES], job[fields.ZEROS] = scales.data_ptr(), zeros.data_ptr()
+    jobs = [job]
+    if inputs.dtype != torch.uint8:
+        before = job.copy()
+        before[fields.PHASE], before[fields.SCRATCH_BYTES] = kernel.QUANTISE, 0
+        before[fields.PIECES] = -(-tokens // kernel.PIECE_TOKENS)
+        jobs = [before, job]
+    _run(jobs, *kept, levels, scales, zeros)
 
 
-def _place(weight: LineWeight, mask: LineMask | None) -> MaskPlace:
-    return weight.no_mask if mask is None else mask.place
+def _run(jobs: Sequence[NDArray[np.int64]], *kept: object) -> None:
+    """Run jobs one after another, or keep them and what they read and write for the end of `at_once`."""
+    waiting = _waiting.get()
+    if waiting is None:
+        _run_now(jobs)
+    else:
+        waiting.jobs += jobs
+        waiting.kept += kept
+
+
+def _run_now(jobs: Sequence[NDArray[np.int64]]) -> None:
+    fields, threads, count = _kernel().Job, torch.get_num_threads(), len(jobs)
+    program = np.empty(1 + count * len(fields), np.int64)
+    program[0] = count
+    table = program[1:].reshape(count, len(fields))
+    np.stack(jobs, out=table)
+    table[:, fields.SCRATCH] = workspace.address(threads * int(table[:, fields.SCRATCH_BYTES].max()))
+    _runner()(address_of(program), threads)
 
 
 def _check(inputs: Tensor, layers: Sequence[LineLayer], segments: Segments) -> None:
@@ -257,18 +315,12 @@ def _check(inputs: Tensor, layers: Sequence[LineLayer], segments: Segments) -> N
         "precisions differ": len({layer.weight.precision for layer in layers}) == 1,
         "masks are not one per segment": all(len(layer.masks) == len(segments) for layer in layers),
         "a mask is not of its weight's shape and precision": all(
-            mask is None or _fits(mask, layer.weight) for layer in layers for mask in layer.masks
+            mask is None or getattr(mask, "form", None) == form  # of an encoder of another precision
+            for layer in layers
+            for form in (layer.weight.form,)
+            for mask in layer.masks
         ),
     }
     if not all(fitting.values()):
         wrong = "; ".join(message for message, fits in fitting.items() if not fits)
         raise ValueError(f"{wrong} (inputs {inputs.dtype} {tuple(inputs.shape)}, {segments})")
-
-
-def _fits(mask: LineMask, weight: LineWeight) -> bool:
-    """Tell whether a mask is one of a weight; it may come from an encoder of another precision."""
-    return isinstance(mask, LineMask) and (mask.precision, *mask.shape) == (
-        weight.precision,
-        weight.rows,
-        weight.columns,
-    )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, product
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from llvmlite import ir
 from numba import types
@@ -22,20 +22,19 @@ from numba.extending import intrinsic
 
 from masking.kernels.cpu.lines.instructions import LINE, line_under_bits
 from masking.kernels.cpu.lines.weights import GROUPS, ROWS
-from masking.kernels.cpu.llvm import at, counted_loop, plus
+from masking.kernels.cpu.llvm import at, counted_loop, emit_prefetch, plus
 from masking.kernels.cpu.processor import TILES, features
 
 NarrowPrecision: TypeAlias = Literal["bf16", "int8"]
 
 MOST_TOKENS = 2 * ROWS
 """Most tokens of a tile."""
-PANEL_STRIPS = 4
-"""Strips of a panel."""
 COMPILED = {name for name, (feature, _) in TILES.items() if feature in features()}
 """Precisions whose instructions can be compiled here."""
 _REGISTER = ROWS * LINE  # bytes
 _CONFIGURATION = 64  # bytes
 _FIRST_INPUT, _FIRST_LINE = 4, 6  # numbers of registers; sums are 0 to 3
+_RING_STRIPS = 4
 _I8, _I64, _VOID = ir.IntType(8), ir.IntType(64), ir.VoidType()
 
 
@@ -98,41 +97,54 @@ def _configuration(builder: ir.IRBuilder, tokens: Any, groups: Any) -> Any:
     return builder.add(builder.ptrtoint(constant, _I64), builder.mul(number, _constant(_CONFIGURATION)))
 
 
+class _Arguments(NamedTuple):
+    """Those of `register_tile`, each an int64."""
+
+    strips: Any
+    tokens: Any
+    lines: Any
+    words: Any
+    word_stride: Any
+    inputs: Any
+    input_stride: Any
+    groups: Any
+    sums: Any
+    sums_stride: Any
+    following: Any
+
+
 @dataclass(frozen=True)
 class _Pass:
-    """Emitter of one pass over all columns: a tile's tokens times some strips of its panel.
+    """Emitter of one pass over all columns: a tile's tokens times its next strips.
 
     Attributes:
         builder: At the end of an open block.
         precision: Of the weights.
         masked: Whether they are under a mask.
         halves: 2 for more than 16 tokens, else 1.
-        strips: Strips of the panel; at most four halves times strips.
-        panel: Strips of the whole panel.
+        strips: Strips; at most four halves times strips.
         ring: Address of the ring.
-        arguments: Those of `register_tile` but for the first.
+        arguments: From the first of these strips on.
     """
 
     builder: ir.IRBuilder
     precision: NarrowPrecision
     masked: bool
     halves: int
-    strips: Sequence[int]
-    panel: int
+    strips: int
     ring: Any
-    arguments: Sequence[Any]
+    arguments: _Arguments
 
     def emit(self) -> None:
         """Emit it; leave the builder at its end."""
-        builder, groups = self.builder, self.arguments[6]
+        builder, groups = self.builder, self.arguments.groups
         steps, rest = builder.udiv(groups, _constant(ROWS)), builder.urem(groups, _constant(ROWS))
         self._clear()
         with builder.if_then(builder.icmp_signed("!=", rest, _constant(0)), likely=False):
             self._rest(steps, rest)
         with builder.if_then(builder.icmp_signed("!=", steps, _constant(0)), likely=True):
             self._whole_steps(steps)
-        registers = _Registers(builder)
-        self._each_sum(registers.store)
+        self._each_sum(_Registers(builder).store)
 
     def _whole_steps(self, steps: Any) -> None:
         builder, last = self.builder, self.builder.sub(steps, _constant(1))
@@ -150,15 +162,14 @@ class _Pass:
 
     def _rest(self, steps: Any, rest: Any) -> None:
         """Add what is left after whole steps; sums wait in memory, since configuring clears registers."""
-        builder, registers = self.builder, _Registers(self.builder)
-        tokens = self.arguments[0]
+        builder, registers, tokens = self.builder, _Registers(self.builder), self.arguments.tokens
         registers.configure(_configuration(builder, tokens, rest))
         self._clear()
         if self.masked:
 
             def turn(line: Any, _: list[Any]) -> list[Any]:
-                for place in range(len(self.strips)):
-                    self._copy(steps, _constant(0), place, line)
+                for strip in range(self.strips):
+                    self._copy(steps, _constant(0), strip, line)
                 return []
 
             counted_loop(builder, rest, [], turn)
@@ -168,79 +179,129 @@ class _Pass:
         self._each_sum(registers.load)
 
     def _clear(self) -> None:
-        for half in range(self.halves):
-            for place in range(len(self.strips)):
-                _Registers(self.builder).clear(2 * half + place)
+        for half, strip in product(range(self.halves), range(self.strips)):
+            _Registers(self.builder).clear(2 * half + strip)
 
     def _each_sum(self, move: Callable[[int, Any, Any], None]) -> None:
-        builder, spacing = self.builder, LINE * self.panel
-        for half in range(self.halves):
-            for place, strip in enumerate(self.strips):
-                address = plus(builder, self.arguments[7], ROWS * spacing * half + LINE * strip)
-                move(2 * half + place, address, _constant(spacing))
+        builder, stride = self.builder, self.arguments.sums_stride
+        for half, strip in product(range(self.halves), range(self.strips)):
+            first = builder.add(self.arguments.sums, builder.mul(stride, _constant(ROWS * half)))
+            move(2 * half + strip, plus(builder, first, LINE * strip), stride)
 
-    def _ringed(self, half: Any, place: int) -> Any:
+    def _ringed(self, half: Any, strip: int) -> Any:
         """Emit the address in the ring of the lines of a step; `half` is the step's number modulo 2."""
         builder = self.builder
-        moved = builder.mul(half, _constant(_REGISTER * len(self.strips)))
-        return plus(builder, builder.add(self.ring, moved), _REGISTER * place)
+        moved = builder.mul(half, _constant(_REGISTER * self.strips))
+        return plus(builder, builder.add(self.ring, moved), _REGISTER * strip)
+
+    def _line(self, step: Any, strip: int, line: Any) -> Any:
+        """Emit the number of a line of a step, from the first on."""
+        builder = self.builder
+        in_strip = builder.add(builder.mul(step, _constant(ROWS)), line)
+        return builder.add(builder.mul(self.arguments.groups, _constant(strip)), in_strip)
 
     def _copies(self, step: Any, half: Any) -> list[Callable[[], None]]:
         """List what emits the copying of each line of a step to the ring; nothing without a mask."""
         if not self.masked:
             return []
-        places = product(range(len(self.strips)), map(_constant, range(ROWS)))
-        return [partial(self._copy, step, half, place, line) for place, line in places]
+        places = product(range(self.strips), map(_constant, range(ROWS)))
+        return [partial(self._copy, step, half, strip, line) for strip, line in places]
 
-    def _copy(self, step: Any, half: Any, place: int, line: Any) -> None:
-        builder = self.builder
-        _, lines, words, word_stride, _, _, groups, _ = self.arguments
-        strip, word_bytes = _constant(self.strips[place]), ROWS * GROUPS[self.precision] // 8
-        number = builder.add(builder.mul(step, _constant(ROWS)), line)
-        from_line = builder.add(builder.mul(groups, strip), number)
-        line_at = builder.add(lines, builder.mul(from_line, _constant(LINE)))
-        word_at = builder.add(
-            builder.add(words, builder.mul(word_stride, strip)), builder.mul(number, _constant(word_bytes))
-        )
-        kept = line_under_bits(builder, self.precision, line_at, word_at)
-        target = builder.add(self._ringed(half, place), builder.mul(line, _constant(LINE)))
+    def _copy(self, step: Any, half: Any, strip: int, line: Any) -> None:
+        builder, arguments = self.builder, self.arguments
+        word_bytes = _constant(ROWS * GROUPS[self.precision] // 8)
+        words = builder.add(arguments.words, builder.mul(arguments.word_stride, _constant(strip)))
+        in_strip = builder.add(builder.mul(step, _constant(ROWS)), line)
+        word_at = builder.add(words, builder.mul(in_strip, word_bytes))
+        moved = builder.mul(self._line(step, strip, line), _constant(LINE))
+        kept = line_under_bits(builder, self.precision, builder.add(arguments.lines, moved), word_at)
+        target = builder.add(self._ringed(half, strip), builder.mul(line, _constant(LINE)))
         builder.store(kept, at(builder, target, kept.type), align=LINE)
 
+    def _ask_for_words(self, step: Any) -> None:
+        """Ask for the words of the following mask for the same step."""
+        builder, arguments = self.builder, self.arguments
+        size = ROWS * ROWS * GROUPS[self.precision] // 8
+        for strip, line in product(range(self.strips), range(0, size, LINE)):
+            moved = builder.add(
+                builder.mul(step, _constant(size)), builder.mul(arguments.word_stride, _constant(strip))
+            )
+            emit_prefetch(builder, plus(builder, builder.add(arguments.following, moved), line))
+
     def _step(self, step: Any, half: Any, copies: Sequence[Callable[[], None]]) -> None:
-        """Multiply a step's lines, and emit some of the copies after each product but the last."""
+        """Multiply a step's lines, and emit the copies, a share of them after each product but the last."""
         builder, registers, todo = self.builder, _Registers(self.builder), iter(copies)
-        _, lines, _, _, inputs, apart, groups, _ = self.arguments
-        share = len(copies) // (self.halves * len(self.strips))
+        share, stride = len(copies) // (self.halves * self.strips), self.arguments.input_stride
         column = builder.mul(step, _constant(LINE))
 
         def copy() -> None:
             for one in islice(todo, share):
                 one()
 
-        for place, strip in enumerate(self.strips):
-            number = builder.add(builder.mul(groups, _constant(strip)), builder.mul(step, _constant(ROWS)))
-            source = builder.add(lines, builder.mul(number, _constant(LINE)))
-            register = _FIRST_LINE + place % 2
-            for part in range(self.halves):
-                if not place:
-                    token = builder.add(inputs, builder.mul(apart, _constant(ROWS * part)))
-                    registers.load(_FIRST_INPUT + part, builder.add(token, column), apart)
-                if not place and not part:
-                    copy()
-                if not part:
-                    registers.load(
-                        register, self._ringed(half, place) if self.masked else source, _constant(LINE)
-                    )
-                registers.multiply(self.precision, 2 * part + place, _FIRST_INPUT + part, register)
+        def load_inputs(part: int) -> None:
+            token = builder.add(self.arguments.inputs, builder.mul(stride, _constant(ROWS * part)))
+            registers.load(_FIRST_INPUT + part, builder.add(token, column), stride)
+
+        def load_lines(strip: int) -> None:
+            moved = builder.mul(self._line(step, strip, _constant(0)), _constant(LINE))
+            plain = builder.add(self.arguments.lines, moved)
+            source = self._ringed(half, strip) if self.masked else plain
+            registers.load(_FIRST_LINE + strip % 2, source, _constant(LINE))
+
+        if copies:
+            self._ask_for_words(step)
+        for strip, part in product(range(self.strips), range(self.halves)):
+            if strip == 0:
+                load_inputs(part)
+            if strip == part == 0:
                 copy()
+            if part == 0:
+                load_lines(strip)
+            sums = 2 * part + strip
+            registers.multiply(self.precision, sums, _FIRST_INPUT + part, _FIRST_LINE + strip % 2)
+            copy()
+
+
+def _passes(
+    builder: ir.IRBuilder,
+    precision: NarrowPrecision,
+    masked: bool,
+    halves: int,
+    ring: Any,
+    arguments: _Arguments,
+) -> None:
+    """Emit passes of as many strips as there are registers for, then of single strips."""
+    most = _constant(4 // halves)
+    wide, single = builder.udiv(arguments.strips, most), builder.urem(arguments.strips, most)
+    apart = builder.mul(arguments.groups, _constant(LINE))
+
+    def passes(strips: int, first: Any, count: Any) -> None:
+        def turn(number: Any, _: list[Any]) -> list[Any]:
+            strip = builder.add(first, builder.mul(number, _constant(strips)))
+            moved = arguments._replace(
+                lines=builder.add(arguments.lines, builder.mul(apart, strip)),
+                words=builder.add(arguments.words, builder.mul(arguments.word_stride, strip)),
+                sums=builder.add(arguments.sums, builder.mul(strip, _constant(LINE))),
+                following=builder.add(arguments.following, builder.mul(arguments.word_stride, strip)),
+            )
+            _Pass(builder, precision, masked, halves, strips, ring, moved).emit()
+            return []
+
+        with builder.if_then(builder.icmp_signed("!=", count, _constant(0)), likely=True):
+            counted_loop(builder, count, [], turn)
+
+    passes(4 // halves, _constant(0), wide)
+    passes(1, builder.mul(wide, most), single)
 
 
 def register_tile(precision: NarrowPrecision) -> Callable[..., None]:
-    """Make a numba intrinsic that multiplies up to 32 tokens with a panel of four strips, or of one.
+    """Make a numba intrinsic that multiplies up to 32 tokens with any number of strips.
 
-    Its arguments are the first nine of `instructions.tile`; in 8 bits it leaves the sums of the integers
-    alone, int32. `inputs` need not be aligned, nor columns be a multiple of a step. This thread's registers
-    are configured for so many tokens, and are so after.
+    Its arguments are the first nine of `instructions.tile`, the bytes from one token's sums to the next
+    one's, and the words of the mask after this one, which are asked for while this one is used, so that they
+    are there in time. In 8 bits it leaves the sums of the integers alone, int32. Inputs need not be aligned,
+    nor columns be a multiple of a step. This thread's registers are configured for so many tokens, and are so
+    after.
     """
 
     @intrinsic
@@ -255,32 +316,25 @@ def register_tile(precision: NarrowPrecision) -> Callable[..., None]:
         input_stride: Any,
         groups: Any,
         sums: Any,
+        sums_stride: Any,
+        following: Any,
     ) -> Any:
-        signature = types.void(*[types.int64] * 9)
+        signature = types.void(*[types.int64] * 11)
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-            space = cgutils.alloca_once(builder, ir.ArrayType(_I8, 2 * PANEL_STRIPS * _REGISTER))
+            space = cgutils.alloca_once(builder, ir.ArrayType(_I8, _RING_STRIPS * 2 * _REGISTER))
             space.align = LINE
-            strips, *arguments = values
-            tokens, words = arguments[0], arguments[2]
-            case = _constant(0)
-            for asked in (
-                builder.icmp_signed(">", tokens, _constant(ROWS)),
-                builder.icmp_signed("==", strips, _constant(1)),
-                builder.icmp_signed("!=", words, _constant(0)),
-            ):
-                case = builder.add(builder.mul(case, _constant(2)), builder.zext(asked, _I64))
+            ring, arguments = builder.ptrtoint(space, _I64), _Arguments(*values)
+            two = builder.icmp_signed(">", arguments.tokens, _constant(ROWS))
+            masked = builder.icmp_signed("!=", arguments.words, _constant(0))
+            case = builder.add(builder.mul(builder.zext(two, _I64), _constant(2)), builder.zext(masked, _I64))
             end = builder.append_basic_block("tile_done")
             switch = builder.switch(case, end)
-            for number in range(8):
+            for number in range(4):
                 block = builder.append_basic_block(f"tile_{number}")
                 switch.add_case(_constant(number), block)
                 builder.position_at_end(block)
-                halves, panel, masked = 1 + number // 4, 1 if number & 2 else PANEL_STRIPS, bool(number & 1)
-                size, ring = min(panel, 4 // halves), builder.ptrtoint(space, _I64)
-                for first in range(0, panel, size):
-                    chosen = range(first, first + size)
-                    _Pass(builder, precision, masked, halves, chosen, panel, ring, arguments).emit()
+                _passes(builder, precision, bool(number % 2), 1 + number // 2, ring, arguments)
                 builder.branch(end)
             builder.position_at_end(end)
             return context.get_dummy_value()

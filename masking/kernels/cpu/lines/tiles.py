@@ -17,8 +17,9 @@ ELEMENT = 4, 2, 1, 2, 1
 """By kind, bytes of a weight and of a product's input."""
 TILE_TOKENS = 8, 8, 12, registers.MOST_TOKENS, registers.MOST_TOKENS
 """By kind, most tokens of a tile."""
-PANEL_STRIPS = 3, 3, 2, registers.PANEL_STRIPS, registers.PANEL_STRIPS
-"""By kind, strips of a panel. Sums of the vector tiles leave 8 of 32 registers."""
+PANEL_STRIPS = 3, 3, 2, 8, 8
+"""By kind, strips of a panel. Sums of the vector tiles leave 8 of 32 registers; inputs are read once for a
+panel, which the second level of the cache holds."""
 SAME_TASK_TILES = 0, 8, 8, 3, 3
 """By kind, from so many tiles of one task on its lines are masked once for all of them; 0 for never."""
 SUMS_BYTES = tuple(
@@ -57,6 +58,8 @@ def _no_register_tile(  # noqa: PLR0913, PLR0917 (the arguments of `register_til
     input_stride: int,
     groups: int,
     sums: int,
+    sums_stride: int,
+    following: int,
 ) -> None:
     """Likewise."""
 
@@ -70,7 +73,8 @@ def _register_tile(precision: registers.NarrowPrecision) -> Callable[..., None]:
 
 
 _fp32, _bf16, _int8 = _tile(FP32, "fp32"), _tile(BF16, "bf16"), _tile(INT8, "int8")
-_bf16_registers, _int8_registers = _register_tile("bf16"), _register_tile("int8")
+multiply_in_registers, _int8_registers = _register_tile("bf16"), _register_tile("int8")
+"""`register_tile` of bfloat16; and of 8 bits."""
 _mask_bf16, _mask_int8 = mask_lines("bf16"), mask_lines("int8")
 
 
@@ -90,8 +94,9 @@ def multiply(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     row_scales: int,
     scales: int,
     zeros: int,
+    following: int,
 ) -> None:
-    """Multiply one tile of a kind; the other arguments are those of `tile`.
+    """Multiply one tile of a kind; the other arguments are those of `tile` and of `register_tile`.
 
     Tile registers are configured for so many tokens, see `registers.configure`.
     """
@@ -105,9 +110,37 @@ def multiply(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     elif kind == FP32:
         _fp32(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, 0, 0, 0, 0)
     elif kind == BF16_REGISTERS:
-        _bf16_registers(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums)
+        multiply_in_registers(
+            *(
+                strips,
+                tokens,
+                lines,
+                words,
+                word_stride,
+                inputs,
+                input_stride,
+                groups,
+                sums,
+                LINE * strips,
+                following,
+            )
+        )
     else:
-        _int8_registers(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums)
+        _int8_registers(
+            *(
+                strips,
+                tokens,
+                lines,
+                words,
+                word_stride,
+                inputs,
+                input_stride,
+                groups,
+                sums,
+                LINE * strips,
+                following,
+            )
+        )
         scale_sums(sums, tokens, ROWS * strips, row_sums, row_scales, scales, zeros)
 
 

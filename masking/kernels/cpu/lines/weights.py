@@ -40,6 +40,14 @@ class MaskPlace(NamedTuple):
     row_sums: int
 
 
+class LineForm(NamedTuple):
+    """What a weight and its masks have in common."""
+
+    precision: LinePrecision
+    rows: int
+    columns: int
+
+
 @dataclass(frozen=True)
 class LineMask:
     """A mask as the line kernel reads it.
@@ -49,16 +57,14 @@ class LineMask:
         rows: Rows of the mask.
         row_sums: int32 [strips * 16], 8 bits only: the sum of each row's weights that the mask keeps.
         place: Where the kernel finds them.
-        shape: Rows and columns of the weight.
-        precision: Precision of the weights that it masks.
+        form: Precision, rows and columns of the weights that it masks.
     """
 
     words: NDArray[np.unsignedinteger[Any]]
     rows: int
     row_sums: NDArray[np.int32] | None = None
     place: MaskPlace = field(init=False, repr=False, compare=False)
-    shape: tuple[int, int] = field(init=False, compare=False)
-    precision: LinePrecision = field(init=False, compare=False)
+    form: LineForm = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Keep what each call asks for."""
@@ -69,8 +75,12 @@ class LineMask:
         place = MaskPlace(self.words.ctypes.data, self.words.itemsize * groups, sums)
         object.__setattr__(self, "place", place)
         precision = next(name for name, kind in WORDS.items() if self.words.dtype == kind)
-        object.__setattr__(self, "precision", precision)
-        object.__setattr__(self, "shape", (self.rows, groups * self.words.itemsize // 2))
+        object.__setattr__(self, "form", LineForm(precision, self.rows, groups * self.words.itemsize // 2))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.form.rows, self.form.columns
 
     @property
     def nbytes(self) -> int:
@@ -99,6 +109,8 @@ class LineWeight:
         bias: float32 [rows].
         scales: float32 [strips * 16], 8 bits only: what one step of each row's integers stands for.
         row_sums: int32 [strips * 16], 8 bits only: the sum of each row's integers.
+        no_mask: The place for a segment without a mask.
+        form: See above.
     """
 
     precision: LinePrecision
@@ -108,6 +120,14 @@ class LineWeight:
     bias: Tensor
     scales: Tensor | None = None
     row_sums: NDArray[np.int32] | None = None
+    no_mask: MaskPlace = field(init=False, repr=False, compare=False)
+    form: LineForm = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Keep what each call asks for."""
+        sums = 0 if self.row_sums is None else self.row_sums.ctypes.data
+        object.__setattr__(self, "no_mask", MaskPlace(0, 0, sums))
+        object.__setattr__(self, "form", LineForm(self.precision, self.rows, self.columns))
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None, precision: LinePrecision) -> Self:
@@ -148,11 +168,6 @@ class LineWeight:
         return (
             self.lines.nbytes + self.bias.nbytes + sums + (0 if self.scales is None else self.scales.nbytes)
         )
-
-    @property
-    def no_mask(self) -> MaskPlace:
-        """The place for a segment without a mask."""
-        return MaskPlace(0, 0, 0 if self.row_sums is None else self.row_sums.ctypes.data)
 
     def expand(self) -> Tensor:
         """Return the weight as it is multiplied: float64 [rows, columns]."""

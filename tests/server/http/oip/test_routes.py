@@ -363,10 +363,11 @@ def test_a_failed_batch_is_an_error_in_the_protocols_shape(base: Base, tmp_path:
 def test_the_openapi_document_has_the_protocols_errors_only(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {path for path in paths if path.endswith("/versions/{version}/stats")}
+    others = ("/v2/health/ready", "/v2/rerank")
     for path, operations in paths.items():
         for operation in operations.values():
             for status, response in operation["responses"].items():
-                if path.startswith("/v2") and status != "200" and path != "/v2/health/ready":
+                if path.startswith("/v2") and status != "200" and path not in others:
                     reference = response["content"]["application/json"]["schema"]["$ref"]
                     assert reference == "#/components/schemas/OipError", (path, status)
 
@@ -480,3 +481,20 @@ def test_tasks_and_versions_are_named_to_those_with_a_key_only(base: Base, tmp_p
         for task in ("sentiment", "nothing"):
             reply = client.get(f"/v2/models/{task}/versions/7")
             assert (reply.status_code, "sentiment" in reply.text) == (401, False)
+
+
+def test_kinds_without_one_class_have_tensors_of_their_own(client: TestClient, base: Base) -> None:
+    reply = ask(client, "topics", texts("text", [TEXT, "no"]))
+    labels, scores = reply["outputs"]
+    assert (labels["name"], labels["shape"], scores["shape"]) == ("label", [2], [2, 3])
+    known = list(expected_scores(base, bundle_of(base, "topics")).values())
+    assert scores["data"][:3] == pytest.approx(known, abs=1e-6)
+    spec = SPECS["topics"]
+    reached = zip(spec.labels, scores["data"][:3], spec.thresholds, strict=True)
+    assert json.loads(labels["data"][0]) == [name for name, score, least in reached if score >= least]
+    pair = [texts("text", ["a"]), texts("text_pair", ["b"])]
+    for task, inputs in {"rating": pair[:1], "relevance": pair}.items():
+        (values,) = ask(client, task, *inputs)["outputs"]
+        assert (values["name"], values["datatype"], values["shape"]) == ("scores", "FP32", [1, 1])
+        outputs = client.get(f"/v2/models/{task}").json()["outputs"]
+        assert outputs == [{"name": "scores", "datatype": "FP32", "shape": [-1, 1]}]

@@ -102,6 +102,32 @@ def test_the_key_parameters_selects_the_hugging_face_shape(client: TestClient) -
     assert answer(client, "sentiment", {"inputs": TEXT, "parameters": {}}) == [flat]
 
 
+def test_several_labels_have_scores_of_their_own_and_say_whether_they_are_predicted(
+    client: TestClient, base: Base
+) -> None:
+    entries = answer(client, "topics", {"inputs": TEXT})
+    assert scores_in(entries) == pytest.approx(expected_scores(base, bundle_of(base, "topics")), abs=1e-6)
+    spec = SPECS["topics"]
+    thresholds = dict(zip(spec.labels, spec.thresholds, strict=True))
+    for entry in entries:
+        assert entry["predicted"] == (entry["score"] >= thresholds[entry["label"]])
+    assert answer(client, "topics", {"inputs": TEXT, "parameters": {"top_k": 1}}) == [entries[:1]]
+    assert client.get("/tasks/topics").json()["thresholds"] == list(spec.thresholds)
+    softmax = {"inputs": TEXT, "parameters": {"function_to_apply": "softmax"}}
+    assert sum(scores_in(answer(client, "topics", softmax)[0]).values()) == pytest.approx(1.0)
+
+
+def test_a_regression_answers_its_value(client: TestClient, base: Base) -> None:
+    (entry,) = answer(client, "rating", {"inputs": TEXT})
+    value = expected_scores(base, bundle_of(base, "rating"))["score"]
+    assert entry == {"label": "score", "score": pytest.approx(value, abs=1e-6)}
+    assert answer(client, "rating", {"inputs": TEXT, "raw_scores": True}) == [entry]
+    squashed = {"inputs": TEXT, "parameters": {"function_to_apply": "sigmoid"}}
+    assert answer(client, "rating", squashed)[0][0]["score"] == pytest.approx(
+        1 / (1 + np.exp(-value)), abs=1e-6
+    )
+
+
 def test_top_k_and_function_to_apply(client: TestClient) -> None:
     body = {"inputs": TEXT, "parameters": {"top_k": 2, "function_to_apply": "none"}}
     (best,) = answer(client, "sentiment", body)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from mask_store import MaskStore
+from mask_store import MaskStore, TaskManifest
 from masking import Base, load_base
-from tests.support.models import tiny_base
+from tests.support.models import finetuned, sign_bundle, tiny_base
 from tests.support.serving import (
     SPECS,
     TEXT,
@@ -36,6 +36,7 @@ def test_every_task_is_listed(client: TestClient, place: Path) -> None:
 def test_a_task_tells_what_its_manifest_says(client: TestClient, place: Path, task: str) -> None:
     bundle = MaskStore.open(place).load(task)
     manifest, details = bundle.manifest, client.get(f"/tasks/{task}").json()
+    assert isinstance(manifest, TaskManifest)
     assert details["labels"] == list(manifest.labels)
     assert details["pair"] == manifest.pair
     assert details["metrics"] == manifest.metrics
@@ -148,3 +149,18 @@ def test_a_store_that_vanishes_and_comes_back(base: Base, tmp_path: Path) -> Non
         digest = store.publish(bundle_of(base, "sentiment", seed=1)).digest
         wait_until(lambda: client.get("/tasks/sentiment").json()["digest"] == digest)
         assert "maskserve_store_up 1.0" in client.get("/metrics").text
+
+
+def test_signs_are_served_beside_masks_and_tell_what_copy_they_are_of(
+    base: Base, tiny_bert: str, tmp_path: Path
+) -> None:
+    store = fill(tmp_path / "store", base, ["sentiment"])
+    store.publish(sign_bundle(base, finetuned(tiny_bert, tmp_path / "copy", "sequence-classification")))
+    with serving(base, tmp_path / "store") as client:
+        details = client.get("/tasks/copied").json()
+        answer = client.post("/predict/copied", json={"inputs": TEXT}).json()
+        masked = client.get("/tasks/sentiment").json()
+    assert details["signs"]["name"] == "copy"
+    assert details["sparsity"] is details["flipped_share"] is details["seed"] is None
+    assert masked["signs"] is None
+    assert scores_in(answer) == pytest.approx(expected_scores(base, store.load("copied")), abs=1e-5)

@@ -1,0 +1,87 @@
+"""Export: a task as an ordinary folder of transformers, its bits folded into the weights."""
+
+import copy
+from pathlib import Path
+
+import transformers
+from transformers import PretrainedConfig, PreTrainedModel
+
+from mask_store import Manifest, MaskBundle, SignManifest
+from masking.base import Base
+from masking.checkpoints.folding import folded_tensors
+from masking.checkpoints.heads import CLASSES, HeadNames, head_names
+from masking.errors import BaseMismatchError, ExportError
+from masking.heads import CLASSIFIER, POOLER
+from masking.loading import silent_transformers
+
+_AUTO = "AutoModel"
+
+
+def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
+    """Write a task as a folder that `transformers.pipeline` loads.
+
+    Args:
+        bundle: The task.
+        base: The base that it belongs to.
+        folder: Where to; made if it isn't there.
+
+    Raises:
+        BaseMismatchError: It belongs to another base.
+        ExportError: No class of transformers computes it, or the folder can't be written.
+    """
+    manifest = bundle.manifest
+    if differing := base.info.differing(manifest.base):
+        raise BaseMismatchError(
+            f"task {manifest.task!r} belongs to base {manifest.base.name!r}, not to {base.info.name!r}, "
+            f"which has another {' and another '.join(differing)}"
+        )
+    if len(bundle.members) > 1:
+        raise ExportError(f"task {manifest.task!r} is an ensemble, which is no single model: export a member")
+    model = _model(bundle, base)
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.model_max_length = manifest.max_length
+    try:
+        with silent_transformers():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    except OSError as error:
+        raise ExportError(f"{folder} can't be written: {error.strerror or error}") from error
+
+
+def _model(bundle: MaskBundle, base: Base) -> PreTrainedModel:
+    config = _config(bundle.manifest, base)
+    auto = getattr(transformers, f"{_AUTO}{CLASSES[bundle.manifest.kind]}")
+    model: PreTrainedModel = auto.from_config(config).eval()
+    prefix = model.base_model_prefix
+    head = head_names(base.info.architecture, prefix, bundle.manifest.kind)
+    _check_activation(bundle.manifest, head, type(model).__name__)
+    tensors = folded_tensors(bundle.members[0], base)
+    places = {f"{CLASSIFIER}.": f"{head.classifier}.", f"{POOLER}.": f"{head.pooler}."}
+    state = {}
+    for name, tensor in tensors.items():
+        own = next((old for old in places if name.startswith(old)), None)
+        if own != f"{POOLER}." or head.pooler is not None:
+            state[f"{prefix}.{name}" if own is None else places[own] + name.removeprefix(own)] = tensor
+    model.load_state_dict(state)
+    return model
+
+
+def _config(manifest: Manifest, base: Base) -> PretrainedConfig:
+    config: PretrainedConfig = copy.deepcopy(base.encoder.config)
+    config._name_or_path = base.info.name
+    if manifest.labels:
+        config.id2label = dict(enumerate(manifest.labels))
+        config.label2id = {label: number for number, label in enumerate(manifest.labels)}
+    if manifest.kind == "sequence-classification":
+        config.problem_type = "single_label_classification"
+    return config
+
+
+def _check_activation(manifest: Manifest, head: HeadNames, cls: str) -> None:
+    """Refuse a head that the class of transformers has another activation in."""
+    own = manifest.head_activation if isinstance(manifest, SignManifest) else "tanh"
+    if head.activation not in (None, own):
+        raise ExportError(
+            f"task {manifest.task!r} has {own} between pooler and classifier, {cls} has {head.activation}: "
+            "no class of transformers computes it"
+        )

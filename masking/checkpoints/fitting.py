@@ -1,0 +1,106 @@
+"""Fitting: the scales of a copy's signs, chosen so that the task's answers are the copy's on some inputs.
+
+Each row's scale is multiplied by a factor of its own, which learns by gradient: the divergence of the task's
+probabilities from the copy's is the loss, so inputs need no answers. Nothing else learns.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
+from transformers import PreTrainedModel
+
+from masking.checkpoints.signs import CopySigns
+from masking.heads import POOLER
+from masking.tasks import Features, collate
+
+_RATE = 0.02
+_PASSES = 4
+_INPUTS = 16
+
+
+class _Signs(nn.Module):
+    """Parametrization of one weight: W + a exp(t) (2b - 1), t learned for each row."""
+
+    def __init__(self, signs: Tensor, scales: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("signed", signs * scales[:, None], persistent=False)
+        self.factors = nn.Parameter(torch.zeros(len(scales), 1))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        signed: Tensor = self.signed  # type: ignore[assignment]
+        return weight + signed * self.factors.exp()
+
+
+def fit_scales(
+    signs: CopySigns, scales: Mapping[str, Tensor], features: Sequence[Features]
+) -> dict[str, Tensor]:
+    """Fit scales to a copy's answers.
+
+    Args:
+        signs: The copy's signs.
+        scales: By layer where to start, float32 [rows].
+        features: Inputs, encoded for the task; some hundred are enough.
+
+    Returns:
+        By layer, float32 [rows].
+    """
+    model, learned = _task_model(signs, scales)
+    optimizer = torch.optim.Adam([one.factors for one in learned.values()], lr=_RATE)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_PASSES):
+        order = torch.randperm(len(features), generator=generator).tolist()
+        for start in range(0, len(order), _INPUTS):
+            batch = [features[place] for place in order[start : start + _INPUTS]]
+            with torch.no_grad():
+                wanted = _log_probabilities(signs, signs.copy.model, batch)
+            found = _log_probabilities(signs, model, batch)
+            optimizer.zero_grad()
+            loss = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+            loss.backward()
+            optimizer.step()
+    return {name: scales[name] * one.factors.detach().exp().flatten() for name, one in learned.items()}
+
+
+def _task_model(signs: CopySigns, scales: Mapping[str, Tensor]) -> tuple[PreTrainedModel, dict[str, _Signs]]:
+    """Make the copy's model with the base's embeddings, and with signs in place of its own weights."""
+    base, copied = signs.base, signs.copy
+    model = copy.deepcopy(copied.model)
+    own = dict(base.encoder.named_parameters())
+    linears = {f"{name}.weight" for name in signs.deltas}
+    with torch.no_grad():
+        for name, tensor in model.base_model.named_parameters():
+            if tensor.ndim > 1 and name in own and name not in linears:
+                tensor.copy_(own[name])
+    learned = {}
+    for name, delta in signs.deltas.items():
+        path = copied.head.pooler if name == POOLER else f"{model.base_model_prefix}.{name}"
+        layer = model.get_submodule(str(path))
+        assert isinstance(layer, nn.Linear)
+        weight = base.pooler.weight if name == POOLER and base.pooler is not None else own[f"{name}.weight"]
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+        learned[name] = _Signs(torch.where(delta >= 0, 1.0, -1.0), scales[name])
+        parametrize.register_parametrization(layer, "weight", learned[name])
+    return model, learned
+
+
+def _log_probabilities(signs: CopySigns, model: PreTrainedModel, batch: Sequence[Features]) -> Tensor:
+    """Compute the logarithms of the probabilities of each answer: [answers, classes].
+
+    Of token classification every token is an answer; choices are filled up to the most of an input.
+    """
+    rows = [row for item in batch for row in item.rows]
+    given = collate(rows, signs.base.tokenizer, model.device)
+    if signs.copy.kind == "multiple-choice":
+        logits = model(**{name: tensor.unsqueeze(1) for name, tensor in given.items()}).logits.flatten()
+        parts = logits.split([len(item.rows) for item in batch])
+        padded = nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=-1e4)
+        return functional.log_softmax(padded, -1)
+    logits = model(**given).logits
+    if signs.copy.kind == "token-classification":
+        logits = logits[given["attention_mask"].bool()]
+    return functional.log_softmax(logits, -1)

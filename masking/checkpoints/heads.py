@@ -1,0 +1,64 @@
+"""Heads of transformers' classifiers: where each architecture keeps the pooler and the classifier.
+
+One row for each kind of task and architecture; to support another architecture, add its rows.
+"""
+
+from dataclasses import dataclass
+
+from mask_store import HeadActivation, TaskKind
+from masking.architectures import layer_names
+
+CLASSES: dict[TaskKind, str] = {
+    "sequence-classification": "ForSequenceClassification",
+    "token-classification": "ForTokenClassification",
+    "multiple-choice": "ForMultipleChoice",
+}
+"""How the names of transformers' classes end, by kind of task."""
+
+
+@dataclass(frozen=True)
+class HeadNames:
+    """The linear layers of a head.
+
+    Attributes:
+        classifier: Module path of W_T in the model.
+        pooler: Module path of W_P in the model; None where every token has logits.
+        activation: After W_P.
+    """
+
+    classifier: str
+    pooler: str | None = None
+    activation: HeadActivation | None = None
+
+
+_ROBERTA = HeadNames("classifier.out_proj", "classifier.dense", "tanh")
+_DISTILBERT = HeadNames("classifier", "pre_classifier", "relu")
+_SEQUENCE = {
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "mpnet": _ROBERTA,
+    "electra": HeadNames("classifier.out_proj", "classifier.dense", "gelu"),
+    "distilbert": _DISTILBERT,
+}
+_CHOICE = {
+    "electra": HeadNames("classifier", "sequence_summary.summary", "gelu"),
+    "distilbert": _DISTILBERT,
+}
+
+
+def head_names(architecture: str, prefix: str, kind: TaskKind) -> HeadNames:
+    """Return where a classifier of transformers has its head.
+
+    Args:
+        architecture: The Hugging Face `model_type`.
+        prefix: Module path of the encoder in the model.
+        kind: Kind of task.
+
+    Raises:
+        UnsupportedArchitectureError: The architecture has no row in `masking.architectures`.
+    """
+    layer_names(architecture)
+    if kind == "token-classification":
+        return HeadNames("classifier")
+    own = _SEQUENCE if kind == "sequence-classification" else _CHOICE
+    return own.get(architecture, HeadNames("classifier", f"{prefix}.pooler.dense", "tanh"))

@@ -1,0 +1,173 @@
+"""Signs: layers of finetuned copies, W + a (2b - 1), in the same batches as masks.
+
+A copy's product is that of the base and a correction, W x + a (2 B x - sum x), B the bits as a matrix. B x is
+the product of a matrix of ones under the bits, so the kernels of masks compute it, in every precision; one
+matrix of ones serves all layers of its shape and all tasks. Biases and LayerNorms are each segment's own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mask_store import BundleMember
+from masking.inference.resident import ResidentWeights
+from masking.kernels import LinearMask, Method, Segments, masked_linear
+from masking.kernels.cpu.lines import (
+    Finish,
+    LineLayer,
+    LineMask,
+    add_and_normalise,
+    add_signs,
+    line_products,
+)
+
+
+@dataclass(frozen=True)
+class TaskSigns:
+    """The numbers of a finetuned copy's signs; its bits are in the task's masks.
+
+    Attributes:
+        scales: By layer name, float32 [rows].
+        own: By the name of the base's tensor, biases and LayerNorms, float32.
+    """
+
+    scales: Mapping[str, Tensor]
+    own: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, member: BundleMember, device: torch.device) -> Self:
+        """Bring a bundle's numbers to a device."""
+        scales, own = (
+            {name: torch.from_numpy(array.copy()).to(device) for name, array in part.items()}
+            for part in (member.scales, member.own)
+        )
+        return cls(scales, own)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers."""
+        return sum(tensor.nbytes for part in (self.scales, self.own) for tensor in part.values())
+
+
+class _Norm(NamedTuple):
+    """What the kernel reads of a LayerNorm."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+
+@dataclass(frozen=True)
+class SignedSegments:
+    """The segments of a batch that are computed with signs.
+
+    Attributes:
+        segments: Of their tokens.
+        signs: Of each segment.
+        bits: By layer name, those of each segment, readied for the matrix of ones.
+        weights: The layers, in the form in which they are multiplied.
+        addresses: On CUDA by layer name, where the kernel finds the bits; see `mask_addresses`.
+    """
+
+    segments: Segments
+    signs: Sequence[TaskSigns]
+    bits: Mapping[str, Sequence[LinearMask]]
+    weights: ResidentWeights
+    addresses: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def linear(self, name: str, inputs: Tensor, weight: Tensor) -> Tensor:
+        """Compute a layer that is the base's own.
+
+        Args:
+            name: Name of the layer.
+            inputs: float32 [tokens, columns].
+            weight: float32 [rows, columns].
+
+        Returns:
+            float32 [tokens, rows].
+        """
+        method: Method = "fold" if self.weights.kernels == "off" else "auto"
+        precision, ones = self.weights.cuda_precision, self.weights.ones_like(weight)
+        whole, bits = Segments((0, len(inputs))), self.bits[name]
+        plain = masked_linear(inputs, weight, None, whole, [None], method=method, precision=precision)
+        kept = masked_linear(
+            *(inputs, ones, None, self.segments, bits),
+            method=method,
+            precision=precision,
+            addresses=self.addresses.get(name),
+        )
+        scales, biases = map(self._by_token, self._numbers(name))
+        sums = inputs.sum(1, keepdim=True)
+        return plain.add_(biases).addcmul_(scales, kept.mul_(2.0).sub_(sums))
+
+    def products(self, names: Sequence[str], inputs: Tensor, finish: Finish) -> list[Tensor]:
+        """Compute layers that the line kernel multiplies, all of one precision.
+
+        Args:
+            names: Names of the layers.
+            inputs: [tokens, columns], float32 for layers in float32, else bfloat16.
+            finish: What becomes of the sums.
+
+        Returns:
+            Per layer [tokens, rows], float32 or bfloat16.
+        """
+        weights, nothing = self.weights, [None] * len(self.segments)
+        plain = [LineLayer(weights.unbiased(name), nothing) for name in names]
+        ones = [weights.ones_of(name) for name in names]
+        kept = [
+            LineLayer(one, cast(Sequence[LineMask], self.bits[name]))
+            for name, one in zip(names, ones, strict=True)
+        ]
+        total = LineLayer(weights.row_of_ones(names[0]), nothing)
+        if inputs.dtype == torch.float32:
+            finish = Finish.GELU32 if finish in {Finish.GELU, Finish.GELU32} else Finish.FLOAT32
+        *products, sums = line_products(inputs, [*plain, *kept, total], self.segments, Finish.FLOAT32)
+        halves = zip(names, products[: len(names)], products[len(names) :], strict=True)
+        return [
+            add_signs((plain, kept, sums), *self._numbers(name), self.segments, finish)
+            for name, plain, kept in halves
+        ]
+
+    def normalise(self, name: str, sums: Tensor, residual: Tensor, epsilon: float) -> Tensor:
+        """Compute LayerNorm(sums + residual); see `add_and_normalise`."""
+        parts = [
+            add_and_normalise(sums[start:end], residual[start:end], cast(nn.LayerNorm, norm))
+            for (start, end), norm in zip(self.segments.spans(), self._norms(name, epsilon), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def norm(self, name: str, inputs: Tensor, epsilon: float) -> Tensor:
+        """Compute a LayerNorm of float32 [tokens, width]."""
+        parts = [
+            F.layer_norm(inputs[start:end], inputs.shape[1:], norm.weight, norm.bias, epsilon)
+            for (start, end), norm in zip(self.segments.spans(), self._norms(name, epsilon), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _norms(self, name: str, epsilon: float) -> list[_Norm]:
+        return [_Norm(one.own[f"{name}.weight"], one.own[f"{name}.bias"], epsilon) for one in self.signs]
+
+    def _numbers(self, name: str) -> tuple[list[Tensor], list[Tensor]]:
+        """Return scales and bias of a layer, of each segment."""
+        return (
+            [one.scales[name] for one in self.signs],
+            [one.own[f"{name}.bias"] for one in self.signs],
+        )
+
+    def _by_token(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Return each token's vector: [tokens, rows], or [1, rows] for a single segment."""
+        stacked = torch.stack(list(vectors))
+        return stacked if len(vectors) == 1 else stacked.index_select(0, self._owners(stacked.device))
+
+    def _owners(self, device: torch.device) -> Tensor:
+        """Return the segment of each token."""
+
+        def make() -> Tensor:
+            lengths = torch.tensor([end - start for start, end in self.segments.spans()])
+            return torch.repeat_interleave(lengths).to(device)
+
+        return self.segments.keep("owners", make)

@@ -1,0 +1,120 @@
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mask_store import (
+    BundleError,
+    BundleTooLargeError,
+    EnsembleError,
+    HeadValueError,
+    Limits,
+    ManifestError,
+    MaskBundle,
+    ScaleValueError,
+    TensorSetError,
+    TensorShapeError,
+    TensorTypeError,
+    ensemble_of,
+    pack_bits,
+    read_bundle,
+)
+from tests.support.bundles import bundle_of, example_mask, forge, set_item, sign_sample
+
+GOLDEN = Path(__file__).parent / "golden" / "signs.safetensors"
+SCALE = "scale.pooler.dense"
+
+
+class TestGoldenBytes:
+    """The file was written once; reader and writer must agree with it for ever."""
+
+    def test_writer(self) -> None:
+        assert sign_sample().to_bytes() == GOLDEN.read_bytes()
+
+    def test_reader(self) -> None:
+        bundle = read_bundle(GOLDEN)
+        (member,) = bundle.members
+        np.testing.assert_array_equal(member.masks["pooler.dense"], pack_bits(example_mask()))
+        np.testing.assert_array_equal(member.scales["pooler.dense"], np.array([0.25, 0.0], np.float32))
+        np.testing.assert_array_equal(member.own["encoder.bias"], np.array([0.5], np.float32))
+        assert bundle.manifest == sign_sample().manifest
+
+
+def test_numbers_are_immutable() -> None:
+    (member,) = sign_sample().members
+    with pytest.raises(ValueError, match="read-only"):
+        member.scales["pooler.dense"][0] = 1
+    with pytest.raises(TypeError):
+        member.own["x"] = member.own["encoder.bias"]  # type: ignore[index]
+
+
+def test_masks_have_no_scales() -> None:
+    (member,) = bundle_of().members
+    assert (dict(member.scales), dict(member.own)) == ({}, {})
+
+
+def scale(value: float) -> Callable[[bytearray], None]:
+    def change(data: bytearray) -> None:
+        data[-8:-4] = struct.pack("<f", value)
+
+    return change
+
+
+def words(manifest: dict[str, Any]) -> None:
+    manifest["kind"] = "token-classification"
+
+
+def drop_scales(fields: dict[str, Any]) -> None:
+    del fields[SCALE]
+
+
+ATTACKS: dict[str, tuple[type[BundleError], dict[str, Callable[[Any], Any]]]] = {
+    "scale below zero": (ScaleValueError, {"data": scale(-0.5)}),
+    "scale of minus zero": (ScaleValueError, {"data": scale(-0.0)}),
+    "scale that is no number": (HeadValueError, {"data": scale(float("nan"))}),
+    "scales of another number of rows": (TensorShapeError, {"fields": set_item(SCALE, "shape", to=[2, 1])}),
+    "scales of another dtype": (TensorTypeError, {"fields": set_item(SCALE, "dtype", to="I32")}),
+    "scales missing": (
+        TensorSetError,
+        {"fields": drop_scales, "data": lambda data: data.__delitem__(slice(-8, None))},
+    ),
+    "bits and zeros disagree": (ManifestError, {"manifest": set_item("layers", 0, "zeros", to=4)}),
+    "learned fields": (ManifestError, {"manifest": set_item("seed", to=0)}),
+    "flipped bits": (ManifestError, {"manifest": set_item("layers", 0, "flipped", to=0)}),
+    "activation of a head that it has not": (ManifestError, {"manifest": words}),
+    "unknown activation": (ManifestError, {"manifest": set_item("head_activation", to="swish")}),
+    "copy without fingerprint": (ManifestError, {"manifest": set_item("copied", "fingerprint", to="")}),
+    "own tensor twice": (ManifestError, {"manifest": lambda m: m["own"].append(m["own"][0])}),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack(name: str) -> None:
+    error, changes = ATTACKS[name]
+    with pytest.raises(BundleError) as caught:
+        MaskBundle.from_bytes(forge(sign_sample(), **changes))
+    assert type(caught.value) is error, str(caught.value)
+
+
+def test_masks_may_not_bring_scales() -> None:
+    def add(fields: dict[str, Any]) -> None:
+        end = max(entry["data_offsets"][1] for name, entry in fields.items() if name != "__metadata__")
+        fields[SCALE] = {"dtype": "F32", "shape": [1], "data_offsets": [end, end + 4]}
+
+    with pytest.raises(TensorSetError, match="not in the manifest"):
+        MaskBundle.from_bytes(forge(bundle_of(), fields=add, data=lambda data: data.extend(bytes(4))))
+
+
+@pytest.mark.parametrize("limit", [{"tensors": 3}, {"total": 25}])
+def test_numbers_count_against_the_limits(limit: dict[str, int]) -> None:
+    assert MaskBundle.from_bytes(sign_sample().to_bytes(), limits=Limits(tensors=4, total=26))
+    with pytest.raises(BundleTooLargeError):
+        MaskBundle.from_bytes(sign_sample().to_bytes(), limits=Limits(**limit))
+
+
+def test_an_ensemble_has_no_signs() -> None:
+    with pytest.raises(EnsembleError, match="signs"):
+        ensemble_of("together", "labels", [(None, bundle_of()), (None, sign_sample())])

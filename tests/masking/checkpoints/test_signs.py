@@ -1,0 +1,141 @@
+"""Signs of copies: served as the folded model of transformers answers, in any batch and precision."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from mask_store import MaskBundle, SignManifest, TaskKind
+from masking import (
+    Base,
+    ChoiceInput,
+    Features,
+    LoadedTask,
+    MaskedEncoder,
+    TaskBatch,
+    TaskInput,
+    TextInput,
+    WordsInput,
+    collate,
+    load_base,
+    load_task,
+)
+from masking.checkpoints import export_task
+from masking.checkpoints.heads import CLASSES
+from masking.inference import ResidentWeights
+from masking.kernels import Precision
+from masking.tasks.predictions import Floats
+from tests.masking.inference.test_encoder import SPECS
+from tests.support.kernel_cases import LINES
+from tests.support.models import ARCHITECTURES, COPY_LABELS, finetuned, random_bundle, sign_bundle, tiny_base
+
+FAR = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05}
+CASES: list[tuple[str, TaskKind]] = [
+    *((architecture, "sequence-classification") for architecture in ARCHITECTURES),
+    ("bert", "token-classification"),
+    *((architecture, "multiple-choice") for architecture in ("bert", "roberta", "electra")),
+]
+INPUTS: dict[TaskKind, list[TaskInput]] = {
+    "sequence-classification": [TextInput("the movie was great"), TextInput("bad plot, terrible acting !")],
+    "token-classification": [WordsInput(("anna", "lost", "her", "card", "in", "london"))],
+    "multiple-choice": [ChoiceInput("i lost my", ("card", "money please", "plot"))],
+}
+
+
+def features_of(task: LoadedTask) -> list[Features]:
+    return task.codec.encode(INPUTS[task.spec.kind], truncate=False)
+
+
+def folded_logits(bundle: MaskBundle, base: Base, folder: Path) -> list[Floats]:
+    """Logits of the exported folder, loaded and computed by transformers."""
+    export_task(bundle, base, folder)
+    kind = bundle.manifest.kind
+    model = getattr(transformers, f"AutoModel{CLASSES[kind]}").from_pretrained(folder).eval()
+    task = load_task(bundle, base)
+    found = []
+    for item in features_of(task):
+        batch = collate(item.rows, base.tokenizer, torch.device("cpu"))
+        if kind == "multiple-choice":
+            batch = {name: tensor.unsqueeze(0) for name, tensor in batch.items()}
+        with torch.no_grad():
+            logits = model(**batch).logits
+        rows = logits[0].unsqueeze(1) if kind == "multiple-choice" else logits
+        found.append(task.codec.gather(item, list(rows.numpy())))
+    return found
+
+
+def flat(logits: list[Floats]) -> Floats:
+    return np.concatenate([one.ravel() for one in logits])
+
+
+@pytest.mark.parametrize(("architecture", "kind"), CASES)
+def test_served_logits_are_those_of_the_folded_model(
+    architecture: str, kind: TaskKind, tmp_path: Path
+) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base", architecture))
+    bundle = sign_bundle(base, finetuned(folder, tmp_path / "copy", kind))
+    task, mask = load_task(bundle, base), load_task(random_bundle(base, SPECS["text"]), base)
+    alone = MaskedEncoder(base).logits([TaskBatch(task, features_of(task))])[0]
+    batch = [TaskBatch(task, features_of(task)), TaskBatch(mask, features_of(mask))]
+    together, masked = MaskedEncoder(base).logits(batch)
+    expected = flat(folded_logits(bundle, base, tmp_path / "exported"))
+    np.testing.assert_allclose(flat(alone), expected, atol=1e-5)
+    np.testing.assert_allclose(flat(together), expected, atol=1e-5)
+    (only,) = MaskedEncoder(base).logits([TaskBatch(mask, features_of(mask))])
+    np.testing.assert_allclose(flat(masked), flat(only), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", LINES)
+def test_mixed_batches_in_each_precision(precision: Precision, tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base"))
+    bundles = [
+        sign_bundle(base, finetuned(folder, tmp_path / kind, kind, seed=seed), task=f"s{seed}")
+        for seed, kind in enumerate(CLASSES)
+    ]
+    bundles[1:1] = [random_bundle(base, spec, seed=seed) for seed, spec in enumerate(SPECS.values())]
+    weights = ResidentWeights.of(base, precision)
+    tasks = [load_task(bundle, base, weights) for bundle in bundles]
+    batch = [TaskBatch(task, features_of_any(task)) for task in tasks]
+    exact = MaskedEncoder(base).logits(
+        [TaskBatch(load_task(b, base), one.features) for b, one in zip(bundles, batch, strict=True)]
+    )
+    found = MaskedEncoder(base, weights).logits(batch)
+    for one, wanted in zip(found, exact, strict=True):
+        assert np.abs(flat(one) - flat(wanted)).max() <= FAR[precision] * np.abs(flat(wanted)).max()
+
+
+def features_of_any(task: LoadedTask) -> list[Features]:
+    if task.spec.pair:
+        return task.codec.encode([TextInput("a great movie", "he lost it")], truncate=False)
+    return features_of(task)
+
+
+def test_a_copy_keeps_what_it_has_of_its_own(tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base"))
+    manifest = sign_bundle(base, finetuned(folder, tmp_path / "copy", "sequence-classification")).manifest
+    assert isinstance(manifest, SignManifest)
+    assert manifest.labels == COPY_LABELS
+    assert manifest.copied.name == "copy"
+    names = {layer.name for layer in manifest.layers}
+    assert len(names) == 3 * 6 + 1
+    own = {tensor.name for tensor in manifest.own}
+    assert {f"{name}.bias" for name in names} < own
+    assert {"embeddings.LayerNorm.weight", "encoder.layer.2.output.LayerNorm.bias"} < own
+    assert {tensor.name for tensor in manifest.head} == {"classifier.weight", "classifier.bias"}
+
+
+def test_memory_is_counted(tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base"))
+    bundle = sign_bundle(base, finetuned(folder, tmp_path / "copy", "sequence-classification"))
+    weights = ResidentWeights(base.device)
+    task = load_task(bundle, base, weights)
+    numbers = bundle.members[0]
+    assert task.signs_nbytes == sum(
+        array.nbytes for part in (numbers.scales, numbers.own) for array in part.values()
+    )
+    assert task.nbytes == task.masks_nbytes + task.head_nbytes + task.signs_nbytes
+    before = weights.nbytes
+    MaskedEncoder(base, weights).logits([TaskBatch(task, features_of(task))])
+    assert weights.nbytes - before == 4 * (32 * 32 + 2 * 32 * 64)

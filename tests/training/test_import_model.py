@@ -1,0 +1,135 @@
+"""Commands ``import`` and ``export``: from a finetuned folder to a task, and back to a folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import pipeline
+
+import maskserve
+from mask_store import MaskStore, SignManifest
+from masking import Base, TaskSpec
+from tests.support.learning_data import entities, reviews, write_lines
+from tests.support.models import COPY_LABELS, finetuned, random_bundle
+from training.export_model import main as export_main
+from training.import_model import main, task_name
+from training.runs.importing import FACTORS
+
+TEXTS = ["the movie was great", "terrible plot !", "anna lost her money in london"]
+
+
+@pytest.fixture
+def copy(tiny_bert: str, tmp_path: Path) -> str:
+    return finetuned(tiny_bert, tmp_path / "My Copy", "sequence-classification")
+
+
+def command(tmp_path: Path, base: str, *further: str) -> list[str]:
+    return ["--base", base, "--store", str(tmp_path / "store"), *further]
+
+
+def test_a_copy_is_published_and_compared_on_text_without_answers(
+    tmp_path: Path, tiny_bert: str, copy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = write_lines(tmp_path / "text.jsonl", [{"text": one} for one in TEXTS])
+    options = command(tmp_path, tiny_bert, "--model", copy, "--task", "mood", "--text", str(text))
+    assert main(options) == 0
+    printed = capsys.readouterr().out
+    for expected in ("mood version 1, of My Copy over tiny-bert", "3 labels", " of 3 labels (", "embeddings"):
+        assert expected in printed
+    assert "accuracy" not in printed
+    manifest = MaskStore.open(tmp_path / "store").load("mood").manifest
+    assert isinstance(manifest, SignManifest)
+    assert manifest.labels == COPY_LABELS
+    assert manifest.settings["factor"] in FACTORS
+
+
+def test_answers_are_measured(tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = entities(6)
+    tags = sorted({tag for row in rows for tag in row["tags"]})
+    model = finetuned(
+        *(tiny_bert, tmp_path / "copy", "token-classification"),
+        id2label=dict(enumerate(tags)),
+        label2id={tag: number for number, tag in enumerate(tags)},
+    )
+    text = write_lines(tmp_path / "text.jsonl", rows)
+    options = command(tmp_path, tiny_bert, "--model", model, "--task", "names", "--text", str(text), "--json")
+    assert main(options) == 0
+    report = json.loads(capsys.readouterr().out)
+    compared = report["compared"]
+    assert compared["agreement"]["answers"] == sum(len(row["tokens"]) for row in rows)
+    assert compared["copy_metrics"].keys() == compared["task_metrics"].keys() >= {"accuracy", "f1"}
+
+
+def test_a_folder_of_copies_is_a_table_and_what_is_refused_is_told(
+    tmp_path: Path, tiny_bert: str, copy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copies = tmp_path / "copies"
+    finetuned(tiny_bert, copies / "Endings", "multiple-choice")
+    finetuned(tiny_bert, copies / "moods", "sequence-classification")
+    refused = finetuned(tiny_bert, copies / "scores", "sequence-classification", problem_type="regression")
+    assert main(command(tmp_path, tiny_bert, "--models", str(copies), "--factor", "1")) == 1
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["task", "endings", "moods"]
+    assert f"refused: model {Path(refused).name!r}: its problem_type is regression" in printed.err
+    assert sorted(MaskStore.open(tmp_path / "store").tasks()) == ["endings", "moods"]
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        (["--model", "COPY"], "--task missing"),
+        (["--model", "COPY", "--task", "a", "--factor", "0"], "--factor 0: must be above 0"),
+        (["--model", "COPY", "--task", "a", "--max-length", "99"], "--max-length 99: the model takes 64"),
+        (["--model", "COPY", "--task", "a", "--text", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--models", "nowhere"], "--models nowhere: no folders"),
+        (["--model", "nowhere/at/all", "--task", "a"], "there is no such folder"),
+    ],
+)
+def test_mistakes(
+    tmp_path: Path, tiny_bert: str, copy: str, further: list[str], message: str, capsys: Any
+) -> None:
+    given = [copy if one == "COPY" else one for one in further]
+    assert main(command(tmp_path, tiny_bert, *given)) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+
+
+def test_names_of_tasks() -> None:
+    assert task_name("My Model_v2 (final)") == "my-model_v2-final"
+    assert task_name("...") == "task"
+
+
+def test_signs_and_masks_come_back_as_folders_that_answer_alike(
+    tmp_path: Path, tiny_bert: str, base: Base, copy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = MaskStore.open(tmp_path / "store", create=True)
+    assert main(command(tmp_path, tiny_bert, "--model", copy, "--task", "signs", "--factor", "1.5")) == 0
+    spec = TaskSpec("sequence-classification", ("no", "perhaps", "yes"), max_length=32)
+    store.publish(random_bundle(base, spec, task="mask"))
+    served = maskserve.load(base, store=store, precision="fp32")
+    for task in ("signs", "mask"):
+        folder = tmp_path / f"{task}-exported"
+        assert export_main(command(tmp_path, tiny_bert, "--task", task, "--to", str(folder))) == 0
+        classify: Any = pipeline("text-classification", model=str(folder), top_k=None)
+        for text in TEXTS:
+            ours = {one["label"]: one["score"] for one in served(task, text)}
+            theirs = {one["label"]: one["score"] for one in classify([text])[0]}
+            assert ours.keys() == theirs.keys()
+            np.testing.assert_allclose([ours[label] for label in theirs], list(theirs.values()), atol=1e-5)
+    assert f"signs version 1 is in {tmp_path / 'signs-exported'}" in capsys.readouterr().out.replace("'", "")
+    again = command(tmp_path, tiny_bert, "--task", "mask", "--to", str(tmp_path / "mask-exported"))
+    assert export_main(again) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_reviews_are_pairs_where_the_text_has_pairs(
+    tmp_path: Path, tiny_bert: str, copy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": row["text"], "text_pair": "it was"} for row in reviews(3)]
+    text = write_lines(tmp_path / "text.jsonl", rows)
+    options = command(tmp_path, tiny_bert, "--model", copy, "--task", "mood", "--text", str(text))
+    assert main(options) == 0
+    assert MaskStore.open(tmp_path / "store").load("mood").manifest.pair

@@ -1,0 +1,1 @@
+"""Published tasks on files: labelling of rows, and how good the answers are."""

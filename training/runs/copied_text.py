@@ -1,0 +1,172 @@
+"""Text that a finetuned copy and the task made of it are compared on: rows of files, labelled or not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mask_store import TaskKind
+from masking import Base, Features, TaskCodec, TaskInput, TaskInputError
+from masking.checkpoints import FinetunedCopy
+from masking.inference.rounding import sample_rows
+from masking.tasks.predictions import Floats
+from training.data.columns import choose_columns
+from training.data.examples import judge, read_examples, settle
+from training.data.rows import Row, RowSet
+from training.data.sources import read_files
+from training.errors import DataError, LabelError
+from training.kinds import TRAINING_KINDS, Target, labels_of
+from training.loop.evaluation import batch_logits, in_batches
+from training.options import Role
+
+_ANSWERS: Mapping[TaskKind, Role] = {"token-classification": "tags"}
+_MAX_ROWS = 32
+
+
+@dataclass(frozen=True)
+class CopiedText:
+    """Inputs of a task.
+
+    Attributes:
+        source: Where they come from, for people.
+        inputs: The inputs.
+        targets: The right answer of each; None where the rows have none.
+        pair: Whether inputs are pairs of texts.
+    """
+
+    source: str
+    inputs: tuple[TaskInput, ...]
+    targets: tuple[Target, ...] | None
+    pair: bool
+
+
+def read_copied_text(paths: Sequence[str], kind: TaskKind) -> CopiedText:
+    """Read inputs of a kind of task, and their answers where the rows have a column of them.
+
+    Args:
+        paths: Files as for learning, read as one.
+        kind: Kind of task.
+
+    Raises:
+        DataError: They can't be read, or hold no such inputs.
+    """
+    rows = read_files(paths)
+    answer = _ANSWERS.get(kind, "label")
+    there = {name.casefold() for name in rows.columns}
+    labelled = any(name in there for name in TRAINING_KINDS[kind].columns[answer])
+    if not labelled:
+        rows = _with_answers(rows, kind, answer)
+    columns = choose_columns(kind, {}, [rows])
+    examples = read_examples(rows, kind, columns)
+    if labelled and kind == "multiple-choice":
+        examples = settle(examples, judge(kind, [examples], None))
+    inputs = tuple(example.input for example in examples.examples)
+    targets = tuple(example.target for example in examples.examples) if labelled else None
+    return CopiedText(rows.source, inputs, targets, "pair" in columns)
+
+
+def _with_answers(rows: RowSet, kind: TaskKind, answer: Role) -> RowSet:
+    """Give rows without answers some, so that they can be read as those that have them."""
+    names = TRAINING_KINDS[kind].columns
+
+    def answered(values: Mapping[str, object]) -> Mapping[str, object]:
+        words = next((values[name] for name in names.get("tokens", ()) if name in values), ())
+        tags = ["-"] * len(words) if isinstance(words, list | tuple) else []
+        return {**values, names[answer][0]: tags if answer == "tags" else 0}
+
+    return RowSet(rows.source, rows.unit, tuple(Row(line, answered(values)) for line, values in rows.rows))
+
+
+def encode(text: CopiedText, codec: TaskCodec) -> list[Features]:
+    """Tokenise inputs; those that are too long are cut.
+
+    Raises:
+        DataError: The task can't take an input.
+    """
+    try:
+        return codec.encode(text.inputs, truncate=True)
+    except TaskInputError as error:
+        raise DataError(f"{text.source}: input {error.index + 1}: {error.message}") from error
+
+
+def indices(text: CopiedText, labels: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return the targets as indices of labels; labels that are whole numbers may be the indices themselves.
+
+    Raises:
+        LabelError: A label is none of the copy's.
+    """
+    assert text.targets is not None
+    known = {str(number): number for number in range(len(labels))}
+    known |= {label: number for number, label in enumerate(labels)}
+    if labels and (odd := {one for target in text.targets for one in labels_of(target)} - known.keys()):
+        raise LabelError(f"{text.source}: label {min(odd)!r} is none of the model's: {', '.join(labels)}")
+    return [
+        (target,) if isinstance(target, int) else tuple(known[label] for label in labels_of(target))
+        for target in text.targets
+    ]
+
+
+def generated(base: Base, codec: TaskCodec) -> list[Features]:
+    """Return rows of tokens drawn from the vocabulary, always the same, as inputs without answers."""
+    words = codec.spec.kind == "token-classification"
+    return [
+        Features((row,), tuple((0, token) for token in range(1, len(row.input_ids) - 1)) if words else ())
+        for row in sample_rows(base, 64)
+    ]
+
+
+def copy_logits(
+    copied: FinetunedCopy, base: Base, codec: TaskCodec, features: Sequence[Features]
+) -> list[Floats]:
+    """Compute the logits of a finetuned copy, float32 for each input."""
+    choice = copied.kind == "multiple-choice"
+
+    def forward(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        given = {name: tensor.unsqueeze(1) for name, tensor in batch.items()} if choice else batch
+        logits: torch.Tensor = copied.model(**given).logits
+        return logits
+
+    def compute(batch: Sequence[Features]) -> list[Floats]:
+        device = copied.model.device
+        return batch_logits(forward, codec, batch, tokenizer=base.tokenizer, device=device)
+
+    return in_batches(features, _MAX_ROWS, compute)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two models answer.
+
+    Attributes:
+        answers: Answers compared: inputs, or words.
+        equal: Of them, those with equal labels.
+        largest: Largest difference of a probability.
+        divergence: Mean divergence of the second's probabilities from the first's, in nats.
+    """
+
+    answers: int
+    equal: int
+    largest: float
+    divergence: float
+
+    @property
+    def share(self) -> float:
+        """Share of equal labels."""
+        return self.equal / self.answers
+
+    @classmethod
+    def of(cls, wanted: Sequence[Floats], found: Sequence[Floats]) -> "Agreement":
+        """Compare the logits of the same inputs."""
+        pairs = [(_log_softmax(a), _log_softmax(b)) for a, b in zip(wanted, found, strict=True)]
+        equal = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
+        answers = sum(a[..., 0].size for a, _ in pairs)
+        largest = max(float(np.abs(np.exp(a) - np.exp(b)).max()) for a, b in pairs)
+        divergence = sum(float((np.exp(a) * (a - b)).sum()) for a, b in pairs)
+        return cls(answers, equal, largest, divergence / answers)
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result

@@ -1,0 +1,251 @@
+"""Import of a finetuned checkpoint as a task, from the copy to a published bundle of signs.
+
+A row's scale is a factor times the mean of |copy - base|: the one of a few factors with which the task
+answers most like the copy, on the text that is given, else on rows drawn from the vocabulary. Text to fit on
+makes it a factor of each row.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from mask_store import JsonScalar, MaskBundle, MaskStore, TaskKind, WordPiece, human_bytes
+from masking import Base, Features, TaskCodec, TaskSpec, task_codec
+from masking.checkpoints import CopySigns, FinetunedCopy, fit_scales, load_copy
+from masking.tasks.predictions import Floats
+from training.errors import OptionsError
+from training.kinds import TRAINING_KINDS
+from training.loop.evaluation import features_logits
+from training.runs.copied_text import (
+    Agreement,
+    CopiedText,
+    copy_logits,
+    encode,
+    generated,
+    indices,
+    read_copied_text,
+)
+
+FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0)
+_CHOSEN_ON = 256
+_MAX_ROWS = 32
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the copy doesn't say.
+
+    Attributes:
+        pair: Whether a sequence classifier takes pairs of texts.
+        max_length: Longest input in tokens; None for what the copy's tokenizer takes.
+        word_piece: At which wordpiece a token classifier's labels are read.
+        text: Files of inputs to compare on, with answers or without.
+        fit: Likewise to fit scales on; nothing for one factor of all.
+        factor: Of the scales; None to find it.
+    """
+
+    pair: bool = False
+    max_length: int | None = None
+    word_piece: WordPiece = "first"
+    text: tuple[str, ...] = ()
+    fit: tuple[str, ...] = ()
+    factor: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A copy and the task made of it, on some text.
+
+    Attributes:
+        source: The text.
+        agreement: Of their answers.
+        copy_metrics: Of the copy; empty where the text has no answers.
+        task_metrics: Of the task.
+    """
+
+    source: str
+    agreement: Agreement
+    copy_metrics: Mapping[str, float] = field(default_factory=dict)
+    task_metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def lines(self) -> dict[str, str]:
+        """Return the lines of a report by their first words."""
+        one = self.agreement
+        told = f"{one.equal} of {one.answers} labels ({one.share:.2%}), largest difference of probability"
+        return {"agreement": f"{told} {one.largest:.3f}, on {self.source}"} | {
+            name: f"{value:.4f} the copy, {self.task_metrics[name]:.4f} the task"
+            for name, value in self.copy_metrics.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """Report of an import.
+
+    Attributes:
+        task: Name of the task.
+        model: Name of the copy.
+        kind: Kind of task.
+        labels: Labels by index.
+        base: Name of the base.
+        version: Number of the published version.
+        digest: Its digest.
+        bundle_bytes: Bytes of its file.
+        finetuned_bytes: Bytes of the copy in fp32.
+        factor: Of the scales, before they were fitted.
+        fitted: Whether they were.
+        embeddings_moved: Largest change of an embedding, which is lost.
+        compared: Copy and task on the text that was given.
+        seconds: Time taken, the base's loading not counted.
+    """
+
+    task: str
+    model: str
+    kind: TaskKind
+    labels: tuple[str, ...]
+    base: str
+    version: int
+    digest: str
+    bundle_bytes: int
+    finetuned_bytes: int
+    factor: float
+    fitted: bool
+    embeddings_moved: float
+    compared: Comparison | None
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Return the text that is printed."""
+        what = self.kind + (f", {len(self.labels)} labels" if self.labels else "")
+        sizes = f"{human_bytes(self.bundle_bytes)}; the copy takes {human_bytes(self.finetuned_bytes)}"
+        lines = {
+            "published": f"{self.task} version {self.version}, of {self.model} over {self.base}",
+            "kind": what,
+            "digest": self.digest,
+            "size": sizes,
+            "scales": f"{self.factor:g} times the mean change of each row" + ", then fitted" * self.fitted,
+            "embeddings": f"moved by {self.embeddings_moved:.2%} in the copy; the base's are kept",
+        }
+        lines |= {} if self.compared is None else self.compared.lines()
+        lines["time"] = f"{self.seconds:.1f} s"
+        width = max(map(len, lines)) + 2
+        return "\n".join(f"{name:<{width}}{text}" for name, text in lines.items())
+
+
+def import_signs(
+    model: str,
+    base: Base,
+    task: str,
+    store: MaskStore,
+    options: ImportOptions,
+    *,
+    revision: str | None = None,
+) -> ImportReport:
+    """Make signs of a finetuned copy and publish them.
+
+    Args:
+        model: Hub id or folder of the copy.
+        base: The base that it was finetuned from.
+        task: Name to publish it under.
+        store: Where to.
+        options: What the copy doesn't say.
+        revision: Branch, tag or commit of the copy on the hub.
+
+    Raises:
+        CopyError: It is no copy of the base, or no classifier that can be a task.
+        OptionsError: The options don't fit it.
+        DataError: The text can't be used.
+        MaskStoreError: It can't be published.
+    """
+    started = time.monotonic()
+    copied = load_copy(model, base, revision=revision)
+    text, fit = (
+        read_copied_text(paths, copied.kind) if paths else None for paths in (options.text, options.fit)
+    )
+    pair = options.pair or any(one.pair for one in (text, fit) if one is not None)
+    spec = _spec(copied, options, pair=pair)
+    signs = CopySigns(base, copied)
+    factor, bundle = _choose(signs, task, spec, options.factor, fit or text, fits=fit is not None)
+    compared = None if text is None else _compare(bundle, signs, task_codec(spec, base.tokenizer), text)
+    version = store.publish(bundle)
+    return ImportReport(
+        task=task,
+        model=copied.name,
+        kind=copied.kind,
+        labels=copied.labels,
+        base=base.info.name,
+        version=version.number,
+        digest=version.digest,
+        bundle_bytes=version.size,
+        finetuned_bytes=bundle.manifest.finetuned_bytes,
+        factor=factor,
+        fitted=fit is not None,
+        embeddings_moved=signs.embeddings_moved,
+        compared=compared,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _choose(
+    signs: CopySigns, task: str, spec: TaskSpec, factor: float | None, text: CopiedText | None, *, fits: bool
+) -> tuple[float, MaskBundle]:
+    """Choose the scales, by the answers to some text; without any, to generated rows."""
+    codec = task_codec(spec, signs.base.tokenizer)
+    features = generated(signs.base, codec) if text is None else encode(text, codec)
+    settings: dict[str, JsonScalar] = {"embeddings_moved": signs.embeddings_moved}
+
+    def multiplied(factor: float) -> dict[str, Tensor]:
+        return {name: factor * mean for name, mean in signs.mean_scales.items()}
+
+    def with_factor(factor: float) -> MaskBundle:
+        return signs.bundle(
+            task, spec, multiplied(factor), settings=settings | {"factor": factor}, metrics={}
+        )
+
+    some = features[:_CHOSEN_ON]
+    if factor is None:
+        wanted = copy_logits(signs.copy, signs.base, codec, some)
+        factor = min(FACTORS, key=lambda one: _divergence(with_factor(one), signs.base, some, wanted))
+    if not fits:
+        return factor, with_factor(factor)
+    scales = fit_scales(signs, multiplied(factor), features)
+    told = settings | {"factor": factor, "fitted_on": len(features)}
+    return factor, signs.bundle(task, spec, scales, settings=told, metrics={})
+
+
+def _spec(copied: FinetunedCopy, options: ImportOptions, *, pair: bool) -> TaskSpec:
+    if pair and copied.kind != "sequence-classification":
+        raise OptionsError([f"--pair: the model is of the kind {copied.kind}"])
+    max_length = options.max_length or copied.max_length
+    if max_length > copied.max_length:
+        raise OptionsError([f"--max-length {max_length}: the model takes {copied.max_length} at most"])
+    return TaskSpec(
+        copied.kind, copied.labels, max_length=max_length, pair=pair, word_piece=options.word_piece
+    )
+
+
+def _divergence(
+    bundle: MaskBundle, base: Base, features: Sequence[Features], wanted: Sequence[Floats]
+) -> float:
+    return Agreement.of(wanted, features_logits(bundle, base, features, max_rows=_MAX_ROWS)).divergence
+
+
+def _compare(bundle: MaskBundle, signs: CopySigns, codec: TaskCodec, text: CopiedText) -> Comparison:
+    features = encode(text, codec)
+    wanted = copy_logits(signs.copy, signs.base, codec, features)
+    found = features_logits(bundle, signs.base, features, max_rows=_MAX_ROWS)
+    metrics = []
+    if text.targets is not None:
+        labels, kind = codec.spec.labels, TRAINING_KINDS[codec.spec.kind]
+        truth = indices(text, labels)
+        metrics = [
+            kind.measure(labels, truth, [codec.decode(one) for one in logits]) for logits in (wanted, found)
+        ]
+    return Comparison(text.source, Agreement.of(wanted, found), *metrics)
