@@ -19,7 +19,7 @@ class Experiment:
     """One command.
 
     Attributes:
-        module: Its module in `experiments.paper`; the function is called like the command, with _ for -.
+        module: Its module in `experiments`; the function is called like the command, with _ for -.
         help: What it reproduces, in a line.
         bases: Bases of the full scale where none are named.
         trains: Whether it needs the tasks' data and trained runs.
@@ -34,7 +34,7 @@ class Experiment:
 
     def run(self, name: str, context: "Context") -> "Result":
         """Do the experiment that the command `name` stands for."""
-        module = importlib.import_module(f"experiments.paper.{self.module}")
+        module = importlib.import_module(f"experiments.{self.module}")
         function: Callable[[Context], Result] = getattr(module, name.replace("-", "_"))
         return function(context)
 
@@ -48,37 +48,47 @@ _TUNED = (
 )
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "table1": Experiment("table1_parity", "masking against finetuning on every task, over seeds", _BASES),
+    "table1": Experiment(
+        "paper.table1_parity", "masking against finetuning on every task, over seeds", _BASES
+    ),
     "table1-tuned": Experiment(
-        "table1_parity",
+        "paper.table1_parity",
         "the same with the settings that did best here, which are not the paper's",
         _BASES,
         settings=_TUNED,
     ),
-    "table2": Experiment("table2_6_ensembles", "error and memory of one model and of an ensemble of four"),
-    "table3": Experiment("table3_transfer", "learned on one sentiment task, measured on another"),
-    "table4": Experiment("table4_rates", "the learning rate of every task, searched", _BASES),
-    "table5": Experiment("table5_sizes", "sizes of dev and test, exact"),
-    "table6": Experiment("table2_6_ensembles", "table 2's errors for RoBERTa and DistilBERT", _BASES[1:]),
-    "table7": Experiment("figure2_table7_blocks", "which blocks are masked, in numbers"),
+    "table2": Experiment(
+        "paper.table2_6_ensembles", "error and memory of one model and of an ensemble of four"
+    ),
+    "table3": Experiment("paper.table3_transfer", "learned on one sentiment task, measured on another"),
+    "table4": Experiment("paper.table4_rates", "the learning rate of every task, searched", _BASES),
+    "table5": Experiment("paper.table5_sizes", "sizes of dev and test, exact"),
+    "table6": Experiment(
+        "paper.table2_6_ensembles", "table 2's errors for RoBERTa and DistilBERT", _BASES[1:]
+    ),
+    "table7": Experiment("paper.figure2_table7_blocks", "which blocks are masked, in numbers"),
     "table8": Experiment(
-        "table8_figure3_memory", "parameters and memory of a number of tasks, exact", trains=False
+        "paper.table8_figure3_memory", "parameters and memory of a number of tasks, exact", trains=False
     ),
-    "figure1": Experiment("figure1_sparsity", "the share of zeros that masks start with"),
+    "figure1": Experiment("paper.figure1_sparsity", "the share of zeros that masks start with"),
     "figure2": Experiment(
-        "figure2_table7_blocks", "which blocks are masked: from the top and from the bottom"
+        "paper.figure2_table7_blocks", "which blocks are masked: from the top and from the bottom"
     ),
-    "figure3": Experiment("table8_figure3_memory", "memory against the number of tasks, exact", trains=False),
+    "figure3": Experiment(
+        "paper.table8_figure3_memory", "memory against the number of tasks, exact", trains=False
+    ),
     "figure4": Experiment(
-        "figure4_clusters", "dev examples in the topmost block's state at [CLS], by t-SNE", _BASES[:2]
+        "paper.figure4_clusters", "dev examples in the topmost block's state at [CLS], by t-SNE", _BASES[:2]
     ),
-    "figure5": Experiment("figure5_dissimilarity", "how much masks of two tasks differ, layer by layer"),
+    "figure5": Experiment(
+        "paper.figure5_dissimilarity", "how much masks of two tasks differ, layer by layer"
+    ),
     "figure6": Experiment(
-        "figure6_7_paths", "the lines between pretrained, finetuned and masked model", _BASES[:2]
+        "paper.figure6_7_paths", "the lines between pretrained, finetuned and masked model", _BASES[:2]
     ),
-    "figure7": Experiment("figure6_7_paths", "a learned Bezier curve from finetuned to masked model"),
-    "ablation": Experiment("ablation", "settings beyond the paper's, one at a time"),
+    "figure7": Experiment("paper.figure6_7_paths", "a learned Bezier curve from finetuned to masked model"),
+    "ablation": Experiment("beyond.ablation", "settings beyond the paper's, one at a time"),
     "claims": Experiment(
-        "claims", "a page of every claim: rule, paper, ours, agrees or not", (), trains=False
+        "paper.claims", "a page of every claim: rule, paper, ours, agrees or not", (), trains=False
     ),
 }

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from experiments.common.context import Context
-from experiments.common.curve import CurveSettings, learn_curve, on_the_line
 from experiments.common.drawing import DARK, FINETUNING, MASKING, SERIES, clear, title_of
-from experiments.common.ends import Ends
-from experiments.common.paths import PathPoint, Weights, barrier, drop, walk
 from experiments.common.report import Result, Table
 from experiments.common.scores import listed
 from experiments.common.tasks import TASKS
+from experiments.interpolation.curve import CurveSettings, learn_curve, on_the_line
+from experiments.interpolation.ends import Ends
+from experiments.interpolation.paths import PathPoint, Weights, barrier, drop, walk
 from experiments.published.analysis import F6A, F6B, F7A, F7B, Controls, Lines
 from experiments.published.facts import FACTS
 from experiments.published.rules import Verdict

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from experiments.common.paths import PathPoint
+from experiments.interpolation.paths import PathPoint
 from experiments.paper.figure6_7_paths import BETWEEN, CURVE, FROM_PRETRAINED, Paths, judge_lines
 from tests.support.experiments import picture, run
 from tests.support.models import tiny_base

@@ -11,10 +11,10 @@ from statistics import fmean
 from typing import Any
 
 from experiments.common.context import Context
-from experiments.common.paths import Examples, Weights
 from experiments.common.report import short_name
 from experiments.common.runs import METHODS, Run, dense_model
 from experiments.common.scores import majority_value
+from experiments.interpolation.paths import Examples, Weights
 from experiments.published.facts import Method
 from masking import TaskModel
 from training.runs.preparation import Preparation

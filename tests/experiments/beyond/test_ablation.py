@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.beyond import ablation
+from experiments.beyond.ablation import VARIANTS, changes_of, gain
 from experiments.common.scores import Scores
-from experiments.paper import ablation
-from experiments.paper.ablation import VARIANTS, changes_of, gain
 from tests.support.experiments import run
 from training.options import PRESETS
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import torch
 
-from experiments.common.ends import Ends, choose
 from experiments.common.runs import METHODS, Run
+from experiments.interpolation.ends import Ends, choose
 from tests.support.experiments import full_context
 from tests.training.runs.test_results import result
 from training.loop.history import EpochRecord

@@ -17,8 +17,8 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from experiments.common.paths import Weights, blend, check_controls
 from experiments.errors import ExperimentError
+from experiments.interpolation.paths import Weights, blend, check_controls
 from masking import TaskModel
 from training.data.features import Batch, EncodedExample, make_batch
 from training.kinds import TRAINING_KINDS

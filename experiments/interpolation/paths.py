@@ -1,7 +1,7 @@
 """Paths between models in weight space: lines and Bezier curves, and what the models on them are worth.
 
 A path is given by its control points: two make the straight line of the paper's figure 6, five the curve of
-its figure 7, whose three inner points `experiments.common.curve` learns. Nothing is learned here.
+its figure 7, whose three inner points `experiments.interpolation.curve` learns. Nothing is learned here.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,10 +5,10 @@ from statistics import fmean
 import pytest
 import torch
 
-from experiments.common.curve import CurveSettings, learn_curve, on_the_line
-from experiments.common.paths import Examples, Weights, walk
 from experiments.common.runs import dense_model
 from experiments.errors import ExperimentError
+from experiments.interpolation.curve import CurveSettings, learn_curve, on_the_line
+from experiments.interpolation.paths import Examples, Weights, walk
 from masking import TaskModel
 from tests.support.learning_data import tiny_options
 from training.runs.preparation import Preparation, prepare

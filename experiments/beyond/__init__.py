@@ -1,0 +1,1 @@
+"""Beyond the paper: experiments of our own, one module each."""
