@@ -76,11 +76,11 @@ def import_model(
         BaseLoadError: The base can't be loaded.
     """
     from masking import load_base  # noqa: PLC0415 (torch)
-    from training.runs.importing import ImportOptions, import_signs  # noqa: PLC0415
+    from training.runs.importing import ImportOptions, import_copy  # noqa: PLC0415
 
     opened = store if isinstance(store, MaskStore) else open_store(store, create=True)
     encoder = load_base(base) if isinstance(base, str) else base
-    return import_signs(model, encoder, task, opened, ImportOptions(**options), revision=revision)
+    return import_copy(model, encoder, task, opened, ImportOptions(**options), revision=revision)
 
 
 def create_app(**settings: Any) -> "FastAPI":

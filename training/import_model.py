@@ -12,12 +12,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from mask_store import MaskStore, WordPiece
 from mask_store.terminal import CommandParser
 from training.cli.command import run_command
 from training.errors import FAILED, OptionsError, exit_code
+from training.options import CopyForm, LoopOptions, Precision
 
 if TYPE_CHECKING:
     from training.runs.importing import ImportReport
@@ -26,12 +27,17 @@ logger = logging.getLogger("training.import_model")  # not __name__, which is "_
 
 _DESCRIPTION = """\
 Make a task of a finetuned classifier of transformers, whose base a server has: the sign of each weight's
-change, and a scale for each row. Nothing is learned. What was not finetuned from the base is refused."""
+change, and a scale for each row, with nothing to learn; or, with --as mask, a mask that is learned from its
+answers to text. What was not finetuned from the base is refused."""
 
 _EPILOG = """\
 examples:
   one checkpoint, compared with the task on your own text (answers, if there are any, are measured):
     maskserve import --model my-bert-trec --base bert-base-uncased --task trec --store masks --text dev.jsonl
+
+  a mask learned from its answers to text without labels:
+    maskserve import --model my-bert-trec --base bert-base-uncased --task trec --store masks --as mask \\
+        --text questions.jsonl
 
   a folder of them, each under the name of its folder:
     maskserve import --models checkpoints --base bert-base-uncased --store masks
@@ -69,6 +75,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--base-revision", metavar="NAME", help="branch, tag or commit of the base")
     parser.add_argument("--task", metavar="NAME", help="name to publish --model under")
     parser.add_argument("--store", required=True, metavar="DIR", help="store to publish to, a folder or URL")
+    parser.add_argument(
+        "--as",
+        dest="form",
+        choices=get_args(CopyForm),
+        default="sign",
+        help="signs of what finetuning changed, in seconds, or a 0/1 mask, learned from the model's answers "
+        "to --text (sign)",
+    )
     parser.add_argument("--pair", action="store_true", help="inputs are pairs of texts (which --text tells)")
     parser.add_argument(
         "--max-length", type=int, metavar="N", help="tokens of an input at most (what the model takes)"
@@ -84,14 +98,16 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="inputs to compare on, with answers or without; without --fit the factor is chosen by them, too",
+        help="inputs to compare on, with answers or without; without --fit they choose the factor, too, and "
+        "a mask is learned on nine tenths of them and compared on the last",
     )
     parser.add_argument(
         "--fit",
         nargs="+",
         default=[],
         metavar="FILE",
-        help="some hundred inputs to fit a scale for each row on, by the copy's answers; takes minutes",
+        help="some hundred inputs to fit a scale for each row on, by the copy's answers, in minutes; or to "
+        "learn a mask on",
     )
     parser.add_argument(
         "--factor",
@@ -99,6 +115,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="X",
         help="scales as a multiple of the mean change of each row (the best of a few, by the answers)",
     )
+    learning = parser.add_argument_group("of a mask (defaults are those of maskserve learn)")
+    learning.add_argument("--epochs", type=int, metavar="N", help="most passes over the inputs")
+    learning.add_argument("--lr", type=float, metavar="RATE", help="Adam's rate")
+    learning.add_argument("--seed", type=int, metavar="N", help="decides scores, head, order and dropout")
+    learning.add_argument("--precision", choices=get_args(Precision), help="of matrix products")
+    learning.add_argument("--run-dir", metavar="DIR", help="folder of checkpoints (runs/NAME)")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print the reports as JSON")
     return parser
@@ -108,24 +130,35 @@ def _run(arguments: argparse.Namespace) -> int:
     models = _models(arguments)
     # torch takes seconds to import, which --help and mistakes don't wait for
     from masking import load_base  # noqa: PLC0415
-    from training.runs.importing import ImportOptions, import_signs  # noqa: PLC0415
+    from training.cli.progress import ProgressBar  # noqa: PLC0415
+    from training.runs.importing import ImportOptions, import_copy  # noqa: PLC0415
+    from training.runs.preparation import choose_device  # noqa: PLC0415
 
     store = MaskStore.open(arguments.store, create=True)
     store.check_writable()
-    base = load_base(arguments.base, revision=arguments.base_revision)
+    device = choose_device("auto") if arguments.form == "mask" else "cpu"
+    base = load_base(arguments.base, revision=arguments.base_revision, device=device)
+    callbacks = [] if arguments.quiet else [ProgressBar()]
     options = ImportOptions(
+        form=arguments.form,
         pair=arguments.pair,
         max_length=arguments.max_length,
         word_piece=arguments.word_piece,
         text=tuple(arguments.text),
         fit=tuple(arguments.fit),
         factor=arguments.factor,
+        loop=LoopOptions(**_learning(arguments)),
+        run_dir=arguments.run_dir,
     )
     reports: list[ImportReport] = []
     refused = 0
     for task, model in models.items():
         try:
-            reports.append(import_signs(model, base, task, store, options, revision=arguments.revision))
+            reports.append(
+                import_copy(
+                    *(model, base, task, store, options), revision=arguments.revision, callbacks=callbacks
+                )
+            )
         except Exception as error:
             if arguments.model or exit_code(error) is None:
                 raise
@@ -144,12 +177,16 @@ def _models(arguments: argparse.Namespace) -> dict[str, str]:
         problems.append(f"--factor {arguments.factor:g}: must be above 0")
     if arguments.max_length is not None and arguments.max_length < 1:
         problems.append(f"--max-length {arguments.max_length}: must be above 0")
+    learning = {**_learning(arguments), **({"run-dir": 0} if arguments.run_dir else {})}
+    if arguments.form == "sign":
+        problems += [f"--{name} goes with --as mask: of signs nothing is learned" for name in learning]
     if arguments.model:
         if not arguments.task:
             problems.append("--task missing: name the task to publish the model as")
         found = {str(arguments.task): str(arguments.model)}
     else:
         options = {
+            "--as mask": arguments.form == "mask",
             "--task": arguments.task,
             "--revision": arguments.revision,
             "--text": arguments.text,
@@ -163,6 +200,12 @@ def _models(arguments: argparse.Namespace) -> dict[str, str]:
     if problems:
         raise OptionsError(problems)
     return found
+
+
+def _learning(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the given options of the loop that learns a mask."""
+    given = {name: getattr(arguments, name) for name in ("epochs", "lr", "seed", "precision")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def task_name(name: str) -> str:
@@ -189,7 +232,7 @@ def table(reports: "Sequence[ImportReport]") -> str:
             head,
             *(
                 f"{one.task:<{wide}}{one.kind:<26}{len(one.labels):>6}{one.bundle_bytes:>12,}"
-                f"{one.factor:>8g}{one.seconds:>9.1f}"
+                f"{'' if one.factor is None else f'{one.factor:g}':>8}{one.seconds:>9.1f}"
                 for one in reports
             ),
         ]

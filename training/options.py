@@ -37,6 +37,7 @@ from training.paper import task_batch_size, task_rate
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
+CopyForm = Literal["sign", "mask"]
 Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
 Metric = Literal[
     "accuracy",
@@ -123,6 +124,14 @@ class _Options(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
     )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _list_mistakes(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise OptionsError([_problem(mistake) for mistake in error.errors()]) from None
 
 
 def _field(group: str, description: str, default: Any, metavar: str | None = None, **rules: Any) -> Any:
@@ -429,14 +438,6 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
         if head_lr is not None and info.data.get("head") != "trained":
             raise ValueError("a masked head does not learn; it goes with --head trained only")
         return head_lr
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _list_mistakes(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(values)
-        except ValidationError as error:
-            raise OptionsError([_problem(mistake) for mistake in error.errors()]) from None
 
 
 def option_name(name: str) -> str:

@@ -9,9 +9,9 @@ import pytest
 from transformers import pipeline
 
 import maskserve
-from mask_store import MaskStore, SignManifest
+from mask_store import MaskStore, SignManifest, TaskKind, TaskManifest
 from masking import Base, TaskSpec
-from tests.support.learning_data import entities, reviews, write_lines
+from tests.support.learning_data import ROWS, entities, reviews, write_lines
 from tests.support.models import COPY_LABELS, finetuned, random_bundle
 from training.export_model import main as export_main
 from training.import_model import main, task_name
@@ -84,6 +84,13 @@ def test_a_folder_of_copies_is_a_table_and_what_is_refused_is_told(
         (["--model", "COPY", "--task", "a", "--max-length", "99"], "--max-length 99: the model takes 64"),
         (["--model", "COPY", "--task", "a", "--text", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--models", "nowhere"], "--models nowhere: no folders"),
+        (["--models", "nowhere", "--as", "mask"], "--as mask goes with --model alone"),
+        (["--model", "COPY", "--task", "a", "--as", "mask"], "--as mask needs --text"),
+        (["--model", "COPY", "--task", "a", "--epochs", "3"], "--epochs goes with --as mask"),
+        (
+            ["--model", "COPY", "--task", "a", "--as", "mask", "--text", "a.jsonl", "--epochs", "0"],
+            "--epochs 0: must be at least 1",
+        ),
         (["--model", "nowhere/at/all", "--task", "a"], "there is no such folder"),
     ],
 )
@@ -95,6 +102,55 @@ def test_mistakes(
     printed = capsys.readouterr()
     assert message in printed.err
     assert printed.out == ""
+
+
+def learned(tmp_path: Path, base: str, model: str, *further: str) -> list[str]:
+    run = str(tmp_path / "run")
+    options = ("--as", "mask", "--run-dir", run, "--lr", "0.01", "--json")
+    return command(tmp_path, base, "--model", model, "--task", "mood", *options, *further)
+
+
+def test_a_mask_is_learned_from_answers_to_text_without_labels(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = finetuned(tiny_bert, tmp_path / "My Copy", "sequence-classification", seed=2)  # two labels of 3
+    rows = [{"text": row["text"]} for row in reviews(60)]
+    text = write_lines(tmp_path / "text.jsonl", rows)
+    far, near = (
+        [*learned(tmp_path, tiny_bert, copy, "--text", str(text), "--fit", str(text)), "--epochs", epochs]
+        for epochs in ("1", "12")
+    )
+    assert main(far) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main(near) == 0
+    second = json.loads(capsys.readouterr().out)
+    agreements = [one["compared"]["agreement"] for one in (first, second)]
+    assert agreements[1]["divergence"] < agreements[0]["divergence"]
+    manifest = MaskStore.open(tmp_path / "store").load("mood").manifest
+    assert isinstance(manifest, TaskManifest)
+    assert (manifest.metric, manifest.training["distilled_from"]) == ("agreement", "My Copy")
+    assert manifest.metrics["agreement"] == agreements[1]["equal"] / agreements[1]["answers"]
+    assert second["factor"] is None
+    assert "learned on 60 inputs" in second["made"]
+
+
+@pytest.mark.parametrize("kind", ["token-classification", "multiple-choice"])
+def test_of_one_text_a_tenth_chooses(
+    tmp_path: Path, tiny_bert: str, kind: TaskKind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = finetuned(tiny_bert, tmp_path / "copy", kind)
+    rows = [{name: row[name] for name in row if name not in ("tags", "label")} for row in ROWS[kind](20)]
+    text = write_lines(tmp_path / "text.jsonl", rows)
+    assert main(learned(tmp_path, tiny_bert, model, "--text", str(text), "--epochs", "1")) == 0
+    report = json.loads(capsys.readouterr().out)
+    manifest = MaskStore.open(tmp_path / "store").load("mood").manifest
+    assert isinstance(manifest, TaskManifest)
+    training = manifest.training
+    different = len({json.dumps(row) for row in rows})
+    learned_on, chosen_by = (int(training[f"{name}_examples"] or 0) for name in ("train", "dev"))
+    assert learned_on + chosen_by == len(rows)
+    assert chosen_by >= round(different / 10)
+    assert report["compared"]["source"].endswith("text.jsonl (10% of it)")
 
 
 def test_names_of_tasks() -> None:

@@ -31,11 +31,13 @@ class EncodedExample:
         example: What it was made of.
         features: Its rows of tokens.
         target: The right answer as numbers; see `TrainingKind.numbers`.
+        soft: Probabilities that are learned in its place, if any; see `TrainingKind.soft_targets`.
     """
 
     example: Example
     features: Features
     target: TargetNumbers
+    soft: Tensor | None = None
 
 
 def encode_examples(
@@ -81,7 +83,8 @@ class Batch:
 
     Attributes:
         inputs: The encoder's keyword arguments, int64 [rows, tokens] each.
-        targets: See `TrainingKind.targets`; `IGNORED` or NaN where nothing is to be predicted.
+        targets: See `TrainingKind.targets` and `soft_targets`; `IGNORED`, NaN or 0 where nothing is to be
+            predicted.
         counts: Rows of each example.
         total: Number of targets of all examples, whichever process has them.
     """
@@ -112,12 +115,19 @@ def make_batch(examples: Sequence[EncodedExample], kind: TaskKind, tokenizer: To
     """
     own = share(examples) or examples[:1]
     inputs = collate([row for item in own for row in item.features.rows], tokenizer, _CPU)
-    items = [(item.features, item.target) for item in own]
-    targets = TRAINING_KINDS[kind].targets(items, inputs["input_ids"].shape)
+    targets = _targets(own, kind, inputs["input_ids"].shape)
     if not share(examples):  # fewer examples than processes: this one computes one and learns nothing from it
         targets.fill_(math.nan if targets.is_floating_point() else IGNORED)
     total = sum(TRAINING_KINDS[kind].count(item.target) for item in examples)
     return Batch(inputs, targets, [len(item.features.rows) for item in own], total)
+
+
+def _targets(examples: Sequence[EncodedExample], kind: TaskKind, shape: torch.Size) -> Tensor:
+    """Lay out what is learned of a batch: probabilities where the examples have them, else right answers."""
+    soft = [(item.features, item.soft) for item in examples if item.soft is not None]
+    if soft:
+        return TRAINING_KINDS[kind].soft_targets(soft, shape)
+    return TRAINING_KINDS[kind].targets([(item.features, item.target) for item in examples], shape)
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from mask_store import TaskKind
 from masking import Features, Prediction, TaskInput
@@ -152,12 +153,26 @@ class TrainingKind(ABC):
         """
         return torch.tensor([target[0] for _, target in items])
 
+    def soft_targets(self, items: Sequence[tuple[Features, Tensor]], shape: torch.Size) -> Tensor:
+        """Lay out probabilities in place of the targets of a batch.
+
+        Args:
+            items: Features of each example, and its probabilities: [labels], [choices] or [words, labels].
+            shape: [rows, tokens] of the padded batch.
+
+        Returns:
+            float32 [examples, labels], or [rows, tokens, labels] where every token has logits; 0 throughout
+            where nothing is to be predicted.
+        """
+        return pad_sequence([probabilities for _, probabilities in items], batch_first=True)
+
     def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
         """Compute the cross entropy of one batch, or its part in that of a step of several batches.
 
         Args:
             logits: Float32 [rows, labels], [rows, tokens, labels] or [rows, 1], as the model gives them.
-            targets: From `targets`; `IGNORED`, or NaN in float32, where nothing is to be predicted.
+            targets: From `targets`, `IGNORED`, or NaN in float32, where nothing is to be predicted; or from
+                `soft_targets`.
             counts: Rows of each example.
             total: Targets of the whole step: its examples, or its labelled words.
 

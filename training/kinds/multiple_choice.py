@@ -99,7 +99,8 @@ class MultipleChoice(TrainingKind):
 
     def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
         """Compute the cross entropy over the choices of each example; see `TrainingKind.loss`."""
-        return super().loss(choice_logits(logits, counts), targets, counts, total)
+        finite = choice_logits(logits, counts).clamp(min=torch.finfo(torch.float32).min)  # 0 times it is 0
+        return super().loss(finite, targets, counts, total)
 
     def measure(
         self,

@@ -61,9 +61,19 @@ class TokenClassification(TrainingKind):
             first_row += len(features.rows)
         return targets
 
+    def soft_targets(self, items: Sequence[tuple[Features, Tensor]], shape: torch.Size) -> Tensor:
+        """Put each word's probabilities on its last wordpiece, and 0 everywhere else."""
+        targets = torch.zeros(*shape, items[0][1].shape[-1])
+        first_row = 0
+        for features, probabilities in items:
+            for (row, token), own in zip(features.positions, probabilities, strict=True):
+                targets[first_row + row, token] = own
+            first_row += len(features.rows)
+        return targets
+
     def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
         """Compute the cross entropy over the labelled tokens; see `TrainingKind.loss`."""
-        return super().loss(logits.flatten(0, 1), targets.flatten(), counts, total)
+        return super().loss(logits.flatten(0, 1), targets.flatten(0, 1), counts, total)
 
     def measure(
         self,

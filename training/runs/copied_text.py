@@ -1,7 +1,9 @@
 """Text that a finetuned copy and the task made of it are compared on: rows of files, labelled or not."""
 
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from masking.inference.rounding import sample_rows
 from masking.tasks.predictions import Floats
 from training.data.columns import choose_columns
 from training.data.examples import judge, read_examples, settle
-from training.data.rows import Row, RowSet
+from training.data.rows import Row, RowSet, data_digest
 from training.data.sources import read_files
 from training.errors import DataError, LabelError
 from training.kinds import TRAINING_KINDS, Target, labels_of
@@ -33,12 +35,35 @@ class CopiedText:
         inputs: The inputs.
         targets: The right answer of each; None where the rows have none.
         pair: Whether inputs are pairs of texts.
+        digest: ``sha256:<hex>`` over the rows.
     """
 
     source: str
     inputs: tuple[TaskInput, ...]
     targets: tuple[Target, ...] | None
     pair: bool
+    digest: str
+
+    def split(self, share: float) -> tuple["CopiedText", "CopiedText"]:
+        """Keep a share of the inputs, drawn by chance, the same way each time; equal inputs stay together.
+
+        Returns:
+            The rest, and what is kept.
+
+        Raises:
+            DataError: There are too few.
+        """
+        different = list(dict.fromkeys(self.inputs))
+        kept = set(random.Random(0).sample(different, round(share * len(different))))
+        if not kept:
+            raise DataError(f"{self.source}: {len(different)} inputs are too few to keep {share:.0%} of them")
+        rest = self._only(self.source, [one not in kept for one in self.inputs])
+        return rest, self._only(f"{self.source} ({share:.0%} of it)", [one in kept for one in self.inputs])
+
+    def _only(self, source: str, wanted: Sequence[bool]) -> "CopiedText":
+        inputs = tuple(compress(self.inputs, wanted))
+        targets = None if self.targets is None else tuple(compress(self.targets, wanted))
+        return replace(self, source=source, inputs=inputs, targets=targets)
 
 
 def read_copied_text(paths: Sequence[str], kind: TaskKind) -> CopiedText:
@@ -52,6 +77,7 @@ def read_copied_text(paths: Sequence[str], kind: TaskKind) -> CopiedText:
         DataError: They can't be read, or hold no such inputs.
     """
     rows = read_files(paths)
+    digest = data_digest(rows)
     answer = _ANSWERS.get(kind, "label")
     there = {name.casefold() for name in rows.columns}
     labelled = any(name in there for name in TRAINING_KINDS[kind].columns[answer])
@@ -63,7 +89,7 @@ def read_copied_text(paths: Sequence[str], kind: TaskKind) -> CopiedText:
         examples = settle(examples, judge(kind, [examples], None))
     inputs = tuple(example.input for example in examples.examples)
     targets = tuple(example.target for example in examples.examples) if labelled else None
-    return CopiedText(rows.source, inputs, targets, "pair" in columns)
+    return CopiedText(rows.source, inputs, targets, "pair" in columns, digest)
 
 
 def _with_answers(rows: RowSet, kind: TaskKind, answer: Role) -> RowSet:

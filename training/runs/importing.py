@@ -1,24 +1,29 @@
-"""Import of a finetuned checkpoint as a task, from the copy to a published bundle of signs.
+"""Import of a finetuned checkpoint as a task, from the copy to a published bundle: of signs, or a mask.
 
-A row's scale is a factor times the mean of |copy - base|: the one of a few factors with which the task
-answers most like the copy, on the text that is given, else on rows drawn from the vocabulary. Text to fit on
-makes it a factor of each row.
+Of signs, a row's scale is a factor times the mean of |copy - base|: the one of a few factors with which the
+task answers most like the copy, on the text that is given, else on rows drawn from the vocabulary. Text to
+fit on makes it a factor of each row. A mask is learned; see `training.runs.distilling`.
 """
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from mask_store import JsonScalar, MaskBundle, MaskStore, TaskKind, WordPiece, human_bytes
-from masking import Base, Features, TaskCodec, TaskSpec, task_codec
+from mask_store import JsonScalar, MaskBundle, MaskStore, TaskKind, TaskManifest, WordPiece, human_bytes
+from masking import Base, Features, TaskSpec, task_codec
 from masking.checkpoints import CopySigns, FinetunedCopy, fit_scales, load_copy
 from masking.tasks.predictions import Floats
 from training.errors import OptionsError
 from training.kinds import TRAINING_KINDS
+from training.loop.callbacks import Callback
 from training.loop.evaluation import features_logits
+from training.loop.run_folder import RunFolder
+from training.options import CopyForm, LoopOptions
 from training.runs.copied_text import (
     Agreement,
     CopiedText,
@@ -28,10 +33,13 @@ from training.runs.copied_text import (
     indices,
     read_copied_text,
 )
+from training.runs.distilling import Distillation
+from training.runs.learn import publish_kept
 
 FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0)
 _CHOSEN_ON = 256
 _MAX_ROWS = 32
+_DEV_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,20 +47,35 @@ class ImportOptions:
     """What the copy doesn't say.
 
     Attributes:
+        form: What becomes of it: signs of the change, or a 0/1 mask that is learned from its answers.
         pair: Whether a sequence classifier takes pairs of texts.
         max_length: Longest input in tokens; None for what the copy's tokenizer takes.
         word_piece: At which wordpiece a token classifier's labels are read.
         text: Files of inputs to compare on, with answers or without.
-        fit: Likewise to fit scales on; nothing for one factor of all.
+        fit: Likewise to fit scales on; nothing for one factor of all. A mask is learned on these inputs, and
+            `text` chooses the best epoch; with one of the two alone, a tenth of it does.
         factor: Of the scales; None to find it.
+        loop: How a mask is learned.
+        run_dir: Folder of the checkpoints of a mask that is learned; None for ``runs/<task>``.
     """
 
+    form: CopyForm = "sign"
     pair: bool = False
     max_length: int | None = None
     word_piece: WordPiece = "first"
     text: tuple[str, ...] = ()
     fit: tuple[str, ...] = ()
     factor: float | None = None
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    run_dir: str | None = None
+
+    def problems(self) -> list[str]:
+        """Return what does not go together, a sentence each."""
+        if self.form == "mask" and not (self.text or self.fit):
+            return ["--as mask needs --text: inputs to learn on, labelled or not"]
+        if self.form == "mask" and self.factor is not None:
+            return ["--factor goes with --as sign: a mask has no scales"]
+        return []
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,8 @@ class ImportReport:
         digest: Its digest.
         bundle_bytes: Bytes of its file.
         finetuned_bytes: Bytes of the copy in fp32.
-        factor: Of the scales, before they were fitted.
+        made: How the task was made of the copy.
+        factor: Of the scales, before they were fitted; None for a mask.
         fitted: Whether they were.
         embeddings_moved: Largest change of an embedding, which is lost.
         compared: Copy and task on the text that was given.
@@ -111,7 +135,8 @@ class ImportReport:
     digest: str
     bundle_bytes: int
     finetuned_bytes: int
-    factor: float
+    made: str
+    factor: float | None
     fitted: bool
     embeddings_moved: float
     compared: Comparison | None
@@ -130,7 +155,7 @@ class ImportReport:
             "kind": what,
             "digest": self.digest,
             "size": sizes,
-            "scales": f"{self.factor:g} times the mean change of each row" + ", then fitted" * self.fitted,
+            "made": self.made,
             "embeddings": f"moved by {self.embeddings_moved:.2%} in the copy; the base's are kept",
         }
         lines |= {} if self.compared is None else self.compared.lines()
@@ -139,7 +164,7 @@ class ImportReport:
         return "\n".join(f"{name:<{width}}{text}" for name, text in lines.items())
 
 
-def import_signs(
+def import_copy(
     model: str,
     base: Base,
     task: str,
@@ -147,8 +172,9 @@ def import_signs(
     options: ImportOptions,
     *,
     revision: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> ImportReport:
-    """Make signs of a finetuned copy and publish them.
+    """Make a task of a finetuned copy and publish it.
 
     Args:
         model: Hub id or folder of the copy.
@@ -157,14 +183,18 @@ def import_signs(
         store: Where to.
         options: What the copy doesn't say.
         revision: Branch, tag or commit of the copy on the hub.
+        callbacks: Called as a mask is learned.
 
     Raises:
         CopyError: It is no copy of the base, or no classifier that can be a task.
         OptionsError: The options don't fit it.
         DataError: The text can't be used.
-        MaskStoreError: It can't be published.
+        DivergedError, RunFolderError: A mask can't be learned, or its run not be kept.
+        MaskStoreError, PublishError: It can't be published.
     """
     started = time.monotonic()
+    if problems := options.problems():
+        raise OptionsError(problems)
     copied = load_copy(model, base, revision=revision)
     text, fit = (
         read_copied_text(paths, copied.kind) if paths else None for paths in (options.text, options.fit)
@@ -172,25 +202,61 @@ def import_signs(
     pair = options.pair or any(one.pair for one in (text, fit) if one is not None)
     spec = _spec(copied, options, pair=pair)
     signs = CopySigns(base, copied)
-    factor, bundle = _choose(signs, task, spec, options.factor, fit or text, fits=fit is not None)
-    compared = None if text is None else _compare(bundle, signs, task_codec(spec, base.tokenizer), text)
-    version = store.publish(bundle)
-    return ImportReport(
-        task=task,
-        model=copied.name,
-        kind=copied.kind,
-        labels=copied.labels,
-        base=base.info.name,
-        version=version.number,
-        digest=version.digest,
-        bundle_bytes=version.size,
-        finetuned_bytes=bundle.manifest.finetuned_bytes,
-        factor=factor,
-        fitted=fit is not None,
-        embeddings_moved=signs.embeddings_moved,
-        compared=compared,
-        seconds=round(time.monotonic() - started, 3),
-    )
+    distillation = None
+    if options.form == "mask":
+        train, dev = _parts(text, fit)
+        distillation, text = Distillation(copied, base, spec, train, dev, options.loop), dev
+    with _run(distillation, Path(options.run_dir or f"runs/{task}")) as folder:
+        factor = None
+        if distillation is not None and folder is not None:
+            bundle = folder.kept() or distillation.learn(task, folder, callbacks)
+        else:
+            factor, bundle = _choose(signs, task, spec, options.factor, fit or text, fits=fit is not None)
+        compared = None if text is None else _compare(bundle, signs, spec, text)
+        version = store.publish(bundle) if folder is None else publish_kept(store, bundle, folder)
+        report = ImportReport(
+            task=task,
+            model=copied.name,
+            kind=copied.kind,
+            labels=copied.labels,
+            base=base.info.name,
+            version=version.number,
+            digest=version.digest,
+            bundle_bytes=version.size,
+            finetuned_bytes=bundle.manifest.finetuned_bytes,
+            made=_made(bundle, factor, fitted=fit is not None),
+            factor=factor,
+            fitted=factor is not None and fit is not None,
+            embeddings_moved=signs.embeddings_moved,
+            compared=compared,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        if folder is not None:
+            folder.finish(report.to_dict())
+    return report
+
+
+def _parts(text: CopiedText | None, fit: CopiedText | None) -> tuple[CopiedText, CopiedText]:
+    """Return the text to learn on, and the text to choose the best epoch by."""
+    if text is not None and fit is not None:
+        return fit, text
+    given = text or fit
+    assert given is not None
+    return given.split(_DEV_SHARE)
+
+
+def _run(distillation: Distillation | None, path: Path) -> AbstractContextManager[RunFolder | None]:
+    return nullcontext() if distillation is None else RunFolder.open(path, distillation.identity)
+
+
+def _made(bundle: MaskBundle, factor: float | None, *, fitted: bool) -> str:
+    """Say how the task was made of the copy."""
+    manifest = bundle.manifest
+    if not isinstance(manifest, TaskManifest):
+        return f"signs, scaled by {factor:g} times the mean change of each row" + ", then fitted" * fitted
+    told = manifest.training
+    epochs = f"epoch {told['best_epoch']} of {told['epochs_run']}"
+    return f"a mask of {manifest.sparsity:.2%} zeros, learned on {told['train_examples']} inputs, {epochs}"
 
 
 def _choose(
@@ -237,10 +303,10 @@ def _divergence(
     return Agreement.of(wanted, features_logits(bundle, base, features, max_rows=_MAX_ROWS)).divergence
 
 
-def _compare(bundle: MaskBundle, signs: CopySigns, codec: TaskCodec, text: CopiedText) -> Comparison:
-    features = encode(text, codec)
-    wanted = copy_logits(signs.copy, signs.base, codec, features)
-    found = features_logits(bundle, signs.base, features, max_rows=_MAX_ROWS)
+def _compare(bundle: MaskBundle, signs: CopySigns, spec: TaskSpec, text: CopiedText) -> Comparison:
+    codec, own = (task_codec(one, signs.base.tokenizer) for one in (spec, TaskSpec.of(bundle.manifest)))
+    wanted = copy_logits(signs.copy, signs.base, codec, encode(text, codec))
+    found = features_logits(bundle, signs.base, encode(text, own), max_rows=_MAX_ROWS)
     metrics = []
     if text.targets is not None:
         labels, kind = codec.spec.labels, TRAINING_KINDS[codec.spec.kind]

@@ -7,11 +7,13 @@ mask of what `training.runs.preparation` has prepared, `publish` hands a bundle 
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mask_store import (
     JsonScalar,
@@ -238,6 +240,30 @@ def open_store(options: LearnOptions) -> MaskStore:
     return store
 
 
+def training_record(
+    loop: LoopOptions, history: History, data: tuple[Sized, Sized], device: torch.device
+) -> dict[str, JsonScalar]:
+    """Return what a bundle tells of its learning.
+
+    Args:
+        loop: Options of the loop.
+        history: The run, finished.
+        data: Examples to learn from, and to choose the best epoch by.
+        device: Where it ran.
+    """
+    train, dev = data
+    return {
+        **loop.model_dump(by_alias=True, include=set(LoopOptions.model_fields) - _NOT_IN_MANIFEST),
+        "processes": distributed.count(),
+        "epochs_run": len(history.epochs),
+        "best_epoch": history.best_epoch,
+        "optimizer": "Adam",
+        "train_examples": len(train),
+        "dev_examples": len(dev),
+        "device": device.type,
+    }
+
+
 def _thresholds(ready: Preparation, model: MaskedModel) -> tuple[float, ...]:
     """Choose on dev the score from which on each label is given, for a kind of task that has thresholds."""
     kind, dev = TRAINING_KINDS[ready.spec.kind], ready.encoded.dev
@@ -248,22 +274,12 @@ def _thresholds(ready: Preparation, model: MaskedModel) -> tuple[float, ...]:
 
 
 def _bundle(ready: Preparation, model: MaskedModel, history: History) -> MaskBundle:
-    o = ready.options
-    training: dict[str, JsonScalar] = {
-        **o.model_dump(by_alias=True, include=set(LoopOptions.model_fields) - _NOT_IN_MANIFEST),
-        "processes": distributed.count(),
-        "epochs_run": len(history.epochs),
-        "best_epoch": history.best_epoch,
-        "optimizer": "Adam",
-        "train_examples": len(ready.encoded.train),
-        "dev_examples": len(ready.encoded.dev),
-        "device": ready.base.device.type,
-    }
+    o, encoded = ready.options, ready.encoded
     return model.to_bundle(
         task=o.task,
         metric=ready.metric,
         metrics=history.best.metrics,
-        training=training,
+        training=training_record(o, history, (encoded.train, encoded.dev), ready.base.device),
         data_digest=ready.data.digest,
         seed=o.seed,
     )

@@ -1,10 +1,12 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 
 from mask_store import TaskKind
-from masking import Base, TaskInput, TaskSpec, TextInput, WordsInput, task_codec
+from masking import Base, Features, TaskInput, TaskSpec, TextInput, WordsInput, task_codec
 from tests.support.learning_data import ROWS
 from training.data.columns import choose_columns
 from training.data.examples import Example, ExampleSet, judge, learn_labels, read_examples, settle
@@ -34,6 +36,30 @@ def test_labels_become_indices_and_long_texts_are_cut(base: Base) -> None:
     assert (short.target, long.target) == ((1,), (0,))
     assert (short.features.truncated, long.features.truncated) == (False, True)
     assert long.features.tokens == 8
+
+
+@pytest.mark.parametrize("kind", ["sequence-classification", "token-classification", "multiple-choice"])
+def test_probabilities_of_0_and_1_are_learned_as_right_answers(base: Base, kind: TaskKind) -> None:
+    examples = _made_up(base, kind)
+    labels = 1 + max(max(item.target) for item in examples)
+    if kind == "multiple-choice":
+        examples = [replace(examples[0], features=Features(examples[0].features.rows * 2)), *examples[1:]]
+
+    def soft(item: EncodedExample) -> EncodedExample:
+        classes = len(item.features.rows) if kind == "multiple-choice" else labels
+        hot = functional.one_hot(torch.tensor(item.target), classes).float()
+        return replace(item, soft=hot if kind == "token-classification" else hot[0])
+
+    hard, probable = (
+        make_batch(some, kind, base.tokenizer) for some in (examples, [soft(item) for item in examples])
+    )
+    shape = hard.inputs["input_ids"].shape
+    classes = {"sequence-classification": (shape[0], labels), "multiple-choice": (shape[0], 1)}
+    logits = torch.randn(classes.get(kind, (*shape, labels)), generator=torch.Generator().manual_seed(0))
+    losses = [
+        TRAINING_KINDS[kind].loss(logits, one.targets, one.counts, one.total) for one in (hard, probable)
+    ]
+    torch.testing.assert_close(*losses)
 
 
 def test_an_input_that_the_codec_refuses_is_told_by_line(base: Base) -> None:
