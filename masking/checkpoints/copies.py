@@ -18,7 +18,7 @@ from mask_store import CopyInfo, TaskKind
 from masking.architectures import computed_settings
 from masking.base import Base, base_tensors
 from masking.base_folder import check_folder, has_tokenizer
-from masking.checkpoints.heads import CLASSES, HeadNames, head_names
+from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
 from masking.checks import segment_rows
 from masking.errors import BaseLoadError, CopyError
 from masking.identity import tokenizer_digest, weights_digest
@@ -26,7 +26,6 @@ from masking.loading import commit_of, load_tokenizer, reading, short_name, sile
 
 FARTHEST = 0.5
 """Change of a copy's matrices, median over them, from which it is no copy; finetuning made it 0.02 to 0.1."""
-_SINGLE = (None, "single_label_classification")
 _POOLER = "pooler."
 
 
@@ -122,17 +121,21 @@ def _load_config(name_or_path: str, revision: str | None) -> PretrainedConfig:
 
 
 def _kind(config: PretrainedConfig) -> TaskKind:
-    """Read the kind of task from the name of the model's class."""
-    names = list(config.architectures or ["none"])
-    for kind, ending in CLASSES.items():
-        if names[0].endswith(ending):
-            single = config.problem_type in _SINGLE and len(config.id2label or {}) > 1
-            if kind == "sequence-classification" and not single:
-                what = config.problem_type or "regression"
-                raise CopyError(f"its problem_type is {what}, and only single-label classifiers become tasks")
+    """Read the kind of task from the name of the model's class, and the problem type."""
+    name = next(iter(config.architectures or ["none"]))
+    kinds = [kind for kind, ending in CLASSES.items() if name.endswith(ending)]
+    if not kinds:
+        endings = ", ".join(f"...{ending}" for ending in dict.fromkeys(CLASSES.values()))
+        raise CopyError(f"config.json says that it is a {name}, which is no classifier; wanted: {endings}")
+    if len(kinds) == 1:
+        return kinds[0]
+    if config.problem_type is None:
+        return "reranking" if len(config.id2label or {}) == 1 else "sequence-classification"
+    for kind, problem in PROBLEM_TYPES.items():
+        if problem == config.problem_type:
             return kind
-    endings = ", ".join(f"...{ending}" for ending in CLASSES.values())
-    raise CopyError(f"config.json says that it is a {names[0]}, which is no classifier; wanted: {endings}")
+    known = ", ".join(PROBLEM_TYPES.values())
+    raise CopyError(f"its problem_type in config.json is {config.problem_type!r}; known: {known}")
 
 
 def _labels(config: PretrainedConfig, kind: TaskKind) -> tuple[str, ...]:

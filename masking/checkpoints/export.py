@@ -9,7 +9,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from mask_store import Manifest, MaskBundle, SignManifest
 from masking.base import Base
 from masking.checkpoints.folding import folded_tensors
-from masking.checkpoints.heads import CLASSES, HeadNames, head_names
+from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
 from masking.errors import BaseMismatchError, ExportError
 from masking.heads import CLASSIFIER, POOLER
 from masking.loading import silent_transformers
@@ -72,8 +72,7 @@ def _config(manifest: Manifest, base: Base) -> PretrainedConfig:
     if manifest.labels:
         config.id2label = dict(enumerate(manifest.labels))
         config.label2id = {label: number for number, label in enumerate(manifest.labels)}
-    if manifest.kind == "sequence-classification":
-        config.problem_type = "single_label_classification"
+    config.problem_type = PROBLEM_TYPES.get(manifest.kind)
     return config
 
 

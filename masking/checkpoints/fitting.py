@@ -1,7 +1,8 @@
 """Fitting: the scales of a copy's signs, chosen so that the task's answers are the copy's on some inputs.
 
 Each row's scale is multiplied by a factor of its own, which learns by gradient: the divergence of the task's
-probabilities from the copy's is the loss, so inputs need no answers. Nothing else learns.
+probabilities from the copy's is the loss (of values, the squared error), so inputs need no answers. Nothing
+else learns.
 """
 
 import copy
@@ -13,6 +14,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
+from mask_store import WITHOUT_CLASSES, TaskKind
 from masking.checkpoints.signs import CopySigns
 from masking.heads import POOLER
 from masking.tasks import Features, collate
@@ -56,11 +58,10 @@ def fit_scales(
         for start in range(0, len(order), _INPUTS):
             batch = [features[place] for place in order[start : start + _INPUTS]]
             with torch.no_grad():
-                wanted = _log_probabilities(signs, signs.copy.model, batch)
-            found = _log_probabilities(signs, model, batch)
+                wanted = _logits(signs, signs.copy.model, batch)
+            found = _logits(signs, model, batch)
             optimizer.zero_grad()
-            loss = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
-            loss.backward()
+            _loss(signs.copy.kind, found, wanted).backward()
             optimizer.step()
     return {name: scales[name] * one.factors.detach().exp().flatten() for name, one in learned.items()}
 
@@ -88,19 +89,27 @@ def _task_model(signs: CopySigns, scales: Mapping[str, Tensor]) -> tuple[PreTrai
     return model, learned
 
 
-def _log_probabilities(signs: CopySigns, model: PreTrainedModel, batch: Sequence[Features]) -> Tensor:
-    """Compute the logarithms of the probabilities of each answer: [answers, classes].
+def _loss(kind: TaskKind, found: Tensor, wanted: Tensor) -> Tensor:
+    """Compute how far the task is from the copy, from the logits of both: a scalar."""
+    if kind == "regression":
+        return functional.mse_loss(found, wanted)
+    if kind in WITHOUT_CLASSES:  # a sigmoid of each logit: softmax over it and 0
+        found, wanted = (torch.stack([one, torch.zeros_like(one)], -1) for one in (found, wanted))
+    found, wanted = (functional.log_softmax(one, -1) for one in (found, wanted))
+    return functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+
+
+def _logits(signs: CopySigns, model: PreTrainedModel, batch: Sequence[Features]) -> Tensor:
+    """Compute the logits of each answer: [answers, classes].
 
     Of token classification every token is an answer; choices are filled up to the most of an input.
     """
     rows = [row for item in batch for row in item.rows]
     given = collate(rows, signs.base.tokenizer, model.device)
     if signs.copy.kind == "multiple-choice":
-        logits = model(**{name: tensor.unsqueeze(1) for name, tensor in given.items()}).logits.flatten()
-        parts = logits.split([len(item.rows) for item in batch])
-        padded = nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=-1e4)
-        return functional.log_softmax(padded, -1)
-    logits = model(**given).logits
-    if signs.copy.kind == "token-classification":
-        logits = logits[given["attention_mask"].bool()]
-    return functional.log_softmax(logits, -1)
+        given = {name: tensor.unsqueeze(1) for name, tensor in given.items()}
+    logits: Tensor = model(**given).logits
+    if signs.copy.kind == "multiple-choice":
+        parts = logits.flatten().split([len(item.rows) for item in batch])
+        return nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=-1e4)
+    return logits[given["attention_mask"].bool()] if signs.copy.kind == "token-classification" else logits

@@ -4,6 +4,7 @@ One row for each kind of task and architecture; to support another architecture,
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mask_store import HeadActivation, TaskKind
 from masking.architectures import layer_names
@@ -12,8 +13,18 @@ CLASSES: dict[TaskKind, str] = {
     "sequence-classification": "ForSequenceClassification",
     "token-classification": "ForTokenClassification",
     "multiple-choice": "ForMultipleChoice",
+    "multi-label-classification": "ForSequenceClassification",
+    "regression": "ForSequenceClassification",
+    "reranking": "ForSequenceClassification",
 }
 """How the names of transformers' classes end, by kind of task."""
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+PROBLEM_TYPES: dict[TaskKind, ProblemType] = {
+    "sequence-classification": "single_label_classification",
+    "multi-label-classification": "multi_label_classification",
+    "regression": "regression",
+}
+"""What `problem_type` tells apart; reranking has one label and none."""
 
 
 @dataclass(frozen=True)
@@ -60,5 +71,5 @@ def head_names(architecture: str, prefix: str, kind: TaskKind) -> HeadNames:
     layer_names(architecture)
     if kind == "token-classification":
         return HeadNames("classifier")
-    own = _SEQUENCE if kind == "sequence-classification" else _CHOICE
+    own = _CHOICE if kind == "multiple-choice" else _SEQUENCE
     return own.get(architecture, HeadNames("classifier", f"{prefix}.pooler.dense", "tanh"))

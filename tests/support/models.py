@@ -27,10 +27,10 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from mask_store import MaskBundle, TaskKind
+from mask_store import WITHOUT_CLASSES, MaskBundle, TaskKind
 from masking import Base, MaskedModel, MaskSettings, TaskSpec
 from masking.checkpoints import CopySigns, load_copy
-from masking.checkpoints.heads import CLASSES
+from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "mpnet", "electra", "xlm-roberta")
 # fmt: off
@@ -229,6 +229,9 @@ def finetuned(
         "id2label": dict(enumerate(COPY_LABELS)),
         "label2id": {n: i for i, n in enumerate(COPY_LABELS)},
     }
+    if kind in WITHOUT_CLASSES:
+        labels = {"num_labels": 1} if kind == "reranking" else labels
+        config = {"problem_type": PROBLEM_TYPES.get(kind)} | config
     cls = getattr(transformers, f"AutoModel{CLASSES[kind]}")
     model: PreTrainedModel = cls.from_pretrained(
         base_folder, **(({} if kind == "multiple-choice" else labels) | config)
@@ -246,6 +249,8 @@ def sign_bundle(base: Base, model: str, *, task: str = "copied", factor: float =
     """The bundle of a copy's signs."""
     copied = load_copy(model, base)
     signs = CopySigns(base, copied)
-    spec = TaskSpec(copied.kind, copied.labels, max_length=32, word_piece="first")
+    spec = TaskSpec(
+        *(copied.kind, copied.labels), max_length=32, word_piece="first", pair=copied.kind == "reranking"
+    )
     scales = {name: factor * mean for name, mean in signs.mean_scales.items()}
     return signs.bundle(task, spec, scales, settings={"factor": factor}, metrics={})

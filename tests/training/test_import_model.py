@@ -11,6 +11,7 @@ from transformers import pipeline
 import maskserve
 from mask_store import MaskStore, SignManifest, TaskKind, TaskManifest
 from masking import Base, TaskSpec
+from masking.checkpoints.heads import CLASSES
 from tests.support.learning_data import ROWS, entities, reviews, write_lines
 from tests.support.models import COPY_LABELS, finetuned, random_bundle
 from training.export_model import main as export_main
@@ -68,11 +69,11 @@ def test_a_folder_of_copies_is_a_table_and_what_is_refused_is_told(
     copies = tmp_path / "copies"
     finetuned(tiny_bert, copies / "Endings", "multiple-choice")
     finetuned(tiny_bert, copies / "moods", "sequence-classification")
-    refused = finetuned(tiny_bert, copies / "scores", "sequence-classification", problem_type="regression")
+    refused = finetuned(tiny_bert, copies / "far", "sequence-classification", step=1.0)
     assert main(command(tmp_path, tiny_bert, "--models", str(copies), "--factor", "1")) == 1
     printed = capsys.readouterr()
     assert [line.split()[0] for line in printed.out.splitlines()] == ["task", "endings", "moods"]
-    assert f"refused: model {Path(refused).name!r}: its problem_type is regression" in printed.err
+    assert f"refused: model {Path(refused).name!r}: it was not finetuned from base" in printed.err
     assert sorted(MaskStore.open(tmp_path / "store").tasks()) == ["endings", "moods"]
 
 
@@ -134,12 +135,13 @@ def test_a_mask_is_learned_from_answers_to_text_without_labels(
     assert "learned on 60 inputs" in second["made"]
 
 
-@pytest.mark.parametrize("kind", ["token-classification", "multiple-choice"])
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind != "sequence-classification"])
 def test_of_one_text_a_tenth_chooses(
     tmp_path: Path, tiny_bert: str, kind: TaskKind, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = finetuned(tiny_bert, tmp_path / "copy", kind)
-    rows = [{name: row[name] for name in row if name not in ("tags", "label")} for row in ROWS[kind](20)]
+    unasked = ("tags", "label", "labels", "score", "relevance")
+    rows = [{name: row[name] for name in row if name not in unasked} for row in ROWS[kind](20)]
     text = write_lines(tmp_path / "text.jsonl", rows)
     assert main(learned(tmp_path, tiny_bert, model, "--text", str(text), "--epochs", "1")) == 0
     report = json.loads(capsys.readouterr().out)
@@ -151,6 +153,28 @@ def test_of_one_text_a_tenth_chooses(
     assert learned_on + chosen_by == len(rows)
     assert chosen_by >= round(different / 10)
     assert report["compared"]["source"].endswith("text.jsonl (10% of it)")
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"),
+    [("multi-label-classification", "f1_micro"), ("regression", "pearson"), ("reranking", "ndcg")],
+)
+def test_answers_without_classes_are_measured(
+    tmp_path: Path, tiny_bert: str, kind: TaskKind, metric: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"id2label": dict(enumerate(["blame", "place", "praise"]))}
+    config: Any = {"multi-label-classification": names, "regression": {"num_labels": 1}}.get(kind, {})
+    model = finetuned(tiny_bert, tmp_path / "copy", kind, **config)
+    text = write_lines(tmp_path / "text.jsonl", ROWS[kind](20))
+    options = command(tmp_path, tiny_bert, "--model", model, "--task", "a", "--text", str(text), "--json")
+    assert main(options) == 0
+    report = json.loads(capsys.readouterr().out)
+    compared = report["compared"]
+    assert report["kind"] == kind
+    assert compared["copy_metrics"].keys() == compared["task_metrics"].keys() >= {metric}
+    answers = 60 if kind == "multi-label-classification" else 20
+    assert compared["agreement"]["answers"] == answers
+    assert (compared["agreement"]["equal"] is None) == (kind == "regression")
 
 
 def test_names_of_tasks() -> None:

@@ -8,7 +8,7 @@ from itertools import compress
 import numpy as np
 import torch
 
-from mask_store import TaskKind
+from mask_store import WITHOUT_CLASSES, TaskKind
 from masking import Base, Features, TaskCodec, TaskInput, TaskInputError
 from masking.checkpoints import FinetunedCopy
 from masking.inference.rounding import sample_rows
@@ -18,11 +18,12 @@ from training.data.examples import judge, read_examples, settle
 from training.data.rows import Row, RowSet, data_digest
 from training.data.sources import read_files
 from training.errors import DataError, LabelError
-from training.kinds import TRAINING_KINDS, Target, labels_of
+from training.kinds import TRAINING_KINDS, Target, TargetNumbers, labels_of
 from training.loop.evaluation import batch_logits, in_batches
 from training.options import Role
 
 _ANSWERS: Mapping[TaskKind, Role] = {"token-classification": "tags"}
+_JUDGED: tuple[TaskKind, ...] = ("multiple-choice", "multi-label-classification", "reranking")
 _MAX_ROWS = 32
 
 
@@ -85,7 +86,7 @@ def read_copied_text(paths: Sequence[str], kind: TaskKind) -> CopiedText:
         rows = _with_answers(rows, kind, answer)
     columns = choose_columns(kind, {}, [rows])
     examples = read_examples(rows, kind, columns)
-    if labelled and kind == "multiple-choice":
+    if labelled and kind in _JUDGED:
         examples = settle(examples, judge(kind, [examples], None))
     inputs = tuple(example.input for example in examples.examples)
     targets = tuple(example.target for example in examples.examples) if labelled else None
@@ -116,21 +117,21 @@ def encode(text: CopiedText, codec: TaskCodec) -> list[Features]:
         raise DataError(f"{text.source}: input {error.index + 1}: {error.message}") from error
 
 
-def indices(text: CopiedText, labels: Sequence[str]) -> list[tuple[int, ...]]:
-    """Return the targets as indices of labels; labels that are whole numbers may be the indices themselves.
+def target_numbers(text: CopiedText, kind: TaskKind, labels: Sequence[str]) -> list[TargetNumbers]:
+    """Return the targets as numbers; labels that are whole numbers may be the indices of the copy's.
 
     Raises:
         LabelError: A label is none of the copy's.
     """
     assert text.targets is not None
-    known = {str(number): number for number in range(len(labels))}
-    known |= {label: number for number, label in enumerate(labels)}
-    if labels and (odd := {one for target in text.targets for one in labels_of(target)} - known.keys()):
+    numbers = TRAINING_KINDS[kind].numbers
+    index = {label: number for number, label in enumerate(labels)}
+    if not TRAINING_KINDS[kind].has_classes:
+        return [numbers(target, index) for target in text.targets]
+    known = {str(number): label for label, number in index.items()} | {label: label for label in labels}
+    if odd := {one for target in text.targets for one in labels_of(target)} - known.keys():
         raise LabelError(f"{text.source}: label {min(odd)!r} is none of the model's: {', '.join(labels)}")
-    return [
-        (target,) if isinstance(target, int) else tuple(known[label] for label in labels_of(target))
-        for target in text.targets
-    ]
+    return [numbers(tuple(known[label] for label in labels_of(target)), index) for target in text.targets]
 
 
 def generated(base: Base, codec: TaskCodec) -> list[Features]:
@@ -165,25 +166,35 @@ class Agreement:
     """How alike two models answer.
 
     Attributes:
-        answers: Answers compared: inputs, or words.
-        equal: Of them, those with equal labels.
-        largest: Largest difference of a probability.
-        divergence: Mean divergence of the second's probabilities from the first's, in nats.
+        answers: Answers compared: of each input, word or label, or values.
+        equal: Of them, those that are the same; None for values.
+        largest: Largest difference of a probability, or of a value.
+        divergence: Mean divergence of the second's probabilities from the first's, in nats; of values the
+            mean squared difference.
     """
 
     answers: int
-    equal: int
+    equal: int | None
     largest: float
     divergence: float
 
-    @property
-    def share(self) -> float:
-        """Share of equal labels."""
-        return self.equal / self.answers
+    def __str__(self) -> str:
+        """Say it in a line."""
+        if self.equal is None:
+            return f"largest difference of {self.answers} values {self.largest:.3f}"
+        share = f"{self.equal} of {self.answers} labels ({self.equal / self.answers:.2%})"
+        return f"{share}, largest difference of probability {self.largest:.3f}"
 
     @classmethod
-    def of(cls, wanted: Sequence[Floats], found: Sequence[Floats]) -> "Agreement":
-        """Compare the logits of the same inputs."""
+    def of(cls, kind: TaskKind, wanted: Sequence[Floats], found: Sequence[Floats]) -> "Agreement":
+        """Compare the logits of the same inputs of a kind of task."""
+        if kind == "regression":
+            apart = np.concatenate([a - b for a, b in zip(wanted, found, strict=True)])
+            return cls(apart.size, None, float(np.abs(apart).max()), float(np.square(apart).mean()))
+        if kind in WITHOUT_CLASSES:  # a sigmoid of each logit: softmax over it and 0
+            wanted, found = (
+                [np.stack([one, np.zeros_like(one)], -1) for one in some] for some in (wanted, found)
+            )
         pairs = [(_log_softmax(a), _log_softmax(b)) for a, b in zip(wanted, found, strict=True)]
         equal = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs)
         answers = sum(a[..., 0].size for a, _ in pairs)

@@ -1,7 +1,7 @@
 """Distillation: a 0/1 mask learned from a finetuned copy's answers to text, by the loop of labelled data.
 
 The targets are the copy's probabilities, so that the loss is the divergence from them plus a constant. What
-the copy finds most probable counts as right when the best epoch is chosen: accuracy is agreement with it.
+the copy answers counts as right when the best epoch is chosen: accuracy is agreement with it.
 """
 
 import logging
@@ -9,24 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from mask_store import MaskBundle
+from mask_store import WITHOUT_CLASSES, MaskBundle
 from masking import Base, MaskedModel, TaskSpec, task_codec
 from masking.checkpoints import FinetunedCopy
 from masking.learning.settings import MaskSettings
+from masking.tasks.predictions import Floats
 from training.data.examples import Example
 from training.data.features import EncodedExample
+from training.kinds import TRAINING_KINDS, TargetNumbers
 from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer
-from training.options import LoopOptions
+from training.options import LoopOptions, Metric
 from training.runs.copied_text import CopiedText, copy_logits, encode
 from training.runs.learn import training_record
 
 logger = logging.getLogger(__name__)
 
 SETTINGS = MaskSettings(head="trained")
-_METRIC = "accuracy"
+_THRESHOLD = 0.5  # of several labels, as transformers has it
 
 
 @dataclass(frozen=True)
@@ -76,22 +79,27 @@ class Distillation:
             DivergedError: The loss became infinite or not a number.
             RunFolderError: A checkpoint could not be written.
         """
-        spec = replace(self.spec, word_piece="last")
+        several = TRAINING_KINDS[self.spec.kind].has_thresholds
+        thresholds = (_THRESHOLD,) * len(self.spec.labels) if several else ()
+        spec = replace(self.spec, word_piece="last", thresholds=thresholds)
         model = MaskedModel.create(self.base, spec, SETTINGS, seed=self.loop.seed)
         train, dev = (self._examples(text, spec) for text in (self.train, self.dev))
         logger.info(
             f"learning {task} from the answers of {self.copy.name} to {len(train)} inputs; {len(dev)} more "
-            "choose the best epoch, by accuracy as if its answers were right"
+            "choose the best epoch, as if its answers were right"
         )
         codec = task_codec(spec, self.base.tokenizer)
-        trainer = Trainer(model, codec, (train, dev), self.loop, folder, callbacks, metric=_METRIC)
+        metric: Metric = "accuracy"
+        if spec.kind in WITHOUT_CLASSES:
+            metric = TRAINING_KINDS[spec.kind].choose_metric(spec.labels, None)
+        trainer = Trainer(model, codec, (train, dev), self.loop, folder, callbacks, metric=metric)
         history = trainer.train()
         copied = self.copy.info
         source = {"distilled_from": copied.name, "distilled_from_fingerprint": copied.fingerprint}
         return model.to_bundle(
             task=task,
             metric="agreement",
-            metrics={"agreement": history.best.metrics[_METRIC]},
+            metrics={"agreement": history.best.metrics[metric]},
             training=training_record(self.loop, history, (train, dev), self.base.device) | source,
             data_digest=self.train.digest,
             seed=self.loop.seed,
@@ -104,7 +112,16 @@ class Distillation:
         features = encode(text, task_codec(spec, self.base.tokenizer))
         examples = []
         for line, (given, item, answer) in enumerate(zip(text.inputs, features, logits, strict=True), 1):
-            best = tuple(int(index) for index in answer.argmax(-1).reshape(-1))
-            soft = torch.from_numpy(answer).softmax(-1)
-            examples.append(EncodedExample(Example(line, given, best[0]), item, best, soft))
+            best, soft = _targets(spec, answer)
+            examples.append(EncodedExample(Example(line, given, best), item, best, soft))
         return examples
+
+
+def _targets(spec: TaskSpec, logits: Floats) -> tuple[TargetNumbers, Tensor]:
+    """Return what a copy's logits say is right, as numbers, and how probable it finds everything."""
+    tensor = torch.from_numpy(logits)
+    if spec.kind == "regression":
+        return tuple(tensor.tolist()), tensor
+    if spec.kind in WITHOUT_CLASSES:
+        return tuple((tensor > 0).int().tolist()), tensor.sigmoid()
+    return tuple(tensor.argmax(-1).reshape(-1).tolist()), tensor.softmax(-1)

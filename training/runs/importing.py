@@ -30,8 +30,8 @@ from training.runs.copied_text import (
     copy_logits,
     encode,
     generated,
-    indices,
     read_copied_text,
+    target_numbers,
 )
 from training.runs.distilling import Distillation
 from training.runs.learn import publish_kept
@@ -96,9 +96,7 @@ class Comparison:
 
     def lines(self) -> dict[str, str]:
         """Return the lines of a report by their first words."""
-        one = self.agreement
-        told = f"{one.equal} of {one.answers} labels ({one.share:.2%}), largest difference of probability"
-        return {"agreement": f"{told} {one.largest:.3f}, on {self.source}"} | {
+        return {"agreement": f"{self.agreement}, on {self.source}"} | {
             name: f"{value:.4f} the copy, {self.task_metrics[name]:.4f} the task"
             for name, value in self.copy_metrics.items()
         }
@@ -287,20 +285,24 @@ def _choose(
 
 
 def _spec(copied: FinetunedCopy, options: ImportOptions, *, pair: bool) -> TaskSpec:
-    if pair and copied.kind != "sequence-classification":
+    if pair and copied.kind in ("token-classification", "multiple-choice"):
         raise OptionsError([f"--pair: the model is of the kind {copied.kind}"])
     max_length = options.max_length or copied.max_length
     if max_length > copied.max_length:
         raise OptionsError([f"--max-length {max_length}: the model takes {copied.max_length} at most"])
     return TaskSpec(
-        copied.kind, copied.labels, max_length=max_length, pair=pair, word_piece=options.word_piece
+        *(copied.kind, copied.labels),
+        max_length=max_length,
+        pair=pair or copied.kind == "reranking",
+        word_piece=options.word_piece,
     )
 
 
 def _divergence(
     bundle: MaskBundle, base: Base, features: Sequence[Features], wanted: Sequence[Floats]
 ) -> float:
-    return Agreement.of(wanted, features_logits(bundle, base, features, max_rows=_MAX_ROWS)).divergence
+    found = features_logits(bundle, base, features, max_rows=_MAX_ROWS)
+    return Agreement.of(bundle.manifest.kind, wanted, found).divergence
 
 
 def _compare(bundle: MaskBundle, signs: CopySigns, spec: TaskSpec, text: CopiedText) -> Comparison:
@@ -310,8 +312,9 @@ def _compare(bundle: MaskBundle, signs: CopySigns, spec: TaskSpec, text: CopiedT
     metrics = []
     if text.targets is not None:
         labels, kind = codec.spec.labels, TRAINING_KINDS[codec.spec.kind]
-        truth = indices(text, labels)
+        truth = target_numbers(text, spec.kind, labels)
         metrics = [
-            kind.measure(labels, truth, [codec.decode(one) for one in logits]) for logits in (wanted, found)
+            kind.measure(labels, truth, [codec.decode(one) for one in logits], text.inputs)
+            for logits in (wanted, found)
         ]
-    return Comparison(text.source, Agreement.of(wanted, found), *metrics)
+    return Comparison(text.source, Agreement.of(spec.kind, wanted, found), *metrics)

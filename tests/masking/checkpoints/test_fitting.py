@@ -17,13 +17,15 @@ def test_the_task_answers_more_like_the_copy(
     kind: TaskKind, base: Base, tiny_bert: str, tmp_path: Path
 ) -> None:
     copied = load_copy(finetuned(tiny_bert, tmp_path / "copy", kind, step=0.03), base)
-    signs, spec = CopySigns(base, copied), TaskSpec(kind, copied.labels, max_length=32)
+    signs = CopySigns(base, copied)
+    spec = TaskSpec(kind, copied.labels, max_length=32, pair=kind == "reranking")
     codec = task_codec(spec, base.tokenizer)
     features = codec.encode(INPUTS[kind] * 20, truncate=False)
     wanted, mean = copy_logits(copied, base, codec, features), signs.mean_scales
     fitted = fit_scales(signs, mean, features)
     before, after = (
         Agreement.of(
+            kind,
             wanted,
             features_logits(
                 signs.bundle("t", spec, scales, settings={}, metrics={}), base, features, max_rows=32

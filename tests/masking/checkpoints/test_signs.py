@@ -35,11 +35,17 @@ FAR = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05}
 CASES: list[tuple[str, TaskKind]] = [
     *((architecture, "sequence-classification") for architecture in ARCHITECTURES),
     ("bert", "token-classification"),
+    ("bert", "multi-label-classification"),
+    ("distilbert", "regression"),
+    ("roberta", "reranking"),
     *((architecture, "multiple-choice") for architecture in ("bert", "roberta", "electra")),
 ]
 INPUTS: dict[TaskKind, list[TaskInput]] = {
     "sequence-classification": [TextInput("the movie was great"), TextInput("bad plot, terrible acting !")],
     "token-classification": [WordsInput(("anna", "lost", "her", "card", "in", "london"))],
+    "multi-label-classification": [TextInput("the movie was great"), TextInput("bad plot")],
+    "regression": [TextInput("the movie was great"), TextInput("bad plot")],
+    "reranking": [TextInput("the movie", "was great"), TextInput("bad plot", "terrible acting !")],
     "multiple-choice": [ChoiceInput("i lost my", ("card", "money please", "plot"))],
 }
 
