@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from masking import Base
+    from training.copies.importing import ImportReport
     from training.loop.callbacks import Callback
-    from training.runs.importing import ImportReport
     from training.runs.report import Report
 
 __all__ = ["LearnOptions", "create_app", "import_model", "learn", "open_store"]
@@ -66,7 +66,7 @@ def import_model(
         task: Name to publish it under.
         store: Where to: a store, or its folder or URL.
         revision: Branch, tag or commit of the model on the hub.
-        options: Fields of `training.runs.importing.ImportOptions`: options of ``maskserve import``.
+        options: Fields of `training.copies.importing.ImportOptions`: options of ``maskserve import``.
 
     Returns:
         What was published, and how alike both answer.
@@ -76,7 +76,7 @@ def import_model(
         BaseLoadError: The base can't be loaded.
     """
     from masking import load_base  # noqa: PLC0415 (torch)
-    from training.runs.importing import ImportOptions, import_copy  # noqa: PLC0415
+    from training.copies.importing import ImportOptions, import_copy  # noqa: PLC0415
 
     opened = store if isinstance(store, MaskStore) else open_store(store, create=True)
     encoder = load_base(base) if isinstance(base, str) else base

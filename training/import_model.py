@@ -2,7 +2,7 @@
 
     python -m training.import_model --model ID_OR_FOLDER --base ID_OR_FOLDER --task NAME --store DIR
 
-Parses options and prints; the rest is in `training.runs.importing`. Exit codes: see `training.cli.command`.
+Parses options and prints; the rest is in `training.copies.importing`. Exit codes: see `training.cli.command`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from training.errors import FAILED, OptionsError, exit_code
 from training.options import CopyForm, LoopOptions, Precision
 
 if TYPE_CHECKING:
-    from training.runs.importing import ImportReport
+    from training.copies.importing import ImportReport
 
 logger = logging.getLogger("training.import_model")  # not __name__, which is "__main__" for a command
 
@@ -131,7 +131,7 @@ def _run(arguments: argparse.Namespace) -> int:
     # torch takes seconds to import, which --help and mistakes don't wait for
     from masking import load_base  # noqa: PLC0415
     from training.cli.progress import ProgressBar  # noqa: PLC0415
-    from training.runs.importing import ImportOptions, import_copy  # noqa: PLC0415
+    from training.copies.importing import ImportOptions, import_copy  # noqa: PLC0415
     from training.runs.preparation import choose_device  # noqa: PLC0415
 
     store = MaskStore.open(arguments.store, create=True)

@@ -14,9 +14,9 @@ from masking import Base, TaskSpec
 from masking.checkpoints.heads import CLASSES
 from tests.support.learning_data import ROWS, entities, reviews, write_lines
 from tests.support.models import COPY_LABELS, finetuned, random_bundle
+from training.copies.importing import FACTORS
 from training.export_model import main as export_main
 from training.import_model import main, task_name
-from training.runs.importing import FACTORS
 
 TEXTS = ["the movie was great", "terrible plot !", "anna lost her money in london"]
 

@@ -8,8 +8,8 @@ from masking.checkpoints import CopySigns, fit_scales, load_copy
 from masking.checkpoints.heads import CLASSES
 from tests.masking.checkpoints.test_signs import INPUTS
 from tests.support.models import finetuned
+from training.copies.copied_text import Agreement, copy_logits
 from training.loop.evaluation import features_logits
-from training.runs.copied_text import Agreement, copy_logits
 
 
 @pytest.mark.parametrize("kind", list(CLASSES))

@@ -29,39 +29,8 @@ SUMS_BYTES = tuple(
 
 
 @njit(nogil=True)
-def _no_tile(  # noqa: PLR0913, PLR0917 (the arguments of `tile`)
-    strips: int,
-    tokens: int,
-    lines: int,
-    words: int,
-    word_stride: int,
-    inputs: int,
-    input_stride: int,
-    groups: int,
-    sums: int,
-    row_sums: int,
-    row_scales: int,
-    scales: int,
-    zeros: int,
-) -> None:
+def _no_tile(*_arguments: int) -> None:
     """Stand for instructions that can't be compiled here; nobody chooses a kind that needs them."""
-
-
-@njit(nogil=True)
-def _no_register_tile(  # noqa: PLR0913, PLR0917 (the arguments of `register_tile`)
-    strips: int,
-    tokens: int,
-    lines: int,
-    words: int,
-    word_stride: int,
-    inputs: int,
-    input_stride: int,
-    groups: int,
-    sums: int,
-    sums_stride: int,
-    following: int,
-) -> None:
-    """Likewise."""
 
 
 def _tile(kind: int, precision: LinePrecision) -> Callable[..., None]:
@@ -69,7 +38,7 @@ def _tile(kind: int, precision: LinePrecision) -> Callable[..., None]:
 
 
 def _register_tile(precision: registers.NarrowPrecision) -> Callable[..., None]:
-    return registers.register_tile(precision) if precision in registers.COMPILED else _no_register_tile
+    return registers.register_tile(precision) if precision in registers.COMPILED else _no_tile
 
 
 _fp32, _bf16, _int8 = _tile(FP32, "fp32"), _tile(BF16, "bf16"), _tile(INT8, "int8")

@@ -16,6 +16,7 @@ from masking import Base, MaskedModel, TaskSpec, task_codec
 from masking.checkpoints import FinetunedCopy
 from masking.learning.settings import MaskSettings
 from masking.tasks.predictions import Floats
+from training.copies.copied_text import CopiedText, copy_logits, encode
 from training.data.examples import Example
 from training.data.features import EncodedExample
 from training.kinds import TRAINING_KINDS, TargetNumbers
@@ -23,7 +24,6 @@ from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer
 from training.options import LoopOptions, Metric
-from training.runs.copied_text import CopiedText, copy_logits, encode
 from training.runs.learn import training_record
 
 logger = logging.getLogger(__name__)

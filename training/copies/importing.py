@@ -2,7 +2,7 @@
 
 Of signs, a row's scale is a factor times the mean of |copy - base|: the one of a few factors with which the
 task answers most like the copy, on the text that is given, else on rows drawn from the vocabulary. Text to
-fit on makes it a factor of each row. A mask is learned; see `training.runs.distilling`.
+fit on makes it a factor of each row. A mask is learned; see `training.copies.distilling`.
 """
 
 import time
@@ -18,13 +18,7 @@ from mask_store import JsonScalar, MaskBundle, MaskStore, TaskKind, TaskManifest
 from masking import Base, Features, TaskSpec, task_codec
 from masking.checkpoints import CopySigns, FinetunedCopy, fit_scales, load_copy
 from masking.tasks.predictions import Floats
-from training.errors import OptionsError
-from training.kinds import TRAINING_KINDS
-from training.loop.callbacks import Callback
-from training.loop.evaluation import features_logits
-from training.loop.run_folder import RunFolder
-from training.options import CopyForm, LoopOptions
-from training.runs.copied_text import (
+from training.copies.copied_text import (
     Agreement,
     CopiedText,
     copy_logits,
@@ -33,7 +27,13 @@ from training.runs.copied_text import (
     read_copied_text,
     target_numbers,
 )
-from training.runs.distilling import Distillation
+from training.copies.distilling import Distillation
+from training.errors import OptionsError
+from training.kinds import TRAINING_KINDS
+from training.loop.callbacks import Callback
+from training.loop.evaluation import features_logits
+from training.loop.run_folder import RunFolder
+from training.options import CopyForm, LoopOptions
 from training.runs.learn import publish_kept
 
 FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0)

@@ -1,0 +1,1 @@
+"""Copies: finetuned checkpoints become tasks."""
