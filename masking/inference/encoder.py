@@ -2,10 +2,9 @@
 
 What no mask touches (embeddings, attention, LayerNorm, blocks below the first masked one) is computed once
 for the whole batch; each masked layer is one `masked_linear` over the segments of all tasks. Tasks with signs
-come after those with masks (`masking.inference.signs`). A task's masks
-are immutable values handed to each call; nothing about a task is ever stored on the shared modules, so no
-call can see another's masks, and a call without masks is refused rather than answered by the bare base. The
-base tensors are read, never written.
+come after those with masks (`masking.inference.signs`). A task's masks are immutable values handed to each
+call; nothing about a task is ever stored on the shared modules, so no call can see another's masks, and a
+call without masks is refused rather than answered by the bare base. The base tensors are read, never written.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

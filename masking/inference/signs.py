@@ -123,12 +123,10 @@ class SignedSegments:
             for name, one in zip(names, ones, strict=True)
         ]
         total = LineLayer(weights.row_of_ones(names[0]), nothing)
-        if inputs.dtype == torch.float32:
-            finish = Finish.GELU32 if finish in {Finish.GELU, Finish.GELU32} else Finish.FLOAT32
         *products, sums = line_products(inputs, [*plain, *kept, total], self.segments, Finish.FLOAT32)
         halves = zip(names, products[: len(names)], products[len(names) :], strict=True)
         return [
-            add_signs((plain, kept, sums), *self._numbers(name), self.segments, finish)
+            add_signs((plain, kept, sums), *self._numbers(name), self.segments, finish.of(inputs.dtype))
             for name, plain, kept in halves
         ]
 
@@ -161,13 +159,8 @@ class SignedSegments:
     def _by_token(self, vectors: Sequence[Tensor]) -> Tensor:
         """Return each token's vector: [tokens, rows], or [1, rows] for a single segment."""
         stacked = torch.stack(list(vectors))
-        return stacked if len(vectors) == 1 else stacked.index_select(0, self._owners(stacked.device))
-
-    def _owners(self, device: torch.device) -> Tensor:
-        """Return the segment of each token."""
-
-        def make() -> Tensor:
-            lengths = torch.tensor([end - start for start, end in self.segments.spans()])
-            return torch.repeat_interleave(lengths).to(device)
-
-        return self.segments.keep("owners", make)
+        if len(vectors) == 1:
+            return stacked
+        device = stacked.device
+        owners = self.segments.keep(device, lambda: torch.from_numpy(self.segments.owners()).to(device))
+        return stacked.index_select(0, owners)

@@ -67,6 +67,10 @@ class Segments:
         kept: Kept = self._kept[key]
         return kept
 
+    def owners(self) -> NDArray[np.int64]:
+        """Return the segment of each token, int64 [tokens]; not to be written to."""
+        return self.keep("owners", lambda: np.repeat(np.arange(len(self)), np.diff(self.bounds)))
+
     def spans(self) -> Iterable[tuple[int, int]]:
         """Return start and end of each segment."""
         return pairwise(self.bounds)

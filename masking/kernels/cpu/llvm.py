@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -311,3 +311,9 @@ def load_int(context: Any, address: Any) -> Any:
         return builder.load(at(builder, values[0], _I64), align=8)
 
     return signature, generate
+
+
+@njit(nogil=True, inline="always")
+def field_of(record: int, number: int) -> int:
+    """Return an int64 of the record of them at an address, by its number."""
+    return load_int(record + 8 * number)

@@ -48,7 +48,7 @@ from masking.kernels.cpu.lines.tiles import (
     multiply,
 )
 from masking.kernels.cpu.lines.weights import ROWS
-from masking.kernels.cpu.llvm import fetch_add, load_int, pause, prefetch, yield_core
+from masking.kernels.cpu.llvm import fetch_add, field_of, pause, prefetch, yield_core
 from masking.kernels.cpu.processor import LinePrecision, has_tiles
 
 QUANTISE, MULTIPLY, NORMALISE, ATTEND = 0, 1, 2, 3
@@ -133,11 +133,6 @@ _JOB_BYTES, _LAYER_BYTES = _INT * len(Job), _INT * len(Layer)
 _TILE_BYTES = _INT * 3
 
 
-@njit(nogil=True, inline="always")
-def _get(record: int, field: int) -> int:
-    return load_int(record + _INT * field)
-
-
 def kind_of_tile(precision: LinePrecision) -> int:
     """Return the kind of tile that multiplies a precision on this processor."""
     vectors, registers = {
@@ -170,45 +165,45 @@ def _multiply_panel(
     job: int, layer: int, strip: int, strips: int, first: int, last: int, scratch: int
 ) -> None:
     """Tiles `first` to `last` - 1 with `strips` strips of a layer's output rows."""
-    kind, columns, finishing = _get(job, Job.KIND), _get(job, Job.COLUMNS), _get(job, Job.FINISH)
-    rows, row, tiles = _get(layer, Layer.ROWS), ROWS * strip, _get(job, Job.TILES)
+    kind, columns, finishing = field_of(job, Job.KIND), field_of(job, Job.COLUMNS), field_of(job, Job.FINISH)
+    rows, row, tiles = field_of(layer, Layer.ROWS), ROWS * strip, field_of(job, Job.TILES)
     valid, spacing = min(ROWS * strips, rows - row), ROWS * strips
     element, size = ELEMENT[kind], 4 if finishing >= FLOAT32 else 2
-    inputs = _get(job, Job.LEVELS if element == 1 else Job.INPUTS)
+    inputs = field_of(job, Job.LEVELS if element == 1 else Job.INPUTS)
     apart, groups = element * columns, columns * element // 4
-    lines = _get(layer, Layer.LINES) + ROWS * apart * strip
-    bias, row_scales = _get(layer, Layer.BIAS) + 4 * row, _get(layer, Layer.ROW_SCALES) + 4 * row
+    lines = field_of(layer, Layer.LINES) + ROWS * apart * strip
+    bias, row_scales = field_of(layer, Layer.BIAS) + 4 * row, field_of(layer, Layer.ROW_SCALES) + 4 * row
     masked_segment, masked, before, configured = -1, scratch + SUMS_BYTES[kind], -1, 0
-    final, enough = _get(tiles + _TILE_BYTES * (last - 1), 2), SAME_TASK_TILES[kind]
+    final, enough = field_of(tiles + _TILE_BYTES * (last - 1), 2), SAME_TASK_TILES[kind]
     for tile in range(first, last):
         entry = tiles + _TILE_BYTES * tile
-        token, tokens, segment = _get(entry, 0), _get(entry, 1), _get(entry, 2)
-        mask = _get(layer, Layer.MASKS) + 3 * _INT * segment
-        stride, words, read = _get(mask, 1), _get(mask, 0), lines
+        token, tokens, segment = field_of(entry, 0), field_of(entry, 1), field_of(entry, 2)
+        mask = field_of(layer, Layer.MASKS) + 3 * _INT * segment
+        stride, words, read = field_of(mask, 1), field_of(mask, 0), lines
         if words != 0:
             words += stride * strip
             if enough != 0:
                 again, ahead = masked_segment == segment, tile + enough - 1
-                if not again and ahead < last and _get(tiles + _TILE_BYTES * ahead, 2) == segment:
+                if not again and ahead < last and field_of(tiles + _TILE_BYTES * ahead, 2) == segment:
                     mask_panel(kind, strips, lines, words, stride, groups, masked)
                     masked_segment, again = segment, True
                 if again:
                     words, read = 0, masked
         following = words
         if segment < final:
-            following = _get(mask, 3) + _get(mask, 4) * strip
+            following = field_of(mask, 3) + field_of(mask, 4) * strip
             if kind < BF16_REGISTERS and segment != before:
-                _prefetch(following, _get(mask, 4) * strips)
+                _prefetch(following, field_of(mask, 4) * strips)
         before = segment
         if kind >= BF16_REGISTERS and tokens != configured:
             configure(tokens)
             configured = tokens
         multiply(
             *(kind, strips, tokens, read, words, stride, inputs + apart * token, apart, groups, scratch),
-            *(_get(mask, 2) + 4 * row, row_scales),
-            *(_get(job, Job.SCALES) + 4 * token, _get(job, Job.ZEROS) + 4 * token, following),
+            *(field_of(mask, 2) + 4 * row, row_scales),
+            *(field_of(job, Job.SCALES) + 4 * token, field_of(job, Job.ZEROS) + 4 * token, following),
         )
-        outputs = _get(layer, Layer.OUTPUTS) + size * (rows * token + row)
+        outputs = field_of(layer, Layer.OUTPUTS) + size * (rows * token + row)
         finish(finishing, scratch, spacing, tokens, valid, bias, outputs, size * rows)
 
 
@@ -223,15 +218,15 @@ def panel_count(rows: int, kind: int) -> int:
 @njit(nogil=True, cache=CACHED)
 def _multiply_piece(job: int, piece: int, scratch: int) -> None:
     """Multiply a chunk of tiles with a panel."""
-    chunks, tiles, kind = _get(job, Job.CHUNKS), _get(job, Job.TILE_COUNT), _get(job, Job.KIND)
-    panels, wide = _get(job, Job.PANEL_COUNT), PANEL_STRIPS[kind]
+    chunks, tiles, kind = field_of(job, Job.CHUNKS), field_of(job, Job.TILE_COUNT), field_of(job, Job.KIND)
+    panels, wide = field_of(job, Job.PANEL_COUNT), PANEL_STRIPS[kind]
     panel, chunk = piece % panels, piece // panels
     first, last = tiles * chunk // chunks, tiles * (chunk + 1) // chunks
-    layer = _get(job, Job.LAYERS)
-    while panel >= panel_count(_get(layer, Layer.ROWS), kind):
-        panel -= panel_count(_get(layer, Layer.ROWS), kind)
+    layer = field_of(job, Job.LAYERS)
+    while panel >= panel_count(field_of(layer, Layer.ROWS), kind):
+        panel -= panel_count(field_of(layer, Layer.ROWS), kind)
         layer += _LAYER_BYTES
-    total = (_get(layer, Layer.ROWS) + ROWS - 1) // ROWS
+    total = (field_of(layer, Layer.ROWS) + ROWS - 1) // ROWS
     whole = total // wide
     strip, strips = wide * panel, wide
     if panel >= whole:
@@ -243,19 +238,19 @@ def _multiply_piece(job: int, piece: int, scratch: int) -> None:
 @njit(nogil=True, cache=CACHED)
 def _attend_piece(job: int, piece: int, scratch: int) -> None:
     """Compute a head of a row."""
-    heads, columns = _get(job, Job.HEADS), _get(job, Job.COLUMNS)
+    heads, columns = field_of(job, Job.HEADS), field_of(job, Job.COLUMNS)
     row, head = piece // heads, piece % heads
-    starts = _get(job, Job.ROW_STARTS) + _INT * row
-    first, width = _get(starts, 0), columns // heads
+    starts = field_of(job, Job.ROW_STARTS) + _INT * row
+    first, width = field_of(starts, 0), columns // heads
     moved = 2 * (columns * first + width * head)
     attend(
-        _get(job, Job.KIND),
-        _get(job, Job.INPUTS) + moved,
-        _get(job, Job.KEYS) + moved,
-        _get(job, Job.VALUES) + moved,
-        _get(job, Job.ATTENDED) + moved,
+        field_of(job, Job.KIND),
+        field_of(job, Job.INPUTS) + moved,
+        field_of(job, Job.KEYS) + moved,
+        field_of(job, Job.VALUES) + moved,
+        field_of(job, Job.ATTENDED) + moved,
         2 * columns,
-        _get(starts, 1) - first,
+        field_of(starts, 1) - first,
         width,
         scratch,
     )
@@ -263,38 +258,41 @@ def _attend_piece(job: int, piece: int, scratch: int) -> None:
 
 @njit(nogil=True, cache=CACHED)
 def _quantise_token(job: int, token: int) -> None:
-    columns = _get(job, Job.COLUMNS)
-    inputs, levels = _get(job, Job.INPUTS) + 2 * columns * token, _get(job, Job.LEVELS) + columns * token
+    columns = field_of(job, Job.COLUMNS)
+    inputs, levels = (
+        field_of(job, Job.INPUTS) + 2 * columns * token,
+        field_of(job, Job.LEVELS) + columns * token,
+    )
     scale, zero = quantise(inputs, columns, levels)
-    carray(floats(_get(job, Job.SCALES)), (token + 1,))[token] = scale
-    carray(ints(_get(job, Job.ZEROS)), (token + 1,))[token] = zero
+    carray(floats(field_of(job, Job.SCALES)), (token + 1,))[token] = scale
+    carray(ints(field_of(job, Job.ZEROS)), (token + 1,))[token] = zero
 
 
 @njit(nogil=True, cache=CACHED)
 def _normalise_token(job: int, token: int) -> None:
-    columns, wide = _get(job, Job.COLUMNS), _get(job, Job.KIND) == FP32
+    columns, wide = field_of(job, Job.COLUMNS), field_of(job, Job.KIND) == FP32
     size = (4 if wide else 2) * columns
     add_and_normalise(
         wide,
-        _get(job, Job.INPUTS) + 4 * columns * token,
-        _get(job, Job.RESIDUAL) + size * token,
+        field_of(job, Job.INPUTS) + 4 * columns * token,
+        field_of(job, Job.RESIDUAL) + size * token,
         columns,
-        _get(job, Job.GAIN),
-        _get(job, Job.SHIFT),
-        carray(floats(_get(job, Job.EPSILON)), (1,))[0],
-        _get(job, Job.NORMALISED) + size * token,
+        field_of(job, Job.GAIN),
+        field_of(job, Job.SHIFT),
+        carray(floats(field_of(job, Job.EPSILON)), (1,))[0],
+        field_of(job, Job.NORMALISED) + size * token,
     )
 
 
 @njit(nogil=True, cache=CACHED)
 def _work_on_piece(job: int, piece: int, scratch: int) -> None:
-    phase = _get(job, Job.PHASE)
+    phase = field_of(job, Job.PHASE)
     if phase == MULTIPLY:
         _multiply_piece(job, piece, scratch)
     elif phase == ATTEND:
         _attend_piece(job, piece, scratch)
     else:
-        for token in range(PIECE_TOKENS * piece, min(PIECE_TOKENS * (piece + 1), _get(job, Job.TOKENS))):
+        for token in range(PIECE_TOKENS * piece, min(PIECE_TOKENS * (piece + 1), field_of(job, Job.TOKENS))):
             if phase == QUANTISE:
                 _quantise_token(job, token)
             else:
@@ -304,9 +302,9 @@ def _work_on_piece(job: int, piece: int, scratch: int) -> None:
 @njit(nogil=True, cache=CACHED)
 def _work(job: int) -> None:
     """One thread's share of the job at an address; on return all of it is done."""
-    pieces, size = _get(job, Job.PIECES), _get(job, Job.SCRATCH_BYTES)
-    scratch = _get(job, Job.SCRATCH) + size * fetch_add(job + _INT * Job.NEXT_SLOT, 1)
-    registers = size > 0 and _get(job, Job.KIND) >= BF16_REGISTERS
+    pieces, size = field_of(job, Job.PIECES), field_of(job, Job.SCRATCH_BYTES)
+    scratch = field_of(job, Job.SCRATCH) + size * fetch_add(job + _INT * Job.NEXT_SLOT, 1)
+    registers = size > 0 and field_of(job, Job.KIND) >= BF16_REGISTERS
     piece = fetch_add(job + _INT * Job.NEXT_PIECE, 1)
     if registers and piece < pieces:
         save(scratch + size - LINE)
@@ -329,7 +327,7 @@ def _work(job: int) -> None:
 @cfunc(types.void(types.intp), nopython=True, cache=CACHED)
 def work_function(jobs: int) -> None:
     """C function void(int64 *): one thread's share of the jobs at an address, after their number."""
-    for number in range(_get(jobs, 0)):
+    for number in range(field_of(jobs, 0)):
         _work(jobs + _INT + _JOB_BYTES * number)
 
 

@@ -38,6 +38,12 @@ class Finish(IntEnum):
     GELU32 = 3
     """The same after GELU."""
 
+    def of(self, dtype: torch.dtype) -> "Finish":
+        """Return what becomes of sums of inputs in a dtype: of float32 nothing is rounded."""
+        if dtype != torch.float32:
+            return self
+        return Finish.GELU32 if self in {Finish.GELU, Finish.GELU32} else Finish.FLOAT32
+
 
 class LineLayer(NamedTuple):
     """A layer of a batch.
@@ -127,8 +133,7 @@ def line_products(
     """
     _check(inputs, layers, segments)
     tokens = inputs.shape[0]
-    if inputs.dtype == torch.float32:
-        finish = Finish.GELU32 if finish in {Finish.GELU, Finish.GELU32} else Finish.FLOAT32
+    finish = finish.of(inputs.dtype)
     dtype = torch.float32 if finish >= Finish.FLOAT32 else torch.bfloat16
     outputs = [torch.empty(tokens, layer.weight.rows, dtype=dtype) for layer in layers]
     places = [

@@ -63,7 +63,7 @@ def add_signs(
     ):
         raise ValueError(f"products {tuple(plain.shape)} and numbers do not belong together ({segments})")
     outputs = torch.empty(tokens, rows, dtype=torch.float32 if finish >= Finish.FLOAT32 else torch.bfloat16)
-    owners = segments.keep("owners of tokens", lambda: _owners(segments))
+    owners = segments.owners()
     pairs = zip(scales, biases, strict=True)
     places = np.array([[scale.data_ptr(), bias.data_ptr()] for scale, bias in pairs], np.int64)
     fields = _kernel().SignJob
@@ -74,8 +74,3 @@ def add_signs(
     job[fields.OWNERS], job[fields.NUMBERS] = address_of(owners), address_of(places)
     _runner()(address_of(job), torch.get_num_threads())
     return outputs
-
-
-def _owners(segments: Segments) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    lengths = [end - start for start, end in segments.spans()]
-    return np.repeat(np.arange(len(segments)), lengths)

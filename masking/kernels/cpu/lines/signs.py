@@ -10,7 +10,7 @@ from numba import carray, cfunc, njit, types
 
 from masking.kernels.cpu.cache import CACHED
 from masking.kernels.cpu.lines.elementwise import FLOAT32, finish, floats
-from masking.kernels.cpu.llvm import fetch_add, load_int
+from masking.kernels.cpu.llvm import fetch_add, field_of
 
 _INT, _TOKENS, _TWO = 8, 8, np.float32(2)
 
@@ -37,30 +37,25 @@ class SignJob(IntEnum):
     NEXT_TOKEN = 9
 
 
-@njit(nogil=True, inline="always")
-def _get(record: int, field: int) -> int:
-    return load_int(record + _INT * field)
-
-
 @njit(nogil=True, fastmath=True, cache=CACHED)
 def _sign_token(job: int, token: int) -> None:
-    rows, kind = _get(job, SignJob.ROWS), _get(job, SignJob.FINISH)
+    rows, kind = field_of(job, SignJob.ROWS), field_of(job, SignJob.FINISH)
     moved, size = 4 * rows * token, rows * (4 if kind >= FLOAT32 else 2)
-    numbers = _get(job, SignJob.NUMBERS) + 2 * _INT * _get(_get(job, SignJob.OWNERS), token)
-    sums = carray(floats(_get(job, SignJob.PLAIN) + moved), (rows,))
-    kept = carray(floats(_get(job, SignJob.KEPT) + moved), (rows,))
-    scales = carray(floats(_get(numbers, 0)), (rows,))
-    total = carray(floats(_get(job, SignJob.SUMS) + 4 * token), (1,))[0]
+    numbers = field_of(job, SignJob.NUMBERS) + 2 * _INT * field_of(field_of(job, SignJob.OWNERS), token)
+    sums = carray(floats(field_of(job, SignJob.PLAIN) + moved), (rows,))
+    kept = carray(floats(field_of(job, SignJob.KEPT) + moved), (rows,))
+    scales = carray(floats(field_of(numbers, 0)), (rows,))
+    total = carray(floats(field_of(job, SignJob.SUMS) + 4 * token), (1,))[0]
     for row in range(rows):
         sums[row] += scales[row] * (_TWO * kept[row] - total)
-    outputs = _get(job, SignJob.OUTPUTS) + size * token
-    finish(kind, _get(job, SignJob.PLAIN) + moved, rows, 1, rows, _get(numbers, 1), outputs, size)
+    outputs = field_of(job, SignJob.OUTPUTS) + size * token
+    finish(kind, field_of(job, SignJob.PLAIN) + moved, rows, 1, rows, field_of(numbers, 1), outputs, size)
 
 
 @njit(nogil=True, cache=CACHED)
 def sign(job: int) -> None:
     """One thread's share of the job at an address."""
-    tokens = _get(job, SignJob.TOKENS)
+    tokens = field_of(job, SignJob.TOKENS)
     first = fetch_add(job + _INT * SignJob.NEXT_TOKEN, _TOKENS)
     while first < tokens:
         for token in range(first, min(first + _TOKENS, tokens)):
