@@ -260,6 +260,12 @@ def inputs_answered(server: RunningServer) -> int:
     return int(model["inference_count"])
 
 
+def bodies_ended(server: RunningServer) -> int:
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    counts = [line for line in lines if line.startswith('maskserve_requests_total{route="/predict"')]
+    return sum(int(float(line.split()[-1])) for line in counts)
+
+
 def leave_at_once(url: str, body: object) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(url, json=body, timeout=httpx.Timeout(30, read=0.3))
@@ -275,16 +281,10 @@ def test_a_client_that_leaves_cancels_what_is_not_computed(
     server: RunningServer, leave: Callable[[str, object], None]
 ) -> None:
     rows = [{"task": "sentiment", "inputs": TEXT}] * 16_000  # JSON values of a body are limited
-    before = inputs_answered(server)
+    before, ended_before = inputs_answered(server), bodies_ended(server)
     leave(f"{server.url}/predict", {"inputs": rows})
-    seen = [before]
-
-    def at_rest() -> bool:
-        seen.append(inputs_answered(server))
-        return seen[-1] == seen[-2] and "maskserve_queue_rows 0.0" in httpx.get(f"{server.url}/metrics").text
-
-    wait_until(at_rest)
-    settled = seen[-1]
+    wait_until(lambda: bodies_ended(server) > ended_before)  # the server has seen that the client left
+    settled = inputs_answered(server)
     assert settled - before < len(rows)
     httpx.post(f"{server.url}/predict", json={"inputs": rows[:5]})
     assert inputs_answered(server) == settled + 5
