@@ -6,12 +6,12 @@ It also makes a safe reply when something unexpected is raised.
 import logging
 import re
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from secrets import token_hex
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,10 +20,10 @@ from server.errors import ServerError
 from server.http.error_mapping import error_response
 from server.http.request_line import as_routed, route_path, without_body
 from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK, Metrics
+from server.telemetry.request_log import RequestLog
 from server.telemetry.tracing import RequestTracer
 
 logger = logging.getLogger(__name__)
-requests = logging.getLogger("server.requests")
 
 REQUEST_ID = "x-request-id"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -79,6 +79,7 @@ class RequestMiddleware:
         self._root_path = root_path
         self._metrics = metrics
         self._tracer = tracer
+        self._log = RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -97,7 +98,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(_reply_headers(context, status))
+                message["headers"] = _with(message["headers"], _reply_headers(context, status))
             await send(message)
 
         try:
@@ -122,8 +123,14 @@ class RequestMiddleware:
         facts = {"task": context.task or None, "version": context.version, "rows": context.rows}
         known = {fact: value for fact, value in facts.items() if value is not None}
         milliseconds = round((ended - context.timings.received) * 1000, 3)
-        fields = {"status": status, "milliseconds": milliseconds, "request_id": context.request_id, **known}
-        _write_line(name, route, fields)
+        fields = {
+            "route": route,
+            "status": status,
+            "milliseconds": milliseconds,
+            "request_id": context.request_id,
+            **known,
+        }
+        self._log.write(name, fields, quiet=route in _QUIET)
         if self._tracer is not None and route not in _QUIET:
             attributes = {
                 "http.request.method": method,
@@ -149,16 +156,17 @@ def _reply_headers(context: RequestContext, status: int) -> dict[str, str]:
     return headers | _PAGE_POLICY if context.path.startswith(_PAGE) else headers
 
 
+def _with(headers: Iterable[tuple[bytes, bytes]], ours: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return the headers with ours in the place of those of the same name; names are in lower case."""
+    own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in ours.items()]
+    names = {name for name, _ in own}
+    return [*(header for header in headers if header[0] not in names), *own]
+
+
 def _milliseconds(seconds: float) -> str:
     return str(round(seconds * 1000))
 
 
-def _write_line(name: str, route: str, fields: Mapping[str, str | int | float]) -> None:
-    level = logging.DEBUG if route in _QUIET else logging.INFO
-    if requests.isEnabledFor(level):
-        requests.log(level, "%s", name, extra={"fields": {"route": route, **fields}})
-
-
 def _request_id(scope: Scope) -> str:
     given = Headers(scope=scope).get(REQUEST_ID, "")
-    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _SAFE_ID.fullmatch(given) else token_hex(16)
