@@ -19,7 +19,7 @@ COPY mask_store mask_store
 COPY masking masking
 COPY training training
 COPY server server
-RUN /opt/venv/bin/pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" ".[serve,train,tracing,s3]"
+RUN /opt/venv/bin/pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" ".[serve,train,grpc,tracing,s3]"
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --create-home --uid 10001 maskserve && install -d -o maskserve /base /masks /runs

@@ -3,7 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from threading import Event, Thread
 
 from masking import Base
@@ -19,6 +19,7 @@ from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
+from server.telemetry.requests import RequestRecorder
 from server.telemetry.tracing import RequestTracer
 from server.threads.supervision import SupervisedThread
 
@@ -91,6 +92,11 @@ class Service:
     def precision(self) -> Precision:
         """In which precision the encoder multiplies."""
         return self.weights.precision
+
+    @cached_property
+    def recorder(self) -> RequestRecorder:
+        """Counts, logs and traces the requests of every protocol."""
+        return RequestRecorder(self.metrics, self.tracer)
 
     @property
     def limits(self) -> BatchLimits:

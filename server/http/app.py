@@ -51,7 +51,7 @@ def create_app(service: Service) -> FastAPI:
         static_url="/docs/assets",
         redoc_url=None,
         title="maskserve",
-        version=_version(),
+        version=server_version(),
         description=_DESCRIPTION,
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
@@ -78,9 +78,7 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
     size = settings.max_body_bytes
     limits = BodyLimits(size, settings.body_seconds, _BODIES * size, settings.max_body_values)
     app.add_middleware(BodyMiddleware, limits=limits)
-    app.add_middleware(
-        RequestMiddleware, metrics=service.metrics, tracer=service.tracer, root_path=settings.root_path
-    )
+    app.add_middleware(RequestMiddleware, recorder=service.recorder, root_path=settings.root_path)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -98,7 +96,8 @@ async def _reply_with_error(request: Request, error: Exception) -> JSONResponse:
     return error_response(known, path)
 
 
-def _version() -> str:
+def server_version() -> str:
+    """Return the version of this project."""
     try:
         return version("maskserve")
     except PackageNotFoundError:  # run from a folder that is not installed

@@ -4,29 +4,22 @@ It also makes a safe reply when something unexpected is raised.
 """
 
 import logging
-import re
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from secrets import token_hex
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.engine.pending import Timings
 from server.errors import ServerError
 from server.http.error_mapping import error_response
 from server.http.request_line import as_routed, route_path, without_body
-from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK, Metrics
-from server.telemetry.request_log import RequestLog
-from server.telemetry.tracing import RequestTracer
+from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK
+from server.telemetry.requests import REQUEST_ID, RequestFacts, RequestRecorder, safe_id
 
 logger = logging.getLogger(__name__)
 
-REQUEST_ID = "x-request-id"
-_SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _PAGE = "/docs"
 _PAGE_POLICY = {  # Swagger UI has a script and styles in the page itself
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
@@ -40,25 +33,15 @@ _QUIET = frozenset(  # asked every few seconds, by machines
 
 
 @dataclass
-class RequestContext:
-    """What is known about a request besides what the client sent.
+class RequestContext(RequestFacts):
+    """What is known about a request over HTTP.
 
     Attributes:
-        request_id: The client's id if it is a safe one, else a new one.
         path: The path as the routes have it.
-        task: Name of the served task that the request is for; set once it is known to be served.
-        version: The version that it gets; set with the task.
-        rows: Rows that were computed for it.
-        timings: When it reached each stage.
         headers: Headers of the reply, whatever it says.
     """
 
-    request_id: str
     path: str = "/"
-    task: str = NO_TASK
-    version: int | None = None
-    rows: int | None = None
-    timings: Timings = field(default_factory=Timings)
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -71,15 +54,11 @@ def context_of(request: Request) -> RequestContext:
 class RequestMiddleware:
     """ASGI middleware; wraps the whole application."""
 
-    def __init__(
-        self, app: ASGIApp, metrics: Metrics, tracer: RequestTracer | None = None, root_path: str = ""
-    ) -> None:
-        """Wrap `app`, count into `metrics` and trace by `tracer`; a proxy serves it under `root_path`."""
+    def __init__(self, app: ASGIApp, recorder: RequestRecorder, root_path: str = "") -> None:
+        """Wrap `app` and record its requests; a proxy serves it under `root_path`."""
         self._app = app
         self._root_path = root_path
-        self._metrics = metrics
-        self._tracer = tracer
-        self._log = RequestLog()
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -87,7 +66,9 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         method, root_path = scope["method"], self._root_path or scope.get("root_path", "")
-        context = RequestContext(_request_id(scope), route_path(scope, root_path))
+        context = RequestContext(
+            safe_id(Headers(scope=scope).get(REQUEST_ID)), path=route_path(scope, root_path)
+        )
         scope = as_routed(scope, context.path, root_path)
         scope[_SCOPE_KEY] = context
         if method == "HEAD":
@@ -112,34 +93,22 @@ class RequestMiddleware:
             self._finish(scope, method, context, status)
 
     def _finish(self, scope: Scope, method: str, context: RequestContext, status: int) -> None:
-        """Count the request, write its line and make its trace."""
-        ended = time.monotonic()
         route = getattr(scope.get("route"), "path", _NO_ROUTE)
-        task = context.task
-        if task == NO_TASK and "{task}" in route:
-            task = UNKNOWN_TASK
-        self._metrics.count_request(route, task, status)
-        name = f"{method} {route}"
-        facts = {"task": context.task or None, "version": context.version, "rows": context.rows}
-        known = {fact: value for fact, value in facts.items() if value is not None}
-        milliseconds = round((ended - context.timings.received) * 1000, 3)
-        fields = {
-            "route": route,
-            "status": status,
-            "milliseconds": milliseconds,
-            "request_id": context.request_id,
-            **known,
-        }
-        self._log.write(name, fields, quiet=route in _QUIET)
-        if self._tracer is not None and route not in _QUIET:
-            attributes = {
+        if context.task == NO_TASK and "{task}" in route:
+            context.task = UNKNOWN_TASK
+        self._recorder.record(
+            f"{method} {route}",
+            route,
+            status,
+            context,
+            headers=lambda: dict(Headers(scope=scope)),
+            attributes={
                 "http.request.method": method,
                 "http.route": route,
                 "http.response.status_code": status,
-                "maskserve.request_id": context.request_id,
-                **{f"maskserve.{fact}": value for fact, value in known.items()},
-            }
-            self._tracer.record(name, context.timings, ended, dict(Headers(scope=scope)), attributes)
+            },
+            quiet=route in _QUIET,
+        )
 
 
 def _reply_headers(context: RequestContext, status: int) -> dict[str, str]:
@@ -165,8 +134,3 @@ def _with(headers: Iterable[tuple[bytes, bytes]], ours: Mapping[str, str]) -> li
 
 def _milliseconds(seconds: float) -> str:
     return str(round(seconds * 1000))
-
-
-def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get(REQUEST_ID, "")
-    return given if _SAFE_ID.fullmatch(given) else token_hex(16)

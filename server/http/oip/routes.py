@@ -4,7 +4,7 @@ A task is a model. Every route of a model exists with `/versions/{version}` too,
 service answers. Errors of these routes have the protocol's shape, {"error": str}.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -136,7 +136,7 @@ async def repository_index(request: Request, service: ServiceDep, _: ClientDep) 
     """Every task in service, and every task of the store that can't be served, with the reason."""
     only_ready = (await read_json(request, IndexRequest, default=IndexRequest(ready=False))).ready
     return [
-        _indexed(name, entry)
+        indexed(name, entry)
         for name, entry in sorted(service.registry.entries.items())
         if entry.served is not None or not only_ready
     ]
@@ -145,7 +145,7 @@ async def repository_index(request: Request, service: ServiceDep, _: ClientDep) 
 @repository.post("/load", summary="Serve a task")
 async def load_model(request: Request, service: ServiceDep, task: TaskName) -> Done:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    _check_load(await read_json(request, LoadRequest, default=LoadRequest(parameters={})))
+    check_load((await read_json(request, LoadRequest, default=LoadRequest(parameters={}))).parameters)
     await service.operators.run(service.lifecycle.load, task)
     return Done()
 
@@ -222,7 +222,7 @@ def add_to(app: FastAPI) -> None:
     app.include_router(models, prefix=f"{model}/versions/{{version}}", dependencies=checks)
 
 
-def _indexed(name: str, entry: TaskEntry) -> IndexedModel:
+def indexed(name: str, entry: TaskEntry) -> IndexedModel:
     """Describe a task in the words of the repository index."""
     if entry.served is not None:
         return IndexedModel(name=name, version=str(entry.served.version), state="READY", reason="")
@@ -235,9 +235,16 @@ def _indexed(name: str, entry: TaskEntry) -> IndexedModel:
     )
 
 
-def _check_load(wanted: LoadRequest) -> None:
-    """Refuse to load anything but what is in the store."""
-    if any(name == "config" or name.startswith("file:") for name in wanted.parameters):
+def check_load(parameters: Iterable[str]) -> None:
+    """Refuse to load anything but what is in the store.
+
+    Args:
+        parameters: Names of those that a client gave.
+
+    Raises:
+        InvalidBodyError: One of them overrides what is in the store.
+    """
+    if any(name == "config" or name.startswith("file:") for name in parameters):
         raise InvalidBodyError("a task is loaded as it is in the store; `config` and files can't override it")
 
 

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from server.telemetry.request_log import RequestLog
+from server.telemetry.requests import RequestLog
 
 
 def test_many_refusals_are_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
