@@ -169,3 +169,8 @@ def computing(batch: SegmentedBatch) -> Iterator[None]:
         yield
     finally:
         _computed.reset(token)
+
+
+def compute_next(batch: SegmentedBatch) -> None:
+    """Compute the layers of another batch from now on, inside the context of `computing`."""
+    _computed.set(batch)
