@@ -9,7 +9,7 @@ rather than answered by the bare base. The base tensors are read, never written.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -25,7 +25,7 @@ from masking.inference.combine import combine_logits
 from masking.inference.loaded_task import LoadedTask, Member
 from masking.inference.packing import RowBatch, attend_by_row, can_pack, pack_rows, pack_states, pad_rows
 from masking.inference.resident import ResidentWeights
-from masking.inference.segmented import SegmentedBatch, computed
+from masking.inference.segmented import ReadTokens, SegmentedBatch, computed
 from masking.inference.sharing import (
     EMBEDDINGS,
     Stage,
@@ -35,6 +35,7 @@ from masking.inference.sharing import (
     in_stages,
     number_equal,
     plan_stages,
+    read_places,
     token_places,
 )
 from masking.inference.signs import SignedSegments
@@ -137,7 +138,7 @@ class MaskedEncoder:
             if self.weights.lines:
                 self._replace_blocks(path)
                 linears = {}
-        self._shares = can_share(base)
+        self._shares, self._reads_tokens = can_share(base), can_pack(base) and bool(self.weights.lines)
         if self._shares:
             begin_stages(self._encoder.get_submodule(path))
         for name, norm in layer_norms(self._encoder).items():
@@ -180,19 +181,28 @@ class MaskedEncoder:
         return [_gather(one, [next(by_run) for _ in one.task.members]) for one in task_batches]
 
     def _hidden(self, runs: Sequence[_Run]) -> tuple[RowBatch, Tensor]:
-        """Compute the encoder's output: the rows as they lie, and float32 [tokens, hidden] with padding."""
-        stages = self._stage_batches(runs)
+        """Compute what the heads read: how it lies, and float32 [places, hidden]."""
+        plan = self._stages(runs)
+        stages = self._stage_batches(runs, [one for one in plan if one.block < self.base.num_blocks])
+        equal = plan[-1].sources if len(plan) > len(stages) else None  # rows that are equal to the end
+        batch = stages[-1].rows
+        if self._reads_tokens:
+            batch, stages[-1] = self._read_tokens(
+                runs, stages[-1], range(len(batch.widths)) if equal is None else equal
+            )
         with in_stages(stages):
             states: Tensor = self._encoder(**stages[0].rows.inputs).last_hidden_state
-        hidden, last = states.flatten(0, 1).float(), stages[-1]
-        if last.block == self.base.num_blocks and last.tokens is not None:
-            hidden = hidden.index_select(0, last.tokens)
-        return last.rows, hidden
+        hidden = states.flatten(0, 1).float()
+        if equal is None:
+            return batch, hidden
+        places = token_places(batch, equal, self.base.device)
+        return pack_states([batch.widths[source] for source in equal], self.base), hidden.index_select(
+            0, places
+        )
 
-    def _stage_batches(self, runs: Sequence[_Run]) -> list[StageBatch]:
-        """Find out what has to be computed of which rows, and lay it out."""
+    def _stage_batches(self, runs: Sequence[_Run], stages: Sequence[Stage]) -> list[StageBatch]:
+        """Lay out the rows of each stage, and find their masks."""
         rows, made = [row for run in runs for row in run.rows], list[StageBatch]()
-        stages = self._stages(rows, runs)
         ends = [*(stage.block for stage in stages[1:]), self.base.num_blocks]
         for stage, end in zip(stages, ends, strict=True):
             own, tokens = [rows[number] for number in stage.rows], None
@@ -202,11 +212,37 @@ class MaskedEncoder:
             else:
                 batch = self._lay_out(own, self.base)
             names = [name for name, block in self._blocks.items() if stage.block <= block < end]
-            segmented = self._segmented(runs, _lengths(runs, stage, batch), names)
-            made.append(StageBatch(stage.block, batch, segmented, tokens))
+            segmented = self._segmented(runs, _lengths(runs, stage.rows, batch.widths), names)
+            made.append(StageBatch(stage, batch, segmented, tokens))
         return made
 
-    def _stages(self, rows: Sequence[Row], runs: Sequence[_Run]) -> list[Stage]:
+    def _read_tokens(
+        self, runs: Sequence[_Run], last: StageBatch, sources: Sequence[int]
+    ) -> tuple[RowBatch, StageBatch]:
+        """Let the last stage compute only what is read of the last block: all tokens, or the first of a row.
+
+        Args:
+            runs: The runs of the batch.
+            last: The stage.
+            sources: For each row of the batch its place in the stage.
+
+        Returns:
+            How what is read lies, and the stage.
+        """
+        pooled = [run.pooled for run in runs for _ in run.rows]
+        whole = {source for source, first in zip(sources, pooled, strict=True) if not first}
+        lengths = [width if row in whole else 1 for row, width in enumerate(last.rows.widths)]
+        if sum(lengths) == last.rows.bounds[-1]:
+            return last.rows, last
+        block = self.base.num_blocks - 1
+        names = [name for name, number in self._blocks.items() if number == block]
+        segmented = self._segmented(runs, _lengths(runs, last.stage.rows, lengths), names)
+        read = ReadTokens(block, read_places(last.rows, lengths, self.base.device), segmented)
+        return pack_states(lengths, self.base), replace(last, segmented=replace(last.segmented, read=read))
+
+    def _stages(self, runs: Sequence[_Run]) -> list[Stage]:
+        """Find out which rows have to be computed in which blocks."""
+        rows = [row for run in runs for row in run.rows]
         equal = number_equal(rows) if self._shares else None
         if equal is None:
             return [Stage(EMBEDDINGS, tuple(range(len(rows))))]
@@ -287,10 +323,10 @@ def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
             first += len(rows)
 
 
-def _lengths(runs: Sequence[_Run], stage: Stage, batch: RowBatch) -> list[int]:
-    """Count the places that each run takes up in the batch of a stage."""
-    owners = np.searchsorted([run.last for run in runs], stage.rows, side="right")
-    counts: list[int] = np.bincount(owners, batch.widths, len(runs)).astype(np.int64).tolist()
+def _lengths(runs: Sequence[_Run], rows: Sequence[int], widths: Sequence[int]) -> list[int]:
+    """Count the places that each run takes up, where some rows of the batch have these many each."""
+    owners = np.searchsorted([run.last for run in runs], rows, side="right")
+    counts: list[int] = np.bincount(owners, widths, len(runs)).astype(np.int64).tolist()
     return counts
 
 

@@ -45,14 +45,14 @@ class StageBatch:
     """What a stage computes with.
 
     Attributes:
-        block: Number of its first block, or `EMBEDDINGS`.
+        stage: The stage.
         rows: Its rows.
         segmented: Its masks and segments.
         tokens: int64 [tokens], for each of its tokens the place of its states in the stage before; None in
             the first one.
     """
 
-    block: int
+    stage: Stage
     rows: RowBatch
     segmented: SegmentedBatch
     tokens: Tensor | None = None
@@ -113,6 +113,13 @@ def token_places(batch: RowBatch, sources: Sequence[int], device: torch.device) 
     return torch.from_numpy(starts + np.arange(len(starts))).to(device)
 
 
+def read_places(batch: RowBatch, lengths: Sequence[int], device: torch.device) -> Tensor:
+    """Return the places of the first so many tokens of each row of a packed batch: int64 [tokens]."""
+    starts = np.repeat(batch.bounds[:-1], lengths)
+    within = np.concatenate([np.arange(length) for length in lengths])
+    return torch.from_numpy(starts + within).to(device)
+
+
 _later: ContextVar[Mapping[int, StageBatch]] = ContextVar("later")
 
 
@@ -120,7 +127,7 @@ _later: ContextVar[Mapping[int, StageBatch]] = ContextVar("later")
 def in_stages(stages: Sequence[StageBatch]) -> Iterator[None]:
     """Compute the blocks of an encoder with these stages, inside the context."""
     first, *others = stages
-    token = _later.set({stage.block: stage for stage in others})
+    token = _later.set({one.stage.block: one for one in others})
     try:
         with computing(first.segmented), attending(first.rows):
             yield
