@@ -16,6 +16,7 @@ BENCHMARKS: Mapping[str, str] = {
     "precision": "metrics and labels of learned tasks in each precision, against fp32",
     "serving": "the server under concurrent clients: HTTP, engine, one batch per task",
     "neighbours": "the server among busy neighbours and under a CPU quota",
+    "fanout": "one text for many tasks, against separate rows and separate requests",
     "swap": "from publishing a version to its first answer",
     "memory": "bytes per task",
     "training_step": "time and memory of a learning step, against finetuning",

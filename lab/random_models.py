@@ -7,6 +7,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -19,6 +20,7 @@ from masking import Base, MaskSettings, load_base
 from masking.architectures import block_linears
 
 _PAD, _UNKNOWN, _BEGIN, _END, _POSITIONS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", 512
+_SETTINGS = MaskSettings()
 _WORDS = tuple(first + second for first in "bdfgk" for second in "aeiou")
 
 
@@ -84,6 +86,11 @@ def _encoder(shape: str) -> PreTrainedModel:
     return encoder
 
 
+def random_text(words: int, generator: np.random.Generator) -> str:
+    """Draw a text of so many words of `word_tokenizer`, each of which is a token."""
+    return " ".join(generator.choice(_WORDS, words))
+
+
 def word_tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer of a few words; most benchmarks make token ids themselves."""
     entries = (_PAD, _UNKNOWN, *_WORDS, _BEGIN, _END)
@@ -101,10 +108,9 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def masked_linears(base: Base) -> dict[str, nn.Linear]:
-    """Return the encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
-    blocks = MaskSettings().masked_blocks(base.num_blocks)
-    return block_linears(base.encoder, base.info.architecture, blocks)
+def masked_linears(base: Base, settings: MaskSettings = _SETTINGS) -> dict[str, nn.Linear]:
+    """Return the encoder's linear layers that the tasks mask, by name; by default of blocks 2 to last."""
+    return block_linears(base.encoder, base.info.architecture, settings.masked_blocks(base.num_blocks))
 
 
 def describe_model(base: Base, arguments: argparse.Namespace) -> dict[str, object]:

@@ -53,8 +53,9 @@ def random_bundle(
     *,
     compress: bool = False,
     classifier: Classifier = TWO_CLASSES,
+    settings: MaskSettings = MaskSettings(),  # noqa: B008 (immutable)
 ) -> MaskBundle:
-    """Return a bundle with random masks of blocks 2 to last, the pooler where there is one, and a classifier.
+    """Return a bundle with random masks of blocks, the pooler where there is one, and a classifier.
 
     Args:
         base: The encoder.
@@ -63,14 +64,15 @@ def random_bundle(
         seed: Decides masks and head.
         compress: Entropy-code the masks, as a store holds them; takes longer.
         classifier: Kind of task, and its labels.
+        settings: Which blocks; by default 2 to last.
     """
     generator = np.random.default_rng(seed)
     rows = _head_rows(base, classifier)
     head = _random_head(base, rows, generator)
-    shapes = _shapes(base, rows)
+    shapes = _shapes(base, rows, settings)
     masks = {layer: _random_mask(shape, zeros, generator) for layer, shape in shapes.items()}
     layers = tuple(_layer_info(layer, mask) for layer, mask in masks.items())
-    manifest = _manifest(base, name, seed, layers, head, classifier)
+    manifest = _manifest(base, name, seed, layers, head, classifier, settings)
     packed = {layer: pack_bits(mask) for layer, mask in masks.items()}
     return MaskBundle.create(manifest, packed, head, compress=compress)
 
@@ -100,7 +102,13 @@ def random_signs(base: Base, name: str, seed: int) -> MaskBundle:
         for layer, mask in bits.items()
     )
     like = _manifest(
-        base, name, seed, (_layer_info(CLASSIFIER, np.ones((1, 1), np.bool_)),), head, TWO_CLASSES
+        base,
+        name,
+        seed,
+        (_layer_info(CLASSIFIER, np.ones((1, 1), np.bool_)),),
+        head,
+        TWO_CLASSES,
+        MaskSettings(),
     )
     shared = ("task", "kind", "pair", "labels", "base", "max_length", "head", "libraries", "created")
     manifest = SignManifest(
@@ -137,8 +145,9 @@ def _random_head(
     return weights | {f"{name}.bias": np.zeros(n, np.float32) for name, n in rows.items()}
 
 
-def _shapes(base: Base, rows: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    shapes = {name: (one.out_features, one.in_features) for name, one in masked_linears(base).items()}
+def _shapes(base: Base, rows: Mapping[str, int], settings: MaskSettings) -> dict[str, tuple[int, int]]:
+    linears = masked_linears(base, settings)
+    shapes = {name: (one.out_features, one.in_features) for name, one in linears.items()}
     return shapes | {name: (n, base.hidden_size) for name, n in rows.items()}
 
 
@@ -159,6 +168,7 @@ def _manifest(
     layers: tuple[LayerInfo, ...],
     head: Mapping[str, NDArray[np.float32]],
     classifier: Classifier,
+    settings: MaskSettings,
 ) -> TaskManifest:
     return TaskManifest(
         task=name,
@@ -168,7 +178,7 @@ def _manifest(
         base=base.info,
         max_length=base.max_positions,
         masking=MaskingInfo(
-            blocks=MaskSettings().masked_blocks(base.num_blocks),
+            blocks=settings.masked_blocks(base.num_blocks),
             threshold=0.01,
             score_low=-0.02,
             score_high=0.58,

@@ -1,9 +1,9 @@
 """Pipeline: inputs of any tasks in, predictions out, in one forward pass of one encoder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 from mask_store import MaskStore, TaskKind
 from masking import (
@@ -34,6 +34,7 @@ Answer = list[dict[str, Any]]
 """What transformers' pipelines return for one input."""
 
 _PAIR = 2
+_Encoded = dict[tuple[Hashable, TaskInput], Features]
 
 
 def load(
@@ -140,8 +141,9 @@ class Pipeline:
         places: dict[str, list[int]] = {}
         for place, (name, _) in enumerate(inputs):
             places.setdefault(name, []).append(place)
+        encoded: _Encoded = {}
         with self._lock:
-            batches = [self._task_batch(name, places[name], inputs, truncate) for name in places]
+            batches = [self._task_batch(name, places[name], inputs, truncate, encoded) for name in places]
             logits = self._encoder.logits(batches)
         answers: list[Answer] = [[] for _ in inputs]
         for batch, by_input, own in zip(batches, logits, places.values(), strict=True):
@@ -149,6 +151,29 @@ class Pipeline:
                 prediction = batch.task.codec.decode(values)
                 answers[place] = _answer(prediction, batch.task.spec.labels, inputs[place][1])
         return answers
+
+    def fan_out(
+        self, given: Any, tasks: Sequence[str] | Literal["*"], *, truncate: bool = False
+    ) -> dict[str, Answer]:
+        """Predict for one input with several tasks, in one forward pass.
+
+        The input is tokenised once for all tasks that read it alike, and computed once up to the first block
+        that a task masks.
+
+        Args:
+            given: The input.
+            tasks: Names of the tasks, or "*" for every task of the store.
+            truncate: As for one input.
+
+        Returns:
+            The answer of each task, by name.
+
+        Raises:
+            UnknownTaskError, TaskInputError, BaseMismatchError: As for `batch`; `index` is the task's in
+                `tasks`.
+        """
+        names = self.tasks if tasks == "*" else tasks
+        return dict(zip(names, self.batch([(name, given) for name in names], truncate=truncate), strict=True))
 
     def rank(
         self, task: str, query: str, documents: Sequence[str], *, truncate: bool = False
@@ -188,10 +213,17 @@ class Pipeline:
             }
 
     def _task_batch(
-        self, name: str, places: Sequence[int], inputs: Sequence[tuple[str, Any]], truncate: bool
+        self,
+        name: str,
+        places: Sequence[int],
+        inputs: Sequence[tuple[str, Any]],
+        truncate: bool,
+        encoded: _Encoded,
     ) -> TaskBatch:
         task = self._task(name)
-        return TaskBatch(task, [_encode(task, inputs[place][1], place, truncate) for place in places])
+        return TaskBatch(
+            task, [_encode(task, inputs[place][1], place, truncate, encoded) for place in places]
+        )
 
     def _task(self, name: str) -> LoadedTask:
         if name not in self._loaded:
@@ -199,7 +231,8 @@ class Pipeline:
         return self._loaded[name]
 
 
-def _encode(task: LoadedTask, given: Any, place: int, truncate: bool) -> Features:
+def _encode(task: LoadedTask, given: Any, place: int, truncate: bool, encoded: _Encoded) -> Features:
+    """Tokenise an input, or find it among those that were encoded alike."""
     name, spec = task.manifest.task, task.spec
     kind = f"pairs of {spec.kind}" if spec.pair else spec.kind
     read = _PAIRS if spec.pair else _READERS[spec.kind]
@@ -208,8 +241,11 @@ def _encode(task: LoadedTask, given: Any, place: int, truncate: bool) -> Feature
         raise TaskInputError(
             f"task {name!r} ({kind}) takes {read[1]}, such as {read[2]}; found {given!r:.80}", index=place
         )
+    key = task.codec.encoding, found
     try:
-        return task.codec.encode([found], truncate=truncate)[0]
+        if key not in encoded:
+            encoded[key] = task.codec.encode([found], truncate=truncate)[0]
+        return encoded[key]
     except TaskInputError as error:
         raise TaskInputError(f"task {name!r}: {error.message}", index=place) from error
 

@@ -7,6 +7,7 @@
       UnauthorizedError           401  Unauthorized  no key, or not one that this route takes
       AdminDisabledError          403  Forbidden     the server was started without an admin key
       TaskNotFoundError           404  NotFound      no task of this name is served
+      GroupNotFoundError          404  NotFound      no group of tasks has this name
       VersionNotFoundError        404  NotFound      no such version of the task, or not the one in service
       RouteNotFoundError          404  NotFound      no such path
       MethodNotAllowedError       405  Validation    the path does not take this method
@@ -152,6 +153,12 @@ class TaskNotFoundError(ServerError):
     """No task of this name is served."""
 
     status, error_type, message = 404, "NotFound", "unknown task"
+
+
+class GroupNotFoundError(ServerError):
+    """No group of tasks has the name that was asked for."""
+
+    status, error_type, message = 404, "NotFound", "unknown group"
 
 
 class VersionNotFoundError(ServerError):

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from masking import LoadedTask, Prediction, TaskInput
+from masking import Features, LoadedTask, Prediction, TaskInput, TaskInputError
 from masking.tasks.predictions import Floats
 from server.engine.pending import PendingRequest, Timings
 from server.engine.room import Reservation
@@ -40,6 +41,10 @@ class PredictRequest:
     def rows(self) -> int:
         """Rows that the inputs have at least; windows of long ones come on top."""
         return sum(item.rows for item in self.inputs)
+
+
+Call = tuple[ServedTask, PredictRequest]
+_Waiting = asyncio.Future[tuple[Floats, ...]] | TaskInputError
 
 
 class Predictor:
@@ -111,18 +116,126 @@ class Predictor:
             TaskInputError: An input is not one that the task can take.
         """
         timings.admitted = time.monotonic()
-        try:
+        with self._counted(served, request, timings):
             rows = rows_of(served, request)
             with place or self._engine.queue.reservation(rows, served.digest) as held:
                 logits = await self._logits(request.of(served.loaded), request, request_id, timings, held)
-            predictions = await _decode(served.loaded, logits)
+            return await _decode(served.loaded, logits)
+
+    async def fan_out(
+        self, calls: Sequence[Call], request_id: str
+    ) -> AsyncGenerator[tuple[int, list[Prediction] | Exception]]:
+        """Compute requests to several tasks together, and count each; closing the generator drops them.
+
+        What several tasks encode alike is tokenised once. All enter the queue at once, so that they are
+        computed in one batch if they fit into one.
+
+        Args:
+            calls: The task versions, kept to the end, and the request to each; at least one.
+            request_id: For the log.
+
+        Yields:
+            The number of a call and its predictions, one per input, or why there are none: each as soon as it
+            is there, in no order.
+
+        Raises:
+            ServerError: There is no room for all of them, or nothing can be computed now.
+        """
+        now = time.monotonic()
+        every = [Timings(received=now, admitted=now) for _ in calls]
+        try:
+            waiting = await self._enter(calls, every, request_id)
+        except BaseException:
+            for served, _ in calls:
+                served.statistics.count_failure(time.monotonic() - now)
+            raise
+        replies: asyncio.Queue[tuple[int, list[Prediction] | Exception]] = asyncio.Queue()
+
+        async def answer(number: int) -> None:
+            try:
+                replies.put_nowait(
+                    (number, await self._answer(*calls[number], every[number], waiting[number]))
+                )
+            except Exception as error:
+                replies.put_nowait((number, error))
+
+        running = [asyncio.create_task(answer(number)) for number in range(len(calls))]
+        try:
+            for _ in calls:
+                yield await replies.get()
+        finally:
+            for one in (*running, *waiting):
+                if isinstance(one, asyncio.Future):
+                    one.cancel()
+
+    async def _enter(
+        self, calls: Sequence[Call], every: Sequence[Timings], request_id: str
+    ) -> list[_Waiting]:
+        """Put requests to several tasks into the queue, but for those that their codec refuses."""
+        rows = [(rows_of(served, request), served.digest) for served, request in calls]
+        places = self._engine.queue.reservations(rows)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                encoded = await self._encode_once(calls)
+            entering, held = list[PendingRequest](), list[Reservation]()
+            for (served, request), features, timings, place in zip(
+                calls, encoded, every, places, strict=True
+            ):
+                if isinstance(features, TaskInputError):
+                    continue
+                timings.tokens = sum(item.tokens for item in features)
+                deadline = timings.admitted + self._timeout_seconds
+                entering.append(
+                    PendingRequest(request.of(served.loaded), features, request_id, deadline, timings)
+                )
+                held.append(place)
+            computed = iter(self._engine.run_together(entering, held))
+            return [one if isinstance(one, TaskInputError) else next(computed) for one in encoded]
+        except TimeoutError:
+            raise DeadlineError from None
+        finally:
+            for place in places:
+                place.release()
+
+    async def _encode_once(self, calls: Sequence[Call]) -> list[Sequence[Features] | TaskInputError]:
+        """Tokenise the inputs of each call, those that tasks encode alike once."""
+        found: dict[Hashable, Sequence[Features] | TaskInputError] = {}
+        keys = list[Hashable]()
+        for served, request in calls:
+            task, inputs, truncate = request.of(served.loaded), request.inputs, request.truncate
+            keys.append((task.codec.encoding, len(task.members), inputs, truncate))
+            if keys[-1] not in found:
+                try:
+                    found[keys[-1]] = await self._tokenizer.encode(task, inputs, truncate=truncate)
+                except TaskInputError as error:
+                    found[keys[-1]] = error
+        return [found[key] for key in keys]
+
+    async def _answer(
+        self, served: ServedTask, request: PredictRequest, timings: Timings, waiting: _Waiting
+    ) -> list[Prediction]:
+        """Wait for the logits of one request of several, and count it."""
+        with self._counted(served, request, timings):
+            if isinstance(waiting, TaskInputError):
+                raise waiting
+            try:
+                async with asyncio.timeout(timings.admitted + self._timeout_seconds - time.monotonic()):
+                    logits = await waiting
+            except TimeoutError:
+                raise DeadlineError from None
+            return await _decode(served.loaded, logits)
+
+    @contextmanager
+    def _counted(self, served: ServedTask, request: PredictRequest, timings: Timings) -> Iterator[None]:
+        """Count a request that is computed inside the context."""
+        try:
+            yield
         except BaseException:  # a request that is dropped is cancelled
             served.statistics.count_failure(time.monotonic() - timings.received)
             raise
         timings.finished = time.monotonic()
         served.statistics.count_success(len(request.inputs), timings)
         self._metrics.time_prediction(timings)
-        return predictions
 
     async def _logits(
         self,

@@ -35,6 +35,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from mask_store.format.mask_info import TASK_NAME, TASK_NAME_RULE
 from mask_store.terminal import CommandParser
 from server.environment import PREFIX, service_links, unknown_variables
 
@@ -63,6 +64,31 @@ def _split(given: Any) -> Any:
     return [part.strip() for part in given.split(",") if part.strip()]
 
 
+def _split_groups(given: Any) -> Any:
+    """Read groups from one string: each part with an equals sign begins one, "a=x,y,b=z" are two."""
+    if isinstance(given, Mapping):
+        return {name: _split(tasks) for name, tasks in given.items()}
+    groups: dict[str, list[str]] = {}
+    for part in _split(given):
+        name, equals, task = str(part).rpartition("=")
+        if equals and name in groups:
+            raise ValueError(f"group {name!r} is there twice")
+        if equals:
+            groups[name] = []
+        elif not groups:
+            raise ValueError(f"{part!r} is in no group; a group looks like guards=toxicity,spam")
+        groups[next(reversed(groups))].append(task)
+    return groups
+
+
+def _group(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := [task for task in tasks if not TASK_NAME.fullmatch(task)]:
+        raise ValueError(f"{wrong[0]!r} is no name of a task: {TASK_NAME_RULE}")
+    if not tasks or len(set(tasks)) < len(tasks):
+        raise ValueError("a group is made of tasks, at least one and each once")
+    return tasks
+
+
 def _split_keys(given: Any) -> Any:
     """Read a list of keys, which is not empty: a secret that is missing must not open the server."""
     keys = _split(given)
@@ -88,6 +114,12 @@ _SECRETS = ("admin_key", "api_keys")
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_split_keys)]
+_GroupName = Annotated[str, Field(pattern=f"^{TASK_NAME.pattern}$")]
+Groups = Annotated[
+    dict[_GroupName, Annotated[tuple[str, ...], AfterValidator(_group)]],
+    NoDecode,
+    BeforeValidator(_split_groups),
+]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -206,6 +238,11 @@ class Settings(BaseSettings):
     load_threads: int = Field(2, ge=1, le=64, description="how many versions are loaded at once")
     require_task: Names = Field(
         (), description="a task without which the server is not ready; may be given several times"
+    )
+    group: Groups = Field(
+        {},
+        description="tasks that are asked together by one name, such as guards=toxicity,spam; may be given "
+        "several times",
     )
     max_bundle_bytes: ByteSize = Field(
         ByteSize(64 << 20), ge=1, description="longest bundle that is uploaded"

@@ -5,7 +5,7 @@ its residual and LayerNorm after it. In bf16 and int8 a value is rounded once be
 bfloat16; sums, GELU, residual and LayerNorm are float32.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 from masking.architectures import COMPUTED_SETTINGS, LayerNames, layer_names
 from masking.base import Base
 from masking.inference.packing import attend, bounds_of_rows
-from masking.inference.segmented import computed
+from masking.inference.segmented import compute_next, computed
 from masking.kernels.cpu.lines import Finish, at_once, attend_rows
 from masking.kernels.cpu.processor import lacks
 
@@ -33,6 +33,7 @@ class LineBlock(nn.Module):
         """
         super().__init__()
         config, table = base.encoder.config, layer_names(base.info.architecture)
+        self._number = number
         self._layers = names = table.in_block(number)
         self._attention_inputs, (self._attention_output, self._intermediate, self._output) = (
             names[:3],
@@ -47,14 +48,32 @@ class LineBlock(nn.Module):
 
     def forward(self, hidden_states: Tensor, *_others: Any, **_named: Any) -> Tensor:
         """Compute [1, tokens, width] of the block's inputs: float32 in fp32 and before the first block."""
+        hidden, read = hidden_states[0].to(computed().dtype), computed().read
+        if read is None or read.block != self._number:
+            with self._steps(hidden):
+                return self._fed_forward(hidden, self._attended(hidden)).unsqueeze(0)
+        with self._steps(hidden):
+            attended = self._attended(hidden)
+        hidden, attended = (one.index_select(0, read.places) for one in (hidden, attended))
+        compute_next(read.segmented)
+        with self._steps(hidden):
+            return self._fed_forward(hidden, attended).unsqueeze(0)
+
+    def _attended(self, hidden: Tensor) -> Tensor:
+        """Compute attention on [tokens, width]."""
+        return self._attend(*computed().products(self._attention_inputs, hidden))
+
+    def _fed_forward(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """Compute what follows attention: from the block's inputs and it, [tokens, width], to its output."""
         batch = computed()
-        hidden = hidden_states[0].to(batch.dtype)
-        with at_once() if self._without_torch(hidden) else nullcontext():
-            attended = self._attend(*batch.products(self._attention_inputs, hidden))
-            (sums,) = batch.products((self._attention_output,), attended, Finish.FLOAT32)
-            hidden = batch.normalise(self._norm_names[0], sums, hidden, self._attention_norm)
-            (sums,) = batch.products((self._output,), self._activated(hidden), Finish.FLOAT32)
-            return batch.normalise(self._norm_names[1], sums, hidden, self._output_norm).unsqueeze(0)
+        (sums,) = batch.products((self._attention_output,), attended, Finish.FLOAT32)
+        hidden = batch.normalise(self._norm_names[0], sums, hidden, self._attention_norm)
+        (sums,) = batch.products((self._output,), self._activated(hidden), Finish.FLOAT32)
+        return batch.normalise(self._norm_names[1], sums, hidden, self._output_norm)
+
+    def _steps(self, hidden: Tensor) -> AbstractContextManager[None]:
+        """Return a context for steps from [tokens, width], which the kernel computes at once if it can."""
+        return at_once() if self._without_torch(hidden) else nullcontext()
 
     def _without_torch(self, hidden: Tensor) -> bool:
         """Tell whether the kernel computes all of the block, [tokens, width] in bfloat16 throughout."""

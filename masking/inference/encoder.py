@@ -1,16 +1,18 @@
 """Masked encoder: the masks of many tasks over ONE resident base, all tasks of a batch in one forward pass.
 
 What no mask touches (embeddings, attention, LayerNorm, blocks below the first masked one) is computed once
-for the whole batch; each masked layer is one `masked_linear` over the segments of all tasks. Tasks with signs
-come after those with masks (`masking.inference.signs`). A task's masks are immutable values handed to each
-call; nothing about a task is ever stored on the shared modules, so no call can see another's masks, and a
-call without masks is refused rather than answered by the bare base. The base tensors are read, never written.
+for the whole batch, and for rows of equal tokens once (`masking.inference.sharing`); each masked layer is one
+`masked_linear` over the segments of all tasks. Tasks with signs come after those with masks
+(`masking.inference.signs`). A task's masks are immutable values handed to each call; nothing about a task is
+ever stored on the shared modules, so no call can see another's masks, and a call without masks is refused
+rather than answered by the bare base. The base tensors are read, never written.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,9 +23,21 @@ from masking.heads import CLASSIFIER, POOLER
 from masking.inference.blocks import LineBlock
 from masking.inference.combine import combine_logits
 from masking.inference.loaded_task import LoadedTask, Member
-from masking.inference.packing import RowBatch, attend_by_row, attending, can_pack, pack_rows, pad_rows
+from masking.inference.packing import RowBatch, attend_by_row, can_pack, pack_rows, pack_states, pad_rows
 from masking.inference.resident import ResidentWeights
-from masking.inference.segmented import SegmentedBatch, computed, computing
+from masking.inference.segmented import ReadTokens, SegmentedBatch, computed
+from masking.inference.sharing import (
+    EMBEDDINGS,
+    Stage,
+    StageBatch,
+    begin_stages,
+    can_share,
+    in_stages,
+    number_equal,
+    plan_stages,
+    read_places,
+    token_places,
+)
 from masking.inference.signs import SignedSegments
 from masking.kernels import LinearMask, Segments, kernel_runs, mask_addresses
 from masking.tasks import MODEL_KINDS, Features, Row
@@ -112,13 +126,21 @@ class MaskedEncoder:
         self._encoder = base.share_encoder()
         self._lay_out: Callable[[Sequence[Row], Base], RowBatch] = pad_rows
         linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-        self._names = tuple(linears)
+        self._blocks = {
+            name: block
+            for block in range(base.num_blocks)
+            for name in layer_names(base.info.architecture).in_block(block)
+        }
+        path = layer_names(base.info.architecture).blocks
         if can_pack(base):
             self._lay_out = pack_rows
             attend_by_row(self._encoder)
             if self.weights.lines:
-                self._replace_blocks()
+                self._replace_blocks(path)
                 linears = {}
+        self._shares, self._reads_tokens = can_share(base), can_pack(base) and bool(self.weights.lines)
+        if self._shares:
+            begin_stages(self._encoder.get_submodule(path))
         for name, norm in layer_norms(self._encoder).items():
             if not isinstance(self._encoder.get_submodule(name.rpartition(".")[0]), LineBlock):
                 self._encoder.set_submodule(name, _RoutedNorm(name, norm))
@@ -128,8 +150,7 @@ class MaskedEncoder:
                 routed.weight = nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
             self._encoder.set_submodule(name, routed)
 
-    def _replace_blocks(self) -> None:
-        path = layer_names(self.base.info.architecture).blocks
+    def _replace_blocks(self, path: str) -> None:
         for number, block in enumerate(self._encoder.get_submodule(path).children()):
             self._encoder.set_submodule(f"{path}.{number}", LineBlock(block, self.base, number))
 
@@ -150,8 +171,8 @@ class MaskedEncoder:
         """Compute the logits of tasks, those with signs after those with masks."""
         runs = list(_runs(task_batches))
         with torch.inference_mode():
-            batch = self._lay_out([row for run in runs for row in run.rows], self.base)
-            logits = self._head(batch, self._hidden(batch, runs), runs)
+            batch, hidden = self._hidden(runs)
+            logits = self._head(batch, hidden, runs)
             # one transfer for all
             flat = torch.cat([one.flatten() for one in logits]).float().cpu().numpy()
         ends = accumulate((one.numel() for one in logits), initial=0)
@@ -159,18 +180,89 @@ class MaskedEncoder:
         by_run = iter(_by_row(batch, run, array) for run, array in zip(runs, arrays, strict=True))
         return [_gather(one, [next(by_run) for _ in one.task.members]) for one in task_batches]
 
-    def _hidden(self, batch: RowBatch, runs: Sequence[_Run]) -> Tensor:
-        """Compute the encoder's output: float32 [tokens, hidden], padding included where rows are padded."""
-        lengths = [sum(batch.widths[run.first : run.last]) for run in runs]
-        segmented = self._segmented(runs, lengths, self._names)
-        with computing(segmented), attending(batch):
-            hidden: Tensor = self._encoder(**batch.inputs).last_hidden_state
-        return hidden.flatten(0, 1).float()
+    def _hidden(self, runs: Sequence[_Run]) -> tuple[RowBatch, Tensor]:
+        """Compute what the heads read: how it lies, and float32 [places, hidden]."""
+        plan = self._stages(runs)
+        stages = self._stage_batches(runs, [one for one in plan if one.block < self.base.num_blocks])
+        equal = plan[-1].sources if len(plan) > len(stages) else None  # rows that are equal to the end
+        batch = stages[-1].rows
+        if self._reads_tokens:
+            batch, stages[-1] = self._read_tokens(
+                runs, stages[-1], range(len(batch.widths)) if equal is None else equal
+            )
+        with in_stages(stages):
+            states: Tensor = self._encoder(**stages[0].rows.inputs).last_hidden_state
+        hidden = states.flatten(0, 1).float()
+        if equal is None:
+            return batch, hidden
+        places = token_places(batch, equal, self.base.device)
+        return pack_states([batch.widths[source] for source in equal], self.base), hidden.index_select(
+            0, places
+        )
+
+    def _stage_batches(self, runs: Sequence[_Run], stages: Sequence[Stage]) -> list[StageBatch]:
+        """Lay out the rows of each stage, and find their masks."""
+        rows, made = [row for run in runs for row in run.rows], list[StageBatch]()
+        ends = [*(stage.block for stage in stages[1:]), self.base.num_blocks]
+        for stage, end in zip(stages, ends, strict=True):
+            own, tokens = [rows[number] for number in stage.rows], None
+            if made:
+                tokens = token_places(made[-1].rows, stage.sources, self.base.device)
+                batch = pack_states([len(row.input_ids) for row in own], self.base)
+            else:
+                batch = self._lay_out(own, self.base)
+            names = [name for name, block in self._blocks.items() if stage.block <= block < end]
+            segmented = self._segmented(runs, _lengths(runs, stage.rows, batch.widths), names)
+            made.append(StageBatch(stage, batch, segmented, tokens))
+        return made
+
+    def _read_tokens(
+        self, runs: Sequence[_Run], last: StageBatch, sources: Sequence[int]
+    ) -> tuple[RowBatch, StageBatch]:
+        """Let the last stage compute only what is read of the last block: all tokens, or the first of a row.
+
+        Args:
+            runs: The runs of the batch.
+            last: The stage.
+            sources: For each row of the batch its place in the stage.
+
+        Returns:
+            How what is read lies, and the stage.
+        """
+        pooled = [run.pooled for run in runs for _ in run.rows]
+        whole = {source for source, first in zip(sources, pooled, strict=True) if not first}
+        lengths = [width if row in whole else 1 for row, width in enumerate(last.rows.widths)]
+        if sum(lengths) == last.rows.bounds[-1]:
+            return last.rows, last
+        block = self.base.num_blocks - 1
+        names = [name for name, number in self._blocks.items() if number == block]
+        segmented = self._segmented(runs, _lengths(runs, last.stage.rows, lengths), names)
+        read = ReadTokens(block, read_places(last.rows, lengths, self.base.device), segmented)
+        return pack_states(lengths, self.base), replace(last, segmented=replace(last.segmented, read=read))
+
+    def _stages(self, runs: Sequence[_Run]) -> list[Stage]:
+        """Find out which rows have to be computed in which blocks."""
+        rows = [row for run in runs for row in run.rows]
+        equal = number_equal(rows) if self._shares else None
+        if equal is None:
+            return [Stage(EMBEDDINGS, tuple(range(len(rows))))]
+        owners = [(id(run.member), self._first_block(run.member), len(run.rows)) for run in runs]
+        by_row = [(member, first) for member, first, count in owners for _ in range(count)]
+        return plan_stages(equal, by_row, self.base.num_blocks)
+
+    def _first_block(self, member: Member) -> int:
+        """Return the number of the first block that a member changes."""
+        if member.signs is not None:
+            return EMBEDDINGS
+        blocks = (self._blocks[name] for name in member.masks.layers if name in self._blocks)
+        return min(blocks, default=self.base.num_blocks)
 
     def _segmented(
         self, runs: Sequence[_Run], lengths: Sequence[int], names: Sequence[str]
     ) -> SegmentedBatch:
         """Find the masks of runs with these many tokens each, in the layers called `names`."""
+        runs = [run for run, length in zip(runs, lengths, strict=True) if length]
+        lengths = [length for length in lengths if length]
         edge = sum(run.member.signs is None for run in runs)
         masks = {name: [run.member.masks.layers.get(name) for run in runs[:edge]] for name in names}
         segments, signed = Segments.of_lengths(lengths[:edge]), None
@@ -229,6 +321,13 @@ def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
         for member in one.task.members:
             yield _Run(pooled, member, rows, first)
             first += len(rows)
+
+
+def _lengths(runs: Sequence[_Run], rows: Sequence[int], widths: Sequence[int]) -> list[int]:
+    """Count the places that each run takes up, where some rows of the batch have these many each."""
+    owners = np.searchsorted([run.last for run in runs], rows, side="right")
+    counts: list[int] = np.bincount(owners, widths, len(runs)).astype(np.int64).tolist()
+    return counts
 
 
 def _signed(batch: TaskBatch) -> bool:

@@ -53,16 +53,17 @@ class RowBatch:
     """The rows of a batch, ready for the encoder.
 
     Attributes:
-        inputs: The encoder's keyword arguments, int64 [1, tokens] if packed, [rows, longest] if padded.
+        inputs: The encoder's keyword arguments, int64 [1, tokens] if packed, [rows, longest] if padded; empty
+            where no embeddings are computed.
         lengths: Tokens of each row.
         widths: Places that each row takes up, padding included.
-        groups: Packed: for attention. Empty if padded.
+        device: Where it is computed.
     """
 
     inputs: dict[str, Tensor]
     lengths: tuple[int, ...]
     widths: tuple[int, ...]
-    groups: tuple[RowGroup, ...] = ()
+    device: torch.device
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -73,6 +74,12 @@ class RowBatch:
     def bounds(self) -> NDArray[np.int64]:
         """Place of each row's first token, then the number of places: int64 [rows + 1]."""
         return np.array((*accumulate(self.widths, initial=0),), np.int64)
+
+    @cached_property
+    def groups(self) -> tuple[RowGroup, ...]:
+        """The rows in groups for attention, if they are packed."""
+        similar = _SIMILAR if self.device.type == "cpu" else float("inf")  # a GPU would rather launch less
+        return _group_rows(self.lengths, similar, self.device)
 
 
 def can_pack(base: Base) -> bool:
@@ -89,7 +96,8 @@ def attend_by_row(encoder: PreTrainedModel) -> None:
 def pad_rows(rows: Sequence[Row], base: Base) -> RowBatch:
     """Lay the rows side by side, each filled up to the longest."""
     lengths = tuple(len(row.input_ids) for row in rows)
-    return RowBatch(collate(rows, base.tokenizer, base.device), lengths, (max(lengths),) * len(rows))
+    inputs = collate(rows, base.tokenizer, base.device)
+    return RowBatch(inputs, lengths, (max(lengths),) * len(rows), base.device)
 
 
 def pack_rows(rows: Sequence[Row], base: Base) -> RowBatch:
@@ -106,8 +114,12 @@ def pack_rows(rows: Sequence[Row], base: Base) -> RowBatch:
     }
     if rows[0].token_type_ids.size:
         inputs["token_type_ids"] = line([row.token_type_ids for row in rows])
-    similar = _SIMILAR if base.device.type == "cpu" else float("inf")  # a GPU would rather launch less
-    return RowBatch(inputs, lengths, lengths, _group_rows(lengths, similar, base.device))
+    return RowBatch(inputs, lengths, lengths, base.device)
+
+
+def pack_states(lengths: Sequence[int], base: Base) -> RowBatch:
+    """Lay hidden states of rows of so many tokens one after another."""
+    return RowBatch({}, tuple(lengths), tuple(lengths), base.device)
 
 
 def _group_rows(lengths: Sequence[int], similar: float, device: torch.device) -> tuple[RowGroup, ...]:
@@ -147,6 +159,11 @@ def attending(batch: RowBatch) -> Iterator[None]:
         yield
     finally:
         _attended.reset(token)
+
+
+def attend_next(batch: RowBatch) -> None:
+    """Keep the rows of another batch apart from now on, inside the context of `attending`."""
+    _attended.set(batch)
 
 
 def bounds_of_rows() -> NDArray[np.int64]:

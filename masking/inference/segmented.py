@@ -38,6 +38,7 @@ class SegmentedBatch:
         weights: The layers, in the form in which they are multiplied.
         addresses: On CUDA by layer name, where the kernel finds the masks; see `mask_addresses`.
         signed: The segments after them, which are computed with signs; None where there are none.
+        read: What is read of the last block, where that is less than all tokens and one can tell; else None.
     """
 
     segments: Segments
@@ -45,6 +46,7 @@ class SegmentedBatch:
     weights: ResidentWeights
     addresses: Mapping[str, Tensor] = field(default_factory=dict)
     signed: SignedSegments | None = None
+    read: "ReadTokens | None" = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -153,6 +155,21 @@ class SegmentedBatch:
         ]
 
 
+@dataclass(frozen=True)
+class ReadTokens:
+    """Tokens that are read of a block's output: the others are computed up to its attention only.
+
+    Attributes:
+        block: Number of the block, the last one.
+        places: int64 [tokens], their places among all.
+        segmented: Their masks and segments.
+    """
+
+    block: int
+    places: Tensor
+    segmented: SegmentedBatch
+
+
 _computed: ContextVar[SegmentedBatch] = ContextVar("computed")
 
 
@@ -169,3 +186,8 @@ def computing(batch: SegmentedBatch) -> Iterator[None]:
         yield
     finally:
         _computed.reset(token)
+
+
+def compute_next(batch: SegmentedBatch) -> None:
+    """Compute the layers of another batch from now on, inside the context of `computing`."""
+    _computed.set(batch)

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from mask_store import TaskKind
@@ -39,6 +39,12 @@ class TaskCodec(ABC):
     @abstractmethod
     def shortest_row(self) -> int:
         """Tokens of a row with one token of each text, special tokens included."""
+
+    @property
+    def encoding(self) -> Hashable:
+        """What an input's features depend on: codecs of one base with an equal value make equal features."""
+        spec = self.spec
+        return type(self).encode_steps, spec.max_length, spec.pair, spec.word_piece
 
     @abstractmethod
     def encode_steps(

@@ -11,7 +11,7 @@ waits.
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from threading import Condition
@@ -97,6 +97,24 @@ class RequestQueue:
             self._room.hold(place)
         return place
 
+    def reservations(self, parts: Sequence[tuple[int, str]]) -> list[Reservation]:
+        """Hold room for rows of several task versions, for all of them or none; each is given back alone.
+
+        Args:
+            parts: Rows, and the version that they are for.
+
+        Raises:
+            ServerError: As `reservation`.
+        """
+        places = [Reservation(version, rows, self._end) for rows, version in parts]
+        with self._changed:
+            self.check_room(sum(rows for rows, _ in parts))
+            for rows, version in parts:
+                self.check_room(rows, version)
+            for place in places:
+                self._room.hold(place)
+        return places
+
     def check_room(self, rows: int, version: str = "") -> None:
         """Refuse rows of a task version that `reservation` would refuse now; it raises the same."""
         with self._changed:
@@ -148,6 +166,20 @@ class RequestQueue:
             self._waiting.add(request, entries)
             self._changed.notify()
         request.future.add_done_callback(partial(self._over, ref(request)))
+
+    def put_together(self, requests: Sequence[PendingRequest], places: Sequence[Reservation]) -> None:
+        """Add requests before any batch is taken; one that `put` refuses fails alone.
+
+        Args:
+            requests: The requests.
+            places: The room that is held for each.
+        """
+        with self._changed:
+            for request, place in zip(requests, places, strict=True):
+                try:
+                    self.put(request, place)
+                except ServerError as error:
+                    request.fail(error)
 
     def take(self) -> Batch | None:
         """Wait for a batch.

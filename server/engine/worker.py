@@ -7,7 +7,7 @@ a `compute` callable that the engine is given.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
 
@@ -125,6 +125,26 @@ class Engine:
         logits = await asyncio.wrap_future(request.future)
         await self._turns.take()
         return logits
+
+    def run_together(
+        self, requests: Sequence[PendingRequest], places: Sequence[Reservation]
+    ) -> list[asyncio.Future[tuple[Floats, ...]]]:
+        """Compute requests in as few batches as they fit into; see `run`.
+
+        Args:
+            requests: What to compute, at least one.
+            places: The room that the queue holds for each.
+
+        Returns:
+            The logits of each request, or its error; cancelling one drops what is not computed of it.
+
+        Raises:
+            NotReadyError: The worker is not alive.
+        """
+        if not self.ready:
+            raise NotReadyError
+        self.queue.put_together(requests, places)
+        return [asyncio.wrap_future(request.future) for request in requests]
 
     def _work(self) -> None:
         self._prepare()

@@ -1,5 +1,6 @@
 """Error mapping: from what FastAPI, pydantic and lower packages raise to the server's errors and replies."""
 
+import logging
 from collections.abc import Sequence
 
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +17,8 @@ from server.errors import (
     RouteNotFoundError,
     ServerError,
 )
+
+logger = logging.getLogger(__name__)
 
 _OIP = "/v2"
 _NOT_OIP = ("/v2/rerank",)  # Cohere's
@@ -52,6 +55,14 @@ def to_server_error(error: Exception) -> ServerError:
         case HTTPException() | RequestValidationError():
             return _from_framework(error)
     return ServerError()
+
+
+def part_error(error: Exception) -> ServerError:
+    """Map what a part of a body failed with, such as a row; what is unexpected is logged."""
+    known = to_server_error(error)
+    if type(known) is ServerError:
+        logger.error("a part of a body failed unexpectedly", exc_info=error)
+    return known
 
 
 def _from_input(error: TaskInputError) -> ServerError:

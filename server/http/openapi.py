@@ -14,7 +14,7 @@ from server.http.auth import CLIENT_KEY
 from server.http.body import NDJSON
 from server.http.kinds import HttpKind, http_kind
 from server.http.kinds.replies import PredictReply
-from server.http.schemas import PredictBody, PredictManyBody
+from server.http.schemas import FanOutBody, PredictBody, PredictManyBody
 
 _COMPONENTS: dict[str, Any] = {}
 
@@ -27,7 +27,7 @@ class ErrorReply(BaseModel):
 
 
 class RowPrediction(BaseModel):
-    """The answer to a row of POST /predict."""
+    """The answer to a row of POST /predict, or of one of its tasks."""
 
     task: str
     version: int
@@ -36,7 +36,7 @@ class RowPrediction(BaseModel):
 
 
 class RowError(ErrorReply):
-    """Why a row of POST /predict has no answer."""
+    """Why a row of POST /predict has no answer, or why one of its tasks has none."""
 
     task: str | None = Field(description="the task that the row names, if it names one")
 
@@ -162,8 +162,13 @@ _ROWS = [
     {"task": "best-reply", "context": "My card was stolen.", "choices": ["We block it now.", "Good night."]},
 ]
 PREDICT_MANY_REQUEST_BODY = json_body(
-    PredictManyBody,
-    {"rows": example("rows of the four tasks of `make demo`", {"inputs": _ROWS})},
+    PredictManyBody | FanOutBody,
+    {
+        "rows": example("rows of the four tasks of `make demo`", {"inputs": _ROWS}),
+        "tasks": example(
+            "one text for several tasks", {"inputs": "I want my money back", "tasks": ["routing", "rooting"]}
+        ),
+    },
 )
 PREDICT_MANY_REQUEST_BODY["description"] = (
     f"JSON; or, with the content type {NDJSON}, one row a line"  # which generators and testers can't read
@@ -176,7 +181,7 @@ _REFUSED = {
 }
 PREDICT_MANY_REPLY: dict[str, Any] = {
     "model": list[RowPrediction | RowError],
-    "description": "The results, in the order of the rows; as lines, in the order in which they are ready",
+    "description": "The results, in the order of rows or tasks; as lines, in that in which they are ready",
     "content": {
         "application/json": {"example": [_ANSWERED, _REFUSED]},
         NDJSON: {

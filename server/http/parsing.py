@@ -65,8 +65,14 @@ def parse_request(
         EmptyBatchError: It is a batch without inputs.
     """
     parsed = parse_json(body) if isinstance(body, bytes) else body
-    _check_lists(parsed, limits)
-    known = _validate(parsed, http_kind(task.spec), hugging_face)
+    check_lists(parsed, limits)
+    return request_of(_validate(parsed, http_kind(task.spec), hugging_face), task, limits)
+
+
+def request_of(
+    known: PredictBody, task: LoadedTask, limits: BatchLimits
+) -> tuple[PredictRequest, ReplyFormat]:
+    """Return what a body of a known shape asks of a task; see `parse_request`."""
     inputs, batched = _inputs_of(known)
     cuts = bool(known.truncate) or (isinstance(known, HfBody) and known.wanted.cuts)
     if isinstance(known, TeiBody) and cuts and known.truncation_direction == "left":
@@ -76,7 +82,7 @@ def parse_request(
     return replace(request, max_length=_max_length(known, task) if cuts else None), reply
 
 
-def _check_lists(body: object, limits: BatchLimits) -> None:
+def check_lists(body: object, limits: BatchLimits) -> None:
     """Refuse what can't be admitted before an object is made of each element."""
     given = body if isinstance(body, dict) else {}
     tokens = given.get("tokens")

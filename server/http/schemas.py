@@ -238,6 +238,18 @@ class PredictManyBody(RequestBody):
     )
 
 
+class FanOutBody(BaseModel):
+    """One body of POST /predict/{task} for several tasks: its keys, and the tasks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    tasks: Annotated[
+        Literal["*"] | Annotated[str, StringConstraints(pattern="^group:.")] | ListOf[str],
+        _says('a list of tasks\' names, "*" for every task in service, or "group:NAME"'),
+    ] = Field(description='names of tasks; "*" for every task in service; or "group:NAME"')
+    inputs: Any = Field(None, description="as in POST /predict/{task}; or its other keys, such as `tokens`")
+
+
 PredictBody = HfBody | TokensBody | ChoicesBody | TeiBody
 
 

@@ -19,6 +19,7 @@ from masking import (
     load_task,
 )
 from masking.kernels import Precision, choose_precision
+from masking.tasks.sequence_classification import SequenceCodec
 from tests.support.kernel_cases import NARROW
 from tests.support.serving import EXACT, SPECS, bundle_of, expected_scores, fill
 
@@ -218,3 +219,29 @@ def test_base_and_store_are_loaded_by_name(tiny_bert: str, store: MaskStore, tmp
     assert tasks("sentiment", TEXT)[0].keys() == {"label", "score"}
     with pytest.raises(StoreNotFoundError):
         maskserve.load(tiny_bert, store=tmp_path / "nothing")
+
+
+def test_one_input_for_many_tasks_is_encoded_once(
+    tasks: maskserve.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    real = SequenceCodec.encode
+
+    def counting(codec: SequenceCodec, inputs: Any, **options: Any) -> Any:
+        encoded.append(codec.spec.kind)
+        return real(codec, inputs, **options)
+
+    names = ["topics", "sentiment", "rating"]
+    alone = {name: tasks(name, TEXT) for name in names}
+    monkeypatch.setattr(SequenceCodec, "encode", counting)
+    answers = tasks.fan_out(TEXT, names)
+    assert len(encoded) == 1
+    assert list(answers) == names
+    for name, answer in answers.items():
+        assert [entry["label"] for entry in answer] == [entry["label"] for entry in alone[name]]
+        assert [entry["score"] for entry in answer] == pytest.approx(
+            [entry["score"] for entry in alone[name]], abs=1e-5
+        )
+    with pytest.raises(TaskInputError, match="endings"):
+        tasks.fan_out(TEXT, "*")
+    assert tasks.fan_out(PAIR, ["paraphrase", "relevance"]).keys() == {"paraphrase", "relevance"}

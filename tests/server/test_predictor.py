@@ -234,3 +234,29 @@ def test_a_version_is_freed_when_its_last_request_is_answered(base: Base, tmp_pa
         asyncio.run(unload_in_flight())
         wait_until(lambda: gc.collect() >= 0 and freed() is None)
     assert stuck.rows == 2
+
+
+def test_a_fan_out_that_is_given_up_leaves_the_queue(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment", "topics"])
+    stuck = Stuck()
+    with started(base, tmp_path, compute=stuck) as service:
+        queue = service.engine.queue
+
+        async def leave() -> None:
+            running = asyncio.ensure_future(predict(service, texts(TEXT)))
+            await asyncio.to_thread(stuck.started.wait, 20)
+            calls = [(service.registry.get(task), texts(TEXT)) for task in ("sentiment", "topics")]
+            replies = service.predictor.fan_out(calls, "a")
+            first = asyncio.ensure_future(anext(replies))
+            while queue.waiting < len(calls):
+                await asyncio.sleep(0.01)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            while queue.waiting:
+                await asyncio.sleep(0.01)
+            stuck.let_go.set()
+            await running
+
+        asyncio.run(asyncio.wait_for(leave(), 20))
+    assert stuck.rows == 1

@@ -161,6 +161,35 @@ def test_an_option_of_a_list_may_be_given_several_times() -> None:
     assert load_settings(arguments).require_task == ("one", "two")
 
 
+@pytest.mark.parametrize("given", [["--group", "a=x,y", "--group=b=z"], ["--group", "a=x,y,b=z"]])
+def test_groups_are_named_lists(given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = {"a": ("x", "y"), "b": ("z",)}
+    assert load_settings([*NEEDED, *given]).group == groups
+    monkeypatch.setenv("MASKSERVE_GROUP", "a=x,y,b=z")
+    assert load_settings(NEEDED).group == groups
+    monkeypatch.delenv("MASKSERVE_GROUP")
+    file = tmp_path / "server.toml"
+    file.write_text('[group]\na = ["x", "y"]\nb = "z"\n')
+    assert load_settings([*NEEDED, "--config", str(file)]).group == groups
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("a,b", "'a' is in no group; a group looks like guards=toxicity,spam"),
+        ("a=x,a=y", "group 'a' is there twice"),
+        ("a=x,x", "a group is made of tasks, at least one and each once"),
+        ("a=", "'' is no name of a task"),
+        ("a=X", "'X' is no name of a task"),
+        ("A=x", "String should match pattern"),
+    ],
+)
+def test_a_wrong_group_is_explained(given: str, said: str) -> None:
+    (mistake,) = _mistakes(*NEEDED, "--group", given)
+    assert mistake.startswith("--group: ")
+    assert said in mistake
+
+
 def test_keys_are_in_no_text_of_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
     file.write_text('api_keys = ["sesame"]\nadmin_key = "rumpelstilz"\n')

@@ -1,12 +1,12 @@
-"""Predict many: rows of many tasks in one body, as JSON or line by line.
+"""Predict many: rows of many tasks in one body, as JSON or line by line; or one input for many tasks.
 
 A row is a body of POST /predict/{task} with the key `task`. A row that can't be answered says why in its
 place and touches no other. Rows are computed concurrently, so that they share batches. They wait for room in
-the queue in turn with those of other bodies: a body may have many more rows than may wait.
+the queue in turn with those of other bodies: a body may have many more rows than may wait. A body with the
+key `tasks` has no rows: see `server.http.routes.fan_out`.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -27,20 +27,27 @@ from server.errors import (
     ServerError,
 )
 from server.http.auth import require_client
-from server.http.body import accepted_ndjson, check_values, is_ndjson, read_text, stream_text, unless_left
+from server.http.body import (
+    accepted_ndjson,
+    check_values,
+    is_ndjson,
+    read_text,
+    run_by_size,
+    stream_text,
+    unless_left,
+)
 from server.http.dependencies import PRECISION, ServiceDep
-from server.http.error_mapping import invalid_body, to_server_error
+from server.http.error_mapping import invalid_body, part_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
 from server.http.openapi import PREDICT_MANY_REPLY, PREDICT_MANY_REQUEST_BODY, errors
-from server.http.parsing import parse_request
+from server.http.parsing import parse_json, parse_request
 from server.http.rendering import render
+from server.http.routes.fan_out import answer_tasks
 from server.http.schemas import PredictManyBody
 from server.predictor import PredictRequest
 from server.service import Service
 from server.tasks.registry import ServedTask
-
-logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
 
@@ -90,18 +97,29 @@ class RowReply:
     "/predict",
     summary="Predict with many tasks",
     openapi_extra={"requestBody": PREDICT_MANY_REQUEST_BODY},
-    responses={200: PREDICT_MANY_REPLY, **errors(400, 401, 408, 413, 415, 422)},
+    responses={200: PREDICT_MANY_REPLY, **errors(400, 401, 404, 408, 413, 415, 422, 429, 503, 504)},
 )
 async def predict_many(request: Request, service: ServiceDep) -> Response:
-    """Answer rows of any tasks; a row is a body of POST /predict/{task} with the key `task`.
+    """Answer rows of any tasks, or one body for several tasks.
 
-    A row that can't be answered has `error` and `error_type` instead of `predictions`, and touches no other.
-    With `Accept: application/x-ndjson` every result is sent as soon as it is there, on a line of its own,
-    with the `index` of its row. With that content type the body has one row per line.
+    A row is a body of POST /predict/{task} with the key `task`. A row that can't be answered has `error` and
+    `error_type` instead of `predictions`, and touches no other. With `Accept: application/x-ndjson` every
+    result is sent as soon as it is there, on a line of its own, with the `index` of its row. With that
+    content type the body has one row per line.
+
+    With the key `tasks` (names, "*" for every task in service, or "group:NAME") the body is one of
+    POST /predict/{task} that each of the tasks answers: the results are theirs, in their order.
     """
     context = context_of(request)
     context.headers[PRECISION] = service.precision
-    rows = await _read(request, service)
+    if is_ndjson(request.headers.get("content-type", "")):
+        rows = await _read_lines(request, service)
+    else:
+        body = await read_text(request)
+        given = await run_by_size(len(body), lambda: parse_json(body))
+        if isinstance(given, dict) and "tasks" in given:
+            return await answer_tasks(request, given, len(body), service)
+        rows = await unless_left(request, _read_json(given, service))
     if not rows:
         raise EmptyBatchError
     context.rows = sum(row.weight for row in rows if isinstance(row.request, RowRequest))
@@ -112,32 +130,25 @@ async def predict_many(request: Request, service: ServiceDep) -> Response:
     return Response(content, media_type="application/json")
 
 
-async def _read(request: Request, service: Service) -> list[Row]:
+async def _read_lines(request: Request, service: Service) -> list[Row]:
     rows: list[Row] = []
-    if is_ndjson(request.headers.get("content-type", "")):
-        async for lines in _lines_of(stream_text(request)):
-            start = len(rows)
-            rows += await run_in_threadpool(read_rows, lines, service, start=start)
-        return rows
-    body = await read_text(request)
-    return await unless_left(request, _read_json(body, service))
+    async for lines in _lines_of(stream_text(request)):
+        start = len(rows)
+        rows += await run_in_threadpool(read_rows, lines, service, start=start)
+    return rows
 
 
-async def _read_json(body: bytes, service: Service) -> list[Row]:
+async def _read_json(given: object, service: Service) -> list[Row]:
     """Read the rows piece by piece, so that no more is read once the client has left."""
-    items = await run_in_threadpool(_parse, body)
+    try:
+        items = PredictManyBody.model_validate(given).inputs
+    except ValidationError as error:
+        raise invalid_body(error) from None
     rows: list[Row] = []
     for start in range(0, len(items), _ROWS_AT_ONCE):
         piece = items[start : start + _ROWS_AT_ONCE]
         rows += await run_in_threadpool(read_rows, piece, service, start=start)
     return rows
-
-
-def _parse(body: bytes) -> list[object]:
-    try:
-        return PredictManyBody.model_validate_json(body).inputs
-    except ValidationError as error:
-        raise invalid_body(error) from None
 
 
 async def _lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
@@ -269,7 +280,7 @@ def _read_row(index: int, item: object, service: Service) -> Row:
         served = service.registry.get(name)
         return Row(index, name, RowRequest(served, *parse_request(body, served.loaded, service.limits)))
     except Exception as error:
-        return Row(index, name, _refusal(error))
+        return Row(index, name, part_error(error))
 
 
 def _from_line(line: bytes, most_values: int) -> object:
@@ -294,11 +305,4 @@ async def _answer_row(
 
 
 def _failed(row: Row, error: Exception) -> RowReply:
-    return RowReply(row.index, {"task": row.task, **_refusal(error).body})
-
-
-def _refusal(error: Exception) -> ServerError:
-    known = to_server_error(error)
-    if type(known) is ServerError:
-        logger.error("a row of a body failed unexpectedly", exc_info=error)
-    return known
+    return RowReply(row.index, {"task": row.task, **part_error(error).body})

@@ -229,6 +229,36 @@ def test_a_reservation_holds_room_until_it_ends() -> None:
     assert queue.waiting == 0
 
 
+def test_room_for_several_tasks_is_held_for_all_or_none() -> None:
+    queue = RequestQueue(limits(waiting=5))
+    first, second = queue.reservations([(1, "a"), (2, "b")])
+    assert queue.waiting == 3
+    with pytest.raises(QueueFullError):
+        queue.reservations([(2, "a"), (1, "b")])
+    with pytest.raises(InvalidBodyError, match="6 rows"):
+        queue.reservations([(3, "a"), (3, "b")])
+    assert queue.waiting == 3
+    first.release()
+    second.release()
+    assert queue.waiting == 0
+
+
+def test_requests_that_are_put_together_are_one_batch_and_fail_alone() -> None:
+    queue = RequestQueue(limits(tokens=10))
+    batches: list[Batch] = []
+    worker = Thread(target=lambda: batches.append(_take(queue)))
+    worker.start()
+    requests = [pending("a", [features(3)]), pending("b", [features(11)]), pending("c", [features(4)])]
+    places = queue.reservations([(1, request.task.digest) for request in requests])
+    queue.put_together(requests, places)
+    worker.join(20)
+    assert _digests(batches[0]) == "ac"
+    assert isinstance(requests[1].future.exception(), InvalidBodyError)
+    for place in places:
+        place.release()
+    assert queue.waiting == 0
+
+
 def test_a_cancelled_request_is_never_computed() -> None:
     queue = RequestQueue(limits())
     gone, stays = pending("a", [features(3)]), pending("a", [features(3)])

@@ -148,6 +148,9 @@ def test_a_generated_client_asks_a_task_of_every_kind(generated: ModuleType, bas
         rows = models.PredictManyBody(inputs=[{"task": "sentiment", "inputs": TEXT}, {"task": "nothing"}])
         answer, error = await function("predict.predict_many").asyncio(client=client, body=rows)
         assert (answer.predictions, error.error_type) == (scores, "NotFound")
+        tasks = models.FanOutBody(inputs=TEXT, tasks=["sentiment", "nothing"])
+        answer, error = await function("predict.predict_many").asyncio(client=client, body=tasks)
+        assert (answer.predictions, error.error_type) == (scores, "NotFound")
 
         tensor = models.InputTensor(name="text", datatype="BYTES", shape=[1], data=[TEXT])
         infer = function("open_inference_protocol.infer")

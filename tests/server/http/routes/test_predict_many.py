@@ -242,7 +242,7 @@ def test_no_more_is_read_once_the_client_has_left(
     assert [result["task"] for result in results] == [f"unknown-{number}" for number in range(7)]
 
     async def leave() -> None:
-        body = json.dumps({"inputs": [{"task": "unknown"}] * 50}).encode()
+        body = {"inputs": [{"task": "unknown"}] * 50}
         reading = asyncio.create_task(predict_many._read_json(body, client.app.state.service))  # type: ignore[attr-defined]
         while len(read) < 6:
             await asyncio.sleep(0)
@@ -299,7 +299,11 @@ def test_every_openapi_example_works_when_pasted(client: TestClient) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
     content = operation["requestBody"]["content"]
     named = dict(zip(("routing", "same-request", "entities", "best-reply"), SPECS, strict=False))
-    (example,) = content["application/json"]["examples"].values()
-    rows = example["value"]["inputs"]
+    examples = content["application/json"]["examples"]
+    rows = examples["rows"]["value"]["inputs"]
     results = ask(client, [{**row, "task": named[row["task"]]} for row in rows])
     assert all("predictions" in result for result in results)
+    tasks = {"routing": "sentiment"}
+    body = examples["tasks"]["value"]
+    body = {**body, "tasks": [tasks.get(task, task) for task in body["tasks"]]}
+    assert ["predictions" in one for one in client.post("/predict", json=body).json()] == [True, False]
