@@ -55,6 +55,7 @@ from .format.manifest import EnsembleManifest as EnsembleManifest
 from .format.manifest import HeadActivation as HeadActivation
 from .format.manifest import Manifest as Manifest
 from .format.manifest import MemberInfo as MemberInfo
+from .format.manifest import Pooling as Pooling
 from .format.manifest import SignManifest as SignManifest
 from .format.manifest import TaskKind as TaskKind
 from .format.manifest import TaskManifest as TaskManifest

@@ -21,6 +21,7 @@ from mask_store.format.manifest import (
     EnsembleManifest,
     Manifest,
     MemberInfo,
+    Pooling,
     SignManifest,
     TaskManifest,
 )
@@ -56,6 +57,7 @@ _COMBINED: Mapping[CombineRule, str] = {
     "logits": "mean of the logits",
     "probabilities": "mean of the probabilities",
 }
+_POOLED: Mapping[Pooling, str] = {"mean": "mean of the tokens", "cls": "of [CLS]"}
 _UNMEASURED = {False: "not measured", True: "not measured for the members together"}
 
 
@@ -212,7 +214,10 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     )
     yield "digest", version.digest
     yield "kind", about.kind + (", pairs" if about.pair else "")
-    yield "labels", ", ".join(about.labels) or "one score a choice"
+    if about.pooling:
+        yield "embedding", _POOLED[about.pooling]
+    else:
+        yield "labels", ", ".join(about.labels) or "one score a choice"
     if about.thresholds:
         yield "thresholds", ", ".join(f"{threshold:.3g}" for threshold in about.thresholds)
     yield "base", f"{base.name}{revision}, {base.architecture}, {base.parameters:,} parameters"
@@ -221,7 +226,8 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     if isinstance(about, EnsembleManifest):
         yield "ensemble", f"{_COMBINED[about.combine]} of {len(about.members)} members"
     if isinstance(about, SignManifest):
-        yield "signs", f"{about.mask_bits:,} bits in {len(about.layers)} layers, of {about.copied.name}"
+        bits = f"{about.mask_bits:,} bits in {len(about.layers)} layers"
+        yield "signs", f"{bits if about.layers else 'none, as in the base'}, of {about.copied.name}"
     if isinstance(about, TaskManifest | EnsembleManifest):
         for key, info in about.learned.items():
             yield f"member {key.rstrip('.')}" if key else "masks", _describe_learned(info)

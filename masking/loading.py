@@ -45,7 +45,7 @@ def load_base(name_or_path: str, *, revision: str | None = None, device: str | t
             check_folder(name_or_path)
         with silent_transformers():
             config = _load_config(name_or_path, revision)
-            encoder = _load_encoder(name_or_path, revision)
+            encoder = load_encoder(name_or_path, revision)
             tokenizer = load_tokenizer(name_or_path, revision)
         with reading(f"on {device} its encoder"):
             encoder.to(device)  # type: ignore[arg-type] # transformers' decorator hides the parameters
@@ -67,8 +67,12 @@ def _load_config(name_or_path: str, revision: str | None) -> PretrainedConfig:
     return config
 
 
-def _load_encoder(name_or_path: str, revision: str | None) -> PreTrainedModel:
-    """Load the encoder as transformers does, without a pooler that its checkpoint lacks."""
+def load_encoder(name_or_path: str, revision: str | None) -> PreTrainedModel:
+    """Load an encoder as transformers does, without a pooler that its checkpoint lacks.
+
+    Raises:
+        BaseLoadError: It can't be loaded, or its checkpoint is not that of the encoder.
+    """
     encoder: PreTrainedModel
     with reading("its encoder"):
         encoder, report = AutoModel.from_pretrained(

@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from mask_store import HeadMode, JsonScalar, TaskKind
+from mask_store import HeadMode, JsonScalar, Pooling, TaskKind
 from masking.learning.settings import MaskSettings
 from training.errors import OptionsError
 from training.paper import task_batch_size, task_rate
@@ -50,6 +50,7 @@ Metric = Literal[
     "average_precision",
     "ndcg",
     "mrr",
+    "cosine",
 ]
 Method = Literal["mask", "finetune"]
 Preset = Literal["paper"]
@@ -64,6 +65,7 @@ ROLES: dict[TaskKind, tuple[Role, ...]] = {
     "multi-label-classification": ("text", "pair", "label"),
     "regression": ("text", "pair", "label"),
     "reranking": ("text", "pair", "label"),
+    "embedding": ("text", "pair", "label"),
 }
 METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "sequence-classification": ("accuracy", "matthews_correlation", "f1_macro", "f1"),
@@ -72,6 +74,7 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "multi-label-classification": ("f1_micro", "f1_macro", "accuracy"),
     "regression": ("pearson", "spearman"),
     "reranking": ("average_precision", "ndcg", "mrr"),
+    "embedding": ("spearman", "pearson", "accuracy", "mrr", "cosine"),
 }
 # Names that others have for the kinds: pipeline tags and problem types of Hugging Face.
 KIND_NAMES: Mapping[str, TaskKind] = {
@@ -82,6 +85,9 @@ KIND_NAMES: Mapping[str, TaskKind] = {
     "text-regression": "regression",
     "text-ranking": "reranking",
     "rerank": "reranking",
+    "feature-extraction": "embedding",
+    "sentence-similarity": "embedding",
+    "embeddings": "embedding",
     "ner": "token-classification",
     "pos": "token-classification",
 }
@@ -201,7 +207,14 @@ class DataOptions(_Options):
     metric: Metric | None = _field(
         "data",
         "dev metric to choose by (accuracy; f1 for tags that mark entities; f1_micro for several labels; "
-        "pearson; average_precision for reranking)",
+        "pearson; average_precision for reranking; of embeddings spearman, or accuracy of pairs without a "
+        "similarity)",
+        None,
+    )
+    pooling: Pooling | None = _field(
+        "data",
+        "what an embedding is made of: the mean of a text's tokens, or [CLS] (as the base's files of "
+        "sentence-transformers say, else mean)",
         None,
     )
     max_length: int = _field("data", "tokens that longer inputs are cut to", 128, ge=MIN_TOKENS)
@@ -297,8 +310,16 @@ class DataOptions(_Options):
     def _has_role(cls, column: str | None, info: ValidationInfo) -> str | None:
         kind, role = info.data.get("kind"), str(info.field_name).removesuffix("_column")
         if column and kind and role not in ROLES[kind]:
-            raise ValueError(f"not a column of a {kind} task, which has {', '.join(ROLES[kind])}")
+            raise ValueError(f"not a column of a task of {kind}, which has {', '.join(ROLES[kind])}")
         return column
+
+    @field_validator("pooling")
+    @classmethod
+    def _is_pooled(cls, pooling: Pooling | None, info: ValidationInfo) -> Pooling | None:
+        kind = info.data.get("kind")
+        if pooling and kind and kind != "embedding":
+            raise ValueError("only a task of embedding has one")
+        return pooling
 
     @field_validator("metric")
     @classmethod

@@ -55,7 +55,9 @@ TaskKind = Literal[
     "multi-label-classification",
     "regression",
     "reranking",
+    "embedding",
 ]
+Pooling = Literal["mean", "cls"]
 CombineRule = Literal["labels", "logits", "probabilities"]
 HeadActivation = Literal["tanh", "relu", "gelu"]
 WordPiece = Literal["first", "last"]
@@ -67,9 +69,16 @@ _FEWEST_LABELS: Mapping[TaskKind, int] = {
     "multi-label-classification": 1,
     "regression": 1,
     "reranking": 1,
+    "embedding": 0,
 }
-_ONE_SCORE: tuple[TaskKind, ...] = ("multiple-choice", "reranking")
-WITHOUT_CLASSES: tuple[TaskKind, ...] = ("multi-label-classification", "regression", "reranking")
+_NO_MORE_LABELS: tuple[TaskKind, ...] = ("multiple-choice", "reranking", "embedding")
+_ONE_TEXT: tuple[TaskKind, ...] = ("token-classification", "embedding")
+WITHOUT_CLASSES: tuple[TaskKind, ...] = (
+    "multi-label-classification",
+    "regression",
+    "reranking",
+    "embedding",
+)
 """Kinds whose scores are no probabilities of one class among others."""
 
 
@@ -138,9 +147,11 @@ class Manifest(Described):
     Attributes:
         kind: What the task predicts.
         pair: Whether inputs are pairs of texts.
-        labels: Label names by index; of a regression the names of its values; empty for multiple choice only.
+        labels: Label names by index; of a regression the names of its values; empty for multiple choice and
+            embeddings only.
         thresholds: Of a multi-label classification, the score from which on each label is given; None where
             that is 0.5 for all.
+        pooling: What an embedding is made of: the mean of a text's tokens, or [CLS]; None for other kinds.
         base: The encoder that the masks belong to.
         max_length: Longest input in tokens.
     """
@@ -149,6 +160,7 @@ class Manifest(Described):
     pair: bool
     labels: Annotated[tuple[Text, ...], FailFast()]
     thresholds: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None, FailFast()] = None
+    pooling: Pooling | None = None
     base: BaseInfo
     max_length: PositiveInteger
 
@@ -177,26 +189,26 @@ class Manifest(Described):
         refuse_repeats("labels", list(self.labels))
         fewest, count = _FEWEST_LABELS[self.kind], len(self.labels)
         if count < fewest:
-            raise ValueError(f"a {self.kind} task has at least {fewest} labels, found {count}")
-        if count > fewest and self.kind in _ONE_SCORE:
-            raise ValueError(f"a {self.kind} task has {'one label' if fewest else 'no labels'}")
-        if self.pair and self.kind == "token-classification":
-            raise ValueError("a token-classification task can't take pairs")
+            raise ValueError(f"a task of {self.kind} has at least {fewest} labels, found {count}")
+        if count > fewest and self.kind in _NO_MORE_LABELS:
+            raise ValueError(f"a task of {self.kind} has {'one label' if fewest else 'no labels'}")
+        if self.pair and self.kind in _ONE_TEXT:
+            raise ValueError(f"a task of {self.kind} can't take pairs")
         if not self.pair and self.kind == "reranking":
             raise ValueError("a reranking task takes pairs: a query and a document")
+        if (self.pooling is not None) != (self.kind == "embedding"):
+            raise ValueError("an embedding task has a pooling, and others have none")
         if self.thresholds is not None:
             if self.kind != "multi-label-classification":
-                raise ValueError(f"a {self.kind} task has no thresholds")
+                raise ValueError(f"a task of {self.kind} has no thresholds")
             if len(self.thresholds) != count:
                 raise ValueError(f"{len(self.thresholds)} thresholds for {count} labels")
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_thresholds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = serialize(self)
-        if self.thresholds is None:
-            del fields["thresholds"]
-        return fields
+    def _leave_out_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        absent = [name for name in ("thresholds", "pooling") if getattr(self, name) is None]
+        return {name: value for name, value in serialize(self).items() if name not in absent}
 
     def to_json(self) -> str:
         """Write canonical JSON: one manifest has one text, in ASCII."""
@@ -281,7 +293,7 @@ class EnsembleManifest(Manifest, LearnedMasks):
     def _check_members(self) -> Self:
         refuse_repeats("digests of members", [member.digest for member in self.members])
         if self.kind in WITHOUT_CLASSES and self.combine != "logits":
-            raise ValueError(f"members of a {self.kind} task are combined by their logits")
+            raise ValueError(f"members of a task of {self.kind} are combined by their logits")
         return self
 
 
@@ -302,10 +314,12 @@ class CopyInfo(ManifestPart):
 class SignManifest(Manifest, BitsInfo):
     """Manifest of a finetuned copy as one bit per weight: W + a (2b - 1), a a scale of each output row.
 
+    Without layers it is a copy whose encoder is the base's own.
+
     Attributes:
         format_version: 3.
         own: Tensors of the base that the task has its own values of: biases and LayerNorms.
-        head_activation: Between W_P and W_T; None for token classification, which has no W_P.
+        head_activation: Between W_P and W_T; None for kinds that have no W_P.
         word_piece: Where a word's label is read, in token classification; else None.
         copied: The copy.
         settings: How the scales were chosen, and what was measured.
@@ -343,11 +357,12 @@ class SignManifest(Manifest, BitsInfo):
     @model_validator(mode="after")
     def _check_signs(self) -> Self:
         refuse_repeats("names in own", [tensor.name for tensor in self.own])
-        words = self.kind == "token-classification"
-        if words != (self.head_activation is None) or words != (self.word_piece is not None):
-            raise ValueError(
-                "a token-classification task has a word_piece and no head_activation, others the reverse"
-            )
+        if bool(self.layers) != bool(self.own):
+            raise ValueError("layers and own are there together, or neither is")
+        if (self.kind in _ONE_TEXT) != (self.head_activation is None):
+            raise ValueError(f"a task has a head_activation, but for {' and '.join(_ONE_TEXT)}")
+        if (self.kind == "token-classification") != (self.word_piece is not None):
+            raise ValueError("a token-classification task has a word_piece, and others have none")
         return self
 
 

@@ -219,8 +219,8 @@ class Described(ManifestPart):
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros in all masks together."""
-        return sum(layer.zeros for layer in self.all_layers()) / self.mask_bits
+        """Share of zeros in all masks together; 0 where there are none."""
+        return sum(layer.zeros for layer in self.all_layers()) / max(1, self.mask_bits)
 
 
 class LearnedMasks(Described):
@@ -249,7 +249,7 @@ class BitsInfo(Described):
         head: Head tensors that travel with the bits.
     """
 
-    layers: Annotated[tuple[LayerBits, ...], Field(min_length=1), FailFast()]
+    layers: Annotated[tuple[LayerBits, ...], FailFast()]
     head: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
 
     def all_layers(self) -> tuple[LayerBits, ...]:

@@ -32,6 +32,7 @@ _SHARED: Mapping[str, Callable[[Manifest], object]] = {
     "kind": lambda manifest: manifest.kind,
     "pair": lambda manifest: manifest.pair,
     "labels": lambda manifest: manifest.labels,
+    "pooling": lambda manifest: manifest.pooling,
     "longest input": lambda manifest: manifest.max_length,
 }
 
@@ -74,6 +75,7 @@ def ensemble_of(
         pair=first.pair,
         labels=first.labels,
         thresholds=thresholds or None,
+        pooling=first.pooling,
         base=_shared_base(sources),
         max_length=first.max_length,
         combine=combine,
@@ -130,7 +132,7 @@ def _check_rule(first: _Source, combine: CombineRule) -> None:
     kind = first.manifest.kind
     if kind in WITHOUT_CLASSES and combine != "logits":
         raise EnsembleError(
-            f"members of a {kind} task are combined by the mean of their logits, not {combine}"
+            f"members of a task of {kind} are combined by the mean of their logits, not {combine}"
         )
 
 

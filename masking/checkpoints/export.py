@@ -7,18 +7,17 @@ import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 
 from mask_store import Manifest, MaskBundle, SignManifest
-from masking.base import Base
+from masking.base import Base, take_pooler
 from masking.checkpoints.folding import folded_tensors
-from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
+from masking.checkpoints.heads import PROBLEM_TYPES, HeadNames, auto_class, head_names
+from masking.checkpoints.sentences import write_sentence_encoder
 from masking.errors import BaseMismatchError, ExportError
 from masking.heads import CLASSIFIER, POOLER
 from masking.loading import silent_transformers
 
-_AUTO = "AutoModel"
-
 
 def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
-    """Write a task as a folder that `transformers.pipeline` loads.
+    """Write a task as a folder that `transformers.pipeline` loads, embeddings for sentence-transformers.
 
     Args:
         bundle: The task.
@@ -44,14 +43,19 @@ def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
         with silent_transformers():
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
+        if manifest.pooling is not None:
+            width = base.hidden_size
+            write_sentence_encoder(folder, manifest.pooling, max_length=manifest.max_length, width=width)
     except OSError as error:
         raise ExportError(f"{folder} can't be written: {error.strerror or error}") from error
 
 
 def _model(bundle: MaskBundle, base: Base) -> PreTrainedModel:
     config = _config(bundle.manifest, base)
-    auto = getattr(transformers, f"{_AUTO}{CLASSES[bundle.manifest.kind]}")
+    auto = getattr(transformers, auto_class(bundle.manifest.kind))
     model: PreTrainedModel = auto.from_config(config).eval()
+    if model.base_model is model:
+        return _encoder(model, bundle, base)
     prefix = model.base_model_prefix
     head = head_names(base.info.architecture, prefix, bundle.manifest.kind)
     _check_activation(bundle.manifest, head, type(model).__name__)
@@ -63,6 +67,14 @@ def _model(bundle: MaskBundle, base: Base) -> PreTrainedModel:
         if own != f"{POOLER}." or head.pooler is not None:
             state[f"{prefix}.{name}" if own is None else places[own] + name.removeprefix(own)] = tensor
     model.load_state_dict(state)
+    return model
+
+
+def _encoder(model: PreTrainedModel, bundle: MaskBundle, base: Base) -> PreTrainedModel:
+    """Put a task's tensors into an encoder without a head; it has a pooler where the base has one."""
+    if base.pooler is None:
+        take_pooler(model)
+    model.load_state_dict(folded_tensors(bundle.members[0], base))
     return model
 
 

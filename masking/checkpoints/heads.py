@@ -1,4 +1,4 @@
-"""Heads of transformers' classifiers: where each architecture keeps the pooler and the classifier.
+"""Heads of transformers' models: where each architecture keeps the pooler and the classifier, if any.
 
 One row for each kind of task and architecture; to support another architecture, add its rows.
 """
@@ -17,7 +17,7 @@ CLASSES: dict[TaskKind, str] = {
     "regression": "ForSequenceClassification",
     "reranking": "ForSequenceClassification",
 }
-"""How the names of transformers' classes end, by kind of task."""
+"""How the names of transformers' classifiers end, by kind of task."""
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 PROBLEM_TYPES: dict[TaskKind, ProblemType] = {
     "sequence-classification": "single_label_classification",
@@ -32,12 +32,12 @@ class HeadNames:
     """The linear layers of a head.
 
     Attributes:
-        classifier: Module path of W_T in the model.
-        pooler: Module path of W_P in the model; None where every token has logits.
+        classifier: Module path of W_T in the model; None where there is no head.
+        pooler: Module path of W_P in the model; None where it is not used.
         activation: After W_P.
     """
 
-    classifier: str
+    classifier: str | None
     pooler: str | None = None
     activation: HeadActivation | None = None
 
@@ -57,8 +57,13 @@ _CHOICE = {
 }
 
 
+def auto_class(kind: TaskKind) -> str:
+    """Return the name of the class of transformers that makes models of a kind of task."""
+    return f"AutoModel{CLASSES.get(kind, '')}"
+
+
 def head_names(architecture: str, prefix: str, kind: TaskKind) -> HeadNames:
-    """Return where a classifier of transformers has its head.
+    """Return where a model of transformers has its head.
 
     Args:
         architecture: The Hugging Face `model_type`.
@@ -69,6 +74,8 @@ def head_names(architecture: str, prefix: str, kind: TaskKind) -> HeadNames:
         UnsupportedArchitectureError: The architecture has no row in `masking.architectures`.
     """
     layer_names(architecture)
+    if kind == "embedding":
+        return HeadNames(None)
     if kind == "token-classification":
         return HeadNames("classifier")
     own = _CHOICE if kind == "multiple-choice" else _SEQUENCE

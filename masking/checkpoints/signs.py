@@ -1,7 +1,7 @@
 """Signs of a copy: one bit per weight, the sign of (copy - base), and one scale for each output row.
 
 The task's weight is W + a (2b - 1). Biases, LayerNorms and head are the copy's own; embeddings stay the
-base's.
+base's. A copy whose encoder is the base's own has no signs, and a head alone, if any.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib.metadata import version
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mask_store import (
     HeadTensorInfo,
@@ -41,11 +41,18 @@ class CopySigns:
     copy: FinetunedCopy
 
     @cached_property
+    def unchanged(self) -> bool:
+        """Whether all that signs would hold of the encoder is equal in copy and base."""
+        own, theirs = dict(self.base.encoder.named_parameters()), self.copy.tensors
+        return all(torch.equal(theirs[name], own[name].cpu()) for name in self._compared)
+
+    @cached_property
     def deltas(self) -> Mapping[str, Tensor]:
         """By name of each layer with signs, copy less base: float32 [rows, columns]."""
+        if self.unchanged:
+            return {}
         base, tensors = self.base, self.copy.tensors
-        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-        found = {name: tensors[f"{name}.weight"] - one.weight.cpu() for name, one in linears.items()}
+        found = {name: tensors[f"{name}.weight"] - one.weight.cpu() for name, one in self._linears.items()}
         if self._pooler_is_near:
             assert base.pooler is not None
             found[POOLER] = self._pooler.weight.detach() - base.pooler.weight.cpu()
@@ -89,6 +96,7 @@ class CopySigns:
             labels=spec.labels,
             base=self.base.info,
             max_length=spec.max_length,
+            pooling=spec.pooling,
             layers=tuple(
                 LayerBits(name=name, rows=bits.shape[0], columns=bits.shape[1], zeros=int((~bits).sum()))
                 for name, bits in signs.items()
@@ -112,7 +120,7 @@ class CopySigns:
         )
 
     @property
-    def _pooler(self) -> torch.nn.Linear:
+    def _pooler(self) -> nn.Linear:
         assert self.copy.head.pooler is not None
         return self.copy.layer(self.copy.head.pooler)
 
@@ -124,8 +132,10 @@ class CopySigns:
         return change(self._pooler.weight.detach(), self.base.pooler.weight) < FARTHEST
 
     def _head(self) -> dict[str, Tensor]:
-        layers = {CLASSIFIER: self.copy.layer(self.copy.head.classifier)}
-        if self.copy.head.pooler is not None and not self._pooler_is_near:
+        layers = {}
+        if self.copy.head.classifier is not None:
+            layers[CLASSIFIER] = self.copy.layer(self.copy.head.classifier)
+        if self.copy.head.pooler is not None and POOLER not in self.deltas:
             layers[POOLER] = self._pooler
         return {
             f"{name}.{part}": getattr(layer, part).detach()
@@ -134,11 +144,28 @@ class CopySigns:
         }
 
     def _own(self) -> dict[str, Tensor]:
+        if self.unchanged:
+            return {}
         tensors = self.copy.tensors
-        names = [f"{name}.bias" for name in self.deltas if name != POOLER]
-        names += [f"{name}.{part}" for name in layer_norms(self.base.encoder) for part in ("weight", "bias")]
-        own = {name: tensors[name] for name in names}
+        own = {name: tensors[name] for name in self._own_names}
         return own | ({f"{POOLER}.bias": self._pooler.bias.detach()} if POOLER in self.deltas else {})
+
+    @cached_property
+    def _linears(self) -> Mapping[str, nn.Linear]:
+        base = self.base
+        return block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+
+    @property
+    def _own_names(self) -> list[str]:
+        """Names of biases and LayerNorms."""
+        names = [f"{name}.bias" for name in self._linears]
+        return names + [
+            f"{name}.{part}" for name in layer_norms(self.base.encoder) for part in ("weight", "bias")
+        ]
+
+    @property
+    def _compared(self) -> list[str]:
+        return [*(f"{name}.weight" for name in self._linears), *self._own_names]
 
 
 def _described(tensors: Mapping[str, Tensor]) -> tuple[HeadTensorInfo, ...]:

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mask_store import Pooling
 from masking.architectures import block_linears, layer_names, layer_norms
 from masking.base import Base
-from masking.heads import CLASSIFIER, POOLER
+from masking.heads import CLASSIFIER, POOLER, pool_tokens
 from masking.inference.blocks import LineBlock
 from masking.inference.combine import combine_logits
 from masking.inference.loaded_task import LoadedTask, Member
@@ -63,15 +64,22 @@ class _Run:
 
     Attributes:
         pooled: Whether the head reads [CLS] of each row, through the pooler; otherwise every token.
+        pooling: What is made of each row's tokens where there is no head; else None.
         member: The member, for its masks and its head.
         rows: The rows of all inputs.
         first: Number of the first row in the batch.
     """
 
     pooled: bool
+    pooling: Pooling | None
     member: Member
     rows: Sequence[Row]
     first: int
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether of each row only [CLS] is read."""
+        return self.pooled or self.pooling == "cls"
 
     @property
     def last(self) -> int:
@@ -161,7 +169,8 @@ class MaskedEncoder:
             task_batches: The batch, at least one task of it.
 
         Returns:
-            Per task batch and input float32 logits: [labels], [choices] or [words, labels].
+            Per task batch and input float32 logits: [labels], [choices] or [words, labels]; of embeddings
+            [hidden].
         """
         places = sorted(range(len(task_batches)), key=lambda place: _signed(task_batches[place]))
         found = dict(zip(places, self._logits([task_batches[place] for place in places]), strict=True))
@@ -229,8 +238,8 @@ class MaskedEncoder:
         Returns:
             How what is read lies, and the stage.
         """
-        pooled = [run.pooled for run in runs for _ in run.rows]
-        whole = {source for source, first in zip(sources, pooled, strict=True) if not first}
+        alone = [run.reads_first for run in runs for _ in run.rows]
+        whole = {source for source, first in zip(sources, alone, strict=True) if not first}
         lengths = [width if row in whole else 1 for row, width in enumerate(last.rows.widths)]
         if sum(lengths) == last.rows.bounds[-1]:
             return last.rows, last
@@ -279,7 +288,10 @@ class MaskedEncoder:
         return dict(zip(masks, mask_addresses(list(masks.values()), self.base.device), strict=True))
 
     def _head(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> list[Tensor]:
-        """Compute the logits of each run: [rows, outputs], or [tokens, labels] for token classification."""
+        """Compute the logits of each run: [rows, outputs], or [tokens, labels] for token classification.
+
+        What embeddings have for logits is [rows, hidden].
+        """
         pooling = [run for run in runs if run.pooled]
         pooled = iter(self._pool(batch, hidden, pooling) if pooling else ())
         bounds = (*batch.starts, len(hidden))
@@ -287,7 +299,12 @@ class MaskedEncoder:
         def inputs(run: _Run) -> Tensor:
             return next(pooled) if run.pooled else hidden[bounds[run.first] : bounds[run.last]]
 
-        return [_own_linear(CLASSIFIER, run, inputs(run)) for run in runs]
+        return [
+            _own_linear(CLASSIFIER, run, inputs(run))
+            if run.pooling is None
+            else _embeddings(batch, run, hidden, run.pooling)
+            for run in runs
+        ]
 
     def _pool(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> Sequence[Tensor]:
         """Put each run's rows through W_P and the activation: [rows, hidden]."""
@@ -317,9 +334,9 @@ def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
     first = 0
     for one in task_batches:
         rows = [row for item in one.features for row in item.rows]
-        pooled = MODEL_KINDS[one.task.spec.kind].pooled
+        spec = one.task.spec
         for member in one.task.members:
-            yield _Run(pooled, member, rows, first)
+            yield _Run(MODEL_KINDS[spec.kind].pooled, spec.pooling, member, rows, first)
             first += len(rows)
 
 
@@ -339,9 +356,19 @@ def _own_linear(name: str, run: _Run, inputs: Tensor) -> Tensor:
     return F.linear(inputs, run.member.head[f"{name}.weight"], run.member.head[f"{name}.bias"])
 
 
+def _embeddings(batch: RowBatch, run: _Run, hidden: Tensor, pooling: Pooling) -> Tensor:
+    """Pool the tokens of each of a run's rows, padding left out: float32 [rows, hidden]."""
+    starts, lengths = batch.starts[run.first : run.last], batch.lengths[run.first : run.last]
+    if batch.widths == batch.lengths:
+        tokens = hidden[starts[0] : starts[-1] + lengths[-1]]
+    else:
+        tokens = torch.cat([hidden[a : a + length] for a, length in zip(starts, lengths, strict=True)])
+    return pool_tokens(tokens, torch.tensor(lengths, device=hidden.device), pooling)
+
+
 def _by_row(batch: RowBatch, run: _Run, logits: Floats) -> list[Floats]:
     """Cut a run's logits into those of each row, padding left out: [outputs] or [tokens, labels]."""
-    if run.pooled:
+    if run.pooled or run.pooling is not None:
         return list(logits)
     ends = accumulate(batch.widths[run.first : run.last])
     return [

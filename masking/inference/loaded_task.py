@@ -105,6 +105,10 @@ class LoadedTask:
         """Bytes of all of it."""
         return self.masks_nbytes + self.head_nbytes + self.signs_nbytes
 
+    def bare(self) -> Self:
+        """Return embeddings of the base itself, without masks and signs, in the same way."""
+        return replace(self, members=(Member(TaskMasks({}), {}),), combine=None)
+
     def shortened(self, max_length: int) -> Self:
         """Return the same task with rows of at most `max_length` tokens, or its own length if that is less.
 
@@ -137,7 +141,7 @@ def load_task(bundle: MaskBundle, base: Base, weights: ResidentWeights | None = 
             f"task {manifest.task!r} takes up to {manifest.max_length} tokens, "
             f"base {own.name!r} only {base.max_positions}"
         )
-    spec = TaskSpec.of(manifest)
+    spec = replace(TaskSpec.of(manifest), width=base.hidden_size)
     codec = task_codec(spec, base.tokenizer)
     if manifest.max_length < (shortest := codec.shortest_row):
         raise BaseMismatchError(
@@ -201,8 +205,8 @@ def _load_signs(member: BundleMember, manifest: SignManifest, weights: ResidentW
     layers = {layer.name: layer for layer in member.info.layers}
     head = {name: torch.from_numpy(tensor.copy()).to(weights.device) for name, tensor in member.head.items()}
     masks = TaskMasks.of(member.masks, layers, weights, signs=True)
-    activation = ACTIVATIONS[manifest.head_activation or "tanh"]
-    return Member(masks, head, TaskSigns.of(member, weights.device), activation)
+    signs = TaskSigns.of(member, weights.device) if layers else None
+    return Member(masks, head, signs, ACTIVATIONS[manifest.head_activation or "tanh"])
 
 
 def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -221,6 +225,8 @@ def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]
 
 def _check_signs(manifest: SignManifest, base: Base) -> None:
     """Refuse signs that are not of all layers of the blocks, or without their numbers."""
+    if not manifest.layers:
+        return
     names = {layer.name for layer in manifest.layers}
     blocks = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
     if missing := sorted(blocks.keys() - names):
@@ -249,7 +255,9 @@ def _check_layers(info: BitsInfo, linears: Mapping[str, nn.Linear]) -> None:
 def _check_head(manifest: Manifest, base: Base, info: BitsInfo) -> None:
     kind = MODEL_KINDS[manifest.kind]
     width, outputs = base.hidden_size, kind.outputs(manifest.labels)
-    wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
+    wanted: dict[str, tuple[int, ...]] = {}
+    if not kind.headless:
+        wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
     signed = isinstance(manifest, SignManifest) and POOLER not in {layer.name for layer in info.layers}
     if kind.pooled and (signed or base.pooler is None):
         wanted |= {f"{POOLER}.weight": (width, width), f"{POOLER}.bias": (width,)}

@@ -173,6 +173,7 @@ class MaskedModel(TaskModel):
             pair=self.spec.pair,
             labels=self.spec.labels,
             thresholds=self.spec.thresholds or None,
+            pooling=self.spec.pooling,
             base=self.base.info,
             max_length=self.spec.max_length,
             masking=self._masking_info(),
@@ -200,7 +201,7 @@ class MaskedModel(TaskModel):
         trained_head = self.settings.head == "trained"
         if self.pooler is not None and not (trained_head and self.pooler_is_random):
             layers[POOLER] = self.pooler
-        if not trained_head:
+        if self.classifier is not None and not trained_head:
             layers[CLASSIFIER] = self.classifier
         return {name: self._mask_layer(linear, name, seed) for name, linear in layers.items()}
 
@@ -214,7 +215,7 @@ class MaskedModel(TaskModel):
 
     def _head_modules(self) -> nn.ModuleDict:
         """Return the head's layers that are not part of the base."""
-        modules: dict[str, nn.Module] = {CLASSIFIER: self.classifier}
+        modules: dict[str, nn.Module] = {} if self.classifier is None else {CLASSIFIER: self.classifier}
         if self.pooler is not None and self.pooler_is_random:
             modules["pooler"] = nn.ModuleDict({"dense": self.pooler})
         return nn.ModuleDict(modules)

@@ -21,7 +21,7 @@ from server.http.error_mapping import error_response, to_server_error
 from server.http.middleware import RequestMiddleware, context_of
 from server.http.oip import routes as oip
 from server.http.openapi import complete_document, methods_of, operation_id
-from server.http.routes import admin, operations, predict, predict_many, rerank, tasks
+from server.http.routes import admin, embed, operations, predict, predict_many, rerank, tasks
 from server.service import Service
 
 _BODIES = 64  # whole bodies, by size, of which the rest may be awaited at once
@@ -61,6 +61,7 @@ def create_app(service: Service) -> FastAPI:
     predict.add_to(app)
     app.include_router(predict_many.router)
     app.include_router(rerank.router)
+    app.include_router(embed.router)
     app.include_router(tasks.router)
     app.include_router(operations.router)
     app.include_router(admin.router)
@@ -108,4 +109,5 @@ _DESCRIPTION = """Many tasks from one frozen encoder, each task a set of 1-bit m
 
 Every reply about a task names the version and the digest of its masks, and the precision, in the headers.
 POST /predict/{task} speaks the shapes of Hugging Face and text-embeddings-inference, POST /predict takes rows
-of many tasks, the routes of rerank rank documents, and /v2 is the Open Inference Protocol."""
+of many tasks, the routes of rerank rank documents, those of embed make embeddings, and /v2 is the Open
+Inference Protocol."""

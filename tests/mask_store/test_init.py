@@ -39,6 +39,7 @@ def test_public_api() -> None:
         "MaskStore",
         "MaskingInfo",
         "MemberInfo",
+        "Pooling",
         "Problem",
         "RiceEncoding",
         "Snapshot",

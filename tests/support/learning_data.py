@@ -91,6 +91,30 @@ def hits(count: int, seed: int = 0) -> Rows:
     return rows
 
 
+def alike(count: int, seed: int = 0) -> Rows:
+    """Pairs of texts, similar where both are good or both are bad."""
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for number in range(count):
+        first, second = chooser.choice((_GOOD, _BAD)), chooser.choice((_GOOD, _BAD))
+        texts = [
+            " ".join([*chooser.choices(_FILLER, k=2 + number % 3), chooser.choice(words)])
+            for words in (first, second)
+        ]
+        rows.append({"sentence1": texts[0], "sentence2": texts[1], "score": 5.0 * (first is second)})
+    return rows
+
+
+def partners(count: int, seed: int = 0) -> Rows:
+    """Pairs of texts that belong together: the second has the first's words in another order."""
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for _ in range(count):
+        words = chooser.sample(_FILLER + _GOOD + _BAD, k=3)
+        rows.append({"anchor": " ".join(words), "positive": " ".join(reversed(words))})
+    return rows
+
+
 ROWS = {
     "sequence-classification": reviews,
     "token-classification": entities,
@@ -98,6 +122,7 @@ ROWS = {
     "multi-label-classification": notes,
     "regression": ratings,
     "reranking": hits,
+    "embedding": alike,
 }
 
 

@@ -27,10 +27,10 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from mask_store import WITHOUT_CLASSES, MaskBundle, TaskKind
+from mask_store import WITHOUT_CLASSES, MaskBundle, Pooling, TaskKind
 from masking import Base, MaskedModel, MaskSettings, TaskSpec
 from masking.checkpoints import CopySigns, load_copy
-from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES
+from masking.checkpoints.heads import PROBLEM_TYPES, auto_class
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "mpnet", "electra", "xlm-roberta")
 # fmt: off
@@ -214,7 +214,7 @@ def assert_learned_alike(kind: TaskKind, mine: Mapping[str, Tensor], expected: M
 def finetuned(
     base_folder: str, folder: Path, kind: TaskKind, *, step: float = 0.02, seed: int = 0, **config: Any
 ) -> str:
-    """Saves a copy of a base with a head of its own, as plain transformers would; returns its folder.
+    """Saves a copy of a base with a head of its own, if any, as plain transformers would; returns its folder.
 
     Args:
         base_folder: The base.
@@ -232,10 +232,10 @@ def finetuned(
     if kind in WITHOUT_CLASSES:
         labels = {"num_labels": 1} if kind == "reranking" else labels
         config = {"problem_type": PROBLEM_TYPES.get(kind)} | config
-    cls = getattr(transformers, f"AutoModel{CLASSES[kind]}")
-    model: PreTrainedModel = cls.from_pretrained(
-        base_folder, **(({} if kind == "multiple-choice" else labels) | config)
-    )
+    if kind in ("multiple-choice", "embedding"):
+        labels = {}
+    cls = getattr(transformers, auto_class(kind))
+    model: PreTrainedModel = cls.from_pretrained(base_folder, **(labels | config))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "embeddings." not in name or "LayerNorm" in name:
@@ -245,12 +245,18 @@ def finetuned(
     return str(folder)
 
 
-def sign_bundle(base: Base, model: str, *, task: str = "copied", factor: float = 1.0) -> MaskBundle:
+def sign_bundle(
+    base: Base, model: str, *, task: str = "copied", factor: float = 1.0, pooling: Pooling | None = None
+) -> MaskBundle:
     """The bundle of a copy's signs."""
-    copied = load_copy(model, base)
+    copied = load_copy(model, base, pooling=pooling)
     signs = CopySigns(base, copied)
     spec = TaskSpec(
-        *(copied.kind, copied.labels), max_length=32, word_piece="first", pair=copied.kind == "reranking"
+        *(copied.kind, copied.labels),
+        max_length=32,
+        word_piece="first",
+        pair=copied.kind == "reranking",
+        pooling=copied.pooling,
     )
     scales = {name: factor * mean for name, mean in signs.mean_scales.items()}
     return signs.bundle(task, spec, scales, settings={"factor": factor}, metrics={})

@@ -46,6 +46,7 @@ SPECS = {
     ),
     "rating": TaskSpec("regression", ("score",), max_length=32),
     "relevance": TaskSpec("reranking", ("relevance",), max_length=40, pair=True),
+    "semantic": TaskSpec("embedding", (), max_length=32, pooling="mean"),
 }
 TEXT = "the movie was good"
 EXACT: Final = "fp32"

@@ -14,7 +14,16 @@ from typing import Any
 
 from torch import Tensor
 
-from mask_store import JsonScalar, MaskBundle, MaskStore, TaskKind, TaskManifest, WordPiece, human_bytes
+from mask_store import (
+    JsonScalar,
+    MaskBundle,
+    MaskStore,
+    Pooling,
+    TaskKind,
+    TaskManifest,
+    WordPiece,
+    human_bytes,
+)
 from masking import Base, Features, TaskSpec, task_codec
 from masking.checkpoints import CopySigns, FinetunedCopy, fit_scales, load_copy
 from masking.tasks.predictions import Floats
@@ -51,6 +60,7 @@ class ImportOptions:
         pair: Whether a sequence classifier takes pairs of texts.
         max_length: Longest input in tokens; None for what the copy's tokenizer takes.
         word_piece: At which wordpiece a token classifier's labels are read.
+        pooling: What the embeddings of an encoder are made of; None for what its files say.
         text: Files of inputs to compare on, with answers or without.
         fit: Likewise to fit scales on; nothing for one factor of all. A mask is learned on these inputs, and
             `text` chooses the best epoch; with one of the two alone, a tenth of it does.
@@ -63,6 +73,7 @@ class ImportOptions:
     pair: bool = False
     max_length: int | None = None
     word_piece: WordPiece = "first"
+    pooling: Pooling | None = None
     text: tuple[str, ...] = ()
     fit: tuple[str, ...] = ()
     factor: float | None = None
@@ -117,7 +128,7 @@ class ImportReport:
         bundle_bytes: Bytes of its file.
         finetuned_bytes: Bytes of the copy in fp32.
         made: How the task was made of the copy.
-        factor: Of the scales, before they were fitted; None for a mask.
+        factor: Of the scales, before they were fitted; None for a mask, and where there are no signs.
         fitted: Whether they were.
         embeddings_moved: Largest change of an embedding, which is lost.
         compared: Copy and task on the text that was given.
@@ -193,7 +204,7 @@ def import_copy(
     started = time.monotonic()
     if problems := options.problems():
         raise OptionsError(problems)
-    copied = load_copy(model, base, revision=revision)
+    copied = load_copy(model, base, revision=revision, pooling=options.pooling)
     text, fit = (
         read_copied_text(paths, copied.kind) if paths else None for paths in (options.text, options.fit)
     )
@@ -202,6 +213,8 @@ def import_copy(
     signs = CopySigns(base, copied)
     distillation = None
     if options.form == "mask":
+        if copied.kind == "embedding":  # of one text, whatever the rows have
+            text, fit = (one and one.of_single_texts() for one in (text, fit))
         train, dev = _parts(text, fit)
         distillation, text = Distillation(copied, base, spec, train, dev, options.loop), dev
     with _run(distillation, Path(options.run_dir or f"runs/{task}")) as folder:
@@ -250,6 +263,8 @@ def _run(distillation: Distillation | None, path: Path) -> AbstractContextManage
 def _made(bundle: MaskBundle, factor: float | None, *, fitted: bool) -> str:
     """Say how the task was made of the copy."""
     manifest = bundle.manifest
+    if not manifest.mask_bits:
+        return "of no bits: the model's encoder is the base's own"
     if not isinstance(manifest, TaskManifest):
         return f"signs, scaled by {factor:g} times the mean change of each row" + ", then fitted" * fitted
     told = manifest.training
@@ -259,8 +274,10 @@ def _made(bundle: MaskBundle, factor: float | None, *, fitted: bool) -> str:
 
 def _choose(
     signs: CopySigns, task: str, spec: TaskSpec, factor: float | None, text: CopiedText | None, *, fits: bool
-) -> tuple[float, MaskBundle]:
+) -> tuple[float | None, MaskBundle]:
     """Choose the scales, by the answers to some text; without any, to generated rows."""
+    if signs.unchanged:
+        return None, signs.bundle(task, spec, {}, settings={}, metrics={})
     codec = task_codec(spec, signs.base.tokenizer)
     features = generated(signs.base, codec) if text is None else encode(text, codec)
     settings: dict[str, JsonScalar] = {"embeddings_moved": signs.embeddings_moved}
@@ -285,7 +302,7 @@ def _choose(
 
 
 def _spec(copied: FinetunedCopy, options: ImportOptions, *, pair: bool) -> TaskSpec:
-    if pair and copied.kind in ("token-classification", "multiple-choice"):
+    if options.pair and copied.kind in ("token-classification", "multiple-choice", "embedding"):
         raise OptionsError([f"--pair: the model is of the kind {copied.kind}"])
     max_length = options.max_length or copied.max_length
     if max_length > copied.max_length:
@@ -293,8 +310,9 @@ def _spec(copied: FinetunedCopy, options: ImportOptions, *, pair: bool) -> TaskS
     return TaskSpec(
         *(copied.kind, copied.labels),
         max_length=max_length,
-        pair=pair or copied.kind == "reranking",
+        pair=(pair or copied.kind == "reranking") and copied.kind != "embedding",
         word_piece=options.word_piece,
+        pooling=copied.pooling,
     )
 
 

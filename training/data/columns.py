@@ -54,7 +54,8 @@ def choose_columns(
     chosen = _together(kind, named, there)
     for role, defaults in roles.columns.items():
         name = named.get(role)
-        if role in chosen or (role in roles.optional and not name) or (role in ANSWERS and not answers):
+        absent = not name and not any(_same_name(default, there) for default in defaults)
+        if role in chosen or (role in roles.optional and absent) or (role in ANSWERS and not answers):
             continue
         chosen[role] = _find(role, (name,) if name else defaults, first.source, there, exact=bool(name))
     for rows in others:

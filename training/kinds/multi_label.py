@@ -8,18 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn import functional
 
-from masking import Features, LabelsPrediction, Prediction, TaskInput
+from masking import LabelsPrediction, Prediction, TaskInput
 from training.kinds.fields import joined, label_of, read_list, read_value
 from training.kinds.judgement import Judgement, Target, judge_labels, labels_of
 from training.kinds.kind import Baseline, ColumnNames, Columns, Reading, TargetNumbers
 from training.kinds.sequence_classification import SequenceClassification
-from training.options import DELIMITERS, Metric
+from training.options import DELIMITERS
 
 _SEPARATORS = ("|", ";", ",")  # the first that any cell has is the one
 _NO_THRESHOLD = 0.5
@@ -31,6 +30,8 @@ class MultiLabelClassification(SequenceClassification):
 
     name = "multi-label-classification"
     has_thresholds = True
+    each_logit = True
+    default_metric = "f1_micro"
     columns: ClassVar[ColumnNames] = {
         "text": SequenceClassification.columns["text"],
         "pair": (),
@@ -74,14 +75,6 @@ class MultiLabelClassification(SequenceClassification):
         """Return 1 for each label that is given, else 0; see `TrainingKind.numbers`."""
         given = set(labels_of(target))
         return tuple(int(label in given) for label in index)
-
-    def count(self, target: TargetNumbers) -> int:
-        """Return 1: the loss is a mean over the labels of an example."""
-        return 1
-
-    def targets(self, items: Sequence[tuple[Features, TargetNumbers]], shape: torch.Size) -> Tensor:
-        """Return 1 for each label that is given, else 0: float32 [examples, labels]."""
-        return torch.tensor([target for _, target in items], dtype=torch.float32)
 
     def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
         """Compute the mean binary cross entropy over the labels of each example; see `TrainingKind.loss`."""
@@ -130,10 +123,6 @@ class MultiLabelClassification(SequenceClassification):
         best = int(f1.argmax())
         names = [repr(labels[index]) for index in order[: best + 1]]
         return Baseline(float(f1[best]), f"{joined(names, _SHOWN)} for everything")
-
-    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
-        """Choose F1 over all labels together by default; see `TrainingKind`."""
-        return wanted or "f1_micro"
 
 
 def binary_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -98,7 +98,9 @@ class TokenClassification(TrainingKind):
             metrics["f1"] = entity_f1(right, [one.labels for one in found], scheme)
         return metrics
 
-    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
+    def choose_metric(
+        self, labels: Sequence[str], wanted: Metric | None, columns: Columns | None = None
+    ) -> Metric:
         """Choose F1 over entities by default where the tags mark any; see `TrainingKind`.
 
         Raises:

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from masking import (
     ChoiceInput,
     ClassPrediction,
+    EmbeddingPrediction,
     LabelsPrediction,
     Prediction,
     TaskInput,
@@ -19,7 +20,7 @@ from masking import (
 )
 from training.data.examples import ExampleSet
 from training.data.features import EncodedExample, encode_examples
-from training.kinds import TRAINING_KINDS
+from training.kinds import BASE_ALONE, TRAINING_KINDS, Baseline
 from training.loop.evaluation import measure
 from training.published.task import PublishedTask
 
@@ -88,14 +89,15 @@ class Evaluation:
         unusable: Rows that could not be used.
         metric: The metric that chose the task's epoch.
         metrics: Every metric of the kind by name.
-        baseline: What `metric` is where everything gets one answer.
+        baseline: What `metric` is where everything gets one answer; of embeddings by the base itself.
         baseline_answer: That answer.
         classes: Figures of each label; empty for kinds without labels.
         confusion: How often (truth, predicted) came, for all that did; empty for several labels and values.
         calibration_error: Mean distance of probability and share that came true; None without probabilities.
         bins: Answers by probability.
         worst: The worst errors, the surest first.
-        values: Of a regression (truth, predicted); empty for other kinds.
+        values: Of a regression (truth, predicted), of embeddings likewise similarities and cosines; empty for
+            other kinds.
     """
 
     task: str
@@ -145,7 +147,12 @@ def judge_task(published: PublishedTask, examples: ExampleSet, *, max_rows: int,
     metrics = measure(task.codec, encoded, predictions)
     metric = getattr(manifest, "metric", "")
     metric = metric if metric in metrics else next(iter(metrics))
-    baseline = kind.baseline(labels, [item.target for item in encoded], metric)
+    if task.spec.pooling is None:
+        baseline = kind.baseline(labels, [item.target for item in encoded], metric)
+    else:
+        bare = replace(published, task=task.bare())
+        found = bare.predict([item.example.input for item in encoded], max_rows=max_rows)
+        baseline = Baseline(measure(task.codec, encoded, found)[metric], BASE_ALONE)
     decisions = [
         one
         for item, prediction in zip(encoded, predictions, strict=True)
@@ -169,7 +176,7 @@ def judge_task(published: PublishedTask, examples: ExampleSet, *, max_rows: int,
         calibration_error=_calibration_error(bins),
         bins=bins,
         worst=_worst(decisions, worst),
-        values=_values(encoded, predictions) if task.spec.kind == "regression" else (),
+        values=_values(encoded, predictions),
     )
 
 
@@ -186,6 +193,8 @@ def _decisions(item: EncodedExample, prediction: Prediction, spec: TaskSpec) -> 
             yield from _of_labels(item, prediction, spec.labels)
         case ValuesPrediction():
             yield from _of_values(item, prediction, ranks=spec.kind == "reranking")
+        case EmbeddingPrediction():
+            yield _of_similarity(item, prediction)
 
 
 def _of_class(item: EncodedExample, prediction: ClassPrediction, labels: Sequence[str]) -> Decision:
@@ -225,6 +234,14 @@ def _of_values(item: EncodedExample, prediction: ValuesPrediction, *, ranks: boo
         confidence = value if ranks else None
         distance = abs(value - truth)
         yield Decision(line, text, f"{truth:g}", f"{value:.4g}", distance, right, confidence, happened)
+
+
+def _of_similarity(item: EncodedExample, prediction: EmbeddingPrediction) -> Decision:
+    """Hold the cosine of a pair against its similarity; of pairs that belong together against 1."""
+    (given,) = item.target
+    truth, cosine = given if isinstance(given, float) else 1.0, prediction.similarity
+    text, distance = _in_short(item.example.input), abs(cosine - truth)
+    return Decision(item.example.line, text, f"{truth:g}", f"{cosine:.4g}", distance, right=False)
 
 
 def _classes(decisions: Sequence[Decision], labels: Sequence[str], kind: str) -> tuple[ClassScores, ...]:
@@ -283,11 +300,13 @@ def _worst(decisions: Sequence[Decision], most: int) -> tuple[Decision, ...]:
 def _values(
     encoded: Sequence[EncodedExample], predictions: Sequence[Prediction]
 ) -> tuple[tuple[float, float], ...]:
-    return tuple(
-        (float(truth), float(value))
-        for item, prediction in zip(encoded, predictions, strict=True)
-        for truth, value in zip(item.target, prediction.scores, strict=True)
-    )
+    found: list[tuple[float, float]] = []
+    for item, prediction in zip(encoded, predictions, strict=True):
+        if isinstance(prediction, ValuesPrediction):
+            found += zip(map(float, item.target), map(float, prediction.scores), strict=True)
+        elif isinstance(prediction, EmbeddingPrediction) and isinstance(item.target[0], float):
+            found.append((item.target[0], prediction.similarity))
+    return tuple(found)
 
 
 def _in_short(given: TaskInput) -> str:

@@ -96,7 +96,7 @@ class PublishedTask:
         kind = self.task.spec.kind
         if wrong := [role for role, name in named.items() if name and role not in ROLES[kind]]:
             raise OptionsError(
-                [f"--{wrong[0]}-column: not a column of a {kind} task, which has {', '.join(ROLES[kind])}"]
+                [f"--{wrong[0]}-column: not a column of a task of {kind}, which has {', '.join(ROLES[kind])}"]
             )
         return {role: named.get(role) for role in ROLES[kind]}
 

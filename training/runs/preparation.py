@@ -6,19 +6,32 @@ in its settings without reading anything again. Nothing here learns, or looks at
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from transformers.integrations.integration_utils import is_tensorboard_available
 
-from masking import Base, BlockOutOfRangeError, TaskCodec, TaskSpec, load_base, task_codec
+from mask_store import Pooling
+from masking import (
+    Base,
+    BlockOutOfRangeError,
+    MaskingError,
+    TaskCodec,
+    TaskModel,
+    TaskSpec,
+    load_base,
+    task_codec,
+)
+from masking.checkpoints import read_sentence_encoder
 from training import distributed
 from training.data.examples import ExampleSet, describe_unusable
 from training.data.features import EncodedExample
 from training.data.task_data import EncodedData, TaskData, load_data
 from training.errors import OptionsError
-from training.kinds import TRAINING_KINDS, Baseline
+from training.kinds import BASE_ALONE, TRAINING_KINDS, Baseline
+from training.loop.evaluation import evaluate
 from training.options import LearnOptions, LoopOptions, Method, Metric
 from training.runs.report import SetReport
 
@@ -40,7 +53,8 @@ class Preparation:
         codec: Its codec.
         blocks: Blocks to mask, ascending.
         metric: Dev metric that chooses the best epoch.
-        baseline: What it is on dev where the most frequent answer is always given.
+        baseline: What it is on dev where the most frequent answer is always given; of embeddings, what it is
+            of the base's own.
     """
 
     options: LearnOptions
@@ -69,6 +83,7 @@ class Preparation:
             "processes": distributed.count(),
             "draws": _DRAWS,
             **({"validation_share": self.options.validation_share} if self.options.validation_share else {}),
+            **({"pooling": self.spec.pooling} if self.spec.pooling else {}),
         }
 
     def identity_for(self, method: Method) -> dict[str, object]:
@@ -124,13 +139,20 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
     with distributed.together():
         data = load_data(options)
         kind = TRAINING_KINDS[options.kind]
-        metric = kind.choose_metric(data.labels, options.metric)
+        metric = kind.choose_metric(data.labels, options.metric, data.columns)
         base = load_base(options.base, revision=options.revision, device=device)
         spec = data.spec(options)
+        if options.kind == "embedding":  # learned from pairs, and asked of one text
+            spec = replace(spec, pair=False, pooling=_pooling(options))
         blocks = fit_to_base(options, base)
         codec = task_codec(spec, base.tokenizer)
         encoded = EncodedData.of(data, codec, options)
-        baseline = kind.baseline(data.labels, [item.target for item in encoded.dev], metric)
+        if spec.pooling is None:
+            baseline = kind.baseline(data.labels, [item.target for item in encoded.dev], metric)
+        else:
+            rows = options.batch_size
+            metrics = evaluate(TaskModel(base, spec, base.encoder, 0), codec, encoded.dev, max_rows=rows)
+            baseline = Baseline(metrics[metric], BASE_ALONE)
     _log_examples(data.train, encoded.train)
     _log_examples(data.dev, encoded.dev)
     for note in data.notes:
@@ -143,6 +165,16 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
     where = f"base {base.info.name}, blocks {_span(blocks)}, on {device}{shared}"
     logger.info(f"learning {options.task}: {labels}{where}")
     return Preparation(options, data, encoded, base, spec, codec, blocks, metric, baseline)
+
+
+def _pooling(options: LearnOptions) -> Pooling:
+    """Choose what an embedding is made of: as asked, or as the base's files say, else the mean."""
+    if options.pooling:
+        return options.pooling
+    with suppress(MaskingError):
+        found = read_sentence_encoder(options.base, options.revision)
+        return "mean" if found is None else found.pooling
+    return "mean"
 
 
 def check_launch(options: LearnOptions) -> None:

@@ -11,6 +11,7 @@ from mask_store import (
     EnsembleManifest,
     JsonScalar,
     Manifest,
+    Pooling,
     SignManifest,
     TaskKind,
     TaskManifest,
@@ -35,7 +36,7 @@ class TaskSummary(BaseModel):
     state: TaskState
     version: int
     digest: str
-    labels: int = Field(description="how many labels it has; 0 for multiple choice")
+    labels: int = Field(description="how many labels it has; 0 for multiple choice and embeddings")
     loaded: datetime
     load_ms: float = Field(description="how long reading and checking the version took")
     bytes: int = Field(description="masks and head; more in GET /memory")
@@ -101,6 +102,7 @@ class TaskDetails(BaseModel):
     thresholds: tuple[float, ...] | None = Field(
         description="score from which on each label is given, where a text may have several; null for 0.5"
     )
+    pooling: Pooling | None = Field(description="what an embedding is made of; null for other kinds")
     version: int
     digest: str
     loaded: datetime
@@ -179,6 +181,7 @@ _FROM_MANIFEST = (
     "pair",
     "labels",
     "thresholds",
+    "pooling",
     "created",
     "max_length",
     "metrics",

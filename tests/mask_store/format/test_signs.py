@@ -15,6 +15,7 @@ from mask_store import (
     ManifestError,
     MaskBundle,
     ScaleValueError,
+    SignManifest,
     TensorSetError,
     TensorShapeError,
     TensorTypeError,
@@ -56,6 +57,17 @@ def test_masks_have_no_scales() -> None:
     assert (dict(member.scales), dict(member.own)) == ({}, {})
 
 
+def test_a_copy_that_is_the_base_has_no_signs() -> None:
+    fields = {"kind": "embedding", "labels": (), "pooling": "cls", "head_activation": None, "head": ()}
+    manifest = SignManifest(**{**dict(sign_sample().manifest), **fields, "layers": (), "own": ()})
+    bundle = MaskBundle.create_signs(manifest, {}, scales={}, own={}, head={})
+    read = MaskBundle.from_bytes(bundle.to_bytes())
+    assert read.manifest == manifest
+    assert (read.manifest.mask_bits, read.manifest.sparsity, read.manifest.pooling) == (0, 0.0, "cls")
+    (member,) = read.members
+    assert (dict(member.masks), dict(member.scales), dict(member.own), dict(member.head)) == ({}, {}, {}, {})
+
+
 def scale(value: float) -> Callable[[bytearray], None]:
     def change(data: bytearray) -> None:
         data[-8:-4] = struct.pack("<f", value)
@@ -87,6 +99,9 @@ ATTACKS: dict[str, tuple[type[BundleError], dict[str, Callable[[Any], Any]]]] = 
     "activation of a head that it has not": (ManifestError, {"manifest": words}),
     "unknown activation": (ManifestError, {"manifest": set_item("head_activation", to="swish")}),
     "copy without fingerprint": (ManifestError, {"manifest": set_item("copied", "fingerprint", to="")}),
+    "no signs and own tensors": (ManifestError, {"manifest": set_item("layers", to=[])}),
+    "signs and no own tensors": (ManifestError, {"manifest": set_item("own", to=[])}),
+    "pooling of a classifier": (ManifestError, {"manifest": set_item("pooling", to="mean")}),
     "own tensor twice": (ManifestError, {"manifest": lambda m: m["own"].append(m["own"][0])}),
 }
 

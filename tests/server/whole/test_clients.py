@@ -12,10 +12,12 @@ import pytest
 from huggingface_hub import InferenceClient
 from kserve import InferenceRESTClient, InferInput, InferRequest, InferResponse, RESTConfig
 from kserve.protocol.infer_type import RequestedOutput
+from openai import NotFoundError, OpenAI
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
-from masking import Base, ChoiceInput, TextInput
+from masking import Base, ChoiceInput, MaskedEncoder, TaskBatch, TextInput, load_task
+from masking.tasks.predictions import normalise
 from tests.support.serving import (
     SPECS,
     TEXT,
@@ -49,6 +51,12 @@ def tensor(name: str, values: Any, *, binary: bool = True) -> triton.InferInput:
     array = np.array(values, dtype=np.object_)
     found = triton.InferInput(name, array.shape, "BYTES")
     return found.set_data_from_numpy(array, binary_data=binary)
+
+
+def expected_embeddings(base: Base, *texts: str) -> Any:
+    task = load_task(bundle_of(base, "semantic"), base)
+    features = task.codec.encode([TextInput(text) for text in texts], truncate=False)
+    return normalise(np.stack(MaskedEncoder(base).logits([TaskBatch(task, features)])[0]))
 
 
 def close_to(scores: Scores) -> Any:
@@ -103,6 +111,36 @@ def test_hugging_face_client_reads_a_long_text_in_windows(server: RunningServer)
     words = client.token_classification(text, aggregation_strategy="none", ignore_labels=[])
     assert len(words) == 200
     assert all(text[word.start : word.end] == word.word for word in words)
+
+
+def test_hugging_face_client_embeds_and_compares_texts(server: RunningServer, base: Base) -> None:
+    client = InferenceClient(model=f"{server.url}/predict/semantic")
+    (wanted,) = expected_embeddings(base, TEXT)
+    found = client.feature_extraction(TEXT)
+    assert found.shape == (1, 32)
+    assert found[0] == pytest.approx(wanted, abs=1e-5)
+    raw = client.feature_extraction(TEXT, normalize=False, truncate=True)
+    assert np.linalg.norm(raw) != pytest.approx(1, abs=0.01)
+    cosines = client.sentence_similarity(TEXT, other_sentences=[TEXT, "bad"])
+    unit = expected_embeddings(base, TEXT, "bad")
+    assert cosines == pytest.approx([1.0, float(unit[0] @ unit[1])], abs=1e-5)
+
+
+def test_openai_client_embeds_texts(server: RunningServer, base: Base) -> None:
+    wanted = expected_embeddings(base, TEXT, "bad")
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        for options in ({}, {"encoding_format": "float"}):  # by default it asks for base64
+            reply = client.embeddings.create(model="semantic", input=[TEXT, "bad"], **options)
+            assert np.array([one.embedding for one in reply.data]) == pytest.approx(wanted, abs=1e-5)
+            assert reply.usage.total_tokens > 0
+        with pytest.raises(NotFoundError) as caught:
+            client.embeddings.create(model="semantik", input=TEXT)
+        assert "did you mean 'semantic'" in str(caught.value.body)
+
+
+def test_triton_client_gets_embeddings(client: triton.InferenceServerClient, base: Base) -> None:
+    result = client.infer("semantic", [tensor("text", [TEXT, "bad"])])
+    assert result.as_numpy("embedding") == pytest.approx(expected_embeddings(base, TEXT, "bad"), abs=1e-5)
 
 
 def test_triton_client_asks_about_server_and_models(client: triton.InferenceServerClient) -> None:

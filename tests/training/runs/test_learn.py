@@ -31,6 +31,7 @@ METRICS_CHOSEN = {
     "multi-label-classification": "f1_micro",
     "regression": "pearson",
     "reranking": "average_precision",
+    "embedding": "spearman",
 }
 
 
