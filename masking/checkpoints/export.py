@@ -10,23 +10,26 @@ from mask_store import Manifest, MaskBundle, SignManifest
 from masking.base import Base, take_pooler
 from masking.checkpoints.folding import folded_tensors
 from masking.checkpoints.heads import PROBLEM_TYPES, HeadNames, auto_class, head_names
+from masking.checkpoints.onnx_file import check_onnx, write_onnx
 from masking.checkpoints.sentences import write_sentence_encoder
 from masking.errors import BaseMismatchError, ExportError
 from masking.heads import CLASSIFIER, POOLER
 from masking.loading import silent_transformers
 
 
-def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
+def export_task(bundle: MaskBundle, base: Base, folder: Path, *, onnx: bool = False) -> None:
     """Write a task as a folder that `transformers.pipeline` loads, embeddings for sentence-transformers.
 
     Args:
         bundle: The task.
         base: The base that it belongs to.
         folder: Where to; made if it isn't there.
+        onnx: Whether to write ``model.onnx``, too; needs the extra ``onnx``.
 
     Raises:
         BaseMismatchError: It belongs to another base.
-        ExportError: No class of transformers computes it, or the folder can't be written.
+        ExportError: No class of transformers computes it, a package is missing, or the folder can't be
+            written.
     """
     manifest = bundle.manifest
     if differing := base.info.differing(manifest.base):
@@ -36,6 +39,8 @@ def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
         )
     if len(bundle.members) > 1:
         raise ExportError(f"task {manifest.task!r} is an ensemble, which is no single model: export a member")
+    if onnx:
+        check_onnx()
     model = _model(bundle, base)
     tokenizer = copy.deepcopy(base.tokenizer)
     tokenizer.model_max_length = manifest.max_length
@@ -48,6 +53,8 @@ def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
             write_sentence_encoder(folder, manifest.pooling, max_length=manifest.max_length, width=width)
     except OSError as error:
         raise ExportError(f"{folder} can't be written: {error.strerror or error}") from error
+    if onnx:
+        write_onnx(model, tokenizer, folder)
 
 
 def _model(bundle: MaskBundle, base: Base) -> PreTrainedModel:

@@ -246,7 +246,7 @@ class FanOutBody(BaseModel):
 
     tasks: Annotated[
         Literal["*"] | Annotated[str, StringConstraints(pattern="^group:.")] | ListOf[str],
-        _says('a list of tasks\' names, "*" for every task in service, or "group:NAME"'),
+        says('a list of tasks\' names, "*" for every task in service, or "group:NAME"'),
     ] = Field(description='names of tasks; "*" for every task in service; or "group:NAME"')
     inputs: Any = Field(None, description="as in POST /predict/{task}; or its other keys, such as `tokens`")
 
