@@ -193,7 +193,7 @@ class Pipeline:
         """
         self._check_kind(task, "embedding", "embed")
         found = self._predict([(task, text) for text in texts], truncate)
-        vectors = np.stack([one.raw for _, one in found if isinstance(one, EmbeddingPrediction)])
+        vectors = np.stack([one.logits for _, one in found if isinstance(one, EmbeddingPrediction)])
         return normalise(vectors) if normalize else vectors
 
     def similarity(
@@ -360,7 +360,7 @@ def _answer(prediction: Prediction, labels: Sequence[str], given: Any) -> Answer
             pairs = zip(labels, prediction.scores, strict=True)
             return [{"label": name, "score": float(score)} for name, score in pairs]
         case EmbeddingPrediction():
-            numbers: list[float] = prediction.normalised.tolist()
+            numbers: list[float] = prediction.scores.tolist()
             return numbers
     if isinstance(given, str):
         return entities_of(given, split_words(given), prediction, tuple(labels))

@@ -12,7 +12,7 @@ from masking.errors import EmptyInputError, TaskInputError
 from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec
 from masking.tasks.features import Features, Row
 from masking.tasks.inputs import TaskInput, TextInput, is_blank
-from masking.tasks.predictions import EmbeddingPrediction, Floats
+from masking.tasks.predictions import EmbeddingPrediction, Floats, normalise
 from masking.tasks.sequence_classification import sample_text
 from masking.tasks.spec import TaskSpec
 from masking.tasks.tokenizing import RowTokenizer, Steps
@@ -47,7 +47,7 @@ class EmbeddingCodec(TaskCodec):
 
     def decode(self, logits: Floats) -> EmbeddingPrediction:
         """Return the embedding, or the two of a pair."""
-        return EmbeddingPrediction(logits)
+        return EmbeddingPrediction(logits, normalise(logits))
 
 
 def _texts(item: TaskInput, index: int) -> tuple[str, ...]:

@@ -93,20 +93,17 @@ class EmbeddingPrediction:
     """The embedding of a text, or the two of a pair.
 
     Attributes:
-        raw: float32 [hidden], or [2, hidden] of a pair, of any length.
+        logits: float32 [hidden], or [2, hidden] of a pair, of any length.
+        scores: The same, of length 1.
     """
 
-    raw: Floats
-
-    @property
-    def normalised(self) -> Floats:
-        """The same, of length 1."""
-        return normalise(self.raw)
+    logits: Floats
+    scores: Floats
 
     @property
     def similarity(self) -> float:
         """The cosine of the two of a pair."""
-        first, second = self.normalised
+        first, second = self.scores
         return float(first @ second)
 
 

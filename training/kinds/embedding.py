@@ -157,7 +157,7 @@ class Embedding(TrainingKind):
         a first text is nearest to its own, and ``mrr``, the mean of one over its place. Of single texts
         ``cosine``, the mean to a copy's embeddings.
         """
-        found = [one.normalised for one in predictions if isinstance(one, EmbeddingPrediction)]
+        found = [one.scores for one in predictions if isinstance(one, EmbeddingPrediction)]
         if found[0].ndim == 1:
             wanted = normalise(np.array(truth, np.float32))
             return {"cosine": float((np.stack(found) * wanted).sum(axis=1).mean())}

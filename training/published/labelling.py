@@ -79,8 +79,8 @@ def described(prediction: Prediction, labels: Sequence[str]) -> Labelled:
             values = [float(score) for score in prediction.scores]
             return {"predicted": values if len(values) > 1 else values[0]}
         case EmbeddingPrediction():
-            single = prediction.raw.ndim == 1
-            return {"predicted": prediction.normalised.tolist() if single else prediction.similarity}
+            single = prediction.logits.ndim == 1
+            return {"predicted": prediction.scores.tolist() if single else prediction.similarity}
     return {"predicted": list(prediction.labels), "predicted_scores": prediction.label_scores}
 
 

@@ -47,5 +47,5 @@ class Embedding(SequenceClassification):
 
 def vectors(predictions: Sequence[Prediction], reply: ReplyFormat) -> Floats:
     """Return embeddings, float32 [inputs, hidden], of length 1 unless they are wanted as they are."""
-    raw = np.stack([one.raw for one in predictions if isinstance(one, EmbeddingPrediction)])
+    raw = np.stack([one.logits for one in predictions if isinstance(one, EmbeddingPrediction)])
     return raw if reply.function == "none" and not reply.compared else normalise(raw)

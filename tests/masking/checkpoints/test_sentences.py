@@ -44,7 +44,7 @@ def served(base: Base, bundle: Any) -> Floats:
     features = task.codec.encode([TextInput(text) for text in TEXTS], truncate=False)
     logits = MaskedEncoder(base).logits([TaskBatch(task, features)])[0]
     decoded = [task.codec.decode(one) for one in logits]
-    return np.stack([one.normalised for one in decoded if isinstance(one, EmbeddingPrediction)])
+    return np.stack([one.scores for one in decoded if isinstance(one, EmbeddingPrediction)])
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

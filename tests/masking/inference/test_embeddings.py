@@ -13,6 +13,7 @@ from masking import (
     MaskedModel,
     MaskSettings,
     TaskBatch,
+    TaskInput,
     TaskSpec,
     TextInput,
     WordsInput,
@@ -26,7 +27,11 @@ from tests.masking.inference.test_encoder import SPECS
 from tests.support.kernel_cases import LINES
 from tests.support.models import ARCHITECTURES, finetuned, random_bundle, sign_bundle, tiny_base
 
-TEXTS = [TextInput("the movie was good"), TextInput("bad"), TextInput("a bad film", "it was terrible")]
+TEXTS: list[TaskInput] = [
+    TextInput("the movie was good"),
+    TextInput("bad"),
+    TextInput("a bad film", "it was terrible"),
+]
 FAR = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05}
 
 
@@ -78,7 +83,7 @@ def test_all_kinds_share_a_batch_in_each_precision(precision: Precision, tmp_pat
     ]
     weights = ResidentWeights.of(base, precision)
     tasks = [load_task(bundle, base, weights) for bundle in bundles]
-    given = [[WordsInput(("anna", "works"))], TEXTS, TEXTS, TEXTS, TEXTS[:2]]
+    given: list[list[TaskInput]] = [[WordsInput(("anna", "works"))], TEXTS, TEXTS, TEXTS, TEXTS[:2]]
     batch = [
         TaskBatch(task, task.codec.encode(inputs, truncate=False))
         for task, inputs in zip(tasks, given, strict=True)

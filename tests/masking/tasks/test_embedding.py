@@ -37,8 +37,8 @@ def test_embeddings_have_length_one(base: Base) -> None:
     (item,) = codec.encode([TextInput("a", "b")], truncate=False)
     found = codec.decode(codec.gather(item, list(VECTORS)))
     assert isinstance(found, EmbeddingPrediction)
-    assert found.raw.tolist() == VECTORS.tolist()
-    assert found.normalised == pytest.approx(np.array([[0.6, 0.8], [0.0, -1.0]]))
+    assert found.logits.tolist() == VECTORS.tolist()
+    assert found.scores == pytest.approx(np.array([[0.6, 0.8], [0.0, -1.0]]))
     assert found.similarity == pytest.approx(-0.8)
 
 

@@ -129,8 +129,10 @@ def test_hugging_face_client_embeds_and_compares_texts(server: RunningServer, ba
 def test_openai_client_embeds_texts(server: RunningServer, base: Base) -> None:
     wanted = expected_embeddings(base, TEXT, "bad")
     with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-        for options in ({}, {"encoding_format": "float"}):  # by default it asks for base64
-            reply = client.embeddings.create(model="semantic", input=[TEXT, "bad"], **options)
+        texts = [TEXT, "bad"]
+        by_default = client.embeddings.create(model="semantic", input=texts)  # asks for base64
+        numbers = client.embeddings.create(model="semantic", input=texts, encoding_format="float")
+        for reply in (by_default, numbers):
             assert np.array([one.embedding for one in reply.data]) == pytest.approx(wanted, abs=1e-5)
             assert reply.usage.total_tokens > 0
         with pytest.raises(NotFoundError) as caught:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from masking import EmbeddingPrediction, Features, Row, TextInput
+from masking.tasks.predictions import normalise
 from training.errors import LabelError, OptionsError
 from training.kinds import TRAINING_KINDS, Columns
 from training.kinds.embedding import partner_places
@@ -100,14 +101,15 @@ def test_a_process_without_examples_learns_nothing(targets: list[Any]) -> None:
     laid = KIND.targets(_items(targets), torch.Size([6, 3])).fill_(float("nan"))
     vectors = VECTORS.clone().requires_grad_()
     loss = _loss(vectors, laid)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert loss.item() == 0.0
     assert vectors.grad is not None
     assert not vectors.grad.any()
 
 
 def _predictions(*vectors: Any) -> list[EmbeddingPrediction]:
-    return [EmbeddingPrediction(np.array(one, np.float32)) for one in vectors]
+    logits = [np.array(one, np.float32) for one in vectors]
+    return [EmbeddingPrediction(one, normalise(one)) for one in logits]
 
 
 def test_cosines_are_measured_against_similarities() -> None:
