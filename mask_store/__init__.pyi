@@ -62,6 +62,7 @@ from .format.manifest import TaskManifest as TaskManifest
 from .format.manifest import WordPiece as WordPiece
 from .format.mask_info import BitsEncoding as BitsEncoding
 from .format.mask_info import BitsInfo as BitsInfo
+from .format.mask_info import ChangedRows as ChangedRows
 from .format.mask_info import Encoding as Encoding
 from .format.mask_info import HeadMode as HeadMode
 from .format.mask_info import HeadTensorInfo as HeadTensorInfo

@@ -228,6 +228,9 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     if isinstance(about, SignManifest):
         bits = f"{about.mask_bits:,} bits in {len(about.layers)} layers"
         yield "signs", f"{bits if about.layers else 'none, as in the base'}, of {about.copied.name}"
+        for rows in about.embeddings:
+            count = f"{rows.columns - rows.zeros:,} of {rows.columns:,} rows of {rows.name}"
+            yield "embeddings", f"{count}, {human_bytes(rows.nbytes)}"
     if isinstance(about, TaskManifest | EnsembleManifest):
         for key, info in about.learned.items():
             yield f"member {key.rstrip('.')}" if key else "masks", _describe_learned(info)
@@ -238,7 +241,7 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
     yield "file", f"{human_bytes(version.size)}; {copies} would take {human_bytes(about.finetuned_bytes)}"
     memory = f"{human_bytes(about.mask_bytes)} of packed masks, {human_bytes(about.head_bytes)} of head"
     if isinstance(about, SignManifest):
-        memory += f", {human_bytes(about.sign_bytes)} of scales, biases and LayerNorms"
+        memory += f", {human_bytes(about.sign_bytes)} of scales, biases, LayerNorms and embeddings"
     yield "memory", memory
 
 

@@ -140,6 +140,15 @@ def layer_norms(encoder: nn.Module) -> dict[str, nn.LayerNorm]:
     return {name: module for name, module in encoder.named_modules() if isinstance(module, nn.LayerNorm)}
 
 
+def token_embeddings(encoder: nn.Module) -> dict[str, nn.Embedding]:
+    """Return the embeddings of tokens, positions and segments by their full names."""
+    return {
+        name: module
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.Embedding) and name.startswith("embeddings.")
+    }
+
+
 def _linears(encoder: nn.Module) -> dict[str, nn.Linear]:
     return {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
 

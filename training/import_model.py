@@ -18,7 +18,7 @@ from mask_store import MaskStore, Pooling, WordPiece
 from mask_store.terminal import CommandParser
 from training.cli.command import run_command
 from training.errors import FAILED, OptionsError, exit_code
-from training.options import CopyForm, LoopOptions, Precision
+from training.options import CopyEmbeddings, CopyForm, LoopOptions, Precision
 
 if TYPE_CHECKING:
     from training.copies.importing import ImportReport
@@ -46,7 +46,8 @@ examples:
   a folder of them, each under the name of its folder:
     maskserve import --models checkpoints --base bert-base-uncased --store masks
 
-Embeddings of tokens stay the base's; how far the copy's have moved is printed."""
+Embeddings of tokens stay the base's, unless with --embeddings changed; how far the copy's have moved is
+printed."""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.import_model") -> int:
@@ -104,6 +105,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "its files of sentence-transformers say)",
     )
     parser.add_argument(
+        "--embeddings",
+        choices=get_args(CopyEmbeddings),
+        default="base",
+        help="embeddings of tokens: the base's, or beside the signs the rows that finetuning changed, which "
+        "take 4 bytes a number (base)",
+    )
+    parser.add_argument(
         "--text",
         nargs="+",
         default=[],
@@ -155,6 +163,7 @@ def _run(arguments: argparse.Namespace) -> int:
         max_length=arguments.max_length,
         word_piece=arguments.word_piece,
         pooling=arguments.pooling,
+        embeddings=arguments.embeddings,
         text=tuple(arguments.text),
         fit=tuple(arguments.fit),
         factor=arguments.factor,

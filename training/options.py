@@ -38,6 +38,7 @@ from training.paper import task_batch_size, task_rate
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
 CopyForm = Literal["sign", "mask"]
+CopyEmbeddings = Literal["base", "changed"]
 Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
 Metric = Literal[
     "accuracy",

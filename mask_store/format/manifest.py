@@ -32,6 +32,7 @@ from mask_store.format.limits import Limits
 from mask_store.format.mask_info import (
     MAX_FIELDS,
     BitsInfo,
+    ChangedRows,
     Described,
     Digest,
     HeadTensorInfo,
@@ -80,6 +81,10 @@ WITHOUT_CLASSES: tuple[TaskKind, ...] = (
     "embedding",
 )
 """Kinds whose scores are no probabilities of one class among others."""
+
+
+_AT_WILL = ("thresholds", "pooling", "embeddings")
+"""Fields that a manifest has where they say something."""
 
 
 class BaseInfo(ManifestPart):
@@ -207,7 +212,7 @@ class Manifest(Described):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        absent = [name for name in ("thresholds", "pooling") if getattr(self, name) is None]
+        absent = [name for name in _AT_WILL if not getattr(self, name, None)]
         return {name: value for name, value in serialize(self).items() if name not in absent}
 
     def to_json(self) -> str:
@@ -319,6 +324,7 @@ class SignManifest(Manifest, BitsInfo):
     Attributes:
         format_version: 3.
         own: Tensors of the base that the task has its own values of: biases and LayerNorms.
+        embeddings: Embeddings of the base of which the task has some rows of its own.
         head_activation: Between W_P and W_T; None for kinds that have no W_P.
         word_piece: Where a word's label is read, in token classification; else None.
         copied: The copy.
@@ -328,6 +334,7 @@ class SignManifest(Manifest, BitsInfo):
 
     format_version: Literal[3] = 3
     own: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
+    embeddings: Annotated[tuple[ChangedRows, ...], FailFast()] = ()
     head_activation: HeadActivation | None
     word_piece: WordPiece | None
     copied: CopyInfo
@@ -346,8 +353,8 @@ class SignManifest(Manifest, BitsInfo):
 
     @property
     def sign_bytes(self) -> int:
-        """Bytes of scales, biases and LayerNorms."""
-        return sum(tensor.nbytes for tensor in (*self.own, *self.scales))
+        """Bytes of scales, biases, LayerNorms and rows of embeddings."""
+        return sum(part.nbytes for part in (*self.own, *self.scales, *self.embeddings))
 
     def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
         """See `Manifest.with_layers`."""
@@ -357,8 +364,12 @@ class SignManifest(Manifest, BitsInfo):
     @model_validator(mode="after")
     def _check_signs(self) -> Self:
         refuse_repeats("names in own", [tensor.name for tensor in self.own])
+        bits = [part.name for part in (*self.layers, *self.embeddings)]
+        refuse_repeats("names in layers and embeddings", bits)
         if bool(self.layers) != bool(self.own):
             raise ValueError("layers and own are there together, or neither is")
+        if self.embeddings and not self.layers:
+            raise ValueError("without layers there are no embeddings")
         if (self.kind in _ONE_TEXT) != (self.head_activation is None):
             raise ValueError(f"a task has a head_activation, but for {' and '.join(_ONE_TEXT)}")
         if (self.kind == "token-classification") != (self.word_piece is not None):

@@ -146,6 +146,34 @@ class LayerBits(ManifestPart):
         return self
 
 
+class ChangedRows(LayerBits):
+    """The rows of an embedding that a task has its own values of: 1 row of bits, a 1 for each of them.
+
+    Attributes:
+        width: Numbers of a row of the embedding; its rows are the columns of the bits.
+    """
+
+    width: _Size
+
+    @property
+    def values(self) -> "HeadTensorInfo":
+        """The values, a row for each 1."""
+        return HeadTensorInfo(name=self.name, shape=(self.columns - self.zeros, self.width))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of values and bits."""
+        return self.values.nbytes + self.packed_bytes
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        if self.rows != 1:
+            raise ValueError(f"changed rows are one row of bits, found {self.rows}")
+        if self.zeros == self.columns:
+            raise ValueError("none of the rows is changed")
+        return self
+
+
 class LayerInfo(LayerBits):
     """One masked layer.
 

@@ -67,14 +67,14 @@ def fit_scales(
 
 
 def _task_model(signs: CopySigns, scales: Mapping[str, Tensor]) -> tuple[PreTrainedModel, dict[str, _Signs]]:
-    """Make the copy's model with the base's embeddings, and with signs in place of its own weights."""
+    """Make the copy's model with the base's embeddings, but for rows that are kept, and with signs."""
     base, copied = signs.base, signs.copy
     model = copy.deepcopy(copied.model)
     own = dict(base.encoder.named_parameters())
     linears = {f"{name}.weight" for name in signs.deltas}
     with torch.no_grad():
         for name, tensor in model.base_model.named_parameters():
-            if tensor.ndim > 1 and name in own and name not in linears:
+            if tensor.ndim > 1 and name in own and name not in linears and name not in signs.rows:
                 tensor.copy_(own[name])
     learned = {}
     for name, delta in signs.deltas.items():

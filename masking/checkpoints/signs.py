@@ -1,10 +1,11 @@
 """Signs of a copy: one bit per weight, the sign of (copy - base), and one scale for each output row.
 
 The task's weight is W + a (2b - 1). Biases, LayerNorms and head are the copy's own; embeddings stay the
-base's. A copy whose encoder is the base's own has no signs, and a head alone, if any.
+base's, unless their changed rows are kept. A copy whose encoder is the base's own has no signs, and a head
+alone, if any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mask_store import (
+    ChangedRows,
     HeadTensorInfo,
     JsonScalar,
     LayerBits,
@@ -21,7 +23,7 @@ from mask_store import (
     SignManifest,
     pack_bits,
 )
-from masking.architectures import block_linears, layer_norms
+from masking.architectures import block_linears, layer_norms, token_embeddings
 from masking.base import Base
 from masking.checkpoints.copies import FARTHEST, FinetunedCopy, change
 from masking.heads import CLASSIFIER, POOLER
@@ -35,16 +37,28 @@ class CopySigns:
     Attributes:
         base: The base.
         copy: The copy.
+        keeps_rows: Whether rows of embeddings that differ from the base's are kept.
     """
 
     base: Base
     copy: FinetunedCopy
+    keeps_rows: bool = False
 
     @cached_property
     def unchanged(self) -> bool:
         """Whether all that signs would hold of the encoder is equal in copy and base."""
         own, theirs = dict(self.base.encoder.named_parameters()), self.copy.tensors
-        return all(torch.equal(theirs[name], own[name].cpu()) for name in self._compared)
+        return not self.rows and all(torch.equal(theirs[name], own[name].cpu()) for name in self._compared)
+
+    @cached_property
+    def rows(self) -> Mapping[str, Tensor]:
+        """By the name of each embedding that is kept, which of its rows differ from the base's: boolean."""
+        if not self.keeps_rows:
+            return {}
+        own = token_embeddings(self.base.encoder)
+        found = {f"{name}.weight": one.weight.detach().cpu() for name, one in own.items()}
+        differing = {name: (self.copy.tensors[name] != one).any(1) for name, one in found.items()}
+        return {name: rows for name, rows in differing.items() if bool(rows.any())}
 
     @cached_property
     def deltas(self) -> Mapping[str, Tensor]:
@@ -66,7 +80,7 @@ class CopySigns:
     @property
     def embeddings_moved(self) -> float:
         """The largest change of an embedding, which is lost; see `FinetunedCopy.moved`."""
-        inside = {f"{name}.weight" for name in self.deltas}
+        inside = {f"{name}.weight" for name in self.deltas} | self.rows.keys()
         return max((far for name, far in self.copy.moved.items() if name not in inside), default=0.0)
 
     def bundle(
@@ -103,6 +117,7 @@ class CopySigns:
             ),
             head=_described(head),
             own=_described(own),
+            embeddings=tuple(self._changed_rows()),
             head_activation=self.copy.head.activation,
             word_piece=spec.word_piece if spec.kind == "token-classification" else None,
             copied=self.copy.info,
@@ -113,7 +128,9 @@ class CopySigns:
         )
         return MaskBundle.create_signs(
             manifest,
-            {name: pack_bits(bits) for name, bits in signs.items()},
+            {name: pack_bits(bits) for name, bits in signs.items()}
+            | {name: pack_bits(rows.unsqueeze(0).numpy()) for name, rows in self.rows.items()},
+            rows={name: self.copy.tensors[name][rows].numpy() for name, rows in self.rows.items()},
             scales={name: scales[name].float().numpy() for name in signs},
             own={name: tensor.numpy() for name, tensor in own.items()},
             head={name: tensor.numpy() for name, tensor in head.items()},
@@ -130,6 +147,11 @@ class CopySigns:
         if self.copy.head.pooler is None or self.base.pooler is None:
             return False
         return change(self._pooler.weight.detach(), self.base.pooler.weight) < FARTHEST
+
+    def _changed_rows(self) -> Iterator[ChangedRows]:
+        for name, rows in self.rows.items():
+            count, width = self.copy.tensors[name].shape
+            yield ChangedRows(name=name, rows=1, columns=count, zeros=count - int(rows.sum()), width=width)
 
     def _head(self) -> dict[str, Tensor]:
         layers = {}

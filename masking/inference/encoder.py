@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mask_store import Pooling
-from masking.architectures import block_linears, layer_names, layer_norms
+from masking.architectures import block_linears, layer_names, layer_norms, token_embeddings
 from masking.base import Base
 from masking.heads import CLASSIFIER, POOLER, pool_tokens
 from masking.inference.blocks import LineBlock
@@ -117,6 +117,20 @@ class _RoutedNorm(nn.Module):
         return batch.norm(self.name, inputs.flatten(0, -2), self.norm).view_as(inputs)
 
 
+class _RoutedEmbedding(nn.Module):
+    """An embedding of the base that asks the batch being computed for rows of its copies."""
+
+    def __init__(self, name: str, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.name = name
+        self.weight = embedding.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        outputs = F.embedding(ids, self.weight)
+        computed().embed(f"{self.name}.weight", ids.flatten(), outputs.view(-1, outputs.shape[-1]))
+        return outputs
+
+
 class MaskedEncoder:
     """The resident base, able to compute any loaded tasks. Call it from one thread at a time."""
 
@@ -149,6 +163,8 @@ class MaskedEncoder:
         self._shares, self._reads_tokens = can_share(base), can_pack(base) and bool(self.weights.lines)
         if self._shares:
             begin_stages(self._encoder.get_submodule(path))
+        for name, embedding in token_embeddings(self._encoder).items():
+            self._encoder.set_submodule(name, _RoutedEmbedding(name, embedding))
         for name, norm in layer_norms(self._encoder).items():
             if not isinstance(self._encoder.get_submodule(name.rpartition(".")[0]), LineBlock):
                 self._encoder.set_submodule(name, _RoutedNorm(name, norm))

@@ -18,7 +18,7 @@ from mask_store import (
     SignManifest,
     unpack_bits,
 )
-from masking.architectures import block_linears, layer_norms
+from masking.architectures import block_linears, layer_norms, token_embeddings
 from masking.base import Base, Tokenizer
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
@@ -97,7 +97,7 @@ class LoadedTask:
 
     @property
     def signs_nbytes(self) -> int:
-        """Bytes of the scales, biases and LayerNorms of signs."""
+        """Bytes of the scales, biases, LayerNorms and rows of embeddings of signs."""
         return sum(member.signs_nbytes for member in self.members)
 
     @property
@@ -239,6 +239,14 @@ def _check_signs(manifest: SignManifest, base: Base) -> None:
             f"own tensor {odd[0]!r} of task {manifest.task!r} is {found.get(odd[0])}, on base "
             f"{base.info.name!r} it must be {wanted.get(odd[0])}"
         )
+    embeddings = token_embeddings(base.encoder)
+    known = {f"{name}.weight": tuple(one.weight.shape) for name, one in embeddings.items()}
+    for rows in manifest.embeddings:
+        if known.get(rows.name) != (rows.columns, rows.width):
+            raise UnknownLayerError(
+                f"embedding {rows.name!r} of task {manifest.task!r} is {(rows.columns, rows.width)}, on base "
+                f"{base.info.name!r} it must be {known.get(rows.name)}"
+            )
 
 
 def _check_layers(info: BitsInfo, linears: Mapping[str, nn.Linear]) -> None:

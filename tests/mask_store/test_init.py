@@ -18,6 +18,7 @@ def test_public_api() -> None:
         "SignManifest",
         "WordPiece",
         "HeadActivation",
+        "ChangedRows",
         "CopyInfo",
         "BitsInfo",
         "LayerBits",

@@ -4,7 +4,7 @@ Nothing here is pretrained: these models are for shape and logic only.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -212,7 +212,14 @@ def assert_learned_alike(kind: TaskKind, mine: Mapping[str, Tensor], expected: M
 
 
 def finetuned(
-    base_folder: str, folder: Path, kind: TaskKind, *, step: float = 0.02, seed: int = 0, **config: Any
+    base_folder: str,
+    folder: Path,
+    kind: TaskKind,
+    *,
+    step: float = 0.02,
+    seed: int = 0,
+    tokens: Sequence[int] = (),
+    **config: Any,
 ) -> str:
     """Saves a copy of a base with a head of its own, if any, as plain transformers would; returns its folder.
 
@@ -222,6 +229,7 @@ def finetuned(
         kind: Kind of task.
         step: Standard deviation of the change of every number.
         seed: Of the changes and of the head.
+        tokens: Those whose embeddings are changed, too, by ten times as much.
         config: Further fields of the configuration.
     """
     torch.manual_seed(seed)
@@ -240,17 +248,26 @@ def finetuned(
         for name, parameter in model.named_parameters():
             if "embeddings." not in name or "LayerNorm" in name:
                 parameter.add_(torch.randn_like(parameter) * step)
+        if tokens:
+            rows = model.get_input_embeddings().weight[list(tokens)]
+            model.get_input_embeddings().weight[list(tokens)] = rows + torch.randn_like(rows) * 10 * step
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(base_folder).save_pretrained(folder)
     return str(folder)
 
 
 def sign_bundle(
-    base: Base, model: str, *, task: str = "copied", factor: float = 1.0, pooling: Pooling | None = None
+    base: Base,
+    model: str,
+    *,
+    task: str = "copied",
+    factor: float = 1.0,
+    pooling: Pooling | None = None,
+    keeps_rows: bool = False,
 ) -> MaskBundle:
     """The bundle of a copy's signs."""
     copied = load_copy(model, base, pooling=pooling)
-    signs = CopySigns(base, copied)
+    signs = CopySigns(base, copied, keeps_rows)
     spec = TaskSpec(
         *(copied.kind, copied.labels),
         max_length=32,

@@ -220,6 +220,37 @@ def test_a_sentence_encoder_becomes_signs_or_a_mask(
     assert manifest.metrics["agreement"] == pytest.approx(1 - apart, abs=1e-4)
 
 
+def test_changed_rows_of_embeddings_travel_where_that_is_asked_for(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = finetuned(tiny_bert, tmp_path / "copy", "sequence-classification", tokens=(5, 9, 21))
+    text = write_lines(tmp_path / "text.jsonl", [{"text": one} for one in TEXTS])
+    found = {}
+    for embeddings in ("base", "changed"):
+        options = ("--model", model, "--task", embeddings, "--embeddings", embeddings, "--json")
+        assert main(command(tmp_path, tiny_bert, *options, "--text", str(text), "--factor", "1")) == 0
+        found[embeddings] = json.loads(capsys.readouterr().out)
+    assert [one["embedding_rows"] for one in found.values()] == [0, 3]
+    assert found["changed"]["embedding_bytes"] == 3 * 32 * 4 + 16
+    assert (found["base"]["embeddings_moved"] > 0.01, found["changed"]["embeddings_moved"]) == (True, 0.0)
+    apart = [one["compared"]["agreement"]["divergence"] for one in found.values()]
+    assert apart[1] < apart[0]
+    options = (
+        "--model",
+        model,
+        "--task",
+        "a",
+        "--embeddings",
+        "changed",
+        "--as",
+        "mask",
+        "--text",
+        str(text),
+    )
+    assert main(command(tmp_path, tiny_bert, *options)) == 2
+    assert "--embeddings changed goes with --as sign" in capsys.readouterr().err
+
+
 def test_names_of_tasks() -> None:
     assert task_name("My Model_v2 (final)") == "my-model_v2-final"
     assert task_name("...") == "task"

@@ -19,6 +19,7 @@ from mask_store import (
     MaskBundle,
     MaskStore,
     Pooling,
+    SignManifest,
     TaskKind,
     TaskManifest,
     WordPiece,
@@ -42,7 +43,7 @@ from training.kinds import TRAINING_KINDS
 from training.loop.callbacks import Callback
 from training.loop.evaluation import features_logits
 from training.loop.run_folder import RunFolder
-from training.options import CopyForm, LoopOptions
+from training.options import CopyEmbeddings, CopyForm, LoopOptions
 from training.runs.learn import publish_kept
 
 FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0)
@@ -61,6 +62,7 @@ class ImportOptions:
         max_length: Longest input in tokens; None for what the copy's tokenizer takes.
         word_piece: At which wordpiece a token classifier's labels are read.
         pooling: What the embeddings of an encoder are made of; None for what its files say.
+        embeddings: Embeddings of tokens: the base's, or with the rows that differ in the copy.
         text: Files of inputs to compare on, with answers or without.
         fit: Likewise to fit scales on; nothing for one factor of all. A mask is learned on these inputs, and
             `text` chooses the best epoch; with one of the two alone, a tenth of it does.
@@ -74,6 +76,7 @@ class ImportOptions:
     max_length: int | None = None
     word_piece: WordPiece = "first"
     pooling: Pooling | None = None
+    embeddings: CopyEmbeddings = "base"
     text: tuple[str, ...] = ()
     fit: tuple[str, ...] = ()
     factor: float | None = None
@@ -86,6 +89,8 @@ class ImportOptions:
             return ["--as mask needs --text: inputs to learn on, labelled or not"]
         if self.form == "mask" and self.factor is not None:
             return ["--factor goes with --as sign: a mask has no scales"]
+        if self.form == "mask" and self.embeddings == "changed":
+            return ["--embeddings changed goes with --as sign: a mask has the base's"]
         return []
 
 
@@ -131,6 +136,8 @@ class ImportReport:
         factor: Of the scales, before they were fitted; None for a mask, and where there are no signs.
         fitted: Whether they were.
         embeddings_moved: Largest change of an embedding, which is lost.
+        embedding_rows: Rows of embeddings that are kept.
+        embedding_bytes: Their bytes.
         compared: Copy and task on the text that was given.
         seconds: Time taken, the base's loading not counted.
     """
@@ -148,12 +155,19 @@ class ImportReport:
     factor: float | None
     fitted: bool
     embeddings_moved: float
+    embedding_rows: int
+    embedding_bytes: int
     compared: Comparison | None
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return asdict(self)
+
+    def _embeddings(self) -> str:
+        if self.embedding_rows:
+            return f"{self.embedding_rows:,} rows are the copy's, {human_bytes(self.embedding_bytes)}"
+        return f"moved by {self.embeddings_moved:.2%} in the copy; the base's are kept"
 
     def __str__(self) -> str:
         """Return the text that is printed."""
@@ -165,7 +179,7 @@ class ImportReport:
             "digest": self.digest,
             "size": sizes,
             "made": self.made,
-            "embeddings": f"moved by {self.embeddings_moved:.2%} in the copy; the base's are kept",
+            "embeddings": self._embeddings(),
         }
         lines |= {} if self.compared is None else self.compared.lines()
         lines["time"] = f"{self.seconds:.1f} s"
@@ -210,7 +224,7 @@ def import_copy(
     )
     pair = options.pair or any(one.pair for one in (text, fit) if one is not None)
     spec = _spec(copied, options, pair=pair)
-    signs = CopySigns(base, copied)
+    signs = CopySigns(base, copied, keeps_rows=options.embeddings == "changed")
     distillation = None
     if options.form == "mask":
         if copied.kind == "embedding":  # of one text, whatever the rows have
@@ -239,12 +253,22 @@ def import_copy(
             factor=factor,
             fitted=factor is not None and fit is not None,
             embeddings_moved=signs.embeddings_moved,
+            **_kept_rows(bundle),
             compared=compared,
             seconds=round(time.monotonic() - started, 3),
         )
         if folder is not None:
             folder.finish(report.to_dict())
     return report
+
+
+def _kept_rows(bundle: MaskBundle) -> dict[str, int]:
+    """Count the rows of embeddings that a bundle holds."""
+    kept = bundle.manifest.embeddings if isinstance(bundle.manifest, SignManifest) else ()
+    return {
+        "embedding_rows": sum(rows.columns - rows.zeros for rows in kept),
+        "embedding_bytes": sum(rows.nbytes for rows in kept),
+    }
 
 
 def _parts(text: CopiedText | None, fit: CopiedText | None) -> tuple[CopiedText, CopiedText]:

@@ -14,6 +14,7 @@ from mask_store import (
     Limits,
     ManifestError,
     MaskBundle,
+    PaddingError,
     ScaleValueError,
     SignManifest,
     TensorSetError,
@@ -22,10 +23,13 @@ from mask_store import (
     ensemble_of,
     pack_bits,
     read_bundle,
+    unpack_bits,
 )
 from tests.support.bundles import bundle_of, example_mask, forge, set_item, sign_sample
 
 GOLDEN = Path(__file__).parent / "golden" / "signs.safetensors"
+GOLDEN_ROWS = GOLDEN.with_name("signs-rows.safetensors")
+ROWS = "row.embeddings.words"
 SCALE = "scale.pooler.dense"
 
 
@@ -42,6 +46,25 @@ class TestGoldenBytes:
         np.testing.assert_array_equal(member.scales["pooler.dense"], np.array([0.25, 0.0], np.float32))
         np.testing.assert_array_equal(member.own["encoder.bias"], np.array([0.5], np.float32))
         assert bundle.manifest == sign_sample().manifest
+
+
+class TestGoldenRows:
+    """Likewise with rows of an embedding."""
+
+    def test_writer(self) -> None:
+        assert sign_sample(rows=True).to_bytes() == GOLDEN_ROWS.read_bytes()
+
+    def test_reader(self) -> None:
+        bundle = read_bundle(GOLDEN_ROWS)
+        (member,) = bundle.members
+        np.testing.assert_array_equal(member.rows["embeddings.words"], [[0.5, -1.0], [0.25, 2.0]])
+        bits = unpack_bits(member.changed["embeddings.words"], 9)
+        assert bits.nonzero()[1].tolist() == [1, 8]
+        assert list(member.masks) == ["pooler.dense"]
+        manifest = bundle.manifest
+        assert manifest == sign_sample(rows=True).manifest
+        assert isinstance(manifest, SignManifest)
+        assert (manifest.mask_bits, manifest.sign_bytes) == (40, 4 + 8 + 16 + 2)
 
 
 def test_numbers_are_immutable() -> None:
@@ -104,6 +127,47 @@ ATTACKS: dict[str, tuple[type[BundleError], dict[str, Callable[[Any], Any]]]] = 
     "pooling of a classifier": (ManifestError, {"manifest": set_item("pooling", to="mean")}),
     "own tensor twice": (ManifestError, {"manifest": lambda m: m["own"].append(m["own"][0])}),
 }
+
+
+def wider(manifest: dict[str, Any]) -> None:
+    manifest["embeddings"][0]["width"] = 3
+
+
+ATTACKS_ON_ROWS: dict[str, tuple[type[BundleError], dict[str, Callable[[Any], Any]]]] = {
+    "rows of another width": (TensorShapeError, {"manifest": wider}),
+    "another number of rows": (ManifestError, {"manifest": set_item("embeddings", 0, "zeros", to=9)}),
+    "more rows than bits": (TensorShapeError, {"manifest": set_item("embeddings", 0, "zeros", to=6)}),
+    "two rows of bits": (ManifestError, {"manifest": set_item("embeddings", 0, "rows", to=2)}),
+    "no width": (ManifestError, {"manifest": set_item("embeddings", 0, "width", to=0)}),
+    "the name of a layer": (
+        ManifestError,
+        {"manifest": set_item("embeddings", 0, "name", to="pooler.dense")},
+    ),
+    "no rows after all": (ManifestError, {"manifest": set_item("embeddings", to=None)}),
+    "a list of none": (TensorSetError, {"manifest": set_item("embeddings", to=[])}),
+    "rows without signs": (
+        ManifestError,
+        {"manifest": lambda m: m.update(layers=[], own=[])},
+    ),
+    "another dtype": (TensorTypeError, {"fields": set_item(ROWS, "dtype", to="I32")}),
+    "a bit after the last row": (PaddingError, {"data": lambda data: data.__setitem__(9, 0b11)}),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS_ON_ROWS)
+def test_attack_on_rows(name: str) -> None:
+    error, changes = ATTACKS_ON_ROWS[name]
+    with pytest.raises(BundleError) as caught:
+        MaskBundle.from_bytes(forge(sign_sample(rows=True), **changes))
+    assert type(caught.value) is error, str(caught.value)
+
+
+def test_rows_that_are_no_numbers_are_refused() -> None:
+    def change(data: bytearray) -> None:
+        data[-24:-20] = struct.pack("<f", float("nan"))  # rows, then two scales
+
+    with pytest.raises(HeadValueError, match=r"rows of 'embeddings.words': expected finite numbers"):
+        MaskBundle.from_bytes(forge(sign_sample(rows=True), data=change))
 
 
 @pytest.mark.parametrize("name", ATTACKS)

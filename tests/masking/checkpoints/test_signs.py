@@ -17,6 +17,7 @@ from masking import (
     TaskBatch,
     TaskInput,
     TextInput,
+    UnknownLayerError,
     WordsInput,
     collate,
     load_base,
@@ -130,6 +131,48 @@ def test_a_copy_keeps_what_it_has_of_its_own(tmp_path: Path) -> None:
     assert {f"{name}.bias" for name in names} < own
     assert {"embeddings.LayerNorm.weight", "encoder.layer.2.output.LayerNorm.bias"} < own
     assert {tensor.name for tensor in manifest.head} == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_changed_rows_of_embeddings_are_served_beside_other_tasks(architecture: str, tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base", architecture))
+    used = base.tokenizer("the movie was great bad plot")["input_ids"]
+    copies = [
+        finetuned(folder, tmp_path / f"copy{seed}", "sequence-classification", seed=seed, tokens=tokens)
+        for seed, tokens in enumerate((used[::2], used[1::2], ()))
+    ]
+    bundles = [sign_bundle(base, copy, keeps_rows=True) for copy in copies]
+    rows = [bundle.manifest.embeddings for bundle in bundles if isinstance(bundle.manifest, SignManifest)]
+    assert [len(one) for one in rows] == [1, 1, 0]
+    assert rows[0][0].columns - rows[0][0].zeros == len(set(used[::2]))
+    bundles.append(random_bundle(base, SPECS["text"]))
+    tasks = [load_task(bundle, base) for bundle in bundles]
+    batch = [TaskBatch(task, features_of(task)) for task in tasks]
+    together = MaskedEncoder(base).logits(batch[::-1])[::-1]
+    for number, bundle in enumerate(bundles[:3]):
+        expected = flat(folded_logits(bundle, base, tmp_path / f"exported{number}"))
+        np.testing.assert_allclose(flat(together[number]), expected, atol=1e-5)
+    lost = MaskedEncoder(base).logits(
+        [TaskBatch(load_task(sign_bundle(base, copies[0]), base), features_of(tasks[0]))]
+    )
+    assert np.abs(flat(lost[0]) - flat(together[0])).max() > 1e-4
+    (alone,) = MaskedEncoder(base).logits(batch[3:])
+    np.testing.assert_allclose(flat(together[3]), flat(alone), atol=1e-5)
+    assert tasks[0].signs_nbytes - tasks[2].signs_nbytes == len(set(used[::2])) * (8 + rows[0][0].width * 4)
+
+
+def test_rows_of_another_base_are_refused(tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base"))
+    copy = finetuned(folder, tmp_path / "copy", "sequence-classification", tokens=(5,))
+    bundle = sign_bundle(base, copy, keeps_rows=True)
+    assert isinstance(bundle.manifest, SignManifest)
+    (rows,) = bundle.manifest.embeddings
+    odd = bundle.manifest.model_copy(update={"embeddings": (rows.model_copy(update={"width": 7}),)})
+    bundle.manifest = odd
+    with pytest.raises(
+        UnknownLayerError, match=r"embedding 'embeddings.word_embeddings.weight' .* is \(121, 7\)"
+    ):
+        load_task(bundle, base)
 
 
 def test_memory_is_counted(tmp_path: Path) -> None:
