@@ -19,6 +19,7 @@ from server.engine.pending import Timings
 from server.errors import ServerError
 from server.http.error_mapping import error_response
 from server.http.request_line import as_routed, route_path, without_body
+from server.http.ui.routes import FILE
 from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK, Metrics
 from server.telemetry.tracing import RequestTracer
 
@@ -34,8 +35,8 @@ _PAGE_POLICY = {  # Swagger UI has a script and styles in the page itself
 }
 _NO_ROUTE = "(none)"
 _SCOPE_KEY = "maskserve"
-_QUIET = frozenset(  # asked every few seconds, by machines
-    {"/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"}
+_QUIET = frozenset(  # asked every few seconds by machines, or many at once by a page
+    {FILE, "/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"}
 )
 
 
