@@ -35,10 +35,15 @@ class TaskSummary(BaseModel):
     state: TaskState
     version: int
     digest: str
+    pair: bool = Field(description="whether an input is a pair of texts")
     labels: int = Field(description="how many labels it has; 0 for multiple choice")
+    metric: str | None = Field(description="what chose the checkpoint; of an ensemble its first metric")
+    metric_value: float | None = Field(description="that metric on the dev set; null where there is none")
     loaded: datetime
     load_ms: float = Field(description="how long reading and checking the version took")
     bytes: int = Field(description="masks and head; more in GET /memory")
+    requests_per_second: float = Field(description="answered by this version, in the last half minute")
+    p95_ms: float | None = Field(description="what 95 % of those took at most, to a tenth; null without any")
     precision: Precision = Field(description="in which the server multiplies")
     pinned: int | None = Field(description="the version that an operator bound this server to")
     problem: str | None = Field(description="why a newer version is not served")
@@ -211,16 +216,24 @@ def _ensemble(manifest: Manifest) -> Ensemble | None:
 
 def summary(served: ServedTask, entry: TaskEntry, precision: Precision) -> TaskSummary:
     """Describe a task in service, for a list."""
+    manifest, recent = served.loaded.manifest, served.statistics.recent()
+    metric = manifest.metric if isinstance(manifest, TaskManifest) else next(iter(manifest.metrics), None)
+    p95 = recent.p95_seconds
     return TaskSummary(
         task=served.name,
-        kind=served.loaded.manifest.kind,
+        kind=manifest.kind,
         state="serving",
         version=served.version,
         digest=served.digest,
-        labels=len(served.loaded.manifest.labels),
+        pair=manifest.pair,
+        labels=len(manifest.labels),
+        metric=metric,
+        metric_value=None if metric is None else manifest.metrics.get(metric),
         loaded=served.loaded_at,
         load_ms=round(served.load_seconds * 1000, 3),
         bytes=served.nbytes,
+        requests_per_second=round(recent.per_second, 3),
+        p95_ms=None if p95 is None else round(p95 * 1000, 3),
         precision=precision,
         pinned=entry.pinned,
         problem=_explain(entry),
