@@ -16,7 +16,6 @@ from torch import nn
 from transformers import AutoModel, BertConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from masking import Base, MaskSettings, load_base
-from masking.architectures import block_linears
 
 _PAD, _UNKNOWN, _BEGIN, _END, _POSITIONS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", 512
 _WORDS = tuple(first + second for first in "bdfgk" for second in "aeiou")
@@ -104,7 +103,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 def masked_linears(base: Base) -> dict[str, nn.Linear]:
     """Return the encoder's linear layers that the tasks mask, by name: those of blocks 2 to last."""
     blocks = MaskSettings().masked_blocks(base.num_blocks)
-    return block_linears(base.encoder, base.info.architecture, blocks)
+    return base.blocks.linears(base.encoder, blocks)
 
 
 def describe_model(base: Base, arguments: argparse.Namespace) -> dict[str, object]:
