@@ -15,9 +15,8 @@ from masking import (
     load_base,
     load_task,
 )
-from masking.inference import ResidentWeights
-from masking.inference.packing import attend_by_row as attend_rows
-from masking.inference.packing import attending, can_pack, pack_rows, pad_rows
+from masking.inference import ResidentWeights, packing
+from masking.inference.packing import attend_by_row, attending, can_pack, pack_rows, pad_rows
 from masking.kernels import Precision
 from masking.tasks import Row, collate
 from masking.tasks.predictions import Floats
@@ -86,10 +85,18 @@ def test_packed_rows_are_computed_as_alone(architecture: str, bases: dict[str, B
     rng = np.random.default_rng(0)
     rows = [Row.of(rng.integers(5, 40, length).tolist()) for length in (9, 4, 5, 33, 12, 12)]
     encoder, batch = base.share_encoder(), pack_rows(rows, base)
-    attend_rows(encoder)
+    attend_by_row(encoder)
     with torch.inference_mode(), attending(batch):
         packed = encoder(**batch.inputs).last_hidden_state[0]
     for row, start in zip(rows, batch.starts, strict=True):
         with torch.inference_mode():
             alone = base.encoder(**pad_rows([row], base).inputs).last_hidden_state[0]
         torch.testing.assert_close(packed[start : start + len(row.input_ids)], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_that_is_not_understood_is_not_replaced(
+    bases: dict[str, Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_near", lambda length, *_: torch.ones(length, length, dtype=torch.bool))
+    assert can_pack(bases["nomic_bert"])
+    assert not can_pack(bases["modernbert"])  # whose window is not kept now
