@@ -6,7 +6,7 @@ from pathlib import Path
 import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 
-from mask_store import Manifest, MaskBundle, SignManifest
+from mask_store import HeadActivation, Manifest, MaskBundle, SignManifest
 from masking.base import Base
 from masking.checkpoints.folding import folded_tensors
 from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
@@ -27,6 +27,7 @@ def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
 
     Raises:
         BaseMismatchError: It belongs to another base.
+        UnsupportedArchitectureError: Classifiers of transformers have a head of another form.
         ExportError: No class of transformers computes it, or the folder can't be written.
     """
     manifest = bundle.manifest
@@ -49,12 +50,15 @@ def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
 
 
 def _model(bundle: MaskBundle, base: Base) -> PreTrainedModel:
-    config = _config(bundle.manifest, base)
+    config, prefix = _config(bundle.manifest, base), base.encoder.base_model_prefix
+    head = head_names(base.info.architecture, prefix, bundle.manifest.kind)
+    _check_activation(bundle.manifest, head, base.info.architecture)
+    for name, value in head.settings.items():
+        setattr(config, name, value)
+    if head.activation_setting is not None:
+        setattr(config, head.activation_setting, _activation(bundle.manifest))
     auto = getattr(transformers, f"{_AUTO}{CLASSES[bundle.manifest.kind]}")
     model: PreTrainedModel = auto.from_config(config).eval()
-    prefix = model.base_model_prefix
-    head = head_names(base.info.architecture, prefix, bundle.manifest.kind)
-    _check_activation(bundle.manifest, head, type(model).__name__)
     tensors = folded_tensors(bundle.members[0], base)
     places = {f"{CLASSIFIER}.": f"{head.classifier}.", f"{POOLER}.": f"{head.pooler}."}
     state = {}
@@ -76,11 +80,15 @@ def _config(manifest: Manifest, base: Base) -> PretrainedConfig:
     return config
 
 
-def _check_activation(manifest: Manifest, head: HeadNames, cls: str) -> None:
+def _activation(manifest: Manifest) -> HeadActivation | None:
+    return manifest.head_activation if isinstance(manifest, SignManifest) else "tanh"
+
+
+def _check_activation(manifest: Manifest, head: HeadNames, architecture: str) -> None:
     """Refuse a head that the class of transformers has another activation in."""
-    own = manifest.head_activation if isinstance(manifest, SignManifest) else "tanh"
-    if head.activation not in (None, own):
+    own = _activation(manifest)
+    if head.activation_setting is None and head.activation not in (None, own):
         raise ExportError(
-            f"task {manifest.task!r} has {own} between pooler and classifier, {cls} has {head.activation}: "
-            "no class of transformers computes it"
+            f"task {manifest.task!r} has {own} between pooler and classifier, transformers' classifiers of "
+            f"{architecture!r} have {head.activation}: no class of transformers computes it"
         )

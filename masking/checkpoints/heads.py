@@ -3,11 +3,12 @@
 One row for each kind of task and architecture; to support another architecture, add its rows.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mask_store import HeadActivation, TaskKind
-from masking.architectures import layer_names
+from masking.errors import UnsupportedArchitectureError
 
 CLASSES: dict[TaskKind, str] = {
     "sequence-classification": "ForSequenceClassification",
@@ -35,25 +36,48 @@ class HeadNames:
         classifier: Module path of W_T in the model.
         pooler: Module path of W_P in the model; None where every token has logits.
         activation: After W_P.
+        activation_setting: The field of the configuration that names the activation, where there is one.
+        settings: Fields of the configuration with which the head is computed like a task's.
     """
 
     classifier: str
     pooler: str | None = None
     activation: HeadActivation | None = None
+    activation_setting: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
+_BERT = HeadNames("classifier", "{encoder}.pooler.dense", "tanh")
 _ROBERTA = HeadNames("classifier.out_proj", "classifier.dense", "tanh")
 _DISTILBERT = HeadNames("classifier", "pre_classifier", "relu")
+_DEBERTA = HeadNames("classifier", "pooler.dense", "gelu", activation_setting="pooler_hidden_act")
+_ALBERT = HeadNames("classifier", "{encoder}.pooler", "tanh")
 _SEQUENCE = {
+    "bert": _BERT,
+    "ernie": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "data2vec-text": _ROBERTA,
     "mpnet": _ROBERTA,
     "electra": HeadNames("classifier.out_proj", "classifier.dense", "gelu"),
     "distilbert": _DISTILBERT,
+    "albert": _ALBERT,
+    "deberta": _DEBERTA,
+    "deberta-v2": _DEBERTA,
+    "eurobert": HeadNames("classifier", "dense", "gelu", settings={"classifier_pooling": "bos"}),
+    "gte": _BERT,
+    "nomic_bert": _BERT,
 }
+_SUMMARY = {"summary_type": "first", "summary_activation": "gelu"}
 _CHOICE = {
-    "electra": HeadNames("classifier", "sequence_summary.summary", "gelu"),
+    **dict.fromkeys(
+        ("bert", "ernie", "roberta", "xlm-roberta", "camembert", "data2vec-text", "mpnet"), _BERT
+    ),
+    "electra": HeadNames("classifier", "sequence_summary.summary", "gelu", settings=_SUMMARY),
     "distilbert": _DISTILBERT,
+    "albert": _ALBERT,
+    "deberta-v2": _DEBERTA,
 }
 
 
@@ -66,10 +90,13 @@ def head_names(architecture: str, prefix: str, kind: TaskKind) -> HeadNames:
         kind: Kind of task.
 
     Raises:
-        UnsupportedArchitectureError: The architecture has no row in `masking.architectures`.
+        UnsupportedArchitectureError: No head of such a classifier is known that a task can have.
     """
-    layer_names(architecture)
-    if kind == "token-classification":
+    if kind == "token-classification" and architecture in _SEQUENCE:
         return HeadNames("classifier")
-    own = _CHOICE if kind == "multiple-choice" else _SEQUENCE
-    return own.get(architecture, HeadNames("classifier", f"{prefix}.pooler.dense", "tanh"))
+    found = (_CHOICE if kind == "multiple-choice" else _SEQUENCE).get(architecture)
+    if found is None:
+        raise UnsupportedArchitectureError(
+            f"transformers' {architecture!r} {CLASSES[kind]} has a head that no task has, or there is none"
+        )
+    return replace(found, pooler=str(found.pooler).format(encoder=prefix))

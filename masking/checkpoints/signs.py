@@ -21,7 +21,6 @@ from mask_store import (
     SignManifest,
     pack_bits,
 )
-from masking.architectures import block_linears, layer_norms
 from masking.base import Base
 from masking.checkpoints.copies import FARTHEST, FinetunedCopy, change
 from masking.heads import CLASSIFIER, POOLER
@@ -44,7 +43,7 @@ class CopySigns:
     def deltas(self) -> Mapping[str, Tensor]:
         """By name of each layer with signs, copy less base: float32 [rows, columns]."""
         base, tensors = self.base, self.copy.tensors
-        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+        linears = base.blocks.linears(base.encoder)
         found = {name: tensors[f"{name}.weight"] - one.weight.cpu() for name, one in linears.items()}
         if self._pooler_is_near:
             assert base.pooler is not None
@@ -57,10 +56,19 @@ class CopySigns:
         return {name: delta.abs().mean(1) for name, delta in self.deltas.items()}
 
     @property
-    def embeddings_moved(self) -> float:
-        """The largest change of an embedding, which is lost; see `FinetunedCopy.moved`."""
-        inside = {f"{name}.weight" for name in self.deltas}
-        return max((far for name, far in self.copy.moved.items() if name not in inside), default=0.0)
+    def lost(self) -> tuple[str, float]:
+        """Name and change of what the copy has moved farthest and the task keeps as the base's.
+
+        That is an embedding, or of some architectures a layer that masks don't apply to.
+        """
+        base, kept = self.base.encoder, {f"{name}.weight" for name in self.deltas} | self._own().keys()
+        moved = {
+            name: change(self.copy.tensors[name], one)
+            for name, one in base.named_parameters()
+            if name not in kept
+        }
+        farthest = max(moved, key=lambda name: moved[name])
+        return farthest, moved[farthest]
 
     def bundle(
         self,
@@ -136,8 +144,8 @@ class CopySigns:
     def _own(self) -> dict[str, Tensor]:
         tensors = self.copy.tensors
         names = [f"{name}.bias" for name in self.deltas if name != POOLER]
-        names += [f"{name}.{part}" for name in layer_norms(self.base.encoder) for part in ("weight", "bias")]
-        own = {name: tensors[name] for name in names}
+        names += [f"{name}.{part}" for name in self.base.blocks.norms for part in ("weight", "bias")]
+        own = {name: tensors[name] for name in names if name in tensors}
         return own | ({f"{POOLER}.bias": self._pooler.bias.detach()} if POOLER in self.deltas else {})
 
 

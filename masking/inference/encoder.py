@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masking.architectures import block_linears, layer_names, layer_norms
+from masking.architectures import LayerNames
 from masking.base import Base
 from masking.heads import CLASSIFIER, POOLER
 from masking.inference.blocks import LineBlock
@@ -89,7 +89,7 @@ class _RoutedLinear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs = computed().linear(self.name, inputs.flatten(0, -2), self)
+        outputs = computed().linear(self.name, inputs.flatten(0, -2).contiguous(), self)
         return outputs.view(*inputs.shape[:-1], -1)
 
 
@@ -125,34 +125,31 @@ class MaskedEncoder:
         self._addressed = base.device.type == "cuda" and kernel_runs(base.device, self.weights.kernels)
         self._encoder = base.share_encoder()
         self._lay_out: Callable[[Sequence[Row], Base], RowBatch] = pad_rows
-        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-        self._blocks = {
-            name: block
-            for block in range(base.num_blocks)
-            for name in layer_names(base.info.architecture).in_block(block)
-        }
-        path = layer_names(base.info.architecture).blocks
+        self._blocks = {name: number for number, names in enumerate(base.blocks.layers) for name in names}
+        linears, norms = base.blocks.linears(base.encoder), base.blocks.layer_norms(self._encoder)
+        replaced = False
         if can_pack(base):
             self._lay_out = pack_rows
             attend_by_row(self._encoder)
-            if self.weights.lines:
-                self._replace_blocks(path)
-                linears = {}
-        self._shares, self._reads_tokens = can_share(base), can_pack(base) and bool(self.weights.lines)
+            if self.weights.lines and base.blocks.known:
+                self._replace_blocks(base.blocks.known)
+                linears, replaced = {}, True
+                norms = {name: one for name, one in norms.items() if not name.startswith(base.blocks.path)}
+        self._shares, self._reads_tokens = can_share(base), replaced
         if self._shares:
-            begin_stages(self._encoder.get_submodule(path))
-        for name, norm in layer_norms(self._encoder).items():
-            if not isinstance(self._encoder.get_submodule(name.rpartition(".")[0]), LineBlock):
-                self._encoder.set_submodule(name, _RoutedNorm(name, norm))
+            begin_stages(self._encoder.get_submodule(base.blocks.path))
+        for name, norm in norms.items():
+            self._encoder.set_submodule(name, _RoutedNorm(name, norm))
         for name, linear in linears.items():
             routed = _RoutedLinear(name, linear)
             if name in self.weights.lines:  # its own tensor is not held, so that it may be let go of
                 routed.weight = nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
             self._encoder.set_submodule(name, routed)
 
-    def _replace_blocks(self, path: str) -> None:
-        for number, block in enumerate(self._encoder.get_submodule(path).children()):
-            self._encoder.set_submodule(f"{path}.{number}", LineBlock(block, self.base, number))
+    def _replace_blocks(self, names: LayerNames) -> None:
+        config = self.base.encoder.config
+        for number, block in enumerate(self._encoder.get_submodule(names.blocks).children()):
+            self._encoder.set_submodule(f"{names.blocks}.{number}", LineBlock(block, config, names, number))
 
     def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
         """Compute the logits of every input, the inputs of all tasks together.

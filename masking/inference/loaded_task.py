@@ -18,7 +18,6 @@ from mask_store import (
     SignManifest,
     unpack_bits,
 )
-from masking.architectures import block_linears, layer_norms
 from masking.base import Base, Tokenizer
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
@@ -179,7 +178,7 @@ def _check_base(manifest: Manifest, own: BaseInfo) -> None:
 
 def maskable_linears(base: Base) -> dict[str, nn.Linear]:
     """Return every layer of the base that a mask may apply to, by its name in a bundle."""
-    linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+    linears = base.blocks.linears(base.encoder)
     return linears if base.pooler is None else linears | {POOLER: base.pooler}
 
 
@@ -212,17 +211,17 @@ def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]
         base: The base.
         layers: The layers of signs, by name.
     """
-    linears, norms = maskable_linears(base), layer_norms(base.encoder)
-    shapes = {f"{name}.bias": tuple(linears[name].bias.shape) for name in layers}
+    linears, norms = maskable_linears(base), base.blocks.layer_norms(base.encoder)
+    parts = {f"{name}.bias": linears[name].bias for name in layers}
     for name, norm in norms.items():
-        shapes |= {f"{name}.{part}": tuple(norm.normalized_shape) for part in ("weight", "bias")}
-    return shapes
+        parts |= {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
+    return {name: tuple(one.shape) for name, one in parts.items() if one is not None}
 
 
 def _check_signs(manifest: SignManifest, base: Base) -> None:
     """Refuse signs that are not of all layers of the blocks, or without their numbers."""
     names = {layer.name for layer in manifest.layers}
-    blocks = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+    blocks = base.blocks.linears(base.encoder)
     if missing := sorted(blocks.keys() - names):
         raise UnknownLayerError(f"task {manifest.task!r} has no signs of layer {missing[0]!r}")
     if beyond := sorted(names - maskable_linears(base).keys()):

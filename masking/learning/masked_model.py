@@ -22,7 +22,6 @@ from mask_store import (
     TaskManifest,
     pack_bits,
 )
-from masking.architectures import block_linears
 from masking.base import Base
 from masking.binarize import keep
 from masking.heads import CLASSIFIER, POOLER
@@ -196,7 +195,7 @@ class MaskedModel(TaskModel):
 
     def _add_scores(self, seed: int) -> dict[str, MaskScores]:
         """Parametrize the chosen layers, in the order of the computation."""
-        layers = block_linears(self.encoder, self.base.info.architecture, self.blocks)
+        layers = self.base.blocks.linears(self.encoder, self.blocks)
         trained_head = self.settings.head == "trained"
         if self.pooler is not None and not (trained_head and self.pooler_is_random):
             layers[POOLER] = self.pooler

@@ -119,7 +119,8 @@ class ImportReport:
         made: How the task was made of the copy.
         factor: Of the scales, before they were fitted; None for a mask.
         fitted: Whether they were.
-        embeddings_moved: Largest change of an embedding, which is lost.
+        lost: What has moved farthest of the copy's tensors that the task keeps as the base's, embeddings or
+            layers that are not masked, and how far.
         compared: Copy and task on the text that was given.
         seconds: Time taken, the base's loading not counted.
     """
@@ -136,7 +137,7 @@ class ImportReport:
     made: str
     factor: float | None
     fitted: bool
-    embeddings_moved: float
+    lost: tuple[str, float]
     compared: Comparison | None
     seconds: float
 
@@ -154,7 +155,7 @@ class ImportReport:
             "digest": self.digest,
             "size": sizes,
             "made": self.made,
-            "embeddings": f"moved by {self.embeddings_moved:.2%} in the copy; the base's are kept",
+            "not kept": f"{self.lost[0]} moved by {self.lost[1]:.2%} in the copy; the base's is used",
         }
         lines |= {} if self.compared is None else self.compared.lines()
         lines["time"] = f"{self.seconds:.1f} s"
@@ -225,7 +226,7 @@ def import_copy(
             made=_made(bundle, factor, fitted=fit is not None),
             factor=factor,
             fitted=factor is not None and fit is not None,
-            embeddings_moved=signs.embeddings_moved,
+            lost=signs.lost,
             compared=compared,
             seconds=round(time.monotonic() - started, 3),
         )
@@ -263,7 +264,7 @@ def _choose(
     """Choose the scales, by the answers to some text; without any, to generated rows."""
     codec = task_codec(spec, signs.base.tokenizer)
     features = generated(signs.base, codec) if text is None else encode(text, codec)
-    settings: dict[str, JsonScalar] = {"embeddings_moved": signs.embeddings_moved}
+    settings: dict[str, JsonScalar] = dict(zip(("not_kept", "not_kept_moved"), signs.lost, strict=True))
 
     def multiplied(factor: float) -> dict[str, Tensor]:
         return {name: factor * mean for name, mean in signs.mean_scales.items()}

@@ -142,6 +142,8 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
     shared = f", {distributed.count()} processes" if distributed.count() > 1 else ""
     where = f"base {base.info.name}, blocks {_span(blocks)}, on {device}{shared}"
     logger.info(f"learning {options.task}: {labels}{where}")
+    if base.blocks.known is None or base.blocks.passes > 1:
+        logger.info(f"{base.info.architecture}: {base.blocks.describe()}")
     return Preparation(options, data, encoded, base, spec, codec, blocks, metric, baseline)
 
 
