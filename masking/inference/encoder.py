@@ -135,7 +135,8 @@ class MaskedEncoder:
                 self._replace_blocks(base.blocks.known)
                 linears, replaced = {}, True
                 norms = {name: one for name, one in norms.items() if not name.startswith(base.blocks.path)}
-        self._shares, self._reads_tokens = can_share(base), replaced
+        self._shares = can_share(base)
+        self._reads_tokens = replaced and base.blocks.passes == 1  # the last block is computed once
         if self._shares:
             begin_stages(self._encoder.get_submodule(base.blocks.path))
         for name, norm in norms.items():
