@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 import mask_store
 from mask_store import (
+    BinInfo,
     BitsEncoding,
     BundleError,
     BundleTooLargeError,
     ChecksumError,
+    ClassInfo,
+    EvaluationInfo,
     FormatVersionError,
     HeaderError,
     HeadTensorInfo,
@@ -118,6 +121,47 @@ class TestIdentityOfTheBase:
     def test_is_complete_or_absent(self, change: Callable[[dict[str, Any]], Any]) -> None:
         with pytest.raises(ManifestError):
             MaskBundle.from_bytes(forge(self.bundle(), manifest=change))
+
+
+class TestEvaluation:
+    """What a manifest says of the dev set may be missing, and is written in one way."""
+
+    EVALUATION: ClassVar = EvaluationInfo(
+        metric="accuracy",
+        examples=32,
+        baseline=0.5,
+        baseline_answer="'bad' for everything",
+        classes=(
+            ClassInfo(precision=1.0, recall=0.875, f1=0.9375, count=16),
+            ClassInfo(precision=0.875, recall=1.0, f1=0.9375, count=16),
+        ),
+        confusion=((14, 2), (0, 16)),
+        calibration_error=0.0625,
+        bins=(BinInfo(low=0.5, high=1.0, count=32, confidence=0.875, accuracy=0.9375),),
+    )
+    PATH = GOLDEN / "evaluation.safetensors"
+
+    def test_is_written_and_read_for_ever(self) -> None:
+        bundle = bundle_of(evaluation=self.EVALUATION)
+        assert bundle.to_bytes() == self.PATH.read_bytes()
+        assert read_bundle(self.PATH).manifest.evaluation == self.EVALUATION
+        assert read_bundle(GOLDEN / "rice.safetensors").manifest.evaluation is None
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            set_item("evaluation", to=None),
+            set_item("evaluation", "metric", to="f1"),
+            set_item("evaluation", "examples", to=0),
+            set_item("evaluation", "classes", 0, "f1", to=1.5),
+            set_item("evaluation", "confusion", 0, to=[1]),
+            set_item("evaluation", "confusion", to=[[1, 2]]),
+            lambda manifest: manifest["evaluation"]["classes"].pop(),
+        ],
+    )
+    def test_refuses_what_contradicts_itself(self, change: Callable[[dict[str, Any]], Any]) -> None:
+        with pytest.raises((ManifestError, NonCanonicalError)):
+            MaskBundle.from_bytes(forge(bundle_of(evaluation=self.EVALUATION), manifest=change))
 
 
 class TestCreate:
