@@ -1,7 +1,7 @@
 """Record of a run, read from the report in its folder, and of what it was compared with.
 
-``RUN/report.json`` is the report of `training.runs`; ``RUN-compare/<method>-lr<rate>-seed<seed>/report.json``
-are those of `training.compare`, one for each run of either method.
+``RUN/report.json`` is the report of `training.runs`, ``RUN-compare/comparison.json`` the list of the runs of
+either method that `training.compare` has made.
 """
 
 import json
@@ -20,6 +20,7 @@ from training.loop.run_folder import REPORT
 from training.options import Method
 
 COMPARED = "-compare"
+COMPARISON = "comparison.json"
 T = TypeVar("T")
 
 
@@ -87,7 +88,7 @@ class Run:
     Attributes:
         name: Name of the folder.
         record: The run; None where the folder is of a comparison alone.
-        compared: The runs of the comparison, by method, rate and seed.
+        compared: The runs of the comparison.
     """
 
     name: str
@@ -100,7 +101,7 @@ class Run:
         return self.record.metric if self.record else self.compared[0].metric
 
 
-_RECORD, _COMPARED = TypeAdapter(RunRecord), TypeAdapter(ComparedRun)
+_RECORD, _RUNS = TypeAdapter(RunRecord), TypeAdapter(tuple[ComparedRun, ...])
 
 
 def read_run(folder: Path) -> Run:
@@ -112,11 +113,10 @@ def read_run(folder: Path) -> Run:
     folder = folder.resolve()
     path = folder / REPORT
     record = _read(path, _RECORD) if path.is_file() else None
-    runs = [_read(report, _COMPARED) for report in _compared(folder)]
-    run = _together(folder, record, runs)
-    if record is None and not run.compared:
+    comparison = _comparison(folder)
+    if record is None and comparison is None:
         raise ReportError(f"{folder}: there is no {REPORT}; it is written when a run has finished")
-    return run
+    return _together(folder, record, _read(comparison, _RUNS) if comparison else ())
 
 
 def run_of(folder: Path, report: Mapping[str, object]) -> Run:
@@ -126,17 +126,36 @@ def run_of(folder: Path, report: Mapping[str, object]) -> Run:
         folder: The run's folder.
         report: The report as JSON values.
     """
-    runs = []
-    for path in _compared(folder):
+    runs: tuple[ComparedRun, ...] = ()
+    if comparison := _comparison(folder):
         with suppress(ReportError):  # a run that has learned does not end by another's report
-            runs.append(_read(path, _COMPARED))
+            runs = _read(comparison, _RUNS)
     return _together(folder, _RECORD.validate_json(json.dumps(report)), runs)
 
 
-def _compared(folder: Path) -> list[Path]:
-    """Return the reports of a comparison's runs."""
-    places = [folder, folder.with_name(folder.name + COMPARED)]
-    return sorted(report for place in places for report in place.glob(f"*/{REPORT}"))
+def write_comparison(folder: Path, runs: Sequence[Mapping[str, object]]) -> Run:
+    """Keep the runs of a comparison in its folder, for the pages of it and of the run.
+
+    Args:
+        folder: The folder, ``RUN-compare``; made if it isn't there.
+        runs: Results of the runs as JSON values.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    text = json.dumps(runs, indent=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / COMPARISON).write_text(text + "\n", encoding="utf-8")
+    return Run(folder.name, None, _RUNS.validate_json(text))
+
+
+def _comparison(folder: Path) -> Path | None:
+    """Return the file of a comparison, in its own folder or found from the run's."""
+    places = (folder, folder.with_name(folder.name + COMPARED))
+    return next((place / COMPARISON for place in places if (place / COMPARISON).is_file()), None)
 
 
 def _together(folder: Path, record: RunRecord | None, runs: Sequence[ComparedRun]) -> Run:

@@ -13,13 +13,10 @@ from hypothesis import strategies as st
 
 import mask_store
 from mask_store import (
-    BinInfo,
     BitsEncoding,
     BundleError,
     BundleTooLargeError,
     ChecksumError,
-    ClassInfo,
-    EvaluationInfo,
     FormatVersionError,
     HeaderError,
     HeadTensorInfo,
@@ -48,6 +45,7 @@ from mask_store import (
 )
 from mask_store.format.bundle import digest_of
 from tests.support.bundles import (
+    EVALUATION,
     HEAD,
     bundle_of,
     canonical,
@@ -126,25 +124,12 @@ class TestIdentityOfTheBase:
 class TestEvaluation:
     """What a manifest says of the dev set may be missing, and is written in one way."""
 
-    EVALUATION: ClassVar = EvaluationInfo(
-        metric="accuracy",
-        examples=32,
-        baseline=0.5,
-        baseline_answer="'bad' for everything",
-        classes=(
-            ClassInfo(precision=1.0, recall=0.875, f1=0.9375, count=16),
-            ClassInfo(precision=0.875, recall=1.0, f1=0.9375, count=16),
-        ),
-        confusion=((14, 2), (0, 16)),
-        calibration_error=0.0625,
-        bins=(BinInfo(low=0.5, high=1.0, count=32, confidence=0.875, accuracy=0.9375),),
-    )
     PATH = GOLDEN / "evaluation.safetensors"
 
     def test_is_written_and_read_for_ever(self) -> None:
-        bundle = bundle_of(evaluation=self.EVALUATION)
+        bundle = bundle_of(evaluation=EVALUATION)
         assert bundle.to_bytes() == self.PATH.read_bytes()
-        assert read_bundle(self.PATH).manifest.evaluation == self.EVALUATION
+        assert read_bundle(self.PATH).manifest.evaluation == EVALUATION
         assert read_bundle(GOLDEN / "rice.safetensors").manifest.evaluation is None
 
     @pytest.mark.parametrize(
@@ -161,7 +146,7 @@ class TestEvaluation:
     )
     def test_refuses_what_contradicts_itself(self, change: Callable[[dict[str, Any]], Any]) -> None:
         with pytest.raises((ManifestError, NonCanonicalError)):
-            MaskBundle.from_bytes(forge(bundle_of(evaluation=self.EVALUATION), manifest=change))
+            MaskBundle.from_bytes(forge(bundle_of(evaluation=EVALUATION), manifest=change))
 
 
 class TestCreate:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.evaluations import evaluation_of
+from tests.support.learning_data import evaluation_of
 from training.errors import ReportError
 from training.judging.evaluation import ClassScores, Confusion, WorstError
 from training.page.page import run_page
-from training.page.record import read_run
+from training.page.record import read_run, write_comparison
 
 HOSTILE = "<script>alert(1)</script>\"'&\x00\ud800\u202eend"
 EPOCHS = [
@@ -170,14 +170,13 @@ def test_text_from_data_is_text(tmp_path: Path) -> None:
 
 
 def test_finetuning_is_beside_it_where_it_was_compared(run: Path) -> None:
-    for method, seed, values in (
-        ("mask", 1, (0.7, 0.8)),
-        ("mask", 2, (0.75, 0.85)),
-        ("finetune", 1, (0.8, 0.85)),
-        ("finetune", 2, ()),
-    ):
-        folder = run.with_name("questions-compare") / f"{method}-lr0.001-seed{seed}"
-        write(folder, compared(method, seed, *values))
+    runs = [
+        compared("mask", 1, 0.7, 0.8),
+        compared("mask", 2, 0.75, 0.85),
+        compared("finetune", 1, 0.8, 0.85),
+        compared("finetune", 2),
+    ]
+    write_comparison(run.with_name("questions-compare"), runs)
     page = page_of(run)
     assert "Masking is 2.50 points below finetuning." in page.texts
     for text in ("0.8250", "0.0354", "0.8500", "1, 2, 1 diverged"):

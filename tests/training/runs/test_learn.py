@@ -188,6 +188,21 @@ def test_what_was_learned_survives_a_store_that_is_full(
     assert report.version == 1
 
 
+@pytest.mark.parametrize("kind", list(ROWS))
+def test_the_dev_set_is_judged_in_the_report_and_in_short_in_the_manifest(
+    tmp_path: Path, tiny_bert: str, kind: TaskKind
+) -> None:
+    options = tiny_options(tmp_path, tiny_bert, kind, epochs=2, force=True)
+    report = learn(options)
+    manifest, found = MaskStore.open(str(options.store)).load("demo").manifest, report.evaluation
+    assert manifest.evaluation == found.info()
+    assert found.metrics == pytest.approx(report.metrics, abs=1e-6)
+    assert (found.examples, found.metric, found.kind) == (16, report.metric, kind)
+    assert sum(one.count for one in found.classes) == sum(one.count for one in found.confusion) or (
+        kind == "multi-label-classification"
+    )
+
+
 def test_a_finished_run_leaves_a_report_and_no_checkpoint(tmp_path: Path, tiny_bert: str) -> None:
     options = tiny_options(tmp_path, tiny_bert, epochs=1)
     report = learn(options)

@@ -3,7 +3,7 @@ import shlex
 
 import pytest
 
-from tests.support.evaluations import evaluation_of
+from tests.support.learning_data import evaluation_of
 from training.loop.history import EpochRecord
 from training.runs.report import MaskReport, SetReport, human_seconds
 
