@@ -116,7 +116,8 @@ def read_run(folder: Path) -> Run:
     comparison = _comparison(folder)
     if record is None and comparison is None:
         raise ReportError(f"{folder}: there is no {REPORT}; it is written when a run has finished")
-    return _together(folder, record, _read(comparison, _RUNS) if comparison else ())
+    runs: tuple[ComparedRun, ...] = () if comparison is None else _read(comparison, _RUNS)
+    return _together(folder, record, runs)
 
 
 def run_of(folder: Path, report: Mapping[str, object]) -> Run:

@@ -11,7 +11,7 @@ from training.runs.learn import learn
 from training.runs.preparation import prepare
 
 
-class Kept(GeneralTracker):
+class Kept(GeneralTracker):  # type: ignore[misc]
     """A tracker that keeps what it is given, and fails where it is told to."""
 
     name = "kept"
@@ -19,7 +19,8 @@ class Kept(GeneralTracker):
 
     def __init__(self, failing: str = "") -> None:
         super().__init__()
-        self.failing, self.calls = failing, []  # type: list[Any]
+        self.failing = failing
+        self.calls: list[Any] = []
 
     @property
     def tracker(self) -> None:
