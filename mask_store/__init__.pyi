@@ -44,6 +44,11 @@ from .format.bundle import read_bundle as read_bundle
 from .format.bundle import write_bundle as write_bundle
 from .format.diff import BundleDiff as BundleDiff
 from .format.diff import LayerDiff as LayerDiff
+from .format.evaluation_info import MAX_CLASSES as MAX_CLASSES
+from .format.evaluation_info import MAX_CONFUSION_LABELS as MAX_CONFUSION_LABELS
+from .format.evaluation_info import BinInfo as BinInfo
+from .format.evaluation_info import ClassInfo as ClassInfo
+from .format.evaluation_info import EvaluationInfo as EvaluationInfo
 from .format.limits import Limits as Limits
 from .format.manifest import MAX_MEMBERS as MAX_MEMBERS
 from .format.manifest import MIN_MEMBERS as MIN_MEMBERS

@@ -228,6 +228,10 @@ def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[st
         yield "zeros", f"{about.initial_sparsity:.2%} before learning, {about.sparsity:.2%} after"
         yield "flipped", f"{about.flipped_share:.2%} of the bits"
     yield "metrics", _metrics(about.metrics) or _UNMEASURED[len(about.learned) > 1]
+    if found := about.evaluation:
+        sure = "" if found.calibration_error is None else f"; calibration error {found.calibration_error:.4g}"
+        answer = f"{found.baseline_answer} has {found.metric} {found.baseline:.4g}"
+        yield "dev set", f"{found.examples:,} rows; {answer}{sure}"
     copies = "a finetuned copy" if len(about.learned) == 1 else f"{len(about.learned)} finetuned copies"
     yield "file", f"{human_bytes(version.size)}; {copies} would take {human_bytes(about.finetuned_bytes)}"
     memory = f"{human_bytes(about.mask_bytes)} of packed masks, {human_bytes(about.head_bytes)} of head"

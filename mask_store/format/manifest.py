@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from mask_store.errors import FormatVersionError, ManifestError
+from mask_store.format.evaluation_info import EvaluationInfo
 from mask_store.format.json_text import parse_json
 from mask_store.format.limits import Limits
 from mask_store.format.mask_info import (
@@ -143,6 +144,7 @@ class Manifest(Described):
             that is 0.5 for all.
         base: The encoder that the masks belong to.
         max_length: Longest input in tokens.
+        evaluation: How it answered its dev set, in short; None where it was not measured.
     """
 
     kind: TaskKind
@@ -151,6 +153,7 @@ class Manifest(Described):
     thresholds: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None, FailFast()] = None
     base: BaseInfo
     max_length: PositiveInteger
+    evaluation: EvaluationInfo | None = None
 
     @property
     @abstractmethod
@@ -191,12 +194,18 @@ class Manifest(Described):
                 raise ValueError(f"{len(self.thresholds)} thresholds for {count} labels")
         return self
 
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> Self:
+        if self.evaluation is not None:
+            self.evaluation.check_labels(len(self.labels))
+            if self.evaluation.metric not in self.metrics:
+                raise ValueError(f"evaluation's metric {self.evaluation.metric!r} is not among metrics")
+        return self
+
     @model_serializer(mode="wrap")
-    def _leave_out_thresholds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = serialize(self)
-        if self.thresholds is None:
-            del fields["thresholds"]
-        return fields
+    def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        absent = [name for name in ("thresholds", "evaluation") if getattr(self, name) is None]
+        return {name: value for name, value in serialize(self).items() if name not in absent}
 
     def to_json(self) -> str:
         """Write canonical JSON: one manifest has one text, in ASCII."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mask_store import (
+    EvaluationInfo,
     HeadTensorInfo,
     LayerInfo,
     MaskBundle,
@@ -153,6 +154,7 @@ class MaskedModel(TaskModel):
         training: Mapping[str, str | int | float | bool | None],
         data_digest: str,
         seed: int,
+        evaluation: EvaluationInfo | None = None,
     ) -> MaskBundle:
         """Make the immutable file that is published and served of what was learned.
 
@@ -163,6 +165,7 @@ class MaskedModel(TaskModel):
             training: Settings of the training run, for the record.
             data_digest: Digest of the data learned from.
             seed: The seed that `create` was given.
+            evaluation: How it answers the dev set, in short.
         """
         head = self._head_tensors()
         manifest = TaskManifest(
@@ -180,6 +183,7 @@ class MaskedModel(TaskModel):
             head=tuple(HeadTensorInfo(name=n, shape=tuple(t.shape)) for n, t in head.items()),
             metric=metric,
             metrics=dict(metrics),
+            evaluation=evaluation,
             training=dict(training),
             data_digest=data_digest,
             libraries={name: version(name) for name in ("torch", "transformers", "tokenizers")},

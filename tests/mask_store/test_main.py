@@ -10,7 +10,7 @@ import pytest
 
 from mask_store import MaskStore
 from mask_store.__main__ import main
-from tests.support.bundles import bundle_of, sign_sample, version_bundle
+from tests.support.bundles import EVALUATION, bundle_of, sign_sample, version_bundle
 
 Run = Callable[..., str]
 
@@ -72,6 +72,15 @@ def test_show(run: Run, run_json: Callable[..., Any]) -> None:
     assert shown["current"] == 3
     assert shown["manifest"]["seed"] == 1
     assert shown["finetuned_bytes"] == 437_928_968
+
+
+def test_show_tells_how_the_dev_set_was_answered(
+    run: Run, run_json: Callable[..., Any], filled: Path
+) -> None:
+    MaskStore.open(filled).publish(bundle_of(task="judged", evaluation=EVALUATION))
+    told = "dev set    32 rows; 'bad' for everything has accuracy 0.5; calibration error 0.0625\n"
+    assert told in run("show", "judged")
+    assert run_json("show", "judged")["manifest"]["evaluation"] == EVALUATION.model_dump(mode="json")
 
 
 def test_what_is_shown_cannot_write_lines_of_its_own(run: Run, filled: Path) -> None:

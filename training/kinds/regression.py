@@ -75,7 +75,14 @@ class Regression(SequenceClassification):
         """Return the values: float32 [examples, values]."""
         return torch.tensor([target for _, target in items], dtype=torch.float32)
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the mean squared error of each example; see `TrainingKind.loss`."""
         errors = torch.where(targets.isnan(), torch.zeros_like(logits), logits - targets.nan_to_num())
         return errors.square().mean(dim=1).sum() / total

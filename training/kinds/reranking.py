@@ -87,7 +87,14 @@ class Reranking(TrainingKind):
         """Return the relevance: float32 [examples, 1]."""
         return torch.tensor([target for _, target in items], dtype=torch.float32)
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the binary cross entropy; see `TrainingKind.loss`."""
         return binary_loss(logits, targets) / total
 

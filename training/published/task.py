@@ -11,7 +11,10 @@ from mask_store import MaskBundle, MaskStore
 from masking import LoadedTask, MaskedEncoder, Prediction, TaskInput, load_base, load_task
 from masking.inference import ResidentWeights
 from masking.kernels import PrecisionChoice
+from training.data.examples import ExampleSet
+from training.data.features import encode_examples
 from training.errors import OptionsError
+from training.judging.evaluation import Evaluation, judge
 from training.loop.evaluation import task_logits
 from training.options import ROLES, Role
 from training.runs.preparation import choose_device
@@ -109,3 +112,25 @@ class PublishedTask:
         features = self.task.codec.encode(inputs, truncate=True)
         logits = task_logits(self.task, self.encoder, features, max_rows=max_rows)
         return [self.task.codec.decode(one) for one in logits]
+
+    def judge(self, examples: ExampleSet, *, max_rows: int, worst: int) -> Evaluation:
+        """Predict labelled rows and judge the answers.
+
+        Args:
+            examples: The rows; labels are those that the task knows.
+            max_rows: Rows of a batch at most.
+            worst: How many of the worst errors to keep.
+        """
+        encoded = encode_examples(examples, self.task.codec)
+        return judge(
+            self.task.codec,
+            examples,
+            encoded,
+            self.predict([item.example.input for item in encoded], max_rows=max_rows),
+            metric=getattr(self.task.manifest, "metric", ""),
+            worst=worst,
+        )
+
+    def identity(self) -> dict[str, object]:
+        """Return what names the version: task, version and digest."""
+        return {"task": self.task.manifest.task, "version": self.number, "digest": self.task.digest}

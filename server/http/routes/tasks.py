@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from mask_store import (
     CombineRule,
     EnsembleManifest,
+    EvaluationInfo,
     JsonScalar,
     Manifest,
     SignManifest,
@@ -121,6 +122,11 @@ class TaskDetails(BaseModel):
     max_length: int
     metric: str | None = Field(description="what chose the checkpoint; null for an ensemble")
     metrics: dict[str, float] = Field(description="on the dev set; an ensemble may have none")
+    evaluation: EvaluationInfo | None = Field(
+        description="answers on the dev set in short: baseline, figures of each label, confusion matrix "
+        "(rows: right, columns: predicted), calibration; classes and confusion in the order of labels; null "
+        "where it was not measured"
+    )
     sparsity: float | None = Field(description="share of zeros in its masks; null for signs")
     initial_sparsity: float | None = Field(description="null for signs")
     flipped_share: float | None = Field(
@@ -187,6 +193,7 @@ _FROM_MANIFEST = (
     "created",
     "max_length",
     "metrics",
+    "evaluation",
     "mask_bytes",
     "head_bytes",
 )
