@@ -81,6 +81,7 @@ from .sizes import human_bytes as human_bytes
 from .store.ensemble import ensemble_of as ensemble_of
 from .store.records import History as History
 from .store.records import Problem as Problem
+from .store.records import Pruned as Pruned
 from .store.records import Rollback as Rollback
 from .store.records import Snapshot as Snapshot
 from .store.records import VersionInfo as VersionInfo

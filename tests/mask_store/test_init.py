@@ -45,6 +45,7 @@ def test_public_api() -> None:
         "MaskingInfo",
         "MemberInfo",
         "Problem",
+        "Pruned",
         "RiceEncoding",
         "Snapshot",
         "History",
