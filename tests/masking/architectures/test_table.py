@@ -37,7 +37,7 @@ def _cells(base: Base) -> tuple[str, ...]:
     unmasked = ", ".join(f"`{name}`" for name in blocks.unmasked_names) or "-"
     one = "one for all layers" if blocks.passes > 1 else ""
     packed = can_pack(base)
-    fused = "ours" if blocks.known and packed else "transformers'"
+    fused = "`blocks.py`" if blocks.known and packed else "transformers"
     return masked, unmasked, "packed" if packed else "padded", ", ".join(filter(None, (fused, one)))
 
 
@@ -46,8 +46,6 @@ def test_the_table_is_what_the_code_does(tmp_path: Path) -> None:
     for architecture in (*ARCHITECTURES, *LATER):
         base = load_base(tiny_base(tmp_path / architecture, architecture))
         rows.setdefault(_cells(base), []).append(NAMES[architecture])
-    table = "\n".join(
-        f"| {' | '.join((', '.join(names), *cells))} |" for cells, names in rows.items()
-    )
+    table = "\n".join(f"| {' | '.join((', '.join(names), *cells))} |" for cells, names in rows.items())
     if table not in PAGE.read_text():
         pytest.fail(f"the table in {PAGE.name} should have these rows:\n{table}")
