@@ -58,7 +58,7 @@ TaskKind = Literal[
     "reranking",
 ]
 CombineRule = Literal["labels", "logits", "probabilities"]
-HeadActivation = Literal["tanh", "relu", "gelu"]
+HeadActivation = Literal["tanh", "relu", "gelu", "gelu-norm"]
 WordPiece = Literal["first", "last"]
 
 _FEWEST_LABELS: Mapping[TaskKind, int] = {

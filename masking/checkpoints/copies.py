@@ -21,7 +21,7 @@ from masking.base_folder import check_folder, has_tokenizer
 from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
 from masking.checks import fit_tokenizer
 from masking.errors import BaseLoadError, CopyError
-from masking.heads import ACTIVATIONS
+from masking.heads import ACTIVATIONS, NORM_EPSILON
 from masking.identity import tokenizer_digest, weights_digest
 from masking.loading import commit_of, load_tokenizer, reading, short_name, silent_transformers
 
@@ -229,6 +229,8 @@ def _check_head(model: PreTrainedModel, head: HeadNames, base: Base) -> None:
         layer = None if path is None else model.get_submodule(path)
         if path is not None and not (isinstance(layer, nn.Linear) and layer.in_features == base.hidden_size):
             raise CopyError(f"{path} of its head is no linear layer of {base.hidden_size} inputs")
+    if head.norm is not None and (eps := model.get_submodule(head.norm).eps) != NORM_EPSILON:
+        raise CopyError(f"{head.norm} of its head has epsilon {eps}, and only {NORM_EPSILON} is known")
     for name, wanted in head.settings.items():
         if (found := getattr(model.config, name, wanted)) != wanted:
             raise CopyError(f"{name} in its config.json is {found!r}, and only {wanted!r} is known")

@@ -3,7 +3,9 @@
 import copy
 from pathlib import Path
 
+import torch
 import transformers
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from mask_store import HeadActivation, Manifest, MaskBundle, SignManifest
@@ -11,7 +13,7 @@ from masking.base import Base
 from masking.checkpoints.folding import folded_tensors
 from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
 from masking.errors import BaseMismatchError, ExportError
-from masking.heads import CLASSIFIER, POOLER
+from masking.heads import CLASSIFIER, NORM_EPSILON, POOLER
 from masking.loading import silent_transformers
 
 _AUTO = "AutoModel"
@@ -53,7 +55,7 @@ def _model(bundle: MaskBundle, base: Base) -> PreTrainedModel:
     config, prefix = _config(bundle.manifest, base), base.encoder.base_model_prefix
     head = head_names(base.info.architecture, prefix, bundle.manifest.kind)
     _check_activation(bundle.manifest, head, base.info.architecture)
-    for name, value in head.settings.items():
+    for name, value in {**head.settings, **head.exported}.items():
         setattr(config, name, value)
     if head.activation_setting is not None:
         setattr(config, head.activation_setting, _activation(bundle.manifest))
@@ -66,8 +68,18 @@ def _model(bundle: MaskBundle, base: Base) -> PreTrainedModel:
         own = next((old for old in places if name.startswith(old)), None)
         if own != f"{POOLER}." or head.pooler is not None:
             state[f"{prefix}.{name}" if own is None else places[own] + name.removeprefix(own)] = tensor
+    if head.norm is not None:
+        state |= _plain_norm(model.get_submodule(head.norm), head.norm)
     model.load_state_dict(state)
     return model
+
+
+def _plain_norm(norm: nn.Module, name: str) -> dict[str, Tensor]:
+    """Return the weights of a LayerNorm that has none of its own to give: the classifier has them."""
+    if norm.eps != NORM_EPSILON:
+        raise ExportError(f"the head's LayerNorm has epsilon {norm.eps}, a task's {NORM_EPSILON}")
+    values = {"weight": torch.ones, "bias": torch.zeros}
+    return {f"{name}.{part}": values[part](one.shape) for part, one in norm.named_parameters()}
 
 
 def _config(manifest: Manifest, base: Base) -> PretrainedConfig:

@@ -38,6 +38,8 @@ class HeadNames:
         activation: After W_P.
         activation_setting: The field of the configuration that names the activation, where there is one.
         settings: Fields of the configuration with which the head is computed like a task's.
+        exported: Fields of an exported configuration, for a head that has all that a task's has.
+        norm: Module path of the LayerNorm after the activation, which a task's classifier takes in.
     """
 
     classifier: str
@@ -45,6 +47,8 @@ class HeadNames:
     activation: HeadActivation | None = None
     activation_setting: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    exported: Mapping[str, bool] = field(default_factory=dict)
+    norm: str | None = None
 
 
 _BERT = HeadNames("classifier", "{encoder}.pooler.dense", "tanh")
@@ -52,6 +56,16 @@ _ROBERTA = HeadNames("classifier.out_proj", "classifier.dense", "tanh")
 _DISTILBERT = HeadNames("classifier", "pre_classifier", "relu")
 _DEBERTA = HeadNames("classifier", "pooler.dense", "gelu", activation_setting="pooler_hidden_act")
 _ALBERT = HeadNames("classifier", "{encoder}.pooler", "tanh")
+_MODERNBERT = HeadNames(
+    "classifier",
+    "head.dense",
+    "gelu-norm",
+    settings={"classifier_pooling": "cls", "classifier_activation": "gelu"},
+    exported={"classifier_bias": True},
+    norm="head.norm",
+)
+_TOKENS_APART = ("modernbert",)
+"""Of these a token classifier has a whole head on each token, which no task has."""
 _SEQUENCE = {
     "bert": _BERT,
     "ernie": _BERT,
@@ -67,6 +81,7 @@ _SEQUENCE = {
     "deberta-v2": _DEBERTA,
     "eurobert": HeadNames("classifier", "dense", "gelu", settings={"classifier_pooling": "bos"}),
     "gte": _BERT,
+    "modernbert": _MODERNBERT,
     "nomic_bert": _BERT,
 }
 _SUMMARY = {"summary_type": "first", "summary_activation": "gelu"}
@@ -78,6 +93,7 @@ _CHOICE = {
     "distilbert": _DISTILBERT,
     "albert": _ALBERT,
     "deberta-v2": _DEBERTA,
+    "modernbert": _MODERNBERT,
 }
 
 
@@ -92,11 +108,12 @@ def head_names(architecture: str, prefix: str, kind: TaskKind) -> HeadNames:
     Raises:
         UnsupportedArchitectureError: No head of such a classifier is known that a task can have.
     """
-    if kind == "token-classification" and architecture in _SEQUENCE:
-        return HeadNames("classifier")
     found = (_CHOICE if kind == "multiple-choice" else _SEQUENCE).get(architecture)
+    if kind == "token-classification" and found is not None:
+        found = None if architecture in _TOKENS_APART else HeadNames("classifier")
     if found is None:
         raise UnsupportedArchitectureError(
             f"transformers' {architecture!r} {CLASSES[kind]} has a head that no task has, or there is none"
         )
-    return replace(found, pooler=str(found.pooler).format(encoder=prefix))
+    pooler = None if found.pooler is None else found.pooler.format(encoder=prefix)
+    return replace(found, pooler=pooler)

@@ -135,11 +135,19 @@ class CopySigns:
         layers = {CLASSIFIER: self.copy.layer(self.copy.head.classifier)}
         if self.copy.head.pooler is not None and not self._pooler_is_near:
             layers[POOLER] = self._pooler
-        return {
-            f"{name}.{part}": getattr(layer, part).detach()
-            for name, layer in layers.items()
-            for part in ("weight", "bias")
-        }
+        tensors: dict[str, Tensor] = {}
+        for name, layer in layers.items():
+            bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
+            tensors |= {f"{name}.weight": layer.weight.detach(), f"{name}.bias": bias}
+        return tensors if self.copy.head.norm is None else tensors | self._with_norm(layers[CLASSIFIER])
+
+    def _with_norm(self, classifier: torch.nn.Linear) -> dict[str, Tensor]:
+        """Return the classifier of inputs before the weights of the head's LayerNorm."""
+        norm = self.copy.model.get_submodule(str(self.copy.head.norm))
+        assert isinstance(norm, torch.nn.LayerNorm)
+        weight, bias = classifier.weight.detach(), classifier.bias.detach()
+        shift = 0.0 if norm.bias is None else weight @ norm.bias.detach()
+        return {f"{CLASSIFIER}.weight": weight * norm.weight.detach(), f"{CLASSIFIER}.bias": bias + shift}
 
     def _own(self) -> dict[str, Tensor]:
         tensors = self.copy.tensors

@@ -37,7 +37,7 @@ def _cells(base: Base) -> tuple[str, ...]:
     unmasked = ", ".join(f"`{name}`" for name in blocks.unmasked_names) or "-"
     one = "one for all layers" if blocks.passes > 1 else ""
     packed = can_pack(base)
-    fused = "ours" if blocks.known and packed else "transformers'"
+    fused = "`blocks.py`" if blocks.known and packed else "transformers"
     return masked, unmasked, "packed" if packed else "padded", ", ".join(filter(None, (fused, one)))
 
 

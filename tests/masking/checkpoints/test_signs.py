@@ -33,7 +33,7 @@ from tests.support.kernel_cases import LINES
 from tests.support.models import ARCHITECTURES, COPY_LABELS, finetuned, random_bundle, sign_bundle, tiny_base
 
 FAR = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05}
-COPIED = ("albert", "camembert", "deberta", "deberta-v2", "eurobert", "gte", "nomic_bert")
+COPIED = ("albert", "camembert", "deberta", "deberta-v2", "eurobert", "gte", "modernbert", "nomic_bert")
 POOLING = {"eurobert": {"classifier_pooling": "bos"}}
 CASES: list[tuple[str, TaskKind]] = [
     *((architecture, "sequence-classification") for architecture in (*ARCHITECTURES, *COPIED)),
@@ -43,7 +43,8 @@ CASES: list[tuple[str, TaskKind]] = [
     ("bert", "multi-label-classification"),
     ("distilbert", "regression"),
     ("roberta", "reranking"),
-    *((architecture, "multiple-choice") for architecture in ("albert", "bert", "roberta", "electra")),
+    *((architecture, "multiple-choice") for architecture in ("albert", "bert", "modernbert", "roberta")),
+    ("electra", "multiple-choice"),
 ]
 INPUTS: dict[TaskKind, list[TaskInput]] = {
     "sequence-classification": [TextInput("the movie was great"), TextInput("bad plot, terrible acting !")],
