@@ -126,6 +126,13 @@ class _Server(uvicorn.Server):
             logger.error("--grpc-port %d: %s", settings.grpc_port, error)
             self.failed = self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell where the console is."""
+        await super().startup(sockets)
+        if self.started and self._service.settings.ui:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            logger.info("the console is at http://%s:%d/ui", f"[{host}]" if ":" in host else host, port)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a second signal ends the wait."""
         wait = 0.0 if self._service.draining.is_set() else self._service.settings.drain_seconds
