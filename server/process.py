@@ -115,6 +115,9 @@ class _Server(uvicorn.Server):
         """Listen to HTTP, then to gRPC if that is wanted."""
         await super().startup(sockets)
         settings = self._service.settings
+        if self.started and settings.ui:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            logger.info("the console is at http://%s:%d/ui", f"[{host}]" if ":" in host else host, port)
         if not self.started or settings.grpc_port is None:
             return
         from server.http.grpc.server import GrpcServer  # noqa: PLC0415 (of an extra)
@@ -125,13 +128,6 @@ class _Server(uvicorn.Server):
         except RuntimeError as error:  # the port was free a moment ago
             logger.error("--grpc-port %d: %s", settings.grpc_port, error)
             self.failed = self.should_exit = True
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and tell where the console is."""
-        await super().startup(sockets)
-        if self.started and self._service.settings.ui:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            logger.info("the console is at http://%s:%d/ui", f"[{host}]" if ":" in host else host, port)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a second signal ends the wait."""
