@@ -24,8 +24,16 @@ class TaskHistory:
         except MaskStoreError as error:
             raise refusal(self._store, name, error) from error
 
-    def diff(self, name: str, a: int, b: int) -> BundleDiff:
+    def diff(self, name: str, a: int, b: int | None) -> tuple[int, BundleDiff]:
         """Compare two versions bit by bit; both are read and checked whole.
+
+        Args:
+            name: The task.
+            a: Number of the first version.
+            b: Number of the second one; None for the store's current one.
+
+        Returns:
+            The number of the second version, and what changed.
 
         Raises:
             TaskNotFoundError: The store has no such task.
@@ -34,7 +42,8 @@ class TaskHistory:
             StoreUnreachableError: The store can't be read.
         """
         try:
-            return self._store.diff(name, a, b)
+            second = self._store.version(name, b).number
+            return second, self._store.diff(name, a, second)
         except MaskStoreError as error:
             raise refusal(self._store, name, error) from error
 

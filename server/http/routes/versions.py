@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from mask_store import BundleDiff
@@ -14,8 +14,6 @@ from server.http.dependencies import ServiceDep, TaskName
 from server.http.openapi import errors
 
 router = APIRouter(prefix="/tasks/{task}", tags=["tasks"])
-
-_Number = Annotated[int, Query(ge=1, le=MAX_NUMBER)]
 
 
 class TaskVersion(BaseModel):
@@ -48,7 +46,7 @@ class LayerChange(BaseModel):
 
 
 class VersionDiff(BaseModel):
-    """Reply of GET /tasks/{task}/diff."""
+    """Reply of GET /tasks/{task}/versions/{version}/diff."""
 
     versions: tuple[int, int]
     bits: int = Field(description="of the layers that both have")
@@ -80,19 +78,25 @@ async def list_versions(service: ServiceDep, _: ClientDep, task: TaskName) -> Ta
     )
 
 
-@router.get("/diff", summary="What changed between versions", responses=errors(401, 404, 409, 422, 503))
+@router.get(
+    "/versions/{version}/diff",
+    summary="What changed between versions",
+    responses=errors(401, 404, 409, 422, 503),
+)
 async def diff_versions(
     service: ServiceDep,
     _: ClientDep,
     task: TaskName,
-    a: Annotated[_Number, Query(alias="from", description="a version of the task")],
-    b: Annotated[_Number, Query(alias="to", description="another one")],
+    version: Annotated[int, Path(ge=1, le=MAX_NUMBER, description="a version of the task", examples=[1])],
+    to: Annotated[
+        int | None, Query(ge=1, le=MAX_NUMBER, description="another one; by default the store's current one")
+    ] = None,
 ) -> VersionDiff:
     """Compare two versions bit by bit; both are read from the store and checked."""
-    return await service.looks.run(lambda: _diff(service.history.diff(task, a, b), a, b))
+    return await service.looks.run(lambda: _diff(version, *service.history.diff(task, version, to)))
 
 
-def _diff(found: BundleDiff, a: int, b: int) -> VersionDiff:
+def _diff(a: int, b: int, found: BundleDiff) -> VersionDiff:
     layers = [
         LayerChange(
             name=layer.name,

@@ -59,7 +59,7 @@ function decoded(text) {
 }
 
 function notFound(place) {
-  put(place, empty("There is no such page", "The tasks are ", h("a", { href: "#/" }, "here"), "."));
+  put(place, h("h1", {}, "Not found"), empty("There is no such page", "The tasks are ", h("a", { href: "#/" }, "here"), "."));
 }
 
 function showHealth() {

@@ -30,6 +30,19 @@ def test_every_task_is_listed(client: TestClient, place: Path) -> None:
         assert entry["version"] == 1
         assert entry["digest"] == MaskStore.open(place).current(entry["task"]).digest
         assert entry["problem"] is None
+        assert entry["pair"] == SPECS[entry["task"]].pair
+        assert (entry["metric"], entry["metric_value"]) == ("accuracy", 0.5)
+
+
+def test_the_list_tells_how_busy_a_task_is_and_how_slow(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment", "rating"])
+    with serving(base, tmp_path) as client:
+        for _ in range(3):
+            assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 200
+        listed = {entry["task"]: entry for entry in client.get("/tasks").json()["tasks"]}
+    assert (listed["rating"]["requests_per_second"], listed["rating"]["p95_ms"]) == (0, None)
+    assert listed["sentiment"]["requests_per_second"] == pytest.approx(0.1)
+    assert listed["sentiment"]["p95_ms"] > 0
 
 
 @pytest.mark.parametrize("task", SPECS)

@@ -50,7 +50,7 @@ function form(tasks, signal) {
     put(send, `Ask ${plural(rows.length, "task")}`);
     send.disabled = rows.length === 0;
     put(left, [beyond && `${count(beyond)} more than are asked at once; narrow the filter.`,
-      without && `${plural(without, "task")} left out: pairs need a second text, multiple choice needs choices.`].filter(Boolean).join(" "));
+      without && `${plural(without, "task")} left out: pairs need a second text, multiple choice needs choices, embeddings need texts to compare.`].filter(Boolean).join(" "));
   };
   const submit = async (event) => {
     event.preventDefault();

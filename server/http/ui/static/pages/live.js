@@ -31,6 +31,12 @@ const SERIES = [
   { name: "Tasks a batch", unit: "mean", value: ({ before, now }) => mean(before, now, "maskserve_batch_tasks") },
 ];
 
+/** Why the server closed a batch, as the label `closed` has it. */
+const CLOSED = {
+  idle: "nothing more waited", waited: "waited long enough", full_rows: "rows were full",
+  full_tokens: "tokens were full", drained: "the server ends",
+};
+
 function thousandfold(seconds) {
   return seconds === null ? null : seconds * 1000;
 }
@@ -90,7 +96,7 @@ function stages({ before, now }) {
 
 function closed({ before, now }) {
   const reasons = [...new Set((now.get("maskserve_batches_total") ?? []).map(({ labels }) => labels.closed))];
-  const entries = reasons.map((reason) => [reason, growth(before, now, "maskserve_batches_total", (labels) => labels.closed === reason)]);
+  const entries = reasons.map((reason) => [CLOSED[reason] ?? reason, growth(before, now, "maskserve_batches_total", (labels) => labels.closed === reason)]);
   const seen = entries.filter(([, value]) => value);
   return card("Why batches were closed", seen.length ? parts(seen, count) : h("p.muted", {}, "No batch since the last look."));
 }

@@ -43,7 +43,7 @@ export function versions({ name, signal, changed }) {
   const compare = async (a, b) => {
     put(compared, loading("what changed"));
     try {
-      put(compared, difference(await json(taskPath(name, `/diff?from=${a}&to=${b}`), { signal })));
+      put(compared, difference(await json(taskPath(name, `/versions/${a}/diff?to=${b}`), { signal })));
     } catch (error) {
       if (!signal.aborted) put(compared, failure(error));
     }

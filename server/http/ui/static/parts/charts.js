@@ -113,7 +113,7 @@ export function confusion(labels, counts) {
         labels.map((label) => h("th", { scope: "col" }, label)))),
       h("tbody", {}, counts.map((row, right) => h("tr", {}, h("th", { scope: "row" }, labels[right]),
         row.map((value, predicted) => h(`td${cell(value, right === predicted)}`, {
-          vars: { "--share": `${Math.round((value / sums[right]) * 60)}%` },
+          vars: { "--share": `${Math.round((value / sums[right]) * 38)}%` },
           title: `${labels[right]} taken for ${labels[predicted]}: ${count(value)}, ${percent(value / sums[right])}`,
         }, count(value))))))));
 }

@@ -15,6 +15,7 @@ const FORMS = {
   "token-classification": words,
   "multiple-choice": choices,
   reranking: documents,
+  embedding: sentences,
 };
 
 /** Return the form of a task; of a kind that this page does not know, a field for the whole body. */
@@ -29,6 +30,8 @@ export function bodyFor(task, { text, second, choices: given }) {
       return { inputs: text, parameters: {} };
     case "multiple-choice":
       return given.length < FEWEST_CHOICES ? null : { context: text, choices: given, truncate: true };
+    case "embedding":
+      return null;
     default:
       if (!(task.kind in FORMS)) return null;
       if (task.pair) return second ? { inputs: [text, second], truncate: true } : null;
@@ -83,6 +86,18 @@ function documents(details) {
     request: () => ({
       path: `predict/${encodeURIComponent(details.task)}/rerank`,
       body: { query: area.value, texts: list.values().filter(Boolean), return_text: true },
+    }),
+  };
+}
+
+function sentences(details) {
+  const source = textArea(details.example.inputs, { rows: 2, required: true });
+  const list = lineFields("Sentence", ["", ""], 1);
+  return {
+    element: h("div.stack", {}, field("Text", source), list.element),
+    request: () => ({
+      path: `predict/${encodeURIComponent(details.task)}/similarity`,
+      body: { inputs: { source_sentence: source.value, sentences: list.values().filter(Boolean) } },
     }),
   };
 }

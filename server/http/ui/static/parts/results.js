@@ -15,6 +15,7 @@ const VIEWS = {
   "multi-label-classification": decisions,
   regression: values,
   reranking: ranks,
+  embedding: similarities,
   "token-classification": entities,
 };
 
@@ -39,7 +40,7 @@ export function marked(text, found) {
   for (const entity of found) {
     pieces.push(characters.slice(end, entity.start).join(""));
     pieces.push(h(`mark.tint-${tints.get(entity.entity_group)}`, {},
-      characters.slice(entity.start, entity.end).join(""), h("span.mark-label", {}, entity.entity_group)));
+      characters.slice(entity.start, entity.end).join(""), h("span.mark-label", {}, ` ${entity.entity_group}`)));
     end = entity.end;
   }
   return h("p.marked", {}, pieces, characters.slice(end).join(""));
@@ -66,6 +67,11 @@ function decisions(reply, { task, most }) {
 
 function ranks(reply, { most }) {
   return bars(reply.map(({ text, label, score }) => ({ name: text ?? label, share: score, value: digits(score) })), most);
+}
+
+function similarities(reply, { body, most }) {
+  const found = reply.map((cosine, index) => ({ name: body.inputs.sentences[index], share: cosine, value: cosine.toFixed(3) }));
+  return bars(found.sort((a, b) => b.share - a.share), most);
 }
 
 function values(reply) {
