@@ -9,6 +9,7 @@ rather than answered by the bare base. The base tensors are read, never written.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
@@ -40,6 +41,7 @@ from masking.inference.sharing import (
 )
 from masking.inference.signs import SignedSegments
 from masking.kernels import LinearMask, Segments, kernel_runs, mask_addresses
+from masking.kernels.cpu.lines import at_once
 from masking.tasks import MODEL_KINDS, Features, Row
 from masking.tasks.predictions import Floats
 
@@ -132,13 +134,14 @@ class MaskedEncoder:
             for name in layer_names(base.info.architecture).in_block(block)
         }
         path = layer_names(base.info.architecture).blocks
+        self._line_blocks: list[LineBlock] = []
         if can_pack(base):
             self._lay_out = pack_rows
             attend_by_row(self._encoder)
             if self.weights.lines:
-                self._replace_blocks(path)
+                self._line_blocks = self._replace_blocks(path)
                 linears = {}
-        self._shares, self._reads_tokens = can_share(base), can_pack(base) and bool(self.weights.lines)
+        self._shares = can_share(base)
         if self._shares:
             begin_stages(self._encoder.get_submodule(path))
         for name, norm in layer_norms(self._encoder).items():
@@ -150,9 +153,13 @@ class MaskedEncoder:
                 routed.weight = nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
             self._encoder.set_submodule(name, routed)
 
-    def _replace_blocks(self, path: str) -> None:
-        for number, block in enumerate(self._encoder.get_submodule(path).children()):
-            self._encoder.set_submodule(f"{path}.{number}", LineBlock(block, self.base, number))
+    def _replace_blocks(self, path: str) -> list[LineBlock]:
+        """Let blocks of the line kernel take the places of the encoder's own."""
+        blocks = list(self._encoder.get_submodule(path).children())
+        made = [LineBlock(block, self.base, number) for number, block in enumerate(blocks)]
+        for number, block in enumerate(made):
+            self._encoder.set_submodule(f"{path}.{number}", block)
+        return made
 
     def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
         """Compute the logits of every input, the inputs of all tasks together.
@@ -186,11 +193,14 @@ class MaskedEncoder:
         stages = self._stage_batches(runs, [one for one in plan if one.block < self.base.num_blocks])
         equal = plan[-1].sources if len(plan) > len(stages) else None  # rows that are equal to the end
         batch = stages[-1].rows
-        if self._reads_tokens:
+        if self._line_blocks:
             batch, stages[-1] = self._read_tokens(
                 runs, stages[-1], range(len(batch.widths)) if equal is None else equal
             )
-        with in_stages(stages):
+        waits = self._line_blocks and all(
+            block.without_torch(stages[-1].segmented) for block in self._line_blocks
+        )
+        with in_stages(stages), at_once() if waits else nullcontext():
             states: Tensor = self._encoder(**stages[0].rows.inputs).last_hidden_state
         hidden = states.flatten(0, 1).float()
         if equal is None:
