@@ -9,6 +9,7 @@ rather than answered by the bare base. The base tensors are read, never written.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
@@ -40,6 +41,7 @@ from masking.inference.sharing import (
 )
 from masking.inference.signs import SignedSegments
 from masking.kernels import LinearMask, Segments, kernel_runs, mask_addresses
+from masking.kernels.cpu.lines import at_once
 from masking.tasks import MODEL_KINDS, Features, Row
 from masking.tasks.predictions import Floats
 
@@ -127,16 +129,17 @@ class MaskedEncoder:
         self._lay_out: Callable[[Sequence[Row], Base], RowBatch] = pad_rows
         self._blocks = {name: number for number, names in enumerate(base.blocks.layers) for name in names}
         linears, norms = base.blocks.linears(base.encoder), base.blocks.layer_norms(self._encoder)
-        replaced = False
+        self._line_blocks: list[LineBlock] = []
         if can_pack(base):
             self._lay_out = pack_rows
             attend_by_row(self._encoder)
             if self.weights.lines and base.blocks.known:
-                self._replace_blocks(base.blocks.known)
-                linears, replaced = {}, True
+                self._line_blocks = self._replace_blocks(base.blocks.known)
+                linears = {}
                 norms = {name: one for name, one in norms.items() if not name.startswith(base.blocks.path)}
         self._shares = can_share(base)
-        self._reads_tokens = replaced and base.blocks.passes == 1  # the last block is computed once
+        once = base.blocks.passes == 1  # else the last block is not the end of the encoder
+        self._reads_tokens = bool(self._line_blocks) and once
         if self._shares:
             begin_stages(self._encoder.get_submodule(base.blocks.path))
         for name, norm in norms.items():
@@ -147,10 +150,13 @@ class MaskedEncoder:
                 routed.weight = nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
             self._encoder.set_submodule(name, routed)
 
-    def _replace_blocks(self, names: LayerNames) -> None:
-        config = self.base.encoder.config
-        for number, block in enumerate(self._encoder.get_submodule(names.blocks).children()):
-            self._encoder.set_submodule(f"{names.blocks}.{number}", LineBlock(block, config, names, number))
+    def _replace_blocks(self, names: LayerNames) -> list[LineBlock]:
+        """Let blocks of the line kernel take the places of the encoder's own."""
+        config, blocks = self.base.encoder.config, list(self._encoder.get_submodule(names.blocks).children())
+        made = [LineBlock(block, config, names, number) for number, block in enumerate(blocks)]
+        for number, block in enumerate(made):
+            self._encoder.set_submodule(f"{names.blocks}.{number}", block)
+        return made
 
     def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
         """Compute the logits of every input, the inputs of all tasks together.
@@ -188,7 +194,10 @@ class MaskedEncoder:
             batch, stages[-1] = self._read_tokens(
                 runs, stages[-1], range(len(batch.widths)) if equal is None else equal
             )
-        with in_stages(stages):
+        waits = self._line_blocks and all(
+            block.without_torch(stages[-1].segmented) for block in self._line_blocks
+        )
+        with in_stages(stages), at_once() if waits else nullcontext():
             states: Tensor = self._encoder(**stages[0].rows.inputs).last_hidden_state
         hidden = states.flatten(0, 1).float()
         if equal is None:

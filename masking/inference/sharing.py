@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from masking.base import Base
 from masking.inference.packing import RowBatch, attend_next, attending, can_pack
 from masking.inference.segmented import SegmentedBatch, compute_next, computing
+from masking.kernels.cpu.lines import catch_up
 from masking.tasks import Row
 
 EMBEDDINGS = -1
@@ -147,6 +148,7 @@ def _begin(number: int, _block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any
     stage = _later.get().get(number)
     if stage is None or stage.tokens is None:
         return None
+    catch_up()
     compute_next(stage.segmented)
     attend_next(stage.rows)
     hidden, *others = inputs
