@@ -26,7 +26,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt \
-	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train,tensorboard,serve,grpc,tracing,demo,bench,dev]'
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train,tensorboard,mlflow,wandb,serve,grpc,tracing,demo,bench,browser,dev]'
 	touch $@
 
 demo: install
@@ -48,7 +48,7 @@ lint: install
 # users install must exist as wheels; of the development tools psutil is compiled on aarch64.
 RESOLVE := $(BIN)/uv pip compile pyproject.toml -c constraints.txt -o /dev/null --quiet --no-config \
     --default-index https://pypi.org/simple --python $(BIN)/python
-USER_EXTRAS := train tensorboard serve tracing s3 demo bench
+USER_EXTRAS := train tensorboard mlflow wandb serve tracing s3 demo bench browser
 
 check-constraints: install
 	@set -e; for machine in x86_64 aarch64; do for python in 3.11 3.12; do \

@@ -44,6 +44,11 @@ from .format.bundle import read_bundle as read_bundle
 from .format.bundle import write_bundle as write_bundle
 from .format.diff import BundleDiff as BundleDiff
 from .format.diff import LayerDiff as LayerDiff
+from .format.evaluation_info import MAX_CLASSES as MAX_CLASSES
+from .format.evaluation_info import MAX_CONFUSION_LABELS as MAX_CONFUSION_LABELS
+from .format.evaluation_info import BinInfo as BinInfo
+from .format.evaluation_info import ClassInfo as ClassInfo
+from .format.evaluation_info import EvaluationInfo as EvaluationInfo
 from .format.limits import Limits as Limits
 from .format.manifest import MAX_MEMBERS as MAX_MEMBERS
 from .format.manifest import MIN_MEMBERS as MIN_MEMBERS
@@ -78,6 +83,7 @@ from .sizes import human_bytes as human_bytes
 from .store.ensemble import ensemble_of as ensemble_of
 from .store.records import History as History
 from .store.records import Problem as Problem
+from .store.records import Pruned as Pruned
 from .store.records import Rollback as Rollback
 from .store.records import Snapshot as Snapshot
 from .store.records import VersionInfo as VersionInfo

@@ -17,11 +17,21 @@ POOLER = "pooler.dense"
 CLASSIFIER = "classifier"
 _STANDARD_DEVIATION = 0.02
 
+NORM_EPSILON = 1e-5  # of the LayerNorm of "gelu-norm", whose weights are part of the classifier's
+
 Linear = Callable[[Tensor], Tensor]
+
+
+def _gelu_norm(hidden: Tensor) -> Tensor:
+    activated = functional.gelu(hidden)
+    return functional.layer_norm(activated, activated.shape[-1:], eps=NORM_EPSILON)
+
+
 ACTIVATIONS: Mapping[HeadActivation, Linear] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "gelu": functional.gelu,
+    "gelu-norm": _gelu_norm,
 }
 """Between W_P and W_T; a learned head has tanh, finetuned copies have what their architecture has."""
 

@@ -21,6 +21,7 @@ from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.service import Service
 from server.settings import Settings, SettingsError
+from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
 from server.tasks.registry import TaskRegistry
@@ -84,7 +85,18 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     )
     predictor = Predictor(tokenizer, engine, metrics, timeout_seconds=settings.request_timeout_ms / 1000)
     service = Service(
-        settings, base, weights, registry, watcher, lifecycle, engine, tokenizer, predictor, metrics, tracer
+        settings,
+        base,
+        weights,
+        registry,
+        watcher,
+        lifecycle,
+        TaskHistory(store),
+        engine,
+        tokenizer,
+        predictor,
+        metrics,
+        tracer,
     )
     _connect_gauges(service)
     return service

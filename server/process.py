@@ -115,6 +115,9 @@ class _Server(uvicorn.Server):
         """Listen to HTTP, then to gRPC if that is wanted."""
         await super().startup(sockets)
         settings = self._service.settings
+        if self.started and settings.ui:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            logger.info("the console is at http://%s:%d/ui", f"[{host}]" if ":" in host else host, port)
         if not self.started or settings.grpc_port is None:
             return
         from server.http.grpc.server import GrpcServer  # noqa: PLC0415 (of an extra)

@@ -15,6 +15,7 @@ from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.settings import Settings
+from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _OPERATORS = 8
 _REPORTS = 4
+_LOOKS = 2
 _LEAST_SECONDS = 1.0
 
 
@@ -61,6 +63,7 @@ class Service:
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
+        history: Looks up versions in the store.
         engine: Queue and worker.
         tokenizer: The threads that tokenise.
         predictor: Computes requests.
@@ -68,6 +71,7 @@ class Service:
         tracer: Sends a trace of each request; None where none are wanted.
         operators: Threads for what operators do to tasks, which may wait for the store.
         reports: Threads for what operators look at.
+        looks: Threads for what clients look up in the store, for which they may wait.
         draining: Set once the server is about to stop.
         closing: The time that is left once it stops.
     """
@@ -78,6 +82,7 @@ class Service:
     registry: TaskRegistry
     watcher: StoreWatcher
     lifecycle: Lifecycle
+    history: TaskHistory
     engine: Engine
     tokenizer: TokenizerStage
     predictor: Predictor
@@ -85,6 +90,7 @@ class Service:
     tracer: RequestTracer | None = None
     operators: OperatorThreads = field(default_factory=partial(OperatorThreads, "operator", _OPERATORS))
     reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
+    looks: OperatorThreads = field(default_factory=partial(OperatorThreads, "look", _LOOKS))
     draining: Event = field(default_factory=Event)
     closing: Closing = field(default_factory=Closing)
 

@@ -300,6 +300,9 @@ class Settings(BaseSettings):
         "",
         description="path under which a proxy serves this server, such as /masks; it may be cut off or not",
     )
+    ui: CliImplicitFlag[bool] = Field(
+        True, description="serve the console, a page for browsers, at /ui, and lead browsers there from /"
+    )
     cors_origins: Origins = Field(
         (), description="origins whose pages in a browser may call this server, such as https://app.example"
     )

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from mask_store.errors import FormatVersionError, ManifestError
+from mask_store.format.evaluation_info import EvaluationInfo
 from mask_store.format.json_text import parse_json
 from mask_store.format.limits import Limits
 from mask_store.format.mask_info import (
@@ -60,7 +61,7 @@ TaskKind = Literal[
 ]
 Pooling = Literal["mean", "cls"]
 CombineRule = Literal["labels", "logits", "probabilities"]
-HeadActivation = Literal["tanh", "relu", "gelu"]
+HeadActivation = Literal["tanh", "relu", "gelu", "gelu-norm"]
 WordPiece = Literal["first", "last"]
 
 _FEWEST_LABELS: Mapping[TaskKind, int] = {
@@ -83,7 +84,7 @@ WITHOUT_CLASSES: tuple[TaskKind, ...] = (
 """Kinds whose scores are no probabilities of one class among others."""
 
 
-_AT_WILL = ("thresholds", "pooling", "embeddings")
+_AT_WILL = ("thresholds", "pooling", "evaluation", "embeddings")
 """Fields that a manifest has where they say something."""
 
 
@@ -159,6 +160,7 @@ class Manifest(Described):
         pooling: What an embedding is made of: the mean of a text's tokens, or [CLS]; None for other kinds.
         base: The encoder that the masks belong to.
         max_length: Longest input in tokens.
+        evaluation: How it answered its dev set, in short; None where it was not measured.
     """
 
     kind: TaskKind
@@ -168,6 +170,7 @@ class Manifest(Described):
     pooling: Pooling | None = None
     base: BaseInfo
     max_length: PositiveInteger
+    evaluation: EvaluationInfo | None = None
 
     @property
     @abstractmethod
@@ -210,8 +213,16 @@ class Manifest(Described):
                 raise ValueError(f"{len(self.thresholds)} thresholds for {count} labels")
         return self
 
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> Self:
+        if self.evaluation is not None:
+            self.evaluation.check_labels(len(self.labels))
+            if self.evaluation.metric not in self.metrics:
+                raise ValueError(f"evaluation's metric {self.evaluation.metric!r} is not among metrics")
+        return self
+
     @model_serializer(mode="wrap")
-    def _leave_out_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         absent = [name for name in _AT_WILL if not getattr(self, name, None)]
         return {name: value for name, value in serialize(self).items() if name not in absent}
 
@@ -324,7 +335,7 @@ class SignManifest(Manifest, BitsInfo):
     Attributes:
         format_version: 3.
         own: Tensors of the base that the task has its own values of: biases and LayerNorms.
-        embeddings: Embeddings of the base of which the task has some rows of its own.
+        embeddings: The base's embedding of tokens, where the task has some rows of it of its own; else empty.
         head_activation: Between W_P and W_T; None for kinds that have no W_P.
         word_piece: Where a word's label is read, in token classification; else None.
         copied: The copy.
@@ -334,7 +345,7 @@ class SignManifest(Manifest, BitsInfo):
 
     format_version: Literal[3] = 3
     own: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
-    embeddings: Annotated[tuple[ChangedRows, ...], FailFast()] = ()
+    embeddings: Annotated[tuple[ChangedRows, ...], Field(max_length=1), FailFast()] = ()
     head_activation: HeadActivation | None
     word_piece: WordPiece | None
     copied: CopyInfo
@@ -354,7 +365,8 @@ class SignManifest(Manifest, BitsInfo):
     @property
     def sign_bytes(self) -> int:
         """Bytes of scales, biases, LayerNorms and rows of embeddings."""
-        return sum(part.nbytes for part in (*self.own, *self.scales, *self.embeddings))
+        numbers = sum(tensor.nbytes for tensor in (*self.own, *self.scales))
+        return numbers + sum(rows.nbytes for rows in self.embeddings)
 
     def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
         """See `Manifest.with_layers`."""

@@ -36,7 +36,7 @@ JsonScalar = str | bool | int | float | None
 Text = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
-_Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
+Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
 _Size = Annotated[int, Field(gt=0, le=_LARGEST_SIZE)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _TensorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
@@ -62,7 +62,7 @@ class MaskingInfo(ManifestPart):
         head: "masked" (random, frozen, masked) or "trained" (learned, not masked).
     """
 
-    blocks: Annotated[tuple[_Count, ...], FailFast()]
+    blocks: Annotated[tuple[Count, ...], FailFast()]
     threshold: float
     score_low: float
     score_high: float
@@ -96,7 +96,7 @@ class RiceEncoding(ManifestPart):
     name: Literal["rice"] = "rice"
     parameter: Annotated[int, Field(ge=0, le=MAX_RICE_PARAMETER)]
     symbol: Literal[0, 1]
-    count: _Count
+    count: Count
 
 
 Encoding = BitsEncoding | RiceEncoding
@@ -116,7 +116,7 @@ class LayerBits(ManifestPart):
     name: _TensorName
     rows: _Size
     columns: _Size
-    zeros: _Count
+    zeros: Count
     encoding: Annotated[Encoding, Field(discriminator="name")] = BitsEncoding()
 
     @property
@@ -182,8 +182,8 @@ class LayerInfo(LayerBits):
         flipped: Bits that differ from the mask before learning.
     """
 
-    initial_zeros: _Count
-    flipped: _Count
+    initial_zeros: Count
+    flipped: Count
 
     @model_validator(mode="after")
     def _check_learning(self) -> Self:

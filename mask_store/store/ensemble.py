@@ -12,6 +12,7 @@ from typing import Self
 
 from mask_store.errors import EnsembleError
 from mask_store.format.bundle import MaskBundle
+from mask_store.format.evaluation_info import EvaluationInfo
 from mask_store.format.manifest import (
     MAX_MEMBERS,
     MIN_MEMBERS,
@@ -44,6 +45,7 @@ def ensemble_of(
     *,
     metrics: Mapping[str, float] | None = None,
     thresholds: tuple[float, ...] = (),
+    evaluation: EvaluationInfo | None = None,
 ) -> MaskBundle:
     """Make an ensemble of published tasks, of versions of one task, or of masks learned for it.
 
@@ -54,6 +56,7 @@ def ensemble_of(
         metrics: Dev metrics of the members together, where they were measured.
         thresholds: Of a multi-label classification, those of the members together; empty for the means of
             the members' own, as logits.
+        evaluation: How the members together answer the dev set, where it was measured.
 
     Returns:
         A bundle that holds copies of all masks and heads and needs its members no more. Its base is that of
@@ -76,6 +79,7 @@ def ensemble_of(
         labels=first.labels,
         thresholds=thresholds or None,
         pooling=first.pooling,
+        evaluation=evaluation,
         base=_shared_base(sources),
         max_length=first.max_length,
         combine=combine,

@@ -5,7 +5,7 @@ settings with slightly other weights. All messages are `CopyError`s that name th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -16,13 +16,13 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from mask_store import CopyInfo, Pooling, TaskKind
 from masking.architectures import computed_settings
-from masking.base import Base, base_tensors
+from masking.base import Base, base_tensors, pooler_of
 from masking.base_folder import check_folder, has_tokenizer
 from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
 from masking.checkpoints.sentences import SentenceEncoder, read_sentence_encoder
-from masking.checks import segment_rows
+from masking.checks import fit_tokenizer
 from masking.errors import BaseLoadError, CopyError
-from masking.heads import pool_tokens
+from masking.heads import ACTIVATIONS, NORM_EPSILON, pool_tokens
 from masking.identity import tokenizer_digest, weights_digest
 from masking.loading import (
     commit_of,
@@ -72,8 +72,7 @@ class FinetunedCopy:
     @property
     def info(self) -> CopyInfo:
         """Name, revision and fingerprint."""
-        pooler = getattr(self.model.base_model, "pooler", None)
-        tensors = base_tensors(self.model.base_model, None if pooler is None else pooler.dense)
+        tensors = base_tensors(self.model.base_model, pooler_of(self.model.base_model))
         digest = weights_digest(sorted(dict(tensors).items()))
         return CopyInfo(name=self.name, revision=self.revision, fingerprint=digest)
 
@@ -123,7 +122,7 @@ def load_copy(
 
     Raises:
         CopyError: It can't be loaded, is no model that can be a task, or was not finetuned from `base`.
-        UnsupportedArchitectureError: It is of an architecture that no base can have.
+        UnsupportedArchitectureError: Its head is none that a task can have.
     """
     try:
         with reading("the folder"):
@@ -140,7 +139,7 @@ def load_copy(
                 model = load_encoder(name_or_path, revision).eval().requires_grad_(False)
                 max_length = min(max_length, sentences.max_length or max_length)
         moved = _check_weights(model, base)
-        head = head_names(config.model_type, model.base_model_prefix, kind)
+        head = _head(model, kind)
         _check_head(model, head, base)
         labels = _labels(config, kind)
     except (BaseLoadError, CopyError) as error:
@@ -220,9 +219,9 @@ def _check_settings(config: PretrainedConfig, base: Base) -> None:
     if config.model_type != base.info.architecture:
         wanted = f"{base.info.architecture}, as base {base.info.name!r}"
         raise CopyError(f"its architecture is {config.model_type}, not {wanted}")
-    for name in computed_settings(config.model_type):
-        found, needed = getattr(config, name, None), getattr(own, name, None)
-        if found != needed:
+    theirs, ours = computed_settings(config), computed_settings(own)
+    for name in sorted(theirs.keys() | ours.keys()):
+        if (found := theirs.get(name)) != (needed := ours.get(name)):
             raise CopyError(f"{name} in its config.json is {found!r}, in that of the base {needed!r}")
 
 
@@ -231,9 +230,7 @@ def _check_tokenizer(name_or_path: str, revision: str | None, base: Base) -> int
     if not has_tokenizer(name_or_path):
         return base.max_positions
     tokenizer = load_tokenizer(name_or_path, revision)
-    if not segment_rows(base.encoder):
-        names = tokenizer.model_input_names
-        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
+    fit_tokenizer(tokenizer, base.encoder)
     if not tokenizer.is_fast or tokenizer_digest(tokenizer) != base.info.tokenizer:
         words = f"{len(tokenizer)} tokens, the base's {len(base.tokenizer)}"
         raise CopyError(f"its tokenizer makes other tokens of texts than the base's (it has {words})")
@@ -298,11 +295,20 @@ def _check_head(model: PreTrainedModel, head: HeadNames, base: Base) -> None:
         layer = None if path is None else model.get_submodule(path)
         if path is not None and not (isinstance(layer, nn.Linear) and layer.in_features == base.hidden_size):
             raise CopyError(f"{path} of its head is no linear layer of {base.hidden_size} inputs")
-    summary = (
-        getattr(model.config, "summary_type", "first"),
-        getattr(model.config, "summary_activation", "gelu"),
-    )
-    if head.pooler == "sequence_summary.summary" and summary != ("first", "gelu"):
-        raise CopyError(
-            f"its summary_type and summary_activation are {summary}, and only first, gelu is known"
-        )
+    if head.norm is not None and (eps := model.get_submodule(head.norm).eps) != NORM_EPSILON:
+        raise CopyError(f"{head.norm} of its head has epsilon {eps}, and only {NORM_EPSILON} is known")
+    for name, wanted in head.settings.items():
+        if (found := getattr(model.config, name, wanted)) != wanted:
+            raise CopyError(f"{name} in its config.json is {found!r}, and only {wanted!r} is known")
+
+
+def _head(model: PreTrainedModel, kind: TaskKind) -> HeadNames:
+    """Return where the head is, with the activation that the configuration names."""
+    head = head_names(model.config.model_type, model.base_model_prefix, kind)
+    if head.activation_setting is None:
+        return head
+    activation = getattr(model.config, head.activation_setting)
+    if activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise CopyError(f"{head.activation_setting} in its config.json is {activation!r}; known: {known}")
+    return replace(head, activation=activation)

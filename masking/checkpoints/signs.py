@@ -23,7 +23,7 @@ from mask_store import (
     SignManifest,
     pack_bits,
 )
-from masking.architectures import block_linears, layer_norms, token_embeddings
+from masking.architectures import token_embedding
 from masking.base import Base
 from masking.checkpoints.copies import FARTHEST, FinetunedCopy, change
 from masking.heads import CLASSIFIER, POOLER
@@ -37,7 +37,7 @@ class CopySigns:
     Attributes:
         base: The base.
         copy: The copy.
-        keeps_rows: Whether rows of embeddings that differ from the base's are kept.
+        keeps_rows: Whether rows of the embedding of tokens that differ from the base's are kept.
     """
 
     base: Base
@@ -52,13 +52,12 @@ class CopySigns:
 
     @cached_property
     def rows(self) -> Mapping[str, Tensor]:
-        """By the name of each embedding that is kept, which of its rows differ from the base's: boolean."""
+        """By the name of the embedding of tokens, if kept, which rows differ from the base's: boolean."""
         if not self.keeps_rows:
             return {}
-        own = token_embeddings(self.base.encoder)
-        found = {f"{name}.weight": one.weight.detach().cpu() for name, one in own.items()}
-        differing = {name: (self.copy.tensors[name] != one).any(1) for name, one in found.items()}
-        return {name: rows for name, rows in differing.items() if bool(rows.any())}
+        name = f"{token_embedding(self.base.encoder)[0]}.weight"
+        rows = (self.copy.tensors[name] != self.base.encoder.get_parameter(name).cpu()).any(1)
+        return {name: rows} if bool(rows.any()) else {}
 
     @cached_property
     def deltas(self) -> Mapping[str, Tensor]:
@@ -78,10 +77,19 @@ class CopySigns:
         return {name: delta.abs().mean(1) for name, delta in self.deltas.items()}
 
     @property
-    def embeddings_moved(self) -> float:
-        """The largest change of an embedding, which is lost; see `FinetunedCopy.moved`."""
-        inside = {f"{name}.weight" for name in self.deltas} | self.rows.keys()
-        return max((far for name, far in self.copy.moved.items() if name not in inside), default=0.0)
+    def lost(self) -> tuple[str, float]:
+        """Name and change of what the copy has moved farthest and the task keeps as the base's.
+
+        That is an embedding, or of some architectures a layer that masks don't apply to.
+        """
+        base, kept = self.base.encoder, {f"{name}.weight" for name in self.deltas} | self._own().keys()
+        kept |= self.rows.keys()
+        moved = {
+            name: change(self.copy.tensors[name], one)
+            for name, one in base.named_parameters()
+            if name not in kept
+        }
+        return max(moved.items(), key=lambda one: one[1], default=("nothing", 0.0))
 
     def bundle(
         self,
@@ -159,11 +167,19 @@ class CopySigns:
             layers[CLASSIFIER] = self.copy.layer(self.copy.head.classifier)
         if self.copy.head.pooler is not None and POOLER not in self.deltas:
             layers[POOLER] = self._pooler
-        return {
-            f"{name}.{part}": getattr(layer, part).detach()
-            for name, layer in layers.items()
-            for part in ("weight", "bias")
-        }
+        tensors: dict[str, Tensor] = {}
+        for name, layer in layers.items():
+            bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
+            tensors |= {f"{name}.weight": layer.weight.detach(), f"{name}.bias": bias}
+        return tensors if self.copy.head.norm is None else tensors | self._with_norm(layers[CLASSIFIER])
+
+    def _with_norm(self, classifier: torch.nn.Linear) -> dict[str, Tensor]:
+        """Return the classifier of inputs before the weights of the head's LayerNorm."""
+        norm = self.copy.model.get_submodule(str(self.copy.head.norm))
+        assert isinstance(norm, torch.nn.LayerNorm)
+        weight, bias = classifier.weight.detach(), classifier.bias.detach()
+        shift = 0.0 if norm.bias is None else weight @ norm.bias.detach()
+        return {f"{CLASSIFIER}.weight": weight * norm.weight.detach(), f"{CLASSIFIER}.bias": bias + shift}
 
     def _own(self) -> dict[str, Tensor]:
         if self.unchanged:
@@ -174,16 +190,14 @@ class CopySigns:
 
     @cached_property
     def _linears(self) -> Mapping[str, nn.Linear]:
-        base = self.base
-        return block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+        return self.base.blocks.linears(self.base.encoder)
 
     @property
     def _own_names(self) -> list[str]:
         """Names of biases and LayerNorms."""
         names = [f"{name}.bias" for name in self._linears]
-        return names + [
-            f"{name}.{part}" for name in layer_norms(self.base.encoder) for part in ("weight", "bias")
-        ]
+        names += [f"{name}.{part}" for name in self.base.blocks.norms for part in ("weight", "bias")]
+        return [name for name in names if name in self.copy.tensors]
 
     @property
     def _compared(self) -> list[str]:

@@ -9,6 +9,7 @@ rather than answered by the bare base. The base tensors are read, never written.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mask_store import Pooling
-from masking.architectures import block_linears, layer_names, layer_norms, token_embeddings
+from masking.architectures import LayerNames, token_embedding
 from masking.base import Base
 from masking.heads import CLASSIFIER, POOLER, pool_tokens
 from masking.inference.blocks import LineBlock
@@ -41,6 +42,7 @@ from masking.inference.sharing import (
 )
 from masking.inference.signs import SignedSegments
 from masking.kernels import LinearMask, Segments, kernel_runs, mask_addresses
+from masking.kernels.cpu.lines import at_once
 from masking.tasks import MODEL_KINDS, Features, Row
 from masking.tasks.predictions import Floats
 
@@ -97,7 +99,7 @@ class _RoutedLinear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs = computed().linear(self.name, inputs.flatten(0, -2), self)
+        outputs = computed().linear(self.name, inputs.flatten(0, -2).contiguous(), self)
         return outputs.view(*inputs.shape[:-1], -1)
 
 
@@ -118,15 +120,15 @@ class _RoutedNorm(nn.Module):
 
 
 class _RoutedEmbedding(nn.Module):
-    """An embedding of the base that asks the batch being computed for rows of its copies."""
+    """The embedding of tokens, which asks the batch being computed for rows of its copies."""
 
-    def __init__(self, name: str, embedding: nn.Embedding) -> None:
+    def __init__(self, name: str, embedding: nn.Module) -> None:
         super().__init__()
         self.name = name
-        self.weight = embedding.weight
+        self.embedding = embedding
 
     def forward(self, ids: Tensor) -> Tensor:
-        outputs = F.embedding(ids, self.weight)
+        outputs: Tensor = self.embedding(ids)
         computed().embed(f"{self.name}.weight", ids.flatten(), outputs.view(-1, outputs.shape[-1]))
         return outputs
 
@@ -147,36 +149,38 @@ class MaskedEncoder:
         self._addressed = base.device.type == "cuda" and kernel_runs(base.device, self.weights.kernels)
         self._encoder = base.share_encoder()
         self._lay_out: Callable[[Sequence[Row], Base], RowBatch] = pad_rows
-        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-        self._blocks = {
-            name: block
-            for block in range(base.num_blocks)
-            for name in layer_names(base.info.architecture).in_block(block)
-        }
-        path = layer_names(base.info.architecture).blocks
+        self._blocks = {name: number for number, names in enumerate(base.blocks.layers) for name in names}
+        linears, norms = base.blocks.linears(base.encoder), base.blocks.layer_norms(self._encoder)
+        self._line_blocks: list[LineBlock] = []
         if can_pack(base):
             self._lay_out = pack_rows
             attend_by_row(self._encoder)
-            if self.weights.lines:
-                self._replace_blocks(path)
+            if self.weights.lines and base.blocks.known:
+                self._line_blocks = self._replace_blocks(base.blocks.known)
                 linears = {}
-        self._shares, self._reads_tokens = can_share(base), can_pack(base) and bool(self.weights.lines)
+                norms = {name: one for name, one in norms.items() if not name.startswith(base.blocks.path)}
+        self._shares = can_share(base)
+        once = base.blocks.passes == 1  # else the last block is not the end of the encoder
+        self._reads_tokens = bool(self._line_blocks) and once
         if self._shares:
-            begin_stages(self._encoder.get_submodule(path))
-        for name, embedding in token_embeddings(self._encoder).items():
-            self._encoder.set_submodule(name, _RoutedEmbedding(name, embedding))
-        for name, norm in layer_norms(self._encoder).items():
-            if not isinstance(self._encoder.get_submodule(name.rpartition(".")[0]), LineBlock):
-                self._encoder.set_submodule(name, _RoutedNorm(name, norm))
+            begin_stages(self._encoder.get_submodule(base.blocks.path))
+        name, embedding = token_embedding(self._encoder)
+        self._encoder.set_submodule(name, _RoutedEmbedding(name, embedding))
+        for name, norm in norms.items():
+            self._encoder.set_submodule(name, _RoutedNorm(name, norm))
         for name, linear in linears.items():
             routed = _RoutedLinear(name, linear)
             if name in self.weights.lines:  # its own tensor is not held, so that it may be let go of
                 routed.weight = nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
             self._encoder.set_submodule(name, routed)
 
-    def _replace_blocks(self, path: str) -> None:
-        for number, block in enumerate(self._encoder.get_submodule(path).children()):
-            self._encoder.set_submodule(f"{path}.{number}", LineBlock(block, self.base, number))
+    def _replace_blocks(self, names: LayerNames) -> list[LineBlock]:
+        """Let blocks of the line kernel take the places of the encoder's own."""
+        config, blocks = self.base.encoder.config, list(self._encoder.get_submodule(names.blocks).children())
+        made = [LineBlock(block, config, names, number) for number, block in enumerate(blocks)]
+        for number, block in enumerate(made):
+            self._encoder.set_submodule(f"{names.blocks}.{number}", block)
+        return made
 
     def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
         """Compute the logits of every input, the inputs of all tasks together.
@@ -215,7 +219,10 @@ class MaskedEncoder:
             batch, stages[-1] = self._read_tokens(
                 runs, stages[-1], range(len(batch.widths)) if equal is None else equal
             )
-        with in_stages(stages):
+        waits = self._line_blocks and all(
+            block.without_torch(stages[-1].segmented) for block in self._line_blocks
+        )
+        with in_stages(stages), at_once() if waits else nullcontext():
             states: Tensor = self._encoder(**stages[0].rows.inputs).last_hidden_state
         hidden = states.flatten(0, 1).float()
         if equal is None:

@@ -18,7 +18,7 @@ from mask_store import (
     SignManifest,
     unpack_bits,
 )
-from masking.architectures import block_linears, layer_norms, token_embeddings
+from masking.architectures import token_embedding
 from masking.base import Base, Tokenizer
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
@@ -183,7 +183,7 @@ def _check_base(manifest: Manifest, own: BaseInfo) -> None:
 
 def maskable_linears(base: Base) -> dict[str, nn.Linear]:
     """Return every layer of the base that a mask may apply to, by its name in a bundle."""
-    linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+    linears = base.blocks.linears(base.encoder)
     return linears if base.pooler is None else linears | {POOLER: base.pooler}
 
 
@@ -216,11 +216,11 @@ def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]
         base: The base.
         layers: The layers of signs, by name.
     """
-    linears, norms = maskable_linears(base), layer_norms(base.encoder)
-    shapes = {f"{name}.bias": tuple(linears[name].bias.shape) for name in layers}
+    linears, norms = maskable_linears(base), base.blocks.layer_norms(base.encoder)
+    parts = {f"{name}.bias": linears[name].bias for name in layers}
     for name, norm in norms.items():
-        shapes |= {f"{name}.{part}": tuple(norm.normalized_shape) for part in ("weight", "bias")}
-    return shapes
+        parts |= {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
+    return {name: tuple(one.shape) for name, one in parts.items() if one is not None}
 
 
 def _check_signs(manifest: SignManifest, base: Base) -> None:
@@ -228,7 +228,7 @@ def _check_signs(manifest: SignManifest, base: Base) -> None:
     if not manifest.layers:
         return
     names = {layer.name for layer in manifest.layers}
-    blocks = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+    blocks = base.blocks.linears(base.encoder)
     if missing := sorted(blocks.keys() - names):
         raise UnknownLayerError(f"task {manifest.task!r} has no signs of layer {missing[0]!r}")
     if beyond := sorted(names - maskable_linears(base).keys()):
@@ -239,8 +239,8 @@ def _check_signs(manifest: SignManifest, base: Base) -> None:
             f"own tensor {odd[0]!r} of task {manifest.task!r} is {found.get(odd[0])}, on base "
             f"{base.info.name!r} it must be {wanted.get(odd[0])}"
         )
-    embeddings = token_embeddings(base.encoder)
-    known = {f"{name}.weight": tuple(one.weight.shape) for name, one in embeddings.items()}
+    name, embedding = token_embedding(base.encoder)
+    known = {f"{name}.weight": tuple(embedding.get_parameter("weight").shape)}
     for rows in manifest.embeddings:
         if known.get(rows.name) != (rows.columns, rows.width):
             raise UnknownLayerError(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from masking.base import Base
 from masking.inference.packing import RowBatch, attend_next, attending, can_pack
 from masking.inference.segmented import SegmentedBatch, compute_next, computing
+from masking.kernels.cpu.lines import catch_up
 from masking.tasks import Row
 
 EMBEDDINGS = -1
@@ -61,10 +62,12 @@ class StageBatch:
 def can_share(base: Base) -> bool:
     """Tell whether a base's blocks see nothing of their rows but the hidden states, packed.
 
-    Positions are added to the embeddings then, and attention is that of `masking.inference.packing`.
+    Positions are added to the embeddings then, each block is computed once, and attention is that of
+    `masking.inference.packing`.
     """
+    alike = base.blocks.known is not None and base.blocks.passes == 1
     embeddings = getattr(base.encoder, "embeddings", None)
-    return can_pack(base) and hasattr(embeddings, "position_embeddings")
+    return alike and can_pack(base) and hasattr(embeddings, "position_embeddings")
 
 
 def number_equal(rows: Sequence[Row]) -> list[int] | None:
@@ -145,6 +148,7 @@ def _begin(number: int, _block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any
     stage = _later.get().get(number)
     if stage is None or stage.tokens is None:
         return None
+    catch_up()
     compute_next(stage.segmented)
     attend_next(stage.rows)
     hidden, *others = inputs

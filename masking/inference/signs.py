@@ -90,7 +90,7 @@ class _Norm(NamedTuple):
     """What the kernel reads of a LayerNorm."""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
     eps: float
 
 
@@ -192,14 +192,16 @@ class SignedSegments:
         return torch.cat(parts)
 
     def _norms(self, name: str, epsilon: float) -> list[_Norm]:
-        return [_Norm(one.own[f"{name}.weight"], one.own[f"{name}.bias"], epsilon) for one in self.signs]
+        return [_Norm(one.own[f"{name}.weight"], one.own.get(f"{name}.bias"), epsilon) for one in self.signs]
 
     def _numbers(self, name: str) -> tuple[list[Tensor], list[Tensor]]:
         """Return scales and bias of a layer, of each segment."""
-        return (
-            [one.scales[name] for one in self.signs],
-            [one.own[f"{name}.bias"] for one in self.signs],
-        )
+        scales = [one.scales[name] for one in self.signs]
+        biases = (one.own.get(f"{name}.bias") for one in self.signs)
+        return scales, [
+            torch.zeros_like(scale) if bias is None else bias
+            for scale, bias in zip(scales, biases, strict=True)
+        ]
 
     def _by_token(self, vectors: Sequence[Tensor]) -> Tensor:
         """Return each token's vector: [tokens, rows], or [1, rows] for a single segment."""

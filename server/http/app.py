@@ -17,11 +17,13 @@ from masking import TaskInputError
 from server.daemons import in_daemon
 from server.errors import MethodNotAllowedError, ServerError
 from server.http.body import BodyLimits, BodyMiddleware
+from server.http.compression import CompressionMiddleware
 from server.http.error_mapping import error_response, to_server_error
 from server.http.middleware import RequestMiddleware, context_of
 from server.http.oip import routes as oip
 from server.http.openapi import complete_document, methods_of, operation_id
-from server.http.routes import admin, embed, operations, predict, predict_many, rerank, tasks
+from server.http.routes import admin, embed, operations, predict, predict_many, rerank, tasks, versions
+from server.http.ui import routes as ui
 from server.service import Service
 
 _BODIES = 64  # whole bodies, by size, of which the rest may be awaited at once
@@ -63,9 +65,12 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(rerank.router)
     app.include_router(embed.router)
     app.include_router(tasks.router)
+    app.include_router(versions.router)
     app.include_router(operations.router)
     app.include_router(admin.router)
     oip.add_to(app)
+    if service.settings.ui:
+        app.include_router(ui.router)
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
     _add_middleware(app, service)
@@ -78,6 +83,7 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
     settings = service.settings
     size = settings.max_body_bytes
     limits = BodyLimits(size, settings.body_seconds, _BODIES * size, settings.max_body_values)
+    app.add_middleware(CompressionMiddleware)
     app.add_middleware(BodyMiddleware, limits=limits)
     app.add_middleware(RequestMiddleware, recorder=service.recorder, root_path=settings.root_path)
     if settings.cors_origins:

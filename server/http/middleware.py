@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.errors import ServerError
 from server.http.error_mapping import error_response
 from server.http.request_line import as_routed, route_path, without_body
+from server.http.ui.routes import FILE
 from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK
 from server.telemetry.requests import REQUEST_ID, RequestFacts, RequestRecorder, safe_id
 
@@ -27,8 +28,8 @@ _PAGE_POLICY = {  # Swagger UI has a script and styles in the page itself
 }
 _NO_ROUTE = "(none)"
 _SCOPE_KEY = "maskserve"
-_QUIET = frozenset(  # asked every few seconds, by machines
-    {"/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"}
+_QUIET = frozenset(  # asked every few seconds by machines, or many at once by a page
+    {FILE, "/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"}
 )
 
 

@@ -11,7 +11,12 @@ from tests.support.bundles import version_bundle
 def test_public_api() -> None:
     error_names = {name for name, value in vars(errors).items() if inspect.isclass(value)}
     assert set(import_module("mask_store").__all__) == error_names | {
+        "MAX_CLASSES",
+        "MAX_CONFUSION_LABELS",
         "MAX_MEMBERS",
+        "BinInfo",
+        "ClassInfo",
+        "EvaluationInfo",
         "MIN_MEMBERS",
         "WITHOUT_CLASSES",
         "BaseInfo",
@@ -42,6 +47,7 @@ def test_public_api() -> None:
         "MemberInfo",
         "Pooling",
         "Problem",
+        "Pruned",
         "RiceEncoding",
         "Snapshot",
         "History",

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from mask_store import (
     BaseInfo,
+    BinInfo,
     ChangedRows,
+    ClassInfo,
     CombineRule,
     CopyInfo,
     EnsembleManifest,
+    EvaluationInfo,
     HeadTensorInfo,
     LayerBits,
     LayerInfo,
@@ -29,6 +32,20 @@ from mask_store import (
 )
 
 HEAD = {"classifier.bias": np.array([0.0, 1.0], np.float32)}
+
+EVALUATION = EvaluationInfo(
+    metric="accuracy",
+    examples=32,
+    baseline=0.5,
+    baseline_answer="'bad' for everything",
+    classes=(
+        ClassInfo(precision=1.0, recall=0.875, f1=0.9375, count=16),
+        ClassInfo(precision=0.875, recall=1.0, f1=0.9375, count=16),
+    ),
+    confusion=((14, 2), (0, 16)),
+    calibration_error=0.0625,
+    bins=(BinInfo(low=0.5, high=1.0, count=32, confidence=0.875, accuracy=0.9375),),
+)
 
 
 def example_mask() -> NDArray[np.bool_]:

@@ -37,7 +37,7 @@ def test_a_copy_is_published_and_compared_on_text_without_answers(
     options = command(tmp_path, tiny_bert, "--model", copy, "--task", "mood", "--text", str(text))
     assert main(options) == 0
     printed = capsys.readouterr().out
-    for expected in ("mood version 1, of My Copy over tiny-bert", "3 labels", " of 3 labels (", "embeddings"):
+    for expected in ("mood version 1, of My Copy over tiny-bert", "3 labels", " of 3 labels (", "not kept"):
         assert expected in printed
     assert "accuracy" not in printed
     manifest = MaskStore.open(tmp_path / "store").load("mood").manifest

@@ -10,7 +10,7 @@ import numpy as np
 from mask_store import WITHOUT_CLASSES, TaskKind
 from masking import Base, Features, TaskCodec, TaskInput, TaskInputError, TextInput
 from masking.checkpoints import FinetunedCopy
-from masking.inference.rounding import sample_rows
+from masking.inference.samples import SAMPLE_TOKENS, sample_rows
 from masking.tasks.predictions import Floats, normalise
 from training.data.columns import choose_columns
 from training.data.examples import judge, read_examples, settle
@@ -144,7 +144,7 @@ def generated(base: Base, codec: TaskCodec) -> list[Features]:
     words = codec.spec.kind == "token-classification"
     return [
         Features((row,), tuple((0, token) for token in range(1, len(row.input_ids) - 1)) if words else ())
-        for row in sample_rows(base, 64)
+        for row in sample_rows(base, (SAMPLE_TOKENS,) * 64)
     ]
 
 

@@ -57,7 +57,7 @@ class Distillation:
     def identity(self) -> dict[str, object]:
         """Settings and digests that decide which mask is learned."""
         return {
-            **self.loop.model_dump(by_alias=True, exclude={"save_steps", "tensorboard"}),
+            **self.loop.model_dump(by_alias=True, exclude={"save_steps", "tensorboard", "track"}),
             **SETTINGS.model_dump(),
             "copy": self.copy.info.fingerprint,
             "base": self.base.info.fingerprint,

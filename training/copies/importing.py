@@ -135,8 +135,9 @@ class ImportReport:
         made: How the task was made of the copy.
         factor: Of the scales, before they were fitted; None for a mask, and where there are no signs.
         fitted: Whether they were.
-        embeddings_moved: Largest change of an embedding, which is lost.
-        embedding_rows: Rows of embeddings that are kept.
+        lost: What has moved farthest of the copy's tensors that the task keeps as the base's, embeddings or
+            layers that are not masked, and how far.
+        embedding_rows: Rows of the embedding of tokens that are kept.
         embedding_bytes: Their bytes.
         compared: Copy and task on the text that was given.
         seconds: Time taken, the base's loading not counted.
@@ -154,7 +155,7 @@ class ImportReport:
     made: str
     factor: float | None
     fitted: bool
-    embeddings_moved: float
+    lost: tuple[str, float]
     embedding_rows: int
     embedding_bytes: int
     compared: Comparison | None
@@ -164,10 +165,13 @@ class ImportReport:
         """Return everything as JSON values."""
         return asdict(self)
 
-    def _embeddings(self) -> str:
+    def _kept(self) -> dict[str, str]:
+        """Return the lines about what the copy has outside of the layers with signs."""
+        lines = {}
         if self.embedding_rows:
-            return f"{self.embedding_rows:,} rows are the copy's, {human_bytes(self.embedding_bytes)}"
-        return f"moved by {self.embeddings_moved:.2%} in the copy; the base's are kept"
+            lines["rows"] = f"{self.embedding_rows:,} of tokens, {human_bytes(self.embedding_bytes)}"
+        name, far = self.lost
+        return lines | {"not kept": f"{name} moved by {far:.2%} in the copy; the base's is used"}
 
     def __str__(self) -> str:
         """Return the text that is printed."""
@@ -179,7 +183,7 @@ class ImportReport:
             "digest": self.digest,
             "size": sizes,
             "made": self.made,
-            "embeddings": self._embeddings(),
+            **self._kept(),
         }
         lines |= {} if self.compared is None else self.compared.lines()
         lines["time"] = f"{self.seconds:.1f} s"
@@ -252,7 +256,7 @@ def import_copy(
             made=_made(bundle, factor, fitted=fit is not None),
             factor=factor,
             fitted=factor is not None and fit is not None,
-            embeddings_moved=signs.embeddings_moved,
+            lost=signs.lost,
             **_kept_rows(bundle),
             compared=compared,
             seconds=round(time.monotonic() - started, 3),
@@ -304,7 +308,7 @@ def _choose(
         return None, signs.bundle(task, spec, {}, settings={}, metrics={})
     codec = task_codec(spec, signs.base.tokenizer)
     features = generated(signs.base, codec) if text is None else encode(text, codec)
-    settings: dict[str, JsonScalar] = {"embeddings_moved": signs.embeddings_moved}
+    settings: dict[str, JsonScalar] = dict(zip(("not_kept", "not_kept_moved"), signs.lost, strict=True))
 
     def multiplied(factor: float) -> dict[str, Tensor]:
         return {name: factor * mean for name, mean in signs.mean_scales.items()}

@@ -65,8 +65,8 @@ def choose_columns(
 
 
 def describe_columns(columns: Columns) -> str:
-    """Say which columns are used."""
-    return "columns: " + ", ".join(f"{role} {column!r}" for role, column in columns.items())
+    """Say which columns are used, by the options that name them."""
+    return "columns: " + " ".join(f"--{role}-column {shlex.quote(name)}" for role, name in columns.items())
 
 
 def unused_texts(rows: RowSet, columns: Columns) -> list[str]:

@@ -122,7 +122,14 @@ class Embedding(TrainingKind):
         same = (seconds.unsqueeze(1) == seconds).float()
         return same / same.sum(dim=1, keepdim=True)
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the loss of a batch of embeddings; see the module and `TrainingKind.loss`.
 
         Args:
@@ -131,6 +138,7 @@ class Embedding(TrainingKind):
                 [rows, hidden].
             counts: 2 of each pair, 1 of each text that a copy has answered.
             total: Pairs or texts of the whole step.
+            weights: None, as there are no labels.
         """
         unit = functional.normalize(logits, dim=1)
         known = ~targets.isnan().reshape(len(targets), -1).any(dim=1)

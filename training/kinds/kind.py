@@ -179,7 +179,27 @@ class TrainingKind(ABC):
         """
         return pad_sequence([probabilities for _, probabilities in items], batch_first=True)
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def balanced_weights(self, truth: Sequence[TargetNumbers], labels: int) -> tuple[float, ...]:
+        """Return a weight in the loss for each label, so that each weighs as much as any other.
+
+        Args:
+            truth: Targets of the training examples, at least one.
+            labels: How many labels the task has.
+
+        Returns:
+            Their mean over all targets is 1.
+        """
+        counts = Counter(index for target in truth for index in target)
+        return tuple(counts.total() / (labels * counts[index]) for index in range(labels))
+
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the cross entropy of one batch, or its part in that of a step of several batches.
 
         Args:
@@ -188,11 +208,13 @@ class TrainingKind(ABC):
                 `soft_targets`.
             counts: Rows of each example.
             total: Targets of the whole step: its examples, or its labelled words.
+            weights: Float32 [labels], of `balanced_weights`; None where all targets weigh the same.
 
         Returns:
             A scalar, in nats: the sum over the batch's targets, divided by `total`.
         """
-        return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / total
+        rules: dict[str, Any] = {"ignore_index": IGNORED, "reduction": "sum"}
+        return functional.cross_entropy(logits, targets, weights, **rules) / total
 
     def thresholds(
         self, truth: Sequence[TargetNumbers], predictions: Sequence[Prediction]

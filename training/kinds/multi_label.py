@@ -76,9 +76,21 @@ class MultiLabelClassification(SequenceClassification):
         given = set(labels_of(target))
         return tuple(int(label in given) for label in index)
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def balanced_weights(self, truth: Sequence[TargetNumbers], labels: int) -> tuple[float, ...]:
+        """Return how many inputs lack each label for one that has it; see `TrainingKind.balanced_weights`."""
+        having = np.array(truth).sum(axis=0)
+        return tuple(((len(truth) - having) / np.maximum(having, 1)).tolist())
+
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the mean binary cross entropy over the labels of each example; see `TrainingKind.loss`."""
-        return binary_loss(logits, targets) / total
+        return binary_loss(logits, targets, weights) / total
 
     def thresholds(
         self, truth: Sequence[TargetNumbers], predictions: Sequence[Prediction]
@@ -125,14 +137,17 @@ class MultiLabelClassification(SequenceClassification):
         return Baseline(float(f1[best]), f"{joined(names, _SHOWN)} for everything")
 
 
-def binary_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def binary_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Sum the mean binary cross entropy of each example, without targets that are NaN.
 
     Args:
         logits: Float32 [examples, labels].
         targets: Float32 of the same shape, 0 to 1.
+        weights: Float32 [labels], of targets that are 1; None for 1.
     """
-    loss = functional.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
+    loss = functional.binary_cross_entropy_with_logits(
+        logits, targets.nan_to_num(), reduction="none", pos_weight=weights
+    )
     return (loss * ~targets.isnan()).mean(dim=1).sum()
 
 

@@ -63,7 +63,14 @@ class Regression(SequenceClassification):
         """Return the mean of each value."""
         return tuple(np.mean(truth, axis=0).tolist())
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the mean squared error of each example; see `TrainingKind.loss`."""
         errors = torch.where(targets.isnan(), torch.zeros_like(logits), logits - targets.nan_to_num())
         return errors.square().mean(dim=1).sum() / total

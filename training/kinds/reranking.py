@@ -78,7 +78,14 @@ class Reranking(TrainingKind):
         """Return the name of the only logit."""
         return _RELEVANCE
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the binary cross entropy; see `TrainingKind.loss`."""
         return binary_loss(logits, targets) / total
 

@@ -71,9 +71,16 @@ class TokenClassification(TrainingKind):
             first_row += len(features.rows)
         return targets
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the cross entropy over the labelled tokens; see `TrainingKind.loss`."""
-        return super().loss(logits.flatten(0, 1), targets.flatten(0, 1), counts, total)
+        return super().loss(logits.flatten(0, 1), targets.flatten(0, 1), counts, total, weights)
 
     def measure(
         self,

@@ -14,6 +14,7 @@ from masking import (
     Features,
     LoadedTask,
     MaskedEncoder,
+    MaskSettings,
     TaskBatch,
     TaskInput,
     TextInput,
@@ -33,13 +34,18 @@ from tests.support.kernel_cases import LINES
 from tests.support.models import ARCHITECTURES, COPY_LABELS, finetuned, random_bundle, sign_bundle, tiny_base
 
 FAR = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05}
+COPIED = ("albert", "camembert", "deberta", "deberta-v2", "eurobert", "gte", "modernbert", "nomic_bert")
+POOLING = {"eurobert": {"classifier_pooling": "bos"}}
 CASES: list[tuple[str, TaskKind]] = [
-    *((architecture, "sequence-classification") for architecture in ARCHITECTURES),
+    *((architecture, "sequence-classification") for architecture in (*ARCHITECTURES, *COPIED)),
+    ("deberta-v2", "token-classification"),
+    ("eurobert", "token-classification"),
     ("bert", "token-classification"),
     ("bert", "multi-label-classification"),
     ("distilbert", "regression"),
     ("roberta", "reranking"),
-    *((architecture, "multiple-choice") for architecture in ("bert", "roberta", "electra")),
+    *((architecture, "multiple-choice") for architecture in ("albert", "bert", "modernbert", "roberta")),
+    ("electra", "multiple-choice"),
 ]
 INPUTS: dict[TaskKind, list[TaskInput]] = {
     "sequence-classification": [TextInput("the movie was great"), TextInput("bad plot, terrible acting !")],
@@ -82,8 +88,11 @@ def test_served_logits_are_those_of_the_folded_model(
     architecture: str, kind: TaskKind, tmp_path: Path
 ) -> None:
     base = load_base(folder := tiny_base(tmp_path / "base", architecture))
-    bundle = sign_bundle(base, finetuned(folder, tmp_path / "copy", kind))
-    task, mask = load_task(bundle, base), load_task(random_bundle(base, SPECS["text"]), base)
+    own = POOLING.get(architecture, {})
+    bundle = sign_bundle(base, finetuned(folder, tmp_path / "copy", kind, **own))
+    settings = MaskSettings(blocks="0-", initial_sparsity=0.2)
+    task = load_task(bundle, base)
+    mask = load_task(random_bundle(base, SPECS["text"], settings=settings), base)
     alone = MaskedEncoder(base).logits([TaskBatch(task, features_of(task))])[0]
     batch = [TaskBatch(task, features_of(task)), TaskBatch(mask, features_of(mask))]
     together, masked = MaskedEncoder(base).logits(batch)

@@ -173,6 +173,27 @@ def test_sharing_changes_nothing_in_any_precision(precision: Precision, tiny_ber
         _close(answers, separate)
 
 
+@needs_kernels
+@pytest.mark.parametrize("precision", LINES)
+def test_of_the_last_block_only_what_heads_read_is_computed(precision: Precision, tiny_bert: str) -> None:
+    base, rng = load_base(tiny_bert), np.random.default_rng(3)
+    weights = ResidentWeights.of(base, precision)
+    encoder = MaskedEncoder(base, weights)
+    text, other, words = (
+        _task(base, seed, "1-2", kind, weights) for seed, kind in enumerate(("text", "text", "words"))
+    )
+    texts, sentences = _features(text, 2, rng), _features(words, 2, rng)
+    parts = [TaskBatch(text, texts), TaskBatch(words, sentences), TaskBatch(other, [texts[0], texts[0]])]
+    seen: list[int] = []
+    encoder._line_blocks[-1].register_forward_hook(
+        lambda _block, _inputs, output: seen.append(output.shape[1])
+    )
+    answers = encoder.logits(parts)
+    assert seen == [len(texts) + sum(item.tokens for item in sentences) + 1]
+    for one, alone in zip(answers, _alone(encoder, parts), strict=True):
+        _close(one, alone)
+
+
 def test_all_but_mpnet_share(tmp_path_factory: pytest.TempPathFactory) -> None:
     bases = {name: load_base(tiny_base(tmp_path_factory.mktemp(name), name)) for name in ARCHITECTURES}
     assert [name for name, base in bases.items() if not can_share(base)] == ["mpnet"]

@@ -17,6 +17,7 @@ from masking.kernels.cpu.lines import (
     add_and_normalise,
     at_once,
     attend_rows,
+    catch_up,
     line_products,
     ready_mask,
 )
@@ -261,6 +262,13 @@ def test_steps_at_once_are_those_one_by_one(precision: LinePrecision, threads: i
         with at_once():
             together = block(hidden)
         assert torch.equal(together, one_by_one)
+    with at_once():
+        with at_once():
+            inner = block(hidden)
+        catch_up()
+        assert torch.equal(inner, one_by_one)
+        outer = block(inner)
+    assert torch.equal(outer, block(one_by_one))
 
 
 @pytest.mark.parametrize("precision", NARROW)

@@ -7,6 +7,7 @@ from masking.kernels.cpu.lines.launch import (
     at_once,
     attend_rows,
     available,
+    catch_up,
     line_products,
     ready_mask,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "at_once",
     "attend_rows",
     "available",
+    "catch_up",
     "line_products",
     "ready_mask",
 ]

@@ -73,8 +73,12 @@ def at_once() -> Iterator[None]:
     """Let all steps inside the context be computed at its end, in one call of the kernel.
 
     Between two calls the interpreter runs with cold caches, which takes longer than a small step. Nothing but
-    another step may read the outputs of a step before the end.
+    another step may read the outputs of a step before the end, or before `catch_up`. A context inside another
+    ends with the outer one.
     """
+    if _waiting.get() is not None:
+        yield
+        return
     waiting = _Waiting()
     token = _waiting.set(waiting)
     try:
@@ -83,6 +87,14 @@ def at_once() -> Iterator[None]:
         _waiting.reset(token)
     if waiting.jobs:
         _run_now(waiting.jobs)
+
+
+def catch_up() -> None:
+    """Compute what waits for the end of `at_once`, if anything does."""
+    waiting = _waiting.get()
+    if waiting is not None and waiting.jobs:
+        _run_now(waiting.jobs)
+        waiting.jobs, waiting.kept = [], []
 
 
 @cache
