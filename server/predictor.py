@@ -121,7 +121,7 @@ class Predictor:
             raise
         timings.finished = time.monotonic()
         served.statistics.count_success(len(request.inputs), timings)
-        self._metrics.time_prediction(timings)
+        self._metrics.time_prediction(served.name, timings)
         return predictions
 
     async def _logits(

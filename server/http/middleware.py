@@ -100,6 +100,7 @@ class RequestMiddleware:
                 MutableHeaders(scope=message).update(_reply_headers(context, status))
             await send(message)
 
+        self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, with_headers)
         except Exception:
@@ -108,6 +109,7 @@ class RequestMiddleware:
                 raise
             await error_response(ServerError(), context.path)(scope, receive, with_headers)
         finally:
+            self._metrics.in_flight.dec()
             self._finish(scope, method, context, status)
 
     def _finish(self, scope: Scope, method: str, context: RequestContext, status: int) -> None:
