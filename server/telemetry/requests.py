@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from secrets import token_hex
@@ -64,6 +65,11 @@ class RequestRecorder:
         self._metrics = metrics
         self._tracer = tracer
         self._log = RequestLog()
+
+    def in_flight(self) -> AbstractContextManager[None]:
+        """Return a context in which a request is counted as being answered."""
+        tracked: AbstractContextManager[None] = self._metrics.in_flight.track_inprogress()
+        return tracked
 
     def record(
         self,
