@@ -83,7 +83,7 @@ class RequestMiddleware:
                 message["headers"] = _with(message["headers"], _reply_headers(context, status))
             await send(message)
 
-        self._metrics.in_flight.inc()
+        self._recorder.begin()
         try:
             await self._app(scope, receive, with_headers)
         except Exception:
@@ -92,7 +92,6 @@ class RequestMiddleware:
                 raise
             await error_response(ServerError(), context.path)(scope, receive, with_headers)
         finally:
-            self._metrics.in_flight.dec()
             self._finish(scope, method, context, status)
 
     def _finish(self, scope: Scope, method: str, context: RequestContext, status: int) -> None:
