@@ -18,7 +18,8 @@ RUN python requirements.py pyproject.toml > package.txt \
     && python requirements.py pyproject.toml train > train.txt
 
 FROM ${PYTHON_IMAGE} AS system
-RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf /var/log
 RUN useradd --create-home --uid 10001 maskserve && install -d -o maskserve /base /masks /runs
 # /tmp may be lost at any time: uploads on their way, kernels compiled here, what is loaded from a hub.
 ENV PATH=/opt/maskserve/bin:/opt/venv/bin:$PATH \
@@ -54,6 +55,12 @@ RUN cd /opt/lists && python -m venv /opt/venv \
         -r package.txt -r serve.txt \
     && (python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/venv || true)
 
+# Kernels for the processor that builds the image. On another one they are compiled when the server starts.
+FROM serve-packages AS kernels
+COPY mask_store /opt/maskserve/mask_store
+COPY masking /opt/maskserve/masking
+RUN mkdir /opt/kernels && (python -c "from masking.kernels.self_check import self_check; print(*self_check(0))" || true)
+
 FROM serve-packages AS code
 COPY pyproject.toml README.md LICENSE /src/
 COPY maskserve /src/maskserve
@@ -63,10 +70,6 @@ COPY training /src/training
 COPY server /src/server
 RUN pip install --no-cache-dir --no-deps --no-compile --target /opt/maskserve /src \
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/maskserve
-
-# Kernels for the processor that builds the image. On another one they are compiled when the server starts.
-FROM code AS kernels
-RUN mkdir /opt/kernels && (maskserve doctor || true)
 
 FROM ${PYTHON_IMAGE} AS sbom
 COPY deploy/image/sbom.txt /opt/lists/

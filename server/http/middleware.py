@@ -83,16 +83,16 @@ class RequestMiddleware:
                 message["headers"] = _with(message["headers"], _reply_headers(context, status))
             await send(message)
 
-        with self._recorder.in_flight():
-            try:
-                await self._app(scope, receive, with_headers)
-            except Exception:
-                logger.exception("request %s failed unexpectedly", context.request_id)
-                if status:  # too late for a reply of our own
-                    raise
-                await error_response(ServerError(), context.path)(scope, receive, with_headers)
-            finally:
-                self._finish(scope, method, context, status)
+        self._recorder.begin()
+        try:
+            await self._app(scope, receive, with_headers)
+        except Exception:
+            logger.exception("request %s failed unexpectedly", context.request_id)
+            if status:  # too late for a reply of our own
+                raise
+            await error_response(ServerError(), context.path)(scope, receive, with_headers)
+        finally:
+            self._finish(scope, method, context, status)
 
     def _finish(self, scope: Scope, method: str, context: RequestContext, status: int) -> None:
         route = getattr(scope.get("route"), "path", _NO_ROUTE)

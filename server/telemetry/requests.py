@@ -9,7 +9,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from secrets import token_hex
@@ -66,10 +65,9 @@ class RequestRecorder:
         self._tracer = tracer
         self._log = RequestLog()
 
-    def in_flight(self) -> AbstractContextManager[None]:
-        """Return a context in which a request is counted as being answered."""
-        tracked: AbstractContextManager[None] = self._metrics.in_flight.track_inprogress()
-        return tracked
+    def begin(self) -> None:
+        """Count a request that is being answered, until it is recorded."""
+        self._metrics.in_flight.inc()
 
     def record(
         self,
@@ -94,6 +92,7 @@ class RequestRecorder:
             quiet: Whether it is of interest to those who debug alone, and not traced.
         """
         ended, known = time.monotonic(), facts.known()
+        self._metrics.in_flight.dec()
         self._metrics.count_request(route, facts.task, status)
         milliseconds = round((ended - facts.timings.received) * 1000, 3)
         fields = {

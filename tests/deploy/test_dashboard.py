@@ -25,7 +25,9 @@ QUERIES = [
     (f"{panel['title']} {target['refId']}", target["expr"]) for panel in PANELS for target in panel["targets"]
 ]
 COLUMNS = 24
-TASKS = ("sentiment", "names")
+TASKS = ("sentiment", "topics")
+CLIENTS = 8
+PATIENCE = 60.0
 
 
 def cells(panel: dict[str, Any]) -> set[tuple[int, int]]:
@@ -72,7 +74,7 @@ def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("served")
     other = load_base(tiny_base(folder / "other", hidden=64))
     with running(tiny_bert, base, folder, TASKS, "--queue-limit", "16") as server:
-        server.store.publish(bundle_of(other, "names"))
+        server.store.publish(bundle_of(other, "topics"))
         yield server
 
 
@@ -80,7 +82,8 @@ def ask(server: RunningServer, task: str, over: Event) -> None:
     """Ask again and again."""
     with httpx.Client(timeout=30) as client:
         while not over.wait(0.1):
-            client.post(f"{server.url}/predict/{task}", json={"inputs": [TEXT] * 6})
+            reply = client.post(f"{server.url}/predict/{task}", json={"inputs": [[TEXT]] * 6})
+            assert reply.status_code in {200, 429}, reply.text
 
 
 def publish(server: RunningServer, base: Base, over: Event) -> None:
@@ -99,10 +102,10 @@ def watching(
     over = Event()
     folder = tmp_path_factory.mktemp("watched") / "prometheus"
     with (
-        ThreadPoolExecutor() as threads,
+        ThreadPoolExecutor(CLIENTS + 1) as threads,
         prometheus(folder, [server.url.removeprefix("http://")]) as watching,
     ):
-        work = [threads.submit(ask, server, task, over) for task in TASKS * 4]
+        work = [threads.submit(ask, server, task, over) for task in TASKS * (CLIENTS // len(TASKS))]
         work.append(threads.submit(publish, server, base, over))
         try:
             yield watching
@@ -127,14 +130,14 @@ def test_every_query_has_data(watching: Prometheus, expression: str) -> None:
         samples = watching.query(filled(expression))
         return any(math.isfinite(float(sample["value"][1])) for sample in samples)
 
-    wait_until(has_data)
+    wait_until(has_data, PATIENCE)
 
 
 @needs_prometheus
 @pytest.mark.slow
 def test_the_swaps_are_marked(watching: Prometheus) -> None:
     (mark,) = BOARD["annotations"]["list"]
-    wait_until(lambda: bool(watching.query(filled(mark["expr"]))))
+    wait_until(lambda: bool(watching.query(filled(mark["expr"]))), PATIENCE)
 
 
 @needs_prometheus

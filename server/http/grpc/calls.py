@@ -91,23 +91,23 @@ def handled(name: str, method: Method, access: Access, service: Service) -> Call
         }
         call = Call(service, RequestFacts(safe_id(metadata.get(REQUEST_ID))), context)
         error: ServerError | None = None
-        with service.recorder.in_flight():
-            try:
-                _check_key(access, metadata.get("authorization", ""), service)
-                return await method(request, call)
-            except asyncio.CancelledError:  # the client has left, or its deadline has passed
-                error = ClientGoneError()
-                raise
-            except Exception as failure:
-                error = to_server_error(failure)
-                if not isinstance(failure, ServerError) and type(error) is ServerError:
-                    logger.exception("request %s failed unexpectedly", call.facts.request_id)
-                code = _CODES.get(error.status, grpc.StatusCode.INTERNAL)
-                trailing = ((REQUEST_ID, call.facts.request_id), *error.headers.items())
-                await context.abort(code, error.message, trailing)
-            finally:
-                status = _OK if error is None else error.status
-                _record(name, call, status, metadata, quiet=access == "open")
+        service.recorder.begin()
+        try:
+            _check_key(access, metadata.get("authorization", ""), service)
+            return await method(request, call)
+        except asyncio.CancelledError:  # the client has left, or its deadline has passed
+            error = ClientGoneError()
+            raise
+        except Exception as failure:
+            error = to_server_error(failure)
+            if not isinstance(failure, ServerError) and type(error) is ServerError:
+                logger.exception("request %s failed unexpectedly", call.facts.request_id)
+            code = _CODES.get(error.status, grpc.StatusCode.INTERNAL)
+            trailing = ((REQUEST_ID, call.facts.request_id), *error.headers.items())
+            await context.abort(code, error.message, trailing)
+        finally:
+            status = _OK if error is None else error.status
+            _record(name, call, status, metadata, quiet=access == "open")
 
     return handle
 
