@@ -13,7 +13,7 @@ const COLUMNS = [
   { title: "Precision", number: true },
   { title: "Recall", number: true },
   { title: "F1", number: true },
-  { title: "Rows", number: true },
+  { title: "Count", number: true },
 ];
 
 /** Return the card. */
