@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 PYTEST_PROCESSES ?= auto
 BIN := .venv/bin
 
-.PHONY: help install demo test test-slow lint check-constraints format clean
+.PHONY: help install demo test test-slow lint check-constraints format image clean
 
 help:
 	@echo "make demo       learn masks for four tasks, serve them, query them, print the memory report"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make check-constraints  constraints.txt can be installed on Linux (asks PyPI, downloads no packages)"
 	@echo "make format     ruff format and safe fixes"
+	@echo "make image      build the images for serving and training, and try them (buildah, podman)"
 	@echo "make install    .venv with the versions of constraints.txt"
 	@echo "make clean      remove .venv, caches and demo-output"
 
@@ -60,6 +61,9 @@ check-constraints: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+image:
+	deploy/image/build_and_try.sh
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-output runs

@@ -60,7 +60,6 @@ class Base:
             UnsupportedArchitectureError: It is no encoder, or its layers can't be masked.
         """
         architecture = model.config.model_type
-        check_architecture(architecture)
         if model.base_model is not model:
             raise BaseLoadError(f"base {name!r}: {type(model).__name__} has a head; pass its `base_model`")
         model.float().eval().requires_grad_(False)
@@ -68,10 +67,12 @@ class Base:
         pooler = take_pooler(model)
         tensors = base_tensors(model, pooler)
         with naming(name):
+            check_architecture(architecture)
             check_config(model.config)
             check_encoder(model, tensors)
             fit_tokenizer(tokenizer, model)
             check_tokenizer(tokenizer, model)
+            blocks = find_blocks(model)
         info = BaseInfo(
             name=name,
             revision=revision,
@@ -81,7 +82,7 @@ class Base:
             configuration=configuration_digest(model.config),
             parameters=sum(tensor.numel() for _, tensor in tensors),
         )
-        return cls(model, pooler, tokenizer, info, find_blocks(model))
+        return cls(model, pooler, tokenizer, info, blocks)
 
     @property
     def device(self) -> torch.device:

@@ -1,7 +1,7 @@
 """Checks of a base: is its encoder computed as it was saved, and does its tokenizer go with it.
 
 What is wrong is found when a base is loaded, and said in one sentence with what would be right. Every check
-raises `BaseLoadError`; `naming` adds the name of the base.
+raises `BaseLoadError`, or `UnsupportedArchitectureError`; `naming` adds the name of the base.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 
 from masking.architectures import check_encoder_config, own_class
 from masking.base_folder import check_own_code
-from masking.errors import BaseLoadError, first_line
+from masking.errors import BaseLoadError, UnsupportedArchitectureError, first_line
 
 _TEXTS = ("a", "a \u2603")  # a pair of texts; few vocabularies have the last character
 _SHOWN = 3
@@ -27,8 +27,8 @@ def naming(name: str) -> Iterator[None]:
     """Say in what a check raises which base it is about."""
     try:
         yield
-    except BaseLoadError as error:
-        raise BaseLoadError(f"base {name!r}: {error}") from error
+    except (BaseLoadError, UnsupportedArchitectureError) as error:
+        raise type(error)(f"base {name!r}: {error}") from error
 
 
 def check_config(config: PretrainedConfig) -> None:

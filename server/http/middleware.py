@@ -83,6 +83,7 @@ class RequestMiddleware:
                 message["headers"] = _with(message["headers"], _reply_headers(context, status))
             await send(message)
 
+        self._recorder.begin()
         try:
             await self._app(scope, receive, with_headers)
         except Exception:

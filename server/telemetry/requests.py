@@ -65,6 +65,10 @@ class RequestRecorder:
         self._tracer = tracer
         self._log = RequestLog()
 
+    def begin(self) -> None:
+        """Count a request that is being answered, until it is recorded."""
+        self._metrics.in_flight.inc()
+
     def record(
         self,
         name: str,
@@ -88,6 +92,7 @@ class RequestRecorder:
             quiet: Whether it is of interest to those who debug alone, and not traced.
         """
         ended, known = time.monotonic(), facts.known()
+        self._metrics.in_flight.dec()
         self._metrics.count_request(route, facts.task, status)
         milliseconds = round((ended - facts.timings.received) * 1000, 3)
         fields = {

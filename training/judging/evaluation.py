@@ -18,7 +18,6 @@ from training.data.examples import ExampleSet
 from training.data.features import EncodedExample
 from training.judging.decisions import Decision, decisions_of
 from training.kinds import TRAINING_KINDS, Baseline
-from training.loop.evaluation import measure
 
 WORST = 10
 """Errors that are kept."""
@@ -154,7 +153,7 @@ def judge(
     """Judge predictions.
 
     Args:
-        codec: The task's codec, which has its thresholds if it is to have any.
+        codec: The task's codec.
         source: What the examples were made of.
         examples: At least one.
         predictions: A prediction for each.
@@ -162,9 +161,10 @@ def judge(
         worst: How many of the worst errors to keep.
     """
     kind, spec = TRAINING_KINDS[codec.spec.kind], codec.spec
-    metrics = measure(codec, examples, predictions)
+    truth, inputs = [item.target for item in examples], [item.example.input for item in examples]
+    metrics = kind.measure(spec.labels, truth, predictions, inputs)
     metric = metric if metric in metrics else next(iter(metrics))
-    baseline = kind.baseline(spec.labels, [item.target for item in examples], metric)
+    baseline = kind.baseline(spec.labels, truth, metric)
     decisions = [
         one
         for item, prediction in zip(examples, predictions, strict=True)

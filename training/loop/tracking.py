@@ -4,7 +4,7 @@ They are written by the trackers of accelerate, and each finds its server, its p
 environment variables, such as ``MLFLOW_TRACKING_URI`` or ``WANDB_MODE``.
 """
 
-import importlib
+import importlib.util
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 PROJECT = "maskserve"
 
-_MODULES: Mapping[str, str] = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
-
 logger = logging.getLogger(__name__)
 
 
@@ -34,7 +32,7 @@ def check_trackers(options: LoopOptions) -> list[str]:
     return [
         f"{option}: it is not installed; pip install 'maskserve[{name}]'"
         for name, option in wanted.items()
-        if not _is_installed(_MODULES[name])
+        if not _is_installed(name)
     ]
 
 
@@ -130,11 +128,7 @@ def _settings(options: LoopOptions) -> dict[str, Any]:
 
 
 def _is_installed(module: str) -> bool:
-    try:
-        importlib.import_module(module)
-    except ImportError:
-        return False
-    return True
+    return importlib.util.find_spec(module) is not None
 
 
 def _one_line(error: Exception) -> str:

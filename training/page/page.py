@@ -120,15 +120,14 @@ def _comparison(runs: Sequence[ComparedRun]) -> str:
     means = [_mean(own) for own in by_method.values()]
     told = ""
     if all(mean is not None for mean in means):
-        told = f"<p>Masking is {_signed(means[0], means[1])} finetuning.</p>"
+        told = f"<p>Masking is {_beside(means[0], means[1])} finetuning.</p>"
     caption = "Mean over seeds of the best epoch of each run"
     return section("Against finetuning", told, table(caption, head, rows))
 
 
-def _signed(mask: float | None, finetune: float | None) -> str:
-    difference = 100 * ((mask or 0.0) - (finetune or 0.0))
-    side = "above" if difference >= 0 else "below"
-    return f"{abs(difference):.2f} points {side}"
+def _beside(mask: float | None, finetune: float | None) -> str:
+    points = round(100 * ((mask or 0.0) - (finetune or 0.0)), 2)
+    return f"{abs(points):.2f} points {'above' if points > 0 else 'below'}" if points else "as good as"
 
 
 def _method_row(name: str, runs: Sequence[ComparedRun]) -> list[str]:

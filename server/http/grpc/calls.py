@@ -91,6 +91,7 @@ def handled(name: str, method: Method, access: Access, service: Service) -> Call
         }
         call = Call(service, RequestFacts(safe_id(metadata.get(REQUEST_ID))), context)
         error: ServerError | None = None
+        service.recorder.begin()
         try:
             _check_key(access, metadata.get("authorization", ""), service)
             return await method(request, call)

@@ -15,8 +15,10 @@ from server.http.grpc.calls import Access, Call, Method
 from server.http.grpc.messages import message
 from server.http.grpc.tensors import read_request, response
 from server.http.kinds import http_kind
+from server.http.kinds.kind import ReplyFormat
 from server.http.oip import models as oip
 from server.http.oip.routes import EXTENSIONS, check_load, check_version, indexed
+from server.predictor import PredictRequest
 from server.tasks.registry import ServedTask
 
 _HTTP_ONLY = {"binary_tensor_data", "model_configuration", "statistics"}
@@ -63,8 +65,13 @@ async def model_infer(request: Any, call: Call) -> Any:
     service.predictor.check_room(served)
     _check_values(request, service.settings.max_body_values)
     infer, binary = await run_in_threadpool(read_request, request)
-    outputs = oip.wanted_outputs(infer, served.loaded.spec)
-    wanted, form = await run_in_threadpool(oip.read_infer, infer, binary, served.loaded, service.limits)
+    outputs = oip.wanted_outputs(infer, [one.name for one in http_kind(served.loaded.spec).output_tensors])
+
+    def read() -> tuple[PredictRequest, ReplyFormat]:
+        tensors = oip.read_tensors(infer, binary, service.limits)
+        return oip.to_inputs(infer, tensors, served.loaded, service.limits)
+
+    wanted, form = await run_in_threadpool(read)
     predictions: list[Prediction] = await service.predictor.predict(
         served, wanted, call.facts.request_id, call.facts.timings
     )

@@ -13,7 +13,7 @@ The input texts may also have the shape [-1, 1]. How tensors are coded is in `se
 tensors a kind of task has is in `server.http.kinds`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -42,19 +42,26 @@ _FEWEST_CHOICES = 2
 
 def metadata(name: str, version: str, spec: TaskSpec) -> ModelMetadata:
     """Return the model's metadata."""
+    kind = http_kind(spec)
+    return described_model(name, version, kind.input_tensors, kind.output_tensors)
+
+
+def described_model(
+    name: str, version: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+) -> ModelMetadata:
+    """Return the metadata of a model with these tensors."""
 
     def described(tensors: Sequence[TensorInfo]) -> list[TensorMetadata]:
         return [
             TensorMetadata(name=one.name, datatype=one.datatype, shape=list(one.shape)) for one in tensors
         ]
 
-    kind = http_kind(spec)
     return ModelMetadata(
         name=name,
         versions=[version],
         platform=PLATFORM,
-        inputs=described(kind.input_tensors),
-        outputs=described(kind.output_tensors),
+        inputs=described(inputs),
+        outputs=described(outputs),
     )
 
 
@@ -94,27 +101,44 @@ def parse_infer(header: bytes) -> InferRequest:
         raise invalid_body(error) from None
 
 
-def read_infer(
-    infer: InferRequest, binary: bytes, task: LoadedTask, limits: BatchLimits
-) -> tuple[PredictRequest, ReplyFormat]:
-    """Read the inputs of a task from its tensors.
+def read_tensors(infer: InferRequest, binary: bytes, limits: BatchLimits) -> dict[str, Texts]:
+    """Read the input tensors of a request.
 
     Args:
         infer: The JSON of the request.
         binary: What follows the JSON in the body.
-        task: The task.
         limits: What can ever be admitted; a tensor of more is refused unread.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        InvalidBodyError: The tensors are not what they say.
+    """
+    for tensor in infer.inputs:
+        _check_size(tensor, limits)
+    return read_texts(infer.inputs, binary)
+
+
+def to_inputs(
+    infer: InferRequest, tensors: Mapping[str, Texts], task: LoadedTask, limits: BatchLimits
+) -> tuple[PredictRequest, ReplyFormat]:
+    """Read the inputs of a task from tensors.
+
+    Args:
+        infer: The JSON of the request.
+        tensors: Its input tensors.
+        task: The task.
+        limits: What can ever be admitted.
 
     Returns:
         What is to be predicted, and how the reply is to look.
 
     Raises:
-        InvalidBodyError: The tensors are not those of the task, or not what they say.
+        InvalidBodyError: The tensors are not those of the task.
         EmptyBatchError: They have no rows.
     """
-    for tensor in infer.inputs:
-        _check_size(tensor, limits)
-    tensors, kind = read_texts(infer.inputs, binary), http_kind(task.spec)
+    kind = http_kind(task.spec)
     expected = {tensor.name: tensor for tensor in kind.input_tensors}
     if tensors.keys() != expected.keys():
         raise InvalidBodyError(
@@ -131,18 +155,21 @@ def read_infer(
     return to_request(kind.inputs_of(tensors), task, limits, truncate=cuts, reply=reply)
 
 
-def wanted_outputs(infer: InferRequest, spec: TaskSpec) -> dict[str, bool]:
+def wanted_outputs(infer: InferRequest, known: Sequence[str]) -> dict[str, bool]:
     """Return the names of the outputs to reply with, in order, and whether each is to be binary.
+
+    Args:
+        infer: The JSON of the request.
+        known: Names of the model's outputs.
 
     Raises:
         InvalidBodyError: An output is unknown, there twice, or wanted in a form that there is not.
     """
-    known = [tensor.name for tensor in http_kind(spec).output_tensors]
     wanted: dict[str, bool] = {}
     for output in infer.outputs or [RequestedOutput(name=name) for name in known]:
         name, how = output.name, output.parameters
         if name not in known:
-            raise InvalidBodyError(f"there is no output {cut(name)}; this task has {_listed(known)}")
+            raise InvalidBodyError(f"there is no output {cut(name)}; there are {_listed(known)}")
         if name in wanted:
             raise InvalidBodyError(f"output {name!r} is wanted twice")
         if how.shared_memory_region is not None or how.classification:

@@ -11,6 +11,11 @@ class OipError(BaseModel):
     error: str = Field(description="what is wrong, for people")
 
 
+def oip_errors(*statuses: int | str) -> dict[int | str, dict[str, type[BaseModel]]]:
+    """OpenAPI responses: the statuses that answer with the protocol's error body."""
+    return {status: {"model": OipError} for status in statuses}
+
+
 class ServerMetadata(BaseModel):
     """Reply of GET /v2."""
 

@@ -1,16 +1,16 @@
 """Open Inference Protocol v2 routes, as tritonclient and kserve's client speak it, with Triton's extensions.
 
-A task is a model. Every route of a model exists with `/versions/{version}` too, which only the version in
-service answers. Errors of these routes have the protocol's shape, {"error": str}.
+A task is a model, and so is a group of tasks (`server.http.oip.groups`). Every route of a task exists with
+`/versions/{version}` too, which only the version in service answers. Errors of these routes have the
+protocol's shape, {"error": str}.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from pydantic import BaseModel, Field, StrictBool
-from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from masking import Prediction
@@ -20,7 +20,9 @@ from server.http.body import check_values, read_body, read_json, utf8
 from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of, take_task
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
+from server.http.oip import groups
 from server.http.oip import models as oip
+from server.http.oip.binary import JsonLength, infer_response
 from server.http.oip.openapi import INFER_REPLY, INFER_REQUEST_BODY
 from server.http.oip.replies import (
     AllStatistics,
@@ -30,10 +32,10 @@ from server.http.oip.replies import (
     ModelMetadata,
     ModelReady,
     ModelStatistics,
-    OipError,
     ServerLive,
     ServerMetadata,
     ServerReady,
+    oip_errors,
 )
 from server.http.oip.tensors import InferReply, split_body
 from server.http.openapi import json_body
@@ -42,12 +44,6 @@ from server.service import Service
 from server.tasks.registry import ServedTask, TaskEntry
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
-JSON_LENGTH = "inference-header-content-length"
-
-
-def oip_errors(*statuses: int | str) -> dict[int | str, dict[str, type[BaseModel]]]:
-    """OpenAPI responses: the statuses that answer with the protocol's error body."""
-    return {status: {"model": OipError} for status in statuses}
 
 
 class IndexRequest(BaseModel):
@@ -133,13 +129,11 @@ async def every_statistics(
     openapi_extra={"requestBody": json_body(IndexRequest, {}, required=False)},
 )
 async def repository_index(request: Request, service: ServiceDep, _: ClientDep) -> list[IndexedModel]:
-    """Every task in service, and every task of the store that can't be served, with the reason."""
+    """Every task in service, every task of the store that can't be served, with the reason, and groups."""
     only_ready = (await read_json(request, IndexRequest, default=IndexRequest(ready=False))).ready
-    return [
-        indexed(name, entry)
-        for name, entry in sorted(service.registry.entries.items())
-        if entry.served is not None or not only_ready
-    ]
+    tasks = [indexed(name, entry) for name, entry in sorted(service.registry.entries.items())]
+    every = tasks + [groups.indexed(name, service) for name in sorted(service.settings.group)]
+    return [model for model in every if model.state == "READY" or not only_ready]
 
 
 @repository.post("/load", summary="Serve a task")
@@ -195,27 +189,21 @@ async def infer(
     request: Request,
     service: ServiceDep,
     served: TaskDep,
-    json_length: Annotated[
-        str | SkipJsonSchema[None],
-        Header(
-            alias=JSON_LENGTH,
-            description="bytes of the JSON, where binary tensors follow it",
-            json_schema_extra={"pattern": "^[0-9]{1,18}$"},
-        ),
-    ] = None,
+    json_length: JsonLength = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""
     service.predictor.check_room(served)
     body = await read_body(request)
     call = await run_in_threadpool(lambda: _read(body, json_length, served, service))
     predictions = await predictions_of(request, served, call.wanted)
-    return _response(await run_in_threadpool(_reply, served, call, predictions))
+    return infer_response(await run_in_threadpool(_reply, served, call, predictions))
 
 
 def add_to(app: FastAPI) -> None:
     """Add every route; `router` comes first, because it has paths that could be a model's."""
     model = "/v2/models/{task}"
     app.include_router(router)
+    app.include_router(groups.router)
     app.include_router(repository)
     app.include_router(models, prefix=model)
     checks = [Depends(require_client), Depends(check_version)]  # without a key, no task is named
@@ -262,8 +250,9 @@ def _read(body: bytes, json_length: str | None, served: ServedTask, service: Ser
     header, binary = split_body(body, json_length)
     check_values(header, service.settings.max_body_values)
     infer = oip.parse_infer(utf8(header))
-    outputs = oip.wanted_outputs(infer, served.loaded.spec)
-    wanted, reply = oip.read_infer(infer, binary, served.loaded, service.limits)
+    outputs = oip.wanted_outputs(infer, [one.name for one in http_kind(served.loaded.spec).output_tensors])
+    tensors = oip.read_tensors(infer, binary, service.limits)
+    wanted, reply = oip.to_inputs(infer, tensors, served.loaded, service.limits)
     return _InferCall(infer.id, wanted, reply, outputs)
 
 
@@ -274,13 +263,6 @@ def _reply(served: ServedTask, call: _InferCall, predictions: Sequence[Predictio
         head["id"] = call.id
     binary = {name for name, is_binary in call.outputs.items() if is_binary}
     return InferReply.of(head, [outputs[name] for name in call.outputs], binary)
-
-
-def _response(reply: InferReply) -> Response:
-    if reply.json_length is None:
-        return Response(reply.content, media_type="application/json")
-    headers = {JSON_LENGTH: str(reply.json_length)}
-    return Response(reply.content, media_type="application/octet-stream", headers=headers)
 
 
 def _statistics(served: ServedTask) -> ModelStatistics:

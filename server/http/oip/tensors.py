@@ -31,7 +31,7 @@ from server.http.kinds.tensors import OutputTensor, Texts
 _LENGTH = struct.Struct("<I")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _MOST_DIMENSIONS = 2
-_MOST_TENSORS = 16
+_MOST_TENSORS, _MOST_OUTPUTS = 16, 1024
 _Name = Annotated[str, StringConstraints(max_length=128)]
 _Count = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 _ContentType = Annotated[
@@ -133,7 +133,7 @@ class InferRequest(_Wire):
     parameters: InferParameters = InferParameters()
     inputs: list[InputTensor] = Field(min_length=1, max_length=_MOST_TENSORS)
     outputs: list[RequestedOutput] = Field(
-        [], max_length=_MOST_TENSORS, description="the outputs wanted; all of them by default"
+        [], max_length=_MOST_OUTPUTS, description="the outputs wanted; all of them by default"
     )
 
 

@@ -1,6 +1,7 @@
 """Signs of copies: served as the folded model of transformers answers, in any batch and precision."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from tests.support.models import ARCHITECTURES, COPY_LABELS, finetuned, random_b
 
 FAR = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05}
 COPIED = ("albert", "camembert", "deberta", "deberta-v2", "eurobert", "gte", "modernbert", "nomic_bert")
-POOLING = {"eurobert": {"classifier_pooling": "bos"}}
+POOLING: dict[str, dict[str, Any]] = {"eurobert": {"classifier_pooling": "bos"}}
 CASES: list[tuple[str, TaskKind]] = [
     *((architecture, "sequence-classification") for architecture in (*ARCHITECTURES, *COPIED)),
     ("deberta-v2", "token-classification"),

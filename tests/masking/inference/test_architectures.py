@@ -1,20 +1,14 @@
-"""Every architecture: served answers are the trained model's, of single tasks and in mixed batches."""
+"""Architectures other than BERT's kin: served answers are the trained model's, alone and in mixed batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from masking import (
-    Base,
-    LoadedTask,
-    MaskedEncoder,
-    MaskedModel,
-    MaskSettings,
-    TaskBatch,
-    load_base,
-    load_task,
-)
+from mask_store import MaskBundle
+from masking import Base, Features, MaskedEncoder, MaskedModel, MaskSettings, TaskBatch, load_base, load_task
 from masking.inference import ResidentWeights, packing
 from masking.inference.packing import attend_by_row, attending, can_pack, pack_rows, pad_rows
 from masking.kernels import Precision
@@ -23,63 +17,61 @@ from masking.tasks.predictions import Floats
 from tests.masking.inference.test_encoder import SPECS, _features
 from tests.masking.inference.test_precision import FAR
 from tests.support.kernel_cases import LINES
-from tests.support.models import ARCHITECTURES, LATER, random_bundle, tiny_base
+from tests.support.models import LATER, random_bundle, tiny_base
 
-PADDED = ("deberta", "deberta-v2", "mpnet", "roformer")
+LIKE_BERT = ("camembert", "data2vec-text", "ernie")  # by the very names of BERT's layers
+PADDED = ("deberta", "deberta-v2", "roformer")
 _SETTINGS = MaskSettings(blocks="0-", initial_sparsity=0.2)
-_SPECS = list(SPECS.values())
 
 
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
-    """A tiny base of each architecture; nobody changes it."""
-    folder = tmp_path_factory.mktemp("bases")
-    return {name: load_base(tiny_base(folder / name, name)) for name in (*ARCHITECTURES, *LATER)}
+@dataclass(frozen=True)
+class Trained:
+    """Tasks of all kinds on one base: masks, inputs, and the trained models' logits of each input alone."""
+
+    base: Base
+    bundles: Sequence[MaskBundle]
+    features: Sequence[Sequence[Features]]
+    expected: Sequence[Sequence[Floats]]
 
 
-def _tasks(base: Base, weights: ResidentWeights) -> list[LoadedTask]:
-    return [
-        load_task(random_bundle(base, spec, task=f"t{seed}", seed=seed, settings=_SETTINGS), base, weights)
-        for seed, spec in enumerate(_SPECS)
-    ]
-
-
-def _trained(base: Base, number: int, batch: TaskBatch) -> list[Floats]:
-    """Logits of each input alone, of the model whose mask was published as the batch's task."""
-    model = MaskedModel.create(base, _SPECS[number], _SETTINGS, seed=number).eval()
-
-    @torch.no_grad()
-    def logits(row: Row) -> Floats:
-        found: Tensor = model(collate([row], base.tokenizer, base.device))[0]
-        return np.asarray(found)
-
-    with model.cached():
-        return [batch.task.codec.gather(item, [logits(row) for row in item.rows]) for item in batch.features]
+@pytest.fixture(scope="module", params=[name for name in LATER if name not in LIKE_BERT])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    base = load_base(tiny_base(tmp_path_factory.mktemp(request.param), request.param))
+    bundles, features, expected = [], [], []
+    for seed, spec in enumerate(SPECS.values()):
+        model = MaskedModel.create(base, spec, _SETTINGS, seed=seed).eval()
+        bundles.append(random_bundle(base, spec, task=f"t{seed}", seed=seed, settings=_SETTINGS))
+        task = load_task(bundles[-1], base)
+        features.append(_features(task, 3, np.random.default_rng(seed)))
+        with model.cached(), torch.no_grad():
+            logits = [
+                [model(collate([row], base.tokenizer, base.device))[0].numpy() for row in item.rows]
+                for item in features[-1]
+            ]
+        pairs = zip(features[-1], logits, strict=True)
+        expected.append([task.codec.gather(item, rows) for item, rows in pairs])
+    return Trained(base, bundles, features, expected)
 
 
 @pytest.mark.parametrize("precision", ["off", *LINES])
-@pytest.mark.parametrize("architecture", LATER)
-def test_served_logits_are_those_of_the_trained_model(
-    architecture: str, precision: Precision | str, bases: dict[str, Base]
-) -> None:
-    base, rng = bases[architecture], np.random.default_rng(0)
+def test_served_logits_are_those_of_the_trained_model(precision: Precision | str, trained: Trained) -> None:
+    base = trained.base
     weights = ResidentWeights(base.device) if precision == "off" else ResidentWeights.of(base, precision)
-    batch = [TaskBatch(task, _features(task, 3, rng)) for task in _tasks(base, weights)]
-    expected = [_trained(base, number, one) for number, one in enumerate(batch)]
+    tasks = [load_task(bundle, base, weights) for bundle in trained.bundles]
+    batch = [TaskBatch(task, own) for task, own in zip(tasks, trained.features, strict=True)]
     encoder = MaskedEncoder(base, weights)
-    largest = max(float(np.abs(one).max()) for each in expected for one in each)
-    for one, together, wanted in zip(batch, encoder.logits(batch), expected, strict=True):
+    near = FAR.get(precision, 1e-5)
+    largest = max(float(np.abs(one).max()) for each in trained.expected for one in each)
+    for one, together, wanted in zip(batch, encoder.logits(batch), trained.expected, strict=True):
         (alone,) = encoder.logits([one])
         for found in (together, alone):
             for ours, theirs in zip(found, wanted, strict=True):
-                near = FAR.get(precision, 1e-5) * largest
-                np.testing.assert_allclose(ours, theirs, rtol=0, atol=near)
+                np.testing.assert_allclose(ours, theirs, rtol=0, atol=near * largest)
 
 
-@pytest.mark.parametrize("architecture", LATER)
-def test_packed_rows_are_computed_as_alone(architecture: str, bases: dict[str, Base]) -> None:
-    base = bases[architecture]
-    assert can_pack(base) == (architecture not in PADDED)
+def test_packed_rows_are_computed_as_alone(trained: Trained) -> None:
+    base = trained.base
+    assert can_pack(base) == (base.info.architecture not in PADDED)
     if not can_pack(base):
         return
     rng = np.random.default_rng(0)
@@ -95,8 +87,9 @@ def test_packed_rows_are_computed_as_alone(architecture: str, bases: dict[str, B
 
 
 def test_attention_that_is_not_understood_is_not_replaced(
-    bases: dict[str, Base], monkeypatch: pytest.MonkeyPatch
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = can_pack(trained.base)
     monkeypatch.setattr(packing, "_near", lambda length, *_: torch.ones(length, length, dtype=torch.bool))
-    assert can_pack(bases["nomic_bert"])
-    assert not can_pack(bases["modernbert"])  # whose window is not kept now
+    windows = trained.base.info.architecture == "modernbert"
+    assert can_pack(trained.base) == (before and not windows)

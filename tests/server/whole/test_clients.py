@@ -36,7 +36,7 @@ QUESTION = ChoiceInput("she lost the card and", ("works", "help please", "paris"
 @pytest.fixture(scope="module")
 def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("served")
-    options = ("--queue-limit", "5000", "--admin-key", ADMIN_KEY)
+    options = ("--queue-limit", "5000", "--admin-key", ADMIN_KEY, "--group", "texts=sentiment,topics")
     with running(tiny_bert, base, folder, list(SPECS), *options) as server:
         yield server
 
@@ -156,7 +156,8 @@ def test_triton_client_asks_about_server_and_models(client: triton.InferenceServ
     assert client.get_model_metadata("sentiment")["outputs"][1]["shape"] == [-1, 3]
     assert client.get_model_config("sentiment", "1")["output"][1]["dims"] == [-1, 3]
     index = client.get_model_repository_index()
-    assert [(model["name"], model["state"]) for model in index] == [(task, "READY") for task in sorted(SPECS)]
+    models = [*sorted(SPECS), "group:texts"]
+    assert [(model["name"], model["state"]) for model in index] == [(name, "READY") for name in models]
     with pytest.raises(InferenceServerException, match="did you mean 'sentiment'"):
         client.get_model_metadata("sentimant")
 
@@ -190,6 +191,17 @@ def test_triton_client_sends_pairs_words_and_choices(
     assert client.infer("endings", question).as_numpy("scores")[0].tolist() == close_to(wanted)
     (element,) = client.infer("names", [tensor("text", ["Anna works."])]).as_numpy("label")
     assert [word["word"] for word in json.loads(element)] == ["Anna", "works", "."]
+
+
+def test_triton_client_asks_a_group_of_tasks(client: triton.InferenceServerClient, base: Base) -> None:
+    assert client.is_model_ready("group:texts")
+    outputs = [output["name"] for output in client.get_model_metadata("group:texts")["outputs"]]
+    assert outputs == ["sentiment.label", "sentiment.scores", "topics.label", "topics.scores"]
+    result = client.infer("group:texts", [tensor("text", [TEXT])])
+    wanted = expected_scores(base, bundle_of(base, "sentiment"))
+    assert result.as_numpy("sentiment.scores")[0].tolist() == pytest.approx(list(wanted.values()), abs=1e-5)
+    assert result.as_numpy("topics.scores").shape == (1, 3)
+    assert not client.is_model_ready("group:nothing")
 
 
 def test_triton_client_sets_parameters_and_reads_errors(client: triton.InferenceServerClient) -> None:

@@ -189,7 +189,7 @@ def test_the_report_of_a_version_is_shown(visit: Open) -> None:
     expect(page.get_by_role("img", name="Reliability")).to_be_visible()
     expect(page.get_by_text("calibration error 3.1 %")).to_be_visible()
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         assert violations(page) == []
 
 
@@ -200,7 +200,7 @@ def test_scores_are_shown_best_first(visit: Open, server: Server, task: str) -> 
     body = ask(server, f"tasks/{task}")["example"]
     expected = sorted(ask(server, f"predict/{task}", body), key=lambda entry: -entry["score"])
     names = answer.locator(".bar-name").all_inner_texts()
-    assert [name.split()[0] for name in names] == [entry["label"] for entry in expected]
+    assert [name.partition("✓")[0].strip() for name in names] == [entry["label"] for entry in expected]
     assert answer.locator(".bar-value").first.inner_text() == f"{expected[0]['score'] * 100:.1f} %"
     given = [entry["label"] for entry in expected if entry.get("predicted")]
     assert answer.locator(".given").count() == len(given)

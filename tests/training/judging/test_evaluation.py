@@ -42,6 +42,17 @@ def test_thresholds_are_chosen_before_answers_are_judged(base: Base) -> None:
     assert [one.f1 for one in found.classes] == [1.0, 1.0]
 
 
+def test_answers_are_judged_as_they_are_given_whatever_thresholds_would_fit(base: Base) -> None:
+    spec = TaskSpec("multi-label-classification", ("a", "b"), max_length=16)
+    codec = task_codec(spec, base.tokenizer)
+    examples = tuple(Example(n, TextInput(f"text {n}"), (label,)) for n, label in enumerate("ab", start=1))
+    source = ExampleSet("t", "line", examples, ())
+    low = [codec.decode(np.array(own, np.float32)) for own in ([-1.0, -9.0], [-9.0, -1.0])]
+    found = judge(codec, source, encode_examples(source, codec), low, metric="f1_micro")
+    assert found.metrics["f1_micro"] == 0.0
+    assert [one.recall for one in found.classes] == [0.0, 0.0]
+
+
 def test_words_that_were_cut_are_not_judged(base: Base) -> None:
     spec = TaskSpec("token-classification", ("O", "X"), max_length=8)
     codec = task_codec(spec, base.tokenizer)

@@ -12,7 +12,7 @@ import { task } from "./pages/task.js";
 import { tasks } from "./pages/tasks.js";
 import { ask, key } from "./parts/api.js";
 import { askForKey } from "./parts/dialogs.js";
-import { h, put } from "./parts/dom.js";
+import { h, put, say } from "./parts/dom.js";
 import { repeat } from "./parts/refresh.js";
 import { empty } from "./parts/states.js";
 
@@ -59,7 +59,11 @@ function decoded(text) {
 }
 
 function notFound(place) {
-  put(place, h("h1", {}, "Not found"), empty("There is no such page", "The tasks are ", h("a", { href: "#/" }, "here"), "."));
+  put(
+    place,
+    h("h1", {}, "Not found"),
+    empty("There is no such page", "The tasks are ", h("a", { href: "#/" }, "here"), "."),
+  );
 }
 
 function showHealth() {
@@ -67,17 +71,19 @@ function showHealth() {
   const tell = (tone, text, why = "") => {
     place.className = `health ${tone}`;
     place.title = why;
-    const words = place.querySelector(".health-text");
-    if (words.textContent !== text) put(words, text);
+    say(place.querySelector(".health-text"), text);
   };
-  repeat(async () => {
-    const status = await (await ask("health/ready")).json();
-    tell("good", status.status);
-  }, {
-    signal: new AbortController().signal,
-    pause: HEALTH_PAUSE,
-    failed: (error) => tell("bad", error.status ? "not ready" : "unreachable", error.message),
-  });
+  repeat(
+    async () => {
+      const status = await (await ask("health/ready")).json();
+      tell("good", status.status);
+    },
+    {
+      signal: new AbortController().signal,
+      pause: HEALTH_PAUSE,
+      failed: (error) => tell("bad", error.status ? "not ready" : "unreachable", error.message),
+    },
+  );
 }
 
 function showKey() {
@@ -87,7 +93,10 @@ function showKey() {
     control.classList.toggle("on", Boolean(key()));
   };
   control.addEventListener("click", () => askForKey());
-  addEventListener("key", () => { draw(); show({ focus: false }); });
+  addEventListener("key", () => {
+    draw();
+    show({ focus: false });
+  });
   draw();
 }
 
@@ -97,7 +106,9 @@ function showTheme() {
     document.documentElement.dataset.theme = theme;
     control.setAttribute("aria-label", `Colours: ${theme === "system" ? "as the system" : theme}`);
   };
-  let theme = THEMES.includes(localStorage.getItem("maskserve.theme")) ? localStorage.getItem("maskserve.theme") : "system";
+  let theme = THEMES.includes(localStorage.getItem("maskserve.theme"))
+    ? localStorage.getItem("maskserve.theme")
+    : "system";
   control.addEventListener("click", () => {
     theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
     localStorage.setItem("maskserve.theme", theme);
@@ -106,7 +117,8 @@ function showTheme() {
   draw(theme);
 }
 
-document.querySelector(".skip").addEventListener("click", (event) => { // "#main" would be a page
+document.querySelector(".skip").addEventListener("click", (event) => {
+  // "#main" would be a page
   event.preventDefault();
   main.focus();
 });

@@ -188,7 +188,7 @@ def test_outputs_are_binary_where_the_client_asks(client: TestClient) -> None:
         ({"inputs": [texts("text", ["a"]), texts("text_pair", ["a"])]}, "takes the inputs 'text', not"),
         ({"inputs": [texts("text", [])]}, "holds no inputs"),
         ({"inputs": [texts("text", [" "])]}, "the text is empty"),
-        ({"inputs": [texts("text", ["a"])], "outputs": [{"name": "logits"}]}, "has 'label', 'scores'"),
+        ({"inputs": [texts("text", ["a"])], "outputs": [{"name": "logits"}]}, "there are 'label', 'scores'"),
         ({"inputs": [texts("text", ["a"])], "outputs": [{"name": "label"}] * 2}, "wanted twice"),
         (
             {

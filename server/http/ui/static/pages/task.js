@@ -29,14 +29,24 @@ async function load(place, signal, name, again) {
   } catch (error) {
     if (signal.aborted) return;
     const waits = error.status === 503;
-    put(place, crumb(name), h("h1", {}, name),
+    put(
+      place,
+      crumb(name),
+      h("h1", {}, name),
       waits ? unserved(name, error, again) : failure(error, again),
-      waits && versions({ name, signal, changed: again }));
+      waits && versions({ name, signal, changed: again }),
+    );
   }
 }
 
 function crumb(name) {
-  return h("nav.crumb", { "aria-label": "Where this is" }, h("a", { href: "#/" }, "Tasks"), h("span", { "aria-hidden": "true" }, " / "), h("span", {}, name));
+  return h(
+    "nav.crumb",
+    { "aria-label": "Where this is" },
+    h("a", { href: "#/" }, "Tasks"),
+    h("span", { "aria-hidden": "true" }, " / "),
+    h("span", {}, name),
+  );
 }
 
 function unserved(name, error, again) {
@@ -45,30 +55,58 @@ function unserved(name, error, again) {
       await ask(taskPath(name, "/load"), { method: "POST" });
       again();
     } catch (refused) {
-      if (refused.status === 401 && await askForKey("Loading a task needs the admin key.")) await load();
+      if (refused.status === 401 && (await askForKey("Loading a task needs the admin key."))) await load();
       else put(said, refused.message);
     }
   };
   const said = h("p.problem", { role: "status" });
-  return h("div.notice.wait", { role: "alert" }, h("p", {}, error.message), h("div.row", {}, button("Load it", load), button("Look again", again)), said);
+  return h(
+    "div.notice.wait",
+    { role: "alert" },
+    h("p", {}, error.message),
+    h("div.row", {}, button("Load it", load), button("Look again", again)),
+    said,
+  );
 }
 
 function show(place, signal, details, again) {
-  put(place, crumb(details.task),
-    h("div.title", {}, h("h1", {}, details.task), h("div.chips", {},
-      state("serving", details.problem), chip(`version ${details.version}`),
-      details.pinned && chip("pinned", "wait"), chip(kind(details.kind)), details.pair && chip("pairs of texts"),
-      details.ensemble && chip(`ensemble of ${details.ensemble.members.length}`), details.signs && chip("signs of a finetuned copy"))),
+  const [attempt, call] = trial(details, signal);
+  put(
+    place,
+    crumb(details.task),
+    h(
+      "div.title",
+      {},
+      h("h1", {}, details.task),
+      h(
+        "div.chips",
+        {},
+        state("serving", details.problem),
+        chip(`version ${details.version}`),
+        details.pinned && chip("pinned", "wait"),
+        chip(kind(details.kind)),
+        details.pair && chip("pairs of texts"),
+        details.ensemble && chip(`ensemble of ${details.ensemble.members.length}`),
+        details.signs && chip("signs of a finetuned copy"),
+      ),
+    ),
     details.problem && h("div.notice.wait", { role: "alert" }, h("p", {}, details.problem)),
-    h("div.columns", {},
-      h("div.stack-large", {}, trial(details, signal), report(details)),
-      h("div.stack-large", {}, about(details), labels(details))),
-    versions({ name: details.task, signal, changed: again }));
+    h(
+      "div.columns",
+      {},
+      h("div.stack-large", {}, attempt, report(details)),
+      h("div.stack-large", {}, about(details), labels(details), call),
+    ),
+    versions({ name: details.task, signal, changed: again }),
+  );
 }
 
 function about(details) {
   const facts = [
-    ["Dev metric", details.metric && `${details.metric.replaceAll("_", " ")} ${metric(details.metrics[details.metric])}`],
+    [
+      "Dev metric",
+      details.metric && `${details.metric.replaceAll("_", " ")} ${metric(details.metrics[details.metric])}`,
+    ],
     ["Base", details.base],
     ["Made of", details.signs?.name],
     ["Learned", date(details.created)],
@@ -82,26 +120,79 @@ function about(details) {
     ["Precision", details.precision],
     ["Digest", h("code", { title: details.digest }, digest(details.digest))],
   ];
-  const shown = facts.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
-  return card("About", h("dl.facts", {}, shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    details.training && unfold("How it was learned", details.training), details.ensemble && members(details.ensemble));
+  const shown = facts.filter(
+    ([, value]) => value !== null && value !== undefined && value !== false && value !== "",
+  );
+  return card(
+    "About",
+    h(
+      "dl.facts",
+      {},
+      shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+    ),
+    details.training && unfold("How it was learned", details.training),
+    details.ensemble && members(details.ensemble),
+  );
 }
 
 function unfold(title, values) {
-  return h("details.more", {}, h("summary", {}, title), h("dl.facts", {}, Object.entries(values).map(([name, value]) =>
-    h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, value === null ? NONE : String(value))))));
+  return h(
+    "details.more",
+    {},
+    h("summary", {}, title),
+    h(
+      "dl.facts",
+      {},
+      Object.entries(values).map(([name, value]) =>
+        h(
+          "div",
+          {},
+          h("dt", {}, name.replaceAll("_", " ")),
+          h("dd", {}, value === null ? NONE : String(value)),
+        ),
+      ),
+    ),
+  );
 }
 
 function members({ combine, members: every }) {
-  return h("details.more", {}, h("summary", {}, `Members, combined by ${combine}`), h("dl.facts", {}, every.map((one) =>
-    h("div", {}, h("dt", {}, `${one.task} v${one.version}`), h("dd", {}, `seed ${one.seed}`)))));
+  return h(
+    "details.more",
+    {},
+    h("summary", {}, `Members, combined by ${combine}`),
+    h(
+      "dl.facts",
+      {},
+      every.map((one) =>
+        h("div", {}, h("dt", {}, `${one.task} v${one.version}`), h("dd", {}, `seed ${one.seed}`)),
+      ),
+    ),
+  );
 }
 
 function labels(details) {
   if (!details.labels.length) return null;
   const rest = details.labels.slice(MOST_LABELS);
-  const item = (label, index) => h("li", {}, label, details.thresholds && h("span.muted", { title: "threshold" }, ` ≥ ${details.thresholds[index]}`));
-  return card(`Labels (${count(details.labels.length)})`, h("ul.labels", {}, details.labels.slice(0, MOST_LABELS).map(item)),
-    rest.length > 0 && h("details.more", {}, h("summary", {}, `${count(rest.length)} more`),
-      h("ul.labels", {}, rest.map((label, index) => item(label, index + MOST_LABELS)))));
+  const item = (label, index) =>
+    h(
+      "li",
+      {},
+      label,
+      details.thresholds && h("span.muted", { title: "threshold" }, ` ≥ ${details.thresholds[index]}`),
+    );
+  return card(
+    `Labels (${count(details.labels.length)})`,
+    h("ul.labels", {}, details.labels.slice(0, MOST_LABELS).map(item)),
+    rest.length > 0 &&
+      h(
+        "details.more",
+        {},
+        h("summary", {}, `${count(rest.length)} more`),
+        h(
+          "ul.labels",
+          {},
+          rest.map((label, index) => item(label, index + MOST_LABELS)),
+        ),
+      ),
+  );
 }

@@ -39,8 +39,12 @@ export function trial(details, signal) {
   const keys = (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element.requestSubmit();
   };
-  const element = h("form.stack", { on: { submit, input: renew, keydown: keys } }, form.element,
-    h("div.row", {}, send, h("span.muted.keys", {}, "or Ctrl Enter")));
+  const element = h(
+    "form.stack",
+    { on: { submit, input: renew, keydown: keys } },
+    form.element,
+    h("div.row", {}, send, h("span.muted.keys", {}, "or Ctrl Enter")),
+  );
   renew();
   return [card("Try it", element, answer), card("Call it", code.element)];
 }

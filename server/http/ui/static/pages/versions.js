@@ -63,10 +63,16 @@ function listed(found, { act, compare }) {
   const newest = [...found.versions].reverse();
   const rows = newest.slice(0, MOST_ROWS).map((version) => row(version, found, { act, compare }));
   return [
-    found.pinned !== null && h("div.notice.wait", {}, h("p", {}, `This server is pinned to version ${found.pinned}, whatever the store calls current.`),
-      button("Follow the store again", () => act("/pin", { version: null }))),
+    found.pinned !== null &&
+      h(
+        "div.notice.wait",
+        {},
+        h("p", {}, `This server is pinned to version ${found.pinned}, whatever the store calls current.`),
+        button("Follow the store again", () => act("/pin", { version: null })),
+      ),
     table({ caption: "Versions", columns: COLUMNS, rows, name: "versions" }),
-    newest.length > MOST_ROWS && h("p.muted", {}, `The newest ${MOST_ROWS} of ${count(newest.length)} are shown.`),
+    newest.length > MOST_ROWS &&
+      h("p.muted", {}, `The newest ${MOST_ROWS} of ${count(newest.length)} are shown.`),
     found.problems.map((problem) => h("p.problem", {}, problem)),
   ];
 }
@@ -74,44 +80,104 @@ function listed(found, { act, compare }) {
 function row(version, found, { act, compare }) {
   const number = version.version;
   const served = number === found.served;
-  const pin = async () => await confirm({
-    title: `Serve version ${number} here?`,
-    text: "This server alone keeps it, whatever the store calls current, until it follows the store again or ends.",
-    action: `Serve version ${number}`,
-  }) && act("/pin", { version: number });
-  const rollback = async () => await confirm({
-    title: `Make version ${number} current?`,
-    text: "The store calls it current from now on, and every server that follows the store serves it.",
-    action: `Make version ${number} current`,
-  }) && act("/rollback", { version: number });
+  const pin = async () =>
+    (await confirm({
+      title: `Serve version ${number} here?`,
+      text: "This server alone keeps it, whatever the store calls current, until it follows the store again or ends.",
+      action: `Serve version ${number}`,
+    })) && act("/pin", { version: number });
+  const rollback = async () =>
+    (await confirm({
+      title: `Make version ${number} current?`,
+      text: "The store calls it current from now on, and every server that follows the store serves it.",
+      action: `Make version ${number} current`,
+    })) && act("/rollback", { version: number });
   return [
-    h("span.version", {}, h("strong", {}, `v${number}`), served && chip("served", "good"),
-      number === found.current && chip("current"), number === found.pinned && chip("pinned", "wait")),
+    h(
+      "span.version",
+      {},
+      h("strong", {}, `v${number}`),
+      served && chip("served", "good"),
+      number === found.current && chip("current"),
+      number === found.pinned && chip("pinned", "wait"),
+    ),
     date(version.published),
     bytes(version.bytes),
     h("code", { title: version.digest }, digest(version.digest)),
-    h("div.actions", {},
-      !served && found.served !== null && button("Compare", () => compare(found.served, number), { "aria-label": `Compare version ${number} with the served one` }),
-      !(served && found.pinned === number) && button("Pin", pin, { "aria-label": `Pin this server to version ${number}` }),
-      number !== found.current && button("Make current", rollback, { disabled: found.pinned !== null, "aria-label": `Make version ${number} current in the store` })),
+    h(
+      "div.actions",
+      {},
+      !served &&
+        found.served !== null &&
+        button("Compare", () => compare(found.served, number), {
+          "aria-label": `Compare version ${number} with the served one`,
+        }),
+      !(served && found.pinned === number) &&
+        button("Pin", pin, { "aria-label": `Pin this server to version ${number}` }),
+      number !== found.current &&
+        button("Make current", rollback, {
+          disabled: found.pinned !== null,
+          "aria-label": `Make version ${number} current in the store`,
+        }),
+    ),
   ];
 }
 
 function difference(found) {
   const [a, b] = found.versions;
   const facts = [
-    [found.same_base, "base"], [found.same_labels, "labels"], [found.same_head, "head"],
+    [found.same_base, "base"],
+    [found.same_labels, "labels"],
+    [found.same_head, "head"],
   ].map(([same, what]) => chip(`${same ? "same" : "another"} ${what}`, same ? "plain" : "wait"));
   const most = Math.max(...found.layers.map((layer) => (layer.differing ?? 0) / layer.bits), 1e-9);
-  return h("div.difference.stack", {},
+  return h(
+    "div.difference.stack",
+    {},
     h("h3", {}, `Version ${a} against version ${b}`),
-    h("p", {}, h("strong", {}, count(found.differing)), ` of ${count(found.bits)} bits differ`, found.bits ? ` (${percent(found.differing / found.bits, 2)})` : "", "."),
+    h(
+      "p",
+      {},
+      h("strong", {}, count(found.differing)),
+      ` of ${count(found.bits)} bits differ`,
+      found.bits ? ` (${percent(found.differing / found.bits, 2)})` : "",
+      ".",
+    ),
     h("div.chips", {}, facts),
-    h("dl.facts", {}, Object.entries(found.metrics).map(([name, [first, second]]) =>
-      h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, `${metric(first)} → ${metric(second)}`)))),
-    h("details.more", {}, h("summary", {}, `${count(found.layers.length)} layers`),
-      table({ caption: "Bits that differ by layer", columns: LAYER_COLUMNS, name: "plain", rows: found.layers.map((layer) => [
-        h("code", {}, layer.name), count(layer.bits), layer.differing === null ? NONE : count(layer.differing),
-        layer.differing === null ? NONE : h("span.share", {}, percent(layer.differing / layer.bits, 2), bar(layer.differing / layer.bits / most)),
-      ]) })));
+    h(
+      "dl.facts",
+      {},
+      Object.entries(found.metrics).map(([name, [first, second]]) =>
+        h(
+          "div",
+          {},
+          h("dt", {}, name.replaceAll("_", " ")),
+          h("dd", {}, `${metric(first)} → ${metric(second)}`),
+        ),
+      ),
+    ),
+    h(
+      "details.more",
+      {},
+      h("summary", {}, `${count(found.layers.length)} layers`),
+      table({
+        caption: "Bits that differ by layer",
+        columns: LAYER_COLUMNS,
+        name: "plain",
+        rows: found.layers.map((layer) => [
+          h("code", {}, layer.name),
+          count(layer.bits),
+          layer.differing === null ? NONE : count(layer.differing),
+          layer.differing === null
+            ? NONE
+            : h(
+                "span.share",
+                {},
+                percent(layer.differing / layer.bits, 2),
+                bar(layer.differing / layer.bits / most),
+              ),
+        ]),
+      }),
+    ),
+  );
 }

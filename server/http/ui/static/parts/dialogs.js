@@ -12,12 +12,30 @@ import { button, field, h } from "./dom.js";
  */
 export function askForKey(why = "Routes that ask for a key get this one.") {
   const input = h("input", {
-    type: "password", autocomplete: "off", spellcheck: "false", autocapitalize: "none", required: true,
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    autocapitalize: "none",
+    required: true,
+    pattern: "[ -~]+",
+    title: "printable ASCII",
   });
-  const forget = key() ? button("Forget the key", () => { keep(""); forget.closest("dialog").close("no"); }, { kind: "quiet" }) : null;
+  const forget = key()
+    ? button(
+        "Forget the key",
+        () => {
+          keep("");
+          forget.closest("dialog").close("no");
+        },
+        { kind: "quiet" },
+      )
+    : null;
   return open({
     title: "Key of this server",
-    content: [h("p", {}, why, " It is kept in this tab alone, until the tab is closed."), field("Client key or admin key", input)],
+    content: [
+      h("p", {}, why, " It is kept in this tab alone, until the tab is closed."),
+      field("Client key or admin key", input),
+    ],
     confirm: "Use this key",
     left: forget,
     accept: () => keep(input.value.trim()),
@@ -36,10 +54,21 @@ function open({ title, content, confirm: label, tone = "primary", left = null, a
       event.preventDefault();
       dialog.close("yes");
     };
-    dialog.append(h("form", { on: { submit } },
-      h("h2", { id: "dialog-title" }, title), content,
-      h("div.row.end", {}, left, button("Cancel", () => dialog.close("no")),
-        h(`button.button.${tone}`, { type: "submit" }, label))));
+    dialog.append(
+      h(
+        "form",
+        { on: { submit } },
+        h("h2", { id: "dialog-title" }, title),
+        content,
+        h(
+          "div.row.end",
+          {},
+          left,
+          button("Cancel", () => dialog.close("no")),
+          h(`button.button.${tone}`, { type: "submit" }, label),
+        ),
+      ),
+    );
     dialog.addEventListener("close", () => {
       dialog.remove();
       const agreed = dialog.returnValue === "yes";

@@ -23,7 +23,7 @@ export function formOf(details) {
   return (FORMS[details.kind] ?? anything)(details);
 }
 
-/** Return the body for one text, cut where it is too long, of tasks that can be asked with what was given; else null. */
+/** Return the body that asks a task about one text, cut where it is too long; null where more is needed. */
 export function bodyFor(task, { text, second, choices: given }) {
   switch (task.kind) {
     case "token-classification":
@@ -65,7 +65,10 @@ function texts(details) {
 
 function words(details) {
   const text = textArea((details.example.tokens ?? []).join(" "), { required: true });
-  return { element: field("Text", text), request: () => predict(details, { inputs: text.value, parameters: {} }) };
+  return {
+    element: field("Text", text),
+    request: () => predict(details, { inputs: text.value, parameters: {} }),
+  };
 }
 
 function choices(details) {
@@ -132,20 +135,34 @@ function lineFields(name, given, fewest) {
   const add = (value) => {
     const input = h("input", { type: "text", spellcheck: "false", autocomplete: "off" });
     input.value = value;
-    const item = h("li", {}, input, button("×", () => {
-      item.remove();
-      number();
-      inputs()[0].focus();
-      list.dispatchEvent(new Event("input", { bubbles: true }));
-    }, { kind: "quiet" }));
+    const item = h(
+      "li",
+      {},
+      input,
+      button(
+        "×",
+        () => {
+          item.remove();
+          number();
+          inputs()[0].focus();
+          list.dispatchEvent(new Event("input", { bubbles: true }));
+        },
+        { kind: "quiet" },
+      ),
+    );
     list.append(item);
     number();
     return input;
   };
   given.forEach(add);
   return {
-    element: h("fieldset.lines-group", {}, h("legend", {}, `${name}s`), list,
-      button(`Add a ${name.toLowerCase()}`, () => add("").focus(), { kind: "quiet" })),
+    element: h(
+      "fieldset.lines-group",
+      {},
+      h("legend", {}, `${name}s`),
+      list,
+      button(`Add a ${name.toLowerCase()}`, () => add("").focus(), { kind: "quiet" }),
+    ),
     values: () => inputs().map((input) => input.value),
   };
 }

@@ -11,7 +11,9 @@ export function parse(text) {
   for (const line of text.split("\n")) {
     const match = line.startsWith("#") ? null : LINE.exec(line);
     if (!match) continue;
-    const labels = Object.fromEntries([...(match[2] ?? "").matchAll(LABEL)].map(([, name, value]) => [name, value]));
+    const labels = Object.fromEntries(
+      [...(match[2] ?? "").matchAll(LABEL)].map(([, name, value]) => [name, value]),
+    );
     if (!found.has(match[1])) found.set(match[1], []);
     found.get(match[1]).push({ labels, value: Number(match[3]) });
   }
@@ -20,7 +22,9 @@ export function parse(text) {
 
 /** Add up the series of a metric whose labels pass. */
 export function sum(sample, name, passes = () => true) {
-  return (sample.get(name) ?? []).filter(({ labels }) => passes(labels)).reduce((total, { value }) => total + value, 0);
+  return (sample.get(name) ?? [])
+    .filter(({ labels }) => passes(labels))
+    .reduce((total, { value }) => total + value, 0);
 }
 
 /** Return how much a sum grew; a server that was started again begins at zero. */
@@ -37,10 +41,12 @@ export function mean(before, now, name, passes) {
 
 /** Return a quantile of what a histogram observed between two samples, interpolated; null for nothing. */
 export function quantile(before, now, name, share, passes) {
-  const ends = [...new Set((now.get(`${name}_bucket`) ?? []).map(({ labels }) => labels.le))]
-    .sort((a, b) => upper(a) - upper(b));
+  const ends = [...new Set((now.get(`${name}_bucket`) ?? []).map(({ labels }) => labels.le))].sort(
+    (a, b) => upper(a) - upper(b),
+  );
   const counts = ends.map((le) =>
-    growth(before, now, `${name}_bucket`, (labels) => labels.le === le && passes(labels)));
+    growth(before, now, `${name}_bucket`, (labels) => labels.le === le && passes(labels)),
+  );
   const wanted = share * (counts.at(-1) ?? 0);
   if (!wanted) return null;
   const index = counts.findIndex((total) => total >= wanted);

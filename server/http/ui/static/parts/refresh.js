@@ -6,7 +6,7 @@ const SHARE = 20; // pauses are so many times as long as the work, so that looki
 
 /**
  * Do some work now and after each pause, until `signal` aborts; while the tab is hidden it waits.
- * @param {() => Promise<void>} work What fails is passed to `failed`, and tried again.
+ * @param {() => Promise<void>} work What fails is passed to `failed`, and tried again unless a key is missing.
  */
 export async function repeat(work, { signal, pause, failed = () => {} }) {
   while (!signal.aborted) {
@@ -16,6 +16,7 @@ export async function repeat(work, { signal, pause, failed = () => {} }) {
     } catch (error) {
       if (signal.aborted) return;
       failed(error);
+      if (error.status === 401) return; // a page begins anew once there is a key
     }
     await wait(Math.max(pause, SHARE * (performance.now() - began)), signal);
     while (document.hidden && !signal.aborted) await event(document, "visibilitychange", signal);
@@ -25,7 +26,14 @@ export async function repeat(work, { signal, pause, failed = () => {} }) {
 function wait(duration, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, duration);
-    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+    signal.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      { once: true },
+    );
   });
 }
 

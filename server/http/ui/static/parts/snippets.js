@@ -14,19 +14,40 @@ export function snippets() {
   const copied = h("span.muted", { role: "status" });
   let language = "curl";
   let request = null;
-  const choose = h("div.segments", { role: "group", "aria-label": "Language" }, Object.keys(LANGUAGES).map((name) =>
-    h("button", { type: "button", "aria-pressed": String(name === language), on: { click: (event) => {
-      language = name;
-      for (const one of choose.children) one.setAttribute("aria-pressed", String(one === event.currentTarget));
-      draw();
-    } } }, name)));
+  const choose = h(
+    "div.segments",
+    { role: "group", "aria-label": "Language" },
+    Object.keys(LANGUAGES).map((name) =>
+      h(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(name === language),
+          on: {
+            click: (event) => {
+              language = name;
+              for (const one of choose.children)
+                one.setAttribute("aria-pressed", String(one === event.currentTarget));
+              draw();
+            },
+          },
+        },
+        name,
+      ),
+    ),
+  );
   const draw = () => request && put(code, LANGUAGES[language](request));
   const copy = async () => {
     put(copied, (await toClipboard(code)) ? "Copied" : "Selected: copy it with the keyboard");
     setTimeout(() => put(copied), 2000);
   };
   return {
-    element: h("div.stack", {}, h("div.row", {}, choose, h("span.spacer", {}), copied, button("Copy", copy)), code),
+    element: h(
+      "div.stack",
+      {},
+      h("div.row", {}, choose, h("span.spacer", {}), copied, button("Copy", copy)),
+      code,
+    ),
     show: (wanted) => {
       request = wanted;
       draw();
@@ -38,7 +59,8 @@ async function toClipboard(element) {
   try {
     await navigator.clipboard.writeText(element.textContent);
     return true;
-  } catch { // not over plain HTTP, or not allowed
+  } catch {
+    // not over plain HTTP, or not allowed
     getSelection().selectAllChildren(element);
     return false;
   }
@@ -76,7 +98,9 @@ function literal(value) {
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
   if (typeof value === "object") {
-    return `{${Object.entries(value).map(([name, inner]) => `${JSON.stringify(name)}: ${literal(inner)}`).join(", ")}}`;
+    return `{${Object.entries(value)
+      .map(([name, inner]) => `${JSON.stringify(name)}: ${literal(inner)}`)
+      .join(", ")}}`;
   }
   return JSON.stringify(value);
 }
