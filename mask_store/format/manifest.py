@@ -378,10 +378,8 @@ class SignManifest(Manifest, BitsInfo):
         refuse_repeats("names in own", [tensor.name for tensor in self.own])
         bits = [part.name for part in (*self.layers, *self.embeddings)]
         refuse_repeats("names in layers and embeddings", bits)
-        if bool(self.layers) != bool(self.own):
-            raise ValueError("layers and own are there together, or neither is")
-        if self.embeddings and not self.layers:
-            raise ValueError("without layers there are no embeddings")
+        if (self.own or self.embeddings) and not self.layers:
+            raise ValueError("without layers there are neither own tensors nor embeddings")
         if (self.kind in _ONE_TEXT) != (self.head_activation is None):
             raise ValueError(f"a task has a head_activation, but for {' and '.join(_ONE_TEXT)}")
         if (self.kind == "token-classification") != (self.word_piece is not None):

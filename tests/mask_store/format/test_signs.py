@@ -123,7 +123,7 @@ ATTACKS: dict[str, tuple[type[BundleError], dict[str, Callable[[Any], Any]]]] = 
     "unknown activation": (ManifestError, {"manifest": set_item("head_activation", to="swish")}),
     "copy without fingerprint": (ManifestError, {"manifest": set_item("copied", "fingerprint", to="")}),
     "no signs and own tensors": (ManifestError, {"manifest": set_item("layers", to=[])}),
-    "signs and no own tensors": (ManifestError, {"manifest": set_item("own", to=[])}),
+    "own tensors missing": (TensorSetError, {"manifest": set_item("own", to=[])}),
     "pooling of a classifier": (ManifestError, {"manifest": set_item("pooling", to="mean")}),
     "own tensor twice": (ManifestError, {"manifest": lambda m: m["own"].append(m["own"][0])}),
 }
