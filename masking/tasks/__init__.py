@@ -3,7 +3,7 @@
 Training and serving call the same code. What a new kind needs is listed in `kinds`.
 """
 
-from masking.tasks.codec import InputLimits, ModelKind, TaskCodec
+from masking.tasks.codec import InputLimits, ModelKind, TaskCodec, TaskSpec
 from masking.tasks.entities import Entity, Span, TagScheme, entities_of, group_entities, tag_scheme
 from masking.tasks.features import Features, Row, collate
 from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsInput, split_words
@@ -17,7 +17,6 @@ from masking.tasks.predictions import (
     ValuesPrediction,
     WordsPrediction,
 )
-from masking.tasks.spec import TaskSpec
 from masking.tasks.token_classification import WordsCodec
 
 __all__ = [

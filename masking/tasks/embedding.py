@@ -9,12 +9,11 @@ import numpy as np
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec, TaskSpec
 from masking.tasks.features import Features, Row
 from masking.tasks.inputs import TaskInput, TextInput, is_blank
 from masking.tasks.predictions import EmbeddingPrediction, Floats, normalise
 from masking.tasks.sequence_classification import sample_text
-from masking.tasks.spec import TaskSpec
 from masking.tasks.tokenizing import RowTokenizer, Steps
 
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 
 from mask_store import TaskKind
 from masking.base import Tokenizer
-from masking.tasks.codec import ModelKind, TaskCodec
+from masking.tasks.codec import ModelKind, TaskCodec, TaskSpec
 from masking.tasks.embedding import EMBEDDING
 from masking.tasks.multiple_choice import MULTIPLE_CHOICE
 from masking.tasks.sequence_classification import SEQUENCE_CLASSIFICATION
-from masking.tasks.spec import TaskSpec
 from masking.tasks.text_scores import MULTI_LABEL_CLASSIFICATION, REGRESSION, RERANKING
 from masking.tasks.token_classification import TOKEN_CLASSIFICATION
 

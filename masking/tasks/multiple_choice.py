@@ -6,11 +6,10 @@ import numpy as np
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, InputTooLargeError, TaskInputError
-from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec, TaskSpec
 from masking.tasks.features import Features
 from masking.tasks.inputs import ChoiceInput, TaskInput, is_blank
 from masking.tasks.predictions import ClassPrediction, Floats, predict_class
-from masking.tasks.spec import TaskSpec
 from masking.tasks.tokenizing import RowTokenizer, Steps
 
 _FEWEST_CHOICES = 2

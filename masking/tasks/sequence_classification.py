@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec, TaskSpec
 from masking.tasks.features import Features
 from masking.tasks.inputs import TaskInput, TextInput, is_blank
 from masking.tasks.predictions import Floats, Prediction, predict_class
-from masking.tasks.spec import TaskSpec
 from masking.tasks.tokenizing import RowTokenizer, Steps
 
 

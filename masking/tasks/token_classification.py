@@ -12,11 +12,10 @@ import numpy as np
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, InputTooLargeError, TaskInputError
-from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec, TaskSpec
 from masking.tasks.features import Features, Row
 from masking.tasks.inputs import TaskInput, WordsInput
 from masking.tasks.predictions import Floats, WordsPrediction, softmax
-from masking.tasks.spec import TaskSpec
 from masking.tasks.tokenizing import Steps, encode_texts, finish, in_steps
 
 _OVERLAP_SHARE = 0.25  # of its wordpieces a window shares at most with the one before it
