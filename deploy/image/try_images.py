@@ -6,6 +6,7 @@ and ends with 1 if one of them is not as it should be.
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -36,6 +37,7 @@ HARDENED = [
 STRANGER = ["--user", "1000650000:0"]  # as OpenShift has it
 DRAIN_SECONDS, READY_SECONDS, STOP_SECONDS, EARLY_SECONDS = 3, 300, 60, 5
 RELEASE_MEGABYTES = 50
+_MEGABYTES = {"": 1e-6, "k": 1e-3, "M": 1.0, "G": 1e3}
 ROWS = 120
 TASK = "vowels"
 failures: list[str] = []
@@ -49,11 +51,11 @@ def tell(name: str, found: object, *, good: bool = True) -> None:
 
 
 def runtime(*arguments: str, check: bool = True) -> str:
-    """Run a command of podman or docker and return what it prints."""
+    """Run a command of podman or docker and return its output; of `logs` both streams."""
     done = subprocess.run([*RUNTIME, *arguments], capture_output=True, text=True, check=False)
     if check and done.returncode:
         sys.exit(f"{shlex.join([*RUNTIME, *arguments])}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return done.stdout + done.stderr
+    return done.stdout + (done.stderr if arguments[0] == "logs" else "")
 
 
 def once(image: str, *command: str, options: Sequence[str] = HARDENED) -> str:
@@ -64,8 +66,9 @@ def once(image: str, *command: str, options: Sequence[str] = HARDENED) -> str:
 def layers(image: str) -> dict[str, float]:
     """Return the layers of an image, from the first on, with their sizes in MB as unpacked."""
     names = json.loads(runtime("image", "inspect", image))[0]["RootFS"]["Layers"]
-    rows = runtime("history", "--human=false", "--format", "{{.Size}}", image).split()
-    sizes = [float(row) / 1e6 for row in reversed(rows) if float(row) > 0]
+    rows = runtime("history", "--format", "{{.Size}}", image).splitlines()
+    parts = [re.fullmatch(r"([\d.]+) ?([kMG]?)B", row) for row in reversed(rows)]
+    sizes = [float(part[1]) * _MEGABYTES[part[2]] for part in parts if part and float(part[1])]
     if len(sizes) < len(names):  # layers without files
         sizes = [0.0] * (len(names) - len(sizes)) + sizes
     return dict(zip(names, sizes[-len(names) :], strict=True))
@@ -171,6 +174,26 @@ def try_images() -> None:
     tell("packages in the SBOM", len(parts), good={"maskserve", "torch", "s3fs"} <= named)
     tell("s3fs", once(SERVE, "python", "-c", "import s3fs; print(s3fs.__version__)").strip())
     tell("user and first process", once(SERVE, "sh", "-c", "echo $(id -u) $(cat /proc/1/comm)").strip())
+    groups = "/sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"  # version 2, 1
+    asked = f"touch /x && echo writable; cat {groups}; grep CapEff /proc/self/status"
+    told = once(SERVE, "sh", "-c", f"({asked}) 2>/dev/null").split()
+    good = "writable" not in told and str(1 << 30) in told and int(told[-1], 16) == 0
+    tell("root is read-only, memory limit, capabilities", " ".join(told), good=good)
+
+
+def make_encoder(folder: Path) -> None:
+    """Write an encoder with random weights, which everybody may read, with the image `train`."""
+    code = "from pathlib import Path; from lab.random_models import save_random_base as save; "
+    command = f"python -c \"{code} save('minilm', Path('/made'))\" && chmod a+r /made/*"
+    where = [
+        "-v",
+        f"{SOURCE}/lab:/lab/lab:ro",
+        "-v",
+        f"{folder}:/made",
+        "-e",
+        "PYTHONPATH=/opt/maskserve:/lab",
+    ]
+    once(TRAIN, "sh", "-c", command, options=where)
 
 
 def learn(data: Path, encoder: Path, volumes: Sequence[str]) -> None:
@@ -179,6 +202,7 @@ def learn(data: Path, encoder: Path, volumes: Sequence[str]) -> None:
     where = ["-v", f"{data}:/data:ro", "-v", f"{encoder}:/base:ro", *volumes, "-v", f"{ME}-runs:/runs"]
     command = ["maskserve", "learn", "--base", "/base", "--store", "/masks", "--run-dir", "/runs/first"]
     command += ["--task", TASK, "--kind", "sequence-classification", "--epochs", "3"]
+    command += ["--force"]  # publish although an encoder with random weights learns next to nothing
     command += ["--train", "/data/train.jsonl", "--dev", "/data/dev.jsonl"]
     once(TRAIN, *command, options=[*HARDENED, *where])
     tell("learns a task, seconds", f"{time.monotonic() - begun:.1f}")
@@ -262,16 +286,7 @@ def main() -> int:
         write_rows(folder / "data")
         encoder = Path(os.environ.get("ENCODER") or folder / "encoder").resolve()
         if "ENCODER" not in os.environ:
-            code = "from pathlib import Path; from lab.random_models import save_random_base as save; "
-            where = [
-                "-v",
-                f"{SOURCE}/lab:/lab/lab:ro",
-                "-v",
-                f"{encoder}:/made",
-                "-e",
-                "PYTHONPATH=/opt/maskserve:/lab",
-            ]
-            once(TRAIN, "python", "-c", f"{code} save('minilm', Path('/made'))", options=where)
+            make_encoder(encoder)
         masks = ["-v", f"{ME}-masks:/masks"]
         try:
             learn(folder / "data", encoder, masks)

@@ -15,6 +15,7 @@ _FIRST = 0.25e-3  # seconds: the upper end of the first bucket
 _PER_OCTAVE = 4
 _BUCKETS = 72  # the last one holds what takes a minute or longer
 _PERCENTILE = 0.95
+_NONE = (0,) * _BUCKETS
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,10 @@ class RecentRequests:
     def report(self) -> Recent:
         """Return rate and percentile."""
         self._turn()
-        before, now = self._before or (), self._now or ()
-        counts = [sum(pair) for pair in zip(before or (0,) * _BUCKETS, now or (0,) * _BUCKETS, strict=True)]
+        if self._before is None and self._now is None:  # most tasks, where there are thousands
+            return Recent(0.0, None)
+        before, now = self._before or _NONE, self._now or _NONE
+        counts = [sum(pair) for pair in zip(before, now, strict=True)]
         left = 1 - (self._clock() - self._began) / WINDOW_SECONDS
         return Recent((sum(now) + sum(before) * left) / WINDOW_SECONDS, _percentile(counts))
 

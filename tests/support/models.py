@@ -253,8 +253,9 @@ def finetuned(
             if "embeddings." not in name or "LayerNorm" in name:
                 parameter.add_(torch.randn_like(parameter) * step)
         if tokens:
-            rows = model.get_input_embeddings().weight[list(tokens)]
-            model.get_input_embeddings().weight[list(tokens)] = rows + torch.randn_like(rows) * 10 * step
+            table = model.get_input_embeddings().get_parameter("weight")
+            rows = table[list(tokens)]
+            table[list(tokens)] = rows + torch.randn_like(rows) * 10 * step
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(base_folder).save_pretrained(folder)
     return str(folder)

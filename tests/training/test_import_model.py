@@ -237,19 +237,8 @@ def test_changed_rows_of_embeddings_travel_where_that_is_asked_for(
     assert lost[0][1] > lost[1][1] == 0.0
     apart = [one["compared"]["agreement"]["divergence"] for one in found.values()]
     assert apart[1] < apart[0]
-    options = (
-        "--model",
-        model,
-        "--task",
-        "a",
-        "--embeddings",
-        "changed",
-        "--as",
-        "mask",
-        "--text",
-        str(text),
-    )
-    assert main(command(tmp_path, tiny_bert, *options)) == 2
+    kept = ("--embeddings", "changed", "--as", "mask", "--text", str(text))
+    assert main(command(tmp_path, tiny_bert, "--model", model, "--task", "a", *kept)) == 2
     assert "--embeddings changed goes with --as sign" in capsys.readouterr().err
 
 

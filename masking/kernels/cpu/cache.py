@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def _decide() -> bool:
         logger.warning("no folder can be written to for compiled kernels; they are compiled at each start")
         return False
     if ahead is not None:
-        copy_kernels(ahead, own)
+        with suppress(OSError):  # what is not there is compiled
+            copy_kernels(ahead, own)
     config.CACHE_DIR = str(own)
     return _numba_finds_one()
 

@@ -18,7 +18,8 @@ ADMIN_KEY, CLIENT_KEY = "rumpelstilz", "client"
 
 @pytest.fixture
 def server(tiny_bert: str, base: Base, tmp_path: Path) -> Iterator[RunningServer]:
-    options = ("--admin-key", ADMIN_KEY, "--api-keys", CLIENT_KEY, "--log-level", "info")
+    keys = ("--admin-key", ADMIN_KEY, "--api-keys", CLIENT_KEY)
+    options = (*keys, "--log-level", "info", "--group", "texts=sentiment,topics")
     with running(tiny_bert, base, tmp_path, list(SPECS), *options) as server:
         yield server
 
@@ -26,7 +27,7 @@ def server(tiny_bert: str, base: Base, tmp_path: Path) -> Iterator[RunningServer
 def document_of(server: RunningServer) -> str:
     """The server's document, with the values that its parameters have on this server."""
     document = httpx.get(f"{server.url}/openapi.json").json()
-    known: dict[str, list[str]] = {"task": list(SPECS), "version": ["1"]}
+    known: dict[str, list[str]] = {"task": list(SPECS), "version": ["1"], "group": ["texts"]}
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         for parameter in operation.get("parameters", ()):
             if values := known.get(parameter["name"]):

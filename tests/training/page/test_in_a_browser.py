@@ -1,6 +1,8 @@
 """The page in a browser: readable by everyone, nothing wider than the screen, nothing loaded."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -9,9 +11,20 @@ from tests.training.page.test_page import compared, report, write
 from training.page.page import run_page
 from training.page.record import read_run, write_comparison
 
+pytest.importorskip("playwright", reason="needs playwright: pip install 'maskserve[browser]'")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra browser").Axe
+
+from playwright.sync_api import Browser, ConsoleMessage, Request  # noqa: E402
+
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM is not None
+    with open_browser(CHROMIUM) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +37,25 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_is_accessible_in_every_width_and_colour(page: Path) -> None:
-    assert CHROMIUM is not None
-    with open_browser(CHROMIUM) as browser:
-        for scheme in ("light", "dark"):
-            for width in (1280, 390):
-                context = browser.new_context(
-                    color_scheme="dark" if scheme == "dark" else "light",
-                    viewport={"width": width, "height": 900},
-                )
-                shown = context.new_page()
-                loaded: list[str] = []
-                shown.on("request", lambda request, loaded=loaded: loaded.append(request.url))
-                shown.on("console", lambda message, loaded=loaded: loaded.append(message.text))
-                shown.goto(page.as_uri())
-                assert loaded == [page.as_uri()]
-                assert shown.evaluate("document.documentElement.scrollWidth") == width
-                found = Axe().run(shown).response["violations"]
-                assert not found, [(one["id"], one["nodes"][0]["html"]) for one in found]
-                context.close()
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_is_accessible_in_every_width_and_colour(
+    browser: Browser, page: Path, scheme: Literal["light", "dark"], width: int
+) -> None:
+    loaded: list[str] = []
+
+    def note(request: Request) -> None:
+        loaded.append(request.url)
+
+    def complain(message: ConsoleMessage) -> None:
+        loaded.append(message.text)
+
+    shown = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    shown.on("request", note)
+    shown.on("console", complain)
+    shown.goto(page.as_uri())
+    assert loaded == [page.as_uri()]
+    assert shown.evaluate("document.documentElement.scrollWidth") == width
+    found = Axe().run(shown).response["violations"]
+    shown.close()
+    assert not found, [(one["id"], one["nodes"][0]["html"]) for one in found]

@@ -28,7 +28,7 @@ const COLUMNS = [
 
 /** Show the page; see main.js. */
 export function tasks(place, signal) {
-  const view = { column: 0, up: true, most: STEP, found: null, text: "", memory: null };
+  const view = { column: 0, up: true, most: STEP, found: null, text: "", held: "", memory: null };
   const tiles = h("div.tiles", {}, loading("what the server holds"));
   const search = h("input", {
     type: "search",
@@ -48,9 +48,10 @@ export function tasks(place, signal) {
   put(place, h("h1", {}, "Tasks"), tiles, h("div.toolbar", {}, search, counted), list);
   repeat(
     async () => {
-      const [found, memory] = await Promise.all([json("tasks", { signal }), json("memory", { signal })]);
+      const found = await json("tasks", { signal });
+      const held = JSON.stringify(found.tasks.map(({ task, bytes: own }) => [task, own]));
+      if (held !== view.held) Object.assign(view, { held, memory: await json("memory", { signal }) });
       const text = JSON.stringify(found);
-      view.memory = memory;
       if (text !== view.text) Object.assign(view, { found, text });
       drawTiles(view, tiles);
       if (view.found === found) draw(); // else a text that is being marked would be lost
