@@ -172,7 +172,8 @@ class Embedding(TrainingKind):
         first, second = (np.stack([one[place] for one in found]) for place in (0, 1))
         if isinstance(truth[0][0], float):
             similarities = np.array([target[0] for target in truth], np.float64)
-            return correlations(similarities, (first * second).sum(axis=1).astype(np.float64))
+            each = correlations(similarities, (first * second).sum(axis=1).astype(np.float64))
+            return {name: each[name] for name in _MEASURED["label"]}
         places = partner_places(first, second)
         return {"accuracy": float((places == 1).mean()), "mrr": float((1 / places).mean())}
 

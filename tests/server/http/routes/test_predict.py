@@ -34,6 +34,7 @@ EXAMPLE_TASKS = {
     "sentences": "names",
     "choices": "endings",
     "questions": "endings",
+    "embedding": "semantic",
     "huggingface": "sentiment",
 }
 CHOICES = {"context": "she lost the card and", "choices": ["works", "help please", "paris"]}
