@@ -30,6 +30,7 @@ KINDS = {
     "entities": "token-classification",
     "best-reply": "multiple-choice",
 }
+CONSOLE = "http://127.0.0.1:8000/ui"
 REQUESTS: dict[str, dict[str, Any]] = {
     "routing": {"inputs": "my new camera shows a black picture, what now?"},
     "same-request": {"inputs": ["where is my parcel?", "the courier never brought the winter coat"]},
@@ -73,6 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
     _serve([*serve, "--port", str(arguments.port)], folder / "server.log")
     print(f"\nDone in {time.monotonic() - began:.0f} s. To go on:\n")
     print(f"  serve these tasks     {_shown(serve)}")
+    print(f"  then open             {CONSOLE}")
     print(f"  see what is stored    {_shown(_command('mask_store', '--store', str(store), 'list'))}")
     print(f"  add a task of yours   {_shown(_command('training.learn_mask', '--help'))}")
     return 0

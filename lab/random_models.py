@@ -17,7 +17,6 @@ from torch import nn
 from transformers import AutoModel, BertConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from masking import Base, MaskSettings, load_base
-from masking.architectures import block_linears
 
 _PAD, _UNKNOWN, _BEGIN, _END, _POSITIONS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", 512
 _SETTINGS = MaskSettings()
@@ -110,7 +109,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 def masked_linears(base: Base, settings: MaskSettings = _SETTINGS) -> dict[str, nn.Linear]:
     """Return the encoder's linear layers that the tasks mask, by name; by default of blocks 2 to last."""
-    return block_linears(base.encoder, base.info.architecture, settings.masked_blocks(base.num_blocks))
+    return base.blocks.linears(base.encoder, settings.masked_blocks(base.num_blocks))
 
 
 def describe_model(base: Base, arguments: argparse.Namespace) -> dict[str, object]:

@@ -44,6 +44,11 @@ from .format.bundle import read_bundle as read_bundle
 from .format.bundle import write_bundle as write_bundle
 from .format.diff import BundleDiff as BundleDiff
 from .format.diff import LayerDiff as LayerDiff
+from .format.evaluation_info import MAX_CLASSES as MAX_CLASSES
+from .format.evaluation_info import MAX_CONFUSION_LABELS as MAX_CONFUSION_LABELS
+from .format.evaluation_info import BinInfo as BinInfo
+from .format.evaluation_info import ClassInfo as ClassInfo
+from .format.evaluation_info import EvaluationInfo as EvaluationInfo
 from .format.limits import Limits as Limits
 from .format.manifest import MAX_MEMBERS as MAX_MEMBERS
 from .format.manifest import MIN_MEMBERS as MIN_MEMBERS
@@ -55,12 +60,14 @@ from .format.manifest import EnsembleManifest as EnsembleManifest
 from .format.manifest import HeadActivation as HeadActivation
 from .format.manifest import Manifest as Manifest
 from .format.manifest import MemberInfo as MemberInfo
+from .format.manifest import Pooling as Pooling
 from .format.manifest import SignManifest as SignManifest
 from .format.manifest import TaskKind as TaskKind
 from .format.manifest import TaskManifest as TaskManifest
 from .format.manifest import WordPiece as WordPiece
 from .format.mask_info import BitsEncoding as BitsEncoding
 from .format.mask_info import BitsInfo as BitsInfo
+from .format.mask_info import ChangedRows as ChangedRows
 from .format.mask_info import Encoding as Encoding
 from .format.mask_info import HeadMode as HeadMode
 from .format.mask_info import HeadTensorInfo as HeadTensorInfo
@@ -76,6 +83,7 @@ from .sizes import human_bytes as human_bytes
 from .store.ensemble import ensemble_of as ensemble_of
 from .store.records import History as History
 from .store.records import Problem as Problem
+from .store.records import Pruned as Pruned
 from .store.records import Rollback as Rollback
 from .store.records import Snapshot as Snapshot
 from .store.records import VersionInfo as VersionInfo

@@ -26,6 +26,7 @@ from .learning.task_model import TaskModel as TaskModel
 from .loading import load_base as load_base
 from .tasks import ChoiceInput as ChoiceInput
 from .tasks import ClassPrediction as ClassPrediction
+from .tasks import EmbeddingPrediction as EmbeddingPrediction
 from .tasks import Entity as Entity
 from .tasks import Features as Features
 from .tasks import InputLimits as InputLimits

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mask_store import BaseInfo
-from masking.architectures import count_blocks, layer_names
-from masking.checks import check_config, check_encoder, check_tokenizer, naming, segment_rows
+from masking.architectures import Blocks, check_architecture, find_blocks
+from masking.checks import check_config, check_encoder, check_tokenizer, fit_tokenizer, naming
 from masking.errors import BaseLoadError
 from masking.identity import configuration_digest, tokenizer_digest, weights_digest
 
@@ -30,12 +30,14 @@ class Base:
         pooler: The pretrained W_P, [hidden, hidden], or None where the checkpoint has none.
         tokenizer: The encoder's own (fast) tokenizer.
         info: Name, revision, architecture, identity and number of parameters.
+        blocks: Its blocks, and the layers in them that masks apply to.
     """
 
     encoder: PreTrainedModel
     pooler: nn.Linear | None
     tokenizer: Tokenizer
     info: BaseInfo
+    blocks: Blocks
 
     @classmethod
     def from_model(
@@ -55,10 +57,9 @@ class Base:
         Raises:
             BaseLoadError: The model has a task's head, or can't be computed as its configuration says; or the
                 tokenizer is not a fast one, or does not go with the model.
-            UnsupportedArchitectureError: It is not a BERT-like encoder with a row in `masking.architectures`.
+            UnsupportedArchitectureError: It is no encoder, or its layers can't be masked.
         """
         architecture = model.config.model_type
-        layer_names(architecture)
         if model.base_model is not model:
             raise BaseLoadError(f"base {name!r}: {type(model).__name__} has a head; pass its `base_model`")
         model.float().eval().requires_grad_(False)
@@ -66,12 +67,12 @@ class Base:
         pooler = take_pooler(model)
         tensors = base_tensors(model, pooler)
         with naming(name):
+            check_architecture(architecture)
             check_config(model.config)
             check_encoder(model, tensors)
+            fit_tokenizer(tokenizer, model)
             check_tokenizer(tokenizer, model)
-        if not segment_rows(model):
-            names = tokenizer.model_input_names
-            tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
+            blocks = find_blocks(model)
         info = BaseInfo(
             name=name,
             revision=revision,
@@ -81,7 +82,7 @@ class Base:
             configuration=configuration_digest(model.config),
             parameters=sum(tensor.numel() for _, tensor in tensors),
         )
-        return cls(model, pooler, tokenizer, info)
+        return cls(model, pooler, tokenizer, info, blocks)
 
     @property
     def device(self) -> torch.device:
@@ -96,19 +97,20 @@ class Base:
     @property
     def num_blocks(self) -> int:
         """Number of transformer blocks."""
-        return count_blocks(self.encoder, self.info.architecture)
+        return len(self.blocks)
 
     @property
     def first_position(self) -> int:
         """Position id of an input's first token."""
-        padding: int | None = getattr(self.encoder.embeddings, "padding_idx", None)
+        padding: int | None = getattr(getattr(self.encoder, "embeddings", None), "padding_idx", None)
         return 0 if padding is None else padding + 1
 
     @property
     def max_positions(self) -> int:
         """Longest input in tokens, special tokens included."""
-        positions = int(self.encoder.config.max_position_embeddings) - self.first_position
-        return min(positions, int(self.tokenizer.model_max_length))
+        longest = int(self.tokenizer.model_max_length)
+        positions: int | None = getattr(self.encoder.config, "max_position_embeddings", None)
+        return longest if positions is None else min(positions - self.first_position, longest)
 
     @property
     def nbytes(self) -> int:
@@ -150,9 +152,16 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def take_pooler(encoder: Any) -> nn.Linear | None:
-    """Remove the pooler from `encoder` and return its linear layer."""
-    pooler = getattr(encoder, "pooler", None)
-    if pooler is None:
-        return None
-    encoder.pooler = None
-    return pooler.dense  # type: ignore[no-any-return]
+    """Remove the pooler from `encoder` and return its linear layer; see `pooler_of`."""
+    dense = pooler_of(encoder)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return dense
+
+
+def pooler_of(encoder: Any) -> nn.Linear | None:
+    """Return the linear layer of an encoder's pooler, if it has one from width to width."""
+    pooler, width = getattr(encoder, "pooler", None), encoder.config.hidden_size
+    dense = pooler if isinstance(pooler, nn.Linear) else getattr(pooler, "dense", None)
+    fits = isinstance(dense, nn.Linear) and (dense.in_features, dense.out_features) == (width, width)
+    return dense if fits else None

@@ -1,7 +1,7 @@
 """Checks of a base: is its encoder computed as it was saved, and does its tokenizer go with it.
 
 What is wrong is found when a base is loaded, and said in one sentence with what would be right. Every check
-raises `BaseLoadError`; `naming` adds the name of the base.
+raises `BaseLoadError`, or `UnsupportedArchitectureError`; `naming` adds the name of the base.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
+from masking.architectures import check_encoder_config, own_class
 from masking.base_folder import check_own_code
-from masking.errors import BaseLoadError
+from masking.errors import BaseLoadError, UnsupportedArchitectureError, first_line
 
 _TEXTS = ("a", "a \u2603")  # a pair of texts; few vocabularies have the last character
 _SHOWN = 3
@@ -26,14 +27,20 @@ def naming(name: str) -> Iterator[None]:
     """Say in what a check raises which base it is about."""
     try:
         yield
-    except BaseLoadError as error:
-        raise BaseLoadError(f"base {name!r}: {error}") from error
+    except (BaseLoadError, UnsupportedArchitectureError) as error:
+        raise type(error)(f"base {name!r}: {error}") from error
 
 
 def check_config(config: PretrainedConfig) -> None:
-    """Refuse a configuration that asks for what would not be computed."""
+    """Refuse a configuration that asks for what would not be computed.
+
+    Raises:
+        BaseLoadError: With the reason.
+        UnsupportedArchitectureError: It is of no encoder.
+    """
+    check_encoder_config(config)
     positions = getattr(config, "position_embedding_type", None)
-    if positions not in (None, "absolute"):
+    if positions not in (None, "absolute", getattr(type(config)(), "position_embedding_type", None)):
         raise BaseLoadError(
             f"position_embedding_type {positions!r} in config.json is not supported, only 'absolute'"
         )
@@ -43,7 +50,8 @@ def check_config(config: PretrainedConfig) -> None:
         value = getattr(config, name, None)
         if isinstance(value, str) and value not in ACT2FN:
             raise BaseLoadError(f"{name} {value!r} in config.json is no activation that transformers knows")
-    check_own_code(getattr(config, "auto_map", None), "AutoModel", "config.json")
+    if own := own_class(config):
+        raise BaseLoadError(f"it needs code of its own, which is never run (auto_map, {own} in config.json)")
 
 
 def check_checkpoint(
@@ -75,8 +83,8 @@ def check_checkpoint(
 
 def check_encoder(encoder: PreTrainedModel, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Refuse an encoder that can't be computed."""
-    embeddings = encoder.embeddings
-    if hasattr(embeddings, "padding_idx") and embeddings.padding_idx is None:
+    embeddings = getattr(encoder, "embeddings", None)
+    if getattr(embeddings, "padding_idx", 0) is None:
         raise BaseLoadError("config.json has no pad_token_id, after which positions are counted")
     for name, tensor in tensors:
         if not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
@@ -89,7 +97,9 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel
         raise BaseLoadError("it has no fast tokenizer (tokenizer.json)")
     check_own_code(tokenizer.init_kwargs.get("auto_map"), "AutoTokenizer", "tokenizer_config.json")
     _check_vocabulary(tokenizer, encoder)
-    tokens = {"cls_token": tokenizer.cls_token_id, "sep_token": tokenizer.sep_token_id}
+    tokens = {"cls_token": tokenizer.cls_token_id}
+    if tokenizer.num_special_tokens_to_add(pair=False) != 1:  # with one, nothing ends a row
+        tokens["sep_token"] = tokenizer.sep_token_id
     if absent := [name for name, number in tokens.items() if number is None]:
         raise BaseLoadError(
             f"its tokenizer has no {' and no '.join(absent)}, with which every input begins and ends: "
@@ -98,20 +108,28 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel
     _check_encoding(tokenizer, encoder)
 
 
+def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel) -> None:
+    """Set what a tokenizer leaves open: no segments where the encoder takes none, and names of its ends.
+
+    Some tokenizers begin a row with bos_token and end it with eos_token or nothing; these then are cls_token
+    and sep_token, as everywhere else.
+    """
+    if not segment_rows(encoder):
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
+    if not tokenizer.is_fast or (tokenizer.cls_token_id, tokenizer.sep_token_id) != (None, None):
+        return
+    ids = tokenizer(_TEXTS[0], padding=False, truncation=False)["input_ids"]
+    if ids and ids[0] == tokenizer.bos_token_id:
+        tokenizer.cls_token = tokenizer.bos_token
+        if ids[-1] == tokenizer.eos_token_id:
+            tokenizer.sep_token = tokenizer.eos_token
+
+
 def segment_rows(encoder: PreTrainedModel) -> int:
     """Return how many segment ids (token_type_ids) an encoder has embeddings for; 0 where it takes none."""
-    embedding = getattr(encoder.embeddings, "token_type_embeddings", None)
+    embedding = getattr(getattr(encoder, "embeddings", None), "token_type_embeddings", None)
     return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else 0
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's error, after its class where that is one that says something."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    if not lines:
-        return type(error).__name__
-    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    plain = isinstance(error, OSError | ValueError | RuntimeError) or type(error) is Exception
-    return text if plain else f"{type(error).__name__}: {text}"
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel) -> None:
@@ -139,10 +157,12 @@ def _check_encoding(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel
     except Exception as error:  # the tokenizers library raises nothing more exact
         raise BaseLoadError(f"its tokenizer can't tokenise {_TEXTS}: {first_line(error)}") from error
     ids, segments = encoded["input_ids"], encoded["token_type_ids"]
-    if (ids[0], ids[-1]) != (tokenizer.cls_token_id, tokenizer.sep_token_id):
+    begin, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if ids[0] != begin or end not in (ids[-1], None):
+        after = "" if end is None else f" and {tokenizer.sep_token} after it"
         raise BaseLoadError(
-            f"its tokenizer does not put {tokenizer.cls_token} before a text and {tokenizer.sep_token} after "
-            "it, as the post_processor in tokenizer.json should"
+            f"its tokenizer does not put {tokenizer.cls_token} before a text{after}, as the "
+            "post_processor in tokenizer.json should"
         )
     rows = segment_rows(encoder)
     if "token_type_ids" in tokenizer.model_input_names and rows and max(segments) >= rows:

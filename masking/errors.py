@@ -2,7 +2,7 @@
 
 MaskingError
   BaseLoadError               the folder or hub id can't be loaded as an encoder
-  UnsupportedArchitectureError  the encoder's layers have no row in the table of layer names
+  UnsupportedArchitectureError  no encoder whose layers can be masked and served
   BlockOutOfRangeError        a block to mask that the encoder does not have
   UnknownLayerError           a layer name that matches no linear layer of the encoder
   BaseMismatchError           a mask learned on another base
@@ -30,7 +30,7 @@ class BaseLoadError(MaskingError):
 
 
 class UnsupportedArchitectureError(MaskingError):
-    """No row in the table of layer names fits this encoder."""
+    """It is no encoder, or none whose layers can be masked and served in batches."""
 
 
 class BlockOutOfRangeError(MaskingError):
@@ -103,3 +103,13 @@ class InputTooLargeError(TaskInputError):
             f"input has {count} {unit} or more and at most {limit} are computed at once; send it in parts",
             index=index,
         )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, after its class where that is one that says something."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    if not lines:
+        return type(error).__name__
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    plain = isinstance(error, OSError | ValueError | RuntimeError) or type(error) is Exception
+    return text if plain else f"{type(error).__name__}: {text}"

@@ -1,8 +1,8 @@
 """Head of a task: pooler W_P and classifier W_T, from hidden states to logits (paper, section 3).
 
 One head for every architecture: [CLS] through W_P and tanh, then W_T; token classification applies W_T
-to every token and has no pooler. The same arithmetic serves learning and serving, which differ only in
-how they apply a linear layer; that is passed in.
+to every token and has no pooler; embeddings have no head: the tokens of a text are pooled. The same
+arithmetic serves learning and serving, which differ only in how they apply a linear layer; that is passed in.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,17 +11,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mask_store import HeadActivation
+from mask_store import HeadActivation, Pooling
 
 POOLER = "pooler.dense"
 CLASSIFIER = "classifier"
 _STANDARD_DEVIATION = 0.02
 
+NORM_EPSILON = 1e-5  # of the LayerNorm of "gelu-norm", whose weights are part of the classifier's
+
 Linear = Callable[[Tensor], Tensor]
+
+
+def _gelu_norm(hidden: Tensor) -> Tensor:
+    activated = functional.gelu(hidden)
+    return functional.layer_norm(activated, activated.shape[-1:], eps=NORM_EPSILON)
+
+
 ACTIVATIONS: Mapping[HeadActivation, Linear] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "gelu": functional.gelu,
+    "gelu-norm": _gelu_norm,
 }
 """Between W_P and W_T; a learned head has tanh, finetuned copies have what their architecture has."""
 
@@ -40,6 +50,24 @@ def head_logits(hidden: Tensor, pooler: Linear | None, classifier: Linear, dropo
     """
     features = hidden if pooler is None else torch.tanh(pooler(hidden[:, 0]))
     return classifier(dropout(features))
+
+
+def pool_tokens(tokens: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
+    """Make an embedding of the tokens of each row.
+
+    Args:
+        tokens: float32 [tokens, hidden], those of all rows one after another, without padding.
+        lengths: int64 [rows], tokens of each row.
+        pooling: The mean of a row's tokens, or its first one, [CLS].
+
+    Returns:
+        float32 [rows, hidden], of any length.
+    """
+    if pooling == "cls":
+        return tokens.index_select(0, lengths.cumsum(0) - lengths)
+    owners = torch.arange(len(lengths), device=tokens.device).repeat_interleave(lengths)
+    sums = tokens.new_zeros(len(lengths), tokens.shape[1]).index_add(0, owners, tokens)
+    return sums / lengths.unsqueeze(1)
 
 
 def random_linear(rows: int, columns: int, generator: torch.Generator) -> nn.Linear:

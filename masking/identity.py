@@ -57,8 +57,7 @@ def configuration_digest(config: PretrainedConfig) -> str:
 
     Shapes are not among them, as the weights have them.
     """
-    names = computed_settings(config.model_type)
-    return _digest({"architecture": config.model_type} | {name: getattr(config, name) for name in names})
+    return _digest({"architecture": config.model_type} | dict(computed_settings(config)))
 
 
 def _model(model: dict[str, Any]) -> dict[str, Any]:

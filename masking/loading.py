@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from masking.architectures import layer_names
+from masking.architectures import check_architecture
 from masking.base import Base, Tokenizer, take_pooler
 from masking.base_folder import check_folder, sentencepiece_alone
-from masking.checks import check_checkpoint, check_config, first_line, naming
-from masking.errors import BaseLoadError, MaskingError
-
-_POOLER = {"pooler.dense.weight", "pooler.dense.bias"}
+from masking.checks import check_checkpoint, check_config, naming
+from masking.errors import BaseLoadError, MaskingError, first_line
 
 
 def load_base(name_or_path: str, *, revision: str | None = None, device: str | torch.device = "cpu") -> Base:
@@ -38,14 +37,14 @@ def load_base(name_or_path: str, *, revision: str | None = None, device: str | t
     Raises:
         BaseLoadError: There is no such encoder, its files are missing or broken, its weights, configuration
             and tokenizer do not go together, or it would not be computed as it was saved.
-        UnsupportedArchitectureError: It is not a BERT-like encoder with a row in `masking.architectures`.
+        UnsupportedArchitectureError: It is no encoder, or its layers can't be masked.
     """
     with naming(name_or_path):
         with reading("the folder"):
             check_folder(name_or_path)
         with silent_transformers():
             config = _load_config(name_or_path, revision)
-            encoder = _load_encoder(name_or_path, revision)
+            encoder = load_encoder(name_or_path, revision)
             tokenizer = load_tokenizer(name_or_path, revision)
         with reading(f"on {device} its encoder"):
             encoder.to(device)  # type: ignore[arg-type] # transformers' decorator hides the parameters
@@ -59,7 +58,7 @@ def _load_config(name_or_path: str, revision: str | None) -> PretrainedConfig:
         fields, _ = PretrainedConfig.get_config_dict(name_or_path, revision=revision)
         if "model_type" not in fields:
             raise BaseLoadError("config.json has no model_type, such as 'bert'")
-        layer_names(str(fields["model_type"]))
+        check_architecture(str(fields["model_type"]))
         config: PretrainedConfig = AutoConfig.from_pretrained(
             name_or_path, revision=revision, trust_remote_code=False
         )
@@ -67,8 +66,12 @@ def _load_config(name_or_path: str, revision: str | None) -> PretrainedConfig:
     return config
 
 
-def _load_encoder(name_or_path: str, revision: str | None) -> PreTrainedModel:
-    """Load the encoder as transformers does, without a pooler that its checkpoint lacks."""
+def load_encoder(name_or_path: str, revision: str | None) -> PreTrainedModel:
+    """Load an encoder as transformers does, without a pooler that its checkpoint lacks.
+
+    Raises:
+        BaseLoadError: It can't be loaded, or its checkpoint is not that of the encoder.
+    """
     encoder: PreTrainedModel
     with reading("its encoder"):
         encoder, report = AutoModel.from_pretrained(
@@ -80,8 +83,10 @@ def _load_encoder(name_or_path: str, revision: str | None) -> PreTrainedModel:
             trust_remote_code=False,
         )
     missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
-    if missing >= _POOLER:
-        missing -= _POOLER
+    pooler = getattr(encoder, "pooler", None) or nn.Module()
+    names = {f"pooler.{name}" for name, _ in pooler.named_parameters()}
+    if names and missing >= names:
+        missing -= names
         take_pooler(encoder)
     check_checkpoint(encoder, missing, unexpected, sorted(report["mismatched_keys"]))
     return encoder

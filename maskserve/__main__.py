@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Command] = {
     "search": Command("training.search", "train", "search the learning rate of a task"),
     "compare": Command("training.compare", "train", "compare masks with finetuned copies on your own data"),
     "evaluate": Command("training.evaluate", "train", "measure a published task on labelled rows"),
+    "report": Command("training.report", "train", "write the report of a run as one HTML file"),
     "predict": Command("training.predict", "train", "label the rows of a file, without a server"),
     "store": Command("mask_store.__main__", None, "look at a store, check it, choose what version is served"),
     "doctor": Command(

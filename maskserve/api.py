@@ -58,10 +58,10 @@ def import_model(
     revision: str | None = None,
     **options: Any,
 ) -> "ImportReport":
-    """Make a task of a finetuned classifier of transformers, and publish it; needs the extra ``train``.
+    """Make a task of a finetuned classifier or a sentence encoder, and publish it; needs the extra ``train``.
 
     Args:
-        model: Hub id or folder of the classifier.
+        model: Hub id or folder of the model.
         base: Hub id or folder of the encoder that it was finetuned from, or the encoder itself.
         task: Name to publish it under.
         store: Where to: a store, or its folder or URL.
@@ -72,7 +72,7 @@ def import_model(
         What was published, and how alike both answer.
 
     Raises:
-        CopyError: The model was not finetuned from the base, or is no classifier that can be a task.
+        CopyError: The model was not finetuned from the base, or is no model that can be a task.
         BaseLoadError: The base can't be loaded.
     """
     from masking import load_base  # noqa: PLC0415 (torch)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("maskserve", "torch", "transformers", "numba", "llvmlite", "triton")
 _SECONDS = 10.0
+_ROWS = {
+    "packed": "packed: attention is computed row by row, nothing else sees where a row ends",
+    "padded": "padded to the longest: its attention can't be replaced",
+}
 _DESCRIPTION = """Tell what this machine can compute, and check it, in ten seconds.
 
 Printed are the processor with the instruction sets that matter here, versions, CUDA device, compute
@@ -32,16 +36,19 @@ threads, the folder of compiled kernels, and for each precision of serve --preci
   GFLOP/s    of 512 tokens of 7 tasks by 768 x 768 weights, and of torch's own product without masks beside
              it, with one thread and with as many as the server takes; on a machine at work they vary
 
+With --base it also tells what of an encoder is masked, and whether rows of a batch lie without padding.
+
 Kernels that were never compiled on this machine are compiled first, which takes half a minute more."""
 _EPILOG = """exit status:
   0  what should run here runs, and is right
   1  a kernel gives wrong results, or can't be used although the processor has its instructions or the
-     device its package; what to do is printed
+     device its package; or the encoder can't be used; what to do is printed
   2  the command was not understood
 
 examples:
   maskserve doctor                                  before serving on a new machine, or if serving is slow
   maskserve doctor --json > doctor.json             for a report, or to compare machines
+  maskserve doctor --base microsoft/deberta-v3-base what masks apply to in an encoder
   NUMBA_CPU_FEATURES=+avx2,+fma maskserve doctor    as on an older processor"""
 
 
@@ -62,8 +69,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m masks
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    parser.add_argument("--base", metavar="NAME", help="folder or hub id of an encoder to look at, too")
     options = parser.parse_args(arguments)
-    return run_apart(prog, _child, options.json)
+    return run_apart(prog, _child, options.json, options.base)
 
 
 def run_apart(prog: str, function: Callable[..., object], *arguments: object) -> int:
@@ -92,20 +100,21 @@ def run_apart(prog: str, function: Callable[..., object], *arguments: object) ->
     return 1
 
 
-def _child(as_json: bool) -> None:
+def _child(as_json: bool, base: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent tells of it
     escape_missing_letters()
-    sys.exit(examine(as_json))
+    sys.exit(examine(as_json, base))
 
 
-def examine(as_json: bool) -> int:
-    """Examine this machine in this process, print the report, return the exit code."""
+def examine(as_json: bool, base: str | None = None) -> int:
+    """Examine this machine in this process, and an encoder; print the report, return the exit code."""
     from server.threads.compute import leave_cores_free  # noqa: PLC0415 (only here)
 
     leave_cores_free()  # before torch is imported, whose threads the check has as the server has them
     from masking.kernels.self_check import self_check  # noqa: PLC0415 (torch: not for --help)
 
     facts = machine_facts()
+    facts |= {} if base is None else {"base": base_facts(base)}
     if not as_json:
         print("\n".join(_lines(facts)), flush=True)
     checks = []
@@ -114,6 +123,7 @@ def examine(as_json: bool) -> int:
         if not as_json:
             print(_row(check, facts["auto"]), flush=True)
     advice = [_advice(check) for check in checks if check.problem]
+    advice += [facts["base"]["problem"]] if facts.get("base", {}).get("problem") else []
     if as_json:
         found = [{**asdict(check), "speeds": [one._asdict() for one in check.speeds]} for check in checks]
         for one in found:
@@ -155,6 +165,25 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
+def base_facts(name: str) -> dict[str, Any]:
+    """Load an encoder and return what masks apply to in it, or what is wrong with it."""
+    from masking import MaskingError, load_base  # noqa: PLC0415 (torch)
+    from masking.inference.packing import can_pack  # noqa: PLC0415
+
+    try:
+        base = load_base(name)
+    except MaskingError as error:
+        return {"name": name, "problem": str(error)}
+    return {
+        "name": name,
+        "architecture": base.info.architecture,
+        "parameters": base.info.parameters,
+        "masked": base.blocks.describe(),
+        "rows": "packed" if can_pack(base) else "padded",
+        "problem": None,
+    }
+
+
 def _cuda(cuda: Any) -> dict[str, object]:
     device = cuda.get_device_properties(cuda.current_device())
     return {"name": device.name, "capability": f"{device.major}.{device.minor}", "bytes": device.total_memory}
@@ -179,6 +208,10 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     }
     if not versions["numba"]:
         told["compiled kernels"] = "none without numba"
+    if (base := facts.get("base")) is not None:
+        found = "can't be used" if base["problem"] else f"{base['architecture']}, {base['masked']}"
+        told["base"] = f"{base['name']}: {found}"
+        told |= {} if base["problem"] else {"rows of a batch": _ROWS[base["rows"]]}
     yield from (f"{name + ':':<18}{one}" for name, one in told.items())
     speeds = [f"{_threads(count)} (torch)" for count in sorted({1, threads["server"]})]
     yield f"\n{'device':<8}{'precision':<14}{'kernel':<24}{'error':<10}GFLOP/s {', '.join(speeds)}"

@@ -5,11 +5,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
+import numpy as np
+
 from mask_store import MaskStore, TaskKind
 from masking import (
     Base,
     ChoiceInput,
     ClassPrediction,
+    EmbeddingPrediction,
     Features,
     LabelsPrediction,
     LoadedTask,
@@ -29,9 +32,10 @@ from masking import (
 )
 from masking.inference import ResidentWeights
 from masking.kernels import Precision, PrecisionChoice
+from masking.tasks.predictions import Floats, normalise
 
-Answer = list[dict[str, Any]]
-"""What transformers' pipelines return for one input."""
+Answer = list[Any]
+"""What transformers' pipelines return for one input; of an embedding its numbers."""
 
 _PAIR = 2
 _Encoded = dict[tuple[Hashable, TaskInput], Features]
@@ -81,6 +85,7 @@ class Pipeline:
     - token classification takes a running text: its entities; or a list of words: the label of each
     - multiple choice takes a context and a list of choices, as a tuple: every choice with its score, best
       first
+    - embedding takes a text: a list of numbers, a vector of length 1; `embed` takes many texts
     """
 
     def __init__(self, base: Base, store: MaskStore, precision: PrecisionChoice = "auto") -> None:
@@ -136,6 +141,16 @@ class Pipeline:
             TaskInputError: A task does not take its input; `index` is the input's in `inputs`.
             BaseMismatchError: A task was learned over another encoder.
         """
+        found = self._predict(inputs, truncate)
+        return [
+            _answer(prediction, labels, given)
+            for (labels, prediction), (_, given) in zip(found, inputs, strict=True)
+        ]
+
+    def _predict(
+        self, inputs: Sequence[tuple[str, Any]], truncate: bool
+    ) -> list[tuple[tuple[str, ...], Prediction]]:
+        """Compute inputs of any tasks: the labels of each one's task, and its prediction."""
         if not inputs:
             return []
         places: dict[str, list[int]] = {}
@@ -145,12 +160,61 @@ class Pipeline:
         with self._lock:
             batches = [self._task_batch(name, places[name], inputs, truncate, encoded) for name in places]
             logits = self._encoder.logits(batches)
-        answers: list[Answer] = [[] for _ in inputs]
+        found = {}
         for batch, by_input, own in zip(batches, logits, places.values(), strict=True):
             for place, values in zip(own, by_input, strict=True):
-                prediction = batch.task.codec.decode(values)
-                answers[place] = _answer(prediction, batch.task.spec.labels, inputs[place][1])
-        return answers
+                found[place] = batch.task.spec.labels, batch.task.codec.decode(values)
+        return [found[place] for place in range(len(inputs))]
+
+    def _check_kind(self, task: str, kind: TaskKind, does: str) -> None:
+        """Refuse a task that is not of a kind."""
+        with self._lock:
+            found = self._task(task).spec.kind
+        if found != kind:
+            raise TaskInputError(f"task {task!r} ({found}) can't {does}; a task of the kind {kind} can")
+
+    def embed(
+        self, task: str, texts: Sequence[str], *, normalize: bool = True, truncate: bool = False
+    ) -> Floats:
+        """Embed texts, all in one forward pass.
+
+        Args:
+            task: Name of a task of the kind embedding.
+            texts: The texts, at least one.
+            normalize: Give every embedding the length 1, so that products are cosines.
+            truncate: As for one input.
+
+        Returns:
+            float32 [texts, hidden].
+
+        Raises:
+            UnknownTaskError, TaskInputError, BaseMismatchError: As for `batch`; or the task is of another
+                kind.
+        """
+        self._check_kind(task, "embedding", "embed")
+        found = self._predict([(task, text) for text in texts], truncate)
+        vectors = np.stack([one.logits for _, one in found if isinstance(one, EmbeddingPrediction)])
+        return normalise(vectors) if normalize else vectors
+
+    def similarity(
+        self, task: str, source: str, sentences: Sequence[str], *, truncate: bool = False
+    ) -> list[float]:
+        """Compare a text with others, all in one forward pass.
+
+        Args:
+            task: Name of a task of the kind embedding.
+            source: The text.
+            sentences: The others.
+            truncate: As for one input.
+
+        Returns:
+            The cosine of each with `source`.
+
+        Raises:
+            UnknownTaskError, TaskInputError, BaseMismatchError: As for `embed`.
+        """
+        vectors = self.embed(task, [source, *sentences], truncate=truncate)
+        return [float(cosine) for cosine in vectors[1:] @ vectors[0]]
 
     def fan_out(
         self, given: Any, tasks: Sequence[str] | Literal["*"], *, truncate: bool = False
@@ -193,10 +257,7 @@ class Pipeline:
             UnknownTaskError, TaskInputError, BaseMismatchError: As for `batch`; or the task is of another
                 kind.
         """
-        with self._lock:
-            kind = self._task(task).spec.kind
-        if kind != "reranking":
-            raise TaskInputError(f"task {task!r} ({kind}) can't rank; a task of the kind reranking can")
+        self._check_kind(task, "reranking", "rank")
         answers = self.batch([(task, (query, document)) for document in documents], truncate=truncate)
         scores = [answer[0]["score"] for answer in answers]
         order = sorted(range(len(scores)), key=lambda place: -scores[place])
@@ -283,6 +344,7 @@ _READERS: Mapping[TaskKind, _Reader] = {
     "multi-label-classification": _TEXT,
     "regression": _TEXT,
     "reranking": _PAIRS,
+    "embedding": _TEXT,
     "multiple-choice": (_choice, "a context and choices", "('It rained, so', ['it is wet', 'it is dry'])"),
 }
 
@@ -297,6 +359,9 @@ def _answer(prediction: Prediction, labels: Sequence[str], given: Any) -> Answer
         case ValuesPrediction():
             pairs = zip(labels, prediction.scores, strict=True)
             return [{"label": name, "score": float(score)} for name, score in pairs]
+        case EmbeddingPrediction():
+            numbers: list[float] = prediction.scores.tolist()
+            return numbers
     if isinstance(given, str):
         return entities_of(given, split_words(given), prediction, tuple(labels))
     found = zip(given, prediction.labels, prediction.label_scores, strict=True)

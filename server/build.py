@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.service import Service
 from server.settings import Settings, SettingsError
+from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
 from server.tasks.registry import TaskRegistry
@@ -84,7 +86,18 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     )
     predictor = Predictor(tokenizer, engine, metrics, timeout_seconds=settings.request_timeout_ms / 1000)
     service = Service(
-        settings, base, weights, registry, watcher, lifecycle, engine, tokenizer, predictor, metrics, tracer
+        settings,
+        base,
+        weights,
+        registry,
+        watcher,
+        lifecycle,
+        TaskHistory(store),
+        engine,
+        tokenizer,
+        predictor,
+        metrics,
+        tracer,
     )
     _connect_gauges(service)
     return service
@@ -195,6 +208,15 @@ def _warm_up(compute: Compute, registry: TaskRegistry) -> None:
 def _connect_gauges(service: Service) -> None:
     """Let the metrics read the state of the service when they are scraped."""
     metrics, queue, registry = service.metrics, service.engine.queue, service.registry
+    metrics.describe_build(
+        {
+            "version": version("maskserve"),
+            "torch": torch.__version__,
+            "base": service.base.info.name,
+            "device": str(service.base.device),
+            "precision": service.precision,
+        }
+    )
     metrics.read("maskserve_queue_rows", "Rows that wait", lambda: queue.waiting)
     metrics.read("maskserve_queue_tokens", "Tokens that wait", lambda: queue.waiting_tokens)
     metrics.read(
@@ -212,14 +234,30 @@ def _connect_gauges(service: Service) -> None:
         "Tasks whose current version can't be served",
         lambda: len(registry.problems),
     )
-    metrics.read_bytes(
+    metrics.read(
+        "maskserve_finetuned_bytes",
+        "What a finetuned copy of the base in fp32 for each task in service would take",
+        lambda: sum(task.loaded.manifest.finetuned_bytes for task in registry.tasks.values()),
+    )
+    _connect_memory(service)
+
+
+def _connect_memory(service: Service) -> None:
+    """Let the metrics count bytes when they are scraped."""
+    registry, device = service.registry, service.base.device
+    gpu = device.type == "cuda"
+    service.metrics.read_bytes(
         {
             "base": lambda: service.base.nbytes,
             "lines": lambda: service.weights.nbytes,
             "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.tasks.values()),
             "head": lambda: sum(task.loaded.head_nbytes for task in registry.tasks.values()),
             "signs": lambda: sum(task.loaded.signs_nbytes for task in registry.tasks.values()),
-        }
+        },
+        {
+            "reserved": lambda: torch.cuda.memory_reserved(device) if gpu else 0,
+            "tensors": lambda: torch.cuda.memory_allocated(device) if gpu else 0,
+        },
     )
 
 

@@ -45,7 +45,9 @@ class TaskMemory(BaseModel):
         description="masks of the base's layers, one bit per weight; in int8 also 4 bytes for each row"
     )
     head_bytes: int = Field(description="fp32 head tensors that travel with the mask, masks applied")
-    sign_bytes: int = Field(description="fp32 scales, biases and LayerNorms of signs; 0 for masks")
+    sign_bytes: int = Field(
+        description="fp32 scales, biases, LayerNorms and rows of embeddings of signs; 0 for masks"
+    )
     resident_bytes: int = Field(description="the sum of the above")
     finetuned_bytes: int = Field(description="a finetuned fp32 copy of the base with this head per member")
 

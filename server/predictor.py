@@ -235,7 +235,7 @@ class Predictor:
             raise
         timings.finished = time.monotonic()
         served.statistics.count_success(len(request.inputs), timings)
-        self._metrics.time_prediction(timings)
+        self._metrics.time_prediction(served.name, timings)
 
     async def _logits(
         self,

@@ -4,6 +4,7 @@ import errno
 import socket
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from masking.base_folder import check_folder
 from masking.errors import BaseLoadError
@@ -16,7 +17,12 @@ def problems(settings: Settings) -> list[str]:
     Args:
         settings: What the operator set.
     """
-    checks = (_temporary_folder(), _base(settings.base), _port(settings.host, settings.port))
+    checks = (
+        _temporary_folder(),
+        _base(settings.base),
+        _port(settings.host, settings.port),
+        _grpc(settings.host, settings.port, settings.grpc_port),
+    )
     return [problem for found in checks for problem in found]
 
 
@@ -35,7 +41,18 @@ def _base(base: str) -> Iterator[str]:
         yield f"--base {base}: {error}"
 
 
-def _port(host: str, port: int) -> Iterator[str]:
+def _grpc(host: str, port: int, own: int | None) -> Iterator[str]:
+    if own is None:
+        return
+    if not all(find_spec(name) for name in ("grpc", "google.protobuf")):
+        yield "--grpc-port: gRPC needs its package: pip install 'maskserve[grpc]'"
+    if own and own == port:
+        yield f"--grpc-port {own}: is the port of HTTP (--port) already"
+    else:
+        yield from _port(host, own, option="--grpc-port")
+
+
+def _port(host: str, port: int, *, option: str = "--port") -> Iterator[str]:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -47,8 +64,8 @@ def _port(host: str, port: int) -> Iterator[str]:
             trial.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                yield f"--port {port}: in use on {host}; --port 0 takes a free one"
+                yield f"{option} {port}: in use on {host}; {option} 0 takes a free one"
             elif error.errno == errno.EACCES:
-                yield f"--port {port}: not allowed for this user; ports from 1024 on are"
+                yield f"{option} {port}: not allowed for this user; ports from 1024 on are"
             else:
                 yield f"--host {host}: {error.strerror}"

@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from threading import Timer
 from types import FrameType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
@@ -22,6 +22,9 @@ from server.connections import Connection, ConnectionLimits, most_connections
 from server.http.app import create_app
 from server.service import Service
 from server.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from server.http.grpc.server import GrpcServer
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ def serve(service: Service, settings: Settings) -> int:
     except SystemExit as leaving:  # by `_leave`, or uvicorn's own code where it could not start
         failed = bool(leaving.code)
     else:
-        failed = not server.started
+        failed = server.failed or not server.started
     if service.failure is not None:
         logger.critical("ended with exit code %d: %s", _FAILED, service.failure)
     return _FAILED if failed or service.failure is not None else 0
@@ -97,11 +100,34 @@ def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Is not ready at once when a signal comes, and takes new connections a little longer."""
+    """Listens for gRPC too, if that is wanted.
+
+    It is not ready at once when a signal comes, and takes new connections a little longer.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self._grpc: GrpcServer | None = None
+        self.failed = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen to HTTP, then to gRPC if that is wanted."""
+        await super().startup(sockets)
+        settings = self._service.settings
+        if self.started and settings.ui:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            logger.info("the console is at http://%s:%d/ui", f"[{host}]" if ":" in host else host, port)
+        if not self.started or settings.grpc_port is None:
+            return
+        from server.http.grpc.server import GrpcServer  # noqa: PLC0415 (of an extra)
+
+        self._grpc = GrpcServer(self._service, settings.host, settings.grpc_port)
+        try:
+            await self._grpc.start()
+        except RuntimeError as error:  # the port was free a moment ago
+            logger.error("--grpc-port %d: %s", settings.grpc_port, error)
+            self.failed = self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a second signal ends the wait."""
@@ -125,7 +151,10 @@ class _Server(uvicorn.Server):
         give_up = Timer(seconds + _LAST_SECONDS, _give_up)
         give_up.daemon = True
         give_up.start()
-        await super().shutdown(sockets)
+        ends = [super().shutdown(sockets)]
+        if self._grpc is not None:
+            ends.append(self._grpc.stop(seconds))
+        await asyncio.gather(*ends)
 
 
 def _give_up() -> None:

@@ -3,7 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from threading import Event, Thread
 
 from masking import Base
@@ -15,10 +15,12 @@ from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.settings import Settings
+from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
+from server.telemetry.requests import RequestRecorder
 from server.telemetry.tracing import RequestTracer
 from server.threads.supervision import SupervisedThread
 
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _OPERATORS = 8
 _REPORTS = 4
+_LOOKS = 2
 _LEAST_SECONDS = 1.0
 
 
@@ -60,6 +63,7 @@ class Service:
         registry: The tasks in service.
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
+        history: Looks up versions in the store.
         engine: Queue and worker.
         tokenizer: The threads that tokenise.
         predictor: Computes requests.
@@ -67,6 +71,7 @@ class Service:
         tracer: Sends a trace of each request; None where none are wanted.
         operators: Threads for what operators do to tasks, which may wait for the store.
         reports: Threads for what operators look at.
+        looks: Threads for what clients look up in the store, for which they may wait.
         draining: Set once the server is about to stop.
         closing: The time that is left once it stops.
     """
@@ -77,6 +82,7 @@ class Service:
     registry: TaskRegistry
     watcher: StoreWatcher
     lifecycle: Lifecycle
+    history: TaskHistory
     engine: Engine
     tokenizer: TokenizerStage
     predictor: Predictor
@@ -84,6 +90,7 @@ class Service:
     tracer: RequestTracer | None = None
     operators: OperatorThreads = field(default_factory=partial(OperatorThreads, "operator", _OPERATORS))
     reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
+    looks: OperatorThreads = field(default_factory=partial(OperatorThreads, "look", _LOOKS))
     draining: Event = field(default_factory=Event)
     closing: Closing = field(default_factory=Closing)
 
@@ -91,6 +98,11 @@ class Service:
     def precision(self) -> Precision:
         """In which precision the encoder multiplies."""
         return self.weights.precision
+
+    @cached_property
+    def recorder(self) -> RequestRecorder:
+        """Counts, logs and traces the requests of every protocol."""
+        return RequestRecorder(self.metrics, self.tracer)
 
     @property
     def limits(self) -> BatchLimits:

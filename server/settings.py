@@ -168,6 +168,13 @@ class Settings(BaseSettings):
     config: Path | None = Field(None, description="TOML file with any of these settings")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port for the Open Inference Protocol over gRPC, which needs the extra grpc; 0 takes a "
+        "free one; none by default",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
@@ -292,6 +299,9 @@ class Settings(BaseSettings):
     root_path: str = Field(
         "",
         description="path under which a proxy serves this server, such as /masks; it may be cut off or not",
+    )
+    ui: CliImplicitFlag[bool] = Field(
+        True, description="serve the console, a page for browsers, at /ui, and lead browsers there from /"
     )
     cors_origins: Origins = Field(
         (), description="origins whose pages in a browser may call this server, such as https://app.example"

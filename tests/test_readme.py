@@ -89,6 +89,7 @@ def test_the_readme_works_as_it_is_written(tmp_path: Path) -> None:
         assert "positive" in _python(blocks["client"], tmp_path)
     assert "sentiment" in _shell(_blocks("docs/store.md")["store"], tmp_path)
     assert "calibration error" in _shell(_blocks("docs/training.md")["evaluate"], tmp_path)
+    assert "<h2>Calibration</h2>" in (tmp_path / "sentiment.html").read_text()
     assert (tmp_path / "labelled.csv").read_text().startswith("text,label,predicted,predicted_score,error")
     search = _blocks("docs/training.md")["search"].rstrip() + f"{_QUICK} --max-runs 3"
     assert _maskserve(search, tmp_path).startswith("--lr 0.0")

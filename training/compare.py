@@ -69,11 +69,29 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise OptionsError(problems)
     options = parse_options(arguments)
     runs = _run_all(options, arguments)
+    _keep(options, runs)
     if arguments.json:
         print(json.dumps([run.to_dict() for run in runs], indent=2))
     else:
         print(comparison_table(options.task, runs))
     return 0
+
+
+def _keep(options: LearnOptions, runs: "Sequence[Result]") -> None:
+    """Leave the comparison and its page in its folder; `training.report` shows it beside a run, too."""
+    from training.page.page import PAGE, run_page  # noqa: PLC0415
+    from training.page.record import write_comparison  # noqa: PLC0415
+
+    folder = _folder(options)
+    page = run_page(write_comparison(folder, [run.to_dict() for run in runs]))
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    logger.info(f"page: {folder / PAGE}")
+
+
+def _folder(options: LearnOptions) -> Path:
+    from training.page.record import COMPARED  # noqa: PLC0415
+
+    return Path(f"{options.run_folder}{COMPARED}")
 
 
 def _run_all(options: LearnOptions, arguments: argparse.Namespace) -> "list[Result]":
@@ -88,7 +106,7 @@ def _run_all(options: LearnOptions, arguments: argparse.Namespace) -> "list[Resu
     callbacks = [] if arguments.quiet else [ProgressBar()]
     store = open_store(options) if options.store else None
     ready = prepare(options)
-    runner = Runner(results, Path(f"{options.run_folder}-compare"), callbacks, store)
+    runner = Runner(results, _folder(options), callbacks, store)
     rates: dict[Method, float] = {"mask": options.lr, "finetune": _finetune_rate(options, arguments)}
     seeds = getattr(arguments, "seeds", [options.seed])
     plan = [(method, ready.varied(seed=seed, lr=rates[method])) for seed in seeds for method in NAMES]

@@ -15,6 +15,7 @@
       PublishError          everything was learned, but the store refused the mask
       KeepError             everything was learned, but the weights can't be written where they are to be kept
       ResultsError          a file of results can't be used
+      ReportError           there is no report of a run, or it can't be used
       SearchError           a learning-rate search found no rate
       OtherProcessError     another of the processes that learn together failed
 
@@ -126,6 +127,10 @@ class KeepError(TrainingError):
 
 class ResultsError(TrainingError):
     """A file of results can't be read or written, or is none."""
+
+
+class ReportError(TrainingError):
+    """There is no report of a run, or it can't be read."""
 
 
 class SearchError(TrainingError):

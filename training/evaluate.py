@@ -53,8 +53,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     # torch takes seconds to import, which --help and mistakes don't wait for
     from training.data.examples import describe_unusable  # noqa: PLC0415
     from training.data.known_task import read_known  # noqa: PLC0415
-    from training.published.evaluation_text import draw, evaluation_text  # noqa: PLC0415
-    from training.published.judging import judge_task  # noqa: PLC0415
+    from training.judging.picture import draw  # noqa: PLC0415
+    from training.judging.text import evaluation_text  # noqa: PLC0415
     from training.published.task import PublishedTask  # noqa: PLC0415
 
     published = PublishedTask.of_arguments(arguments)
@@ -63,10 +63,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     examples = read_known(rows, published.task.spec, columns, separator)
     for line in describe_unusable(examples.unusable, examples.unit):
         logger.info(f"left out: {line}")
-    found = judge_task(published, examples, max_rows=arguments.batch_size, worst=max(0, arguments.worst))
-    print(json.dumps(found.to_dict(), indent=2) if arguments.json else evaluation_text(found))
+    found = published.judge(examples, max_rows=arguments.batch_size, worst=max(0, arguments.worst))
+    title = f"{arguments.task} version {published.number}"
+    if arguments.json:
+        print(json.dumps(published.identity() | found.to_dict(), indent=2))
+    else:
+        print(evaluation_text(found, title))
     if arguments.picture:
-        draw(found, Path(arguments.picture))
+        draw(found, Path(arguments.picture), title)
     return 0
 
 

@@ -17,7 +17,8 @@ from training.errors import OptionsError
 
 _DESCRIPTION = """\
 Write a task as a folder with config.json, model.safetensors and the tokenizer, its bits folded into the
-weights. transformers.pipeline loads it, and answers as the task does."""
+weights. transformers.pipeline loads it, and answers as the task does; embeddings are for
+sentence-transformers."""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.export_model") -> int:
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.e
     parser.add_argument("--base", required=True, metavar="ID_OR_FOLDER", help="the encoder it belongs to")
     parser.add_argument("--base-revision", metavar="NAME", help="branch, tag or commit of the base")
     parser.add_argument("--to", required=True, metavar="FOLDER", help="folder to write; must be new or empty")
+    parser.add_argument(
+        "--onnx", action="store_true", help="write model.onnx, too, for ONNX Runtime (needs the extra onnx)"
+    )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _run(arguments))
 
@@ -52,7 +56,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from masking import load_base  # noqa: PLC0415
     from masking.checkpoints import export_task  # noqa: PLC0415
 
-    export_task(bundle, load_base(arguments.base, revision=arguments.base_revision), folder)
+    base = load_base(arguments.base, revision=arguments.base_revision)
+    export_task(bundle, base, folder, onnx=arguments.onnx)
     print(f"{version} is in {folder}, for transformers' {bundle.manifest.kind}")
     return 0
 

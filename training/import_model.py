@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from mask_store import MaskStore, WordPiece
+from mask_store import MaskStore, Pooling, WordPiece
 from mask_store.terminal import CommandParser
 from training.cli.command import run_command
 from training.errors import FAILED, OptionsError, exit_code
-from training.options import CopyForm, LoopOptions, Precision
+from training.options import CopyEmbeddings, CopyForm, LoopOptions, Precision
 
 if TYPE_CHECKING:
     from training.copies.importing import ImportReport
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("training.import_model")  # not __name__, which is "__main__" for a command
 
 _DESCRIPTION = """\
-Make a task of a finetuned classifier of transformers, whose base a server has: the sign of each weight's
-change, and a scale for each row, with nothing to learn; or, with --as mask, a mask that is learned from its
-answers to text. What was not finetuned from the base is refused."""
+Make a task of a finetuned classifier of transformers, or of a sentence encoder, whose base a server has: the
+sign of each weight's change, and a scale for each row, with nothing to learn; or, with --as mask, a mask that
+is learned from its answers to text. What was not finetuned from the base is refused. A sentence encoder that
+is the base itself needs no bits."""
 
 _EPILOG = """\
 examples:
@@ -39,10 +40,14 @@ examples:
     maskserve import --model my-bert-trec --base bert-base-uncased --task trec --store masks --as mask \\
         --text questions.jsonl
 
+  a sentence encoder that is the base, for embeddings:
+    maskserve import --model all-MiniLM-L6-v2 --base all-MiniLM-L6-v2 --task semantic --store masks
+
   a folder of them, each under the name of its folder:
     maskserve import --models checkpoints --base bert-base-uncased --store masks
 
-Embeddings stay the base's; how far the copy's have moved is printed."""
+Embeddings of tokens stay the base's, unless with --embeddings changed; how far the copy's have moved is
+printed."""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.import_model") -> int:
@@ -68,8 +73,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", metavar="ID_OR_FOLDER", help="the finetuned classifier")
-    which.add_argument("--models", metavar="DIR", help="folder of folders of such classifiers")
+    which.add_argument("--model", metavar="ID_OR_FOLDER", help="the classifier, or sentence encoder")
+    which.add_argument("--models", metavar="DIR", help="folder of folders of such models")
     parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of --model on the hub")
     parser.add_argument("--base", required=True, metavar="ID_OR_FOLDER", help="the encoder it was made from")
     parser.add_argument("--base-revision", metavar="NAME", help="branch, tag or commit of the base")
@@ -92,6 +97,19 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         choices=get_args(WordPiece),
         default="first",
         help="wordpiece of a word at which a token classifier was finetuned to tell its label (first)",
+    )
+    parser.add_argument(
+        "--pooling",
+        choices=get_args(Pooling),
+        help="of an encoder alone, what embeddings are made of: the mean of a text's tokens, or [CLS] (what "
+        "its files of sentence-transformers say)",
+    )
+    parser.add_argument(
+        "--embeddings",
+        choices=get_args(CopyEmbeddings),
+        default="base",
+        help="embeddings of tokens: the base's, or beside the signs the rows that finetuning changed, which "
+        "take 4 bytes a number (base)",
     )
     parser.add_argument(
         "--text",
@@ -144,6 +162,8 @@ def _run(arguments: argparse.Namespace) -> int:
         pair=arguments.pair,
         max_length=arguments.max_length,
         word_piece=arguments.word_piece,
+        pooling=arguments.pooling,
+        embeddings=arguments.embeddings,
         text=tuple(arguments.text),
         fit=tuple(arguments.fit),
         factor=arguments.factor,

@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from mask_store import HeadMode, JsonScalar, TaskKind
+from mask_store import HeadMode, JsonScalar, Pooling, TaskKind
 from masking.learning.settings import MaskSettings
 from training.errors import OptionsError
 from training.paper import task_batch_size, task_rate
@@ -38,6 +38,7 @@ from training.paper import task_batch_size, task_rate
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
 CopyForm = Literal["sign", "mask"]
+CopyEmbeddings = Literal["base", "changed"]
 Role = Literal["text", "pair", "label", "tokens", "tags", "context", "choices"]
 Metric = Literal[
     "accuracy",
@@ -50,9 +51,12 @@ Metric = Literal[
     "average_precision",
     "ndcg",
     "mrr",
+    "cosine",
 ]
 Method = Literal["mask", "finetune"]
 Preset = Literal["paper"]
+Tracker = Literal["mlflow", "wandb"]
+ClassWeights = Literal["balanced"]
 LongSentences = Literal["cut"]
 
 DEFAULT_LR: dict[Method, float] = {"mask": 1e-3, "finetune": 5e-5}
@@ -64,6 +68,7 @@ ROLES: dict[TaskKind, tuple[Role, ...]] = {
     "multi-label-classification": ("text", "pair", "label"),
     "regression": ("text", "pair", "label"),
     "reranking": ("text", "pair", "label"),
+    "embedding": ("text", "pair", "label"),
 }
 METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "sequence-classification": ("accuracy", "matthews_correlation", "f1_macro", "f1"),
@@ -72,7 +77,13 @@ METRICS: dict[TaskKind, tuple[Metric, ...]] = {
     "multi-label-classification": ("f1_micro", "f1_macro", "accuracy"),
     "regression": ("pearson", "spearman"),
     "reranking": ("average_precision", "ndcg", "mrr"),
+    "embedding": ("spearman", "pearson", "accuracy", "mrr", "cosine"),
 }
+WEIGHTED_KINDS: tuple[TaskKind, ...] = (
+    "sequence-classification",
+    "token-classification",
+    "multi-label-classification",
+)
 # Names that others have for the kinds: pipeline tags and problem types of Hugging Face.
 KIND_NAMES: Mapping[str, TaskKind] = {
     "text-classification": "sequence-classification",
@@ -82,6 +93,9 @@ KIND_NAMES: Mapping[str, TaskKind] = {
     "text-regression": "regression",
     "text-ranking": "reranking",
     "rerank": "reranking",
+    "feature-extraction": "embedding",
+    "sentence-similarity": "embedding",
+    "embeddings": "embedding",
     "ner": "token-classification",
     "pos": "token-classification",
 }
@@ -106,6 +120,7 @@ PRESETS: Mapping[Preset, Mapping[str, JsonScalar]] = {
         "final_sparsity": None,
         "head_lr": None,
         "keep_epoch": None,
+        "class_weights": None,
     }
 }
 # A new setting that decides the mask goes into the preset, and so into the identity of a run.
@@ -114,6 +129,8 @@ LEARNING_SETTINGS = ("kind", "lr", "seed", *PRESETS["paper"])
 MIN_TOKENS = 8
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 MAX_SEED = 2**32 - 1
+DEFAULT_SHARE = 0.1
+RUNS = Path("runs")
 
 _OUT_OF_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
 
@@ -155,9 +172,19 @@ class DataOptions(_Options):
     train: tuple[str, ...] | None = _field(
         "data", "labelled rows to learn from; several files or a pattern are read as one", None, "FILE"
     )
-    dev: tuple[str, ...] | None = _field("data", "labelled rows to choose the best epoch by", None, "FILE")
+    dev: tuple[str, ...] | None = _field(
+        "data", "labelled rows to choose the best epoch by (a share of --train)", None, "FILE"
+    )
     validation_share: float | None = _field(
-        "data", "share of the rows of --train to choose by, instead of --dev", None, "SHARE", gt=0, lt=1
+        "data",
+        f"share of the rows of --train to choose by, instead of --dev ({DEFAULT_SHARE:g} without)",
+        None,
+        "SHARE",
+        gt=0,
+        lt=1,
+    )
+    split_seed: int = _field(
+        "data", "decides which rows of --train those are, whatever --seed is", 0, ge=0, le=MAX_SEED
     )
     dataset: str | None = _field(
         "data",
@@ -167,7 +194,12 @@ class DataOptions(_Options):
         validate_default=True,
     )
     train_split: str = _field("data", "its split to learn from", "train", "SPLIT")
-    dev_split: str = _field("data", "its split to choose by", "validation", "SPLIT")
+    dev_split: str | None = _field(
+        "data",
+        "its split to choose by (validation; where there is none, a share of the other)",
+        None,
+        "SPLIT",
+    )
     encoding: str | None = _field(
         "data", "encoding of text files (that of their byte order mark, or UTF-8)", None, "NAME"
     )
@@ -201,7 +233,14 @@ class DataOptions(_Options):
     metric: Metric | None = _field(
         "data",
         "dev metric to choose by (accuracy; f1 for tags that mark entities; f1_micro for several labels; "
-        "pearson; average_precision for reranking)",
+        "pearson; average_precision for reranking; of embeddings spearman, or accuracy of pairs without a "
+        "similarity)",
+        None,
+    )
+    pooling: Pooling | None = _field(
+        "data",
+        "what an embedding is made of: the mean of a text's tokens, or [CLS] (as the base's files of "
+        "sentence-transformers say, else mean)",
         None,
     )
     max_length: int = _field("data", "tokens that longer inputs are cut to", 128, ge=MIN_TOKENS)
@@ -211,6 +250,12 @@ class DataOptions(_Options):
         "nor measured (such a sentence becomes overlapping windows)",
         None,
     )
+
+    @property
+    def held_share(self) -> float | None:
+        """Share of the rows to learn from that are kept to choose by; None where others are named."""
+        without = not self.dev and (not self.dataset or self.validation_share)
+        return (self.validation_share or DEFAULT_SHARE) if without else None
 
     @property
     def columns(self) -> dict[Role, str | None]:
@@ -277,19 +322,16 @@ class DataOptions(_Options):
     @field_validator("dataset")
     @classmethod
     def _one_source(cls, dataset: str | None, info: ValidationInfo) -> str | None:
-        share = info.data.get("validation_share")
         files = {f"--{name}": info.data.get(name, "not usable") for name in ("train", "dev")}
         given = " and ".join(name for name, path in files.items() if path)
-        if share and files["--dev"]:
+        if info.data.get("validation_share") and files["--dev"]:
             raise _sentence("--validation-share takes the place of --dev: give one or the other")
-        missing = " and ".join(
-            name for name, path in files.items() if not path and not (share and name == "--dev")
-        )
         if dataset and given:
             raise _sentence(f"--dataset takes the place of {given}: give one or the other")
-        if missing and not dataset:
-            instead = "" if missing == "--train" else " (or --validation-share 0.1 instead of --dev)"
-            raise _sentence(f"{missing} missing: give --train FILE and --dev FILE{instead}, or --dataset ID")
+        if not files["--train"] and not dataset:
+            raise _sentence(
+                "--train missing: give --train FILE, and --dev FILE if there is one, or --dataset ID"
+            )
         return dataset
 
     @field_validator(*(f"{role}_column" for role in get_args(Role)))
@@ -297,8 +339,16 @@ class DataOptions(_Options):
     def _has_role(cls, column: str | None, info: ValidationInfo) -> str | None:
         kind, role = info.data.get("kind"), str(info.field_name).removesuffix("_column")
         if column and kind and role not in ROLES[kind]:
-            raise ValueError(f"not a column of a {kind} task, which has {', '.join(ROLES[kind])}")
+            raise ValueError(f"not a column of a task of {kind}, which has {', '.join(ROLES[kind])}")
         return column
+
+    @field_validator("pooling")
+    @classmethod
+    def _is_pooled(cls, pooling: Pooling | None, info: ValidationInfo) -> Pooling | None:
+        kind = info.data.get("kind")
+        if pooling and kind and kind != "embedding":
+            raise ValueError("only a task of embedding has one")
+        return pooling
 
     @field_validator("metric")
     @classmethod
@@ -360,12 +410,29 @@ class LoopOptions(_Options):
     keep_epoch: int | None = _field(
         "extras", "end after so many epochs and keep the last, whichever is best on dev", None, "N", ge=1
     )
+    class_weights: ClassWeights | None = _field(
+        "extras",
+        "balanced: in the loss each label weighs as much as any other, however rare it is (each row or word "
+        "weighs the same)",
+        None,
+    )
     save_steps: int | None = _field(
         "run", "a checkpoint every N steps too, not only every epoch", None, "N", ge=1
     )
     tensorboard: str | None = _field(
         "run", "folder for TensorBoard: loss, dev metrics, sparsity, flip rate", None, "DIR"
     )
+    track: tuple[Tracker, ...] | None = _field(
+        "run",
+        "send the same to MLflow or Weights & Biases, which their environment variables configure "
+        "(MLFLOW_TRACKING_URI, WANDB_MODE and so on)",
+        None,
+    )
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _are_trackers(cls, given: Any) -> Any:
+        return tuple(dict.fromkeys(given)) if isinstance(given, list) else given
 
     @property
     def max_epochs(self) -> int:
@@ -413,7 +480,7 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
     @property
     def run_folder(self) -> Path:
         """Folder of this run's checkpoints."""
-        return Path(self.run_dir) if self.run_dir else Path("runs") / self.task
+        return Path(self.run_dir) if self.run_dir else RUNS / self.task
 
     def learning_settings(self) -> dict[str, JsonScalar]:
         """Return the settings that decide, with base and data, which mask is learned, by options' names.
@@ -431,6 +498,14 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
         """
         values = self.model_dump(by_alias=True)
         return type(self)(**values | {option_name(name): value for name, value in changes.items()})
+
+    @field_validator("class_weights")
+    @classmethod
+    def _has_classes(cls, weights: ClassWeights | None, info: ValidationInfo) -> ClassWeights | None:
+        kind = info.data.get("kind")
+        if weights and kind and kind not in WEIGHTED_KINDS:
+            raise ValueError(f"a {kind} task has no classes to weigh")
+        return weights
 
     @field_validator("head_lr")
     @classmethod

@@ -23,6 +23,7 @@ from mask_store import LearnedInfo, MaskBundle, MaskStore, MaskStoreError
 from masking import (
     Base,
     ClassPrediction,
+    EmbeddingPrediction,
     LoadedTask,
     MaskingError,
     Prediction,
@@ -148,7 +149,7 @@ def _indices(prediction: Prediction) -> tuple[int, ...]:
     match prediction:
         case ClassPrediction():
             return (prediction.index,)
-        case ValuesPrediction():
+        case ValuesPrediction() | EmbeddingPrediction():
             return ()
     return prediction.indices
 

@@ -25,6 +25,7 @@ from mask_store.format.container import (
     HEAD_PREFIX,
     MASK_PREFIX,
     OWN_PREFIX,
+    ROW_PREFIX,
     SCALE_PREFIX,
     Tensors,
     build_header,
@@ -58,6 +59,7 @@ from mask_store.format.tensors import (
     floats_of,
     layers_of,
     read_floats,
+    rows_of,
 )
 
 Masks = Mapping[str, PackedArray]
@@ -75,6 +77,9 @@ class BundleMember:
         head: By tensor name, float32 of the shape in `info`, read-only.
         scales: Of signs, by layer name: float32 [rows], read-only. Empty for masks.
         own: Of signs, by the name of the base's tensor, read-only. Empty for masks.
+        rows: Of signs, by the name of the base's embedding, the values of the rows that the task has of its
+            own: float32 [changed, width], read-only.
+        changed: Likewise which rows they are, one bit for each row of the embedding, as masks.
     """
 
     info: BitsInfo
@@ -82,6 +87,8 @@ class BundleMember:
     head: Head
     scales: Head
     own: Head
+    rows: Head
+    changed: Masks
 
 
 class MaskBundle:
@@ -99,7 +106,8 @@ class MaskBundle:
         """
         self.manifest = manifest
         floats = {name: read_floats(name, info, tensors) for name, info in floats_of(manifest).items()}
-        scales, own = (_named(floats, prefix) for prefix in (SCALE_PREFIX, OWN_PREFIX))
+        scales, own, rows = (_named(floats, prefix) for prefix in (SCALE_PREFIX, OWN_PREFIX, ROW_PREFIX))
+        changed = CodedMasks("", rows_of(manifest), tensors)
         self.members = tuple(
             BundleMember(
                 info,
@@ -107,6 +115,8 @@ class MaskBundle:
                 MappingProxyType({part.name: floats[HEAD_PREFIX + key + part.name] for part in info.head}),
                 scales,
                 own,
+                rows,
+                changed,
             )
             for key, info in manifest.learned.items()
         )
@@ -130,21 +140,30 @@ class MaskBundle:
 
     @classmethod
     def create_signs(
-        cls, manifest: SignManifest, signs: Masks, *, scales: Head, own: Head, head: Head
+        cls,
+        manifest: SignManifest,
+        signs: Masks,
+        *,
+        scales: Head,
+        own: Head,
+        head: Head,
+        rows: Head | None = None,
     ) -> Self:
         """Make a bundle of a finetuned copy's signs.
 
         Args:
-            manifest: Describes all of them; the encodings of its layers are chosen here.
-            signs: By layer name, uint8 [rows, ceil(columns / 8)] as `pack_bits` returns it.
+            manifest: Describes all of them; the encodings of its bits are chosen here.
+            signs: By layer name, uint8 [rows, ceil(columns / 8)] as `pack_bits` returns it; and by the name
+                of each embedding which of its rows are changed, likewise.
             scales: By layer name, float32 [rows], none below 0.
             own: By the name of the base's tensor, float32 of the shape in the manifest.
             head: By tensor name, likewise.
+            rows: By the name of the base's embedding, float32 [changed, width].
 
         Raises:
             BundleError: One of its subclasses, if manifest and tensors disagree.
         """
-        parts = {HEAD_PREFIX: head, OWN_PREFIX: own, SCALE_PREFIX: scales}
+        parts = {HEAD_PREFIX: head, OWN_PREFIX: own, SCALE_PREFIX: scales, ROW_PREFIX: rows or {}}
         floats = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
         return cls._create(manifest, signs, floats, compress=True)
 
@@ -192,6 +211,9 @@ class MaskBundle:
                 for key, info in manifest.learned.items()
             ]
         )
+        if isinstance(manifest, SignManifest):
+            rows = tuple(coded[one.name][0] for one in manifest.embeddings)
+            manifest = manifest.model_copy(update={"embeddings": rows})
         arrays: dict[str, NDArray[Any]] = {MASK_PREFIX + name: stream for name, (_, stream) in coded.items()}
         arrays |= {name: tensor.astype("<f4") for name, tensor in floats.items()}
         return cls(manifest, *_to_file(manifest, arrays))

@@ -30,11 +30,14 @@ MASK_PREFIX = "mask."
 HEAD_PREFIX = "head."
 OWN_PREFIX = "own."
 SCALE_PREFIX = "scale."
+ROW_PREFIX = "row."
 
 Dtype = Literal["U8", "F32"]
 _ITEM_SIZES: Mapping[str, int] = {"U8": 1, "F32": 4}
 _LENGTH = struct.Struct("<Q")
-_TENSOR_NAME = re.compile(r"(head|mask|own|scale)\.[A-Za-z0-9_.-]{1,203}")  # 3 for the member of an ensemble
+_TENSOR_NAME = re.compile(
+    r"(head|mask|own|scale|row)\.[A-Za-z0-9_.-]{1,203}"
+)  # 3 for the member of an ensemble
 _MOST_AXES = 8
 
 

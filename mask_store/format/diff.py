@@ -6,6 +6,7 @@ Members of ensembles are compared by their places, their layers under the names 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mask_store.format.bits import count_ones
 from mask_store.format.bundle import BundleMember, MaskBundle, Masks
@@ -108,9 +109,14 @@ def _head(bundle: MaskBundle) -> dict[str, tuple[tuple[int, ...], bytes]]:
     return {
         f"{place}.{key}{name}": (tensor.shape, tensor.tobytes())
         for key, member in _members(bundle)
-        for place, part in (("head", member.head), ("own", member.own), ("scale", member.scales))
+        for place, part in _numbers(member)
         for name, tensor in part.items()
     }
+
+
+def _numbers(member: BundleMember) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    parts = {"head": member.head, "own": member.own, "scale": member.scales, "row": member.rows}
+    return [*parts.items(), ("changed", member.changed)]
 
 
 def _members(bundle: MaskBundle) -> Iterable[tuple[str, BundleMember]]:

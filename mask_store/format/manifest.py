@@ -27,11 +27,13 @@ from pydantic import (
 )
 
 from mask_store.errors import FormatVersionError, ManifestError
+from mask_store.format.evaluation_info import EvaluationInfo
 from mask_store.format.json_text import parse_json
 from mask_store.format.limits import Limits
 from mask_store.format.mask_info import (
     MAX_FIELDS,
     BitsInfo,
+    ChangedRows,
     Described,
     Digest,
     HeadTensorInfo,
@@ -55,9 +57,11 @@ TaskKind = Literal[
     "multi-label-classification",
     "regression",
     "reranking",
+    "embedding",
 ]
+Pooling = Literal["mean", "cls"]
 CombineRule = Literal["labels", "logits", "probabilities"]
-HeadActivation = Literal["tanh", "relu", "gelu"]
+HeadActivation = Literal["tanh", "relu", "gelu", "gelu-norm"]
 WordPiece = Literal["first", "last"]
 
 _FEWEST_LABELS: Mapping[TaskKind, int] = {
@@ -67,10 +71,21 @@ _FEWEST_LABELS: Mapping[TaskKind, int] = {
     "multi-label-classification": 1,
     "regression": 1,
     "reranking": 1,
+    "embedding": 0,
 }
-_ONE_SCORE: tuple[TaskKind, ...] = ("multiple-choice", "reranking")
-WITHOUT_CLASSES: tuple[TaskKind, ...] = ("multi-label-classification", "regression", "reranking")
+_NO_MORE_LABELS: tuple[TaskKind, ...] = ("multiple-choice", "reranking", "embedding")
+_ONE_TEXT: tuple[TaskKind, ...] = ("token-classification", "embedding")
+WITHOUT_CLASSES: tuple[TaskKind, ...] = (
+    "multi-label-classification",
+    "regression",
+    "reranking",
+    "embedding",
+)
 """Kinds whose scores are no probabilities of one class among others."""
+
+
+_AT_WILL = ("thresholds", "pooling", "evaluation", "embeddings")
+"""Fields that a manifest has where they say something."""
 
 
 class BaseInfo(ManifestPart):
@@ -138,19 +153,24 @@ class Manifest(Described):
     Attributes:
         kind: What the task predicts.
         pair: Whether inputs are pairs of texts.
-        labels: Label names by index; of a regression the names of its values; empty for multiple choice only.
+        labels: Label names by index; of a regression the names of its values; empty for multiple choice and
+            embeddings only.
         thresholds: Of a multi-label classification, the score from which on each label is given; None where
             that is 0.5 for all.
+        pooling: What an embedding is made of: the mean of a text's tokens, or [CLS]; None for other kinds.
         base: The encoder that the masks belong to.
         max_length: Longest input in tokens.
+        evaluation: How it answered its dev set, in short; None where it was not measured.
     """
 
     kind: TaskKind
     pair: bool
     labels: Annotated[tuple[Text, ...], FailFast()]
     thresholds: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None, FailFast()] = None
+    pooling: Pooling | None = None
     base: BaseInfo
     max_length: PositiveInteger
+    evaluation: EvaluationInfo | None = None
 
     @property
     @abstractmethod
@@ -177,26 +197,34 @@ class Manifest(Described):
         refuse_repeats("labels", list(self.labels))
         fewest, count = _FEWEST_LABELS[self.kind], len(self.labels)
         if count < fewest:
-            raise ValueError(f"a {self.kind} task has at least {fewest} labels, found {count}")
-        if count > fewest and self.kind in _ONE_SCORE:
-            raise ValueError(f"a {self.kind} task has {'one label' if fewest else 'no labels'}")
-        if self.pair and self.kind == "token-classification":
-            raise ValueError("a token-classification task can't take pairs")
+            raise ValueError(f"a task of {self.kind} has at least {fewest} labels, found {count}")
+        if count > fewest and self.kind in _NO_MORE_LABELS:
+            raise ValueError(f"a task of {self.kind} has {'one label' if fewest else 'no labels'}")
+        if self.pair and self.kind in _ONE_TEXT:
+            raise ValueError(f"a task of {self.kind} can't take pairs")
         if not self.pair and self.kind == "reranking":
             raise ValueError("a reranking task takes pairs: a query and a document")
+        if (self.pooling is not None) != (self.kind == "embedding"):
+            raise ValueError("an embedding task has a pooling, and others have none")
         if self.thresholds is not None:
             if self.kind != "multi-label-classification":
-                raise ValueError(f"a {self.kind} task has no thresholds")
+                raise ValueError(f"a task of {self.kind} has no thresholds")
             if len(self.thresholds) != count:
                 raise ValueError(f"{len(self.thresholds)} thresholds for {count} labels")
         return self
 
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> Self:
+        if self.evaluation is not None:
+            self.evaluation.check_labels(len(self.labels))
+            if self.evaluation.metric not in self.metrics:
+                raise ValueError(f"evaluation's metric {self.evaluation.metric!r} is not among metrics")
+        return self
+
     @model_serializer(mode="wrap")
-    def _leave_out_thresholds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = serialize(self)
-        if self.thresholds is None:
-            del fields["thresholds"]
-        return fields
+    def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        absent = [name for name in _AT_WILL if not getattr(self, name, None)]
+        return {name: value for name, value in serialize(self).items() if name not in absent}
 
     def to_json(self) -> str:
         """Write canonical JSON: one manifest has one text, in ASCII."""
@@ -281,7 +309,7 @@ class EnsembleManifest(Manifest, LearnedMasks):
     def _check_members(self) -> Self:
         refuse_repeats("digests of members", [member.digest for member in self.members])
         if self.kind in WITHOUT_CLASSES and self.combine != "logits":
-            raise ValueError(f"members of a {self.kind} task are combined by their logits")
+            raise ValueError(f"members of a task of {self.kind} are combined by their logits")
         return self
 
 
@@ -302,10 +330,13 @@ class CopyInfo(ManifestPart):
 class SignManifest(Manifest, BitsInfo):
     """Manifest of a finetuned copy as one bit per weight: W + a (2b - 1), a a scale of each output row.
 
+    Without layers it is a copy whose encoder is the base's own.
+
     Attributes:
         format_version: 3.
         own: Tensors of the base that the task has its own values of: biases and LayerNorms.
-        head_activation: Between W_P and W_T; None for token classification, which has no W_P.
+        embeddings: The base's embedding of tokens, where the task has some rows of it of its own; else empty.
+        head_activation: Between W_P and W_T; None for kinds that have no W_P.
         word_piece: Where a word's label is read, in token classification; else None.
         copied: The copy.
         settings: How the scales were chosen, and what was measured.
@@ -314,6 +345,7 @@ class SignManifest(Manifest, BitsInfo):
 
     format_version: Literal[3] = 3
     own: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
+    embeddings: Annotated[tuple[ChangedRows, ...], Field(max_length=1), FailFast()] = ()
     head_activation: HeadActivation | None
     word_piece: WordPiece | None
     copied: CopyInfo
@@ -332,8 +364,9 @@ class SignManifest(Manifest, BitsInfo):
 
     @property
     def sign_bytes(self) -> int:
-        """Bytes of scales, biases and LayerNorms."""
-        return sum(tensor.nbytes for tensor in (*self.own, *self.scales))
+        """Bytes of scales, biases, LayerNorms and rows of embeddings."""
+        numbers = sum(tensor.nbytes for tensor in (*self.own, *self.scales))
+        return numbers + sum(rows.nbytes for rows in self.embeddings)
 
     def with_layers(self, layers: Sequence[tuple[LayerBits, ...]]) -> Self:
         """See `Manifest.with_layers`."""
@@ -343,11 +376,14 @@ class SignManifest(Manifest, BitsInfo):
     @model_validator(mode="after")
     def _check_signs(self) -> Self:
         refuse_repeats("names in own", [tensor.name for tensor in self.own])
-        words = self.kind == "token-classification"
-        if words != (self.head_activation is None) or words != (self.word_piece is not None):
-            raise ValueError(
-                "a token-classification task has a word_piece and no head_activation, others the reverse"
-            )
+        bits = [part.name for part in (*self.layers, *self.embeddings)]
+        refuse_repeats("names in layers and embeddings", bits)
+        if (self.own or self.embeddings) and not self.layers:
+            raise ValueError("without layers there are neither own tensors nor embeddings")
+        if (self.kind in _ONE_TEXT) != (self.head_activation is None):
+            raise ValueError(f"a task has a head_activation, but for {' and '.join(_ONE_TEXT)}")
+        if (self.kind == "token-classification") != (self.word_piece is not None):
+            raise ValueError("a token-classification task has a word_piece, and others have none")
         return self
 
 

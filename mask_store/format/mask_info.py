@@ -36,7 +36,7 @@ JsonScalar = str | bool | int | float | None
 Text = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
-_Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
+Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
 _Size = Annotated[int, Field(gt=0, le=_LARGEST_SIZE)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _TensorName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
@@ -62,7 +62,7 @@ class MaskingInfo(ManifestPart):
         head: "masked" (random, frozen, masked) or "trained" (learned, not masked).
     """
 
-    blocks: Annotated[tuple[_Count, ...], FailFast()]
+    blocks: Annotated[tuple[Count, ...], FailFast()]
     threshold: float
     score_low: float
     score_high: float
@@ -96,7 +96,7 @@ class RiceEncoding(ManifestPart):
     name: Literal["rice"] = "rice"
     parameter: Annotated[int, Field(ge=0, le=MAX_RICE_PARAMETER)]
     symbol: Literal[0, 1]
-    count: _Count
+    count: Count
 
 
 Encoding = BitsEncoding | RiceEncoding
@@ -116,7 +116,7 @@ class LayerBits(ManifestPart):
     name: _TensorName
     rows: _Size
     columns: _Size
-    zeros: _Count
+    zeros: Count
     encoding: Annotated[Encoding, Field(discriminator="name")] = BitsEncoding()
 
     @property
@@ -146,6 +146,34 @@ class LayerBits(ManifestPart):
         return self
 
 
+class ChangedRows(LayerBits):
+    """The rows of an embedding that a task has its own values of: 1 row of bits, a 1 for each of them.
+
+    Attributes:
+        width: Numbers of a row of the embedding; its rows are the columns of the bits.
+    """
+
+    width: _Size
+
+    @property
+    def values(self) -> "HeadTensorInfo":
+        """The values, a row for each 1."""
+        return HeadTensorInfo(name=self.name, shape=(self.columns - self.zeros, self.width))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of values and bits."""
+        return self.values.nbytes + self.packed_bytes
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        if self.rows != 1:
+            raise ValueError(f"changed rows are one row of bits, found {self.rows}")
+        if self.zeros == self.columns:
+            raise ValueError("none of the rows is changed")
+        return self
+
+
 class LayerInfo(LayerBits):
     """One masked layer.
 
@@ -154,8 +182,8 @@ class LayerInfo(LayerBits):
         flipped: Bits that differ from the mask before learning.
     """
 
-    initial_zeros: _Count
-    flipped: _Count
+    initial_zeros: Count
+    flipped: Count
 
     @model_validator(mode="after")
     def _check_learning(self) -> Self:
@@ -219,8 +247,8 @@ class Described(ManifestPart):
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros in all masks together."""
-        return sum(layer.zeros for layer in self.all_layers()) / self.mask_bits
+        """Share of zeros in all masks together; 0 where there are none."""
+        return sum(layer.zeros for layer in self.all_layers()) / max(1, self.mask_bits)
 
 
 class LearnedMasks(Described):
@@ -249,7 +277,7 @@ class BitsInfo(Described):
         head: Head tensors that travel with the bits.
     """
 
-    layers: Annotated[tuple[LayerBits, ...], Field(min_length=1), FailFast()]
+    layers: Annotated[tuple[LayerBits, ...], FailFast()]
     head: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
 
     def all_layers(self) -> tuple[LayerBits, ...]:

@@ -26,6 +26,7 @@ from mask_store.format.container import (
     HEAD_PREFIX,
     MASK_PREFIX,
     OWN_PREFIX,
+    ROW_PREFIX,
     SCALE_PREFIX,
     Dtype,
     TensorEntry,
@@ -33,16 +34,33 @@ from mask_store.format.container import (
 )
 from mask_store.format.limits import Limits
 from mask_store.format.manifest import Manifest, SignManifest
-from mask_store.format.mask_info import BitsEncoding, HeadTensorInfo, LayerBits, RiceEncoding
+from mask_store.format.mask_info import (
+    BitsEncoding,
+    ChangedRows,
+    HeadTensorInfo,
+    LayerBits,
+    RiceEncoding,
+)
 from mask_store.format.rice import check_rice, decode_rice, rice_encode
 
 FloatArray = NDArray[np.float32]
-_KINDS = {HEAD_PREFIX: "head tensor", OWN_PREFIX: "own tensor", SCALE_PREFIX: "scales of"}
+_KINDS = {
+    HEAD_PREFIX: "head tensor",
+    OWN_PREFIX: "own tensor",
+    SCALE_PREFIX: "scales of",
+    ROW_PREFIX: "rows of",
+}
 
 
 def layers_of(manifest: Manifest) -> dict[str, LayerBits]:
-    """Return the masked layers of all members by the names of their tensors."""
-    return {key + layer.name: layer for key, info in manifest.learned.items() for layer in info.layers}
+    """Return all that has bits by the names of their tensors: layers of all members, and changed rows."""
+    layers = {key + layer.name: layer for key, info in manifest.learned.items() for layer in info.layers}
+    return layers | {rows.name: rows for rows in rows_of(manifest)}
+
+
+def rows_of(manifest: Manifest) -> tuple[ChangedRows, ...]:
+    """Return the embeddings of which a task has rows of its own."""
+    return manifest.embeddings if isinstance(manifest, SignManifest) else ()
 
 
 def floats_of(manifest: Manifest) -> dict[str, HeadTensorInfo]:
@@ -52,6 +70,7 @@ def floats_of(manifest: Manifest) -> dict[str, HeadTensorInfo]:
     if isinstance(manifest, SignManifest):
         floats |= {OWN_PREFIX + tensor.name: tensor for tensor in manifest.own}
         floats |= {SCALE_PREFIX + tensor.name: tensor for tensor in manifest.scales}
+        floats |= {ROW_PREFIX + rows.name: rows.values for rows in manifest.embeddings}
     return floats
 
 
@@ -86,7 +105,7 @@ def check_sizes(manifest: Manifest, limits: Limits) -> None:
         limits.check("tensor", f"mask {name!r}", layer.packed_bytes)
     for name, tensor in floats.items():
         limits.check("tensor", _called(name), tensor.nbytes)
-    total = manifest.mask_bytes + sum(tensor.nbytes for tensor in floats.values())
+    total = sum(layer.packed_bytes for layer in layers.values()) + sum(one.nbytes for one in floats.values())
     limits.check("total", "masks and head", total)
 
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from mask_store.errors import EnsembleError
 from mask_store.format.bundle import MaskBundle
+from mask_store.format.evaluation_info import EvaluationInfo
 from mask_store.format.manifest import (
     MAX_MEMBERS,
     MIN_MEMBERS,
@@ -32,6 +33,7 @@ _SHARED: Mapping[str, Callable[[Manifest], object]] = {
     "kind": lambda manifest: manifest.kind,
     "pair": lambda manifest: manifest.pair,
     "labels": lambda manifest: manifest.labels,
+    "pooling": lambda manifest: manifest.pooling,
     "longest input": lambda manifest: manifest.max_length,
 }
 
@@ -43,6 +45,7 @@ def ensemble_of(
     *,
     metrics: Mapping[str, float] | None = None,
     thresholds: tuple[float, ...] = (),
+    evaluation: EvaluationInfo | None = None,
 ) -> MaskBundle:
     """Make an ensemble of published tasks, of versions of one task, or of masks learned for it.
 
@@ -53,6 +56,7 @@ def ensemble_of(
         metrics: Dev metrics of the members together, where they were measured.
         thresholds: Of a multi-label classification, those of the members together; empty for the means of
             the members' own, as logits.
+        evaluation: How the members together answer the dev set, where it was measured.
 
     Returns:
         A bundle that holds copies of all masks and heads and needs its members no more. Its base is that of
@@ -74,6 +78,8 @@ def ensemble_of(
         pair=first.pair,
         labels=first.labels,
         thresholds=thresholds or None,
+        pooling=first.pooling,
+        evaluation=evaluation,
         base=_shared_base(sources),
         max_length=first.max_length,
         combine=combine,
@@ -130,7 +136,7 @@ def _check_rule(first: _Source, combine: CombineRule) -> None:
     kind = first.manifest.kind
     if kind in WITHOUT_CLASSES and combine != "logits":
         raise EnsembleError(
-            f"members of a {kind} task are combined by the mean of their logits, not {combine}"
+            f"members of a task of {kind} are combined by the mean of their logits, not {combine}"
         )
 
 

@@ -112,6 +112,19 @@ class History:
 
 
 @dataclass(frozen=True)
+class Pruned:
+    """What pruning did.
+
+    Attributes:
+        versions: Those that it deleted, or would.
+        problems: Tasks that it left alone, and why.
+    """
+
+    versions: tuple[VersionInfo, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
 class Rollback:
     """Outcome of a rollback.
 

@@ -15,7 +15,8 @@ one task is in `task_folder`, how bytes get to disk or network in `files`.
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 
 from fsspec.config import conf as fsspec_settings
@@ -25,16 +26,18 @@ from mask_store.errors import (
     InvalidTaskNameError,
     MaskStoreError,
     NotAFileError,
+    RecordError,
     StoreFormatError,
     StoreNotFoundError,
     StoreNotWritableError,
     StoreUnavailableError,
+    UnknownTaskError,
 )
 from mask_store.files import LOCK_SECONDS, Files, LocalFiles, RemoteFiles
 from mask_store.format.bundle import MaskBundle
 from mask_store.format.diff import BundleDiff, diff_bundles
 from mask_store.format.limits import Limits
-from mask_store.format.manifest import CombineRule
+from mask_store.format.manifest import CombineRule, utc_now
 from mask_store.format.mask_info import TASK_NAME
 from mask_store.messages import escape_controls
 from mask_store.store.ensemble import ensemble_of
@@ -43,6 +46,7 @@ from mask_store.store.records import (
     RECORD_BYTES,
     History,
     Problem,
+    Pruned,
     Rollback,
     Snapshot,
     VersionInfo,
@@ -301,6 +305,43 @@ class MaskStore:
                 folder.delete()
             else:
                 folder.delete_version(number)
+
+    def prune(
+        self,
+        tasks: Sequence[str] | None = None,
+        *,
+        keep: int = 0,
+        recent: timedelta | None = None,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """Delete the versions of tasks that are not current, not among the newest, and not recent.
+
+        Args:
+            tasks: Names; None for all.
+            keep: How many of the newest versions of each task stay, the current one counted if it is one.
+            recent: How long ago a version that stays was published at most; None to keep none for that.
+            dry_run: Only say what would be deleted.
+
+        Returns:
+            What was deleted. A task whose records can't be read keeps all its versions, and is a problem.
+
+        Raises:
+            UnknownTaskError: If there is no such task; then nothing is deleted.
+            StoreNotWritableError: If the place can't be written to.
+        """
+        before = None if recent is None else utc_now() - recent
+        folders = {name: self._folder(name) for name in tasks or self.tasks()}
+        unknown = (folder for folder in folders.values() if not folder.exists())
+        if (folder := next(unknown, None)) is not None:
+            raise folder.unknown()
+        versions, problems = list[VersionInfo](), list[Problem]()
+        with nullcontext() if dry_run else self._writing():
+            for name, folder in folders.items():
+                try:
+                    versions += folder.prune(keep, before, dry_run=dry_run)
+                except (UnknownTaskError, RecordError, NotAFileError) as error:
+                    problems.append(Problem.of(error, name))
+        return Pruned(tuple(versions), tuple(problems))
 
     def verify(self, task: str | None = None) -> tuple[Problem, ...]:
         """Read and check every version of one task or of all, and say what is wrong. Changes nothing.

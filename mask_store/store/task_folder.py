@@ -4,8 +4,9 @@ What is written here is safe against crashes by its order, and against other pub
 of records; holding the store's lock is up to the caller.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
+from datetime import datetime
 
 from mask_store.errors import (
     BundleError,
@@ -177,15 +178,48 @@ class TaskFolder:
         if number == current.number:
             raise CurrentVersionError(f"{current} is current: roll back first, or delete the whole task")
         records = dict(self._records())
-        record = records.pop(number, None)
-        if record is None:
+        if number not in records:
             raise self._unknown_version(number)
-        digest = None if isinstance(record, MaskStoreError) else record.digest
-        if not isinstance(record, Tombstone):
-            tombstone = Tombstone(task=self._task, number=number, digest=digest, deleted=utc_now())
-            self._files.replace(record_path(self._task, number), record_bytes(tombstone))
-        kept = {current.digest} | {left.digest for left in records.values() if isinstance(left, VersionInfo)}
-        if digest and digest not in kept:
+        self._bury({number}, records, current)
+
+    def prune(self, keep: int, before: datetime | None, *, dry_run: bool) -> list[VersionInfo]:
+        """Delete versions that are not current, not among the newest `keep`, and published before a time.
+
+        Returns:
+            What was deleted, or would be, oldest first.
+
+        Raises:
+            RecordError: A record can't be read, so that all stay.
+        """
+        current, records = self.current(), dict(self._records())
+        for record in records.values():
+            if isinstance(record, MaskStoreError):
+                raise record
+        versions = [record for record in records.values() if isinstance(record, VersionInfo)]
+        older = versions[:-keep] if keep else versions
+        gone = [one for one in older if one != current and (before is None or one.published < before)]
+        if not dry_run and gone:
+            self._bury({version.number for version in gone}, records, current)
+        return gone
+
+    def _bury(
+        self,
+        numbers: Set[int],
+        records: Mapping[int, VersionInfo | Tombstone | MaskStoreError],
+        current: VersionInfo,
+    ) -> None:
+        """Leave tombstones for versions, then remove each bundle that no other version needs."""
+        gone = set[str]()
+        for number in sorted(numbers):
+            record = records[number]
+            digest = None if isinstance(record, MaskStoreError) else record.digest
+            if not isinstance(record, Tombstone):
+                tombstone = Tombstone(task=self._task, number=number, digest=digest, deleted=utc_now())
+                self._files.replace(record_path(self._task, number), record_bytes(tombstone))
+            gone |= {digest} if digest else set()
+        left = (record for number, record in records.items() if number not in numbers)
+        kept = {current.digest} | {one.digest for one in left if isinstance(one, VersionInfo)}
+        for digest in sorted(gone - kept):
             self._files.remove(bundle_path(self._task, digest))
 
     def verify(self) -> Iterator[Problem]:

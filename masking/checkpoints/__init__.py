@@ -2,12 +2,20 @@
 
 `load_copy` reads one and refuses what was not finetuned from the base, `CopySigns` makes a task of it with
 one bit per weight, `fit_scales` makes it answer more like the copy, `export_task` writes any task as a folder
-that transformers loads.
+that transformers or sentence-transformers loads.
 """
 
 from masking.checkpoints.copies import FinetunedCopy, load_copy
 from masking.checkpoints.export import export_task
 from masking.checkpoints.fitting import fit_scales
+from masking.checkpoints.sentences import read_sentence_encoder
 from masking.checkpoints.signs import CopySigns
 
-__all__ = ["CopySigns", "FinetunedCopy", "export_task", "fit_scales", "load_copy"]
+__all__ = [
+    "CopySigns",
+    "FinetunedCopy",
+    "export_task",
+    "fit_scales",
+    "load_copy",
+    "read_sentence_encoder",
+]

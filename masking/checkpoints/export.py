@@ -3,31 +3,36 @@
 import copy
 from pathlib import Path
 
+import torch
 import transformers
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from mask_store import Manifest, MaskBundle, SignManifest
-from masking.base import Base
+from mask_store import HeadActivation, Manifest, MaskBundle, SignManifest
+from masking.base import Base, take_pooler
 from masking.checkpoints.folding import folded_tensors
-from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
+from masking.checkpoints.heads import PROBLEM_TYPES, HeadNames, auto_class, head_names
+from masking.checkpoints.onnx_file import check_onnx, write_onnx
+from masking.checkpoints.sentences import write_sentence_encoder
 from masking.errors import BaseMismatchError, ExportError
-from masking.heads import CLASSIFIER, POOLER
+from masking.heads import CLASSIFIER, NORM_EPSILON, POOLER
 from masking.loading import silent_transformers
 
-_AUTO = "AutoModel"
 
-
-def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
-    """Write a task as a folder that `transformers.pipeline` loads.
+def export_task(bundle: MaskBundle, base: Base, folder: Path, *, onnx: bool = False) -> None:
+    """Write a task as a folder that `transformers.pipeline` loads, embeddings for sentence-transformers.
 
     Args:
         bundle: The task.
         base: The base that it belongs to.
         folder: Where to; made if it isn't there.
+        onnx: Whether to write ``model.onnx``, too; needs the extra ``onnx``.
 
     Raises:
         BaseMismatchError: It belongs to another base.
-        ExportError: No class of transformers computes it, or the folder can't be written.
+        UnsupportedArchitectureError: Classifiers of transformers have a head of another form.
+        ExportError: No class of transformers computes it, a package is missing, or the folder can't be
+            written.
     """
     manifest = bundle.manifest
     if differing := base.info.differing(manifest.base):
@@ -37,6 +42,8 @@ def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
         )
     if len(bundle.members) > 1:
         raise ExportError(f"task {manifest.task!r} is an ensemble, which is no single model: export a member")
+    if onnx:
+        check_onnx()
     model = _model(bundle, base)
     tokenizer = copy.deepcopy(base.tokenizer)
     tokenizer.model_max_length = manifest.max_length
@@ -44,17 +51,27 @@ def export_task(bundle: MaskBundle, base: Base, folder: Path) -> None:
         with silent_transformers():
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
+        if manifest.pooling is not None:
+            width = base.hidden_size
+            write_sentence_encoder(folder, manifest.pooling, max_length=manifest.max_length, width=width)
     except OSError as error:
         raise ExportError(f"{folder} can't be written: {error.strerror or error}") from error
+    if onnx:
+        write_onnx(model, tokenizer, folder)
 
 
 def _model(bundle: MaskBundle, base: Base) -> PreTrainedModel:
-    config = _config(bundle.manifest, base)
-    auto = getattr(transformers, f"{_AUTO}{CLASSES[bundle.manifest.kind]}")
-    model: PreTrainedModel = auto.from_config(config).eval()
-    prefix = model.base_model_prefix
+    config, prefix = _config(bundle.manifest, base), base.encoder.base_model_prefix
     head = head_names(base.info.architecture, prefix, bundle.manifest.kind)
-    _check_activation(bundle.manifest, head, type(model).__name__)
+    _check_activation(bundle.manifest, head, base.info.architecture)
+    for name, value in {**head.settings, **head.exported}.items():
+        setattr(config, name, value)
+    if head.activation_setting is not None:
+        setattr(config, head.activation_setting, _activation(bundle.manifest))
+    auto = getattr(transformers, auto_class(bundle.manifest.kind))
+    model: PreTrainedModel = auto.from_config(config).eval()
+    if model.base_model is model:
+        return _encoder(model, bundle, base)
     tensors = folded_tensors(bundle.members[0], base)
     places = {f"{CLASSIFIER}.": f"{head.classifier}.", f"{POOLER}.": f"{head.pooler}."}
     state = {}
@@ -62,8 +79,26 @@ def _model(bundle: MaskBundle, base: Base) -> PreTrainedModel:
         own = next((old for old in places if name.startswith(old)), None)
         if own != f"{POOLER}." or head.pooler is not None:
             state[f"{prefix}.{name}" if own is None else places[own] + name.removeprefix(own)] = tensor
+    if head.norm is not None:
+        state |= _plain_norm(model.get_submodule(head.norm), head.norm)
     model.load_state_dict(state)
     return model
+
+
+def _encoder(model: PreTrainedModel, bundle: MaskBundle, base: Base) -> PreTrainedModel:
+    """Put a task's tensors into an encoder without a head; it has a pooler where the base has one."""
+    if base.pooler is None:
+        take_pooler(model)
+    model.load_state_dict(folded_tensors(bundle.members[0], base))
+    return model
+
+
+def _plain_norm(norm: nn.Module, name: str) -> dict[str, Tensor]:
+    """Return the weights of a LayerNorm that has none of its own to give: the classifier has them."""
+    if norm.eps != NORM_EPSILON:
+        raise ExportError(f"the head's LayerNorm has epsilon {norm.eps}, a task's {NORM_EPSILON}")
+    values = {"weight": torch.ones, "bias": torch.zeros}
+    return {f"{name}.{part}": values[part](one.shape) for part, one in norm.named_parameters()}
 
 
 def _config(manifest: Manifest, base: Base) -> PretrainedConfig:
@@ -76,11 +111,15 @@ def _config(manifest: Manifest, base: Base) -> PretrainedConfig:
     return config
 
 
-def _check_activation(manifest: Manifest, head: HeadNames, cls: str) -> None:
+def _activation(manifest: Manifest) -> HeadActivation | None:
+    return manifest.head_activation if isinstance(manifest, SignManifest) else "tanh"
+
+
+def _check_activation(manifest: Manifest, head: HeadNames, architecture: str) -> None:
     """Refuse a head that the class of transformers has another activation in."""
-    own = manifest.head_activation if isinstance(manifest, SignManifest) else "tanh"
-    if head.activation not in (None, own):
+    own = _activation(manifest)
+    if head.activation_setting is None and head.activation not in (None, own):
         raise ExportError(
-            f"task {manifest.task!r} has {own} between pooler and classifier, {cls} has {head.activation}: "
-            "no class of transformers computes it"
+            f"task {manifest.task!r} has {own} between pooler and classifier, transformers' classifiers of "
+            f"{architecture!r} have {head.activation}: no class of transformers computes it"
         )

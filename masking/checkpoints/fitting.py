@@ -1,8 +1,8 @@
 """Fitting: the scales of a copy's signs, chosen so that the task's answers are the copy's on some inputs.
 
 Each row's scale is multiplied by a factor of its own, which learns by gradient: the divergence of the task's
-probabilities from the copy's is the loss (of values, the squared error), so inputs need no answers. Nothing
-else learns.
+probabilities from the copy's is the loss (of values the squared error, of embeddings 1 less the cosine), so
+inputs need no answers. Nothing else learns.
 """
 
 import copy
@@ -67,18 +67,18 @@ def fit_scales(
 
 
 def _task_model(signs: CopySigns, scales: Mapping[str, Tensor]) -> tuple[PreTrainedModel, dict[str, _Signs]]:
-    """Make the copy's model with the base's embeddings, and with signs in place of its own weights."""
+    """Make the copy's model with the base's embeddings, but for rows that are kept, and with signs."""
     base, copied = signs.base, signs.copy
     model = copy.deepcopy(copied.model)
     own = dict(base.encoder.named_parameters())
     linears = {f"{name}.weight" for name in signs.deltas}
     with torch.no_grad():
         for name, tensor in model.base_model.named_parameters():
-            if tensor.ndim > 1 and name in own and name not in linears:
+            if tensor.ndim > 1 and name in own and name not in linears and name not in signs.rows:
                 tensor.copy_(own[name])
     learned = {}
     for name, delta in signs.deltas.items():
-        path = copied.head.pooler if name == POOLER else f"{model.base_model_prefix}.{name}"
+        path = copied.head.pooler if name == POOLER else f"{copied.encoder_path}{name}"
         layer = model.get_submodule(str(path))
         assert isinstance(layer, nn.Linear)
         weight = base.pooler.weight if name == POOLER and base.pooler is not None else own[f"{name}.weight"]
@@ -93,6 +93,8 @@ def _loss(kind: TaskKind, found: Tensor, wanted: Tensor) -> Tensor:
     """Compute how far the task is from the copy, from the logits of both: a scalar."""
     if kind == "regression":
         return functional.mse_loss(found, wanted)
+    if kind == "embedding":
+        return 1 - functional.cosine_similarity(found, wanted).mean()
     if kind in WITHOUT_CLASSES:  # a sigmoid of each logit: softmax over it and 0
         found, wanted = (torch.stack([one, torch.zeros_like(one)], -1) for one in (found, wanted))
     found, wanted = (functional.log_softmax(one, -1) for one in (found, wanted))
@@ -106,9 +108,7 @@ def _logits(signs: CopySigns, model: PreTrainedModel, batch: Sequence[Features])
     """
     rows = [row for item in batch for row in item.rows]
     given = collate(rows, signs.base.tokenizer, model.device)
-    if signs.copy.kind == "multiple-choice":
-        given = {name: tensor.unsqueeze(1) for name, tensor in given.items()}
-    logits: Tensor = model(**given).logits
+    logits = signs.copy.logits(given, model)
     if signs.copy.kind == "multiple-choice":
         parts = logits.flatten().split([len(item.rows) for item in batch])
         return nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=-1e4)

@@ -18,12 +18,16 @@ def folded_tensors(member: BundleMember, base: Base) -> dict[str, Tensor]:
         base: The base; not written to.
 
     Returns:
-        By name, float32: every tensor of the base with its pooler, W * M or W + a (2b - 1) in place of W, and
-        those of the head.
+        By name, float32: every tensor of the base with its pooler, W * M or W + a (2b - 1) in place of W, the
+        rows of embeddings that the task has of its own, and those of the head.
     """
     tensors = {name: tensor.detach().cpu() for name, tensor in base_tensors(base.encoder, base.pooler)}
     for part in (member.own, member.head):
         tensors |= {name: torch.from_numpy(array.copy()) for name, array in part.items()}
+    for name, values in member.rows.items():
+        changed = unpack_bits(member.changed[name], len(tensors[name]))[0]
+        tensors[name] = tensors[name].clone()
+        tensors[name][torch.from_numpy(changed)] = torch.from_numpy(values.copy())
     for layer in member.info.layers:
         bits = torch.from_numpy(unpack_bits(member.masks[layer.name], layer.columns))
         name = f"{layer.name}.weight"

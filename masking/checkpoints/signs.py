@@ -1,19 +1,21 @@
 """Signs of a copy: one bit per weight, the sign of (copy - base), and one scale for each output row.
 
 The task's weight is W + a (2b - 1). Biases, LayerNorms and head are the copy's own; embeddings stay the
-base's.
+base's, unless their changed rows are kept. A copy whose encoder is the base's own has no signs, and a head
+alone, if any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mask_store import (
+    ChangedRows,
     HeadTensorInfo,
     JsonScalar,
     LayerBits,
@@ -21,7 +23,7 @@ from mask_store import (
     SignManifest,
     pack_bits,
 )
-from masking.architectures import block_linears, layer_norms
+from masking.architectures import token_embedding
 from masking.base import Base
 from masking.checkpoints.copies import FARTHEST, FinetunedCopy, change
 from masking.heads import CLASSIFIER, POOLER
@@ -35,17 +37,35 @@ class CopySigns:
     Attributes:
         base: The base.
         copy: The copy.
+        keeps_rows: Whether rows of the embedding of tokens that differ from the base's are kept.
     """
 
     base: Base
     copy: FinetunedCopy
+    keeps_rows: bool = False
+
+    @cached_property
+    def unchanged(self) -> bool:
+        """Whether all that signs would hold of the encoder is equal in copy and base."""
+        own, theirs = dict(self.base.encoder.named_parameters()), self.copy.tensors
+        return not self.rows and all(torch.equal(theirs[name], own[name].cpu()) for name in self._compared)
+
+    @cached_property
+    def rows(self) -> Mapping[str, Tensor]:
+        """By the name of the embedding of tokens, if kept, which rows differ from the base's: boolean."""
+        if not self.keeps_rows:
+            return {}
+        name = f"{token_embedding(self.base.encoder)[0]}.weight"
+        rows = (self.copy.tensors[name] != self.base.encoder.get_parameter(name).cpu()).any(1)
+        return {name: rows} if bool(rows.any()) else {}
 
     @cached_property
     def deltas(self) -> Mapping[str, Tensor]:
         """By name of each layer with signs, copy less base: float32 [rows, columns]."""
+        if self.unchanged:
+            return {}
         base, tensors = self.base, self.copy.tensors
-        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-        found = {name: tensors[f"{name}.weight"] - one.weight.cpu() for name, one in linears.items()}
+        found = {name: tensors[f"{name}.weight"] - one.weight.cpu() for name, one in self._linears.items()}
         if self._pooler_is_near:
             assert base.pooler is not None
             found[POOLER] = self._pooler.weight.detach() - base.pooler.weight.cpu()
@@ -57,10 +77,19 @@ class CopySigns:
         return {name: delta.abs().mean(1) for name, delta in self.deltas.items()}
 
     @property
-    def embeddings_moved(self) -> float:
-        """The largest change of an embedding, which is lost; see `FinetunedCopy.moved`."""
-        inside = {f"{name}.weight" for name in self.deltas}
-        return max((far for name, far in self.copy.moved.items() if name not in inside), default=0.0)
+    def lost(self) -> tuple[str, float]:
+        """Name and change of what the copy has moved farthest and the task keeps as the base's.
+
+        That is an embedding, or of some architectures a layer that masks don't apply to.
+        """
+        base, kept = self.base.encoder, {f"{name}.weight" for name in self.deltas} | self._own().keys()
+        kept |= self.rows.keys()
+        moved = {
+            name: change(self.copy.tensors[name], one)
+            for name, one in base.named_parameters()
+            if name not in kept
+        }
+        return max(moved.items(), key=lambda one: one[1], default=("nothing", 0.0))
 
     def bundle(
         self,
@@ -89,12 +118,14 @@ class CopySigns:
             labels=spec.labels,
             base=self.base.info,
             max_length=spec.max_length,
+            pooling=spec.pooling,
             layers=tuple(
                 LayerBits(name=name, rows=bits.shape[0], columns=bits.shape[1], zeros=int((~bits).sum()))
                 for name, bits in signs.items()
             ),
             head=_described(head),
             own=_described(own),
+            embeddings=tuple(self._changed_rows()),
             head_activation=self.copy.head.activation,
             word_piece=spec.word_piece if spec.kind == "token-classification" else None,
             copied=self.copy.info,
@@ -105,14 +136,16 @@ class CopySigns:
         )
         return MaskBundle.create_signs(
             manifest,
-            {name: pack_bits(bits) for name, bits in signs.items()},
+            {name: pack_bits(bits) for name, bits in signs.items()}
+            | {name: pack_bits(rows.unsqueeze(0).numpy()) for name, rows in self.rows.items()},
+            rows={name: self.copy.tensors[name][rows].numpy() for name, rows in self.rows.items()},
             scales={name: scales[name].float().numpy() for name in signs},
             own={name: tensor.numpy() for name, tensor in own.items()},
             head={name: tensor.numpy() for name, tensor in head.items()},
         )
 
     @property
-    def _pooler(self) -> torch.nn.Linear:
+    def _pooler(self) -> nn.Linear:
         assert self.copy.head.pooler is not None
         return self.copy.layer(self.copy.head.pooler)
 
@@ -123,22 +156,52 @@ class CopySigns:
             return False
         return change(self._pooler.weight.detach(), self.base.pooler.weight) < FARTHEST
 
+    def _changed_rows(self) -> Iterator[ChangedRows]:
+        for name, rows in self.rows.items():
+            count, width = self.copy.tensors[name].shape
+            yield ChangedRows(name=name, rows=1, columns=count, zeros=count - int(rows.sum()), width=width)
+
     def _head(self) -> dict[str, Tensor]:
-        layers = {CLASSIFIER: self.copy.layer(self.copy.head.classifier)}
-        if self.copy.head.pooler is not None and not self._pooler_is_near:
+        layers = {}
+        if self.copy.head.classifier is not None:
+            layers[CLASSIFIER] = self.copy.layer(self.copy.head.classifier)
+        if self.copy.head.pooler is not None and POOLER not in self.deltas:
             layers[POOLER] = self._pooler
-        return {
-            f"{name}.{part}": getattr(layer, part).detach()
-            for name, layer in layers.items()
-            for part in ("weight", "bias")
-        }
+        tensors: dict[str, Tensor] = {}
+        for name, layer in layers.items():
+            bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
+            tensors |= {f"{name}.weight": layer.weight.detach(), f"{name}.bias": bias}
+        return tensors if self.copy.head.norm is None else tensors | self._with_norm(layers[CLASSIFIER])
+
+    def _with_norm(self, classifier: torch.nn.Linear) -> dict[str, Tensor]:
+        """Return the classifier of inputs before the weights of the head's LayerNorm."""
+        norm = self.copy.model.get_submodule(str(self.copy.head.norm))
+        assert isinstance(norm, torch.nn.LayerNorm)
+        weight, bias = classifier.weight.detach(), classifier.bias.detach()
+        shift = 0.0 if norm.bias is None else weight @ norm.bias.detach()
+        return {f"{CLASSIFIER}.weight": weight * norm.weight.detach(), f"{CLASSIFIER}.bias": bias + shift}
 
     def _own(self) -> dict[str, Tensor]:
+        if self.unchanged:
+            return {}
         tensors = self.copy.tensors
-        names = [f"{name}.bias" for name in self.deltas if name != POOLER]
-        names += [f"{name}.{part}" for name in layer_norms(self.base.encoder) for part in ("weight", "bias")]
-        own = {name: tensors[name] for name in names}
+        own = {name: tensors[name] for name in self._own_names}
         return own | ({f"{POOLER}.bias": self._pooler.bias.detach()} if POOLER in self.deltas else {})
+
+    @cached_property
+    def _linears(self) -> Mapping[str, nn.Linear]:
+        return self.base.blocks.linears(self.base.encoder)
+
+    @property
+    def _own_names(self) -> list[str]:
+        """Names of biases and LayerNorms."""
+        names = [f"{name}.bias" for name in self._linears]
+        names += [f"{name}.{part}" for name in self.base.blocks.norms for part in ("weight", "bias")]
+        return [name for name in names if name in self.copy.tensors]
+
+    @property
+    def _compared(self) -> list[str]:
+        return [*(f"{name}.weight" for name in self._linears), *self._own_names]
 
 
 def _described(tensors: Mapping[str, Tensor]) -> tuple[HeadTensorInfo, ...]:

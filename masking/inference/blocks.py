@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
-from masking.architectures import COMPUTED_SETTINGS, LayerNames, layer_names
-from masking.base import Base
+from masking.architectures import LayerNames
 from masking.inference.packing import attend, bounds_of_rows
 from masking.inference.segmented import SegmentedBatch, computed
 from masking.kernels.cpu.lines import Finish, at_once, attend_rows, catch_up
@@ -25,16 +25,16 @@ _FEW_TOKENS = 64  # with more, a block takes longer than what the steps of sever
 class LineBlock(nn.Module):
     """One block, on packed rows; called as transformers calls its own."""
 
-    def __init__(self, block: nn.Module, base: Base, number: int) -> None:
+    def __init__(self, block: nn.Module, config: PretrainedConfig, table: LayerNames, number: int) -> None:
         """Take a block's LayerNorms and the names of its linear layers.
 
         Args:
             block: The block of the base.
-            base: Of a supported architecture whose attention can be replaced.
+            config: The base's.
+            table: The row of names that fits the base.
             number: The block's number.
         """
         super().__init__()
-        config, table = base.encoder.config, layer_names(base.info.architecture)
         self._number = number
         self._layers = names = table.in_block(number)
         self._attention_inputs, (self._attention_output, self._intermediate, self._output) = (
@@ -46,7 +46,7 @@ class LineBlock(nn.Module):
         self._norm_names = f"{path}.{table.attention_norm}", f"{path}.{table.output_norm}"
         self._heads = int(config.num_attention_heads)
         self._attends_by_kernel = not lacks("bf16") and int(config.hidden_size) // self._heads % 2 == 0
-        activation = getattr(config, COMPUTED_SETTINGS[base.info.architecture][0])
+        activation = getattr(config, table.activation)
         self._activation = None if activation == "gelu" else ACT2FN[activation]
 
     def forward(self, hidden_states: Tensor, *_others: Any, **_named: Any) -> Tensor:

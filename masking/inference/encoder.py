@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masking.architectures import block_linears, layer_names, layer_norms
+from mask_store import Pooling
+from masking.architectures import LayerNames, token_embedding
 from masking.base import Base
-from masking.heads import CLASSIFIER, POOLER
+from masking.heads import CLASSIFIER, POOLER, pool_tokens
 from masking.inference.blocks import LineBlock
 from masking.inference.combine import combine_logits
 from masking.inference.loaded_task import LoadedTask, Member
@@ -65,15 +66,22 @@ class _Run:
 
     Attributes:
         pooled: Whether the head reads [CLS] of each row, through the pooler; otherwise every token.
+        pooling: What is made of each row's tokens where there is no head; else None.
         member: The member, for its masks and its head.
         rows: The rows of all inputs.
         first: Number of the first row in the batch.
     """
 
     pooled: bool
+    pooling: Pooling | None
     member: Member
     rows: Sequence[Row]
     first: int
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether of each row only [CLS] is read."""
+        return self.pooled or self.pooling == "cls"
 
     @property
     def last(self) -> int:
@@ -91,7 +99,7 @@ class _RoutedLinear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs = computed().linear(self.name, inputs.flatten(0, -2), self)
+        outputs = computed().linear(self.name, inputs.flatten(0, -2).contiguous(), self)
         return outputs.view(*inputs.shape[:-1], -1)
 
 
@@ -111,6 +119,20 @@ class _RoutedNorm(nn.Module):
         return batch.norm(self.name, inputs.flatten(0, -2), self.norm).view_as(inputs)
 
 
+class _RoutedEmbedding(nn.Module):
+    """The embedding of tokens, which asks the batch being computed for rows of its copies."""
+
+    def __init__(self, name: str, embedding: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        self.embedding = embedding
+
+    def forward(self, ids: Tensor) -> Tensor:
+        outputs: Tensor = self.embedding(ids)
+        computed().embed(f"{self.name}.weight", ids.flatten(), outputs.view(-1, outputs.shape[-1]))
+        return outputs
+
+
 class MaskedEncoder:
     """The resident base, able to compute any loaded tasks. Call it from one thread at a time."""
 
@@ -127,38 +149,37 @@ class MaskedEncoder:
         self._addressed = base.device.type == "cuda" and kernel_runs(base.device, self.weights.kernels)
         self._encoder = base.share_encoder()
         self._lay_out: Callable[[Sequence[Row], Base], RowBatch] = pad_rows
-        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
-        self._blocks = {
-            name: block
-            for block in range(base.num_blocks)
-            for name in layer_names(base.info.architecture).in_block(block)
-        }
-        path = layer_names(base.info.architecture).blocks
+        self._blocks = {name: number for number, names in enumerate(base.blocks.layers) for name in names}
+        linears, norms = base.blocks.linears(base.encoder), base.blocks.layer_norms(self._encoder)
         self._line_blocks: list[LineBlock] = []
         if can_pack(base):
             self._lay_out = pack_rows
             attend_by_row(self._encoder)
-            if self.weights.lines:
-                self._line_blocks = self._replace_blocks(path)
+            if self.weights.lines and base.blocks.known:
+                self._line_blocks = self._replace_blocks(base.blocks.known)
                 linears = {}
+                norms = {name: one for name, one in norms.items() if not name.startswith(base.blocks.path)}
         self._shares = can_share(base)
+        once = base.blocks.passes == 1  # else the last block is not the end of the encoder
+        self._reads_tokens = bool(self._line_blocks) and once
         if self._shares:
-            begin_stages(self._encoder.get_submodule(path))
-        for name, norm in layer_norms(self._encoder).items():
-            if not isinstance(self._encoder.get_submodule(name.rpartition(".")[0]), LineBlock):
-                self._encoder.set_submodule(name, _RoutedNorm(name, norm))
+            begin_stages(self._encoder.get_submodule(base.blocks.path))
+        name, embedding = token_embedding(self._encoder)
+        self._encoder.set_submodule(name, _RoutedEmbedding(name, embedding))
+        for name, norm in norms.items():
+            self._encoder.set_submodule(name, _RoutedNorm(name, norm))
         for name, linear in linears.items():
             routed = _RoutedLinear(name, linear)
             if name in self.weights.lines:  # its own tensor is not held, so that it may be let go of
                 routed.weight = nn.Parameter(linear.weight.detach().to("meta"), requires_grad=False)
             self._encoder.set_submodule(name, routed)
 
-    def _replace_blocks(self, path: str) -> list[LineBlock]:
+    def _replace_blocks(self, names: LayerNames) -> list[LineBlock]:
         """Let blocks of the line kernel take the places of the encoder's own."""
-        blocks = list(self._encoder.get_submodule(path).children())
-        made = [LineBlock(block, self.base, number) for number, block in enumerate(blocks)]
+        config, blocks = self.base.encoder.config, list(self._encoder.get_submodule(names.blocks).children())
+        made = [LineBlock(block, config, names, number) for number, block in enumerate(blocks)]
         for number, block in enumerate(made):
-            self._encoder.set_submodule(f"{path}.{number}", block)
+            self._encoder.set_submodule(f"{names.blocks}.{number}", block)
         return made
 
     def logits(self, task_batches: Sequence[TaskBatch]) -> list[list[Floats]]:
@@ -168,7 +189,8 @@ class MaskedEncoder:
             task_batches: The batch, at least one task of it.
 
         Returns:
-            Per task batch and input float32 logits: [labels], [choices] or [words, labels].
+            Per task batch and input float32 logits: [labels], [choices] or [words, labels]; of embeddings
+            [hidden].
         """
         places = sorted(range(len(task_batches)), key=lambda place: _signed(task_batches[place]))
         found = dict(zip(places, self._logits([task_batches[place] for place in places]), strict=True))
@@ -193,7 +215,7 @@ class MaskedEncoder:
         stages = self._stage_batches(runs, [one for one in plan if one.block < self.base.num_blocks])
         equal = plan[-1].sources if len(plan) > len(stages) else None  # rows that are equal to the end
         batch = stages[-1].rows
-        if self._line_blocks:
+        if self._reads_tokens:
             batch, stages[-1] = self._read_tokens(
                 runs, stages[-1], range(len(batch.widths)) if equal is None else equal
             )
@@ -239,8 +261,8 @@ class MaskedEncoder:
         Returns:
             How what is read lies, and the stage.
         """
-        pooled = [run.pooled for run in runs for _ in run.rows]
-        whole = {source for source, first in zip(sources, pooled, strict=True) if not first}
+        alone = [run.reads_first for run in runs for _ in run.rows]
+        whole = {source for source, first in zip(sources, alone, strict=True) if not first}
         lengths = [width if row in whole else 1 for row, width in enumerate(last.rows.widths)]
         if sum(lengths) == last.rows.bounds[-1]:
             return last.rows, last
@@ -289,7 +311,10 @@ class MaskedEncoder:
         return dict(zip(masks, mask_addresses(list(masks.values()), self.base.device), strict=True))
 
     def _head(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> list[Tensor]:
-        """Compute the logits of each run: [rows, outputs], or [tokens, labels] for token classification."""
+        """Compute the logits of each run: [rows, outputs], or [tokens, labels] for token classification.
+
+        What embeddings have for logits is [rows, hidden].
+        """
         pooling = [run for run in runs if run.pooled]
         pooled = iter(self._pool(batch, hidden, pooling) if pooling else ())
         bounds = (*batch.starts, len(hidden))
@@ -297,7 +322,12 @@ class MaskedEncoder:
         def inputs(run: _Run) -> Tensor:
             return next(pooled) if run.pooled else hidden[bounds[run.first] : bounds[run.last]]
 
-        return [_own_linear(CLASSIFIER, run, inputs(run)) for run in runs]
+        return [
+            _own_linear(CLASSIFIER, run, inputs(run))
+            if run.pooling is None
+            else _embeddings(batch, run, hidden, run.pooling)
+            for run in runs
+        ]
 
     def _pool(self, batch: RowBatch, hidden: Tensor, runs: Sequence[_Run]) -> Sequence[Tensor]:
         """Put each run's rows through W_P and the activation: [rows, hidden]."""
@@ -327,9 +357,9 @@ def _runs(task_batches: Sequence[TaskBatch]) -> Iterator[_Run]:
     first = 0
     for one in task_batches:
         rows = [row for item in one.features for row in item.rows]
-        pooled = MODEL_KINDS[one.task.spec.kind].pooled
+        spec = one.task.spec
         for member in one.task.members:
-            yield _Run(pooled, member, rows, first)
+            yield _Run(MODEL_KINDS[spec.kind].pooled, spec.pooling, member, rows, first)
             first += len(rows)
 
 
@@ -349,9 +379,19 @@ def _own_linear(name: str, run: _Run, inputs: Tensor) -> Tensor:
     return F.linear(inputs, run.member.head[f"{name}.weight"], run.member.head[f"{name}.bias"])
 
 
+def _embeddings(batch: RowBatch, run: _Run, hidden: Tensor, pooling: Pooling) -> Tensor:
+    """Pool the tokens of each of a run's rows, padding left out: float32 [rows, hidden]."""
+    starts, lengths = batch.starts[run.first : run.last], batch.lengths[run.first : run.last]
+    if batch.widths == batch.lengths:
+        tokens = hidden[starts[0] : starts[-1] + lengths[-1]]
+    else:
+        tokens = torch.cat([hidden[a : a + length] for a, length in zip(starts, lengths, strict=True)])
+    return pool_tokens(tokens, torch.tensor(lengths, device=hidden.device), pooling)
+
+
 def _by_row(batch: RowBatch, run: _Run, logits: Floats) -> list[Floats]:
     """Cut a run's logits into those of each row, padding left out: [outputs] or [tokens, labels]."""
-    if run.pooled:
+    if run.pooled or run.pooling is not None:
         return list(logits)
     ends = accumulate(batch.widths[run.first : run.last])
     return [

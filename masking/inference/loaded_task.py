@@ -18,7 +18,7 @@ from mask_store import (
     SignManifest,
     unpack_bits,
 )
-from masking.architectures import block_linears, layer_norms
+from masking.architectures import token_embedding
 from masking.base import Base, Tokenizer
 from masking.binarize import apply_mask
 from masking.errors import BaseMismatchError, UnknownLayerError
@@ -97,13 +97,17 @@ class LoadedTask:
 
     @property
     def signs_nbytes(self) -> int:
-        """Bytes of the scales, biases and LayerNorms of signs."""
+        """Bytes of the scales, biases, LayerNorms and rows of embeddings of signs."""
         return sum(member.signs_nbytes for member in self.members)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all of it."""
         return self.masks_nbytes + self.head_nbytes + self.signs_nbytes
+
+    def bare(self) -> Self:
+        """Return embeddings of the base itself, without masks and signs, in the same way."""
+        return replace(self, members=(Member(TaskMasks({}), {}),), combine=None)
 
     def shortened(self, max_length: int) -> Self:
         """Return the same task with rows of at most `max_length` tokens, or its own length if that is less.
@@ -137,7 +141,7 @@ def load_task(bundle: MaskBundle, base: Base, weights: ResidentWeights | None = 
             f"task {manifest.task!r} takes up to {manifest.max_length} tokens, "
             f"base {own.name!r} only {base.max_positions}"
         )
-    spec = TaskSpec.of(manifest)
+    spec = replace(TaskSpec.of(manifest), width=base.hidden_size)
     codec = task_codec(spec, base.tokenizer)
     if manifest.max_length < (shortest := codec.shortest_row):
         raise BaseMismatchError(
@@ -179,7 +183,7 @@ def _check_base(manifest: Manifest, own: BaseInfo) -> None:
 
 def maskable_linears(base: Base) -> dict[str, nn.Linear]:
     """Return every layer of the base that a mask may apply to, by its name in a bundle."""
-    linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+    linears = base.blocks.linears(base.encoder)
     return linears if base.pooler is None else linears | {POOLER: base.pooler}
 
 
@@ -201,8 +205,8 @@ def _load_signs(member: BundleMember, manifest: SignManifest, weights: ResidentW
     layers = {layer.name: layer for layer in member.info.layers}
     head = {name: torch.from_numpy(tensor.copy()).to(weights.device) for name, tensor in member.head.items()}
     masks = TaskMasks.of(member.masks, layers, weights, signs=True)
-    activation = ACTIVATIONS[manifest.head_activation or "tanh"]
-    return Member(masks, head, TaskSigns.of(member, weights.device), activation)
+    signs = TaskSigns.of(member, weights.device) if layers else None
+    return Member(masks, head, signs, ACTIVATIONS[manifest.head_activation or "tanh"])
 
 
 def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -212,17 +216,19 @@ def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]
         base: The base.
         layers: The layers of signs, by name.
     """
-    linears, norms = maskable_linears(base), layer_norms(base.encoder)
-    shapes = {f"{name}.bias": tuple(linears[name].bias.shape) for name in layers}
+    linears, norms = maskable_linears(base), base.blocks.layer_norms(base.encoder)
+    parts = {f"{name}.bias": linears[name].bias for name in layers}
     for name, norm in norms.items():
-        shapes |= {f"{name}.{part}": tuple(norm.normalized_shape) for part in ("weight", "bias")}
-    return shapes
+        parts |= {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
+    return {name: tuple(one.shape) for name, one in parts.items() if one is not None}
 
 
 def _check_signs(manifest: SignManifest, base: Base) -> None:
     """Refuse signs that are not of all layers of the blocks, or without their numbers."""
+    if not manifest.layers:
+        return
     names = {layer.name for layer in manifest.layers}
-    blocks = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+    blocks = base.blocks.linears(base.encoder)
     if missing := sorted(blocks.keys() - names):
         raise UnknownLayerError(f"task {manifest.task!r} has no signs of layer {missing[0]!r}")
     if beyond := sorted(names - maskable_linears(base).keys()):
@@ -233,6 +239,14 @@ def _check_signs(manifest: SignManifest, base: Base) -> None:
             f"own tensor {odd[0]!r} of task {manifest.task!r} is {found.get(odd[0])}, on base "
             f"{base.info.name!r} it must be {wanted.get(odd[0])}"
         )
+    name, embedding = token_embedding(base.encoder)
+    known = {f"{name}.weight": tuple(embedding.get_parameter("weight").shape)}
+    for rows in manifest.embeddings:
+        if known.get(rows.name) != (rows.columns, rows.width):
+            raise UnknownLayerError(
+                f"embedding {rows.name!r} of task {manifest.task!r} is {(rows.columns, rows.width)}, on base "
+                f"{base.info.name!r} it must be {known.get(rows.name)}"
+            )
 
 
 def _check_layers(info: BitsInfo, linears: Mapping[str, nn.Linear]) -> None:
@@ -249,7 +263,9 @@ def _check_layers(info: BitsInfo, linears: Mapping[str, nn.Linear]) -> None:
 def _check_head(manifest: Manifest, base: Base, info: BitsInfo) -> None:
     kind = MODEL_KINDS[manifest.kind]
     width, outputs = base.hidden_size, kind.outputs(manifest.labels)
-    wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
+    wanted: dict[str, tuple[int, ...]] = {}
+    if not kind.headless:
+        wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
     signed = isinstance(manifest, SignManifest) and POOLER not in {layer.name for layer in info.layers}
     if kind.pooled and (signed or base.pooler is None):
         wanted |= {f"{POOLER}.weight": (width, width), f"{POOLER}.bias": (width,)}

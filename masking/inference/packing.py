@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -22,10 +22,12 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
 from masking.base import Base
+from masking.inference.samples import sample_rows
 from masking.tasks import Row, collate
 
 _ATTENTION = "attention_by_row"
 _SIMILAR = 1.25
+_TRIED, _NEAR = (5, 40, 3, 12), 1e-3  # tokens of rows that are tried, and the largest difference
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,33 @@ class RowBatch:
 
 
 def can_pack(base: Base) -> bool:
-    """Tell whether the base's attention can be replaced by attention row by row."""
-    return bool(base.encoder._supports_attention_backend)
+    """Tell whether the base's attention can be replaced by attention row by row.
+
+    Of blocks that are not known it is tried: what a model gives its attention beside queries, keys and values
+    may be more than is understood here, and its positions may not be those that it is given.
+    """
+    if not base.encoder._supports_attention_backend:
+        return False
+    return base.blocks.known is not None or _packs(base)
+
+
+def _packs(base: Base) -> bool:
+    """Compute a few rows packed and padded, and compare."""
+    encoder = base.share_encoder()
+    longest = min(max(_TRIED), base.max_positions)
+    rows = sample_rows(base, [min(length, longest) for length in _TRIED])
+    batch, padded = pack_rows(rows, base), pad_rows(rows, base)
+    with torch.inference_mode():
+        wanted = base.encoder(**padded.inputs).last_hidden_state
+        attend_by_row(encoder)
+        try:
+            with attending(batch):
+                found = encoder(**batch.inputs).last_hidden_state[0]
+        except Exception:  # whatever a model raises over one long row with positions of its own
+            return False
+    rows_of = zip(batch.starts, batch.lengths, wanted, strict=True)
+    far = max(float((found[a : a + n] - one[:n]).abs().max()) for a, n, one in rows_of)
+    return far <= _NEAR * float(wanted.abs().max())
 
 
 def attend_by_row(encoder: PreTrainedModel) -> None:
@@ -171,7 +198,13 @@ def bounds_of_rows() -> NDArray[np.int64]:
     return _attended.get().bounds
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None = None) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+) -> Tensor:
     """Compute attention within each row of the batch that is being attended to.
 
     Args:
@@ -179,18 +212,19 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None = No
         key: Likewise.
         value: Likewise.
         scaling: Factor of the products; None for one over the root of the width.
+        sliding_window: Distance from which on tokens don't see each other; None for all of a row.
 
     Returns:
         [tokens, heads, width of a head].
     """
     by_token, groups = (query, key, value), _attended.get().groups
     if groups[0].tokens is None:
-        return _attend_group(groups[0], by_token, scaling)
+        return _attend_group(groups[0], by_token, scaling, sliding_window)
     output = torch.empty_like(query)
     for group in groups:
         assert group.tokens is not None  # only a group that is the whole batch has none
         chosen = [tensor.index_select(0, group.tokens) for tensor in by_token]
-        attended, places = _attend_group(group, chosen, scaling), group.tokens
+        attended, places = _attend_group(group, chosen, scaling, sliding_window), group.tokens
         if group.real is not None:
             attended, places = attended.index_select(0, group.real), places.index_select(0, group.real)
         output.index_copy_(0, places, attended)
@@ -204,25 +238,46 @@ def _attend(
     value: Tensor,
     _mask: Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
     **_others: Any,
 ) -> tuple[Tensor, None]:
     """Call `attend` as transformers calls attention.
 
     Args:
         query: [1, heads, tokens, width of a head].
-        key: Likewise.
+        key: Likewise; with fewer heads where several heads of queries share one.
         value: Likewise.
         scaling: See `attend`.
+        sliding_window: See `attend`.
 
     Returns:
         [1, tokens, heads, width of a head], and None for the weights.
     """
-    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    return attend(query, key, value, scaling).unsqueeze(0), None
+    heads = query.shape[1]
+    query, key, value = (
+        tensor[0].repeat_interleave(heads // tensor.shape[1], 0).transpose(0, 1)
+        if tensor.shape[1] < heads
+        else tensor[0].transpose(0, 1)
+        for tensor in (query, key, value)
+    )
+    return attend(query, key, value, scaling, sliding_window).unsqueeze(0), None
 
 
-def _attend_group(group: RowGroup, by_token: Sequence[Tensor], scaling: float | None) -> Tensor:
+def _attend_group(
+    group: RowGroup, by_token: Sequence[Tensor], scaling: float | None, window: int | None
+) -> Tensor:
     """Compute attention of one group: three times [rows * length, heads, width] to one of the same shape."""
     query, key, value = (t.unflatten(0, (group.rows, group.length)).transpose(1, 2) for t in by_token)
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=group.allowed, scale=scaling)
+    allowed = group.allowed
+    if window is not None and window < group.length:
+        near = _near(group.length, window, query.device)
+        allowed = near if allowed is None else allowed & near
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, scale=scaling)
     return attended.transpose(1, 2).flatten(0, 1)
+
+
+@lru_cache(maxsize=64)
+def _near(length: int, window: int, device: torch.device) -> Tensor:
+    """Return which tokens of a row are less than `window` apart: boolean [length, length]."""
+    places = torch.arange(length, device=device)
+    return (places[:, None] - places).abs() < window

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from mask_store.format.bits import PackedArray
-from masking.architectures import block_linears
 from masking.base import Base
 from masking.inference.rounding import LARGEST_ERROR, rounding_errors
 from masking.kernels import (
@@ -69,7 +68,7 @@ class ResidentWeights:
         chosen = choose_precision(precision, base.device, kernels)
         if without_lines(chosen, base.device, kernels):
             return cls(base.device, chosen, kernels)
-        linears = block_linears(base.encoder, base.info.architecture, range(base.num_blocks))
+        linears = base.blocks.linears(base.encoder)
         packed = _pack(linears, cast(LinePrecision, chosen))
         if chosen != "int8":
             return cls(base.device, chosen, kernels, packed)

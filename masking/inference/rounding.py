@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from masking.base import Base
+from masking.inference.samples import sample_rows
 from masking.kernels import Segments
 from masking.kernels.cpu.lines import Finish, LineLayer, LineWeight, line_products
-from masking.tasks import Row, collate
+from masking.tasks import collate
 
 LARGEST_ERROR = 0.15
 """Error above which a layer is not computed in 8 bits; those of trained encoders were 0.01 to 0.05."""
-_ROWS, _TOKENS = 4, 32
 
 
 def rounding_errors(base: Base, weights: Mapping[str, LineWeight]) -> dict[str, float]:
@@ -36,7 +36,8 @@ def rounding_errors(base: Base, weights: Mapping[str, LineWeight]) -> dict[str, 
 
     def observe(name: str) -> Any:
         def hook(_layer: nn.Module, inputs: tuple[Tensor], exact: Tensor) -> None:
-            errors[name] = _error(weights[name], inputs[0].flatten(0, -2), exact.flatten(0, -2))
+            error = _error(weights[name], inputs[0].flatten(0, -2), exact.flatten(0, -2))
+            errors[name] = max(error, errors.get(name, 0.0))  # shared layers are computed more than once
 
         return hook
 
@@ -45,16 +46,6 @@ def rounding_errors(base: Base, weights: Mapping[str, LineWeight]) -> dict[str, 
     with torch.inference_mode():
         encoder(**collate(sample_rows(base), base.tokenizer, base.device))
     return errors
-
-
-def sample_rows(base: Base, count: int = _ROWS) -> list[Row]:
-    """Return rows of tokens drawn from the vocabulary, always the same; errors are measured on a few."""
-    tokenizer = base.tokenizer
-    words = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
-    length = min(_TOKENS, base.max_positions) - 2
-    drawn = torch.randint(len(words), (count, length), generator=torch.Generator().manual_seed(0))
-    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-    return [Row.of([first, *(words[place] for place in row), last]) for row in drawn.tolist()]
 
 
 def _error(weight: LineWeight, inputs: Tensor, exact: Tensor) -> float:

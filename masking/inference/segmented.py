@@ -96,6 +96,12 @@ class SegmentedBatch:
         )
         return outputs if finish == Finish.FLOAT32 else [one.to(inputs.dtype) for one in outputs]
 
+    def embed(self, name: str, ids: Tensor, outputs: Tensor) -> None:
+        """Put rows that copies have of their own in place of the base's; see `SignedSegments.embed`."""
+        if self.signed is not None:
+            edge = self.segments.tokens
+            self.signed.embed(name, ids[edge:], outputs[edge:])
+
     def normalise(self, name: str, sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Tensor:
         """Compute LayerNorm(sums + residual) of a block; see `add_and_normalise`.
 

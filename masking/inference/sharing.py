@@ -62,10 +62,12 @@ class StageBatch:
 def can_share(base: Base) -> bool:
     """Tell whether a base's blocks see nothing of their rows but the hidden states, packed.
 
-    Positions are added to the embeddings then, and attention is that of `masking.inference.packing`.
+    Positions are added to the embeddings then, each block is computed once, and attention is that of
+    `masking.inference.packing`.
     """
+    alike = base.blocks.known is not None and base.blocks.passes == 1
     embeddings = getattr(base.encoder, "embeddings", None)
-    return can_pack(base) and hasattr(embeddings, "position_embeddings")
+    return alike and can_pack(base) and hasattr(embeddings, "position_embeddings")
 
 
 def number_equal(rows: Sequence[Row]) -> list[int] | None:

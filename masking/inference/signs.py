@@ -2,7 +2,8 @@
 
 A copy's product is that of the base and a correction, W x + a (2 B x - sum x), B the bits as a matrix. B x is
 the product of a matrix of ones under the bits, so the kernels of masks compute it, in every precision; one
-matrix of ones serves all layers of its shape and all tasks. Biases and LayerNorms are each segment's own.
+matrix of ones serves all layers of its shape and all tasks. Biases and LayerNorms are each segment's own, and
+so are the rows of embeddings that a copy has of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mask_store import BundleMember
+from mask_store import BundleMember, unpack_bits
 from masking.inference.resident import ResidentWeights
 from masking.kernels import LinearMask, Method, Segments, masked_linear
 from masking.kernels.cpu.lines import (
@@ -26,6 +27,29 @@ from masking.kernels.cpu.lines import (
 )
 
 
+class ChangedEmbedding(NamedTuple):
+    """The rows of an embedding that a copy has of its own.
+
+    Attributes:
+        places: Which rows, int64 [changed], ascending.
+        values: float32 [changed, width].
+    """
+
+    places: Tensor
+    values: Tensor
+
+    def replace(self, ids: Tensor, outputs: Tensor) -> None:
+        """Put the rows of its own in place of the base's.
+
+        Args:
+            ids: int64 [tokens].
+            outputs: float32 [tokens, width], the base's rows of these; overwritten.
+        """
+        places = torch.searchsorted(self.places, ids).clamp_(max=len(self.places) - 1)
+        own = (self.places[places] == ids).nonzero().flatten()
+        outputs.index_copy_(0, own, self.values.index_select(0, places[own]))
+
+
 @dataclass(frozen=True)
 class TaskSigns:
     """The numbers of a finetuned copy's signs; its bits are in the task's masks.
@@ -33,10 +57,12 @@ class TaskSigns:
     Attributes:
         scales: By layer name, float32 [rows].
         own: By the name of the base's tensor, biases and LayerNorms, float32.
+        embeddings: By the name of the base's embedding, rows of its own.
     """
 
     scales: Mapping[str, Tensor]
     own: Mapping[str, Tensor]
+    embeddings: Mapping[str, ChangedEmbedding] = field(default_factory=dict)
 
     @classmethod
     def of(cls, member: BundleMember, device: torch.device) -> Self:
@@ -45,19 +71,26 @@ class TaskSigns:
             {name: torch.from_numpy(array.copy()).to(device) for name, array in part.items()}
             for part in (member.scales, member.own)
         )
-        return cls(scales, own)
+        return cls(scales, own, {name: _embedding(member, name, device) for name in member.rows})
 
     @property
     def nbytes(self) -> int:
         """Bytes of the numbers."""
-        return sum(tensor.nbytes for part in (self.scales, self.own) for tensor in part.values())
+        numbers = [*self.scales.values(), *self.own.values()]
+        return sum(tensor.nbytes for tensor in (*numbers, *(t for e in self.embeddings.values() for t in e)))
+
+
+def _embedding(member: BundleMember, name: str, device: torch.device) -> ChangedEmbedding:
+    values = torch.from_numpy(member.rows[name].copy())
+    bits = unpack_bits(member.changed[name], member.changed[name].size * 8)[0]
+    return ChangedEmbedding(torch.from_numpy(bits.nonzero()[0]).to(device), values.to(device))
 
 
 class _Norm(NamedTuple):
     """What the kernel reads of a LayerNorm."""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
     eps: float
 
 
@@ -130,6 +163,18 @@ class SignedSegments:
             for name, plain, kept in halves
         ]
 
+    def embed(self, name: str, ids: Tensor, outputs: Tensor) -> None:
+        """Put each segment's own rows in place of the base's; see `ChangedEmbedding.replace`.
+
+        Args:
+            name: Name of the embedding's weight.
+            ids: int64 [tokens].
+            outputs: float32 [tokens, width]; overwritten.
+        """
+        for (start, end), one in zip(self.segments.spans(), self.signs, strict=True):
+            if (own := one.embeddings.get(name)) is not None:
+                own.replace(ids[start:end], outputs[start:end])
+
     def normalise(self, name: str, sums: Tensor, residual: Tensor, epsilon: float) -> Tensor:
         """Compute LayerNorm(sums + residual); see `add_and_normalise`."""
         parts = [
@@ -147,14 +192,16 @@ class SignedSegments:
         return torch.cat(parts)
 
     def _norms(self, name: str, epsilon: float) -> list[_Norm]:
-        return [_Norm(one.own[f"{name}.weight"], one.own[f"{name}.bias"], epsilon) for one in self.signs]
+        return [_Norm(one.own[f"{name}.weight"], one.own.get(f"{name}.bias"), epsilon) for one in self.signs]
 
     def _numbers(self, name: str) -> tuple[list[Tensor], list[Tensor]]:
         """Return scales and bias of a layer, of each segment."""
-        return (
-            [one.scales[name] for one in self.signs],
-            [one.own[f"{name}.bias"] for one in self.signs],
-        )
+        scales = [one.scales[name] for one in self.signs]
+        biases = (one.own.get(f"{name}.bias") for one in self.signs)
+        return scales, [
+            torch.zeros_like(scale) if bias is None else bias
+            for scale, bias in zip(scales, biases, strict=True)
+        ]
 
     def _by_token(self, vectors: Sequence[Tensor]) -> Tensor:
         """Return each token's vector: [tokens, rows], or [1, rows] for a single segment."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mask_store import (
+    EvaluationInfo,
     HeadTensorInfo,
     LayerInfo,
     MaskBundle,
@@ -22,7 +23,6 @@ from mask_store import (
     TaskManifest,
     pack_bits,
 )
-from masking.architectures import block_linears
 from masking.base import Base
 from masking.binarize import keep
 from masking.heads import CLASSIFIER, POOLER
@@ -154,6 +154,7 @@ class MaskedModel(TaskModel):
         training: Mapping[str, str | int | float | bool | None],
         data_digest: str,
         seed: int,
+        evaluation: EvaluationInfo | None = None,
     ) -> MaskBundle:
         """Make the immutable file that is published and served of what was learned.
 
@@ -164,6 +165,7 @@ class MaskedModel(TaskModel):
             training: Settings of the training run, for the record.
             data_digest: Digest of the data learned from.
             seed: The seed that `create` was given.
+            evaluation: How it answers the dev set, in short.
         """
         head = self._head_tensors()
         manifest = TaskManifest(
@@ -173,6 +175,7 @@ class MaskedModel(TaskModel):
             pair=self.spec.pair,
             labels=self.spec.labels,
             thresholds=self.spec.thresholds or None,
+            pooling=self.spec.pooling,
             base=self.base.info,
             max_length=self.spec.max_length,
             masking=self._masking_info(),
@@ -181,6 +184,7 @@ class MaskedModel(TaskModel):
             head=tuple(HeadTensorInfo(name=n, shape=tuple(t.shape)) for n, t in head.items()),
             metric=metric,
             metrics=dict(metrics),
+            evaluation=evaluation,
             training=dict(training),
             data_digest=data_digest,
             libraries={name: version(name) for name in ("torch", "transformers", "tokenizers")},
@@ -196,11 +200,11 @@ class MaskedModel(TaskModel):
 
     def _add_scores(self, seed: int) -> dict[str, MaskScores]:
         """Parametrize the chosen layers, in the order of the computation."""
-        layers = block_linears(self.encoder, self.base.info.architecture, self.blocks)
+        layers = self.base.blocks.linears(self.encoder, self.blocks)
         trained_head = self.settings.head == "trained"
         if self.pooler is not None and not (trained_head and self.pooler_is_random):
             layers[POOLER] = self.pooler
-        if not trained_head:
+        if self.classifier is not None and not trained_head:
             layers[CLASSIFIER] = self.classifier
         return {name: self._mask_layer(linear, name, seed) for name, linear in layers.items()}
 
@@ -214,7 +218,7 @@ class MaskedModel(TaskModel):
 
     def _head_modules(self) -> nn.ModuleDict:
         """Return the head's layers that are not part of the base."""
-        modules: dict[str, nn.Module] = {CLASSIFIER: self.classifier}
+        modules: dict[str, nn.Module] = {} if self.classifier is None else {CLASSIFIER: self.classifier}
         if self.pooler is not None and self.pooler_is_random:
             modules["pooler"] = nn.ModuleDict({"dense": self.pooler})
         return nn.ModuleDict(modules)

@@ -73,7 +73,7 @@ class MaskSettings(BaseModel):
         try:
             blocks = parse_blocks(self.blocks, count - 1)
         except ValueError as error:
-            raise BlockOutOfRangeError(f"no block to mask: {error}") from None
+            raise BlockOutOfRangeError(f"no block to mask: {error}; 0- is all blocks") from None
         if blocks[-1] >= count:
             raise BlockOutOfRangeError(
                 f"this encoder has blocks 0 to {count - 1}; it has no block {blocks[-1]}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from masking.base import Base
-from masking.heads import CLASSIFIER, POOLER, head_logits, random_linear
+from masking.heads import CLASSIFIER, POOLER, head_logits, pool_tokens, random_linear
 from masking.learning.streams import stream
 from masking.tasks import MODEL_KINDS, TaskSpec
 
@@ -24,25 +24,32 @@ class TaskModel(nn.Module):
     """
 
     def __init__(self, base: Base, spec: TaskSpec, encoder: nn.Module, seed: int) -> None:
-        """Put a head on `encoder`: W_P pretrained where the base has it, W_T always random."""
+        """Put a head on `encoder`, if the kind has one: W_P pretrained where the base has it, W_T random."""
         super().__init__()
         self.spec = spec
         self.base = base
         self.encoder = encoder
         kind = MODEL_KINDS[spec.kind]
-        outputs = kind.outputs(spec.labels)
-        self.classifier = random_linear(outputs, base.hidden_size, stream(seed, CLASSIFIER))
+        self.classifier = None if kind.headless else _make_classifier(base, spec, seed)
         self.pooler = _make_pooler(base, seed) if kind.pooled else None
         self.pooler_is_random = self.pooler is not None and base.pooler is None
         self.dropout = nn.Dropout(_dropout_rate(base))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels]."""
-        hidden = self.encoder(**batch).last_hidden_state
+        """Return the logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels].
+
+        Of embeddings they are the embeddings, [rows, hidden], of any length.
+        """
+        hidden: Tensor = self.encoder(**batch).last_hidden_state
+        if self.spec.pooling is not None:
+            real = batch["attention_mask"].bool()
+            return pool_tokens(hidden[real], real.sum(1), self.spec.pooling)
+        assert self.classifier is not None
         return head_logits(hidden, self.pooler, self.classifier, self.dropout)
 
     def set_bias(self, bias: Sequence[float]) -> None:
         """Set the classifier's bias: a number for each output."""
+        assert self.classifier is not None
         with torch.no_grad():
             self.classifier.bias.copy_(torch.tensor(bias))
 
@@ -99,6 +106,12 @@ class FinetunedModel(TaskModel):
         model.pooler = copy.deepcopy(model.pooler)
         model.to(base.device).requires_grad_(True)
         return model
+
+
+def _make_classifier(base: Base, spec: TaskSpec, seed: int) -> nn.Linear:
+    """Make W_T, random."""
+    outputs = MODEL_KINDS[spec.kind].outputs(spec.labels)
+    return random_linear(outputs, base.hidden_size, stream(seed, CLASSIFIER))
 
 
 def _make_pooler(base: Base, seed: int) -> nn.Linear:

@@ -10,6 +10,7 @@ from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsI
 from masking.tasks.kinds import MODEL_KINDS, task_codec
 from masking.tasks.predictions import (
     ClassPrediction,
+    EmbeddingPrediction,
     LabelsPrediction,
     Prediction,
     ScoresPrediction,
@@ -23,6 +24,7 @@ __all__ = [
     "MODEL_KINDS",
     "ChoiceInput",
     "ClassPrediction",
+    "EmbeddingPrediction",
     "Entity",
     "Features",
     "InputLimits",

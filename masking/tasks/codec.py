@@ -86,10 +86,11 @@ class TaskCodec(ABC):
 
         Args:
             features: The input.
-            row_logits: Per row float32 [labels], [1] (multiple choice) or [tokens, labels].
+            row_logits: Per row float32 [labels], [1] (multiple choice), [tokens, labels] or, as embeddings
+                have no logits, [hidden].
 
         Returns:
-            float32 [labels], [choices] or [words, labels].
+            float32 [labels], [choices], [words, labels] or [hidden].
         """
 
     @abstractmethod
@@ -107,6 +108,7 @@ class ModelKind:
         pooled: Whether a row's logits are read at [CLS], through the pooler; otherwise at every token.
         labelled: Whether tasks of this kind have labels; otherwise a row has one logit, and the classes of
             an input are its rows.
+        headless: Whether there is no head: what a row's "logits" are is its tokens' hidden states, pooled.
         sample: Makes a short input that a task of this kind takes, such as to warm up with.
     """
 
@@ -115,7 +117,8 @@ class ModelKind:
     pooled: bool
     labelled: bool
     sample: Callable[[TaskSpec], TaskInput]
+    headless: bool = False
 
     def outputs(self, labels: Sequence[str]) -> int:
-        """Return the number of logits for these labels, which is the number of rows of the classifier W_T."""
+        """Return the number of logits for these labels: rows of the classifier W_T, where there is one."""
         return len(labels) if self.labelled else 1

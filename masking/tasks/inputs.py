@@ -12,7 +12,7 @@ _INVISIBLE_EDGES = regex.compile(r"^[\p{Cc}\p{Cf}]+|[\p{Cc}\p{Cf}]+$")
 
 @dataclass(frozen=True)
 class TextInput:
-    """One text, or a pair of texts, to classify."""
+    """One text, or a pair of texts, to classify or to embed."""
 
     text: str
     pair: str | None = None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from mask_store import TaskKind
 from masking.base import Tokenizer
 from masking.tasks.codec import ModelKind, TaskCodec
+from masking.tasks.embedding import EMBEDDING
 from masking.tasks.multiple_choice import MULTIPLE_CHOICE
 from masking.tasks.sequence_classification import SEQUENCE_CLASSIFICATION
 from masking.tasks.spec import TaskSpec
@@ -24,6 +25,7 @@ MODEL_KINDS: Mapping[TaskKind, ModelKind] = {
         MULTI_LABEL_CLASSIFICATION,
         REGRESSION,
         RERANKING,
+        EMBEDDING,
     )
 }
 

@@ -1,4 +1,4 @@
-"""Predictions of a task: a class, some labels or values for an input, or one label for each of its words."""
+"""Predictions of a task: for an input a class, labels, values or an embedding, or a label for each word."""
 
 from dataclasses import dataclass
 
@@ -88,7 +88,33 @@ class WordsPrediction:
         return [float(row[index]) for row, index in zip(self.scores, self.indices, strict=True)]
 
 
-Prediction = ClassPrediction | LabelsPrediction | ValuesPrediction | WordsPrediction
+@dataclass(frozen=True)
+class EmbeddingPrediction:
+    """The embedding of a text, or the two of a pair.
+
+    Attributes:
+        logits: float32 [hidden], or [2, hidden] of a pair, of any length.
+        scores: The same, of length 1.
+    """
+
+    logits: Floats
+    scores: Floats
+
+    @property
+    def similarity(self) -> float:
+        """The cosine of the two of a pair."""
+        first, second = self.scores
+        return float(first @ second)
+
+
+Prediction = ClassPrediction | LabelsPrediction | ValuesPrediction | WordsPrediction | EmbeddingPrediction
+
+
+def normalise(vectors: Floats) -> Floats:
+    """Return vectors along the last axis with length 1, float32 in and out; of zeros zeros."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    result: Floats = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return result
 
 
 def softmax(logits: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Self
 
-from mask_store import Manifest, SignManifest, TaskKind, WordPiece
+from mask_store import Manifest, Pooling, SignManifest, TaskKind, WordPiece
 
 
 @dataclass(frozen=True)
@@ -12,12 +12,15 @@ class TaskSpec:
 
     Attributes:
         kind: One of the kinds of task.
-        labels: Class names by index; empty for multiple choice, whose classes are the choices.
+        labels: Class names by index; empty for multiple choice, whose classes are the choices, and for
+            embeddings.
         max_length: Tokens of one row at most, special tokens included.
         pair: Whether the inputs are pairs of texts.
         word_piece: At which wordpiece of a word its label is read, in token classification.
         thresholds: Of a multi-label classification, the score from which on each label is given; empty
             where that is 0.5 for all.
+        pooling: What an embedding is made of; None for other kinds.
+        width: Numbers of an embedding; 0 where the base is not known.
     """
 
     kind: TaskKind
@@ -27,6 +30,8 @@ class TaskSpec:
     pair: bool = False
     word_piece: WordPiece = "last"
     thresholds: tuple[float, ...] = ()
+    pooling: Pooling | None = None
+    width: int = 0
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -39,4 +44,5 @@ class TaskSpec:
             pair=manifest.pair,
             word_piece=piece,
             thresholds=manifest.thresholds or (),
+            pooling=manifest.pooling,
         )

@@ -113,7 +113,8 @@ class WordsCodec(TaskCodec):
 
     def _row(self, words: list[Sequence[int]]) -> Row:
         begin, end = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
-        ids = (int(begin), *(piece for pieces in words for piece in pieces), int(end))
+        pieces = (piece for pieces in words for piece in pieces)
+        ids = (int(begin), *pieces, *(() if end is None else (int(end),)))
         return Row.of(ids, (0,) * len(ids) if self._typed else ())
 
     def _checked(self, item: TaskInput, index: int, limits: InputLimits) -> WordsInput:

@@ -17,11 +17,13 @@ from masking import TaskInputError
 from server.daemons import in_daemon
 from server.errors import MethodNotAllowedError, ServerError
 from server.http.body import BodyLimits, BodyMiddleware
+from server.http.compression import CompressionMiddleware
 from server.http.error_mapping import error_response, to_server_error
 from server.http.middleware import RequestMiddleware, context_of
 from server.http.oip import routes as oip
 from server.http.openapi import complete_document, methods_of, operation_id
-from server.http.routes import admin, operations, predict, predict_many, rerank, tasks
+from server.http.routes import admin, embed, operations, predict, predict_many, rerank, tasks, versions
+from server.http.ui import routes as ui
 from server.service import Service
 
 _BODIES = 64  # whole bodies, by size, of which the rest may be awaited at once
@@ -51,7 +53,7 @@ def create_app(service: Service) -> FastAPI:
         static_url="/docs/assets",
         redoc_url=None,
         title="maskserve",
-        version=_version(),
+        version=server_version(),
         description=_DESCRIPTION,
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
@@ -61,10 +63,14 @@ def create_app(service: Service) -> FastAPI:
     predict.add_to(app)
     app.include_router(predict_many.router)
     app.include_router(rerank.router)
+    app.include_router(embed.router)
     app.include_router(tasks.router)
+    app.include_router(versions.router)
     app.include_router(operations.router)
     app.include_router(admin.router)
     oip.add_to(app)
+    if service.settings.ui:
+        app.include_router(ui.router)
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
     _add_middleware(app, service)
@@ -77,10 +83,9 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
     settings = service.settings
     size = settings.max_body_bytes
     limits = BodyLimits(size, settings.body_seconds, _BODIES * size, settings.max_body_values)
+    app.add_middleware(CompressionMiddleware)
     app.add_middleware(BodyMiddleware, limits=limits)
-    app.add_middleware(
-        RequestMiddleware, metrics=service.metrics, tracer=service.tracer, root_path=settings.root_path
-    )
+    app.add_middleware(RequestMiddleware, recorder=service.recorder, root_path=settings.root_path)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -98,7 +103,8 @@ async def _reply_with_error(request: Request, error: Exception) -> JSONResponse:
     return error_response(known, path)
 
 
-def _version() -> str:
+def server_version() -> str:
+    """Return the version of this project."""
     try:
         return version("maskserve")
     except PackageNotFoundError:  # run from a folder that is not installed
@@ -109,4 +115,5 @@ _DESCRIPTION = """Many tasks from one frozen encoder, each task a set of 1-bit m
 
 Every reply about a task names the version and the digest of its masks, and the precision, in the headers.
 POST /predict/{task} speaks the shapes of Hugging Face and text-embeddings-inference, POST /predict takes rows
-of many tasks, the routes of rerank rank documents, and /v2 is the Open Inference Protocol."""
+of many tasks, the routes of rerank rank documents, those of embed make embeddings, and /v2 is the Open
+Inference Protocol."""

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from server.errors import AdminDisabledError, UnauthorizedError
 from server.http.dependencies import ServiceDep, service_of
+from server.settings import Settings
 
 CLIENT_KEY = "client_key"
 _client_bearer = HTTPBearer(
@@ -30,10 +31,7 @@ async def require_client(service: ServiceDep, given: ClientCredentials) -> None:
     Raises:
         UnauthorizedError: There is no key in the request, or a wrong one.
     """
-    settings = service.settings
-    keys = settings.api_keys if settings.admin_key is None else (*settings.api_keys, settings.admin_key)
-    if settings.api_keys and not _is_one_of(given, keys):
-        raise UnauthorizedError
+    check_client_key(service.settings, given.credentials if given else "")
 
 
 async def check_client(request: Request) -> None:
@@ -48,18 +46,38 @@ async def require_admin(service: ServiceDep, given: AdminCredentials) -> None:
         AdminDisabledError: The server was started without one.
         UnauthorizedError: There is no key in the request, or a wrong one.
     """
-    key = service.settings.admin_key
-    if key is None:
-        raise AdminDisabledError
-    if not _is_one_of(given, (key,)):
-        raise UnauthorizedError
+    check_admin_key(service.settings, given.credentials if given else "")
 
 
 ClientDep = Annotated[None, Depends(require_client)]
 
 
-def _is_one_of(given: HTTPAuthorizationCredentials | None, keys: Iterable[SecretStr]) -> bool:
-    """Return whether the request's key is among `keys`, in a time that reveals nothing about them."""
-    key = (given.credentials if given else "").encode()
-    matches = [hmac.compare_digest(key, known.get_secret_value().encode()) for known in keys]
+def check_client_key(settings: Settings, key: str) -> None:
+    """Require that `key` is one of the API keys or the admin key, if API keys are set.
+
+    Raises:
+        UnauthorizedError: It is not.
+    """
+    keys = settings.api_keys if settings.admin_key is None else (*settings.api_keys, settings.admin_key)
+    if settings.api_keys and not _is_one_of(key, keys):
+        raise UnauthorizedError
+
+
+def check_admin_key(settings: Settings, key: str) -> None:
+    """Require that `key` is the admin key.
+
+    Raises:
+        AdminDisabledError: The server was started without one.
+        UnauthorizedError: It is not.
+    """
+    if settings.admin_key is None:
+        raise AdminDisabledError
+    if not _is_one_of(key, (settings.admin_key,)):
+        raise UnauthorizedError
+
+
+def _is_one_of(key: str, keys: Iterable[SecretStr]) -> bool:
+    """Return whether a key is among `keys`, in a time that reveals nothing about them."""
+    given = key.encode()
+    matches = [hmac.compare_digest(given, known.get_secret_value().encode()) for known in keys]
     return any(matches)

@@ -35,13 +35,18 @@ def take_task(request: Request, name: str) -> ServedTask:
     served = service.registry.get(name)
     context = context_of(request)
     context.task, context.version = served.name, served.version
-    context.headers |= {
+    context.headers |= task_headers(served, service)
+    return served
+
+
+def task_headers(served: ServedTask, service: Service) -> dict[str, str]:
+    """Return the headers of a reply that say what computed it."""
+    return {
         "x-task": served.name,
         "x-task-version": str(served.version),
         "x-mask-digest": served.digest,
         PRECISION: service.precision,
     }
-    return served
 
 
 async def predictions_of(request: Request, served: ServedTask, wanted: PredictRequest) -> list[Prediction]:

@@ -13,6 +13,7 @@ from masking import TaskSpec
 from server.http.auth import CLIENT_KEY
 from server.http.body import NDJSON
 from server.http.kinds import HttpKind, http_kind
+from server.http.kinds.embed_body import EmbedBody
 from server.http.kinds.replies import PredictReply
 from server.http.schemas import FanOutBody, PredictBody, PredictManyBody
 
@@ -122,6 +123,7 @@ _TEXT = _kind("sequence-classification")
 _PAIR = _kind("sequence-classification", pair=True)
 _WORDS = _kind("token-classification")
 _CHOICES = _kind("multiple-choice")
+_EMBEDDING = _kind("embedding")
 _REQUEST_EXAMPLES = {
     "text": example("one text", _TEXT.example),
     "texts": example("a batch of texts", _TEXT.example_batch),
@@ -131,6 +133,7 @@ _REQUEST_EXAMPLES = {
     "sentences": example("a batch of sentences in words", _WORDS.example_batch),
     "choices": example("one multiple-choice question", _CHOICES.example),
     "questions": example("a batch of questions", _CHOICES.example_batch),
+    "embedding": example("texts to embed", _EMBEDDING.example_batch),
     "huggingface": example(
         "what huggingface_hub.InferenceClient sends",
         {"inputs": "I want my money back", "parameters": {"top_k": 1}},
@@ -146,9 +149,10 @@ _REPLY_EXAMPLES = {
         "tagging for huggingface_hub: entities",
         [{"entity_group": "PER", "score": 0.9, "word": "Anna", "start": 0, "end": 4}],
     ),
+    "embedding": example("embeddings: one for each text", [[0.6, -0.8]]),
 }
 
-PREDICT_REQUEST_BODY = json_body(PredictBody, _REQUEST_EXAMPLES)
+PREDICT_REQUEST_BODY = json_body(PredictBody | EmbedBody, _REQUEST_EXAMPLES)
 PREDICT_REPLY: dict[str, Any] = {
     "model": PredictReply,
     "description": "The prediction; headers name the task's version, mask digest and precision",

@@ -4,9 +4,9 @@ A body of a shape that the task does not take is refused with one that it does.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -16,7 +16,7 @@ from server.engine.batch import BatchLimits
 from server.errors import EmptyBatchError, InvalidBodyError, MalformedBodyError
 from server.http.error_mapping import invalid_body
 from server.http.kinds import HttpKind, http_kind
-from server.http.kinds.kind import ReplyFormat
+from server.http.kinds.kind import KindBody, ReplyFormat
 from server.http.schemas import (
     Choices,
     ChoicesBody,
@@ -30,6 +30,7 @@ from server.http.schemas import (
 from server.predictor import PredictRequest
 
 _PAIR = 2
+_Body = TypeVar("_Body")
 
 
 def parse_json(body: bytes) -> Any:
@@ -66,7 +67,12 @@ def parse_request(
     """
     parsed = parse_json(body) if isinstance(body, bytes) else body
     check_lists(parsed, limits)
-    return request_of(_validate(parsed, http_kind(task.spec), hugging_face), task, limits)
+    kind = http_kind(task.spec)
+    if kind.body is not None:
+        own = kind.body
+        return parse_own_body(_validate(lambda: own.model_validate(parsed), kind), task, limits)
+    known = _validate(lambda: validate_body(parsed, hugging_face=hugging_face), kind)
+    return request_of(known, task, limits)
 
 
 def request_of(
@@ -82,6 +88,30 @@ def request_of(
     return replace(request, max_length=_max_length(known, task) if cuts else None), reply
 
 
+def parse_own_body(
+    body: KindBody, task: LoadedTask, limits: BatchLimits
+) -> tuple[PredictRequest, ReplyFormat]:
+    """Read a body that only one kind of task takes; see `parse_request`.
+
+    Raises:
+        InvalidBodyError: The task can't do what is asked for, or there are more inputs than are admitted.
+        EmptyBatchError: There are no inputs.
+    """
+    inputs = body.read(task.spec)
+    check_count("inputs", inputs, limits.waiting)
+    return to_request(inputs, task, limits, truncate=body.cuts, reply=body.reply)
+
+
+def check_count(key: str, elements: Sequence[object], most: int) -> None:
+    """Refuse more elements than can be admitted.
+
+    Raises:
+        InvalidBodyError: Names both numbers.
+    """
+    if len(elements) > most:
+        raise InvalidBodyError(f"{key}: has {len(elements)} elements and at most {most} are read")
+
+
 def check_lists(body: object, limits: BatchLimits) -> None:
     """Refuse what can't be admitted before an object is made of each element."""
     given = body if isinstance(body, dict) else {}
@@ -93,8 +123,8 @@ def check_lists(body: object, limits: BatchLimits) -> None:
         "choices": limits.rows,
     }
     for key, most in most_of.items():
-        if isinstance(value := given.get(key), list) and len(value) > most:
-            raise InvalidBodyError(f"{key}: has {len(value)} elements and at most {most} are read")
+        if isinstance(value := given.get(key), list):
+            check_count(key, value, most)
 
 
 def _max_length(body: PredictBody, task: LoadedTask) -> int | None:
@@ -137,9 +167,9 @@ def to_request(
     return PredictRequest(tuple(map(WordsInput, words)), truncate), reply
 
 
-def _validate(body: object, kind: HttpKind, hugging_face: bool) -> PredictBody:
+def _validate(validate: Callable[[], _Body], kind: HttpKind) -> _Body:
     try:
-        return validate_body(body, hugging_face=hugging_face)
+        return validate()
     except ValidationError as error:
         example = json.dumps(kind.example)
         raise InvalidBodyError(

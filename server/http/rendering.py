@@ -5,12 +5,12 @@ from typing import Any
 
 from masking import LoadedTask, Prediction, TaskInput
 from server.http.kinds import http_kind
-from server.http.kinds.kind import Json, ReplyFormat
+from server.http.kinds.kind import ReplyFormat
 
 
 def render(
     task: LoadedTask, inputs: Sequence[TaskInput], predictions: Sequence[Prediction], reply: ReplyFormat
-) -> Json | list[Any]:
+) -> list[Any]:
     """Give the predictions of a request the shape that was asked for.
 
     Args:
@@ -22,10 +22,4 @@ def render(
     Returns:
         The reply, ready for JSON.
     """
-    kind = http_kind(task.spec)
-    answers = [
-        kind.render(index, item, prediction, reply)
-        for index, (item, prediction) in enumerate(zip(inputs, predictions, strict=True))
-    ]
-    nested = reply.shape == "hf" and kind.nested
-    return answers if reply.batched or nested else answers[0]
+    return http_kind(task.spec).reply(inputs, predictions, reply)

@@ -42,7 +42,7 @@ ListOf = Annotated[list[_Element], _FIRST]
 _Word = Annotated[str, StringConstraints(strip_whitespace=True)]
 
 
-def _says(expected: str) -> WrapValidator:
+def says(expected: str) -> WrapValidator:
     """Give one message instead of one for every member of a union."""
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -54,7 +54,8 @@ def _says(expected: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-def _lower(value: object) -> object:
+def lower(value: object) -> object:
+    """Return a text in lower case, anything else as it is."""
     return value.lower() if isinstance(value, str) else value
 
 
@@ -90,23 +91,23 @@ class HfText(RequestBody):
 
 _HfInputs = Annotated[
     str | HfText | Choices | ListOf[str] | ListOf[HfText] | ListOf[Choices] | ListOf[ListOf[str]],
-    _says("a text, {text, text_pair}, {context, choices}, or a list of one of these"),
+    says("a text, {text, text_pair}, {context, choices}, or a list of one of these"),
 ]
 _TeiInputs = Annotated[
     str | Choices | ListOf[str] | ListOf[ListOf[str]] | ListOf[Choices],
-    _says("a text, [text, pair], or a batch: a list of [text], of [text, pair] or of {context, choices}"),
+    says("a text, [text, pair], or a batch: a list of [text], of [text, pair] or of {context, choices}"),
 ]
 _Words = Annotated[
     ListOf[_Word] | ListOf[ListOf[_Word]],
-    _says("a list of words, or a list of such lists"),
+    says("a list of words, or a list of such lists"),
 ]
 _Truncation = Annotated[
     StrictBool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"] | None,
-    _says("true, false, or one of longest_first, only_first, only_second, do_not_truncate"),
+    says("true, false, or one of longest_first, only_first, only_second, do_not_truncate"),
 ]
 _Padding = Annotated[
     StrictBool | Literal["longest", "max_length", "do_not_pad"] | None,
-    _says("true, false, or one of longest, max_length, do_not_pad"),
+    says("true, false, or one of longest, max_length, do_not_pad"),
 ]
 
 
@@ -119,7 +120,7 @@ class HfParameters(RequestBody):
     return_all_scores: StrictBool | None = Field(
         None, description="classification: the older way to ask for all labels, or for the best one (false)"
     )
-    function_to_apply: Annotated[Literal["softmax", "sigmoid", "none"] | None, BeforeValidator(_lower)] = (
+    function_to_apply: Annotated[Literal["softmax", "sigmoid", "none"] | None, BeforeValidator(lower)] = (
         Field(
             None,
             description="classification: what makes scores from logits; by default softmax, sigmoid where a "
@@ -127,7 +128,7 @@ class HfParameters(RequestBody):
         )
     )
     aggregation_strategy: Annotated[
-        Literal["none", "simple", "first", "average", "max"] | None, BeforeValidator(_lower)
+        Literal["none", "simple", "first", "average", "max"] | None, BeforeValidator(lower)
     ] = Field(
         None,
         description="tagging: `none` for one entry per word, anything else joins words to entities "
@@ -202,7 +203,7 @@ class TeiBody(RequestBody):
     truncate: StrictBool | None = Field(
         None, description="cut texts that are too long instead of refusing them"
     )
-    truncation_direction: Annotated[Literal["right", "left"] | None, BeforeValidator(_lower)] = Field(
+    truncation_direction: Annotated[Literal["right", "left"] | None, BeforeValidator(lower)] = Field(
         None, description="texts are cut at their end: right; left is refused where texts are to be cut"
     )
     raw_scores: StrictBool | None = Field(None, description="logits instead of probabilities")
@@ -245,7 +246,7 @@ class FanOutBody(BaseModel):
 
     tasks: Annotated[
         Literal["*"] | Annotated[str, StringConstraints(pattern="^group:.")] | ListOf[str],
-        _says('a list of tasks\' names, "*" for every task in service, or "group:NAME"'),
+        says('a list of tasks\' names, "*" for every task in service, or "group:NAME"'),
     ] = Field(description='names of tasks; "*" for every task in service; or "group:NAME"')
     inputs: Any = Field(None, description="as in POST /predict/{task}; or its other keys, such as `tokens`")
 

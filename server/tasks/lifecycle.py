@@ -20,7 +20,6 @@ from mask_store import (
     MaskStore,
     MaskStoreError,
     RecordError,
-    StoreError,
     UnknownTaskError,
     VersionInfo,
 )
@@ -30,11 +29,10 @@ from server.errors import (
     InvalidBodyError,
     ServerError,
     TaskBusyError,
-    TaskNotFoundError,
 )
 from server.tasks.loader import TaskLoader
 from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry
-from server.tasks.store_errors import from_store
+from server.tasks.store_errors import refusal
 from server.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -283,15 +281,6 @@ class Lifecycle:
         try:
             yield
         except (MaskStoreError, MaskingError) as error:
-            raise self._refusal(name, error) from error
+            raise refusal(self._store, name, error) from error
         finally:
             turn.release()
-
-    def _refusal(self, name: str, error: MaskStoreError | MaskingError) -> ServerError:
-        if not isinstance(error, UnknownTaskError):
-            return from_store(error)
-        try:
-            self._store.check()
-        except StoreError as gone:
-            return from_store(gone)
-        return TaskNotFoundError(f"the store has no task {name!r:.80}")

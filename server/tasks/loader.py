@@ -155,7 +155,7 @@ class TaskLoader:
         self._failures.pop(task.name, None)
         self._registry.put(task)
         self._metrics.count_load("ok", seconds)
-        self._metrics.count_swap(task.name)
+        self._metrics.count_swap(task.name, task.version)
         logger.info("task %s: serving version %d (%s)", task.name, task.version, task.digest[:19])
         return task
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import mask_store
-from mask_store import BundleError, MaskStoreError
+from mask_store import BundleError, MaskStore, MaskStoreError, StoreError, UnknownTaskError
 from masking import MaskingError
 from server.errors import (
     ConflictError,
@@ -31,6 +31,23 @@ def from_store(error: MaskStoreError | MaskingError) -> ServerError:
     if (kind := _WITH_MESSAGE.get(type(error))) is not None:
         return kind(str(error))
     return _WITHOUT_MESSAGE.get(type(error), StoreUnreachableError)()
+
+
+def refusal(store: MaskStore, name: str, error: MaskStoreError | MaskingError) -> ServerError:
+    """Return the server's error for what went wrong with a task of the store.
+
+    Args:
+        store: Where the task is; one that vanished as a whole has no unknown tasks.
+        name: The task.
+        error: What was raised.
+    """
+    if not isinstance(error, UnknownTaskError):
+        return from_store(error)
+    try:
+        store.check()
+    except StoreError as gone:
+        return from_store(gone)
+    return TaskNotFoundError(f"the store has no task {name!r:.80}")
 
 
 # Errors whose own messages a client may read, and those whose messages name places.

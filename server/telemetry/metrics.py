@@ -3,7 +3,8 @@
 Names that clients make up all count as one, and so do all tasks beyond the first hundred or so (a setting).
 
 Gauges that mirror a state (queue depth, bytes) are read when scraped, from the callables that they are given;
-counters and histograms count as things happen.
+counters and histograms count as things happen. What Prometheus' own client knows of every process (processor
+time, memory, open files, garbage collections, Python's version) is told by its collectors.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -11,7 +12,18 @@ from functools import partial
 from threading import Lock
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from server.engine.batch import CloseReason
 from server.engine.pending import DropReason, Timings
@@ -24,10 +36,14 @@ OTHER_TASKS = "(other)"
 NO_TASK = ""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_TASK_SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Fewer than for the stages: every task has them all."""
 _STAGES = ("tokenize", "queue", "compute", "total")
 _ROWS_PER_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _TOKENS_PER_BATCH = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _TASKS_PER_BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+disable_created_metrics()  # the time when each series began, which would double their number
 
 
 class BatchMetrics:
@@ -50,6 +66,9 @@ class BatchMetrics:
             "maskserve_padding_tokens",
             "Tokens that padding each batch to its longest row would have added",
             registry=to,
+        )
+        self._busy = Counter(
+            "maskserve_worker_busy_seconds", "Seconds that the worker spent computing batches", registry=to
         )
         self._failed = Counter(
             "maskserve_failed_batches", "Batches of which at least one input failed", registry=to
@@ -78,6 +97,7 @@ class BatchMetrics:
         self._tasks.observe(report.tasks)
         self._tokens.inc(report.cost.tokens)
         self._padding.inc(report.padding_tokens)
+        self._busy.inc(report.seconds)
         self._closed[report.reason].inc()
         for reason in report.failures:
             self._failures[reason].inc()
@@ -94,11 +114,14 @@ class Metrics:
 
     Attributes:
         batches: Those of the engine.
+        in_flight: Requests being answered, the scrape that reads it among them.
     """
 
     def __init__(self, max_tasks: int = 100) -> None:
         """Create every metric at zero; at most `max_tasks` tasks get series of their own."""
         self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
         self._max_tasks = max_tasks
         self._labelled: set[str] = set()
         self._labelling = Lock()
@@ -106,6 +129,9 @@ class Metrics:
         counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
         seconds = partial(Histogram, buckets=_SECONDS, registry=self._registry)
         self._requests = counter("maskserve_requests", "Requests answered", ["route", "task", "status"])
+        self.in_flight = gauge("maskserve_requests_in_flight", "Requests being answered, this one included")
+        self._build = Info("maskserve_build", "What is running here", registry=self._registry)
+        self._versions = gauge("maskserve_task_version", "Number of the version in service", ["task"])
         self._swaps = counter("maskserve_swaps", "Versions put in service", ["task"])
         self._load_failures = counter(
             "maskserve_load_failures", "Versions that could not be loaded", ["task"]
@@ -116,6 +142,13 @@ class Metrics:
             ["stage"],
         )
         self._latency = {stage: latency.labels(stage) for stage in _STAGES}
+        self._task_latency = Histogram(
+            "maskserve_task_seconds",
+            "Time of a prediction by task, from its arrival on",
+            ["task"],
+            buckets=_TASK_SECONDS,
+            registry=self._registry,
+        )
         self._load_seconds = seconds(
             "maskserve_load_seconds",
             "Time of reading and checking a version, by result: ok, failed",
@@ -127,6 +160,13 @@ class Metrics:
             "per weight",
             ["of"],
         )
+        self._by_task = (
+            self._requests,
+            self._swaps,
+            self._versions,
+            self._load_failures,
+            self._task_latency,
+        )
         self._store_up = gauge("maskserve_store_up", "1 if the store could be read at the last look")
         self._store_seen = gauge(
             "maskserve_store_last_look_timestamp_seconds", "When the store could be read last, in Unix time"
@@ -136,6 +176,10 @@ class Metrics:
         """Add a gauge that is read when scraped."""
         Gauge(name, help_text, registry=self._registry).set_function(value)
 
+    def describe_build(self, facts: Mapping[str, str]) -> None:
+        """Set the labels of the metric that says what is running: versions, device, precision."""
+        self._build.info(dict(facts))
+
     def read_restarts(self, threads: Iterable[SupervisedThread]) -> None:
         """Add the gauge of how many times each thread was started again, read when scraped."""
         name, text = "maskserve_thread_restarts", "Times a thread died and was started again"
@@ -143,24 +187,38 @@ class Metrics:
         for thread in threads:
             gauge.labels(thread.name).set_function(partial(getattr, thread, "restarts"))
 
-    def read_bytes(self, values: dict[str, Callable[[], float]]) -> None:
-        """Add the gauge of bytes in memory by form, read when scraped."""
-        gauge = Gauge("maskserve_bytes", "Bytes in memory by form", ["form"], registry=self._registry)
-        for form, value in values.items():
-            gauge.labels(form).set_function(value)
+    def read_bytes(
+        self, values: Mapping[str, Callable[[], float]], gpu: Mapping[str, Callable[[], float]]
+    ) -> None:
+        """Add the gauges of bytes in memory by form, and of a GPU's by use, read when scraped."""
+        bytes_ = Gauge("maskserve_bytes", "Bytes in memory by form", ["form"], registry=self._registry)
+        gpu_bytes = Gauge(
+            "maskserve_gpu_bytes",
+            "Bytes of the GPU's memory that this process holds: reserved, and tensors, which are a part of "
+            "them; 0 without a GPU",
+            ["use"],
+            registry=self._registry,
+        )
+        for gauge, functions in ((bytes_, values), (gpu_bytes, gpu)):
+            for label, value in functions.items():
+                gauge.labels(label).set_function(value)
 
     def count_request(self, route: str, task: str, status: int) -> None:
         """Count an answered request; `task` is a served name, `UNKNOWN_TASK` or `NO_TASK`."""
         self._requests.labels(route, self._label(task), str(status)).inc()
 
-    def time_prediction(self, timings: Timings) -> None:
-        """Observe the seconds that one finished prediction spent in each stage."""
+    def time_prediction(self, task: str, timings: Timings) -> None:
+        """Observe the seconds that one finished prediction of a served task spent in each stage."""
         for stage, series in self._latency.items():
             series.observe(getattr(timings, stage))
+        self._task_latency.labels(self._label(task)).observe(timings.total)
 
-    def count_swap(self, task: str) -> None:
-        """Count a version put in service."""
-        self._swaps.labels(self._label(task)).inc()
+    def count_swap(self, task: str, version: int) -> None:
+        """Count a version put in service; its number is told of tasks with series of their own."""
+        label = self._label(task)
+        self._swaps.labels(label).inc()
+        if label == task:
+            self._versions.labels(task).set(version)
 
     def count_load_failure(self, task: str) -> None:
         """Count a version that could not be loaded."""
@@ -193,7 +251,7 @@ class Metrics:
                 self._drop(task)
 
     def _drop(self, task: str) -> None:
-        for metric in (self._requests, self._swaps, self._load_failures):
+        for metric in self._by_task:
             metric.remove_by_labels({"task": task})
         self._labelled.discard(task)
 

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 from server.engine.pending import Timings
+from server.telemetry.recent import Recent, RecentRequests
 
 _NANOSECONDS = 1_000_000_000
 _STAGES = {"tokenize": "compute_input", "queue": "queue", "compute": "compute_infer"}
@@ -46,6 +47,7 @@ class TaskStatistics:
     durations: dict[str, Duration] = field(
         default_factory=lambda: {name: Duration() for name in ("success", "fail", *_STAGES.values())}
     )
+    _recent: RecentRequests = field(default_factory=RecentRequests, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def count_success(self, inputs: int, timings: Timings) -> None:
@@ -54,6 +56,7 @@ class TaskStatistics:
             self.inputs += inputs
             self.last = _now()
             self.durations["success"].add(timings.total)
+            self._recent.add(timings.total)
             for stage, name in _STAGES.items():
                 self.durations[name].add(getattr(timings, stage))
 
@@ -62,6 +65,11 @@ class TaskStatistics:
         with self._lock:
             self.last = _now()
             self.durations["fail"].add(seconds)
+
+    def recent(self) -> Recent:
+        """Return rate and latency of the requests that were answered in the last half minute."""
+        with self._lock:
+            return self._recent.report()
 
     def report(self) -> dict[str, Any]:
         """Return the counters under the names of the protocol's statistics extension."""

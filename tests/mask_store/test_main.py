@@ -10,7 +10,7 @@ import pytest
 
 from mask_store import MaskStore
 from mask_store.__main__ import main
-from tests.support.bundles import bundle_of, sign_sample, version_bundle
+from tests.support.bundles import EVALUATION, bundle_of, sign_sample, version_bundle
 
 Run = Callable[..., str]
 
@@ -72,6 +72,15 @@ def test_show(run: Run, run_json: Callable[..., Any]) -> None:
     assert shown["current"] == 3
     assert shown["manifest"]["seed"] == 1
     assert shown["finetuned_bytes"] == 437_928_968
+
+
+def test_show_tells_how_the_dev_set_was_answered(
+    run: Run, run_json: Callable[..., Any], filled: Path
+) -> None:
+    MaskStore.open(filled).publish(bundle_of(task="judged", evaluation=EVALUATION))
+    told = "dev set    32 rows; 'bad' for everything has accuracy 0.5; calibration error 0.0625\n"
+    assert told in run("show", "judged")
+    assert run_json("show", "judged")["manifest"]["evaluation"] == EVALUATION.model_dump(mode="json")
 
 
 def test_what_is_shown_cannot_write_lines_of_its_own(run: Run, filled: Path) -> None:
@@ -321,3 +330,49 @@ def test_show_tells_what_copy_signs_are_of(tmp_path: Path, capsys: pytest.Captur
     assert "flipped" not in shown
     assert main(["--store", str(tmp_path), "show", "demo", "--json"]) == 0
     assert "sparsity" not in json.loads(capsys.readouterr().out)
+
+
+def test_prune(run: Run, run_json: Callable[..., Any], filled: Path) -> None:
+    would = run_json("prune", "--keep", "2", "--dry-run")
+    assert [(one["task"], one["number"]) for one in would["versions"]] == [("demo", 1)]
+    assert would["deleted"] is False
+    assert run("prune", "--keep", "2", "--days", "30").splitlines() == ["0 versions deleted"]
+    *_, deleted, count = run("prune", "demo", "--keep", "2").splitlines()
+    assert deleted.split()[:2] == ["demo", "1"]
+    assert count == "1 versions deleted"
+    assert [one.number for one in MaskStore.open(filled).versions("demo")] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune"], "--keep or --days says what stays"),
+        (["prune", "--keep", "-1"], "expected a whole number from 0 on, found '-1'"),
+        (["prune", "--days", "x"], "expected a whole number from 0 on, found 'x'"),
+    ],
+)
+def test_prune_wants_to_know_what_stays(
+    filled: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--store", str(filled), *arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_copy(run: Run, run_json: Callable[..., Any], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    first, second = run("copy", "--to", str(other), "--create").splitlines()
+    assert first.startswith(f"task 'demo' version 3 is task 'demo' version 1 in {other}")
+    assert second.startswith("task 'other' version 1 is")
+    (copied,) = run_json("copy", "--to", str(other), "demo@1")["published"]
+    assert (copied["from"]["number"], copied["to"]["number"]) == (1, 2)
+    assert copied["from"]["digest"] == copied["to"]["digest"]
+    again = run_json("copy", "--to", str(other), "demo@1")["published"]
+    assert again[0]["to"]["number"] == 2  # what is current already is no new version
+    assert MaskStore.open(other).load("demo").digest == version_bundle(seed=0).digest
+
+
+def test_copy_to_no_store(filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--store", str(filled), "copy", "--to", str(tmp_path / "none")]) == 1
+    assert "no mask store at" in capsys.readouterr().err

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -5,9 +6,21 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, GPT2Config
 
-from masking import Base, BaseLoadError, UnsupportedArchitectureError, choose_device, load_base
+from masking import (
+    Base,
+    BaseLoadError,
+    MaskedEncoder,
+    MaskSettings,
+    TaskBatch,
+    TaskSpec,
+    UnsupportedArchitectureError,
+    WordsInput,
+    choose_device,
+    load_base,
+    load_task,
+)
 from masking.base import base_tensors
-from tests.support.models import ARCHITECTURES, tiny_base
+from tests.support.models import ARCHITECTURES, random_bundle, tiny_base
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -63,3 +76,25 @@ def test_a_device_is_chosen_by_its_name() -> None:
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ValueError, match="cuda:99: this machine has no such device; use cpu or auto"):
         choose_device("cuda:99")
+
+
+def test_a_row_may_begin_with_bos_and_end_with_nothing(tmp_path: Path) -> None:
+    folder = Path(tiny_base(tmp_path, "eurobert"))
+    parts = json.loads((folder / "tokenizer.json").read_text())
+    begin, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    parts["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [begin, text],
+        "pair": [begin, text, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(parts))
+    base = load_base(str(folder))
+    assert (base.tokenizer.cls_token, base.tokenizer.sep_token) == ("<s>", None)
+    words = TaskSpec("token-classification", ("O", "B-PER"), max_length=16)
+    task = load_task(random_bundle(base, words, settings=MaskSettings(blocks="0-")), base)
+    (features,) = task.codec.encode([WordsInput(("anna", "works"))], truncate=False)
+    (row,) = features.rows
+    assert (row.input_ids[0], len(row.input_ids), features.positions) == (0, 3, ((0, 1), (0, 2)))
+    (logits,) = MaskedEncoder(base).logits([TaskBatch(task, [features])])[0]
+    assert logits.shape == (2, 2)

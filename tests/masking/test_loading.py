@@ -288,6 +288,10 @@ ACCEPTED: dict[str, tuple[str, Edit]] = {
         tensors(lambda t: t.update({"embeddings.position_ids": torch.arange(64)[None]})),
     ),
     "words in vocab.txt": ("bert", both(vocabulary, sets("tokenizer_config.json", tokenizer_class=...))),
+    "code that transformers has, too": (
+        "bert",
+        sets("config.json", auto_map={"AutoModel": "google-bert/bert--modeling_bert.BertModel"}),
+    ),
     "a tokenizer that gives segments": (
         "distilbert",
         sets("tokenizer_config.json", model_input_names=["input_ids", "token_type_ids", "attention_mask"]),

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from masking.kernels.self_check import KernelCheck, Speed
 from maskserve import doctor
 from maskserve.__main__ import main
 from tests.masking.kernels.conftest import needs_kernels
+from tests.support.models import tiny_base
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +141,18 @@ def test_a_check_that_kills_its_process_is_told(capfd: pytest.CaptureFixture[str
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGILL)
+
+
+def test_an_encoder_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find(monkeypatch, RIGHT)
+    folder = tiny_base(tmp_path, "modernbert")
+    assert doctor.examine(as_json=False, base=folder) == 0
+    told = capsys.readouterr().out
+    assert "modernbert, 3 blocks (layers), masked in each: attn.Wqkv, attn.Wo, mlp.Wi, mlp.Wo\n" in told
+    assert "rows of a batch:  packed: " in told
+    assert doctor.examine(as_json=True, base=str(tmp_path / "nowhere")) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["base"]["problem"] in found["advice"]
+    assert "no such folder" in found["base"]["problem"]

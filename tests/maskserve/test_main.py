@@ -54,9 +54,7 @@ def test_a_missing_extra_is_one_sentence(missing: str, capsys: pytest.CaptureFix
 
 def test_a_library_that_misses_an_extra_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").touch()
-    code = (
-        "import sys; sys.modules['accelerate'] = None; from maskserve.__main__ import main; sys.exit(main())"
-    )
+    code = "import sys; sys.modules['sklearn'] = None; from maskserve.__main__ import main; sys.exit(main())"
     options = "learn --task t --kind multiple-choice --base b --store s --train rows.jsonl --dev rows.jsonl"
     done = subprocess.run(
         [sys.executable, "-c", code, *options.split()],
@@ -66,7 +64,7 @@ def test_a_library_that_misses_an_extra_is_one_sentence(tmp_path: Path) -> None:
         check=False,
     )
     last = done.stderr.splitlines()[-1]
-    assert last == "maskserve: learn needs accelerate: pip install 'maskserve[train]'"
+    assert last == "maskserve: learn needs sklearn: pip install 'maskserve[train]'"
     assert done.returncode == 2
 
 

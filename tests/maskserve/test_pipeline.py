@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import maskserve
@@ -154,6 +155,22 @@ def test_documents_are_ranked_in_one_pass(tasks: maskserve.Pipeline) -> None:
         tasks.rank("paraphrase", TEXT, documents)
 
 
+def test_texts_are_embedded_and_compared(tasks: maskserve.Pipeline, base: Base, store: MaskStore) -> None:
+    texts = [TEXT, "bad", "anna works in london"]
+    task = load_task(store.load("semantic"), base)
+    features = task.codec.encode([TextInput(text) for text in texts], truncate=False)
+    raw = np.stack(MaskedEncoder(base).logits([TaskBatch(task, features)])[0])
+    unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    np.testing.assert_allclose(tasks.embed("semantic", texts), unit, atol=1e-5)
+    np.testing.assert_allclose(tasks.embed("semantic", texts, normalize=False), raw, atol=1e-5)
+    assert tasks("semantic", TEXT) == pytest.approx(unit[0].tolist(), abs=1e-5)
+    assert tasks.similarity("semantic", TEXT, texts) == pytest.approx((unit @ unit[0]).tolist(), abs=1e-5)
+    numbers, classes = tasks.batch([("semantic", TEXT), ("sentiment", TEXT)])
+    assert (len(numbers), len(classes)) == (32, 3)
+    with pytest.raises(TaskInputError, match="can't embed"):
+        tasks.embed("sentiment", texts)
+
+
 def test_nothing_given_is_nothing_answered(tasks: maskserve.Pipeline) -> None:
     assert tasks.batch([]) == []
 
@@ -168,6 +185,7 @@ def test_nothing_given_is_nothing_answered(tasks: maskserve.Pipeline) -> None:
         ("names", [1, 2], "takes a text or a list of words"),
         ("endings", TEXT, "takes a context and choices"),
         ("endings", ("context", "no list"), "takes a context and choices"),
+        ("semantic", PAIR, "takes a text"),
         ("names", "", "there are no words"),
         ("sentiment", "good " * 100, "at most 32"),
     ],

@@ -73,11 +73,13 @@ def test_sigterm_makes_the_server_not_ready_at_once_and_answers_on(
     fill(tmp_path, base, ["sentiment"])
     service = build_service(settings_of(tmp_path, port=0, drain_seconds=60), base=base)
     caplog.set_level(logging.INFO, "uvicorn.error")
+    caplog.set_level(logging.INFO, "server.process")
 
     def call() -> None:
         wait_until(lambda: "running on" in caplog.text and service.why_not_ready() is None)
         (url,) = re.findall(r"running on (http://\S+)", caplog.text)
         assert httpx.get(f"{url}/health/ready").status_code == 200
+        assert f"the console is at {url}/ui" in caplog.text
         os.kill(os.getpid(), signal.SIGTERM)
         wait_until(lambda: httpx.get(f"{url}/health/ready").status_code == 503)
         assert "shutting down" in httpx.get(f"{url}/health/ready").json()["error"]

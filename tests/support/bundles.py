@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from mask_store import (
     BaseInfo,
+    BinInfo,
+    ChangedRows,
+    ClassInfo,
     CombineRule,
     CopyInfo,
     EnsembleManifest,
+    EvaluationInfo,
     HeadTensorInfo,
     LayerBits,
     LayerInfo,
@@ -28,6 +32,20 @@ from mask_store import (
 )
 
 HEAD = {"classifier.bias": np.array([0.0, 1.0], np.float32)}
+
+EVALUATION = EvaluationInfo(
+    metric="accuracy",
+    examples=32,
+    baseline=0.5,
+    baseline_answer="'bad' for everything",
+    classes=(
+        ClassInfo(precision=1.0, recall=0.875, f1=0.9375, count=16),
+        ClassInfo(precision=0.875, recall=1.0, f1=0.9375, count=16),
+    ),
+    confusion=((14, 2), (0, 16)),
+    calibration_error=0.0625,
+    bins=(BinInfo(low=0.5, high=1.0, count=32, confidence=0.875, accuracy=0.9375),),
+)
 
 
 def example_mask() -> NDArray[np.bool_]:
@@ -126,8 +144,11 @@ def ensemble_sample(
     return MaskBundle.create_ensemble(manifest, tensors, compress=compress)
 
 
-def sign_sample(**changes: Any) -> MaskBundle:
-    """The worked example's bits as signs, with scales and a bias of the base; always the same bytes."""
+def sign_sample(*, rows: bool = False, **changes: Any) -> MaskBundle:
+    """The worked example's bits as signs, with scales and a bias of the base; always the same bytes.
+
+    With rows there are two of nine of an embedding, too, the second and the last.
+    """
     mask = example_mask()
     own = {"encoder.bias": np.array([0.5], np.float32)}
     like = manifest_of((layer_of("pooler.dense", mask),))
@@ -143,8 +164,13 @@ def sign_sample(**changes: Any) -> MaskBundle:
     }
     scales = {"pooler.dense": np.array([0.25, 0.0], np.float32)}
     signs = {"pooler.dense": pack_bits(mask)}
+    values = {}
+    if rows:
+        fields["embeddings"] = (ChangedRows(name="embeddings.words", rows=1, columns=9, zeros=7, width=2),)
+        signs["embeddings.words"] = np.array([[0b10, 0b1]], np.uint8)
+        values["embeddings.words"] = np.array([[0.5, -1.0], [0.25, 2.0]], np.float32)
     manifest = SignManifest(**(fields | changes))
-    return MaskBundle.create_signs(manifest, signs, scales=scales, own=own, head=HEAD)
+    return MaskBundle.create_signs(manifest, signs, scales=scales, own=own, head=HEAD, rows=values)
 
 
 def take_apart(data: bytes) -> tuple[dict[str, Any], bytes]:

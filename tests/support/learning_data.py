@@ -1,4 +1,7 @@
-"""Learning data: small made-up tasks of every kind, in words that the tiny models' tokenizer knows."""
+"""Learning data: small made-up tasks of every kind, in words that the tiny models' tokenizer knows.
+
+And how one of them was answered.
+"""
 
 import gzip
 import json
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mask_store import TaskKind
+from training.judging.evaluation import Bin, ClassScores, Confusion, Evaluation, WorstError
 from training.options import LearnOptions
 
 Rows = list[dict[str, Any]]
@@ -91,6 +95,30 @@ def hits(count: int, seed: int = 0) -> Rows:
     return rows
 
 
+def alike(count: int, seed: int = 0) -> Rows:
+    """Pairs of texts, similar where both are good or both are bad."""
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for number in range(count):
+        first, second = chooser.choice((_GOOD, _BAD)), chooser.choice((_GOOD, _BAD))
+        texts = [
+            " ".join([*chooser.choices(_FILLER, k=2 + number % 3), chooser.choice(words)])
+            for words in (first, second)
+        ]
+        rows.append({"sentence1": texts[0], "sentence2": texts[1], "score": 5.0 * (first is second)})
+    return rows
+
+
+def partners(count: int, seed: int = 0) -> Rows:
+    """Pairs of texts that belong together: the second has the first's words in another order."""
+    chooser = random.Random(seed)
+    rows: Rows = []
+    for _ in range(count):
+        words = chooser.sample(_FILLER + _GOOD + _BAD, k=3)
+        rows.append({"anchor": " ".join(words), "positive": " ".join(reversed(words))})
+    return rows
+
+
 ROWS = {
     "sequence-classification": reviews,
     "token-classification": entities,
@@ -98,6 +126,7 @@ ROWS = {
     "multi-label-classification": notes,
     "regression": ratings,
     "reranking": hits,
+    "embedding": alike,
 }
 
 
@@ -151,3 +180,31 @@ def command_line(folder: Path, base: str, /, **changes: str) -> list[str]:
     return [
         part for name, value in values.items() if value for part in (f"--{name.replace('_', '-')}", value)
     ]
+
+
+def evaluation_of(**changes: Any) -> Evaluation:
+    """Twenty answers of a task with two labels."""
+    fields: dict[str, Any] = {
+        "kind": "sequence-classification",
+        "file": "dev.jsonl",
+        "examples": 20,
+        "unusable": 1,
+        "metric": "accuracy",
+        "metrics": {"accuracy": 0.8, "f1_macro": 0.7917},
+        "baseline": 0.5,
+        "baseline_answer": "'a' for everything",
+        "classes": (
+            ClassScores("a", 9 / 12, 0.9, 9 / 11, 10),
+            ClassScores("b", 7 / 8, 0.7, 7 / 9, 10),
+        ),
+        "confusion": (
+            Confusion("a", "a", 9),
+            Confusion("b", "b", 7),
+            Confusion("b", "a", 3),
+            Confusion("a", "b", 1),
+        ),
+        "calibration_error": 0.05,
+        "bins": (Bin(0.5, 0.6, 10, 0.55, 0.6), Bin(0.9, 1.0, 10, 0.95, 1.0)),
+        "worst": (WorstError(7, "<b>odd</b> & bad", "a", "b", 0.9),),
+    }
+    return Evaluation(**fields | changes)

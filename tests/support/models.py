@@ -4,7 +4,7 @@ Nothing here is pretrained: these models are for shape and logic only.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,24 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoTokenizer,
-    BertConfig,
-    DistilBertConfig,
-    ElectraConfig,
-    MPNetConfig,
     PretrainedConfig,
     PreTrainedModel,
-    RobertaConfig,
-    XLMRobertaConfig,
 )
 
-from mask_store import WITHOUT_CLASSES, MaskBundle, TaskKind
+from mask_store import WITHOUT_CLASSES, MaskBundle, Pooling, TaskKind
 from masking import Base, MaskedModel, MaskSettings, TaskSpec
 from masking.checkpoints import CopySigns, load_copy
-from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES
+from masking.checkpoints.heads import PROBLEM_TYPES, auto_class
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "mpnet", "electra", "xlm-roberta")
+LATER = (
+    *("albert", "camembert", "data2vec-text", "ernie"),
+    *("deberta", "deberta-v2", "eurobert", "gte", "modernbert", "nomic_bert", "roformer"),
+)
+"""Further architectures: with a row of names, and such whose layers are found by computing."""
 # fmt: off
 WORDS = (
     "the", "a", "is", "was", "good", "bad", "movie", "film", "great", "terrible", "plot", "acting", "i",
@@ -41,6 +41,22 @@ WORDS = (
     "'", "-", "not", "and", "or", "yes", "no",
 )
 # fmt: on
+_OFFSET = ("roberta", "mpnet", "xlm-roberta", "camembert", "data2vec-text")
+_ENDS = {"bos_token_id": 2, "eos_token_id": 3}
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "share_att_key": True,
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    "eurobert": {"num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 2, "mask_token_id": 4},
+    "modernbert": {"local_attention": 6, "cls_token_id": 2, "sep_token_id": 3} | _ENDS,
+}
 TOLERANCE = 5e-6  # a two-hundredth of a step of Adam at 1e-3
 COPY_LABELS = ("down", "level", "up")
 _BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -68,7 +84,7 @@ def tiny_base(
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0.0, 0.05)
-            elif "Norm" not in name:
+            elif "norm" not in name.lower():
                 parameter.normal_(0.0, 0.15)
     if not pooler and getattr(model, "pooler", None) is not None:
         model.pooler = None
@@ -77,23 +93,7 @@ def tiny_base(
 
 
 def _config(architecture: str, vocabulary: int, blocks: int, hidden: int, positions: int) -> PretrainedConfig:
-    if architecture == "distilbert":
-        return DistilBertConfig(
-            vocab_size=vocabulary,
-            dim=hidden,
-            n_layers=blocks,
-            n_heads=2,
-            hidden_dim=2 * hidden,
-            max_position_embeddings=positions,
-        )
-    kinds = {
-        "bert": BertConfig,
-        "roberta": RobertaConfig,
-        "mpnet": MPNetConfig,
-        "electra": ElectraConfig,
-        "xlm-roberta": XLMRobertaConfig,
-    }
-    offset = 2 if architecture in ("roberta", "mpnet", "xlm-roberta") else 0
+    offset = 2 if architecture in _OFFSET else 0
     shape = {
         "vocab_size": vocabulary,
         "hidden_size": hidden,
@@ -101,18 +101,20 @@ def _config(architecture: str, vocabulary: int, blocks: int, hidden: int, positi
         "num_attention_heads": 2,
         "intermediate_size": 2 * hidden,
         "max_position_embeddings": positions + offset,
+        "pad_token_id": 1 if offset else 0,
     }
-    if architecture == "electra":
+    if architecture in ("albert", "electra"):
         shape["embedding_size"] = hidden // 2
     if offset:
-        shape.update(pad_token_id=1, bos_token_id=0, eos_token_id=2)
-    config: PretrainedConfig = kinds[architecture](**shape)
-    return config
+        shape.update(bos_token_id=0, eos_token_id=2)
+    if architecture == "distilbert":
+        shape["hidden_dim"] = shape.pop("intermediate_size")
+    return AutoConfig.for_model(architecture, **shape, **_SETTINGS.get(architecture, {}))
 
 
 def _save_tokenizer(folder: Path, architecture: str, positions: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    bert_like = architecture in ("bert", "distilbert", "electra")
+    bert_like = architecture not in (*_OFFSET, "eurobert", "gte")
     tokenizer = _wordpiece() if bert_like else _byte_level() if architecture == "roberta" else _metaspace()
     tokenizer.save(str(folder / "tokenizer.json"))
     cls, sep = ("[CLS]", "[SEP]") if bert_like else ("<s>", "</s>")
@@ -126,6 +128,8 @@ def _save_tokenizer(folder: Path, architecture: str, positions: int) -> int:
         "mask_token": "[MASK]" if bert_like else "<mask>",
         "model_input_names": ["input_ids", *(["token_type_ids"] if bert_like else []), "attention_mask"],
     }
+    if architecture == "eurobert":
+        config = {name.replace("cls_", "bos_").replace("sep_", "eos_"): one for name, one in config.items()}
     if architecture == "distilbert":
         config["model_input_names"] = ["input_ids", "attention_mask"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -212,9 +216,16 @@ def assert_learned_alike(kind: TaskKind, mine: Mapping[str, Tensor], expected: M
 
 
 def finetuned(
-    base_folder: str, folder: Path, kind: TaskKind, *, step: float = 0.02, seed: int = 0, **config: Any
+    base_folder: str,
+    folder: Path,
+    kind: TaskKind,
+    *,
+    step: float = 0.02,
+    seed: int = 0,
+    tokens: Sequence[int] = (),
+    **config: Any,
 ) -> str:
-    """Saves a copy of a base with a head of its own, as plain transformers would; returns its folder.
+    """Saves a copy of a base with a head of its own, if any, as plain transformers would; returns its folder.
 
     Args:
         base_folder: The base.
@@ -222,6 +233,7 @@ def finetuned(
         kind: Kind of task.
         step: Standard deviation of the change of every number.
         seed: Of the changes and of the head.
+        tokens: Those whose embeddings are changed, too, by ten times as much.
         config: Further fields of the configuration.
     """
     torch.manual_seed(seed)
@@ -232,25 +244,41 @@ def finetuned(
     if kind in WITHOUT_CLASSES:
         labels = {"num_labels": 1} if kind == "reranking" else labels
         config = {"problem_type": PROBLEM_TYPES.get(kind)} | config
-    cls = getattr(transformers, f"AutoModel{CLASSES[kind]}")
-    model: PreTrainedModel = cls.from_pretrained(
-        base_folder, **(({} if kind == "multiple-choice" else labels) | config)
-    )
+    if kind in ("multiple-choice", "embedding"):
+        labels = {}
+    cls = getattr(transformers, auto_class(kind))
+    model: PreTrainedModel = cls.from_pretrained(base_folder, **(labels | config))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "embeddings." not in name or "LayerNorm" in name:
                 parameter.add_(torch.randn_like(parameter) * step)
+        if tokens:
+            table = model.get_input_embeddings().get_parameter("weight")
+            rows = table[list(tokens)]
+            table[list(tokens)] = rows + torch.randn_like(rows) * 10 * step
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(base_folder).save_pretrained(folder)
     return str(folder)
 
 
-def sign_bundle(base: Base, model: str, *, task: str = "copied", factor: float = 1.0) -> MaskBundle:
+def sign_bundle(
+    base: Base,
+    model: str,
+    *,
+    task: str = "copied",
+    factor: float = 1.0,
+    pooling: Pooling | None = None,
+    keeps_rows: bool = False,
+) -> MaskBundle:
     """The bundle of a copy's signs."""
-    copied = load_copy(model, base)
-    signs = CopySigns(base, copied)
+    copied = load_copy(model, base, pooling=pooling)
+    signs = CopySigns(base, copied, keeps_rows)
     spec = TaskSpec(
-        *(copied.kind, copied.labels), max_length=32, word_piece="first", pair=copied.kind == "reranking"
+        *(copied.kind, copied.labels),
+        max_length=32,
+        word_piece="first",
+        pair=copied.kind == "reranking",
+        pooling=copied.pooling,
     )
     scales = {name: factor * mean for name, mean in signs.mean_scales.items()}
     return signs.bundle(task, spec, scales, settings={"factor": factor}, metrics={})

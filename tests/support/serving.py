@@ -1,14 +1,16 @@
 """Servers: tiny tasks of every kind in a store, a server in this or another process, expected answers."""
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any, Final
 
+import uvicorn
 from fastapi.testclient import TestClient
 
 from lab.server_process import ServerProcess, server_command, start_server
@@ -46,6 +48,7 @@ SPECS = {
     ),
     "rating": TaskSpec("regression", ("score",), max_length=32),
     "relevance": TaskSpec("reranking", ("relevance",), max_length=40, pair=True),
+    "semantic": TaskSpec("embedding", (), max_length=32, pooling="mean"),
 }
 TEXT = "the movie was good"
 EXACT: Final = "fp32"
@@ -96,6 +99,23 @@ def serving(
     with TestClient(create_app(service)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
+
+
+@contextmanager
+def listening(base: Base, place: Path, **others: Any) -> Iterator[str]:
+    """A ready server in this process, on a port; gives its address."""
+    service = build_service(settings_of(place, **others), base=base)
+    config = uvicorn.Config(create_app(service), ws="none", log_config=None, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            wait_until(lambda: server.started and service.why_not_ready() is None)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @contextmanager

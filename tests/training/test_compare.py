@@ -31,6 +31,10 @@ def test_both_methods_run_for_every_seed_once(
     assert capsys.readouterr().out == printed
     assert len(store.versions("demo")) == 2
 
+    folder = tmp_path / "run-compare"
+    assert json.loads((folder / "comparison.json").read_text()) == runs
+    assert "Against finetuning" in (folder / "report.html").read_text(encoding="utf-8")
+
 
 def test_nothing_is_published_without_a_store(
     tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from mask_store import TaskKind
-from tests.support.learning_data import ROWS, tiny_options, write_lines
+from tests.support.learning_data import ROWS, partners, tiny_options, write_lines
 from training.evaluate import main
 from training.runs.learn import learn
 
@@ -82,12 +82,27 @@ def test_figures_of_labels_and_confusions_are_those_of_sklearn(
     )
 
 
+def test_embeddings_are_measured_beside_the_bare_base(
+    tiny_bert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = str(write_lines(tmp_path / "pairs.jsonl", partners(20)))
+    found = tiny_options(tmp_path, tiny_bert, "embedding", train=pairs, dev=pairs, epochs=1, pooling="cls")
+    report = learn(found)
+    assert (report.metric, set(report.metrics)) == ("accuracy", {"accuracy", "mrr"})
+    line = ["--task", "demo", "--store", str(found.store), "--base", tiny_bert, "--precision", "fp32"]
+    measured = _json(capsys, [*line, "--file", pairs, "--worst", "3"])
+    assert measured["metrics"] == pytest.approx(report.metrics, abs=1e-6)
+    assert measured["baseline_answer"] == "the base without a mask"
+    assert 0 < measured["baseline"] <= 1
+    assert len(measured["worst"]) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (["--task", "nothing"], "nothing"),
         (["--version", "7"], "7"),
-        (["--tags-column", "t"], "--tags-column: not a column of a sequence-classification task"),
+        (["--tags-column", "t"], "--tags-column: not a column of a task of sequence-classification"),
         (["--label-column", "t"], "no column 't'"),
         (["--pair-column", "label"], "the task takes one text, found 'text' and 'label'"),
         (["--file", "absent.jsonl"], "absent.jsonl"),
@@ -116,4 +131,4 @@ def test_kinds_without_labels_have_no_label_figures(learned: Any, capsys: pytest
     labelled = kind in ("sequence-classification", "token-classification", "multi-label-classification")
     assert bool(found["classes"]) == labelled
     assert bool(found["confusion"]) == (labelled and kind != "multi-label-classification")
-    assert (found["calibration_error"] is None) == (kind == "regression")
+    assert (found["calibration_error"] is None) == (kind in ("regression", "embedding"))

@@ -12,7 +12,7 @@ import maskserve
 from mask_store import MaskStore, SignManifest, TaskKind, TaskManifest
 from masking import Base, TaskSpec
 from masking.checkpoints.heads import CLASSES
-from tests.support.learning_data import ROWS, entities, reviews, write_lines
+from tests.support.learning_data import ROWS, alike, entities, reviews, write_lines
 from tests.support.models import COPY_LABELS, finetuned, random_bundle
 from training.copies.importing import FACTORS
 from training.export_model import main as export_main
@@ -37,7 +37,7 @@ def test_a_copy_is_published_and_compared_on_text_without_answers(
     options = command(tmp_path, tiny_bert, "--model", copy, "--task", "mood", "--text", str(text))
     assert main(options) == 0
     printed = capsys.readouterr().out
-    for expected in ("mood version 1, of My Copy over tiny-bert", "3 labels", " of 3 labels (", "embeddings"):
+    for expected in ("mood version 1, of My Copy over tiny-bert", "3 labels", " of 3 labels (", "not kept"):
         assert expected in printed
     assert "accuracy" not in printed
     manifest = MaskStore.open(tmp_path / "store").load("mood").manifest
@@ -175,6 +175,71 @@ def test_answers_without_classes_are_measured(
     answers = 60 if kind == "multi-label-classification" else 20
     assert compared["agreement"]["answers"] == answers
     assert (compared["agreement"]["equal"] is None) == (kind == "regression")
+
+
+def test_the_base_itself_becomes_a_task_of_embeddings(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = write_lines(tmp_path / "text.jsonl", alike(8))
+    options = ("--model", tiny_bert, "--task", "semantic", "--pooling", "mean", "--text", str(text))
+    assert main(command(tmp_path, tiny_bert, *options)) == 0
+    printed = capsys.readouterr().out
+    assert "of no bits: the model's encoder is the base's own" in printed
+    assert "cosine of 16 embeddings 1.0000, 1.0000 at the least" in printed
+    assert "spearman" in printed
+    manifest = MaskStore.open(tmp_path / "store").load("semantic").manifest
+    assert isinstance(manifest, SignManifest)
+    assert (manifest.kind, manifest.pooling, manifest.pair) == ("embedding", "mean", False)
+    tasks = maskserve.load(tiny_bert, store=tmp_path / "store", precision="fp32")
+    folder = tmp_path / "exported"
+    assert export_main(command(tmp_path, tiny_bert, "--task", "semantic", "--to", str(folder))) == 0
+    extract: Any = pipeline("feature-extraction", model=str(folder))
+    tokens = np.array(extract(TEXTS[0])[0])
+    mean = tokens.mean(0) / np.linalg.norm(tokens.mean(0))
+    np.testing.assert_allclose(tasks("semantic", TEXTS[0]), mean, atol=1e-5)
+
+
+def test_a_sentence_encoder_becomes_signs_or_a_mask(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = finetuned(tiny_bert, tmp_path / "copy", "embedding")
+    text = write_lines(tmp_path / "text.jsonl", alike(40))
+    options = ("--model", model, "--pooling", "cls", "--text", str(text), "--json")
+    assert main(command(tmp_path, tiny_bert, *options, "--task", "signs", "--fit", str(text))) == 0
+    signs = json.loads(capsys.readouterr().out)
+    assert signs["fitted"]
+    assert signs["compared"]["agreement"]["divergence"] < 0.02
+    assert signs["compared"]["copy_metrics"].keys() == {"spearman", "pearson"}
+    learned_alike = [*learned(tmp_path, tiny_bert, model, *options), "--epochs", "2"]
+    assert main(learned_alike) == 0
+    mask = json.loads(capsys.readouterr().out)
+    manifest = MaskStore.open(tmp_path / "store").load("mood").manifest
+    assert isinstance(manifest, TaskManifest)
+    assert (manifest.kind, manifest.pooling, manifest.head) == ("embedding", "cls", ())
+    apart = mask["compared"]["agreement"]["divergence"]
+    assert manifest.metrics["agreement"] == pytest.approx(1 - apart, abs=1e-4)
+
+
+def test_changed_rows_of_embeddings_travel_where_that_is_asked_for(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = finetuned(tiny_bert, tmp_path / "copy", "sequence-classification", tokens=(5, 9, 21))
+    text = write_lines(tmp_path / "text.jsonl", [{"text": one} for one in TEXTS])
+    found = {}
+    for embeddings in ("base", "changed"):
+        options = ("--model", model, "--task", embeddings, "--embeddings", embeddings, "--json")
+        assert main(command(tmp_path, tiny_bert, *options, "--text", str(text), "--factor", "1")) == 0
+        found[embeddings] = json.loads(capsys.readouterr().out)
+    assert [one["embedding_rows"] for one in found.values()] == [0, 3]
+    assert found["changed"]["embedding_bytes"] == 3 * 32 * 4 + 16
+    lost = [one["lost"] for one in found.values()]
+    assert lost[0][0] == "embeddings.word_embeddings.weight"
+    assert lost[0][1] > lost[1][1] == 0.0
+    apart = [one["compared"]["agreement"]["divergence"] for one in found.values()]
+    assert apart[1] < apart[0]
+    kept = ("--embeddings", "changed", "--as", "mask", "--text", str(text))
+    assert main(command(tmp_path, tiny_bert, "--model", model, "--task", "a", *kept)) == 2
+    assert "--embeddings changed goes with --as sign" in capsys.readouterr().err
 
 
 def test_names_of_tasks() -> None:

@@ -61,8 +61,9 @@ def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
     [
         ({"dataset": "d"}, "--dataset takes the place of --train and --dev"),
         ({"train": None}, "--train missing"),
-        ({"train": None, "dev": None}, "--train and --dev missing"),
-        ({"dev": None}, "--dev missing: .*--validation-share 0.1 instead of --dev"),
+        ({"train": None, "dev": None}, "--train missing: give --train FILE, and --dev FILE"),
+        ({"kind": "regression", "class_weights": "balanced"}, "a regression task has no classes to weigh"),
+        ({"track": ["tea leaves"]}, "--track"),
         ({"validation_share": 0.1}, "--validation-share takes the place of --dev"),
         ({"dev": None, "validation_share": 1.0}, "--validation-share 1.0: must lie between 0 and 1"),
         ({"train": "nothing-*.jsonl"}, r"--train nothing-\*.jsonl: no such file"),
@@ -118,7 +119,9 @@ def test_a_setting_beyond_the_paper_is_part_of_what_a_run_is_once_it_is_on(setti
     on = {"average": 0.9, "final_sparsity": 0.2, "head": "trained", "head_lr": 1e-4}
     assert LearnOptions(**(settings | on)).learning_settings() == plain | on
     assert LearnOptions(**(settings | {"keep_epoch": 3})).learning_settings() == plain | {"keep_epoch": 3}
-    assert set(EXTRA_SETTINGS) <= {*on, "keep_epoch"}
+    weighted = {"class_weights": "balanced"}
+    assert LearnOptions(**(settings | weighted)).learning_settings() == plain | weighted
+    assert set(EXTRA_SETTINGS) <= {*on, *weighted, "keep_epoch"}
 
 
 def test_a_run_is_known_by_the_names_of_options(settings: dict[str, Any]) -> None:
@@ -161,6 +164,7 @@ def test_the_papers_preset_is_these_values() -> None:
         "average": None,
         "head_lr": None,
         "keep_epoch": None,
+        "class_weights": None,
     }
 
 

@@ -150,8 +150,8 @@ def _arguments(field: FieldInfo) -> dict[str, Any]:
         kinds = (field.annotation, *get_args(field.annotation))
         arguments["type"] = next((kind for kind in (float, int, str) if kind in kinds), str)
         arguments["metavar"] = _display(field)["metavar"]
-        if any(get_origin(kind) is tuple for kind in kinds):
-            arguments["nargs"] = "+"
+    if any(get_origin(kind) is tuple for kind in (field.annotation, *get_args(field.annotation))):
+        arguments["nargs"] = "+"
     return arguments | ({"required": True} if field.is_required() else {})
 
 

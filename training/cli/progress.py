@@ -1,6 +1,7 @@
 """Progress of a run: a bar with the figures that matter, and a line for each epoch."""
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from training.distributed import is_main
 from training.loop.callbacks import Callback
 from training.loop.history import EpochRecord
 from training.loop.trainer import Trainer
+from training.runs.report import human_seconds
 
 
 class ProgressBar(Callback):
@@ -23,9 +25,11 @@ class ProgressBar(Callback):
         """Make a bar, which opens when learning begins."""
         self._bar: tqdm[Any] | None = None
         self._dev: dict[str, str] = {}
+        self._begun = (0, 0.0)  # step and time
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Open the bar, where a killed run stopped if this one resumes it."""
+        self._begun = (trainer.history.step, time.monotonic())
         if not is_main():
             return
         self.close()
@@ -52,7 +56,10 @@ class ProgressBar(Callback):
         history = trainer.history
         metric, record = history.metric, history.epochs[-1]
         self._dev = {metric: f"{record.metrics[metric]:.4f}"}
-        tqdm.write(epoch_line(record, history.max_epochs, metric), file=sys.stderr)
+        first, begun = self._begun
+        pace = (time.monotonic() - begun) / max(1, history.step - first)
+        left = 0.0 if history.is_finished else pace * (history.max_steps - history.step)
+        tqdm.write(epoch_line(record, history.max_epochs, metric, left), file=sys.stderr)
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Close the bar."""
@@ -64,9 +71,17 @@ class ProgressBar(Callback):
             self._bar.close()
 
 
-def epoch_line(record: EpochRecord, epochs: int, metric: str) -> str:
-    """Write the figures of an epoch on a line."""
+def epoch_line(record: EpochRecord, epochs: int, metric: str, left: float = 0.0) -> str:
+    """Write the figures of an epoch on a line.
+
+    Args:
+        record: The figures.
+        epochs: Epochs that there are at most.
+        metric: Name of the dev metric that chooses the epoch.
+        left: Seconds that the rest takes, if there is any.
+    """
+    rest = f", at most {human_seconds(left)} left" if left else ""
     return (
-        f"epoch {record.number:>2} of {epochs}: loss {record.loss:.4f}, "
-        f"dev {metric} {record.metrics[metric]:.4f}, zeros {record.zeros:.2%}, flipped {record.flipped:.2%}"
+        f"epoch {record.number:>2} of {epochs}: loss {record.loss:.4f}, dev {metric} "
+        f"{record.metrics[metric]:.4f}, zeros {record.zeros:.2%}, flipped {record.flipped:.2%}{rest}"
     )

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
-import torch
 
 from mask_store import WITHOUT_CLASSES, TaskKind
-from masking import Base, Features, TaskCodec, TaskInput, TaskInputError
+from masking import Base, Features, TaskCodec, TaskInput, TaskInputError, TextInput
 from masking.checkpoints import FinetunedCopy
-from masking.inference.rounding import sample_rows
-from masking.tasks.predictions import Floats
+from masking.inference.samples import SAMPLE_TOKENS, sample_rows
+from masking.tasks.predictions import Floats, normalise
 from training.data.columns import choose_columns
 from training.data.examples import judge, read_examples, settle
 from training.data.rows import Row, RowSet, data_digest
@@ -60,6 +59,12 @@ class CopiedText:
             raise DataError(f"{self.source}: {len(different)} inputs are too few to keep {share:.0%} of them")
         rest = self._only(self.source, [one not in kept for one in self.inputs])
         return rest, self._only(f"{self.source} ({share:.0%} of it)", [one in kept for one in self.inputs])
+
+    def of_single_texts(self) -> "CopiedText":
+        """Return the texts of pairs as inputs of their own, each once, without answers."""
+        pairs = ((given.text, given.pair) for given in self.inputs if isinstance(given, TextInput))
+        texts = dict.fromkeys(text for pair in pairs for text in pair if text is not None)
+        return replace(self, inputs=tuple(map(TextInput, texts)), targets=None, pair=False)
 
     def _only(self, source: str, wanted: Sequence[bool]) -> "CopiedText":
         inputs = tuple(compress(self.inputs, wanted))
@@ -139,7 +144,7 @@ def generated(base: Base, codec: TaskCodec) -> list[Features]:
     words = codec.spec.kind == "token-classification"
     return [
         Features((row,), tuple((0, token) for token in range(1, len(row.input_ids) - 1)) if words else ())
-        for row in sample_rows(base, 64)
+        for row in sample_rows(base, (SAMPLE_TOKENS,) * 64)
     ]
 
 
@@ -147,16 +152,10 @@ def copy_logits(
     copied: FinetunedCopy, base: Base, codec: TaskCodec, features: Sequence[Features]
 ) -> list[Floats]:
     """Compute the logits of a finetuned copy, float32 for each input."""
-    choice = copied.kind == "multiple-choice"
-
-    def forward(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        given = {name: tensor.unsqueeze(1) for name, tensor in batch.items()} if choice else batch
-        logits: torch.Tensor = copied.model(**given).logits
-        return logits
 
     def compute(batch: Sequence[Features]) -> list[Floats]:
         device = copied.model.device
-        return batch_logits(forward, codec, batch, tokenizer=base.tokenizer, device=device)
+        return batch_logits(copied.logits, codec, batch, tokenizer=base.tokenizer, device=device)
 
     return in_batches(features, _MAX_ROWS, compute)
 
@@ -167,19 +166,24 @@ class Agreement:
 
     Attributes:
         answers: Answers compared: of each input, word or label, or values.
-        equal: Of them, those that are the same; None for values.
-        largest: Largest difference of a probability, or of a value.
+        equal: Of them, those that are the same; None for values and embeddings.
+        largest: Largest difference of a probability, or of a value; of embeddings 1 less the smallest cosine.
         divergence: Mean divergence of the second's probabilities from the first's, in nats; of values the
-            mean squared difference.
+            mean squared difference, of embeddings 1 less the mean cosine.
+        embeddings: Whether answers are embeddings.
     """
 
     answers: int
     equal: int | None
     largest: float
     divergence: float
+    embeddings: bool = False
 
     def __str__(self) -> str:
         """Say it in a line."""
+        if self.embeddings:
+            mean, smallest = 1 - self.divergence, 1 - self.largest
+            return f"cosine of {self.answers} embeddings {mean:.4f}, {smallest:.4f} at the least"
         if self.equal is None:
             return f"largest difference of {self.answers} values {self.largest:.3f}"
         share = f"{self.equal} of {self.answers} labels ({self.equal / self.answers:.2%})"
@@ -188,6 +192,10 @@ class Agreement:
     @classmethod
     def of(cls, kind: TaskKind, wanted: Sequence[Floats], found: Sequence[Floats]) -> "Agreement":
         """Compare the logits of the same inputs of a kind of task."""
+        if kind == "embedding":
+            both = [np.vstack([np.atleast_2d(one) for one in some]) for some in (wanted, found)]
+            apart = 1 - np.sum(normalise(both[0]) * normalise(both[1]), axis=1)
+            return cls(apart.size, None, float(apart.max()), float(apart.mean()), embeddings=True)
         if kind == "regression":
             apart = np.concatenate([a - b for a, b in zip(wanted, found, strict=True)])
             return cls(apart.size, None, float(np.abs(apart).max()), float(np.square(apart).mean()))

@@ -1,6 +1,7 @@
 """Distillation: a 0/1 mask learned from a finetuned copy's answers to text, by the loop of labelled data.
 
-The targets are the copy's probabilities, so that the loss is the divergence from them plus a constant. What
+The targets are the copy's probabilities, or its embeddings, so that the loss is the divergence from them plus
+a constant. What
 the copy answers counts as right when the best epoch is chosen: accuracy is agreement with it.
 """
 
@@ -56,7 +57,7 @@ class Distillation:
     def identity(self) -> dict[str, object]:
         """Settings and digests that decide which mask is learned."""
         return {
-            **self.loop.model_dump(by_alias=True, exclude={"save_steps", "tensorboard"}),
+            **self.loop.model_dump(by_alias=True, exclude={"save_steps", "tensorboard", "track"}),
             **SETTINGS.model_dump(),
             "copy": self.copy.info.fingerprint,
             "base": self.base.info.fingerprint,
@@ -120,7 +121,7 @@ class Distillation:
 def _targets(spec: TaskSpec, logits: Floats) -> tuple[TargetNumbers, Tensor]:
     """Return what a copy's logits say is right, as numbers, and how probable it finds everything."""
     tensor = torch.from_numpy(logits)
-    if spec.kind == "regression":
+    if spec.kind in ("regression", "embedding"):
         return tuple(tensor.tolist()), tensor
     if spec.kind in WITHOUT_CLASSES:
         return tuple((tensor > 0).int().tolist()), tensor.sigmoid()

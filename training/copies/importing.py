@@ -14,7 +14,17 @@ from typing import Any
 
 from torch import Tensor
 
-from mask_store import JsonScalar, MaskBundle, MaskStore, TaskKind, TaskManifest, WordPiece, human_bytes
+from mask_store import (
+    JsonScalar,
+    MaskBundle,
+    MaskStore,
+    Pooling,
+    SignManifest,
+    TaskKind,
+    TaskManifest,
+    WordPiece,
+    human_bytes,
+)
 from masking import Base, Features, TaskSpec, task_codec
 from masking.checkpoints import CopySigns, FinetunedCopy, fit_scales, load_copy
 from masking.tasks.predictions import Floats
@@ -33,7 +43,7 @@ from training.kinds import TRAINING_KINDS
 from training.loop.callbacks import Callback
 from training.loop.evaluation import features_logits
 from training.loop.run_folder import RunFolder
-from training.options import CopyForm, LoopOptions
+from training.options import CopyEmbeddings, CopyForm, LoopOptions
 from training.runs.learn import publish_kept
 
 FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0)
@@ -51,6 +61,8 @@ class ImportOptions:
         pair: Whether a sequence classifier takes pairs of texts.
         max_length: Longest input in tokens; None for what the copy's tokenizer takes.
         word_piece: At which wordpiece a token classifier's labels are read.
+        pooling: What the embeddings of an encoder are made of; None for what its files say.
+        embeddings: Embeddings of tokens: the base's, or with the rows that differ in the copy.
         text: Files of inputs to compare on, with answers or without.
         fit: Likewise to fit scales on; nothing for one factor of all. A mask is learned on these inputs, and
             `text` chooses the best epoch; with one of the two alone, a tenth of it does.
@@ -63,6 +75,8 @@ class ImportOptions:
     pair: bool = False
     max_length: int | None = None
     word_piece: WordPiece = "first"
+    pooling: Pooling | None = None
+    embeddings: CopyEmbeddings = "base"
     text: tuple[str, ...] = ()
     fit: tuple[str, ...] = ()
     factor: float | None = None
@@ -75,6 +89,8 @@ class ImportOptions:
             return ["--as mask needs --text: inputs to learn on, labelled or not"]
         if self.form == "mask" and self.factor is not None:
             return ["--factor goes with --as sign: a mask has no scales"]
+        if self.form == "mask" and self.embeddings == "changed":
+            return ["--embeddings changed goes with --as sign: a mask has the base's"]
         return []
 
 
@@ -117,9 +133,12 @@ class ImportReport:
         bundle_bytes: Bytes of its file.
         finetuned_bytes: Bytes of the copy in fp32.
         made: How the task was made of the copy.
-        factor: Of the scales, before they were fitted; None for a mask.
+        factor: Of the scales, before they were fitted; None for a mask, and where there are no signs.
         fitted: Whether they were.
-        embeddings_moved: Largest change of an embedding, which is lost.
+        lost: What has moved farthest of the copy's tensors that the task keeps as the base's, embeddings or
+            layers that are not masked, and how far.
+        embedding_rows: Rows of the embedding of tokens that are kept.
+        embedding_bytes: Their bytes.
         compared: Copy and task on the text that was given.
         seconds: Time taken, the base's loading not counted.
     """
@@ -136,13 +155,23 @@ class ImportReport:
     made: str
     factor: float | None
     fitted: bool
-    embeddings_moved: float
+    lost: tuple[str, float]
+    embedding_rows: int
+    embedding_bytes: int
     compared: Comparison | None
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return asdict(self)
+
+    def _kept(self) -> dict[str, str]:
+        """Return the lines about what the copy has outside of the layers with signs."""
+        lines = {}
+        if self.embedding_rows:
+            lines["rows"] = f"{self.embedding_rows:,} of tokens, {human_bytes(self.embedding_bytes)}"
+        name, far = self.lost
+        return lines | {"not kept": f"{name} moved by {far:.2%} in the copy; the base's is used"}
 
     def __str__(self) -> str:
         """Return the text that is printed."""
@@ -154,7 +183,7 @@ class ImportReport:
             "digest": self.digest,
             "size": sizes,
             "made": self.made,
-            "embeddings": f"moved by {self.embeddings_moved:.2%} in the copy; the base's are kept",
+            **self._kept(),
         }
         lines |= {} if self.compared is None else self.compared.lines()
         lines["time"] = f"{self.seconds:.1f} s"
@@ -193,15 +222,17 @@ def import_copy(
     started = time.monotonic()
     if problems := options.problems():
         raise OptionsError(problems)
-    copied = load_copy(model, base, revision=revision)
+    copied = load_copy(model, base, revision=revision, pooling=options.pooling)
     text, fit = (
         read_copied_text(paths, copied.kind) if paths else None for paths in (options.text, options.fit)
     )
     pair = options.pair or any(one.pair for one in (text, fit) if one is not None)
     spec = _spec(copied, options, pair=pair)
-    signs = CopySigns(base, copied)
+    signs = CopySigns(base, copied, keeps_rows=options.embeddings == "changed")
     distillation = None
     if options.form == "mask":
+        if copied.kind == "embedding":  # of one text, whatever the rows have
+            text, fit = (one and one.of_single_texts() for one in (text, fit))
         train, dev = _parts(text, fit)
         distillation, text = Distillation(copied, base, spec, train, dev, options.loop), dev
     with _run(distillation, Path(options.run_dir or f"runs/{task}")) as folder:
@@ -225,13 +256,23 @@ def import_copy(
             made=_made(bundle, factor, fitted=fit is not None),
             factor=factor,
             fitted=factor is not None and fit is not None,
-            embeddings_moved=signs.embeddings_moved,
+            lost=signs.lost,
+            **_kept_rows(bundle),
             compared=compared,
             seconds=round(time.monotonic() - started, 3),
         )
         if folder is not None:
             folder.finish(report.to_dict())
     return report
+
+
+def _kept_rows(bundle: MaskBundle) -> dict[str, int]:
+    """Count the rows of embeddings that a bundle holds."""
+    kept = bundle.manifest.embeddings if isinstance(bundle.manifest, SignManifest) else ()
+    return {
+        "embedding_rows": sum(rows.columns - rows.zeros for rows in kept),
+        "embedding_bytes": sum(rows.nbytes for rows in kept),
+    }
 
 
 def _parts(text: CopiedText | None, fit: CopiedText | None) -> tuple[CopiedText, CopiedText]:
@@ -250,6 +291,8 @@ def _run(distillation: Distillation | None, path: Path) -> AbstractContextManage
 def _made(bundle: MaskBundle, factor: float | None, *, fitted: bool) -> str:
     """Say how the task was made of the copy."""
     manifest = bundle.manifest
+    if not manifest.mask_bits:
+        return "of no bits: the model's encoder is the base's own"
     if not isinstance(manifest, TaskManifest):
         return f"signs, scaled by {factor:g} times the mean change of each row" + ", then fitted" * fitted
     told = manifest.training
@@ -259,11 +302,13 @@ def _made(bundle: MaskBundle, factor: float | None, *, fitted: bool) -> str:
 
 def _choose(
     signs: CopySigns, task: str, spec: TaskSpec, factor: float | None, text: CopiedText | None, *, fits: bool
-) -> tuple[float, MaskBundle]:
+) -> tuple[float | None, MaskBundle]:
     """Choose the scales, by the answers to some text; without any, to generated rows."""
+    if signs.unchanged:
+        return None, signs.bundle(task, spec, {}, settings={}, metrics={})
     codec = task_codec(spec, signs.base.tokenizer)
     features = generated(signs.base, codec) if text is None else encode(text, codec)
-    settings: dict[str, JsonScalar] = {"embeddings_moved": signs.embeddings_moved}
+    settings: dict[str, JsonScalar] = dict(zip(("not_kept", "not_kept_moved"), signs.lost, strict=True))
 
     def multiplied(factor: float) -> dict[str, Tensor]:
         return {name: factor * mean for name, mean in signs.mean_scales.items()}
@@ -285,7 +330,7 @@ def _choose(
 
 
 def _spec(copied: FinetunedCopy, options: ImportOptions, *, pair: bool) -> TaskSpec:
-    if pair and copied.kind in ("token-classification", "multiple-choice"):
+    if options.pair and copied.kind in ("token-classification", "multiple-choice", "embedding"):
         raise OptionsError([f"--pair: the model is of the kind {copied.kind}"])
     max_length = options.max_length or copied.max_length
     if max_length > copied.max_length:
@@ -293,8 +338,9 @@ def _spec(copied: FinetunedCopy, options: ImportOptions, *, pair: bool) -> TaskS
     return TaskSpec(
         *(copied.kind, copied.labels),
         max_length=max_length,
-        pair=pair or copied.kind == "reranking",
+        pair=(pair or copied.kind == "reranking") and copied.kind != "embedding",
         word_piece=options.word_piece,
+        pooling=copied.pooling,
     )
 
 

@@ -54,7 +54,8 @@ def choose_columns(
     chosen = _together(kind, named, there)
     for role, defaults in roles.columns.items():
         name = named.get(role)
-        if role in chosen or (role in roles.optional and not name) or (role in ANSWERS and not answers):
+        absent = not name and not any(_same_name(default, there) for default in defaults)
+        if role in chosen or (role in roles.optional and absent) or (role in ANSWERS and not answers):
             continue
         chosen[role] = _find(role, (name,) if name else defaults, first.source, there, exact=bool(name))
     for rows in others:
@@ -64,8 +65,8 @@ def choose_columns(
 
 
 def describe_columns(columns: Columns) -> str:
-    """Say which columns are used."""
-    return "columns: " + ", ".join(f"{role} {column!r}" for role, column in columns.items())
+    """Say which columns are used, by the options that name them."""
+    return "columns: " + " ".join(f"--{role}-column {shlex.quote(name)}" for role, name in columns.items())
 
 
 def unused_texts(rows: RowSet, columns: Columns) -> list[str]:

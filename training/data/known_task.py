@@ -41,10 +41,11 @@ def task_columns(
     """Decide which column plays which role for a learned task; see `choose_columns`.
 
     Raises:
-        ColumnError: A column isn't there, or there is one text where the task takes pairs, or the other way.
+        ColumnError: A column isn't there, or there is one text where the task takes pairs, or the other way;
+            an embedding is of one text, and measured on pairs.
     """
     columns = choose_columns(spec.kind, named, (rows,), answers=answers)
-    if "pair" in ROLES[spec.kind] and ("pair" in columns) != spec.pair:
+    if "pair" in ROLES[spec.kind] and ("pair" in columns) != spec.pair and spec.pooling is None:
         found = " and ".join(repr(columns[role]) for role in ("text", "pair") if role in columns)
         wanted = "pairs of texts" if spec.pair else "one text"
         missing = "--pair-column" if spec.pair else "--text-column"

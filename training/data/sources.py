@@ -120,6 +120,20 @@ def read_dataset(
         return with_class_names(source, data, data.features)
 
 
+def lacks_split(name: str, split: str) -> bool:
+    """Tell whether a dataset is known to have no such split; see `read_dataset`."""
+    import datasets  # noqa: PLC0415 (as above)
+
+    identifier, _, config = name.partition(":")
+    try:
+        if any((Path(identifier) / file).is_file() for file in _SAVED):
+            data = datasets.load_from_disk(identifier)
+            return not isinstance(data, dict) or split not in data
+        return split not in datasets.get_dataset_split_names(identifier, config or None)
+    except Exception:  # as below; what is wrong is told where the dataset is read
+        return False
+
+
 def _renamed(rows: RowSet, source: str, features: Any) -> RowSet:
     named = with_class_names(source, [row.values for row in rows.rows], features)
     numbered = tuple(Row(row.line, own.values) for row, own in zip(rows.rows, named.rows, strict=True))

@@ -10,18 +10,18 @@ from training.data.examples import Example, ExampleSet
 from training.errors import NoExamplesError
 from training.kinds import Target, count_labels, labels_of
 
-_SEED = 0  # not that of the run: runs of several seeds are measured on the same rows
 
-
-def split_examples(examples: ExampleSet, share: float) -> tuple[ExampleSet, ExampleSet]:
+def split_examples(examples: ExampleSet, share: float, seed: int = 0) -> tuple[ExampleSet, ExampleSet]:
     """Split examples by chance, the same way each time.
 
-    Each label gives its share; a row with several counts for the rarest. Rows of the same input stay
-    together, and a row whose label no other row has is learned.
+    Each label gives its share, or one row where that share is less than one of all labels; a row with several
+    labels counts for the rarest. Rows of the same input stay together, and a row whose label no other row has
+    is learned.
 
     Args:
         examples: All examples.
         share: Share to choose by, above 0 and below 1.
+        seed: Decides which; not that of a run, so that runs of several seeds are measured on the same rows.
 
     Returns:
         Those to learn from and those to choose by, each in their order.
@@ -36,11 +36,13 @@ def split_examples(examples: ExampleSet, share: float) -> tuple[ExampleSet, Exam
     by_label: dict[str, list[list[Example]]] = defaultdict(list)
     for group in by_input.values():
         by_label[_stratum(group[0].target, counts)].append(group)
-    chooser = random.Random(_SEED)
+    chooser = random.Random(seed)
     kept: set[int] = set()
+    fewest = 0 if any(round(share * len(groups)) for groups in by_label.values()) else 1
     for label in sorted(by_label):
         groups = by_label[label]
-        for group in chooser.sample(groups, min(round(share * len(groups)), len(groups) - 1)):
+        size = min(max(round(share * len(groups)), fewest), len(groups) - 1)
+        for group in chooser.sample(groups, size):
             kept |= {example.line for example in group}
     train = [example for example in examples.examples if example.line not in kept]
     known = {label for example in train for label in labels_of(example.target)}
@@ -52,8 +54,8 @@ def split_examples(examples: ExampleSet, share: float) -> tuple[ExampleSet, Exam
     ]
     if not dev:
         raise NoExamplesError(
-            f"{examples.source}: a share of {share:g} of {len(examples.examples)} rows is none; give a "
-            "larger --validation-share"
+            f"{examples.source}: of {len(examples.examples)} rows none can be kept to choose by, as each is "
+            "the only one of its label; give --dev FILE"
         )
     chosen = {example.line for example in dev}
     rest = tuple(example for example in examples.examples if example.line not in chosen)

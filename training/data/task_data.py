@@ -9,14 +9,15 @@ from training.data.examples import ExampleSet, judge, learn_labels, read_example
 from training.data.features import EncodedExample, encode_examples
 from training.data.rows import RowSet, data_digest
 from training.data.signs import describe_labels, describe_values, signs_of_wrong_data
-from training.data.sources import read_dataset, read_files
+from training.data.sources import lacks_split, read_dataset, read_files
 from training.data.split import split_examples
 from training.errors import DataError
 from training.kinds import TRAINING_KINDS, Columns, Judgement
 from training.kinds.fields import joined
-from training.options import LearnOptions, Role
+from training.options import DEFAULT_SHARE, LearnOptions, Role
 
 _SHOWN_COLUMNS = 5
+_VALIDATION = "validation"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class TaskData:
         columns: Column of each role.
         judgement: What targets mean.
         digest: ``sha256:<hex>`` over every row as read.
+        held_share: Share of the rows to learn from that is kept as dev; None where dev was read.
         notes: What was found out about the data, a sentence each.
         warnings: What looks wrong, a sentence each.
     """
@@ -40,6 +42,7 @@ class TaskData:
     columns: Columns
     judgement: Judgement
     digest: str
+    held_share: float | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -89,13 +92,17 @@ def load_data(options: LearnOptions) -> TaskData:
     read = [read_examples(rows, options.kind, columns) for rows in row_sets]
     judgement = judge(options.kind, read, options.missing_label, options.separator_character)
     settled = [settle(examples, judgement) for examples in read]
-    if options.validation_share:
-        train, dev = split_examples(settled[0], options.validation_share)
+    notes: list[str] = []
+    share = None
+    if len(settled) == 1:
+        share = options.held_share or DEFAULT_SHARE
+        train, dev = split_examples(settled[0], share, options.split_seed)
+        notes = [_describe_split(settled[0], dev, share, options)]
     else:
         train, dev = settled
     kind = TRAINING_KINDS[options.kind]
     labels = learn_labels(options.kind, train, dev) or kind.value_names(columns)
-    notes = [note for rows in row_sets for note in _named(rows.source, rows.notes)]
+    notes += [note for rows in row_sets for note in _named(rows.source, rows.notes)]
     notes += [describe_columns(columns), *judgement.notes]
     if labels:
         notes.append(describe_labels(train) if kind.has_classes else describe_values(train, labels))
@@ -103,19 +110,32 @@ def load_data(options: LearnOptions) -> TaskData:
     warnings += [*_unused(row_sets[0], columns), *judgement.warnings]
     warnings += signs_of_wrong_data(options.kind, train, dev)
     digest, told = data_digest(*row_sets), (tuple(dict.fromkeys(some)) for some in (notes, warnings))
-    return TaskData(train, dev, labels, columns, judgement, digest, *told)
+    return TaskData(train, dev, labels, columns, judgement, digest, share, *told)
 
 
 def _read(options: LearnOptions) -> list[RowSet]:
     """Read the rows to learn from, and those to check with where they are not to be split off."""
     encoding, delimiter = options.encoding, options.delimiter_character
     if options.dataset:
-        splits = (options.train_split, options.dev_split)[: 1 if options.validation_share else 2]
+        splits = [options.train_split, options.dev_split or _VALIDATION]
+        if options.held_share or (not options.dev_split and lacks_split(options.dataset, _VALIDATION)):
+            del splits[1]
         return [
             read_dataset(options.dataset, split, encoding=encoding, delimiter=delimiter) for split in splits
         ]
     files = [paths for paths in (options.train, options.dev) if paths]
     return [read_files(paths, encoding=encoding, delimiter=delimiter) for paths in files]
+
+
+def _describe_split(read: ExampleSet, dev: ExampleSet, share: float, options: LearnOptions) -> str:
+    """Say which rows are kept to choose by, and how to have others."""
+    other = "--dev-split" if options.dataset else "--dev"
+    why = "" if options.validation_share else f", as there is no {other}"
+    return (
+        f"{read.source}: {len(dev.examples)} of {len(read.examples)} rows are kept to choose the epoch "
+        f"by{why}: {share:.3g} of each label, the same for every --seed (--validation-share {share:g} "
+        f"--split-seed {options.split_seed})"
+    )
 
 
 def _named(source: str, sentences: Sequence[str]) -> Iterator[str]:

@@ -4,10 +4,11 @@ A new kind is one file of this folder, a line in `kinds`, and its columns and me
 """
 
 from training.kinds.judgement import Judgement, Target, count_labels, labels_of
-from training.kinds.kind import IGNORED, Baseline, Columns, Reading, TargetNumbers, TrainingKind
+from training.kinds.kind import BASE_ALONE, IGNORED, Baseline, Columns, Reading, TargetNumbers, TrainingKind
 from training.kinds.kinds import TRAINING_KINDS
 
 __all__ = [
+    "BASE_ALONE",
     "IGNORED",
     "TRAINING_KINDS",
     "Baseline",

@@ -87,6 +87,10 @@ def label_of(value: object, what: str) -> str:
     Raises:
         UnusableRowError: It is not text, a number or a truth value.
     """
+    if isinstance(value, list):
+        raise UnusableRowError(
+            f"{what} is a list; texts with several labels: --kind multi-label-classification"
+        )
     if isinstance(value, int | float):  # bool is an int
         value = str(value)
     text = checked_text(value, what).strip()

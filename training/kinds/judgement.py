@@ -18,6 +18,7 @@ Target = str | int | tuple[str, ...] | tuple[float, ...]
 _NO_LABEL = "-1"
 _FEW = 0.1  # share of -1 beside 0 and 1 below which it means no label, and not a class below them
 _SHOWN = 5
+_SEPARATORS = "|;,"
 _LIKE_MISSING = {
     "nan",
     "null",
@@ -80,7 +81,7 @@ def judge_labels(counts: Mapping[str, int], missing: str | None) -> Judgement:
             " give --missing-label=-1"
         )
     kept = {label: count for label, count in counts.items() if label != chosen}
-    warnings += _look_alike(kept)
+    warnings += [*_look_alike(kept), *_several(kept)]
     if missing is None:
         warnings += _like_missing(kept)
     return Judgement(_LabelSettler(chosen), tuple(notes), tuple(warnings))
@@ -133,6 +134,22 @@ def _look_alike(counts: Mapping[str, int]) -> list[str]:
         for group in groups.values()
         if len(group) > 1
     ][:_SHOWN]
+
+
+def _several(counts: Mapping[str, int]) -> list[str]:
+    """Warn of labels that are other labels put together."""
+    found = [
+        label
+        for label in counts
+        for separator in _SEPARATORS
+        if separator in label and all(part.strip() in counts for part in label.split(separator))
+    ]
+    if not found:
+        return []
+    return [
+        f"label {found[0]!r} is made of other labels, and a class of its own; if a text may have several, "
+        "give --kind multi-label-classification"
+    ]
 
 
 def _like_missing(counts: Mapping[str, int]) -> list[str]:

@@ -18,6 +18,9 @@ from training.options import Metric, Role
 IGNORED = -100
 """Target where nothing is to be predicted, as torch's cross entropy has it."""
 
+BASE_ALONE = "the base without a mask"
+"""What embeddings are compared with, in place of one answer for everything."""
+
 Columns = Mapping[Role, str]
 ColumnNames = Mapping[Role, tuple[str, ...]]
 TargetNumbers = tuple[Any, ...]
@@ -60,6 +63,8 @@ class TrainingKind(ABC):
         optional: Roles that a file need not have.
         together: Names of several roles' columns that go together, each tried before the default names.
         has_classes: Whether targets are labels or tags, which can be counted.
+        each_logit: Whether each logit has a target of its own, and the loss is a mean over them.
+        default_metric: The metric that decides which epoch is best, unless another one is asked for.
         has_thresholds: Whether labels have thresholds, which are chosen on dev.
     """
 
@@ -68,6 +73,8 @@ class TrainingKind(ABC):
     optional: ClassVar[frozenset[Role]] = frozenset()
     together: ClassVar[tuple[Columns, ...]] = ()
     has_classes: ClassVar[bool] = True
+    each_logit: ClassVar[bool] = False
+    default_metric: ClassVar[Metric] = "accuracy"
     has_thresholds: ClassVar[bool] = False
 
     @abstractmethod
@@ -134,11 +141,15 @@ class TrainingKind(ABC):
             target: The right answer, settled.
             index: Index of each label of the task.
         """
-        return (target,) if isinstance(target, int) else tuple(index[label] for label in labels_of(target))
+        if isinstance(target, int):
+            return (target,)
+        if isinstance(target, tuple) and not self.has_classes:
+            return target
+        return tuple(index[label] for label in labels_of(target))
 
     def count(self, target: TargetNumbers) -> int:
         """Return how many targets of the loss an example has."""
-        return len(target)
+        return 1 if self.each_logit else len(target)
 
     def targets(self, items: Sequence[tuple[Features, TargetNumbers]], shape: torch.Size) -> Tensor:
         """Lay out the targets of a batch.
@@ -151,6 +162,8 @@ class TrainingKind(ABC):
             int64 [examples], or [rows, tokens] where every token has logits; float32 [examples, labels] where
             each label has a target of its own.
         """
+        if self.each_logit:
+            return torch.tensor([target for _, target in items], dtype=torch.float32)
         return torch.tensor([target[0] for _, target in items])
 
     def soft_targets(self, items: Sequence[tuple[Features, Tensor]], shape: torch.Size) -> Tensor:
@@ -166,7 +179,27 @@ class TrainingKind(ABC):
         """
         return pad_sequence([probabilities for _, probabilities in items], batch_first=True)
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def balanced_weights(self, truth: Sequence[TargetNumbers], labels: int) -> tuple[float, ...]:
+        """Return a weight in the loss for each label, so that each weighs as much as any other.
+
+        Args:
+            truth: Targets of the training examples, at least one.
+            labels: How many labels the task has.
+
+        Returns:
+            Their mean over all targets is 1.
+        """
+        counts = Counter(index for target in truth for index in target)
+        return tuple(counts.total() / (labels * counts[index]) for index in range(labels))
+
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the cross entropy of one batch, or its part in that of a step of several batches.
 
         Args:
@@ -175,11 +208,13 @@ class TrainingKind(ABC):
                 `soft_targets`.
             counts: Rows of each example.
             total: Targets of the whole step: its examples, or its labelled words.
+            weights: Float32 [labels], of `balanced_weights`; None where all targets weigh the same.
 
         Returns:
             A scalar, in nats: the sum over the batch's targets, divided by `total`.
         """
-        return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / total
+        rules: dict[str, Any] = {"ignore_index": IGNORED, "reduction": "sum"}
+        return functional.cross_entropy(logits, targets, weights, **rules) / total
 
     def thresholds(
         self, truth: Sequence[TargetNumbers], predictions: Sequence[Prediction]
@@ -225,14 +260,17 @@ class TrainingKind(ABC):
         answer = f"{labels[index]!r} for everything" if labels else f"choice {index} for everything"
         return Baseline(count / counts.total() if metric == "accuracy" else 0.0, answer)
 
-    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
+    def choose_metric(
+        self, labels: Sequence[str], wanted: Metric | None, columns: Columns | None = None
+    ) -> Metric:
         """Choose the metric that decides which epoch is best.
 
         Args:
             labels: Labels of the task.
             wanted: Metric asked for, one of ``training.options.METRICS`` of the kind; None for the default.
+            columns: Column of each role; None where nothing but an input is read.
 
         Raises:
-            OptionsError: The labels are not such that the metric can be measured.
+            OptionsError: Labels or columns are not such that the metric can be measured.
         """
-        return wanted or "accuracy"
+        return wanted or self.default_metric

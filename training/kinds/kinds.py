@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mask_store import TaskKind
+from training.kinds.embedding import Embedding
 from training.kinds.kind import TrainingKind
 from training.kinds.multi_label import MultiLabelClassification
 from training.kinds.multiple_choice import MultipleChoice
@@ -20,5 +21,6 @@ TRAINING_KINDS: Mapping[TaskKind, TrainingKind] = {
         MultiLabelClassification(),
         Regression(),
         Reranking(),
+        Embedding(),
     )
 }

@@ -8,18 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn import functional
 
-from masking import Features, LabelsPrediction, Prediction, TaskInput
+from masking import LabelsPrediction, Prediction, TaskInput
 from training.kinds.fields import joined, label_of, read_list, read_value
 from training.kinds.judgement import Judgement, Target, judge_labels, labels_of
 from training.kinds.kind import Baseline, ColumnNames, Columns, Reading, TargetNumbers
 from training.kinds.sequence_classification import SequenceClassification
-from training.options import DELIMITERS, Metric
+from training.options import DELIMITERS
 
 _SEPARATORS = ("|", ";", ",")  # the first that any cell has is the one
 _NO_THRESHOLD = 0.5
@@ -31,6 +30,8 @@ class MultiLabelClassification(SequenceClassification):
 
     name = "multi-label-classification"
     has_thresholds = True
+    each_logit = True
+    default_metric = "f1_micro"
     columns: ClassVar[ColumnNames] = {
         "text": SequenceClassification.columns["text"],
         "pair": (),
@@ -75,17 +76,21 @@ class MultiLabelClassification(SequenceClassification):
         given = set(labels_of(target))
         return tuple(int(label in given) for label in index)
 
-    def count(self, target: TargetNumbers) -> int:
-        """Return 1: the loss is a mean over the labels of an example."""
-        return 1
+    def balanced_weights(self, truth: Sequence[TargetNumbers], labels: int) -> tuple[float, ...]:
+        """Return how many inputs lack each label for one that has it; see `TrainingKind.balanced_weights`."""
+        having = np.array(truth).sum(axis=0)
+        return tuple(((len(truth) - having) / np.maximum(having, 1)).tolist())
 
-    def targets(self, items: Sequence[tuple[Features, TargetNumbers]], shape: torch.Size) -> Tensor:
-        """Return 1 for each label that is given, else 0: float32 [examples, labels]."""
-        return torch.tensor([target for _, target in items], dtype=torch.float32)
-
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the mean binary cross entropy over the labels of each example; see `TrainingKind.loss`."""
-        return binary_loss(logits, targets) / total
+        return binary_loss(logits, targets, weights) / total
 
     def thresholds(
         self, truth: Sequence[TargetNumbers], predictions: Sequence[Prediction]
@@ -131,19 +136,18 @@ class MultiLabelClassification(SequenceClassification):
         names = [repr(labels[index]) for index in order[: best + 1]]
         return Baseline(float(f1[best]), f"{joined(names, _SHOWN)} for everything")
 
-    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
-        """Choose F1 over all labels together by default; see `TrainingKind`."""
-        return wanted or "f1_micro"
 
-
-def binary_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def binary_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Sum the mean binary cross entropy of each example, without targets that are NaN.
 
     Args:
         logits: Float32 [examples, labels].
         targets: Float32 of the same shape, 0 to 1.
+        weights: Float32 [labels], of targets that are 1; None for 1.
     """
-    loss = functional.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
+    loss = functional.binary_cross_entropy_with_logits(
+        logits, targets.nan_to_num(), reduction="none", pos_weight=weights
+    )
     return (loss * ~targets.isnan()).mean(dim=1).sum()
 
 

@@ -97,7 +97,14 @@ class MultipleChoice(TrainingKind):
 
         return Judgement(settle, notes)
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the cross entropy over the choices of each example; see `TrainingKind.loss`."""
         finite = choice_logits(logits, counts).clamp(min=torch.finfo(torch.float32).min)  # 0 times it is 0
         return super().loss(finite, targets, counts, total)

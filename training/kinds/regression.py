@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from masking import Features, Prediction, TaskInput, ValuesPrediction
+from masking import Prediction, TaskInput, ValuesPrediction
 from training.errors import LabelError
 from training.kinds.fields import UnusableRowError, read_list, read_value
 from training.kinds.judgement import Judgement, Target
 from training.kinds.kind import Baseline, ColumnNames, Columns, Reading, TargetNumbers
 from training.kinds.sequence_classification import SequenceClassification
-from training.options import Metric
 
 
 class Regression(SequenceClassification):
@@ -23,6 +22,8 @@ class Regression(SequenceClassification):
 
     name = "regression"
     has_classes = False
+    each_logit = True
+    default_metric = "pearson"
     columns: ClassVar[ColumnNames] = {
         "text": SequenceClassification.columns["text"],
         "pair": (),
@@ -62,20 +63,14 @@ class Regression(SequenceClassification):
         """Return the mean of each value."""
         return tuple(np.mean(truth, axis=0).tolist())
 
-    def numbers(self, target: Target, index: Mapping[str, int]) -> TargetNumbers:
-        """Return the values; see `TrainingKind.numbers`."""
-        assert isinstance(target, tuple)
-        return target
-
-    def count(self, target: TargetNumbers) -> int:
-        """Return 1: the loss is a mean over the values of an example."""
-        return 1
-
-    def targets(self, items: Sequence[tuple[Features, TargetNumbers]], shape: torch.Size) -> Tensor:
-        """Return the values: float32 [examples, values]."""
-        return torch.tensor([target for _, target in items], dtype=torch.float32)
-
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the mean squared error of each example; see `TrainingKind.loss`."""
         errors = torch.where(targets.isnan(), torch.zeros_like(logits), logits - targets.nan_to_num())
         return errors.square().mean(dim=1).sum() / total
@@ -90,19 +85,13 @@ class Regression(SequenceClassification):
         """Measure Pearson's and Spearman's correlation, as means over the values, and the RMSE."""
         right, found = np.array(truth, np.float64), values_of(predictions)
         columns = list(zip(right.T, found.T, strict=True))
-        return {
-            "pearson": float(np.mean([_correlation(r, f) for r, f in columns])),
-            "spearman": float(np.mean([_correlation(_ranks(r), _ranks(f)) for r, f in columns])),
-            "rmse": float(np.sqrt(np.square(right - found).mean())),
-        }
+        each = [correlations(*column) for column in columns]
+        means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+        return means | {"rmse": float(np.sqrt(np.square(right - found).mean()))}
 
     def baseline(self, labels: Sequence[str], truth: Sequence[TargetNumbers], metric: str) -> Baseline:
         """Tell that one answer for everything has no correlation."""
         return Baseline(0.0, "the mean for everything")
-
-    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
-        """Choose Pearson's correlation by default; see `TrainingKind`."""
-        return wanted or "pearson"
 
 
 class _NumberSettler:
@@ -152,6 +141,17 @@ def _number(value: object, column: str) -> float:
     if not math.isfinite(number):
         raise UnusableRowError(f"{column!r} must be a number, found {value!r:.40}")
     return number
+
+
+def correlations(right: NDArray[np.float64], found: NDArray[np.float64]) -> dict[str, float]:
+    """Return Pearson's and Spearman's correlation; 0 where one side is always the same.
+
+    Args:
+        right: float64 [examples].
+        found: Likewise.
+    """
+    ranks = _correlation(_ranks(right), _ranks(found))
+    return {"pearson": _correlation(right, found), "spearman": ranks}
 
 
 def _correlation(right: NDArray[np.float64], found: NDArray[np.float64]) -> float:

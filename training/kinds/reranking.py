@@ -5,19 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, ndcg_score
 from torch import Tensor
 
-from masking import Features, Prediction, TaskInput, TextInput
+from masking import Prediction, TaskInput, TextInput
 from training.errors import LabelError
 from training.kinds.fields import UnusableRowError, read_label, read_text
 from training.kinds.judgement import Judgement, Target
 from training.kinds.kind import Baseline, ColumnNames, Columns, Reading, TargetNumbers, TrainingKind
 from training.kinds.multi_label import binary_loss
 from training.kinds.regression import missing_number, values_of
-from training.options import Metric
 
 _RELEVANCE = ("relevance",)
 _NAMES = {"true": 1.0, "false": 0.0, "relevant": 1.0, "irrelevant": 0.0, "not_relevant": 0.0}
@@ -30,6 +28,8 @@ class Reranking(TrainingKind):
 
     name = "reranking"
     has_classes = False
+    each_logit = True
+    default_metric = "average_precision"
     columns: ClassVar[ColumnNames] = {
         "text": ("query", "question", "text", "sentence1", "anchor"),
         "pair": ("document", "passage", "text_pair", "sentence2", "sentence", "answer", "context"),
@@ -78,16 +78,14 @@ class Reranking(TrainingKind):
         """Return the name of the only logit."""
         return _RELEVANCE
 
-    def numbers(self, target: Target, index: Mapping[str, int]) -> TargetNumbers:
-        """Return the relevance; see `TrainingKind.numbers`."""
-        assert isinstance(target, tuple)
-        return target
-
-    def targets(self, items: Sequence[tuple[Features, TargetNumbers]], shape: torch.Size) -> Tensor:
-        """Return the relevance: float32 [examples, 1]."""
-        return torch.tensor([target for _, target in items], dtype=torch.float32)
-
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the binary cross entropy; see `TrainingKind.loss`."""
         return binary_loss(logits, targets) / total
 
@@ -122,10 +120,6 @@ class Reranking(TrainingKind):
         share = sum(target[0] >= _RELEVANT for target in truth) / len(truth)
         value = share if metric == "average_precision" else 0.0
         return Baseline(value, "the same relevance for everything")
-
-    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
-        """Choose average precision by default; see `TrainingKind`."""
-        return wanted or "average_precision"
 
 
 def _relevance(label: str) -> float:

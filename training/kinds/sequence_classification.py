@@ -15,7 +15,7 @@ from training.options import Metric
 _TWO = 2
 
 # Names of the two texts of public sets of pairs. A text called "text" is one text, whatever else is there.
-_PAIRS: tuple[Columns, ...] = (
+PAIRS: tuple[Columns, ...] = (
     {"text": "sentence1", "pair": "sentence2"},
     {"text": "premise", "pair": "hypothesis"},
     {"text": "question1", "pair": "question2"},
@@ -56,7 +56,7 @@ class SequenceClassification(TrainingKind):
         {"text": "text", "pair": "text_pair"},
         {"text": "sentence", "pair": "text_pair"},
         {"text": "text"},
-        *_PAIRS,
+        *PAIRS,
     )
 
     def read_input(self, values: Mapping[str, object], columns: Columns) -> TextInput:
@@ -96,12 +96,14 @@ class SequenceClassification(TrainingKind):
         values = {"accuracy": share[best], "f1": f1, "f1_macro": f1 / len(labels)}
         return Baseline(values.get(metric, 0.0), f"{labels[best]!r} for everything")
 
-    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
-        """Choose accuracy by default; see `TrainingKind`.
+    def choose_metric(
+        self, labels: Sequence[str], wanted: Metric | None, columns: Columns | None = None
+    ) -> Metric:
+        """Make sure that F1 is asked for of two labels only; see `TrainingKind`.
 
         Raises:
-            OptionsError: F1 is asked for, but there are not two labels.
+            OptionsError: There are not two labels.
         """
         if wanted == "f1" and len(labels) != _TWO:
             raise OptionsError([f"--metric f1 is of two labels, found {len(labels)}; f1_macro is of any"])
-        return wanted or "accuracy"
+        return super().choose_metric(labels, wanted, columns)

@@ -71,9 +71,16 @@ class TokenClassification(TrainingKind):
             first_row += len(features.rows)
         return targets
 
-    def loss(self, logits: Tensor, targets: Tensor, counts: Sequence[int], total: int) -> Tensor:
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        counts: Sequence[int],
+        total: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Compute the cross entropy over the labelled tokens; see `TrainingKind.loss`."""
-        return super().loss(logits.flatten(0, 1), targets.flatten(0, 1), counts, total)
+        return super().loss(logits.flatten(0, 1), targets.flatten(0, 1), counts, total, weights)
 
     def measure(
         self,
@@ -98,7 +105,9 @@ class TokenClassification(TrainingKind):
             metrics["f1"] = entity_f1(right, [one.labels for one in found], scheme)
         return metrics
 
-    def choose_metric(self, labels: Sequence[str], wanted: Metric | None) -> Metric:
+    def choose_metric(
+        self, labels: Sequence[str], wanted: Metric | None, columns: Columns | None = None
+    ) -> Metric:
         """Choose F1 over entities by default where the tags mark any; see `TrainingKind`.
 
         Raises:

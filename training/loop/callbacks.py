@@ -1,8 +1,7 @@
-"""Callbacks of the training loop: what it calls at each stage of a run, and the one for TensorBoard."""
+"""Callbacks of the training loop: what it calls at each stage of a run."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from training.loop.trainer import Trainer
@@ -34,38 +33,3 @@ class Callback:
 
     def on_train_end(self, trainer: "Trainer") -> None:
         """Be called when learning ends, also when it fails or is stopped; before the best epoch is loaded."""
-
-
-class TensorBoard(Callback):
-    """Writes figures to a folder for TensorBoard: ``train/<figure>`` and ``eval/<metric>`` by step."""
-
-    def __init__(self, folder: Path) -> None:
-        """Take the folder, which is made when learning begins."""
-        self._folder = folder
-        self._writer: Any = None
-
-    def on_train_begin(self, trainer: "Trainer") -> None:
-        """Open the folder."""
-        # tensorboard is an extra of its own, and slow to import
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
-
-        self._writer = SummaryWriter(str(self._folder))
-
-    def on_log(self, trainer: "Trainer", figures: Mapping[str, float]) -> None:
-        """Write figures of learning."""
-        self._write("train", figures, trainer.history.step)
-
-    def on_epoch_end(self, trainer: "Trainer") -> None:
-        """Write dev metrics, and the masks' figures as they were evaluated."""
-        epoch, step = trainer.history.epochs[-1], trainer.history.step
-        self._write("eval", epoch.metrics, step)
-        self._write("train", {"zeros": epoch.zeros, "flipped": epoch.flipped}, step)
-
-    def on_train_end(self, trainer: "Trainer") -> None:
-        """Close the file."""
-        self._writer.close()
-
-    def _write(self, group: str, figures: Mapping[str, float], step: int) -> None:
-        for name, value in figures.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
-        self._writer.flush()

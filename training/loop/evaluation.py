@@ -9,6 +9,7 @@ from mask_store import MaskBundle
 from masking import (
     Base,
     Features,
+    LabelsPrediction,
     LoadedTask,
     MaskedEncoder,
     Prediction,
@@ -59,7 +60,8 @@ def measure(
     kind, spec = TRAINING_KINDS[codec.spec.kind], codec.spec
     truth = [item.target for item in examples]
     if not spec.thresholds and (thresholds := kind.thresholds(truth, predictions)):
-        predictions = [predict_labels(one.logits, spec.labels, thresholds) for one in predictions]
+        found = [one for one in predictions if isinstance(one, LabelsPrediction)]
+        predictions = [predict_labels(one.logits, spec.labels, thresholds) for one in found]
     return kind.measure(spec.labels, truth, predictions, [item.example.input for item in examples])
 
 
@@ -154,7 +156,8 @@ def batch_logits(
     """Compute the rows of some inputs as one padded batch.
 
     Args:
-        forward: Logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels].
+        forward: Logits of a collated batch: [rows, labels], [rows, 1] or [rows, tokens, labels];
+            of embeddings [rows, hidden].
         codec: The task's codec.
         features: At least one input.
         tokenizer: The base's tokenizer, for padding.

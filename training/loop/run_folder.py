@@ -6,8 +6,9 @@
     bundle.safetensors    the mask of a run that is done, kept until it is published
     lock                  held while a process learns here
 
-A run that finished leaves only ``report.json``; it is finished once ``run.json`` is gone. Nothing else in the
-folder is ever touched. Where several processes learn together, the first alone takes the lock and writes.
+A run that finished leaves only ``report.json`` and other forms of it; it is finished once ``run.json`` is
+gone. Nothing else in the folder is ever touched. Where several processes learn together, the first alone
+takes the lock and writes.
 """
 
 import json
@@ -115,15 +116,19 @@ class RunFolder:
         except (OSError, MaskStoreError) as error:
             raise RunFolderError(f"{path} can't be read: {error}; --fresh learns it again") from error
 
-    def finish(self, report: Mapping[str, object]) -> None:
+    def finish(self, report: Mapping[str, object], files: Mapping[str, str] | None = None) -> None:
         """Leave the report of a run that is published, and remove the rest.
+
+        Args:
+            report: What `REPORT` is to hold, as JSON values.
+            files: Other forms of the report, by the names of their files.
 
         Killed before the record is gone, the run is resumed after its last epoch and publishes what was kept;
         killed after that, it is finished, and the next run removes the rest.
         """
-        (self.path / REPORT).write_text(
-            json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        for name, content in {**(files or {}), REPORT: text}.items():
+            (self.path / name).write_text(content, encoding="utf-8")
         (self.path / RECORD).unlink(missing_ok=True)
         self._remove_run()
 

@@ -14,7 +14,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +23,7 @@ from training.data.features import Batch, EncodedExample, make_batch
 from training.distributed import add_up, count, gather_shares, is_main, rank, share, together
 from training.errors import DivergedError, RunFolderError
 from training.kinds import TRAINING_KINDS
-from training.loop.callbacks import Callback, TensorBoard
+from training.loop.callbacks import Callback
 from training.loop.checkpoint import load_checkpoint, load_learned, save_checkpoint
 from training.loop.ema import Ema
 from training.loop.evaluation import measure, predict
@@ -33,6 +32,7 @@ from training.loop.optimizer import adam, parameter_groups
 from training.loop.order import DROPOUT, derive_seed, plan_epoch
 from training.loop.run_folder import RunFolder
 from training.loop.sparsity_schedule import SparsitySchedule, first_candidate, ramp_epochs
+from training.loop.tracking import trackers
 from training.options import LoopOptions
 
 LOG_EVERY_STEPS = 20
@@ -80,10 +80,11 @@ class Trainer:
         self.model, self.options, self.should_stop = model, options, False
         self._codec, self._folder, self._device = codec, folder, model.base.device
         self._train, self._dev = data
-        self._callbacks = [*_own_callbacks(options, folder), *callbacks]
+        self._callbacks = [*(trackers(options, folder.path.name) if is_main() else ()), *callbacks]
         self._lengths = [item.features.longest for item in self._train]
         steps = len(plan_epoch(self._lengths, options, 0))
         self.history = History(steps, options.max_epochs, options.patience, metric, first_candidate(options))
+        self._weights = self._class_weights()
         groups = parameter_groups(model.trainable(), options.head_lr)
         self.optimizer = adam(groups, options.lr)
         self._ema = None if options.ema_decay is None else Ema(model.trainable(), options.ema_decay)
@@ -130,6 +131,15 @@ class Trainer:
                 for batch in batches
             ]
 
+    def _class_weights(self) -> torch.Tensor | None:
+        """Return the weight of each label in the loss, where they differ: float32 [labels]."""
+        if self.options.class_weights is None:
+            return None
+        spec = self._codec.spec
+        truth = [item.target for item in self._train]
+        weights = TRAINING_KINDS[spec.kind].balanced_weights(truth, len(spec.labels))
+        return torch.tensor(weights, dtype=torch.float32, device=self._device)
+
     def _resume(self) -> None:
         """Load the last checkpoint, if there is one, in all processes."""
         with together():
@@ -165,7 +175,7 @@ class Trainer:
         for batch in batches:
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
                 logits = self.model(batch.inputs)
-            loss = kind.loss(logits.float(), batch.targets, batch.counts, total)
+            loss = kind.loss(logits.float(), batch.targets, batch.counts, total, self._weights)
             loss.backward()
             self._loss += loss.detach()
         add_up([p.grad for p in self.model.trainable().values() if p.grad is not None])
@@ -228,11 +238,6 @@ class Trainer:
     def _call(self, event: Callable[[Callback], None]) -> None:
         for callback in self._callbacks:
             event(callback)
-
-
-def _own_callbacks(options: LoopOptions, folder: RunFolder) -> Iterator[Callback]:
-    if options.tensorboard and is_main():
-        yield TensorBoard(Path(options.tensorboard) / folder.path.name)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 from mask_store import TaskKind
 from masking import (
     ClassPrediction,
+    EmbeddingPrediction,
     LabelsPrediction,
     Prediction,
     TaskInput,
@@ -58,7 +59,7 @@ def label_rows(
 def answer_columns(kind: TaskKind) -> tuple[str, ...]:
     """Return the columns that `label_rows` adds for a kind of task."""
     match kind:
-        case "regression" | "reranking":
+        case "regression" | "reranking" | "embedding":
             return ("predicted", "error")
         case "multi-label-classification" | "token-classification":
             return ("predicted", "predicted_scores", "error")
@@ -66,7 +67,7 @@ def answer_columns(kind: TaskKind) -> tuple[str, ...]:
 
 
 def described(prediction: Prediction, labels: Sequence[str]) -> Labelled:
-    """Return a prediction as fields of a row."""
+    """Return a prediction as fields of a row: of a text its embedding, of a pair of texts their cosine."""
     match prediction:
         case ClassPrediction():
             label = prediction.label if labels else prediction.index
@@ -77,6 +78,9 @@ def described(prediction: Prediction, labels: Sequence[str]) -> Labelled:
         case ValuesPrediction():
             values = [float(score) for score in prediction.scores]
             return {"predicted": values if len(values) > 1 else values[0]}
+        case EmbeddingPrediction():
+            single = prediction.logits.ndim == 1
+            return {"predicted": prediction.scores.tolist() if single else prediction.similarity}
     return {"predicted": list(prediction.labels), "predicted_scores": prediction.label_scores}
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -11,8 +11,12 @@ from mask_store import MaskBundle, MaskStore
 from masking import LoadedTask, MaskedEncoder, Prediction, TaskInput, load_base, load_task
 from masking.inference import ResidentWeights
 from masking.kernels import PrecisionChoice
+from training.data.examples import ExampleSet
+from training.data.features import encode_examples
 from training.errors import OptionsError
-from training.loop.evaluation import task_logits
+from training.judging.evaluation import Evaluation, judge
+from training.kinds import BASE_ALONE, Baseline
+from training.loop.evaluation import measure, task_logits
 from training.options import ROLES, Role
 from training.runs.preparation import choose_device
 
@@ -96,7 +100,7 @@ class PublishedTask:
         kind = self.task.spec.kind
         if wrong := [role for role, name in named.items() if name and role not in ROLES[kind]]:
             raise OptionsError(
-                [f"--{wrong[0]}-column: not a column of a {kind} task, which has {', '.join(ROLES[kind])}"]
+                [f"--{wrong[0]}-column: not a column of a task of {kind}, which has {', '.join(ROLES[kind])}"]
             )
         return {role: named.get(role) for role in ROLES[kind]}
 
@@ -109,3 +113,25 @@ class PublishedTask:
         features = self.task.codec.encode(inputs, truncate=True)
         logits = task_logits(self.task, self.encoder, features, max_rows=max_rows)
         return [self.task.codec.decode(one) for one in logits]
+
+    def judge(self, examples: ExampleSet, *, max_rows: int, worst: int) -> Evaluation:
+        """Predict labelled rows and judge the answers.
+
+        Args:
+            examples: The rows; labels are those that the task knows.
+            max_rows: Rows of a batch at most.
+            worst: How many of the worst errors to keep.
+        """
+        encoded = encode_examples(examples, self.task.codec)
+        inputs, codec = [item.example.input for item in encoded], self.task.codec
+        metric = getattr(self.task.manifest, "metric", "")
+        predictions = self.predict(inputs, max_rows=max_rows)
+        found = judge(codec, examples, encoded, predictions, metric=metric, worst=worst)
+        if self.task.spec.pooling is None:
+            return found
+        bare = replace(self, task=self.task.bare()).predict(inputs, max_rows=max_rows)
+        return found.beside(Baseline(measure(codec, encoded, bare)[found.metric], BASE_ALONE))
+
+    def identity(self) -> dict[str, object]:
+        """Return what names the version: task, version and digest."""
+        return {"task": self.task.manifest.task, "version": self.number, "digest": self.task.digest}

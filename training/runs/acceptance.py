@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from masking import ClassPrediction, Prediction, ValuesPrediction
+from masking import ClassPrediction, EmbeddingPrediction, Prediction, ValuesPrediction
 from training.errors import NothingLearnedError
 from training.kinds import labels_of
 from training.runs.preparation import Preparation
@@ -50,7 +50,7 @@ def _is_one(predictions: Sequence[Prediction]) -> bool:
     classes = {
         label
         for one in predictions
-        if not isinstance(one, ValuesPrediction)
+        if not isinstance(one, ValuesPrediction | EmbeddingPrediction)
         for label in (labels_of(one.label) if isinstance(one, ClassPrediction) else one.labels)
     }
     return len(classes) == 1

@@ -7,26 +7,24 @@ from masking import TaskCodec
 from masking.inference.combine import combine_logits
 from masking.tasks.predictions import Floats
 from training.data.features import EncodedExample
-from training.kinds import TRAINING_KINDS
 from training.loop.evaluation import measure, served_logits
 from training.runs.preparation import Preparation
 
 RULES: tuple[CombineRule, ...] = ("probabilities", "logits", "labels")  # the first of equals is chosen
 
 
-def measure_rules(ready: Preparation, members: Sequence[MaskBundle]) -> dict[CombineRule, dict[str, float]]:
-    """Measure masks together on dev, by each rule.
+def member_logits(ready: Preparation, members: Sequence[MaskBundle]) -> list[list[Floats]]:
+    """Compute the dev set with each mask, as it is served.
 
     Args:
         ready: The task.
         members: A bundle for each mask.
 
     Returns:
-        Every metric of the task's kind by name, by rule.
+        By member, the logits of each dev example.
     """
-    dev = ready.encoded.dev
-    logits = [served_logits(member, ready.base, dev, max_rows=ready.options.batch_size) for member in members]
-    return measure_together(ready.codec, dev, logits)
+    dev, rows = ready.encoded.dev, ready.options.batch_size
+    return [served_logits(member, ready.base, dev, max_rows=rows) for member in members]
 
 
 def measure_together(
@@ -46,16 +44,6 @@ def measure_together(
     return {
         rule: measure(codec, examples, [codec.decode(one) for one in combine(logits, rule)]) for rule in rules
     }
-
-
-def thresholds_together(ready: Preparation, members: Sequence[MaskBundle]) -> tuple[float, ...]:
-    """Choose on dev the thresholds of masks together; empty for a kind that has none."""
-    kind, dev = TRAINING_KINDS[ready.spec.kind], ready.encoded.dev
-    if not kind.has_thresholds:
-        return ()
-    logits = [served_logits(member, ready.base, dev, max_rows=ready.options.batch_size) for member in members]
-    predictions = [ready.codec.decode(one) for one in combine(logits, "logits")]
-    return kind.thresholds([item.target for item in dev], predictions)
 
 
 def combine(members: Sequence[Sequence[Floats]], rule: CombineRule) -> list[Floats]:

@@ -14,14 +14,15 @@ from pathlib import Path
 from mask_store import MAX_MEMBERS, MIN_MEMBERS, EnsembleManifest, MaskBundle, ensemble_of
 from training.distributed import refuse_several
 from training.errors import OptionsError
+from training.judging.learned import judge_logits
 from training.loop.callbacks import Callback
 from training.loop.run_folder import RunFolder
 from training.options import LearnOptions
 from training.runs.acceptance import accept
-from training.runs.combining import choose_rule, measure_rules, thresholds_together
+from training.runs.combining import choose_rule, combine, measure_together, member_logits
 from training.runs.learn import learn_bundle, open_store, publish, published_as
 from training.runs.preparation import Preparation, prepare
-from training.runs.report import EnsembleReport, MemberReport
+from training.runs.report import EnsembleReport, MemberReport, finish
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +60,21 @@ def learn_ensemble(
             stack.enter_context(RunFolder.open(path, run.identity, fresh=options.fresh)) for run, path in runs
         ]
         members = [_member(run, folder, callbacks) for (run, _), folder in zip(runs, folders, strict=True)]
-        rules = measure_rules(ready, members)
+        logits, dev = member_logits(ready, members), ready.encoded.dev
+        rules = measure_together(ready.codec, dev, logits)
         chosen = choose_rule(rules, ready.metric)
+        codec, evaluation = judge_logits(
+            *(ready.base.tokenizer, ready.codec, ready.data.dev, dev, combine(logits, chosen)),
+            metric=ready.metric,
+        )
+        evaluation = evaluation.beside(ready.baseline)
         bundle = ensemble_of(
             options.task,
             chosen,
             [(None, member) for member in members],
             metrics=rules[chosen],
-            thresholds=thresholds_together(ready, members),
+            thresholds=codec.spec.thresholds,
+            evaluation=evaluation.info(),
         )
         accept(ready, rules[chosen])
         version = publish(store, bundle, options.run_folder)
@@ -76,10 +84,11 @@ def learn_ensemble(
             members=tuple(MemberReport.of(member) for member in bundle.manifest.members),
             rules=rules,
             combine=chosen,
-            dev_examples=len(ready.encoded.dev),
+            dev_examples=len(dev),
+            evaluation=evaluation,
         )
         for folder in folders:
-            folder.finish(report.to_dict())
+            finish(folder, report)
     return report
 
 

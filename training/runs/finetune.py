@@ -21,9 +21,9 @@ from training.loop.checkpoint import LEARNED_FILE
 from training.loop.history import EpochRecord
 from training.loop.run_folder import REPORT, RunFolder
 from training.options import LearnOptions
-from training.runs.learn import learn_model
+from training.runs.learn import judge_dev, learn_model
 from training.runs.preparation import Preparation, prepare
-from training.runs.report import FinetuneReport
+from training.runs.report import FinetuneReport, finish
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def finetune(
     path = Path(f"{options.run_folder}-finetuned")
     with RunFolder.open(path, ready.identity_for("finetune"), fresh=options.fresh) as folder:
         tuned = finetune_copy(ready, folder, callbacks=callbacks)
+        _, evaluation = judge_dev(ready, tuned.model)
         report = FinetuneReport(
             task=options.task,
             base=ready.base.info.name,
@@ -86,12 +87,13 @@ def finetune(
             model_bytes=tuned.nbytes,
             seconds=round(time.monotonic() - started, 3),
             kept=str(keep) if keep else None,
+            evaluation=evaluation,
         )
 
         def conclude() -> None:
             if keep is not None:
                 _keep(keep, tuned.model, report)
-            folder.finish(report.to_dict())
+            finish(folder, report)
 
         on_main(conclude)
     return report

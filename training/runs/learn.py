@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Sequence, Sized
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from mask_store import (
     UnknownTaskError,
     VersionInfo,
 )
-from masking import MaskedModel, TaskModel
+from masking import MaskedModel, TaskCodec, TaskModel
 from training import distributed
 from training.errors import OptionsError, PublishError
+from training.judging.evaluation import Evaluation
+from training.judging.learned import judge_model
 from training.kinds import TRAINING_KINDS
 from training.loop.callbacks import Callback
 from training.loop.evaluation import predict
@@ -36,12 +38,12 @@ from training.loop.trainer import Trainer
 from training.options import LearnOptions, LoopOptions, Method
 from training.runs.acceptance import accept, is_learned
 from training.runs.preparation import Preparation, begin, prepare
-from training.runs.report import MaskReport, SetReport
+from training.runs.report import MaskReport, SetReport, finish
 from training.runs.request import request_body, sample_input
 
 logger = logging.getLogger(__name__)
 
-_NOT_IN_MANIFEST = {"seed", "save_steps", "tensorboard"}  # the seed has a place of its own there
+_NOT_IN_MANIFEST = {"seed", "save_steps", "tensorboard", "track"}  # the seed has a place of its own there
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Learned:
         epochs: Record of each epoch.
         best_epoch: Number of the best epoch.
         resumed_after: Epochs that an earlier, killed run had done.
+        evaluation: How it answers the dev set.
     """
 
     model: MaskedModel
@@ -61,6 +64,7 @@ class Learned:
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     resumed_after: int
+    evaluation: Evaluation
 
     @property
     def nbytes(self) -> int:
@@ -97,7 +101,7 @@ def learn(options: LearnOptions, *, callbacks: Sequence[Callback] = ()) -> MaskR
             accept_mask(ready, learned)
             version = publish_kept(store, learned.bundle, folder)
             report = _report(ready, learned, version, time.monotonic() - started)
-            folder.finish(report.to_dict())
+            finish(folder, report)
             return report
 
         return distributed.on_main(conclude)
@@ -125,9 +129,10 @@ def learn_bundle(
     """
     model = MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed)
     history, resumed_after = learn_model(model, ready, "mask", folder, callbacks=callbacks)
-    model.spec = replace(model.spec, thresholds=_thresholds(ready, model))
-    bundle = _bundle(ready, model, history)
-    return Learned(model, bundle, tuple(history.epochs), history.best_epoch, resumed_after)
+    codec, evaluation = judge_dev(ready, model)
+    model.spec = codec.spec
+    bundle = _bundle(ready, model, history, evaluation)
+    return Learned(model, bundle, tuple(history.epochs), history.best_epoch, resumed_after, evaluation)
 
 
 def learn_model(
@@ -169,6 +174,13 @@ def learn_model(
     if done < loop.max_epochs and history.is_finished:
         logger.info(f"stopped after epoch {done}: the last {loop.patience} brought no gain")
     return history, resumed_after
+
+
+def judge_dev(ready: Preparation, model: TaskModel) -> tuple[TaskCodec, Evaluation]:
+    """Judge a model by its answers to the dev set; see `training.judging.learned.judge_model`."""
+    dev, rows = ready.encoded.dev, ready.options.batch_size
+    codec, found = judge_model(model, ready.codec, ready.data.dev, dev, metric=ready.metric, max_rows=rows)
+    return codec, found.beside(ready.baseline)
 
 
 def accept_mask(ready: Preparation, learned: Learned) -> None:
@@ -264,21 +276,13 @@ def training_record(
     }
 
 
-def _thresholds(ready: Preparation, model: MaskedModel) -> tuple[float, ...]:
-    """Choose on dev the score from which on each label is given, for a kind of task that has thresholds."""
-    kind, dev = TRAINING_KINDS[ready.spec.kind], ready.encoded.dev
-    if not kind.has_thresholds:
-        return ()
-    predictions = predict(model, ready.codec, dev, max_rows=ready.options.batch_size)
-    return kind.thresholds([item.target for item in dev], predictions)
-
-
-def _bundle(ready: Preparation, model: MaskedModel, history: History) -> MaskBundle:
+def _bundle(ready: Preparation, model: MaskedModel, history: History, evaluation: Evaluation) -> MaskBundle:
     o, encoded = ready.options, ready.encoded
     return model.to_bundle(
         task=o.task,
         metric=ready.metric,
         metrics=history.best.metrics,
+        evaluation=evaluation.info(),
         training=training_record(o, history, (encoded.train, encoded.dev), ready.base.device),
         data_digest=ready.data.digest,
         seed=o.seed,
@@ -300,6 +304,7 @@ def _report(ready: Preparation, learned: Learned, version: VersionInfo, seconds:
         flipped=manifest.flipped_share,
         train=SetReport.of(ready.data.train, ready.encoded.train),
         dev=SetReport.of(ready.data.dev, ready.encoded.dev),
+        evaluation=learned.evaluation,
     )
 
 

@@ -6,24 +6,43 @@ in its settings without reading anything again. Nothing here learns, or looks at
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers.integrations.integration_utils import is_tensorboard_available
 
-from masking import Base, BlockOutOfRangeError, TaskCodec, TaskSpec, load_base, task_codec
+from mask_store import Pooling
+from masking import (
+    Base,
+    BlockOutOfRangeError,
+    MaskingError,
+    TaskCodec,
+    TaskModel,
+    TaskSpec,
+    load_base,
+    task_codec,
+)
+from masking.checkpoints import read_sentence_encoder
 from training import distributed
 from training.data.examples import ExampleSet, describe_unusable
 from training.data.features import EncodedExample
 from training.data.task_data import EncodedData, TaskData, load_data
 from training.errors import OptionsError
-from training.kinds import TRAINING_KINDS, Baseline
+from training.kinds import BASE_ALONE, TRAINING_KINDS, Baseline
+from training.loop.evaluation import evaluate
+from training.loop.tracking import check_trackers
 from training.options import LearnOptions, LoopOptions, Method, Metric
 from training.runs.report import SetReport
 
 logger = logging.getLogger(__name__)
 
+_FINETUNED = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForMultipleChoice",
+    "ForQuestionAnswering",
+)
 _DRAWS = 2  # how a seed becomes head and scores: part of what a run is, since another way is another run
 
 
@@ -40,7 +59,8 @@ class Preparation:
         codec: Its codec.
         blocks: Blocks to mask, ascending.
         metric: Dev metric that chooses the best epoch.
-        baseline: What it is on dev where the most frequent answer is always given.
+        baseline: What it is on dev where the most frequent answer is always given; of embeddings, what it is
+            of the base's own.
     """
 
     options: LearnOptions
@@ -68,7 +88,8 @@ class Preparation:
             "data": self.data.digest,
             "processes": distributed.count(),
             "draws": _DRAWS,
-            **({"validation_share": self.options.validation_share} if self.options.validation_share else {}),
+            **_split_identity(self),
+            **({"pooling": self.spec.pooling} if self.spec.pooling else {}),
         }
 
     def identity_for(self, method: Method) -> dict[str, object]:
@@ -91,6 +112,15 @@ class Preparation:
         """Return the settings of the training loop; those of masks beyond the paper are off in finetuning."""
         off = {"ema_decay": None, "final_sparsity": None, "head_lr": None}
         return self.options if method == "mask" else self.options.model_copy(update=off)
+
+
+def _split_identity(ready: Preparation) -> dict[str, object]:
+    """Return what decides the dev set, where it was split off."""
+    options = ready.options
+    if not ready.data.held_share:
+        return {}
+    seed = {"split_seed": options.split_seed} if options.split_seed else {}
+    return {"validation_share": ready.data.held_share, **seed}
 
 
 def begin(options: LearnOptions) -> str:
@@ -124,13 +154,22 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
     with distributed.together():
         data = load_data(options)
         kind = TRAINING_KINDS[options.kind]
-        metric = kind.choose_metric(data.labels, options.metric)
+        metric = kind.choose_metric(data.labels, options.metric, data.columns)
         base = load_base(options.base, revision=options.revision, device=device)
         spec = data.spec(options)
+        if options.kind == "embedding":  # learned from pairs, and asked of one text
+            spec = replace(spec, pair=False, pooling=_pooling(options))
         blocks = fit_to_base(options, base)
         codec = task_codec(spec, base.tokenizer)
         encoded = EncodedData.of(data, codec, options)
-        baseline = kind.baseline(data.labels, [item.target for item in encoded.dev], metric)
+        if spec.pooling is None:
+            baseline = kind.baseline(data.labels, [item.target for item in encoded.dev], metric)
+        else:
+            rows = options.batch_size
+            metrics = evaluate(TaskModel(base, spec, base.encoder, 0), codec, encoded.dev, max_rows=rows)
+            baseline = Baseline(metrics[metric], BASE_ALONE)
+    if note := drops_of(base, options.base):
+        logger.warning(f"warning: {note}")
     _log_examples(data.train, encoded.train)
     _log_examples(data.dev, encoded.dev)
     for note in data.notes:
@@ -142,22 +181,50 @@ def prepare(options: LearnOptions, device: str | None = None) -> Preparation:
     shared = f", {distributed.count()} processes" if distributed.count() > 1 else ""
     where = f"base {base.info.name}, blocks {_span(blocks)}, on {device}{shared}"
     logger.info(f"learning {options.task}: {labels}{where}")
+    if base.blocks.known is None or base.blocks.passes > 1:
+        logger.info(f"{base.info.architecture}: {base.blocks.describe()}")
     return Preparation(options, data, encoded, base, spec, codec, blocks, metric, baseline)
+
+
+def _pooling(options: LearnOptions) -> Pooling:
+    """Choose what an embedding is made of: as asked, or as the base's files say, else the mean."""
+    if options.pooling:
+        return options.pooling
+    with suppress(MaskingError):
+        found = read_sentence_encoder(options.base, options.revision)
+        return "mean" if found is None else found.pooling
+    return "mean"
+
+
+def drops_of(base: Base, name: str) -> str:
+    """Say what is not used of a base that is a finetuned classifier; nothing where it is none.
+
+    Args:
+        base: The base.
+        name: Its hub id or folder.
+    """
+    names = getattr(base.encoder.config, "architectures", None) or ()
+    finetuned = next((name for name in names if name.endswith(_FINETUNED)), None)
+    if finetuned is None:
+        return ""
+    return (
+        f"base {name} is a finetuned {finetuned}: its classifier is dropped, and its encoder taken as it is; "
+        f"to make a task of it instead: maskserve import --model {name} --base WHAT_IT_WAS_MADE_FROM"
+    )
 
 
 def check_launch(options: LearnOptions) -> None:
     """Make sure that the options fit what is installed and how many processes were started.
 
     Raises:
-        OptionsError: A batch can't be shared out evenly, or TensorBoard is asked for and not installed.
+        OptionsError: A batch can't be shared out evenly, or a tracker is asked for and not installed.
     """
     problems = []
     if options.batch_size % distributed.count():
         problems.append(
             f"--batch-size {options.batch_size}: {distributed.count()} processes can't share it out evenly"
         )
-    if options.tensorboard and not is_tensorboard_available():
-        problems.append("--tensorboard: it is not installed; pip install 'maskserve[tensorboard]'")
+    problems += check_trackers(options)
     if problems:
         raise OptionsError(problems)
 

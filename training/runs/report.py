@@ -9,8 +9,14 @@ from typing import Any, Self
 from mask_store import CombineRule, LearnedInfo, TaskKind, human_bytes
 from training.data.examples import ExampleSet, Unusable
 from training.data.features import EncodedExample
+from training.judging.evaluation import Evaluation
+from training.judging.text import evaluation_lines, measured
 from training.loop.history import EpochRecord
+from training.loop.run_folder import RunFolder
+from training.page.page import PAGE, run_page
+from training.page.record import run_of
 
+TEXT = "report.txt"
 SERVER = "http://127.0.0.1:8000"
 
 
@@ -75,6 +81,7 @@ class Report:
         metric: Name of the dev metric that chose the best epoch, and an ensemble's rule.
         metrics: Dev metrics of what was learned.
         seconds: Time taken by this process, from reading data to publishing.
+        evaluation: How what was learned answers the dev set.
     """
 
     task: str
@@ -83,6 +90,7 @@ class Report:
     metric: str
     metrics: Mapping[str, float]
     seconds: float
+    evaluation: Evaluation
 
     @property
     def value(self) -> float:
@@ -95,13 +103,18 @@ class Report:
 
     def rows(self) -> dict[str, str]:
         """Return the lines of the text by their first word."""
-        return {"time": f"{human_seconds(self.seconds)} on {self.device}"}
+        found = self.evaluation
+        return {
+            "baseline": f"{found.baseline_answer} has {found.metric} {found.baseline:.4f}",
+            "time": f"{human_seconds(self.seconds)} on {self.device}",
+        }
 
     def __str__(self) -> str:
         """Return the text that is printed at the end of a run."""
         rows = self.rows()
         width = max(10, *map(len, rows)) + 1
-        return "\n".join(f"{name:<{width}}{text}" for name, text in rows.items())
+        lines = [f"{name:<{width}}{text}" for name, text in rows.items()]
+        return "\n".join([*lines, *evaluation_lines(self.evaluation)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,10 +279,10 @@ class FinetuneReport(Report):
         }
 
 
-def measured(metric: str, metrics: Mapping[str, float]) -> str:
-    """Write dev metrics on a line, the one that decides first."""
-    others = "".join(f", {name} {value:.4f}" for name, value in metrics.items() if name != metric)
-    return f"{metric} {metrics[metric]:.4f}{others}"
+def finish(folder: RunFolder, report: Report) -> None:
+    """Leave a run's report in its folder in every form, and remove the rest; see `RunFolder.finish`."""
+    fields = report.to_dict()
+    folder.finish(fields, {TEXT: f"{report}\n", PAGE: run_page(run_of(folder.path, fields))})
 
 
 def human_seconds(seconds: float) -> str:

@@ -20,11 +20,12 @@ def sample_input(examples: Sequence[EncodedExample], codec: TaskCodec) -> TaskIn
         examples: At least one, encoded for the task.
         codec: The task's codec.
     """
-    for item in examples:
-        if not item.features.truncated and _is_short(item.example.input):
-            return item.example.input
+    given = [_asked(item.example.input, codec) for item in examples]
+    for item, one in zip(examples, given, strict=True):
+        if not item.features.truncated and _is_short(one):
+            return one
     for words in _WORDS:
-        cut = _cut(examples[0].example.input, words)
+        cut = _cut(given[0], words)
         if _is_short(cut) and _fits(cut, codec):
             return cut
     return MODEL_KINDS[codec.spec.kind].sample(codec.spec)
@@ -41,6 +42,13 @@ def request_body(task_input: TaskInput) -> dict[str, object]:
             return {"tokens": list(words)}
         case ChoiceInput(context, choices):
             return {"context": context, "choices": list(choices)}
+
+
+def _asked(task_input: TaskInput, codec: TaskCodec) -> TaskInput:
+    """Return what a server is asked; embeddings are learned from pairs, and asked of one text."""
+    if isinstance(task_input, TextInput) and codec.spec.pooling is not None:
+        return replace(task_input, pair=None)
+    return task_input
 
 
 def _is_short(task_input: TaskInput) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from mask_store import TaskKind
 from masking import TaskSpec
+from server.http.kinds.embedding import Embedding
 from server.http.kinds.kind import HttpKind
 from server.http.kinds.multiple_choice import MultipleChoice
 from server.http.kinds.sequence_classification import SequenceClassification
@@ -17,6 +18,7 @@ _KINDS: Mapping[TaskKind, type[HttpKind]] = {
     "multi-label-classification": MultiLabelClassification,
     "regression": Regression,
     "reranking": Reranking,
+    "embedding": Embedding,
 }
 
 

@@ -18,6 +18,7 @@ from masking import (
 )
 from masking.tasks.predictions import Floats, sigmoid, softmax
 from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
+from server.http.schemas import RequestBody
 
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
 Json = dict[str, Any]
@@ -44,6 +45,7 @@ class ReplyFormat:
         grouped: Join words to entities.
         split_texts: Per input the text that its words came from; empty where the client sent words.
         sent_words: Per input the words that the client sent, those of white space too; empty for texts.
+        compared: Of embeddings, how similar the first input is to each other one.
     """
 
     shape: Literal["hf", "tei"]
@@ -54,6 +56,29 @@ class ReplyFormat:
     grouped: bool = True
     split_texts: tuple[SplitText, ...] = ()
     sent_words: tuple[tuple[str, ...], ...] = ()
+    compared: bool = False
+
+
+class KindBody(RequestBody, ABC):
+    """Body that one kind of task takes, and no other."""
+
+    @abstractmethod
+    def read(self, spec: TaskSpec) -> list[TaskInput]:
+        """Return the inputs.
+
+        Raises:
+            InvalidBodyError: The task can't do what is asked for.
+        """
+
+    @property
+    @abstractmethod
+    def cuts(self) -> bool:
+        """Whether long texts are cut."""
+
+    @property
+    @abstractmethod
+    def reply(self) -> ReplyFormat:
+        """How the reply is to look."""
 
 
 class HttpKind(ABC):
@@ -68,6 +93,7 @@ class HttpKind(ABC):
         model_type: What text-embeddings-inference calls such a model.
         nested: Whether a reply to huggingface_hub is a list of lists even for one input.
         cuts: Whether long texts can be cut.
+        body: Body that only this kind takes; None for those that others take, too.
     """
 
     takes: str
@@ -78,6 +104,7 @@ class HttpKind(ABC):
     model_type: ClassVar[str] = "classifier"
     nested: ClassVar[bool] = True
     cuts: ClassVar[bool] = True
+    body: ClassVar[type[KindBody] | None] = None
 
     def __init__(self, spec: TaskSpec) -> None:
         """Keep the task's spec."""
@@ -94,6 +121,23 @@ class HttpKind(ABC):
             InvalidBodyError: A text has more words than `most_words`.
         """
         return ()
+
+    def reply(
+        self, inputs: Sequence[TaskInput], predictions: Sequence[Prediction], reply: ReplyFormat
+    ) -> list[Any]:
+        """Return the answers to all inputs of a request, or of the only one its entries.
+
+        Args:
+            inputs: The inputs.
+            predictions: One for each.
+            reply: How the reply is to look.
+        """
+        answers = [
+            self.render(index, item, prediction, reply)
+            for index, (item, prediction) in enumerate(zip(inputs, predictions, strict=True))
+        ]
+        nested = reply.shape == "hf" and self.nested
+        return answers if reply.batched or nested else answers[0]
 
     @abstractmethod
     def render(self, index: int, item: TaskInput, prediction: Prediction, reply: ReplyFormat) -> list[Json]:

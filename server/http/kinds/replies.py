@@ -62,4 +62,6 @@ class LabelScore(BaseModel):
 
 
 Entry = Entity | TaggedWord | WordLabel | ChoiceScore | LabelDecision | LabelScore
-PredictReply = list[Entry] | list[list[Entry]]
+Numbers = list[list[float]] | list[float]
+"""Embeddings, or the cosines of one to others."""
+PredictReply = list[Entry] | list[list[Entry]] | Numbers

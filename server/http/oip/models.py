@@ -6,6 +6,7 @@
     multiple choice        context BYTES [-1], choices BYTES [-1, n]  the same; a label is a choice's index
     several labels         as one text, or a pair                     the same; a label is a JSON list
     regression, reranking  as one text, or a pair                     scores FP32 [-1, n]
+    embedding              text BYTES [-1]                            embedding FP32 [-1, n]
     token classification   text BYTES [-1]                            label BYTES [-1], each one JSON
 
 The input texts may also have the shape [-1, 1]. How tensors are coded is in `server.http.oip.tensors`, which

@@ -5,7 +5,7 @@ A task is a model, and so is a group of tasks (`server.http.oip.groups`). Every 
 protocol's shape, {"error": str}.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -131,7 +131,7 @@ async def every_statistics(
 async def repository_index(request: Request, service: ServiceDep, _: ClientDep) -> list[IndexedModel]:
     """Every task in service, every task of the store that can't be served, with the reason, and groups."""
     only_ready = (await read_json(request, IndexRequest, default=IndexRequest(ready=False))).ready
-    tasks = [_indexed(name, entry) for name, entry in sorted(service.registry.entries.items())]
+    tasks = [indexed(name, entry) for name, entry in sorted(service.registry.entries.items())]
     every = tasks + [groups.indexed(name, service) for name in sorted(service.settings.group)]
     return [model for model in every if model.state == "READY" or not only_ready]
 
@@ -139,7 +139,7 @@ async def repository_index(request: Request, service: ServiceDep, _: ClientDep) 
 @repository.post("/load", summary="Serve a task")
 async def load_model(request: Request, service: ServiceDep, task: TaskName) -> Done:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    _check_load(await read_json(request, LoadRequest, default=LoadRequest(parameters={})))
+    check_load((await read_json(request, LoadRequest, default=LoadRequest(parameters={}))).parameters)
     await service.operators.run(service.lifecycle.load, task)
     return Done()
 
@@ -210,7 +210,7 @@ def add_to(app: FastAPI) -> None:
     app.include_router(models, prefix=f"{model}/versions/{{version}}", dependencies=checks)
 
 
-def _indexed(name: str, entry: TaskEntry) -> IndexedModel:
+def indexed(name: str, entry: TaskEntry) -> IndexedModel:
     """Describe a task in the words of the repository index."""
     if entry.served is not None:
         return IndexedModel(name=name, version=str(entry.served.version), state="READY", reason="")
@@ -223,9 +223,16 @@ def _indexed(name: str, entry: TaskEntry) -> IndexedModel:
     )
 
 
-def _check_load(wanted: LoadRequest) -> None:
-    """Refuse to load anything but what is in the store."""
-    if any(name == "config" or name.startswith("file:") for name in wanted.parameters):
+def check_load(parameters: Iterable[str]) -> None:
+    """Refuse to load anything but what is in the store.
+
+    Args:
+        parameters: Names of those that a client gave.
+
+    Raises:
+        InvalidBodyError: One of them overrides what is in the store.
+    """
+    if any(name == "config" or name.startswith("file:") for name in parameters):
         raise InvalidBodyError("a task is loaded as it is in the store; `config` and files can't override it")
 
 

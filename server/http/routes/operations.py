@@ -1,6 +1,6 @@
 """Operations routes: memory, metrics, health, and where things are."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import PlainTextResponse
 
@@ -8,7 +8,9 @@ from server.errors import NotReadyError
 from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep
 from server.http.openapi import errors
+from server.http.ui.routes import PAGE, redirect, wants_page
 from server.memory_report import MemoryReport, memory_report
+from server.service import Service
 
 router = APIRouter(tags=["operations"])
 
@@ -46,6 +48,7 @@ class Index(BaseModel):
     ready: str = "/health/ready"
     openapi: str = "/openapi.json"
     documentation: str = "/docs"
+    console: str | None = Field(description="a page for browsers; null where it is turned off")
 
 
 @router.get("/memory", summary="What is held in memory", responses=errors(401))
@@ -81,7 +84,16 @@ async def ready(service: ServiceDep) -> Ready:
     return Ready(status="ready", tasks=len(registry.tasks), problems=len(registry.problems))
 
 
-@router.get("/", summary="Where things are")
-async def index(service: ServiceDep) -> Index:
-    """Tell where things are."""
-    return Index(base=service.base.info.name, tasks=len(service.registry.tasks))
+@router.get("/", summary="Where things are", response_model=Index)
+async def index(request: Request, response: Response, service: ServiceDep) -> Index | Response:
+    """Tell where things are; a browser is led to the console."""
+    if not service.settings.ui:
+        return _index(service, None)
+    if wants_page(request):
+        return redirect(request)
+    response.headers["vary"] = "Accept"
+    return _index(service, PAGE)
+
+
+def _index(service: Service, console: str | None) -> Index:
+    return Index(base=service.base.info.name, tasks=len(service.registry.tasks), console=console)

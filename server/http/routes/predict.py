@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from mask_store import Pooling
 from masking.kernels import Precision
 from server.errors import NotReadyError
 from server.http.auth import check_client, require_client
@@ -119,11 +120,18 @@ class Labels(BaseModel):
     label2id: dict[str, int]
 
 
+class EmbeddingType(BaseModel):
+    """What an embedding is made of."""
+
+    pooling: Pooling
+
+
 class ModelType(BaseModel):
     """What a model does, in text-embeddings-inference's words: the only key that is there."""
 
     classifier: Labels | None = None
     reranker: Labels | None = None
+    embedding: EmbeddingType | None = None
 
 
 class ServerInfo(BaseModel):
@@ -175,11 +183,12 @@ async def task_info(service: ServiceDep, served: TaskDep) -> TaskInfo:
     manifest = served.loaded.manifest
     id2label = dict(enumerate(manifest.labels))
     label2id = {label: index for index, label in id2label.items()}
-    kind, labels = http_kind(served.loaded.spec), Labels(id2label=id2label, label2id=label2id)
+    kind, pooling = http_kind(served.loaded.spec), manifest.pooling
+    about = EmbeddingType(pooling=pooling) if pooling else Labels(id2label=id2label, label2id=label2id)
     return TaskInfo(
         **_server_info(service),
         model_pipeline_tag=kind.pipeline_tag,
-        model_type=ModelType(**{kind.model_type: labels}),
+        model_type=ModelType(**{kind.model_type: about}),
         task=served.name,
         task_version=served.version,
         mask_digest=served.digest,

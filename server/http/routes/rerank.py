@@ -12,22 +12,20 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field, StrictBool, StrictInt
 
 from masking import ScoresPrediction, TextInput
-from server.errors import InvalidBodyError, TaskNotFoundError
+from server.errors import InvalidBodyError
 from server.http.auth import require_client
 from server.http.body import read_json
-from server.http.dependencies import ServiceDep, TaskName, predictions_of, service_of, take_task
+from server.http.dependencies import TaskName, predictions_of, service_of
 from server.http.kinds.kind import ReplyFormat, scores_of
 from server.http.middleware import context_of
 from server.http.openapi import errors, example, json_body
-from server.http.parsing import to_request
+from server.http.parsing import check_count, to_request
+from server.http.routes.by_kind import take_task_of_kind
 from server.http.schemas import ListOf, RequestBody
-from server.service import Service
 
 router = APIRouter(tags=["rerank"], dependencies=[Depends(require_client)])
 
-_KIND = "reranking"
 _ERRORS = errors(400, 401, 404, 408, 413, 415, 422, 424, 429, 503, 504)
-_SHOWN = 5
 
 
 class RerankBody(RequestBody):
@@ -117,10 +115,10 @@ _MODEL_BODY = {
     response_model_exclude_unset=True,
     responses=_ERRORS,
 )
-async def rerank(request: Request, service: ServiceDep) -> list[Rank]:
+async def rerank(request: Request) -> list[Rank]:
     """Rank by the task that `model` names, or by the only one that can."""
     body = await read_json(request, RerankBody)
-    return await _ranks(request, body, body.model or _only_task(service))
+    return await _ranks(request, body, body.model)
 
 
 @router.post(
@@ -168,7 +166,7 @@ async def rerank_with_model(request: Request) -> RerankReply:
     return RerankReply(id=str(uuid4()), model=body.model, results=results, usage=usage)
 
 
-async def _ranks(request: Request, body: RerankBody, task: str) -> list[Rank]:
+async def _ranks(request: Request, body: RerankBody, task: str | None) -> list[Rank]:
     cuts = body.truncate is not False
     scores = await _scores(request, task, body.query, body.texts, cuts=cuts, raw=bool(body.raw_scores))
     return [
@@ -178,7 +176,7 @@ async def _ranks(request: Request, body: RerankBody, task: str) -> list[Rank]:
 
 
 async def _scores(
-    request: Request, task: str, query: str, documents: Sequence[str], *, cuts: bool, raw: bool
+    request: Request, task: str | None, query: str, documents: Sequence[str], *, cuts: bool, raw: bool
 ) -> list[float]:
     """Compute the relevance of each document.
 
@@ -187,19 +185,11 @@ async def _scores(
         InvalidBodyError: It is of another kind, or there are more documents than are ever admitted.
         EmptyBatchError: There are no documents.
     """
-    served, service = take_task(request, task), service_of(request)
-    if (kind := served.loaded.spec.kind) != _KIND:
-        raise InvalidBodyError(
-            f"task {task!r} ({kind}) can't rank; tasks of the kind {_KIND} can: {_listed(service)}"
-        )
-    if len(documents) > service.limits.waiting:
-        raise InvalidBodyError(
-            f"there are {len(documents)} documents and at most {service.limits.waiting} are read"
-        )
-    service.predictor.check_room(served)
+    served, limits = take_task_of_kind(request, task, "reranking", "rank"), service_of(request).limits
+    check_count("documents", documents, limits.waiting)
     inputs = [TextInput(query, document) for document in documents]
     reply = ReplyFormat("tei", batched=True, function="none" if raw else None)
-    wanted, _ = to_request(inputs, served.loaded, service.limits, truncate=cuts, reply=reply)
+    wanted, _ = to_request(inputs, served.loaded, limits, truncate=cuts, reply=reply)
     predictions = await predictions_of(request, served, wanted)
     found = [one for one in predictions if isinstance(one, ScoresPrediction)]
     return [float(scores_of(one, reply.function)[0]) for one in found]
@@ -216,25 +206,3 @@ def _text_of(document: str | dict[str, Any], fields: Sequence[str]) -> str:
     if not values:
         raise InvalidBodyError(f"a document is a text, or an object with a text under {', '.join(fields)}")
     return "\n".join(values)
-
-
-def _tasks(service: Service) -> list[str]:
-    return sorted(name for name, served in service.registry.tasks.items() if served.loaded.spec.kind == _KIND)
-
-
-def _listed(service: Service) -> str:
-    names = _tasks(service)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more or "there is none here"
-
-
-def _only_task(service: Service) -> str:
-    names = _tasks(service)
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        raise TaskNotFoundError(f"no task of the kind {_KIND} is served, and only such a task can rank")
-    raise InvalidBodyError(
-        f"several tasks can rank: name one with the key `model`, or call /predict/TASK/rerank: "
-        f"{_listed(service)}"
-    )

@@ -9,8 +9,10 @@ from pydantic import BaseModel, Field
 from mask_store import (
     CombineRule,
     EnsembleManifest,
+    EvaluationInfo,
     JsonScalar,
     Manifest,
+    Pooling,
     SignManifest,
     TaskKind,
     TaskManifest,
@@ -35,10 +37,15 @@ class TaskSummary(BaseModel):
     state: TaskState
     version: int
     digest: str
-    labels: int = Field(description="how many labels it has; 0 for multiple choice")
+    pair: bool = Field(description="whether an input is a pair of texts")
+    labels: int = Field(description="how many labels it has; 0 for multiple choice and embeddings")
+    metric: str | None = Field(description="what chose the checkpoint; of an ensemble its first metric")
+    metric_value: float | None = Field(description="that metric on the dev set; null where there is none")
     loaded: datetime
     load_ms: float = Field(description="how long reading and checking the version took")
     bytes: int = Field(description="masks and head; more in GET /memory")
+    requests_per_second: float = Field(description="answered by this version, in the last half minute")
+    p95_ms: float | None = Field(description="what 95 % of those took at most, to a tenth; null without any")
     precision: Precision = Field(description="in which the server multiplies")
     pinned: int | None = Field(description="the version that an operator bound this server to")
     problem: str | None = Field(description="why a newer version is not served")
@@ -101,6 +108,7 @@ class TaskDetails(BaseModel):
     thresholds: tuple[float, ...] | None = Field(
         description="score from which on each label is given, where a text may have several; null for 0.5"
     )
+    pooling: Pooling | None = Field(description="what an embedding is made of; null for other kinds")
     version: int
     digest: str
     loaded: datetime
@@ -116,6 +124,11 @@ class TaskDetails(BaseModel):
     max_length: int
     metric: str | None = Field(description="what chose the checkpoint; null for an ensemble")
     metrics: dict[str, float] = Field(description="on the dev set; an ensemble may have none")
+    evaluation: EvaluationInfo | None = Field(
+        description="answers on the dev set in short: baseline, figures of each label, confusion matrix "
+        "(rows: right, columns: predicted), calibration; classes and confusion in the order of labels; null "
+        "where it was not measured"
+    )
     sparsity: float | None = Field(description="share of zeros in its masks; null for signs")
     initial_sparsity: float | None = Field(description="null for signs")
     flipped_share: float | None = Field(
@@ -179,9 +192,11 @@ _FROM_MANIFEST = (
     "pair",
     "labels",
     "thresholds",
+    "pooling",
     "created",
     "max_length",
     "metrics",
+    "evaluation",
     "mask_bytes",
     "head_bytes",
 )
@@ -211,16 +226,24 @@ def _ensemble(manifest: Manifest) -> Ensemble | None:
 
 def summary(served: ServedTask, entry: TaskEntry, precision: Precision) -> TaskSummary:
     """Describe a task in service, for a list."""
+    manifest, recent = served.loaded.manifest, served.statistics.recent()
+    metric = manifest.metric if isinstance(manifest, TaskManifest) else next(iter(manifest.metrics), None)
+    p95 = recent.p95_seconds
     return TaskSummary(
         task=served.name,
-        kind=served.loaded.manifest.kind,
+        kind=manifest.kind,
         state="serving",
         version=served.version,
         digest=served.digest,
-        labels=len(served.loaded.manifest.labels),
+        pair=manifest.pair,
+        labels=len(manifest.labels),
+        metric=metric,
+        metric_value=None if metric is None else manifest.metrics.get(metric),
         loaded=served.loaded_at,
         load_ms=round(served.load_seconds * 1000, 3),
         bytes=served.nbytes,
+        requests_per_second=round(recent.per_second, 3),
+        p95_ms=None if p95 is None else round(p95 * 1000, 3),
         precision=precision,
         pinned=entry.pinned,
         problem=_explain(entry),

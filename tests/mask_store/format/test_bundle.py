@@ -45,6 +45,7 @@ from mask_store import (
 )
 from mask_store.format.bundle import digest_of
 from tests.support.bundles import (
+    EVALUATION,
     HEAD,
     bundle_of,
     canonical,
@@ -118,6 +119,34 @@ class TestIdentityOfTheBase:
     def test_is_complete_or_absent(self, change: Callable[[dict[str, Any]], Any]) -> None:
         with pytest.raises(ManifestError):
             MaskBundle.from_bytes(forge(self.bundle(), manifest=change))
+
+
+class TestEvaluation:
+    """What a manifest says of the dev set may be missing, and is written in one way."""
+
+    PATH = GOLDEN / "evaluation.safetensors"
+
+    def test_is_written_and_read_for_ever(self) -> None:
+        bundle = bundle_of(evaluation=EVALUATION)
+        assert bundle.to_bytes() == self.PATH.read_bytes()
+        assert read_bundle(self.PATH).manifest.evaluation == EVALUATION
+        assert read_bundle(GOLDEN / "rice.safetensors").manifest.evaluation is None
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            set_item("evaluation", to=None),
+            set_item("evaluation", "metric", to="f1"),
+            set_item("evaluation", "examples", to=0),
+            set_item("evaluation", "classes", 0, "f1", to=1.5),
+            set_item("evaluation", "confusion", 0, to=[1]),
+            set_item("evaluation", "confusion", to=[[1, 2]]),
+            lambda manifest: manifest["evaluation"]["classes"].pop(),
+        ],
+    )
+    def test_refuses_what_contradicts_itself(self, change: Callable[[dict[str, Any]], Any]) -> None:
+        with pytest.raises((ManifestError, NonCanonicalError)):
+            MaskBundle.from_bytes(forge(bundle_of(evaluation=EVALUATION), manifest=change))
 
 
 class TestCreate:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -707,3 +708,51 @@ def test_a_place_that_takes_no_folders_is_not_writable(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StoreNotWritableError, match=r"can't be written to: .*: No such file"):
         MaskStore.open(tmp_path / "nowhere" / "store", create=True)
+
+
+def published(store: MaskStore, count: int) -> list[int]:
+    return [store.publish(version_bundle(seed=seed)).number for seed in range(count)]
+
+
+class TestPrune:
+    def test_keeps_the_newest_and_the_current(self, store: MaskStore) -> None:
+        published(store, 5)
+        store.rollback("demo", 1)
+        pruned = store.prune(keep=2)
+        assert [version.number for version in pruned.versions] == [2, 3]
+        assert [version.number for version in store.versions("demo")] == [1, 4, 5]
+        assert store.current("demo").number == 1
+        assert store.verify() == ()
+        assert store.publish(version_bundle(seed=9)).number == 6  # numbers are not used again
+
+    def test_keeps_what_is_recent(self, store: MaskStore) -> None:
+        published(store, 3)
+        assert store.prune(recent=timedelta(days=1)).versions == ()
+        gone = store.prune(recent=timedelta(seconds=-2), dry_run=True).versions
+        assert [version.number for version in gone] == [1, 2]
+        assert store.prune(recent=timedelta(seconds=-2)).versions == gone
+        assert [version.number for version in store.versions("demo")] == [3]
+
+    def test_keeps_a_bundle_that_another_version_needs(self, store: MaskStore) -> None:
+        published(store, 2)
+        store.publish(version_bundle(seed=0))  # version 3 has the contents of version 1
+        assert [version.number for version in store.prune().versions] == [1, 2]
+        assert store.load("demo", 3).digest == version_bundle(seed=0).digest
+        assert store.verify() == ()
+
+    def test_leaves_a_damaged_task_alone(self, folder: Path) -> None:
+        store = MaskStore.open(folder)
+        published(store, 3)
+        store.publish(version_bundle("other", seed=0))
+        store.publish(version_bundle("other", seed=1))
+        (folder / "tasks/demo/versions/00000001.json").write_text("{")
+        pruned = store.prune()
+        assert [(version.task, version.number) for version in pruned.versions] == [("other", 1)]
+        assert [(problem.task, problem.kind) for problem in pruned.problems] == [("demo", "RecordError")]
+        assert store.load("demo", 2)
+
+    def test_of_an_unknown_task_deletes_nothing(self, store: MaskStore) -> None:
+        published(store, 2)
+        with pytest.raises(UnknownTaskError):
+            store.prune(["demo", "made-up"])
+        assert len(store.versions("demo")) == 2

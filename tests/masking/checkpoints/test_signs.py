@@ -1,6 +1,7 @@
 """Signs of copies: served as the folded model of transformers answers, in any batch and precision."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from masking import (
     Features,
     LoadedTask,
     MaskedEncoder,
+    MaskSettings,
     TaskBatch,
     TaskInput,
     TextInput,
+    UnknownLayerError,
     WordsInput,
     collate,
     load_base,
@@ -32,13 +35,18 @@ from tests.support.kernel_cases import LINES
 from tests.support.models import ARCHITECTURES, COPY_LABELS, finetuned, random_bundle, sign_bundle, tiny_base
 
 FAR = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05}
+COPIED = ("albert", "camembert", "deberta", "deberta-v2", "eurobert", "gte", "modernbert", "nomic_bert")
+POOLING: dict[str, dict[str, Any]] = {"eurobert": {"classifier_pooling": "bos"}}
 CASES: list[tuple[str, TaskKind]] = [
-    *((architecture, "sequence-classification") for architecture in ARCHITECTURES),
+    *((architecture, "sequence-classification") for architecture in (*ARCHITECTURES, *COPIED)),
+    ("deberta-v2", "token-classification"),
+    ("eurobert", "token-classification"),
     ("bert", "token-classification"),
     ("bert", "multi-label-classification"),
     ("distilbert", "regression"),
     ("roberta", "reranking"),
-    *((architecture, "multiple-choice") for architecture in ("bert", "roberta", "electra")),
+    *((architecture, "multiple-choice") for architecture in ("albert", "bert", "modernbert", "roberta")),
+    ("electra", "multiple-choice"),
 ]
 INPUTS: dict[TaskKind, list[TaskInput]] = {
     "sequence-classification": [TextInput("the movie was great"), TextInput("bad plot, terrible acting !")],
@@ -81,8 +89,11 @@ def test_served_logits_are_those_of_the_folded_model(
     architecture: str, kind: TaskKind, tmp_path: Path
 ) -> None:
     base = load_base(folder := tiny_base(tmp_path / "base", architecture))
-    bundle = sign_bundle(base, finetuned(folder, tmp_path / "copy", kind))
-    task, mask = load_task(bundle, base), load_task(random_bundle(base, SPECS["text"]), base)
+    own = POOLING.get(architecture, {})
+    bundle = sign_bundle(base, finetuned(folder, tmp_path / "copy", kind, **own))
+    settings = MaskSettings(blocks="0-", initial_sparsity=0.2)
+    task = load_task(bundle, base)
+    mask = load_task(random_bundle(base, SPECS["text"], settings=settings), base)
     alone = MaskedEncoder(base).logits([TaskBatch(task, features_of(task))])[0]
     batch = [TaskBatch(task, features_of(task)), TaskBatch(mask, features_of(mask))]
     together, masked = MaskedEncoder(base).logits(batch)
@@ -130,6 +141,48 @@ def test_a_copy_keeps_what_it_has_of_its_own(tmp_path: Path) -> None:
     assert {f"{name}.bias" for name in names} < own
     assert {"embeddings.LayerNorm.weight", "encoder.layer.2.output.LayerNorm.bias"} < own
     assert {tensor.name for tensor in manifest.head} == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_changed_rows_of_embeddings_are_served_beside_other_tasks(architecture: str, tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base", architecture))
+    used = base.tokenizer("the movie was great bad plot")["input_ids"]
+    copies = [
+        finetuned(folder, tmp_path / f"copy{seed}", "sequence-classification", seed=seed, tokens=tokens)
+        for seed, tokens in enumerate((used[::2], used[1::2], ()))
+    ]
+    bundles = [sign_bundle(base, copy, keeps_rows=True) for copy in copies]
+    rows = [bundle.manifest.embeddings for bundle in bundles if isinstance(bundle.manifest, SignManifest)]
+    assert [len(one) for one in rows] == [1, 1, 0]
+    assert rows[0][0].columns - rows[0][0].zeros == len(set(used[::2]))
+    bundles.append(random_bundle(base, SPECS["text"]))
+    tasks = [load_task(bundle, base) for bundle in bundles]
+    batch = [TaskBatch(task, features_of(task)) for task in tasks]
+    together = MaskedEncoder(base).logits(batch[::-1])[::-1]
+    for number, bundle in enumerate(bundles[:3]):
+        expected = flat(folded_logits(bundle, base, tmp_path / f"exported{number}"))
+        np.testing.assert_allclose(flat(together[number]), expected, atol=1e-5)
+    lost = MaskedEncoder(base).logits(
+        [TaskBatch(load_task(sign_bundle(base, copies[0]), base), features_of(tasks[0]))]
+    )
+    assert np.abs(flat(lost[0]) - flat(together[0])).max() > 1e-4
+    (alone,) = MaskedEncoder(base).logits(batch[3:])
+    np.testing.assert_allclose(flat(together[3]), flat(alone), atol=1e-5)
+    assert tasks[0].signs_nbytes - tasks[2].signs_nbytes == len(set(used[::2])) * (8 + rows[0][0].width * 4)
+
+
+def test_rows_of_another_base_are_refused(tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base"))
+    copy = finetuned(folder, tmp_path / "copy", "sequence-classification", tokens=(5,))
+    bundle = sign_bundle(base, copy, keeps_rows=True)
+    assert isinstance(bundle.manifest, SignManifest)
+    (rows,) = bundle.manifest.embeddings
+    odd = bundle.manifest.model_copy(update={"embeddings": (rows.model_copy(update={"width": 7}),)})
+    bundle.manifest = odd
+    with pytest.raises(
+        UnknownLayerError, match=r"embedding 'embeddings.word_embeddings.weight' .* is \(121, 7\)"
+    ):
+        load_task(bundle, base)
 
 
 def test_memory_is_counted(tmp_path: Path) -> None:

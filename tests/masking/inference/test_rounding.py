@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from masking import Base, MaskedEncoder, TaskBatch, load_base
-from masking.architectures import block_linears
 from masking.inference import ResidentWeights, resident
-from masking.inference.rounding import LARGEST_ERROR, rounding_errors, sample_rows
+from masking.inference.rounding import LARGEST_ERROR, rounding_errors
+from masking.inference.samples import sample_rows
 from masking.kernels.cpu.processor import lacks
 from masking.tasks.predictions import Floats
 from tests.masking.inference.test_encoder import _features
@@ -26,7 +26,7 @@ OUTLYING = f"{BLOCK}.attention.output.dense"
 
 def with_outlier(base: Base, factor: float = 1e3) -> Base:
     """Blow up one channel of the values, and divide where it is read: the function stays the same."""
-    layers = block_linears(base.encoder, base.info.architecture, [1])
+    layers = base.blocks.linears(base.encoder, [1])
     value = layers[f"{BLOCK}.attention.self.value"]
     with torch.no_grad():
         value.weight[3] *= factor

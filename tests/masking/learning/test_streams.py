@@ -53,6 +53,8 @@ def test_heads_of_as_many_outputs_are_the_same_with_both_methods(tmp_path: Path)
     masked = MaskedModel.create(base, TWO, MaskSettings(head="trained"), seed=5)
     tuned = FinetunedModel.create(base, TWO, seed=5)
     six = FinetunedModel.create(base, OTHERS[0], seed=5)
+    assert masked.classifier is not None
+    assert tuned.classifier is not None
     assert torch.equal(masked.classifier.weight, tuned.classifier.weight)
     assert masked.pooler and tuned.pooler and six.pooler
     assert torch.equal(masked.pooler.weight, tuned.pooler.weight)

@@ -9,7 +9,15 @@ from masking import Base
 from tests.support.serving import TEXT, fill, serving
 
 OPEN = ("/", "/health/live", "/health/ready", "/metrics", "/openapi.json")
-CLOSED = ("/tasks", "/tasks/sentiment", "/memory", "/predict/sentiment/health", "/predict/sentiment/info")
+CLOSED = (
+    "/tasks",
+    "/tasks/sentiment",
+    "/tasks/sentiment/versions",
+    "/tasks/sentiment/versions/1/diff",
+    "/memory",
+    "/predict/sentiment/health",
+    "/predict/sentiment/info",
+)
 ADMIN = (
     ("POST", "/tasks/sentiment/load"),
     ("POST", "/tasks/sentiment/unload"),

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from server.http.request_line import route_path
 from tests.support.serving import TEXT, fill, serving
 
 PREFIX = "/masks/v1"
+GROUPS = {"guards": ["sentiment"]}
 
 
 @pytest.fixture(scope="module")
@@ -22,21 +24,25 @@ def place(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(base: Base, place: Path) -> Iterator[TestClient]:
-    with serving(base, place) as client:
+    with serving(base, place, group=GROUPS) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def prefixed(base: Base, place: Path) -> Iterator[TestClient]:
-    with serving(base, place, root_path=f"{PREFIX}/") as client:
+    with serving(base, place, root_path=f"{PREFIX}/", group=GROUPS) as client:
         yield client
 
 
 def paths(client: TestClient, method: str) -> list[str]:
     assert isinstance(client.app, FastAPI)
     found: dict[str, Any] = client.app.openapi()["paths"]
-    filled = {path: path.replace("{task}", "sentiment").replace("{version}", "1") for path in found}
-    return [filled[path] for path in found if method in found[path]] + ["/docs", "/openapi.json"]
+    values = {"{task}": "sentiment", "{version}": "1", "{group}": "guards"}
+
+    def filled(path: str) -> str:
+        return re.sub(r"{\w+}", lambda name: values[name[0]], path)
+
+    return [filled(path) for path in found if method in found[path]] + ["/docs", "/openapi.json"]
 
 
 def test_head_is_get_without_a_body_on_every_route(client: TestClient) -> None:

@@ -12,10 +12,12 @@ import pytest
 from huggingface_hub import InferenceClient
 from kserve import InferenceRESTClient, InferInput, InferRequest, InferResponse, RESTConfig
 from kserve.protocol.infer_type import RequestedOutput
+from openai import NotFoundError, OpenAI
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
-from masking import Base, ChoiceInput, TextInput
+from masking import Base, ChoiceInput, MaskedEncoder, TaskBatch, TextInput, load_task
+from masking.tasks.predictions import normalise
 from tests.support.serving import (
     SPECS,
     TEXT,
@@ -49,6 +51,12 @@ def tensor(name: str, values: Any, *, binary: bool = True) -> triton.InferInput:
     array = np.array(values, dtype=np.object_)
     found = triton.InferInput(name, array.shape, "BYTES")
     return found.set_data_from_numpy(array, binary_data=binary)
+
+
+def expected_embeddings(base: Base, *texts: str) -> Any:
+    task = load_task(bundle_of(base, "semantic"), base)
+    features = task.codec.encode([TextInput(text) for text in texts], truncate=False)
+    return normalise(np.stack(MaskedEncoder(base).logits([TaskBatch(task, features)])[0]))
 
 
 def close_to(scores: Scores) -> Any:
@@ -103,6 +111,38 @@ def test_hugging_face_client_reads_a_long_text_in_windows(server: RunningServer)
     words = client.token_classification(text, aggregation_strategy="none", ignore_labels=[])
     assert len(words) == 200
     assert all(text[word.start : word.end] == word.word for word in words)
+
+
+def test_hugging_face_client_embeds_and_compares_texts(server: RunningServer, base: Base) -> None:
+    client = InferenceClient(model=f"{server.url}/predict/semantic")
+    (wanted,) = expected_embeddings(base, TEXT)
+    found = client.feature_extraction(TEXT)
+    assert found.shape == (1, 32)
+    assert found[0] == pytest.approx(wanted, abs=1e-5)
+    raw = client.feature_extraction(TEXT, normalize=False, truncate=True)
+    assert np.linalg.norm(raw) != pytest.approx(1, abs=0.01)
+    cosines = client.sentence_similarity(TEXT, other_sentences=[TEXT, "bad"])
+    unit = expected_embeddings(base, TEXT, "bad")
+    assert cosines == pytest.approx([1.0, float(unit[0] @ unit[1])], abs=1e-5)
+
+
+def test_openai_client_embeds_texts(server: RunningServer, base: Base) -> None:
+    wanted = expected_embeddings(base, TEXT, "bad")
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        texts = [TEXT, "bad"]
+        by_default = client.embeddings.create(model="semantic", input=texts)  # asks for base64
+        numbers = client.embeddings.create(model="semantic", input=texts, encoding_format="float")
+        for reply in (by_default, numbers):
+            assert np.array([one.embedding for one in reply.data]) == pytest.approx(wanted, abs=1e-5)
+            assert reply.usage.total_tokens > 0
+        with pytest.raises(NotFoundError) as caught:
+            client.embeddings.create(model="semantik", input=TEXT)
+        assert "did you mean 'semantic'" in str(caught.value.body)
+
+
+def test_triton_client_gets_embeddings(client: triton.InferenceServerClient, base: Base) -> None:
+    result = client.infer("semantic", [tensor("text", [TEXT, "bad"])])
+    assert result.as_numpy("embedding") == pytest.approx(expected_embeddings(base, TEXT, "bad"), abs=1e-5)
 
 
 def test_triton_client_asks_about_server_and_models(client: triton.InferenceServerClient) -> None:
@@ -272,6 +312,12 @@ def inputs_answered(server: RunningServer) -> int:
     return int(model["inference_count"])
 
 
+def bodies_ended(server: RunningServer) -> int:
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    counts = [line for line in lines if line.startswith('maskserve_requests_total{route="/predict"')]
+    return sum(int(float(line.split()[-1])) for line in counts)
+
+
 def leave_at_once(url: str, body: object) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(url, json=body, timeout=httpx.Timeout(30, read=0.3))
@@ -287,16 +333,10 @@ def test_a_client_that_leaves_cancels_what_is_not_computed(
     server: RunningServer, leave: Callable[[str, object], None]
 ) -> None:
     rows = [{"task": "sentiment", "inputs": TEXT}] * 16_000  # JSON values of a body are limited
-    before = inputs_answered(server)
+    before, ended_before = inputs_answered(server), bodies_ended(server)
     leave(f"{server.url}/predict", {"inputs": rows})
-    seen = [before]
-
-    def at_rest() -> bool:
-        seen.append(inputs_answered(server))
-        return seen[-1] == seen[-2] and "maskserve_queue_rows 0.0" in httpx.get(f"{server.url}/metrics").text
-
-    wait_until(at_rest)
-    settled = seen[-1]
+    wait_until(lambda: bodies_ended(server) > ended_before)  # the server has seen that the client left
+    settled = inputs_answered(server)
     assert settled - before < len(rows)
     httpx.post(f"{server.url}/predict", json={"inputs": rows[:5]})
     assert inputs_answered(server) == settled + 5

@@ -1,5 +1,6 @@
 """What docs/operations.md and deploy/ say about metrics, settings and routes is so."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,9 +39,25 @@ def documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((ROOT / "deploy" / name).read_text()))
 
 
-def named_in(text: str) -> set[str]:
-    names = re.findall(r"maskserve_\w+", text)
-    return {name.removesuffix("_bucket") for name in names}
+def named_in(expression: str) -> set[str]:
+    """The server's metrics in a query; not those that a recording rule makes, which have colons."""
+    names = re.findall(r"(?<![\w:])maskserve_\w+(?![\w:])", expression)
+    histograms = re.compile("_(bucket|sum|count)$")
+    return {histograms.sub("", name) for name in names}
+
+
+def queries_of_rules() -> Iterator[tuple[str, str]]:
+    for file in (ROOT / "deploy" / "prometheus").glob("*.rules.yml"):
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            for rule in group["rules"]:
+                yield rule.get("alert") or rule["record"], rule["expr"]
+
+
+def queries_of_dashboard() -> Iterator[tuple[str, str]]:
+    board = json.loads((ROOT / "deploy/grafana/dashboards/maskserve.json").read_text())
+    for panel in board["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], target["expr"]
 
 
 def test_the_table_of_metrics_is_whole(metrics: set[str]) -> None:
@@ -49,13 +66,16 @@ def test_the_table_of_metrics_is_whole(metrics: set[str]) -> None:
     assert sorted(listed) == sorted(metrics)
 
 
-def test_alerts_ask_for_metrics_that_exist(metrics: set[str]) -> None:
-    (document,) = documents("prometheus.yaml")
-    (group,) = document["groups"]
-    for rule in group["rules"]:
-        wanted = named_in(rule["expr"])
-        assert wanted
-        assert wanted <= metrics, rule["alert"]
+def test_rules_and_dashboard_ask_for_metrics_that_exist(client: TestClient, metrics: set[str]) -> None:
+    recorded = {name for name, _ in queries_of_rules() if ":" in name}
+    others = set(re.findall(r"^# TYPE ((?:process|python)_\w+) ", client.get("/metrics").text, re.MULTILINE))
+    for name, query in [*queries_of_rules(), *queries_of_dashboard()]:
+        asked = set(re.findall(r"\b(?:process|python)_\w+", query))
+        rules = set(re.findall(r"\b\w+:\w+:\w+", query))
+        assert named_in(query) <= metrics, name
+        assert asked <= others, name
+        assert rules <= recorded, name
+        assert named_in(query) | asked | rules | set(re.findall("up", query)), name
 
 
 def test_the_manifest_sets_what_can_be_set_and_probes_what_answers(client: TestClient) -> None:

@@ -18,8 +18,8 @@ ADMIN_KEY, CLIENT_KEY = "rumpelstilz", "client"
 
 @pytest.fixture
 def server(tiny_bert: str, base: Base, tmp_path: Path) -> Iterator[RunningServer]:
-    options = ("--admin-key", ADMIN_KEY, "--api-keys", CLIENT_KEY, "--log-level", "info")
-    options += ("--group", "texts=sentiment,topics")
+    keys = ("--admin-key", ADMIN_KEY, "--api-keys", CLIENT_KEY)
+    options = (*keys, "--log-level", "info", "--group", "texts=sentiment,topics")
     with running(tiny_bert, base, tmp_path, list(SPECS), *options) as server:
         yield server
 

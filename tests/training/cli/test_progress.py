@@ -21,6 +21,7 @@ def test_an_epoch_is_one_line() -> None:
     assert epoch_line(record, 10, "f1") == (
         "epoch  2 of 10: loss 0.2500, dev f1 0.5000, zeros 6.10%, flipped 1.23%"
     )
+    assert epoch_line(record, 10, "f1", 200).endswith("flipped 1.23%, at most 3 min 20 s left")
 
 
 def test_the_bar_shows_loss_metric_zeros_and_flipped_bits(
@@ -40,3 +41,4 @@ def test_without_a_terminal_there_are_lines_and_no_bar(
     learn(tiny_options(tmp_path, tiny_bert), callbacks=[ProgressBar()])
     shown = capsys.readouterr().err.splitlines()
     assert [line[:12] for line in shown] == ["epoch  1 of ", "epoch  2 of ", "epoch  3 of "]
+    assert [line.endswith(" left") for line in shown] == [True, True, False]

@@ -68,7 +68,7 @@ def test_the_columns_in_use_and_other_texts_are_told() -> None:
     row = {"id": "ab 1", "text": "good and bad", "title": "a great film", "label": "very good one"}
     rows = _rows(*[row] * 3)
     columns = choose_columns(SEQUENCE, {}, (rows,))
-    assert describe_columns(columns) == "columns: text 'text', label 'label'"
+    assert describe_columns(columns) == "columns: --text-column text --label-column label"
     assert unused_texts(rows, columns) == ["title"]
 
 

@@ -75,7 +75,11 @@ GOOD: dict[TaskKind, dict[str, Any]] = {
         ),
         ("sequence-classification", {"text": "x \ud83d"}, "'text' holds half a character (a lone surrogate)"),
         ("sequence-classification", {"label": "\ud83d"}, "'label' holds half a character (a lone surrogate)"),
-        ("sequence-classification", {"label": ["a"]}, "'label' must be text, found list"),
+        (
+            "sequence-classification",
+            {"label": ["a"]},
+            "'label' is a list; texts with several labels: --kind multi-label-classification",
+        ),
         (
             "token-classification",
             {"tokens": "hi"},

@@ -94,7 +94,7 @@ def test_a_batch_is_padded_to_its_longest_row(base: Base, kind: TaskKind) -> Non
     columns = {"multi-label-classification": (3,), "regression": (1,), "reranking": (1,)}.get(kind, ())
     expected = shape if kind == "token-classification" else torch.Size([len(items), *columns])
     assert batch.targets.shape == expected
-    assert batch.targets.dtype == (torch.float32 if columns else torch.int64)
+    assert batch.targets.dtype == (torch.float32 if columns or kind == "embedding" else torch.int64)
     labelled = int((batch.targets != IGNORED).sum())
     assert batch.total == (labelled if kind == "token-classification" else len(items))
 

@@ -42,6 +42,18 @@ def test_dev_has_no_tag_that_train_lacks() -> None:
     assert tags.keys() <= learned.keys()
 
 
-def test_a_share_that_is_no_row_is_an_error() -> None:
-    with pytest.raises(NoExamplesError, match="larger --validation-share"):
+def test_another_seed_keeps_other_rows() -> None:
+    kept = [{one.line for one in split_examples(MANY, 0.3, seed)[1].examples} for seed in (0, 1)]
+    assert kept[0] != kept[1]
+    assert len(kept[0]) == len(kept[1])
+
+
+def test_of_a_few_rows_each_label_gives_one() -> None:
+    few = _set(*((f"text {n}", "ab"[n % 2]) for n in range(4)), ("alone", "c"))
+    _, dev = split_examples(few, 0.1)
+    assert sorted(str(one.target) for one in dev.examples) == ["a", "b"]
+
+
+def test_where_each_label_has_one_row_nothing_can_be_kept() -> None:
+    with pytest.raises(NoExamplesError, match="give --dev FILE"):
         split_examples(_set(("a", "x"), ("b", "y")), 0.1)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.learning_data import write_lines
 from training.data.task_data import TaskData, load_data
-from training.errors import LabelError
+from training.errors import DataFileError, LabelError
 from training.options import LearnOptions
 
 
@@ -107,8 +107,8 @@ def test_what_was_found_out_is_told(tmp_path: Path) -> None:
     path.write_text("\n".join(rows))
     data = _load(path, path)
     assert data.notes == (
-        f"{path}: read as semicolons between fields",
-        "columns: text 'question', pair 'sentence', label 'label'",
+        f"{path}: read as semicolons between fields (--delimiter semicolon)",
+        "columns: --text-column question --pair-column sentence --label-column label",
         "2 labels: no 1, yes 1",
     )
     assert data.warnings[0] == f"{path}: not used, though there is text in it: 'note'"
@@ -122,3 +122,34 @@ def test_a_share_of_train_takes_the_place_of_dev(tmp_path: Path) -> None:
     assert (len(data.train.examples), len(data.dev.examples)) == (30, 10)
     assert data.digest == _load([str(path) for path in shards], validation_share=0.5).digest
     assert data.warnings == ()
+    assert data.notes[0] == (
+        f"{shards[0]} and 1 more: 10 of 40 rows are kept to choose the epoch by: 0.25 of each label, the "
+        "same for every --seed (--validation-share 0.25 --split-seed 0)"
+    )
+
+
+def test_without_dev_a_tenth_is_kept_and_told(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "t.jsonl", [{"text": f"text {n}", "label": n % 2} for n in range(40)])
+    data = _load(str(path))
+    assert (len(data.train.examples), len(data.dev.examples)) == (36, 4)
+    assert data.notes[0].startswith(
+        f"{path}: 4 of 40 rows are kept to choose the epoch by, as there is no --dev: 0.1 of each label"
+    )
+    other = _load(str(path), split_seed=1)
+    assert other.dev.examples != data.dev.examples
+    assert other.held_share == data.held_share == 0.1
+
+
+def test_a_dataset_without_a_dev_split_gives_a_share(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    rows = [{"text": f"text {n}", "label": n % 2} for n in range(40)]
+    write_lines(tmp_path / "plain" / "train.jsonl", rows)
+    options: dict[str, Any] = {"task": "t", "kind": "sequence-classification", "base": "b"}
+    data = load_data(LearnOptions(**options, dataset=str(tmp_path / "plain")))
+    assert (len(data.train.examples), len(data.dev.examples)) == (36, 4)
+    assert "as there is no --dev-split" in data.notes[0]
+    write_lines(tmp_path / "plain" / "validation.jsonl", rows[:6])
+    data = load_data(LearnOptions(**options, dataset=str(tmp_path / "plain")))
+    assert (len(data.train.examples), len(data.dev.examples)) == (40, 6)
+    with pytest.raises(DataFileError, match="split test"):
+        load_data(LearnOptions(**options, dataset=str(tmp_path / "plain"), dev_split="test"))

@@ -64,3 +64,12 @@ def test_scores_are_refused_and_a_fraction_among_names_is_left_out() -> None:
     with pytest.raises(LabelError, match=r"scores \(2\.5, 0\.1, 0\.2 and 1 more\)"):
         judge_labels({"1": 1, "2.5": 1, "0.1": 1, "0.2": 1, "0.3": 1}, None)
     assert _left_out(judge_labels({"good": 3, "bad": 3, "0.5": 1}, None), "0.5")
+
+
+def test_labels_made_of_other_labels_are_told() -> None:
+    found = judge_labels({"art": 3, "food": 2, "art|food": 1, ",": 4}, None)
+    assert found.warnings == (
+        "label 'art|food' is made of other labels, and a class of its own; if a text may have several, "
+        "give --kind multi-label-classification",
+    )
+    assert judge_labels({"a|b": 1, "a": 2, ",": 4}, None).warnings == ()

@@ -81,7 +81,7 @@ def test_what_the_data_are_is_told_before_learning(
     path = str(write_lines(tmp_path / "p.jsonl", rows))
     ready = prepare(tiny_options(tmp_path, tiny_bert, train=path, dev=path))
     told = "\n".join(log.messages)
-    assert "columns: text 'sentence1', pair 'sentence2', label 'label'" in told
+    assert "columns: --text-column sentence1 --pair-column sentence2 --label-column label" in told
     assert "2 labels: 0 10, 1 10" in told
     assert "baseline: '0' for everything has dev accuracy 0.5000" in told
     assert "warning: 20 of 20 rows" in told

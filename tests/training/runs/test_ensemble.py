@@ -23,7 +23,7 @@ from training.loop.callbacks import Callback
 from training.loop.evaluation import measure, served_logits
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import Trainer
-from training.runs.combining import RULES, choose_rule, measure_rules
+from training.runs.combining import RULES, choose_rule, measure_together, member_logits
 from training.runs.ensemble import learn_ensemble
 from training.runs.learn import learn_bundle
 from training.runs.preparation import prepare
@@ -109,7 +109,7 @@ def test_a_killed_ensemble_goes_on_and_learns_no_member_again(
     assert _members(tmp_path / "store", 1) == _members(tmp_path / "store", 2)
     for seed in (1, 2, 3):
         left = {path.name for path in (tmp_path / f"run-seed{seed}").iterdir()}
-        assert left - {"lock"} == {"report.json"}
+        assert left - {"lock"} == {"report.json", "report.txt", "report.html"}
 
 
 def test_members_survive_a_store_that_is_full_and_are_not_mixed_with_other_settings(
@@ -152,7 +152,7 @@ def test_rules_are_measured_on_the_members_logits(
 
     monkeypatch.setattr("training.runs.combining.served_logits", one_hot)
     members: Any = [5.0, -1.5, -1.5]  # one is right and sure, two are wrong and less so
-    rules = measure_rules(ready, members)
+    rules = measure_together(ready.codec, ready.encoded.dev, member_logits(ready, members))
     assert {rule: own["accuracy"] for rule, own in rules.items()} == {
         "probabilities": 0.0,
         "logits": 1.0,
@@ -173,7 +173,7 @@ def test_the_command_prints_members_rules_and_choice(
     assert main(arguments) == 0
     printed = capsys.readouterr()
     names = [line.split()[0] for line in printed.out.splitlines() if line.strip()]
-    expected = ["published", "digest", "seed", "seed", *RULES, "chosen", "size", "finetuned", "time"]
+    expected = ["published", "digest", "seed", "seed", *RULES, "chosen", "size", "finetuned", "baseline"]
     assert names[: len(expected)] == expected
     assert "2 finetuned copies" in printed.out
     assert "/predict/demo" in printed.out

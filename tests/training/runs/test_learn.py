@@ -31,6 +31,7 @@ METRICS_CHOSEN = {
     "multi-label-classification": "f1_micro",
     "regression": "pearson",
     "reranking": "average_precision",
+    "embedding": "spearman",
 }
 
 
@@ -101,7 +102,7 @@ def test_what_goes_beyond_the_paper_is_published_and_recorded(tmp_path: Path, ti
     assert isinstance(manifest, TaskManifest)
     assert {name: manifest.training[name] for name in EXTRA_SETTINGS} == {
         name: value for name, value in extras.items() if name != "head"
-    } | {"keep_epoch": None}
+    } | {"keep_epoch": None, "class_weights": None}
     assert manifest.sparsity == pytest.approx(0.3, abs=1e-4)
     assert manifest.masking.threshold != options.threshold
     assert manifest.metrics == report.epochs[report.best_epoch - 1].metrics
@@ -156,7 +157,7 @@ def test_a_run_killed_after_it_was_published_is_published_once(
     current = MaskStore.open(str(options.store)).current("demo")
     assert (report.version, report.digest) == (current.number, current.digest) == (1, report.digest)
     left = {path.name for path in options.run_folder.iterdir()}
-    assert left - {"lock"} == {"report.json"}
+    assert left - {"lock"} == {"report.json", "report.txt", "report.html"}
 
 
 def test_an_unfinished_run_is_not_mixed_with_other_settings_or_data(tmp_path: Path, tiny_bert: str) -> None:
@@ -188,11 +189,26 @@ def test_what_was_learned_survives_a_store_that_is_full(
     assert report.version == 1
 
 
+@pytest.mark.parametrize("kind", list(ROWS))
+def test_the_dev_set_is_judged_in_the_report_and_in_short_in_the_manifest(
+    tmp_path: Path, tiny_bert: str, kind: TaskKind
+) -> None:
+    options = tiny_options(tmp_path, tiny_bert, kind, epochs=2, force=True)
+    report = learn(options)
+    manifest, found = MaskStore.open(str(options.store)).load("demo").manifest, report.evaluation
+    assert manifest.evaluation == found.info()
+    assert found.metrics == pytest.approx(report.metrics, abs=1e-6)
+    assert (found.examples, found.metric, found.kind) == (16, report.metric, kind)
+    assert sum(one.count for one in found.classes) == sum(one.count for one in found.confusion) or (
+        kind == "multi-label-classification"
+    )
+
+
 def test_a_finished_run_leaves_a_report_and_no_checkpoint(tmp_path: Path, tiny_bert: str) -> None:
     options = tiny_options(tmp_path, tiny_bert, epochs=1)
     report = learn(options)
     left = {path.name for path in options.run_folder.iterdir()}
-    assert left - {"lock"} == {"report.json"}
+    assert left - {"lock"} == {"report.json", "report.txt", "report.html"}
     assert json.loads((options.run_folder / "report.json").read_text())["digest"] == report.digest
 
 

@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.learning_data import tiny_options
+from tests.support.learning_data import reviews, tiny_options, write_lines
+from tests.support.models import finetuned
 from training.errors import OptionsError
+from training.runs.learn import learn
 from training.runs.preparation import check_launch, choose_device, prepare
 
 
@@ -61,3 +63,26 @@ def test_another_number_of_processes_is_another_run(
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert ready.identity == alone | {"processes": 3}
     assert ready.identity != alone
+
+
+def test_a_base_that_is_a_finetuned_classifier_is_told_and_import_is_named(
+    tmp_path: Path, tiny_bert: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = finetuned(tiny_bert, tmp_path / "copy", "sequence-classification")
+    prepare(tiny_options(tmp_path, tiny_bert))
+    assert "finetuned" not in caplog.text
+    prepare(tiny_options(tmp_path, copy))
+    assert "is a finetuned BertForSequenceClassification: its classifier is dropped" in caplog.text
+    assert f"maskserve import --model {copy} --base" in caplog.text
+
+
+def test_class_weights_change_what_is_learned(tmp_path: Path, tiny_bert: str) -> None:
+    rows = [*reviews(40), *({"text": "it was bad", "label": "negative"} for _ in range(40))]
+    train = str(write_lines(tmp_path / "t.jsonl", rows))
+    options = tiny_options(tmp_path, tiny_bert, train=train, epochs=1)
+    plain, weighted = (
+        learn(options.replaced(class_weights=weights, run_dir=str(tmp_path / f"run-{weights}"), force=True))
+        for weights in (None, "balanced")
+    )
+    assert plain.digest != weighted.digest
+    assert plain.epochs[0].loss != weighted.epochs[0].loss

@@ -3,6 +3,7 @@ import shlex
 
 import pytest
 
+from tests.support.learning_data import evaluation_of
 from training.loop.history import EpochRecord
 from training.runs.report import MaskReport, SetReport, human_seconds
 
@@ -34,6 +35,7 @@ def report() -> MaskReport:
         train=SetReport("train.jsonl", 4904, 0, ()),
         dev=SetReport("dev.jsonl", 548, 0, ()),
         request={"inputs": "What's a caf\u00e9 ?\n"},
+        evaluation=evaluation_of(),
     )
 
 
@@ -46,6 +48,10 @@ def test_the_text_has_the_figures(report: MaskReport) -> None:
         "2.5 MB on disk; 71,368,704 mask bits = 8.9 MB in memory",
         "a finetuned copy takes 437.9 MB, 175 times the file",
         "1 min 05 s on cpu",
+        "baseline   'a' for everything has accuracy 0.5000",
+        "calibration error 0.0500",
+        "b taken for a: 3",
+        "line 7: a, predicted b (0.9000): <b>odd</b> & bad",
     ):
         assert expected in text
 

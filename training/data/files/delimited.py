@@ -7,6 +7,7 @@ like any other, unless the file can only have come from a program that quotes.
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,8 +16,10 @@ from pathlib import Path
 from training.data.files.names import refuse_repeated
 from training.data.rows import Row, RowSet
 from training.errors import DataFileError
+from training.options import DELIMITERS
 
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+OPTIONS = {character: name for name, character in DELIMITERS.items()}
 
 _TRIED_ROWS = 100
 _TRIED_CHARACTERS = 2**20
@@ -48,6 +51,10 @@ class _Dialect:
             if any(field.strip() for field in fields):
                 yield reader.line_num, fields
 
+    @property
+    def name(self) -> str:
+        return OPTIONS.get(self.delimiter, shlex.quote(self.delimiter))
+
     def __str__(self) -> str:
         return f"{NAMES.get(self.delimiter, self.delimiter)}s between fields"
 
@@ -72,7 +79,8 @@ def read_delimited(path: Path, text: str, *, tabs: bool, delimiter: str | None =
     rows = tuple(_rows(path, text, dialect))
     usual = dialect == _Dialect("\t" if tabs else ",", not tabs)
     quoting = ", fields in quotation marks" if tabs and dialect.quoting else ""
-    notes = () if usual else (f"read as {dialect}{quoting}",)
+    option = "" if delimiter or said else f" (--delimiter {dialect.name})"
+    notes = () if usual else (f"read as {dialect}{quoting}{option}",)
     return RowSet(str(path), "line", rows, notes, tuple(_swallowed(rows, dialect)))
 
 

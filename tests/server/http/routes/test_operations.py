@@ -37,6 +37,7 @@ def test_metrics_are_prometheus_text(client: TestClient, base: Base) -> None:
     lines = reply.text.splitlines()
     assert f"maskserve_tasks {float(len(SPECS))}" in lines
     assert "maskserve_ready 1.0" in lines
+    assert "maskserve_requests_in_flight 1.0" in lines  # this one
     assert f'maskserve_bytes{{form="base"}} {float(base.nbytes)}' in lines
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from mask_store import MaskStore, TaskManifest
+from mask_store import BinInfo, ClassInfo, EvaluationInfo, MaskBundle, MaskStore, TaskManifest
 from masking import Base, load_base
 from tests.support.models import finetuned, sign_bundle, tiny_base
 from tests.support.serving import (
@@ -30,6 +30,19 @@ def test_every_task_is_listed(client: TestClient, place: Path) -> None:
         assert entry["version"] == 1
         assert entry["digest"] == MaskStore.open(place).current(entry["task"]).digest
         assert entry["problem"] is None
+        assert entry["pair"] == SPECS[entry["task"]].pair
+        assert (entry["metric"], entry["metric_value"]) == ("accuracy", 0.5)
+
+
+def test_the_list_tells_how_busy_a_task_is_and_how_slow(base: Base, tmp_path: Path) -> None:
+    fill(tmp_path, base, ["sentiment", "rating"])
+    with serving(base, tmp_path) as client:
+        for _ in range(3):
+            assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 200
+        listed = {entry["task"]: entry for entry in client.get("/tasks").json()["tasks"]}
+    assert (listed["rating"]["requests_per_second"], listed["rating"]["p95_ms"]) == (0, None)
+    assert listed["sentiment"]["requests_per_second"] == pytest.approx(0.1)
+    assert listed["sentiment"]["p95_ms"] > 0
 
 
 @pytest.mark.parametrize("task", SPECS)
@@ -49,6 +62,30 @@ def test_a_task_tells_what_its_manifest_says(client: TestClient, place: Path, ta
     assert details["metric"] == "accuracy"
     assert details["base_checked"] == ["weights", "tokenizer", "configuration"]
     assert details["ensemble"] is None
+
+
+def test_a_task_tells_how_it_answered_its_dev_set(base: Base, tmp_path: Path) -> None:
+    plain = bundle_of(base, "sentiment")
+    figures = ClassInfo(precision=0.5, recall=1.0, f1=2 / 3, count=2)
+    told = EvaluationInfo(
+        metric="accuracy",
+        examples=6,
+        baseline=1 / 3,
+        baseline_answer="'bad' for everything",
+        classes=(figures,) * 3,
+        confusion=((2, 0, 0), (1, 1, 0), (1, 0, 1)),
+        calibration_error=0.25,
+        bins=(BinInfo(low=0.5, high=0.6, count=6, confidence=0.55, accuracy=0.8),),
+    )
+    manifest = plain.manifest.model_copy(update={"evaluation": told})
+    assert isinstance(manifest, TaskManifest)
+    store = fill(tmp_path, base, ["sentiment"])
+    store.publish(MaskBundle.create(manifest, plain.members[0].masks, plain.members[0].head))
+    store.publish(bundle_of(base, "names"))
+    with serving(base, tmp_path) as client:
+        details, other = (client.get(f"/tasks/{task}").json() for task in ("sentiment", "names"))
+    assert details["evaluation"] == told.model_dump(mode="json")
+    assert other["evaluation"] is None
 
 
 def test_an_ensemble_names_its_members_and_its_rule(base: Base, tmp_path: Path) -> None:

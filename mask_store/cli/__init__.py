@@ -1,0 +1,1 @@
+"""Command line of a store: its parser, its commands, and what they print."""

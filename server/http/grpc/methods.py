@@ -1,0 +1,143 @@
+"""Methods of the Open Inference Protocol over gRPC; each takes a message and a call, and returns a message.
+
+They answer as the routes of the same names do (`server.http.oip.routes`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from masking import Prediction
+from server.errors import BodyTooLargeError, InvalidBodyError, ServerError
+from server.http.app import server_version
+from server.http.grpc.calls import Access, Call, Method
+from server.http.grpc.messages import message
+from server.http.grpc.tensors import read_request, response
+from server.http.kinds import http_kind
+from server.http.kinds.kind import ReplyFormat
+from server.http.oip import models as oip
+from server.http.oip.routes import EXTENSIONS, check_load, check_version, indexed
+from server.predictor import PredictRequest
+from server.tasks.registry import ServedTask
+
+_HTTP_ONLY = {"binary_tensor_data", "model_configuration", "statistics"}
+
+
+async def server_live(_request: Any, _call: Call) -> Any:
+    """Answer as long as the process can answer at all."""
+    return message("ServerLiveResponse", live=True)
+
+
+async def server_ready(_request: Any, call: Call) -> Any:
+    """Tell whether requests can be answered."""
+    return message("ServerReadyResponse", ready=call.service.why_not_ready() is None)
+
+
+async def server_metadata(_request: Any, _call: Call) -> Any:
+    """Return name, version and extensions."""
+    extensions = [name for name in EXTENSIONS if name not in _HTTP_ONLY]
+    return message(
+        "ServerMetadataResponse", name=oip.PLATFORM, version=server_version(), extensions=extensions
+    )
+
+
+async def model_ready(request: Any, call: Call) -> Any:
+    """Tell whether a task, in this version if one is named, can be asked."""
+    try:
+        await _take(request.name, request.version, call)
+    except ServerError:
+        return message("ModelReadyResponse", ready=False)
+    return message("ModelReadyResponse", ready=call.service.why_not_ready() is None)
+
+
+async def model_metadata(request: Any, call: Call) -> Any:
+    """Return the tensors of a task."""
+    served = await _take(request.name, request.version, call)
+    told = oip.metadata(served.name, str(served.version), served.loaded.spec)
+    return message("ModelMetadataResponse", **told.model_dump())
+
+
+async def model_infer(request: Any, call: Call) -> Any:
+    """Predict with a task."""
+    service = call.service
+    served = await _take(request.model_name, request.model_version, call)
+    service.predictor.check_room(served)
+    _check_values(request, service.settings.max_body_values)
+    infer, binary = await run_in_threadpool(read_request, request)
+    outputs = oip.wanted_outputs(infer, [one.name for one in http_kind(served.loaded.spec).output_tensors])
+
+    def read() -> tuple[PredictRequest, ReplyFormat]:
+        tensors = oip.read_tensors(infer, binary, service.limits)
+        return oip.to_inputs(infer, tensors, served.loaded, service.limits)
+
+    wanted, form = await run_in_threadpool(read)
+    predictions: list[Prediction] = await service.predictor.predict(
+        served, wanted, call.facts.request_id, call.facts.timings
+    )
+    call.facts.rows = wanted.rows
+
+    def reply() -> Any:
+        made = http_kind(served.loaded.spec).outputs_of(wanted.inputs, predictions, form)
+        ordered, raw = [made[name] for name in outputs], bool(request.raw_input_contents)
+        return response(served.name, str(served.version), infer.id, ordered, raw=raw)
+
+    return await run_in_threadpool(reply)
+
+
+async def repository_index(request: Any, call: Call) -> Any:
+    """Return every task of the store, or those in service alone."""
+    entries = sorted(call.service.registry.entries.items())
+    shown = [indexed(name, entry) for name, entry in entries if entry.served or not request.ready]
+    return message("RepositoryIndexResponse", models=[one.model_dump() for one in shown])
+
+
+async def load_model(request: Any, call: Call) -> Any:
+    """Serve the version that the store calls current, at once."""
+    name = _model_of(request)
+    await call.service.operators.run(call.service.lifecycle.load, name)
+    return message("RepositoryModelLoadResponse", model_name=name, isLoaded=True)
+
+
+async def unload_model(request: Any, call: Call) -> Any:
+    """Take a task out of service until it is loaded again."""
+    name = _model_of(request)
+    await call.service.operators.run(call.service.lifecycle.unload, name)
+    return message("RepositoryModelUnloadResponse", model_name=name, isUnloaded=True)
+
+
+async def _take(name: str, version: str, call: Call) -> ServedTask:
+    """Take a task; a version that is named has to be the one in service."""
+    served = await call.take_task(name)
+    if version:
+        check_version(served, version)
+    return served
+
+
+def _model_of(request: Any) -> str:
+    """Return the task that is to be loaded or unloaded, in the words of the protocol or of Triton."""
+    check_load(request.parameters)
+    name: str = request.model_name or request.model_or_repository_name
+    if not name:
+        raise InvalidBodyError("model_name is empty; it is the task's name")
+    return name
+
+
+def _check_values(request: Any, most: int) -> None:
+    """Refuse more elements than a body of HTTP may have values, before they become texts."""
+    if sum(len(tensor.contents.bytes_contents) for tensor in request.inputs) > most:
+        raise BodyTooLargeError(f"the inputs have more than {most} elements; send them in parts")
+
+
+METHODS: Mapping[str, tuple[Method, Access]] = {
+    "ServerLive": (server_live, "open"),
+    "ServerReady": (server_ready, "open"),
+    "ServerMetadata": (server_metadata, "open"),
+    "ModelReady": (model_ready, "client"),
+    "ModelMetadata": (model_metadata, "client"),
+    "ModelInfer": (model_infer, "client"),
+    "RepositoryIndex": (repository_index, "client"),
+    "RepositoryModelLoad": (load_model, "admin"),
+    "RepositoryModelUnload": (unload_model, "admin"),
+}
+"""Every method of the service, and whose key it needs."""

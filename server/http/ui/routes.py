@@ -1,0 +1,72 @@
+"""Console routes: the page and its files.
+
+The page asks the same routes as every other client and shows what they answer, so it is open to all while
+they ask for keys. All its addresses are relative, so it works under any path of a proxy.
+"""
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from server.errors import RouteNotFoundError
+from server.http.compression import accepts_gzip
+from server.http.ui.assets import Asset, assets
+
+PAGE = "/ui"
+FILE = f"{PAGE}/{{path:path}}"
+
+_HEADERS = {
+    "cache-control": "no-cache",  # kept, but asked for again each time, by its ETag
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "vary": "Accept-Encoding",
+    "x-content-type-options": "nosniff",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get(PAGE)
+async def page(request: Request) -> Response:
+    """Return the page; a slash at the end of its path would lead its relative addresses astray."""
+    path: bytes = request.scope.get("raw_path") or b""
+    slashes = len(path) - len(path.rstrip(b"/"))
+    return RedirectResponse("../" * slashes + "ui") if slashes else _reply(request, assets()["index.html"])
+
+
+@router.get(FILE)
+async def file(request: Request, path: str) -> Response:
+    """Return one of its files."""
+    asset = assets().get(path)
+    if asset is None:
+        raise RouteNotFoundError
+    return _reply(request, asset)
+
+
+def wants_page(request: Request) -> bool:
+    """Return whether the client is a browser that opens an address, and not a program that calls a route."""
+    accepted = ",".join(request.headers.getlist("accept")).split(",")
+    return any(part.partition(";")[0].strip().lower() == "text/html" for part in accepted)
+
+
+def redirect(request: Request) -> Response:
+    """Lead from / to the page; relative to an address that ends with a slash, unless the path is known."""
+    root_path = request.scope.get("root_path", "")
+    return RedirectResponse(f"{root_path}{PAGE}" if root_path else PAGE[1:], headers={"vary": "Accept"})
+
+
+def _reply(request: Request, asset: Asset) -> Response:
+    packed = accepts_gzip(request.headers.getlist("accept-encoding"))
+    etag = asset.packed_etag if packed else asset.etag
+    headers = {**_HEADERS, "etag": etag} | ({"content-encoding": "gzip"} if packed else {})
+    if _matches(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers={**_HEADERS, "etag": etag})
+    return Response(asset.packed if packed else asset.content, media_type=asset.media_type, headers=headers)
+
+
+def _matches(known: str, etag: str) -> bool:
+    names = [name.strip().removeprefix("W/") for name in known.split(",")]
+    return etag in names or names == ["*"]

@@ -1,0 +1,107 @@
+/**
+ * Page of the memory: one base and slivers of masks beside the bars of as many finetuned copies.
+ */
+
+import { json } from "../parts/api.js";
+import { memoryPicture } from "../parts/charts.js";
+import { button, card, h, put, renew, table } from "../parts/dom.js";
+import { NONE, bytes, digits } from "../parts/format.js";
+import { repeat } from "../parts/refresh.js";
+import { empty, failure, loading } from "../parts/states.js";
+import { tile } from "./tasks.js";
+
+const PAUSE = 5000; // milliseconds
+const STEP = 50; // rows that are shown at once
+
+const COLUMNS = [
+  { title: "Task" },
+  { title: "Masks", number: true },
+  { title: "Head and signs", number: true },
+  { title: "Held", number: true },
+  { title: "Finetuned copy", number: true },
+  { title: "Smaller by", number: true },
+];
+
+/** Show the page; see main.js. */
+export function memory(place, signal) {
+  let most = STEP;
+  const body = h("div.stack-large", {}, loading("the memory"));
+  put(
+    place,
+    h("h1", {}, "Memory"),
+    h(
+      "p.lead",
+      {},
+      "All tasks share one frozen encoder. A task adds one bit for each masked weight and a small head.",
+    ),
+    body,
+  );
+  const draw = (report) =>
+    renew(
+      body,
+      picture(report),
+      listed(report, most, () => {
+        most += STEP;
+        draw(report);
+      }),
+    );
+  repeat(async () => draw(await json("memory", { signal })), {
+    signal,
+    pause: PAUSE,
+    failed: (error) => put(body, failure(error)),
+  });
+}
+
+function picture(report) {
+  const { finetuned, base, total } = report;
+  if (!finetuned.copies)
+    return empty("No task is served", `The base ${base.name} takes ${bytes(base.resident_bytes)}.`);
+  const each = (total.resident_bytes - base.resident_bytes) / finetuned.copies;
+  return h(
+    "div.stack-large",
+    {},
+    card("To scale", memoryPicture(report)),
+    h(
+      "div.tiles",
+      {},
+      tile("Copies in fp32", `${digits(finetuned.ratio, 3)} ×`, "what is held here"),
+      report.precision !== "fp32" &&
+        tile(
+          `Copies in ${report.precision}`,
+          `${digits(finetuned.ratio_in_precision, 3)} ×`,
+          "what is held here",
+        ),
+      tile("A further task", bytes(each), `a finetuned copy: ${bytes(base.parameters * 4)}`),
+      tile(
+        "Whole process",
+        report.process_bytes === null ? NONE : bytes(report.process_bytes),
+        "with interpreter, libraries, work space",
+      ),
+    ),
+  );
+}
+
+function listed(report, most, more) {
+  const tasks = Object.entries(report.tasks).sort(([, a], [, b]) => b.resident_bytes - a.resident_bytes);
+  if (!tasks.length) return null;
+  const rows = tasks
+    .slice(0, most)
+    .map(([name, held]) => [
+      h(
+        "span.task-name",
+        {},
+        h("a.row-link", { href: `#/tasks/${encodeURIComponent(name)}` }, name),
+        held.members > 1 && h("span.sub", {}, `${held.members} masks together`),
+      ),
+      bytes(held.packed_mask_bytes),
+      bytes(held.head_bytes + held.sign_bytes),
+      bytes(held.resident_bytes),
+      bytes(held.finetuned_bytes),
+      `${digits(held.finetuned_bytes / held.resident_bytes, 3)} ×`,
+    ]);
+  return card(
+    "By task",
+    table({ caption: "Bytes of each task", name: "tasks", columns: COLUMNS, rows }),
+    tasks.length > most && button(`Show ${Math.min(STEP, tasks.length - most)} more`, more),
+  );
+}

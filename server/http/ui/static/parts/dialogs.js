@@ -1,0 +1,81 @@
+/**
+ * Dialogs: for the key, and before something is changed.
+ */
+
+import { keep, key } from "./api.js";
+import { button, field, h } from "./dom.js";
+
+/**
+ * Ask for the key.
+ * @param {string} why What needs it.
+ * @returns {Promise<boolean>} Whether the user gave one.
+ */
+export function askForKey(why = "Routes that ask for a key get this one.") {
+  const input = h("input", {
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    autocapitalize: "none",
+    required: true,
+    pattern: "[ -~]+",
+    title: "printable ASCII",
+  });
+  const forget = key()
+    ? button(
+        "Forget the key",
+        () => {
+          keep("");
+          forget.closest("dialog").close("no");
+        },
+        { kind: "quiet" },
+      )
+    : null;
+  return open({
+    title: "Key of this server",
+    content: [
+      h("p", {}, why, " It is kept in this tab alone, until the tab is closed."),
+      field("Client key or admin key", input),
+    ],
+    confirm: "Use this key",
+    left: forget,
+    accept: () => keep(input.value.trim()),
+  });
+}
+
+/** Ask whether to do something; resolves to the answer. */
+export function confirm({ title, text, action, tone = "primary" }) {
+  return open({ title, content: h("p", {}, text), confirm: action, tone });
+}
+
+function open({ title, content, confirm: label, tone = "primary", left = null, accept = () => {} }) {
+  return new Promise((resolve) => {
+    const dialog = h("dialog", { "aria-labelledby": "dialog-title" });
+    const submit = (event) => {
+      event.preventDefault();
+      dialog.close("yes");
+    };
+    dialog.append(
+      h(
+        "form",
+        { on: { submit } },
+        h("h2", { id: "dialog-title" }, title),
+        content,
+        h(
+          "div.row.end",
+          {},
+          left,
+          button("Cancel", () => dialog.close("no")),
+          h(`button.button.${tone}`, { type: "submit" }, label),
+        ),
+      ),
+    );
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      const agreed = dialog.returnValue === "yes";
+      if (agreed) accept();
+      resolve(agreed);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}

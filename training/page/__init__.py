@@ -1,0 +1,1 @@
+"""Page: the report of a run as one HTML file that needs no network."""
