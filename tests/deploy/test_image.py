@@ -27,7 +27,7 @@ def test_the_images_are_built_and_do_what_they_are_for() -> None:
 
 def test_the_lists_of_packages_are_those_of_the_extras() -> None:
     def listed(*extras: str) -> list[str]:
-        command = [sys.executable, FOLDER / "requirements.py", ROOT / "pyproject.toml", *extras]
+        command = [sys.executable, str(FOLDER / "requirements.py"), str(ROOT / "pyproject.toml"), *extras]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
     assert any(line.startswith("torch>=") for line in listed())
