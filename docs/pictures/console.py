@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 TASK = "entities"
 TEXT = "Sofia Petrov from San Diego asked for the desk fan on Friday"
 WIDTH = 1280
-HEIGHTS = {"console-tasks.png": 560, "console-task.png": 900}
+HEIGHTS = {"console-tasks.png": 650, "console-task.png": 900}
 COLORS = 128  # of the palette; a page is flat
 ASKED = 40
 

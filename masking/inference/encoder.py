@@ -228,9 +228,8 @@ class MaskedEncoder:
         if equal is None:
             return batch, hidden
         places = token_places(batch, equal, self.base.device)
-        return pack_states([batch.widths[source] for source in equal], self.base), hidden.index_select(
-            0, places
-        )
+        rows = pack_states([batch.widths[source] for source in equal], self.base)
+        return rows, hidden.index_select(0, places)
 
     def _stage_batches(self, runs: Sequence[_Run], stages: Sequence[Stage]) -> list[StageBatch]:
         """Lay out the rows of each stage, and find their masks."""

@@ -387,10 +387,11 @@ def test_one_text_is_asked_of_all_tasks(visit: Open, server: Server) -> None:
     page.get_by_text("Second text, and choices").click()
     page.get_by_label("Second text").fill("he is here")
     page.get_by_label("Choices").fill("good\nbad")
-    page.get_by_role("button", name=f"Ask {len(SPECS) + 1} tasks").click()
-    expect(page.get_by_text(f"{len(SPECS) + 1} answers in")).to_be_visible()
+    count = len([task for task in listed(server) if task["kind"] != "embedding"])
+    page.get_by_role("button", name=f"Ask {count} tasks").click()
+    expect(page.get_by_text(f"{count} answers in")).to_be_visible()
     results = page.locator("article.result")
-    assert results.count() == len(SPECS) + 1
+    assert results.count() == count > 1
     expect(results.locator(".problem")).to_have_count(0)
     body = {"inputs": page.get_by_label("Text", exact=True).input_value(), "truncate": True}
     best = max(ask(server, "predict/sentiment", body), key=lambda entry: entry["score"])
