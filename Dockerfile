@@ -9,13 +9,15 @@
 # deploy/image/build_and_try.sh builds both and tries them.
 ARG PYTHON_IMAGE=docker.io/library/python:3.12-slim-bookworm
 
-# The lists of packages alone: a new version number in pyproject.toml must not install the packages anew.
+# The lists of packages alone, without times: neither a new version number in pyproject.toml nor a new checkout
+# may install the packages anew.
 FROM ${PYTHON_IMAGE} AS requirements
 WORKDIR /lists
-COPY deploy/image/requirements.py pyproject.toml ./
+COPY deploy/image/requirements.py pyproject.toml constraints.txt ./
 RUN python requirements.py pyproject.toml > package.txt \
     && python requirements.py pyproject.toml serve grpc tracing s3 > serve.txt \
-    && python requirements.py pyproject.toml train > train.txt
+    && python requirements.py pyproject.toml train > train.txt \
+    && touch -d @0 *.txt
 
 FROM ${PYTHON_IMAGE} AS system
 RUN apt-get update && apt-get install -y --no-install-recommends tini \
@@ -48,8 +50,7 @@ LABEL org.opencontainers.image.title="maskserve" \
 # their way. Some files of packages are no valid Python; they are not imported either.
 FROM system AS serve-packages
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-COPY constraints.txt /opt/lists/
-COPY --from=requirements /lists/package.txt /lists/serve.txt /opt/lists/
+COPY --from=requirements /lists/constraints.txt /lists/package.txt /lists/serve.txt /opt/lists/
 RUN cd /opt/lists && python -m venv /opt/venv \
     && pip install --no-cache-dir --no-compile -c constraints.txt --extra-index-url "$TORCH_INDEX" \
         -r package.txt -r serve.txt \
