@@ -1,6 +1,6 @@
 """Embeddings: a text as a vector, its tokens' hidden states pooled, without a head.
 
-Served are single texts. A pair of texts, which learning and measuring take, is two rows: each text by itself.
+A server takes single texts. Learning and evaluation take pairs; a pair is two rows, each text by itself.
 """
 
 from collections.abc import Sequence
