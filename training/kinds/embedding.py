@@ -2,7 +2,7 @@
 
 With a similarity the loss is the squared error of the cosine, as sentence-transformers' CosineSimilarityLoss;
 without, the cross entropy of each first text's own partner among all second texts of the batch, as its
-MultipleNegativesRankingLoss. Where a finetuned copy gives the embeddings, it is 1 less the cosine to them.
+MultipleNegativesRankingLoss. Learned from a finetuned copy's embeddings, it is 1 minus the cosine to them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -94,9 +94,8 @@ def visit(browser: Browser, server: Server) -> Iterator[Open]:
 
 def _complaint(message: ConsoleMessage) -> list[str]:
     """What a page reports, but for replies that tests provoke."""
-    if message.type not in ("error", "warning") or re.search(r"status of (401|404|409|422|503)", message.text):
-        return []
-    return [message.text]
+    provoked = re.search(r"status of (401|404|409|422|503)", message.text)
+    return [message.text] if message.type in ("error", "warning") and not provoked else []
 
 
 def _elsewhere(request: Request, url: str) -> list[str]:
