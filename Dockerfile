@@ -46,8 +46,8 @@ LABEL org.opencontainers.image.title="maskserve" \
     org.opencontainers.image.description="Multi-task inference server for encoder language models" \
     org.opencontainers.image.licenses="Apache-2.0"
 
-# Bytecode is found by name alone: it must hold although the root is read-only and files get other times on
-# their way. Some files of packages are no valid Python; they are not imported either.
+# Bytecode is compiled here and not checked against times, which change when layers are copied: a read-only root
+# has no place to compile it later. Some files of packages are not valid Python; nothing imports them.
 FROM system AS serve-packages
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY --from=requirements /lists/constraints.txt /lists/package.txt /lists/serve.txt /opt/lists/

@@ -34,6 +34,11 @@ kinds of task and the columns of their rows (other names: --text-column and so o
   token-classification      tokens (list of words), tags (list, one a word)
   multiple-choice           context, choices (list of texts, or columns choice0, choice1 and so on), label
                             (index from 0 or 1, letter or text of the right one)
+  multi-label-classification
+                            text, labels (a list, or a cell with the labels separated by | ; or ,)
+  regression                text, score (a number or a list of numbers); also pairs of texts
+  reranking                 query, document, label (relevance: 0 and 1, or grades)
+  embedding                 pairs of texts, with or without a score (their similarity)
 
 files: JSON lines or an array (.jsonl, .json), CSV, TSV, CoNLL columns (.conll, .txt), each also .gz, or
 Parquet. Several files, or a pattern in quotation marks, are read as one. What was found out is printed.

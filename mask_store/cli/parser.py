@@ -86,7 +86,7 @@ def _add_prune(commands: Any) -> None:
         "--days",
         type=_count,
         metavar="DAYS",
-        help="versions published within DAYS stay; of both, either will do",
+        help="versions published within DAYS stay; with --keep, a version stays if either option keeps it",
     )
     prune.add_argument(
         "--dry-run", action="store_true", help="print what would be deleted, and delete nothing"

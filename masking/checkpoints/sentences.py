@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers.utils.hub import cached_file
 
@@ -20,6 +20,7 @@ _SETTINGS = "sentence_bert_config.json"
 _PROMPTS = "config_sentence_transformers.json"
 _POOLING = "1_Pooling"
 _KNOWN = ("Transformer", "Pooling", "Normalize")
+Document = TypeVar("Document", list[Any], dict[str, Any])
 _FLAGS: Mapping[Pooling, str] = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
 
 
@@ -50,23 +51,25 @@ def read_sentence_encoder(name_or_path: str, revision: str | None = None) -> Sen
         CopyError: They ask for what an embedding task can't do.
         BaseLoadError: They can't be read.
     """
-    modules = _read(name_or_path, _MODULES, revision)
+    modules = _read(name_or_path, _MODULES, revision, list)
     if modules is None:
         return None
+    if not all(isinstance(one, dict) and {"type", "path"} <= one.keys() for one in modules):
+        raise CopyError(f"{_MODULES} must be a list of objects with type and path")
     places = {str(one["type"]).rpartition(".")[2]: str(one["path"]) for one in modules}
     if tuple(places) not in (_KNOWN, _KNOWN[:2]):
         raise CopyError(f"{_MODULES} lists {', '.join(places)}; wanted: {', '.join(_KNOWN)}")
     if folder := places["Transformer"]:
         raise CopyError(f"{_MODULES} says that its encoder is in the folder {folder!r}: name that one")
-    settings = _read(name_or_path, _SETTINGS, revision) or {}
-    prompts = _read(name_or_path, _PROMPTS, revision) or {}
+    settings = _read(name_or_path, _SETTINGS, revision, dict) or {}
+    prompts = _read(name_or_path, _PROMPTS, revision, dict) or {}
     if settings.get("do_lower_case"):
         raise CopyError(f"do_lower_case in {_SETTINGS} is not known, only a tokenizer's own lower case is")
     if prompts.get("default_prompt_name"):
         raise CopyError(
             f"default_prompt_name in {_PROMPTS} is not known: set it to null, and put prompts before texts"
         )
-    pooling = _read(name_or_path, f"{places['Pooling']}/config.json", revision) or {}
+    pooling = _read(name_or_path, f"{places['Pooling']}/config.json", revision, dict) or {}
     return SentenceEncoder(_pooling(pooling), settings.get("max_seq_length"))
 
 
@@ -108,8 +111,8 @@ def _pooling(settings: Mapping[str, Any]) -> Pooling:
     raise CopyError(f"its pooling is {told}, and only {' or '.join(_FLAGS)} is known")
 
 
-def _read(name_or_path: str, file: str, revision: str | None) -> Any:
-    """Return the contents of a JSON file; None where there is no such file."""
+def _read(name_or_path: str, file: str, revision: str | None, kind: type[Document]) -> Document | None:
+    """Return the contents of a JSON file, which must be of a kind; None where there is no such file."""
     with reading(f"its {file}"):
         path = cached_file(
             name_or_path,
@@ -118,4 +121,7 @@ def _read(name_or_path: str, file: str, revision: str | None) -> Any:
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-        return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+        found = None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    if path is not None and not isinstance(found, kind):
+        raise CopyError(f"{file} must be a JSON {'object' if kind is dict else 'array'}")
+    return found

@@ -11,7 +11,7 @@ from masking.base import Tokenizer
 from masking.tasks.features import Features
 from masking.tasks.inputs import TaskInput
 from masking.tasks.predictions import Floats, Prediction
-from masking.tasks.tokenizing import Steps, finish
+from masking.tasks.tokenizing import RowTokenizer, Steps, finish
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,26 @@ class TaskCodec(ABC):
     @abstractmethod
     def decode(self, logits: Floats) -> Prediction:
         """Return the prediction for one input's logits, as `gather` returns them."""
+
+
+class RowCodec(TaskCodec):
+    """Codec of a task whose rows are one text or a pair of texts each."""
+
+    def __init__(self, spec: TaskSpec, tokenizer: Tokenizer, *, pair: bool | None = None) -> None:
+        """Keep the task's spec and a tokenizer of its rows.
+
+        Args:
+            spec: The task.
+            tokenizer: That of the base.
+            pair: Whether a row is a pair of texts; None for what the spec says of inputs.
+        """
+        self.spec = spec
+        self._tokenizer = RowTokenizer(tokenizer, spec.max_length, pair=spec.pair if pair is None else pair)
+
+    @property
+    def shortest_row(self) -> int:
+        """See `TaskCodec.shortest_row`."""
+        return self._tokenizer.shortest_row
 
 
 @dataclass(frozen=True)

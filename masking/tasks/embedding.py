@@ -1,6 +1,6 @@
 """Embeddings: a text as a vector, its tokens' hidden states pooled, without a head.
 
-Served are single texts. A pair of texts, which learning and measuring take, is two rows: each text by itself.
+A server takes single texts. Learning and evaluation take pairs; a pair is two rows, each text by itself.
 """
 
 from collections.abc import Sequence
@@ -9,26 +9,20 @@ import numpy as np
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec, TaskSpec
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, RowCodec, TaskSpec
 from masking.tasks.features import Features, Row
 from masking.tasks.inputs import TaskInput, TextInput, is_blank
 from masking.tasks.predictions import EmbeddingPrediction, Floats, normalise
 from masking.tasks.sequence_classification import sample_text
-from masking.tasks.tokenizing import RowTokenizer, Steps
+from masking.tasks.tokenizing import Steps
 
 
-class EmbeddingCodec(TaskCodec):
+class EmbeddingCodec(RowCodec):
     """Codec of embeddings; see `TaskCodec`."""
 
     def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
         """Keep the task's spec and the base's tokenizer."""
-        self.spec = spec
-        self._tokenizer = RowTokenizer(tokenizer, spec.max_length, pair=False)
-
-    @property
-    def shortest_row(self) -> int:
-        """See `TaskCodec.shortest_row`."""
-        return self._tokenizer.shortest_row
+        super().__init__(spec, tokenizer, pair=False)
 
     def encode_steps(
         self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS

@@ -6,27 +6,21 @@ import numpy as np
 
 from masking.base import Tokenizer
 from masking.errors import EmptyInputError, InputTooLargeError, TaskInputError
-from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec, TaskSpec
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, RowCodec, TaskSpec
 from masking.tasks.features import Features
 from masking.tasks.inputs import ChoiceInput, TaskInput, is_blank
 from masking.tasks.predictions import ClassPrediction, Floats, predict_class
-from masking.tasks.tokenizing import RowTokenizer, Steps
+from masking.tasks.tokenizing import Steps
 
 _FEWEST_CHOICES = 2
 
 
-class ChoiceCodec(TaskCodec):
+class ChoiceCodec(RowCodec):
     """Codec of multiple choice; see `TaskCodec`."""
 
     def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
         """Keep the task's spec and the base's tokenizer."""
-        self.spec = spec
-        self._tokenizer = RowTokenizer(tokenizer, spec.max_length, pair=True)
-
-    @property
-    def shortest_row(self) -> int:
-        """See `TaskCodec.shortest_row`."""
-        return self._tokenizer.shortest_row
+        super().__init__(spec, tokenizer, pair=True)
 
     def encode_steps(
         self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS

@@ -2,27 +2,16 @@
 
 from collections.abc import Sequence
 
-from masking.base import Tokenizer
 from masking.errors import EmptyInputError, TaskInputError
-from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, TaskCodec, TaskSpec
+from masking.tasks.codec import NO_LIMITS, InputLimits, ModelKind, RowCodec, TaskSpec
 from masking.tasks.features import Features
 from masking.tasks.inputs import TaskInput, TextInput, is_blank
 from masking.tasks.predictions import Floats, Prediction, predict_class
-from masking.tasks.tokenizing import RowTokenizer, Steps
+from masking.tasks.tokenizing import Steps
 
 
-class SequenceCodec(TaskCodec):
+class SequenceCodec(RowCodec):
     """Codec of sequence classification; see `TaskCodec`."""
-
-    def __init__(self, spec: TaskSpec, tokenizer: Tokenizer) -> None:
-        """Keep the task's spec and the base's tokenizer."""
-        self.spec = spec
-        self._tokenizer = RowTokenizer(tokenizer, spec.max_length, pair=spec.pair)
-
-    @property
-    def shortest_row(self) -> int:
-        """See `TaskCodec.shortest_row`."""
-        return self._tokenizer.shortest_row
 
     def encode_steps(
         self, inputs: Sequence[TaskInput], *, truncate: bool, limits: InputLimits = NO_LIMITS

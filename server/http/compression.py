@@ -20,11 +20,10 @@ _REFUSED = re.compile(r"q=0(\.0*)?")
 
 def accepts_gzip(headers: Iterable[str]) -> bool:
     """Return whether the values of Accept-Encoding headers name gzip, and do not refuse it."""
-    for part in ",".join(headers).lower().split(","):
-        name, _, weight = part.partition(";")
-        if name.strip() in ("gzip", "x-gzip", "*"):
-            return _REFUSED.fullmatch(weight.replace(" ", "")) is None
-    return False
+    parts = [part.partition(";") for part in ",".join(headers).lower().split(",")]
+    weights = {name.strip(): weight.replace(" ", "") for name, _, weight in parts}
+    named = next((name for name in ("gzip", "x-gzip", "*") if name in weights), None)
+    return named is not None and _REFUSED.fullmatch(weights[named]) is None
 
 
 class CompressionMiddleware:

@@ -57,7 +57,7 @@ def safe_id(given: str | None) -> str:
 
 
 class RequestRecorder:
-    """Counts, logs and traces. Not thread-safe: the event loop records them all."""
+    """Counts, logs and traces requests. Not thread-safe: only the event loop calls it."""
 
     def __init__(self, metrics: Metrics, tracer: RequestTracer | None = None) -> None:
         """Count into `metrics` and trace by `tracer`, if there is one."""
@@ -88,8 +88,8 @@ class RequestRecorder:
             status: HTTP status of its reply, or what would be.
             facts: What is known about it.
             headers: Gives the client's headers by lower-case name, for its trace.
-            attributes: What the protocol's trace has besides.
-            quiet: Whether it is of interest to those who debug alone, and not traced.
+            attributes: Attributes of the trace that depend on the protocol.
+            quiet: Whether to log it at level debug only, and not to trace it.
         """
         ended, known = time.monotonic(), facts.known()
         self._metrics.in_flight.dec()
@@ -124,7 +124,7 @@ class RequestLog:
         Args:
             name: What it is called.
             fields: What is known of it; its `status` always.
-            quiet: Whether it is of interest to those who debug alone.
+            quiet: Whether to log it at level debug only.
         """
         refused = fields["status"] == HTTPStatus.TOO_MANY_REQUESTS
         self._refused += refused

@@ -2,7 +2,7 @@
 
 With a similarity the loss is the squared error of the cosine, as sentence-transformers' CosineSimilarityLoss;
 without, the cross entropy of each first text's own partner among all second texts of the batch, as its
-MultipleNegativesRankingLoss. Where a finetuned copy gives the embeddings, it is 1 less the cosine to them.
+MultipleNegativesRankingLoss. Learned from a finetuned copy's embeddings, it is 1 minus the cosine to them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from torch.nn import functional
 from masking import EmbeddingPrediction, Features, Prediction, Row, TaskInput, TextInput
 from masking.tasks.predictions import Floats, normalise
 from training.errors import LabelError, OptionsError
-from training.kinds.fields import UnusableRowError, read_text
+from training.kinds.fields import UnusableRowError
 from training.kinds.judgement import Judgement, Target
 from training.kinds.kind import Baseline, ColumnNames, Columns, Reading, TargetNumbers, TrainingKind
-from training.kinds.regression import correlations, missing_number, read_numbers
-from training.kinds.sequence_classification import PAIRS
+from training.kinds.regression import NumberSettler, correlations, missing_number, read_numbers
+from training.kinds.sequence_classification import PAIRS, read_texts
 from training.options import Metric
 
 _TOGETHER = 0
@@ -56,8 +56,7 @@ class Embedding(TrainingKind):
 
     def read_input(self, values: Mapping[str, object], columns: Columns) -> TextInput:
         """Read a text, or two where there is a column of the second."""
-        pair = read_text(values, columns["pair"]) if "pair" in columns else None
-        return TextInput(read_text(values, columns["text"]), pair)
+        return read_texts(values, columns)
 
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read a text, or two, and their similarity where there is a column of it."""
@@ -97,14 +96,7 @@ class Embedding(TrainingKind):
         largest = max(1.0, *found)
         told = f"similarities from {min(found):g} to {max(found):g}"
         notes = (told + (f", divided by {largest:g}" if largest > 1 else ""),)
-
-        def settle(task_input: TaskInput, target: Target) -> Target:
-            assert isinstance(target, tuple)
-            if target[0] == absent:
-                raise UnusableRowError(f"similarity {missing} means none")
-            return (float(target[0]) / largest,)
-
-        return Judgement(settle, notes)
+        return Judgement(NumberSettler("similarity", absent, largest), notes)
 
     def count(self, target: TargetNumbers) -> int:
         """Return 1: the loss has one target for each pair."""

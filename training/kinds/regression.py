@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -53,7 +54,7 @@ class Regression(SequenceClassification):
             raise LabelError("every row has the same value; there is nothing to learn")
         left = len(readings) - len(kept)
         notes = (f"value {missing} means no value: its {left} rows are left out",) if left else ()
-        return Judgement(_NumberSettler(absent), notes)
+        return Judgement(NumberSettler("value", absent), notes)
 
     def value_names(self, columns: Columns) -> tuple[str, ...]:
         """Return the name of the values' column."""
@@ -94,14 +95,26 @@ class Regression(SequenceClassification):
         return Baseline(0.0, "the mean for everything")
 
 
-class _NumberSettler:
-    def __init__(self, absent: float | None) -> None:
-        self._absent = absent
+@dataclass(frozen=True)
+class NumberSettler:
+    """Settles targets that are numbers; see `Judgement.settle`.
+
+    Attributes:
+        name: What the numbers are called.
+        absent: The number that means there is none.
+        largest: What the numbers are divided by.
+    """
+
+    name: str
+    absent: float | None
+    largest: float = 1.0
 
     def __call__(self, task_input: TaskInput, target: Target) -> Target:
-        if target == (self._absent,):
-            raise UnusableRowError(f"value {self._absent:g} means no value")
-        return target
+        """Return the numbers, divided; refuse a row that has none."""
+        assert isinstance(target, tuple)
+        if target == (self.absent,):
+            raise UnusableRowError(f"{self.name} {self.absent:g} means none")
+        return tuple(float(number) / self.largest for number in target)
 
 
 def missing_number(text: str) -> float | None:

@@ -15,7 +15,7 @@ from training.kinds.fields import UnusableRowError, read_label, read_text
 from training.kinds.judgement import Judgement, Target
 from training.kinds.kind import Baseline, ColumnNames, Columns, Reading, TargetNumbers, TrainingKind
 from training.kinds.multi_label import binary_loss
-from training.kinds.regression import missing_number, values_of
+from training.kinds.regression import NumberSettler, missing_number, values_of
 
 _RELEVANCE = ("relevance",)
 _NAMES = {"true": 1.0, "false": 0.0, "relevant": 1.0, "irrelevant": 0.0, "not_relevant": 0.0}
@@ -65,14 +65,7 @@ class Reranking(TrainingKind):
             )
         largest = max(1.0, *numbers)
         notes = (f"relevance is divided by {largest:g}, the largest",) if largest > 1 else ()
-
-        def settle(task_input: TaskInput, target: Target) -> Target:
-            assert isinstance(target, tuple)
-            if target[0] == absent:
-                raise UnusableRowError(f"relevance {missing} means none")
-            return (float(target[0]) / largest,)
-
-        return Judgement(settle, notes)
+        return Judgement(NumberSettler("relevance", absent, largest), notes)
 
     def value_names(self, columns: Columns) -> tuple[str, ...]:
         """Return the name of the only logit."""

@@ -61,8 +61,7 @@ class SequenceClassification(TrainingKind):
 
     def read_input(self, values: Mapping[str, object], columns: Columns) -> TextInput:
         """Read a text, or two where there is a column of the second."""
-        pair = read_text(values, columns["pair"]) if "pair" in columns else None
-        return TextInput(read_text(values, columns["text"]), pair)
+        return read_texts(values, columns)
 
     def read(self, values: Mapping[str, object], columns: Columns) -> Reading:
         """Read a text, or two where there is a column of the second, and the label."""
@@ -107,3 +106,13 @@ class SequenceClassification(TrainingKind):
         if wanted == "f1" and len(labels) != _TWO:
             raise OptionsError([f"--metric f1 is of two labels, found {len(labels)}; f1_macro is of any"])
         return super().choose_metric(labels, wanted, columns)
+
+
+def read_texts(values: Mapping[str, object], columns: Columns) -> TextInput:
+    """Read a text, or two where there is a column of the second.
+
+    Raises:
+        UnusableRowError: One is missing, blank, or not a text.
+    """
+    pair = read_text(values, columns["pair"]) if "pair" in columns else None
+    return TextInput(read_text(values, columns["text"]), pair)

@@ -16,13 +16,13 @@ from server.http.schemas import ListOf, Options, RequestBody, lower, says
 class EmbedParameters(RequestBody):
     """What a client may say about embeddings."""
 
-    normalize: StrictBool | None = Field(None, description="embeddings of length 1 (true)")
+    normalize: StrictBool | None = Field(None, description="make embeddings of length 1 (true)")
     truncate: StrictBool | None = Field(None, description="cut texts that are too long (true)")
     truncation_direction: Annotated[Literal["right"] | None, BeforeValidator(lower)] = Field(
         None, description="texts are cut at their end: right"
     )
     dimensions: StrictInt | None = Field(
-        None, description="numbers of an embedding; no other than the encoder has"
+        None, description="numbers of an embedding; must be that of the encoder"
     )
     prompt_name: None = Field(None, description="there are no prompts: put one before the text")
 
@@ -77,4 +77,4 @@ def check_dimensions(dimensions: int | None, spec: TaskSpec) -> None:
         InvalidBodyError: Names both.
     """
     if dimensions is not None and dimensions != spec.width:
-        raise InvalidBodyError(f"dimensions: {dimensions}, and embeddings of this task have {spec.width}")
+        raise InvalidBodyError(f"dimensions: {dimensions}; embeddings of this task have {spec.width}")

@@ -38,11 +38,11 @@ class EmbeddingsBody(RequestBody):
     """Body of OpenAI's /v1/embeddings."""
 
     model: str = Field(description="name of the task")
-    input: Annotated[str | ListOf[str], says("a text or a list of texts; ids of tokens are not known here")]
+    input: Annotated[str | ListOf[str], says("a text or a list of texts; ids of tokens are not supported")]
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="numbers, or their bytes as float32, little-endian (float)"
     )
-    dimensions: int | None = Field(None, description="no other than the encoder has")
+    dimensions: int | None = Field(None, description="must be that of the encoder")
     user: str | None = Field(None, description="accepted")
 
 

@@ -22,7 +22,7 @@ from server.http.body import accepted_ndjson, run_by_size, unless_left
 from server.http.error_mapping import invalid_body, part_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
-from server.http.parsing import check_lists, request_of
+from server.http.parsing import check_count, check_lists, request_of
 from server.http.rendering import render
 from server.http.schemas import FanOutBody, PredictBody, validate_body
 from server.predictor import PredictRequest
@@ -60,7 +60,7 @@ def tasks_of(wanted: str | Sequence[str], service: Service) -> Sequence[str]:
 
     Raises:
         GroupNotFoundError: It names a group that there is not.
-        InvalidBodyError: A task is there twice.
+        InvalidBodyError: A task is there twice, or there are more names than rows may wait.
         EmptyBatchError: It means no task.
     """
     if wanted == "*":
@@ -69,6 +69,7 @@ def tasks_of(wanted: str | Sequence[str], service: Service) -> Sequence[str]:
         names = _group(wanted.removeprefix(GROUP), service)
     else:
         names = wanted
+        check_count("tasks", names, service.limits.waiting)
     if not names:
         raise EmptyBatchError("the body asks no task, or none is served yet")
     if len(set(names)) < len(names):
@@ -98,7 +99,8 @@ async def answer_tasks(request: Request, body: dict[str, Any], size: int, servic
     Raises:
         ServerError: The body is not right for any task, or there is no room for all of them.
     """
-    asked = await run_by_size(size, lambda: _read(body, service))
+    names = _tasks(body, service)
+    asked = await run_by_size(size * len(names), lambda: _read(body, names, service))
     context = context_of(request)
     context.rows = sum(one.wanted.rows for one in asked if isinstance(one, TaskRequest))
     computed = _computed(asked, service, context.request_id)
@@ -125,16 +127,23 @@ _Result = list[Prediction] | Exception
 _Results = AsyncGenerator[tuple[int, _Result]]
 
 
-def _read(body: dict[str, Any], service: Service) -> list[_Asked]:
+def _tasks(body: dict[str, Any], service: Service) -> Sequence[str]:
+    """Return the names of the tasks that a body asks."""
+    try:
+        return tasks_of(FanOutBody.model_validate(body).tasks, service)
+    except ValidationError as error:
+        raise invalid_body(error) from None
+
+
+def _read(body: dict[str, Any], names: Sequence[str], service: Service) -> list[_Asked]:
     """Read a body, once for all tasks, and what it means for each."""
     try:
-        tasks = FanOutBody.model_validate(body).tasks
         rest = {key: value for key, value in body.items() if key != "tasks"}
         check_lists(rest, service.limits)
         known = validate_body(rest)
     except ValidationError as error:
         raise invalid_body(error) from None
-    return [_ask(name, known, service) for name in tasks_of(tasks, service)]
+    return [_ask(name, known, service) for name in names]
 
 
 def _ask(name: str, known: PredictBody, service: Service) -> _Asked:

@@ -31,7 +31,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get(PAGE)
 async def page(request: Request) -> Response:
-    """Return the page; a slash at the end of its path would lead its relative addresses astray."""
+    """Return the page; redirect from a path with a slash at its end, where relative addresses are wrong."""
     path: bytes = request.scope.get("raw_path") or b""
     slashes = len(path) - len(path.rstrip(b"/"))
     return RedirectResponse("../" * slashes + "ui") if slashes else _reply(request, assets()["index.html"])

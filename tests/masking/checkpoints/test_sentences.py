@@ -125,6 +125,9 @@ def _write(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
             "default_prompt_name",
         ),
         (lambda folder: (folder / "modules.json").write_text("["), "modules.json can't be loaded"),
+        (_write("modules.json", lambda m: {"0": m}), "modules.json must be a JSON array"),
+        (_write("modules.json", lambda m: [{"type": "x"}]), "list of objects with type and path"),
+        (_write("1_Pooling/config.json", lambda c: [c]), "1_Pooling/config.json must be a JSON object"),
     ],
 )
 def test_what_is_not_known_is_refused(tmp_path: Path, change: Callable[[Path], Any], message: str) -> None:

@@ -76,6 +76,8 @@ def test_what_is_compressed_already_is_not_compressed_again(client: TestClient) 
         (["*"], True),
         (["gzip;q=0"], False),
         (["gzip; q=0.000, *"], False),
+        (["*, gzip;q=0"], False),
+        (["*;q=0, gzip"], True),
         (["gzip;q=0.001"], True),
     ],
 )

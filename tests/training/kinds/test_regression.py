@@ -39,7 +39,7 @@ def _judge(*values: Any, missing: str | None = None) -> Any:
 def test_rows_with_the_value_that_means_none_are_left_out() -> None:
     judgement = _judge(1, 2, -1, missing="-1")
     assert judgement.notes == ("value -1 means no value: its 1 rows are left out",)
-    with pytest.raises(UnusableRowError, match="means no value"):
+    with pytest.raises(UnusableRowError, match="value -1 means none"):
         judgement.settle(None, (-1.0,))
 
 

@@ -93,9 +93,9 @@ function showKey() {
     control.classList.toggle("on", Boolean(key()));
   };
   control.addEventListener("click", () => askForKey());
-  addEventListener("key", () => {
+  addEventListener("key", ({ detail }) => {
     draw();
-    show({ focus: false });
+    if (detail.again) show({ focus: false });
   });
   draw();
 }

@@ -112,7 +112,7 @@ def test_long_texts_are_cut_unless_a_refusal_is_wanted(client: TestClient) -> No
         ("/predict/sentiment/embed", {"inputs": "a"}, 422, "tasks of the kind embedding can: semantic"),
         ("/v1/embeddings", {"model": "nothing", "input": "a"}, 404, "nothing"),
         ("/v1/embeddings", {"input": "a"}, 422, "model"),
-        ("/v1/embeddings", {"model": "semantic", "input": [1, 2]}, 422, "ids of tokens are not known"),
+        ("/v1/embeddings", {"model": "semantic", "input": [1, 2]}, 422, "ids of tokens are not supported"),
         ("/v1/embeddings", {"model": "semantic", "input": "a", "dimensions": 8}, 422, "have 32"),
         ("/v1/embeddings", {"model": "semantic", "input": "a", "encoding_format": "hex"}, 422, "encoding"),
     ],

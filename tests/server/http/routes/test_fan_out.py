@@ -96,6 +96,11 @@ def test_every_task_and_groups(client: TestClient) -> None:
         ({"tasks": [7], "inputs": TEXT}, 422, "tasks: must be a list of tasks' names"),
         ({"tasks": [], "inputs": TEXT}, 400, "asks no task"),
         ({"tasks": ["sentiment", "sentiment"], "inputs": TEXT}, 422, "a task is there twice"),
+        (
+            {"tasks": [f"task-{number}" for number in range(2049)], "inputs": TEXT},
+            422,
+            "2049 elements and at most 2048",
+        ),
         ({"tasks": ["sentiment"]}, 422, "inputs: Field required"),
         ({"tasks": ["sentiment"], "inputs": 7}, 422, "a text"),
         ({"tasks": ["sentiment"], "inputs": TEXT, "trunkate": True}, 422, "there is no 'trunkate'"),

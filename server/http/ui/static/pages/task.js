@@ -55,7 +55,8 @@ function unserved(name, error, again) {
       await ask(taskPath(name, "/load"), { method: "POST" });
       again();
     } catch (refused) {
-      if (refused.status === 401 && (await askForKey("Loading a task needs the admin key."))) await load();
+      const why = "Loading a task needs the admin key.";
+      if (refused.status === 401 && (await askForKey(why, { again: false }))) await load();
       else put(said, refused.message);
     }
   };

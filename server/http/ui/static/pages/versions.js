@@ -36,7 +36,8 @@ export function versions({ name, signal, changed }) {
       changed();
     } catch (error) {
       if (error.status === 401) {
-        if (await askForKey("Changing what is served needs the admin key.")) await act(path, given);
+        const why = "Changing what is served needs the admin key.";
+        if (await askForKey(why, { again: false })) await act(path, given);
       } else put(said, error.message);
     }
   };

@@ -21,11 +21,15 @@ export function key() {
   return sessionStorage.getItem(STORED) ?? "";
 }
 
-/** Keep a key until the tab is closed; an empty one is forgotten. */
-export function keep(entered) {
+/**
+ * Keep a key until the tab is closed; an empty one is forgotten.
+ * @param {string} entered The key.
+ * @param {object} options `again`: whether the page is to be shown again.
+ */
+export function keep(entered, { again = true } = {}) {
   if (entered) sessionStorage.setItem(STORED, entered);
   else sessionStorage.removeItem(STORED);
-  dispatchEvent(new Event("key"));
+  dispatchEvent(new CustomEvent("key", { detail: { again } }));
 }
 
 /** Return the whole address of a route. */

@@ -8,9 +8,10 @@ import { button, field, h } from "./dom.js";
 /**
  * Ask for the key.
  * @param {string} why What needs it.
+ * @param {object} options `again`: whether the page is to be shown again with it; not where an action goes on.
  * @returns {Promise<boolean>} Whether the user gave one.
  */
-export function askForKey(why = "Routes that ask for a key get this one.") {
+export function askForKey(why = "Routes that ask for a key get this one.", { again = true } = {}) {
   const input = h("input", {
     type: "password",
     autocomplete: "off",
@@ -38,7 +39,7 @@ export function askForKey(why = "Routes that ask for a key get this one.") {
     ],
     confirm: "Use this key",
     left: forget,
-    accept: () => keep(input.value.trim()),
+    accept: () => keep(input.value.trim(), { again }),
   });
 }
 
