@@ -63,6 +63,17 @@ def by_task(compute: Callable[[LoadedTask, Sequence[Features]], Sequence[Floats]
     return lambda batch: [compute(one.task, one.features) for one in batch]
 
 
+def failing_at(name: str) -> Compute:
+    """A compute that fails at the rows of one task."""
+
+    def compute(task: LoadedTask, features: Sequence[Features]) -> list[Floats]:
+        if task.manifest.task == name:
+            raise RuntimeError("secret/path")
+        return [np.zeros(len(task.spec.labels), np.float32) for _ in features]
+
+    return by_task(compute)
+
+
 def limits(
     *,
     rows: int = 8,

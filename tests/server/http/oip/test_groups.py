@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from masking import Base, Features, LoadedTask
 from masking.tasks.predictions import Floats
 from tests.server.http.oip.test_routes import outputs_in, texts
-from tests.support.server_parts import by_task
+from tests.support.server_parts import by_task, failing_at
 from tests.support.serving import SPECS, TEXT, fill, serving
 
 GROUPS = {
@@ -116,13 +116,7 @@ def test_what_a_group_can_not_answer(
 
 def test_a_task_that_fails_fails_the_request_with_its_name(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base)
-
-    def broken(task: LoadedTask, features: Sequence[Features]) -> list[Floats]:
-        if task.manifest.task == "rating":
-            raise RuntimeError("secret/path")
-        return [np.zeros(len(task.spec.labels), np.float32) for _ in features]
-
-    with serving(base, tmp_path, compute=by_task(broken), group=GROUPS) as client:
+    with serving(base, tmp_path, compute=failing_at("rating"), group=GROUPS) as client:
         reply = client.post("/v2/models/group:texts/infer", json={"inputs": [texts("text", [TEXT])]})
     assert reply.status_code == 424
     assert reply.json()["error"].startswith("task 'rating': ")

@@ -1,17 +1,16 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from masking import Base, Features, LoadedTask
+from masking import Base, Features
 from masking.tasks.predictions import Floats
 from masking.tasks.sequence_classification import SequenceCodec
 from tests.server.http.routes.test_predict_many import NDJSON, lines_in, rounded
-from tests.support.server_parts import TaskBatches, by_task, zeros
+from tests.support.server_parts import TaskBatches, failing_at, zeros
 from tests.support.serving import SPECS, TEXT, Stuck, fill, serving, wait_until
 
 GROUPS = {"texts": ("topics", "sentiment"), "missing": ("sentiment", "nothing")}
@@ -175,13 +174,7 @@ def test_all_tasks_are_refused_while_there_is_no_room_for_all(base: Base, tmp_pa
 
 def test_a_task_whose_computation_fails_touches_no_other(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base)
-
-    def broken(task: LoadedTask, features: Sequence[Features]) -> list[Floats]:
-        if task.manifest.task == "topics":
-            raise RuntimeError("secret/path")
-        return [np.zeros(len(task.spec.labels), np.float32) for _ in features]
-
-    with serving(base, tmp_path, compute=by_task(broken)) as client:
+    with serving(base, tmp_path, compute=failing_at("topics")) as client:
         results = ask(client, ONE_TEXT)
         statistics = client.get("/v2/models/stats").json()["model_stats"]
     assert ["predictions" in result for result in results] == [True, False, True]

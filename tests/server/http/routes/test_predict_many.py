@@ -16,7 +16,7 @@ from masking.tasks.predictions import Floats
 from server.http.routes import predict_many
 from server.http.routes.predict_many import Row
 from server.service import Service
-from tests.support.server_parts import by_task
+from tests.support.server_parts import by_task, failing_at
 from tests.support.serving import SPECS, TEXT, Stuck, fill, serving, wait_until
 
 NDJSON = "application/x-ndjson"
@@ -270,13 +270,7 @@ def test_rows_that_take_too_long_say_so(base: Base, tmp_path: Path) -> None:
 
 def test_a_failed_batch_fails_its_rows_only(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment", "paraphrase"])
-
-    def broken(task: LoadedTask, features: Sequence[Features]) -> list[Floats]:
-        if task.manifest.task == "sentiment":
-            raise RuntimeError("secret/path")
-        return [np.zeros(2, np.float32) for _ in features]
-
-    with serving(base, tmp_path, compute=by_task(broken)) as client:
+    with serving(base, tmp_path, compute=failing_at("sentiment")) as client:
         failed, good = ask(client, ROWS[:2])
         assert (failed["error_type"], "secret" in failed["error"]) == ("Backend", False)
         assert "predictions" in good
