@@ -31,10 +31,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     source, place = folder / "source", folder / "environment"
     source.mkdir()
     # What a Docker build is given is all that is needed.
-    for line in (ROOT / ".dockerignore").read_text().splitlines():
-        if line.startswith("!"):
-            copy = shutil.copytree if (ROOT / line[1:]).is_dir() else shutil.copy
-            copy(ROOT / line[1:], source / line[1:])
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    given = [line[1:] for line in lines if line.startswith("!") and f"{line[1:]}/*" not in lines]
+    for name in given:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip"]
     quiet = ["--quiet", "--no-deps", "--no-index"]
     _run(*pip, "wheel", *quiet, "--no-build-isolation", "--wheel-dir", folder, source)

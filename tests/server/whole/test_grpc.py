@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -250,16 +249,25 @@ def test_a_message_over_the_limit_is_refused(tiny_bert: str, base: Base, tmp_pat
         assert stub.ModelInfer(request(b"a")).model_version == "1"
 
 
+def in_flight(server: RunningServer) -> int:
+    """Requests that the server is answering, without the one that asks."""
+    (count,) = re.findall(
+        r"^maskserve_requests_in_flight (\S+)", httpx.get(f"{server.url}/metrics").text, re.M
+    )
+    return int(float(count)) - 1
+
+
 def test_calls_in_flight_are_answered_at_the_end(tiny_bert: str, base: Base, tmp_path: Path) -> None:
-    with running(tiny_bert, base, tmp_path, ["sentiment"], "--grpc-port", "0") as server:
+    options = ("--grpc-port", "0", "--queue-limit", "10000", "--queue-seconds", "100")
+    with running(tiny_bert, base, tmp_path, ["sentiment"], *options) as server:
         with grpc.insecure_channel(address_of(server)) as channel:
             stub = GRPCInferenceServiceStub(channel)
-            calls = [stub.ModelInfer.future(request(*[TEXT.encode()] * 200)) for _ in range(4)]
-            wait_until(lambda: "maskserve_queue_rows 0.0" not in httpx.get(f"{server.url}/metrics").text)
-            leaving = threading.Thread(target=server.process.terminate)
-            leaving.start()
-            assert [len(call.result(timeout=60).outputs) for call in calls] == [2] * 4
-            leaving.join()
+            calls = [stub.ModelInfer.future(request(*[TEXT.encode()] * 200)) for _ in range(40)]
+            # A call that the server has not seen yet may be refused as it goes down.
+            wait_until(lambda: sum(call.done() for call in calls) + in_flight(server) >= len(calls))
+            assert not all(call.done() for call in calls)
+            server.process.terminate()
+            assert [len(call.result(timeout=60).outputs) for call in calls] == [2] * 40
         assert server.process.wait(30) == 0
 
 
