@@ -258,16 +258,16 @@ def in_flight(server: RunningServer) -> int:
 
 
 def test_calls_in_flight_are_answered_at_the_end(tiny_bert: str, base: Base, tmp_path: Path) -> None:
-    options = ("--grpc-port", "0", "--queue-limit", "10000", "--queue-seconds", "100")
-    with running(tiny_bert, base, tmp_path, ["sentiment"], *options) as server:
+    slow = ("--queue-limit", "10000", "--queue-seconds", "10000", "--max-batch-rows", "1")
+    with running(tiny_bert, base, tmp_path, ["sentiment"], "--grpc-port", "0", *slow) as server:
         with grpc.insecure_channel(address_of(server)) as channel:
             stub = GRPCInferenceServiceStub(channel)
-            calls = [stub.ModelInfer.future(request(*[TEXT.encode()] * 200)) for _ in range(40)]
+            calls = [stub.ModelInfer.future(request(*[TEXT.encode()] * 60)) for _ in range(20)]
             # A call that the server has not seen yet may be refused as it goes down.
             wait_until(lambda: sum(call.done() for call in calls) + in_flight(server) >= len(calls))
             assert not all(call.done() for call in calls)
             server.process.terminate()
-            assert [len(call.result(timeout=60).outputs) for call in calls] == [2] * 40
+            assert [len(call.result(timeout=60).outputs) for call in calls] == [2] * 20
         assert server.process.wait(30) == 0
 
 
