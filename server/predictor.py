@@ -11,6 +11,7 @@ from masking.tasks.predictions import Floats
 from server.engine.pending import PendingRequest, Timings
 from server.engine.room import Reservation
 from server.engine.tokenizer import TokenizerStage
+from server.engine.turns import Turns
 from server.engine.worker import Engine
 from server.errors import DeadlineError
 from server.tasks.registry import ServedTask
@@ -65,6 +66,7 @@ class Predictor:
         self._engine = engine
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
+        self._turns = Turns()
 
     def check_room(self, served: ServedTask) -> None:
         """Refuse whatever is asked of a task now, before anything is read; `predict` would refuse it, too.
@@ -120,7 +122,7 @@ class Predictor:
             rows = rows_of(served, request)
             with place or self._engine.queue.reservation(rows, served.digest) as held:
                 logits = await self._logits(request.of(served.loaded), request, request_id, timings, held)
-            return await _decode(served.loaded, logits)
+            return await self._decode(served.loaded, logits)
 
     async def fan_out(
         self, calls: Sequence[Call], request_id: str
@@ -223,7 +225,7 @@ class Predictor:
                     logits = await waiting
             except TimeoutError:
                 raise DeadlineError from None
-            return await _decode(served.loaded, logits)
+            return await self._decode(served.loaded, logits)
 
     @contextmanager
     def _counted(self, served: ServedTask, request: PredictRequest, timings: Timings) -> Iterator[None]:
@@ -261,15 +263,17 @@ class Predictor:
         except TimeoutError:
             raise DeadlineError from None
 
+    async def _decode(self, task: LoadedTask, logits: Sequence[Floats]) -> list[Prediction]:
+        """Decode the logits of a request, which take turns with those of others."""
+
+        def decode() -> list[Prediction]:
+            return [task.codec.decode(values) for values in logits]
+
+        await self._turns.take()
+        few = sum(values.size for values in logits) <= _INLINE_LOGITS
+        return decode() if few else await asyncio.to_thread(decode)
+
 
 def rows_of(served: ServedTask, request: PredictRequest) -> int:
     """Return the rows that a request takes of the queue, at least; windows of long texts come on top."""
     return len(served.loaded.members) * request.rows
-
-
-async def _decode(task: LoadedTask, logits: Sequence[Floats]) -> list[Prediction]:
-    def decode() -> list[Prediction]:
-        return [task.codec.decode(values) for values in logits]
-
-    few = sum(values.size for values in logits) <= _INLINE_LOGITS
-    return decode() if few else await asyncio.to_thread(decode)

@@ -17,7 +17,6 @@ from server.engine.pending import Cost, DropReason, PendingRequest
 from server.engine.queue import RequestQueue, ignore
 from server.engine.retry import BatchResult, Compute, FailureReason, compute_with_retry
 from server.engine.room import Reservation
-from server.engine.turns import Turns
 from server.errors import NotReadyError, ServerError, ShuttingDownError, UnhealthyError
 from server.threads.supervision import SupervisedThread, do_nothing
 
@@ -81,7 +80,6 @@ class Engine:
         self._prepare = prepare
         self._on_batch = on_batch
         self._ready = Event()
-        self._turns = Turns()
         self._current: Batch | None = None
 
     @property
@@ -122,9 +120,7 @@ class Engine:
         if not self.ready:
             raise NotReadyError
         self.queue.put(request, place)
-        logits = await asyncio.wrap_future(request.future)
-        await self._turns.take()
-        return logits
+        return await asyncio.wrap_future(request.future)
 
     def run_together(
         self, requests: Sequence[PendingRequest], places: Sequence[Reservation]
