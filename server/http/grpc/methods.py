@@ -8,17 +8,13 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from masking import Prediction
 from server.errors import BodyTooLargeError, InvalidBodyError, ServerError
 from server.http.app import server_version
 from server.http.grpc.calls import Access, Call, Method
 from server.http.grpc.messages import message
 from server.http.grpc.tensors import read_request, response
-from server.http.kinds import http_kind
-from server.http.kinds.kind import ReplyFormat
 from server.http.oip import models as oip
 from server.http.oip.routes import EXTENSIONS, check_load, check_version, indexed
-from server.predictor import PredictRequest
 from server.tasks.registry import ServedTask
 
 _HTTP_ONLY = {"binary_tensor_data", "model_configuration", "statistics"}
@@ -64,23 +60,19 @@ async def model_infer(request: Any, call: Call) -> Any:
     served = await _take(request.model_name, request.model_version, call)
     service.predictor.check_room(served)
     _check_values(request, service.settings.max_body_values)
-    infer, binary = await run_in_threadpool(read_request, request)
-    outputs = oip.wanted_outputs(infer, [one.name for one in http_kind(served.loaded.spec).output_tensors])
 
-    def read() -> tuple[PredictRequest, ReplyFormat]:
-        tensors = oip.read_tensors(infer, binary, service.limits)
-        return oip.to_inputs(infer, tensors, served.loaded, service.limits)
+    def read() -> oip.InferCall:
+        return oip.read_call(*read_request(request), served.loaded, service.limits)
 
-    wanted, form = await run_in_threadpool(read)
-    predictions: list[Prediction] = await service.predictor.predict(
-        served, wanted, call.facts.request_id, call.facts.timings
+    asked = await run_in_threadpool(read)
+    predictions = await service.predictor.predict(
+        served, asked.wanted, call.facts.request_id, call.facts.timings
     )
-    call.facts.rows = wanted.rows
+    call.facts.rows = asked.wanted.rows
 
     def reply() -> Any:
-        made = http_kind(served.loaded.spec).outputs_of(wanted.inputs, predictions, form)
-        ordered, raw = [made[name] for name in outputs], bool(request.raw_input_contents)
-        return response(served.name, str(served.version), infer.id, ordered, raw=raw)
+        outputs, raw = asked.tensors(served.loaded, predictions), bool(request.raw_input_contents)
+        return response(served.name, str(served.version), asked.id, outputs, raw=raw)
 
     return await run_in_threadpool(reply)
 

@@ -14,17 +14,18 @@ tensors a kind of task has is in `server.http.kinds`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from masking import LoadedTask, TaskSpec
+from masking import LoadedTask, Prediction, TaskSpec
 from server.engine.batch import BatchLimits
 from server.errors import InvalidBodyError, cut, quoted
 from server.http.error_mapping import invalid_body
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
-from server.http.kinds.tensors import TensorInfo, Texts
+from server.http.kinds.tensors import OutputTensor, TensorInfo, Texts
 from server.http.oip.replies import (
     ModelConfig,
     ModelMetadata,
@@ -153,6 +154,45 @@ def to_inputs(
     reply = ReplyFormat("tei", batched=True, function="none" if infer.parameters.raw_scores else None)
     cuts = infer.parameters.truncate
     return to_request(kind.inputs_of(tensors), task, limits, truncate=cuts, reply=reply)
+
+
+@dataclass(frozen=True)
+class InferCall:
+    """A request to a task that was understood.
+
+    Attributes:
+        id: Its id.
+        wanted: What is to be predicted.
+        reply: How the reply is to look.
+        outputs: Names of the outputs, in order, and whether each is to be binary.
+    """
+
+    id: str | None
+    wanted: PredictRequest
+    reply: ReplyFormat
+    outputs: Mapping[str, bool]
+
+    def tensors(self, task: LoadedTask, predictions: Sequence[Prediction]) -> list[OutputTensor]:
+        """Return the outputs of the task that are wanted, in order."""
+        made = http_kind(task.spec).outputs_of(self.wanted.inputs, predictions, self.reply)
+        return [made[name] for name in self.outputs]
+
+
+def read_call(infer: InferRequest, binary: bytes, task: LoadedTask, limits: BatchLimits) -> InferCall:
+    """Understand a request to a task.
+
+    Args:
+        infer: The JSON of the request.
+        binary: What follows the JSON in the body.
+        task: The task.
+        limits: What can ever be admitted.
+
+    Raises:
+        InvalidBodyError, EmptyBatchError: As `wanted_outputs`, `read_tensors` and `to_inputs`.
+    """
+    outputs = wanted_outputs(infer, [tensor.name for tensor in http_kind(task.spec).output_tensors])
+    wanted, reply = to_inputs(infer, read_tensors(infer, binary, limits), task, limits)
+    return InferCall(infer.id, wanted, reply, outputs)
 
 
 def wanted_outputs(infer: InferRequest, known: Sequence[str]) -> dict[str, bool]:

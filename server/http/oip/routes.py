@@ -5,8 +5,7 @@ A task is a model, and so is a group of tasks (`server.http.oip.groups`). Every 
 protocol's shape, {"error": str}.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
@@ -18,8 +17,6 @@ from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError,
 from server.http.auth import ClientDep, require_admin, require_client
 from server.http.body import check_values, read_body, read_json, utf8
 from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of, take_task
-from server.http.kinds import http_kind
-from server.http.kinds.kind import ReplyFormat
 from server.http.oip import groups
 from server.http.oip import models as oip
 from server.http.oip.binary import JsonLength, infer_response
@@ -39,7 +36,6 @@ from server.http.oip.replies import (
 )
 from server.http.oip.tensors import InferReply, split_body
 from server.http.openapi import json_body
-from server.predictor import PredictRequest
 from server.service import Service
 from server.tasks.registry import ServedTask, TaskEntry
 
@@ -236,33 +232,18 @@ def check_load(parameters: Iterable[str]) -> None:
         raise InvalidBodyError("a task is loaded as it is in the store; `config` and files can't override it")
 
 
-@dataclass(frozen=True)
-class _InferCall:
-    """A request that was understood: its id, its inputs, and the outputs by name and whether in binary."""
-
-    id: str | None
-    wanted: PredictRequest
-    reply: ReplyFormat
-    outputs: Mapping[str, bool]
-
-
-def _read(body: bytes, json_length: str | None, served: ServedTask, service: Service) -> _InferCall:
+def _read(body: bytes, json_length: str | None, served: ServedTask, service: Service) -> oip.InferCall:
     header, binary = split_body(body, json_length)
     check_values(header, service.settings.max_body_values)
-    infer = oip.parse_infer(utf8(header))
-    outputs = oip.wanted_outputs(infer, [one.name for one in http_kind(served.loaded.spec).output_tensors])
-    tensors = oip.read_tensors(infer, binary, service.limits)
-    wanted, reply = oip.to_inputs(infer, tensors, served.loaded, service.limits)
-    return _InferCall(infer.id, wanted, reply, outputs)
+    return oip.read_call(oip.parse_infer(utf8(header)), binary, served.loaded, service.limits)
 
 
-def _reply(served: ServedTask, call: _InferCall, predictions: Sequence[Prediction]) -> InferReply:
-    outputs = http_kind(served.loaded.spec).outputs_of(call.wanted.inputs, predictions, call.reply)
+def _reply(served: ServedTask, call: oip.InferCall, predictions: Sequence[Prediction]) -> InferReply:
     head = {"model_name": served.name, "model_version": str(served.version)}
     if call.id is not None:
         head["id"] = call.id
     binary = {name for name, is_binary in call.outputs.items() if is_binary}
-    return InferReply.of(head, [outputs[name] for name in call.outputs], binary)
+    return InferReply.of(head, call.tensors(served.loaded, predictions), binary)
 
 
 def _statistics(served: ServedTask) -> ModelStatistics:
