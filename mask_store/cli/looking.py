@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from mask_store.cli.printing import print_json, print_problems, print_table, version_fields
-from mask_store.errors import NotAFileError, RecordError
 from mask_store.format.manifest import (
     CombineRule,
     EnsembleManifest,
@@ -58,13 +57,12 @@ def list_tasks(store: "MaskStore", options: argparse.Namespace) -> int:
 def show(store: "MaskStore", options: argparse.Namespace) -> int:
     """Print one version of a task."""
     version = store.version(options.task, options.version)
-    history, current = store.history(options.task), _current(store, options.task)
-    bundle = store.load(version)
+    history, bundle = store.history(options.task), store.load(version)
     if options.json:
         print_json(
             {
                 "version": version_fields(version),
-                "current": current and current.number,
+                "current": history.current and history.current.number,
                 "versions": [version_fields(v) for v in history.versions],
                 "problems": [dataclasses.asdict(problem) for problem in history.problems],
                 "manifest": bundle.manifest.model_dump(mode="json"),
@@ -75,19 +73,12 @@ def show(store: "MaskStore", options: argparse.Namespace) -> int:
             }
         )
         return 0
+    current = history.current
     numbers = [f"{v.number} (current)" if v == current else str(v.number) for v in history.versions]
     for name, value in [*_describe(bundle, version), ("versions", ", ".join(numbers))]:
         print(f"{name:<11}{escape_controls(value)}")
     print_problems(history.problems)
     return 0
-
-
-def _current(store: "MaskStore", task: str) -> "VersionInfo | None":
-    """Return the current version; None if the pointer to it is damaged."""
-    try:
-        return store.current(task)
-    except (RecordError, NotAFileError):
-        return None
 
 
 def _describe(bundle: "MaskBundle", version: "VersionInfo") -> Iterable[tuple[str, str]]:

@@ -103,10 +103,12 @@ class History:
     """What a store has of one task.
 
     Attributes:
+        current: The current one; None if the pointer to it can't be read.
         versions: Those that are not deleted, oldest first.
         problems: One for each record, or pointer, that can't be read.
     """
 
+    current: VersionInfo | None
     versions: tuple[VersionInfo, ...]
     problems: tuple[Problem, ...]
 

@@ -103,7 +103,8 @@ class TaskFolder:
                 problems.append(Problem.of(record, self._task, number))
             elif isinstance(record, VersionInfo):
                 versions.append(record)
-        return History(tuple(versions), tuple(problems))
+        known = current if isinstance(current, VersionInfo) else None
+        return History(known, tuple(versions), tuple(problems))
 
     def roll_back(self, number: int | None) -> Rollback:
         """Point to a version that can be loaded: the one named, or the newest before the current one."""

@@ -1,6 +1,6 @@
 """Task history: the versions of a task that the store has, and what changed between two of them."""
 
-from mask_store import BundleDiff, History, MaskStore, MaskStoreError, RecordError
+from mask_store import BundleDiff, History, MaskStore, MaskStoreError
 from server.tasks.store_errors import refusal
 
 
@@ -11,16 +11,15 @@ class TaskHistory:
         """Look into `store`."""
         self._store = store
 
-    def versions(self, name: str) -> tuple[int | None, History]:
-        """Return the number of the current version, None if its record can't be read, and all versions.
+    def versions(self, name: str) -> History:
+        """Return the versions of a task.
 
         Raises:
             TaskNotFoundError: The store has no such task.
             StoreUnreachableError: The store can't be read.
         """
         try:
-            history = self._store.history(name)
-            return self._current(name), history
+            return self._store.history(name)
         except MaskStoreError as error:
             raise refusal(self._store, name, error) from error
 
@@ -46,9 +45,3 @@ class TaskHistory:
             return second, self._store.diff(name, a, second)
         except MaskStoreError as error:
             raise refusal(self._store, name, error) from error
-
-    def _current(self, name: str) -> int | None:
-        try:
-            return self._store.current(name).number
-        except RecordError:  # which the history tells
-            return None

@@ -63,11 +63,11 @@ class VersionDiff(BaseModel):
 @router.get("/versions", summary="The versions of a task", responses=errors(401, 404, 409, 503))
 async def list_versions(service: ServiceDep, _: ClientDep, task: TaskName) -> TaskVersions:
     """Every version of a task in the store, and which of them is current, served and pinned."""
-    current, history = await service.looks.run(service.history.versions, task)
+    history = await service.looks.run(service.history.versions, task)
     entry = service.registry.entry(task)
     return TaskVersions(
         task=task,
-        current=current,
+        current=None if history.current is None else history.current.number,
         served=None if entry.served is None else entry.served.version,
         pinned=entry.pinned,
         versions=[
