@@ -67,7 +67,7 @@ class RowBatch:
     widths: tuple[int, ...]
     device: torch.device
 
-    @property
+    @cached_property
     def starts(self) -> tuple[int, ...]:
         """Place of each row's first token."""
         return tuple(self.bounds[:-1].tolist())
