@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Run = Callable[["MaskStore", argparse.Namespace], int]
 
+_MOST = 100_000  # versions, or days: more than there are, and within what dates can hold
 _EXAMPLES = """examples:
   python -m mask_store --store masks list                        what is there
   python -m mask_store --store masks show trec                   what the current version is and has learned
@@ -151,6 +152,3 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, found {text!r}")
     return min(int(text), _MOST)
-
-
-_MOST = 100_000  # versions, or days: more than there are, and within what dates can hold
