@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -210,7 +209,7 @@ def _connect_gauges(service: Service) -> None:
     metrics, queue, registry = service.metrics, service.engine.queue, service.registry
     metrics.describe_build(
         {
-            "version": version("maskserve"),
+            "version": service.version,
             "torch": torch.__version__,
             "base": service.base.info.name,
             "device": str(service.base.device),

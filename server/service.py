@@ -4,6 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from importlib.metadata import PackageNotFoundError, version
 from threading import Event, Thread
 
 from masking import Base
@@ -93,6 +94,14 @@ class Service:
     looks: OperatorThreads = field(default_factory=partial(OperatorThreads, "look", _LOOKS))
     draining: Event = field(default_factory=Event)
     closing: Closing = field(default_factory=Closing)
+
+    @property
+    def version(self) -> str:
+        """Version of this project."""
+        try:
+            return version("maskserve")
+        except PackageNotFoundError:  # run from a folder that is not installed
+            return "0"
 
     @property
     def precision(self) -> Precision:

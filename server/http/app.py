@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -53,7 +52,7 @@ def create_app(service: Service) -> FastAPI:
         static_url="/docs/assets",
         redoc_url=None,
         title="maskserve",
-        version=server_version(),
+        version=service.version,
         description=_DESCRIPTION,
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
@@ -101,14 +100,6 @@ async def _reply_with_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(known, MethodNotAllowedError):  # the router names the methods of one route of the path
         known = MethodNotAllowedError(methods_of(request.app.openapi(), path) or known.allowed)
     return error_response(known, path)
-
-
-def server_version() -> str:
-    """Return the version of this project."""
-    try:
-        return version("maskserve")
-    except PackageNotFoundError:  # run from a folder that is not installed
-        return "0"
 
 
 _DESCRIPTION = """Many tasks from one frozen encoder, each task a set of 1-bit masks.

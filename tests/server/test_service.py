@@ -1,4 +1,5 @@
 import asyncio
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from threading import Event
 
@@ -191,3 +192,17 @@ def test_a_server_that_can_not_tokenise_is_not_ready(base: Base, tmp_path: Path)
     with started(base, tmp_path) as service:
         service.tokenizer.close()
         wait_until(lambda: service.why_not_ready() == "the tokenizer is not running")
+
+
+def test_a_server_that_is_not_installed_starts(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    monkeypatch.setattr("server.service.version", missing)
+    fill(tmp_path, base, ["sentiment"])
+    service = build_service(settings_of(tmp_path), base=base)
+    assert service.version == "0"
+    assert 'version="0"' in service.metrics.exposition().decode()

@@ -9,7 +9,6 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from server.errors import BodyTooLargeError, InvalidBodyError, ServerError
-from server.http.app import server_version
 from server.http.grpc.calls import Access, Call, Method
 from server.http.grpc.messages import message
 from server.http.grpc.tensors import read_request, response
@@ -30,11 +29,11 @@ async def server_ready(_request: Any, call: Call) -> Any:
     return message("ServerReadyResponse", ready=call.service.why_not_ready() is None)
 
 
-async def server_metadata(_request: Any, _call: Call) -> Any:
+async def server_metadata(_request: Any, call: Call) -> Any:
     """Return name, version and extensions."""
     extensions = [name for name in EXTENSIONS if name not in _HTTP_ONLY]
     return message(
-        "ServerMetadataResponse", name=oip.PLATFORM, version=server_version(), extensions=extensions
+        "ServerMetadataResponse", name=oip.PLATFORM, version=call.service.version, extensions=extensions
     )
 
 
