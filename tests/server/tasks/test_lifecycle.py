@@ -24,7 +24,7 @@ from server import errors
 from server.errors import ServerError
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
-from server.tasks.registry import ServedTask, TaskRegistry
+from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from tests.support.models import tiny_base
