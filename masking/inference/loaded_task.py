@@ -26,7 +26,7 @@ from masking.heads import ACTIVATIONS, CLASSIFIER, POOLER, Linear
 from masking.inference.resident import ResidentWeights
 from masking.inference.signs import TaskSigns
 from masking.inference.task_masks import TaskMasks
-from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
+from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, head_activation, task_codec
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ class Member:
         masks: Masks or signs of the base's layers, one bit per weight.
         head: Tensors of the head that are not part of the base, float32, masks applied.
         signs: Numbers of the signs; None where the bits are masks.
-        activation: Between pooler and classifier.
+        activation: Between pooler and classifier; None where there is no pooler.
     """
 
     masks: TaskMasks
     head: Mapping[str, Tensor]
     signs: TaskSigns | None = None
-    activation: Linear = torch.tanh
+    activation: Linear | None = None
 
     @property
     def head_nbytes(self) -> int:
@@ -155,9 +155,11 @@ def load_task(bundle: MaskBundle, base: Base, weights: ResidentWeights | None = 
     weights = weights or ResidentWeights(base.device)
     if isinstance(manifest, SignManifest):
         _check_signs(manifest, base)
-        members = tuple(_load_signs(member, manifest, weights) for member in bundle.members)
-    else:
-        members = tuple(_load_member(member, weights) for member in bundle.members)
+    load = _load_signs if isinstance(manifest, SignManifest) else _load_masks
+    members = tuple(
+        replace(load(member, weights), activation=_activation(manifest, member.info))
+        for member in bundle.members
+    )
     return LoadedTask(manifest, bundle.digest, spec, codec, base.tokenizer, members, bundle.combine)
 
 
@@ -187,7 +189,7 @@ def maskable_linears(base: Base) -> dict[str, nn.Linear]:
     return linears if base.pooler is None else linears | {POOLER: base.pooler}
 
 
-def _load_member(member: BundleMember, weights: ResidentWeights) -> Member:
+def _load_masks(member: BundleMember, weights: ResidentWeights) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
     head = {name: torch.from_numpy(tensor.copy()) for name, tensor in member.head.items()}
     of_base = {}
@@ -201,12 +203,17 @@ def _load_member(member: BundleMember, weights: ResidentWeights) -> Member:
     return Member(TaskMasks.of(of_base, layers, weights), on_device)
 
 
-def _load_signs(member: BundleMember, manifest: SignManifest, weights: ResidentWeights) -> Member:
+def _load_signs(member: BundleMember, weights: ResidentWeights) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
     head = {name: torch.from_numpy(tensor.copy()).to(weights.device) for name, tensor in member.head.items()}
     masks = TaskMasks.of(member.masks, layers, weights, signs=True)
     signs = TaskSigns.of(member, weights.device) if layers else None
-    return Member(masks, head, signs, ACTIVATIONS[manifest.head_activation or "tanh"])
+    return Member(masks, head, signs)
+
+
+def _activation(manifest: Manifest, info: BitsInfo) -> Linear | None:
+    name = head_activation(manifest.kind, info)
+    return None if name is None else ACTIVATIONS[name]
 
 
 def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -219,7 +226,7 @@ def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]
     linears, norms = maskable_linears(base), base.blocks.layer_norms(base.encoder)
     parts = {f"{name}.bias": linears[name].bias for name in layers}
     for name, norm in norms.items():
-        parts |= {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
+        parts |= {f"{name}.{part}": tensor for part, tensor in norm.named_parameters()}
     return {name: tuple(one.shape) for name, one in parts.items() if one is not None}
 
 
@@ -267,7 +274,8 @@ def _check_head(manifest: Manifest, base: Base, info: BitsInfo) -> None:
     if not kind.headless:
         wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
     signed = isinstance(manifest, SignManifest) and POOLER not in {layer.name for layer in info.layers}
-    if kind.pooled and (signed or base.pooler is None):
+    pools = head_activation(manifest.kind, info) is not None
+    if pools and (signed or base.pooler is None or not kind.pooled):
         wanted |= {f"{POOLER}.weight": (width, width), f"{POOLER}.bias": (width,)}
     if (found := {tensor.name: tensor.shape for tensor in info.head}) != wanted:
         raise UnknownLayerError(
