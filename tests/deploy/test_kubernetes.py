@@ -44,7 +44,7 @@ def settings_of(*variables: Manifest) -> Settings:
         for entry in variables
         if entry["name"].startswith(PREFIX)
     }
-    return Settings(**{**values, "create_store": values.get("create_store") == "true"})
+    return Settings(**values)
 
 
 @pytest.mark.parametrize("place", ALL)
@@ -161,6 +161,26 @@ def test_no_manifest_holds_a_key(place: str) -> None:
         r"name: (\S*(?:KEY|SECRET|TOKEN)\S*)\n +(\w+):", yaml.safe_dump(list(render(place)))
     ):
         assert name[1] == "valueFrom"
+
+
+def test_a_pod_has_the_disk_that_it_may_use() -> None:
+    for place in OVERLAYS:
+        pod = pod_of(place)
+        (container,) = pod["containers"]
+        sizes = {
+            volume["name"]: _bytes(volume["emptyDir"]["sizeLimit"])
+            for volume in pod["volumes"]
+            if "emptyDir" in volume
+        }
+        assert sum(sizes.values()) < _bytes(container["resources"]["limits"]["ephemeral-storage"])
+        if place == "overlays/s3":
+            settings = settings_of(*container["env"])
+            assert str(settings.cache_dir) in {mount["mountPath"] for mount in container["volumeMounts"]}
+            assert settings.cache_bytes < sizes["cache"]
+
+
+def _bytes(quantity: str) -> int:
+    return int(quantity.removesuffix("Gi")) * 2**30
 
 
 def test_nothing_leaves_a_pod_but_to_s3() -> None:
