@@ -29,7 +29,8 @@ class Timings:
     Attributes:
         received: The server took the request.
         admitted: Its inputs were read, and tokenising began.
-        queued: It was tokenised and put into the queue.
+        tokenized: It was tokenised, and had to wait for the masks of its task.
+        queued: It was put into the queue.
         started: The first batch with one of its inputs began.
         computed: The last of its inputs was computed.
         finished: Its predictions were decoded.
@@ -38,6 +39,7 @@ class Timings:
 
     received: float = field(default_factory=time.monotonic)
     admitted: float = 0.0
+    tokenized: float = 0.0
     queued: float = 0.0
     started: float = 0.0
     computed: float = 0.0
@@ -47,7 +49,12 @@ class Timings:
     @property
     def tokenize(self) -> float:
         """Seconds of tokenising."""
-        return self.queued - self.admitted
+        return (self.tokenized or self.queued) - self.admitted
+
+    @property
+    def masks(self) -> float:
+        """Seconds of waiting for the masks of the task, after tokenising; 0 where they were ready."""
+        return self.queued - self.tokenized if self.tokenized else 0.0
 
     @property
     def queue(self) -> float:
@@ -69,8 +76,10 @@ class Timings:
         """Name, start and end of each stage of a finished request; empty for any other."""
         if not self.finished:
             return ()
+        masks = (("masks", self.tokenized, self.queued),) if self.tokenized else ()
         return (
-            ("tokenize", self.admitted, self.queued),
+            ("tokenize", self.admitted, self.tokenized or self.queued),
+            *masks,
             ("queue", self.queued, self.started),
             ("compute", self.started, self.computed),
         )
