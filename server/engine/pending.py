@@ -29,22 +29,22 @@ class Timings:
     Attributes:
         received: The server took the request.
         admitted: Its inputs were read, and tokenising began.
-        tokenized: It was tokenised, and had to wait for the masks of its task.
         queued: It was put into the queue.
         started: The first batch with one of its inputs began.
         computed: The last of its inputs was computed.
         finished: Its predictions were decoded.
         tokens: Tokens of all its inputs, without padding.
+        tokenized: It was tokenised, and had to wait for the masks of its task.
     """
 
     received: float = field(default_factory=time.monotonic)
     admitted: float = 0.0
-    tokenized: float = 0.0
     queued: float = 0.0
     started: float = 0.0
     computed: float = 0.0
     finished: float = 0.0
     tokens: int = 0
+    tokenized: float = 0.0
 
     @property
     def tokenize(self) -> float:
