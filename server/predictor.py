@@ -11,12 +11,12 @@ from typing import TypeVar
 from masking import Features, KnownTask, LoadedTask, Prediction, TaskInput, TaskInputError
 from masking.tasks.predictions import Floats
 from server.engine.pending import PendingRequest, Timings
+from server.engine.ready_masks import ReadyMasks
 from server.engine.room import Reservation
 from server.engine.tokenizer import TokenizerStage
 from server.engine.turns import Turns
 from server.engine.worker import Engine
 from server.errors import DeadlineError
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import ServedTask
 from server.telemetry.metrics import Metrics
 

@@ -24,8 +24,8 @@ from mask_store import (
 )
 from masking import Base, KnownTask, LoadedTask, MaskingError, know_task, load_task
 from masking.inference import ResidentWeights, ready_task
+from server.engine.ready_masks import ReadyMasks
 from server.errors import TaskUnavailableError
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import ServedTask, TaskProblem, TaskRegistry
 from server.telemetry.metrics import Metrics
 
@@ -82,7 +82,7 @@ class TaskLoader:
         self._metrics = metrics
         self._retry_seconds = retry_seconds
         self._weights = weights or ResidentWeights(base.device)
-        self.masks = masks or ReadyMasks(None, registry, metrics.residency)
+        self.masks = masks or ReadyMasks(None, registry)
         self.masks.load_by(self._load_masks)
         self._failures: dict[str, _Failure] = {}
 

@@ -15,11 +15,11 @@ from threading import Event
 
 from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError, VersionInfo
 from mask_store.background import in_background
+from server.engine.ready_masks import ReadyMasks
 from server.tasks.lifecycle import Lifecycle
-from server.tasks.load_pool import LoadPool
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
+from server.threads.load_pool import LoadPool
 from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from server.tasks.mask_memory import free_memory, mask_memory
+from server.engine.mask_memory import free_memory, mask_memory
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ from threading import Event
 import pytest
 
 from masking import Base, LoadedTask
+from server.engine.ready_masks import ReadyMasks
 from server.errors import ShuttingDownError, TaskUnavailableError
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import ServedTask, TaskRegistry
 from tests.support.server_parts import SINGLE, loaded, ready_masks
 from tests.support.serving import wait_until
