@@ -95,7 +95,7 @@ class LocalFiles:
         return {one: (known.get(one) or found[one])[1] for one in inner}
 
     def _mark(self, path: str, now: float) -> _Mark | None:
-        """Return what changes with each write of a file; None if there was one just now, or it can't be told."""
+        """Return what changes with each write of a file; None if one was just now, or it can't be told."""
         with suppress(OSError):
             status = os.stat(f"{self._root}/{path}", follow_symlinks=False)
             if now - status.st_ctime > _SETTLED_SECONDS:
