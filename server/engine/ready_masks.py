@@ -95,7 +95,7 @@ class ReadyMasks:
         self._load: Load | None = None
         self._on_lookup, self._on_eviction = on_lookup, on_eviction
         self._room_seconds = room_seconds
-        self._pool = LoadPool(threads)
+        self._pool = LoadPool(threads, in_bulk=False)
         self._numbers = count()
         self._kept: OrderedDict[str, LoadedTask] = OrderedDict()
         self._alive: WeakValueDictionary[str, LoadedTask] = WeakValueDictionary()

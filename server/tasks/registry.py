@@ -184,6 +184,12 @@ class TaskRegistry:
         """What finetuned copies for all served tasks would take."""
         return self._sums["finetuned_bytes"]
 
+    @property
+    def required(self) -> Iterable[ServedTask]:
+        """The required tasks that are served."""
+        entries = (self.entry(name) for name in self._required)
+        return [entry.served for entry in entries if entry.served is not None]
+
     def serves(self, name: str, digest: str) -> bool:
         """Tell whether a version with this digest is in service."""
         served = self.entry(name).served

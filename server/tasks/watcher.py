@@ -169,6 +169,9 @@ class StoreWatcher:
         )
         if self._found_at_start is None:
             self._found_at_start = _names(look.snapshot)
+        if self._masks is not None and self._first_pass_done:
+            for served in self._registry.required:  # there may have been no room for them before
+                self._masks.load(served)
 
     def _bring(self, version: VersionInfo, seen: float) -> None:
         """Bring a task to a version, without its masks where the server would take too long to be ready."""
