@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -47,7 +47,7 @@ def serve(
 def measure_cold(folder: Path, base: Base, arguments: argparse.Namespace) -> dict[str, object]:
     """Let clients ask many more tasks than fit into memory."""
     names = [f"task-{number:05d}" for number in range(arguments.tasks)]
-    stored = make_store(folder / "many", base, names, arguments.sets)
+    make_store(folder / "many", base, names, arguments.sets)
     task = load_task(
         random_bundle(base, "any", _ZEROS, 0), base, ResidentWeights.of(base, arguments.precision)
     )
@@ -61,7 +61,6 @@ def measure_cold(folder: Path, base: Base, arguments: argparse.Namespace) -> dic
         _check(way, one, budget)
     return {
         "tasks": len(names),
-        "store_bytes": stored,
         "mask_memory_bytes": budget,
         "ready_seconds": seconds,
         "ready_at_start": at_start["maskserve_ready_tasks"],
@@ -100,6 +99,15 @@ def measure_ready(folder: Path, base: Base, arguments: argparse.Namespace) -> di
     }
 
 
+def _first_line(result: Mapping[str, object]) -> str:
+    memory = result["mask_memory_bytes"]
+    assert isinstance(memory, int)
+    return (
+        f"{result['tasks']} tasks, {human_bytes(memory)} for masks: ready after {result['ready_seconds']:.1f} s, "
+        f"with those of {result['ready_at_start']:.0f} in memory."
+    )
+
+
 def cold_table(result: Mapping[str, object]) -> str:
     """Write what clients saw as Markdown."""
     traffic, rows = result["traffic"], []
@@ -118,8 +126,9 @@ def cold_table(result: Mapping[str, object]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's arguments."""
     parser.add_argument("--json", type=Path, help="file to write the results to")
+    parser.add_argument("--folder", type=Path, help="where encoder and stores are kept for the next run")
     parser.add_argument("--shape", choices=SHAPES, default="minilm", help="shape of the random encoder")
-    parser.add_argument("--tasks", type=int, default=10_000, help="tasks of the store")
+    parser.add_argument("--tasks", type=int, default=10_000, help="tasks of the store; 0: leave it out")
     parser.add_argument("--ready", type=int, default=500, help="how many of them fit into memory")
     parser.add_argument("--sets", type=int, default=100, help="sets of masks, each of which many tasks have")
     parser.add_argument("--clients", type=int, default=32, help="concurrent clients")
@@ -138,21 +147,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure, print the figures, write the JSON; return the exit code."""
-    with TemporaryDirectory() as place:
-        folder = Path(place)
-        save_random_base(arguments.shape, folder / "base")
+    with ExitStack() as opened:
+        folder = arguments.folder or Path(opened.enter_context(TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "base").exists():
+            save_random_base(arguments.shape, folder / "base")
         base = load_base(str(folder / "base"))
-        print(f"{base.info.name}, {arguments.precision}. On {processor_line()}.\n")
-        cold = measure_cold(folder, base, arguments)
-        memory = cold["mask_memory_bytes"]
-        assert isinstance(memory, int)
-        print(
-            f"{arguments.tasks} tasks, {human_bytes(memory)} for the masks of {arguments.ready}: ready after "
-            f"{cold['ready_seconds']:.1f} s, with {cold['ready_at_start']:.0f} of them in memory.\n"
-        )
-        print(cold_table(cold), flush=True)
+        print(f"{arguments.shape}, {arguments.precision}. On {processor_line()}.\n")
+        cold = measure_cold(folder, base, arguments) if arguments.tasks else None
+        if cold is not None:
+            print(_first_line(cold) + "\n\n" + cold_table(cold), flush=True)
         ready = measure_ready(folder, base, arguments) if arguments.all_ready else None
     if ready is not None:
         print(f"\n{ready['tasks']} tasks, all ready: {ready['ratio']:.2f} of the rate of {ready['few']}.")
-    write_report(arguments, "residency", model=base.info.name, cold=cold, ready=ready)
+    write_report(arguments, "residency", model=arguments.shape, cold=cold, ready=ready)
     return 0

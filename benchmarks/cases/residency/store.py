@@ -17,24 +17,24 @@ from masking import Base
 _ZEROS = 0.05
 
 
-def make_store(place: Path, base: Base, names: Sequence[str], sets: int) -> int:
-    """Make a store with version 1 of each task.
+def make_store(place: Path, base: Base, names: Sequence[str], sets: int) -> None:
+    """Make a store with version 1 of each task, unless there is one already.
 
     Args:
         place: Folder that it is made in.
         base: The encoder.
         names: Of the tasks.
         sets: How many sets of masks there are.
-
-    Returns:
-        Bytes of all bundles.
     """
+    if place.exists():
+        return
     MaskStore.open(place, create=True)
     kinds = [random_bundle(base, "any", _ZEROS, seed, compress=True) for seed in range(sets)]
-    return sum(_add(place, kinds[number % sets], name) for number, name in enumerate(names))
+    for number, name in enumerate(names):
+        _add(place, kinds[number % sets], name)
 
 
-def _add(place: Path, bundle: MaskBundle, name: str) -> int:
+def _add(place: Path, bundle: MaskBundle, name: str) -> None:
     """Write a bundle under a name as the store would, but without waiting for the disk."""
     data = _renamed(bundle, name)
     version = VersionInfo(name, 1, digest_of(data), len(data), utc_now())
@@ -47,7 +47,6 @@ def _add(place: Path, bundle: MaskBundle, name: str) -> int:
     for path, contents in files.items():
         (place / path).parent.mkdir(parents=True, exist_ok=True)
         (place / path).write_bytes(contents)
-    return len(data)
 
 
 def _renamed(bundle: MaskBundle, name: str) -> bytes:
