@@ -103,8 +103,8 @@ def _first_line(result: Mapping[str, object]) -> str:
     memory = result["mask_memory_bytes"]
     assert isinstance(memory, int)
     return (
-        f"{result['tasks']} tasks, {human_bytes(memory)} for masks: ready after {result['ready_seconds']:.1f} s, "
-        f"with those of {result['ready_at_start']:.0f} in memory."
+        f"{result['tasks']} tasks, {human_bytes(memory)} for masks: ready after "
+        f"{result['ready_seconds']:.1f} s, with those of {result['ready_at_start']:.0f} in memory."
     )
 
 
