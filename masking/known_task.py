@@ -17,7 +17,7 @@ from masking.architectures import token_embedding
 from masking.base import Base, Tokenizer
 from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER
-from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, task_codec
+from masking.tasks import MODEL_KINDS, TaskCodec, TaskSpec, head_activation, task_codec
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]
     linears, norms = maskable_linears(base), base.blocks.layer_norms(base.encoder)
     parts = {f"{name}.bias": linears[name].bias for name in layers}
     for name, norm in norms.items():
-        parts |= {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
+        parts |= {f"{name}.{part}": tensor for part, tensor in norm.named_parameters()}
     return {name: tuple(one.shape) for name, one in parts.items() if one is not None}
 
 
@@ -199,7 +199,8 @@ def _check_head(manifest: Manifest, base: Base, info: BitsInfo) -> None:
     if not kind.headless:
         wanted = {f"{CLASSIFIER}.weight": (outputs, width), f"{CLASSIFIER}.bias": (outputs,)}
     signed = isinstance(manifest, SignManifest) and POOLER not in {layer.name for layer in info.layers}
-    if kind.pooled and (signed or base.pooler is None):
+    pools = head_activation(manifest.kind, info) is not None
+    if pools and (signed or base.pooler is None or not kind.pooled):
         wanted |= {f"{POOLER}.weight": (width, width), f"{POOLER}.bias": (width,)}
     if (found := {tensor.name: tensor.shape for tensor in info.head}) != wanted:
         raise UnknownLayerError(

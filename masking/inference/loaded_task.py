@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mask_store import BundleMember, MaskBundle, SignManifest, unpack_bits
+from mask_store import BitsInfo, BundleMember, Manifest, MaskBundle, SignManifest, unpack_bits
 from masking.base import Base
 from masking.binarize import apply_mask
 from masking.heads import ACTIVATIONS, Linear
@@ -15,6 +15,7 @@ from masking.inference.resident import ResidentWeights
 from masking.inference.signs import TaskSigns
 from masking.inference.task_masks import TaskMasks
 from masking.known_task import KnownTask, know_task
+from masking.tasks import head_activation
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Member:
         masks: Masks or signs of the base's layers, one bit per weight.
         head: Tensors of the head that are not part of the base, float32, masks applied.
         signs: Numbers of the signs; None where the bits are masks.
-        activation: Between pooler and classifier.
+        activation: Between pooler and classifier; None where there is no pooler.
     """
 
     masks: TaskMasks
     head: Mapping[str, Tensor]
     signs: TaskSigns | None = None
-    activation: Linear = torch.tanh
+    activation: Linear | None = None
 
     @property
     def head_nbytes(self) -> int:
@@ -108,14 +109,15 @@ def ready_task(known: KnownTask, bundle: MaskBundle, weights: ResidentWeights) -
         weights: The base's layers as the encoder that is to compute the task has them.
     """
     manifest = bundle.manifest
-    if isinstance(manifest, SignManifest):
-        members = tuple(_load_signs(member, manifest, weights) for member in bundle.members)
-    else:
-        members = tuple(_load_member(member, weights) for member in bundle.members)
+    load = _load_signs if isinstance(manifest, SignManifest) else _load_masks
+    members = tuple(
+        replace(load(member, weights), activation=_activation(manifest, member.info))
+        for member in bundle.members
+    )
     return LoadedTask(**vars(known), members=members)
 
 
-def _load_member(member: BundleMember, weights: ResidentWeights) -> Member:
+def _load_masks(member: BundleMember, weights: ResidentWeights) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
     head = {name: torch.from_numpy(tensor.copy()) for name, tensor in member.head.items()}
     of_base = {}
@@ -129,9 +131,14 @@ def _load_member(member: BundleMember, weights: ResidentWeights) -> Member:
     return Member(TaskMasks.of(of_base, layers, weights), on_device)
 
 
-def _load_signs(member: BundleMember, manifest: SignManifest, weights: ResidentWeights) -> Member:
+def _load_signs(member: BundleMember, weights: ResidentWeights) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
     head = {name: torch.from_numpy(tensor.copy()).to(weights.device) for name, tensor in member.head.items()}
     masks = TaskMasks.of(member.masks, layers, weights, signs=True)
     signs = TaskSigns.of(member, weights.device) if layers else None
-    return Member(masks, head, signs, ACTIVATIONS[manifest.head_activation or "tanh"])
+    return Member(masks, head, signs)
+
+
+def _activation(manifest: Manifest, info: BitsInfo) -> Linear | None:
+    name = head_activation(manifest.kind, info)
+    return None if name is None else ACTIVATIONS[name]
