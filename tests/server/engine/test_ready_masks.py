@@ -6,10 +6,11 @@ from threading import Event
 
 import pytest
 
-from masking import Base, LoadedTask
+from masking import Base, LoadedTask, load_task
 from server.engine.ready_masks import ReadyMasks
 from server.errors import ShuttingDownError, TaskUnavailableError
 from server.tasks.registry import ServedTask, TaskRegistry
+from tests.support.models import random_bundle
 from tests.support.server_parts import SINGLE, loaded, ready_masks
 from tests.support.serving import wait_until
 
@@ -22,18 +23,20 @@ class House:
     def __init__(self, base: Base, *, seconds: float = 20.0, required: tuple[str, ...] = ()) -> None:
         self.base = base
         self.registry = TaskRegistry(required)
-        first = loaded(base, SINGLE, task="a")
-        self.size = first.nbytes
+        self._bundles = {name: random_bundle(base, SINGLE, task=name) for name in NAMES}
+        self.size = self.make("a").nbytes
         self.masks = ready_masks(budget=2 * self.size, registry=self.registry, seconds=seconds)
         self.loads: list[str] = []
         self.masks.load_by(self._load)
         for name in NAMES:
-            known = loaded(base, SINGLE, task=name).known
-            self.registry.put(ServedTask(name, 1, known, datetime.now(UTC), 0.0))
+            self.registry.put(ServedTask(name, 1, self.make(name).known, datetime.now(UTC), 0.0))
+
+    def make(self, name: str) -> LoadedTask:
+        return load_task(self._bundles[name], self.base)
 
     def _load(self, served: ServedTask) -> LoadedTask:
         self.loads.append(served.name)
-        return loaded(self.base, SINGLE, task=served.name)
+        return self.make(served.name)
 
     def get(self, name: str) -> LoadedTask:
         return wait_for(self.masks.get(self.registry.get(name)))
@@ -74,7 +77,7 @@ def test_the_budget_is_kept_by_many_at_once(base: Base) -> None:
 
     def load(served: ServedTask) -> LoadedTask:
         seen.append(house.masks.nbytes)
-        return loaded(base, SINGLE, task=served.name)
+        return house.make(served.name)
 
     house.masks.load_by(load)
     for _ in range(3):
@@ -201,7 +204,7 @@ def test_masks_at_hand_are_kept_where_others_may_go_for_them(
     house: House, evict: bool, kept: set[str]
 ) -> None:
     for name in ("a", "b", "c"):
-        house.masks.put(loaded(house.base, SINGLE, task=name), evict=evict)
+        house.masks.put(house.make(name), evict=evict)
     assert house.ready() == kept
 
 
