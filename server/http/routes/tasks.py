@@ -224,10 +224,17 @@ def _ensemble(manifest: Manifest) -> Ensemble | None:
     return Ensemble(combine=manifest.combine, members=members)
 
 
+def _metric(manifest: Manifest) -> str | None:
+    """Return the metric that a task is shown with."""
+    if isinstance(manifest, TaskManifest):
+        return manifest.metric
+    return next(iter(manifest.metrics), None) if manifest.evaluation is None else manifest.evaluation.metric
+
+
 def summary(served: ServedTask, entry: TaskEntry, precision: Precision) -> TaskSummary:
     """Describe a task in service, for a list."""
     manifest, recent = served.loaded.manifest, served.statistics.recent()
-    metric = manifest.metric if isinstance(manifest, TaskManifest) else next(iter(manifest.metrics), None)
+    metric = _metric(manifest)
     p95 = recent.p95_seconds
     return TaskSummary(
         task=served.name,
