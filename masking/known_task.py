@@ -127,7 +127,12 @@ def know_task(manifest: Manifest, digest: str, base: Base) -> KnownTask:
 
 
 def _metric(manifest: Manifest) -> tuple[str, float] | None:
-    name = manifest.metric if isinstance(manifest, TaskManifest) else next(iter(manifest.metrics), None)
+    if isinstance(manifest, TaskManifest):
+        name: str | None = manifest.metric
+    elif manifest.evaluation is not None:
+        name = manifest.evaluation.metric
+    else:
+        name = next(iter(manifest.metrics), None)
     return None if name is None else (name, manifest.metrics[name])
 
 
