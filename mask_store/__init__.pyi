@@ -80,6 +80,7 @@ from .format.mask_info import RiceEncoding as RiceEncoding
 from .messages import escape_controls as escape_controls
 from .messages import one_line as one_line
 from .sizes import human_bytes as human_bytes
+from .store.bundle_cache import BundleCache as BundleCache
 from .store.ensemble import ensemble_of as ensemble_of
 from .store.records import History as History
 from .store.records import Problem as Problem

@@ -232,6 +232,11 @@ class Manifest(Described):
         """Write canonical JSON: one manifest has one text, in ASCII."""
         return canonical_json(self.model_dump(mode="json"))
 
+    @staticmethod
+    def from_json(text: str) -> "Manifest":
+        """Read what `to_json` wrote of a manifest that was checked."""
+        return _Document.model_validate_json(write_document("", text)).manifest
+
 
 class TaskManifest(Manifest, LearnedInfo):
     """Manifest of a task with one learned set of masks.
