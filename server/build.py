@@ -25,9 +25,11 @@ from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
 from server.tasks.registry import TaskRegistry
+from server.tasks.rollouts import Rollouts
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
+from server.telemetry.traffic_metrics import TrafficState
 from server.threads.compute import allowed_threads
 
 logger = logging.getLogger(__name__)
@@ -65,9 +67,11 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     weights = _weights(base, precision, settings)
     loader = TaskLoader(store, base, registry, metrics, retry_seconds=settings.poll_seconds, weights=weights)
     lifecycle = Lifecycle(store, loader, registry, metrics)
+    rollouts = Rollouts(store, lifecycle, loader, registry, metrics)
     watcher = StoreWatcher(
         store,
         lifecycle,
+        rollouts,
         registry,
         metrics,
         poll_seconds=settings.poll_seconds,
@@ -91,6 +95,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         registry,
         watcher,
         lifecycle,
+        rollouts,
         TaskHistory(store),
         engine,
         tokenizer,
@@ -233,6 +238,12 @@ def _connect_gauges(service: Service) -> None:
         "Tasks whose current version can't be served",
         lambda: len(registry.problems),
     )
+    metrics.read_traffic(
+        lambda: {
+            name: TrafficState(one.settings.weights, one.settings.shadow, one.statistics)
+            for name, one in registry.traffic.items()
+        }
+    )
     metrics.read(
         "maskserve_finetuned_bytes",
         "What a finetuned copy of the base in fp32 for each task in service would take",
@@ -249,9 +260,9 @@ def _connect_memory(service: Service) -> None:
         {
             "base": lambda: service.base.nbytes,
             "lines": lambda: service.weights.nbytes,
-            "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.tasks.values()),
-            "head": lambda: sum(task.loaded.head_nbytes for task in registry.tasks.values()),
-            "signs": lambda: sum(task.loaded.signs_nbytes for task in registry.tasks.values()),
+            "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.versions()),
+            "head": lambda: sum(task.loaded.head_nbytes for task in registry.versions()),
+            "signs": lambda: sum(task.loaded.signs_nbytes for task in registry.versions()),
         },
         {
             "reserved": lambda: torch.cuda.memory_reserved(device) if gpu else 0,

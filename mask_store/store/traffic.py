@@ -37,19 +37,18 @@ _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 
 
 class AbortRule(BaseModel):
-    """When a server ends traffic by itself, by what it has counted itself.
-
-    Attributes:
-        agreement: End it if the shadow agrees with the stable version on less than this share of the rows.
-        errors: End it if computing more than this share of the rows of another version fails.
-        rows: Rows of a version below which nothing is judged.
-    """
+    """When a server ends traffic by itself, by what it has counted itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    agreement: _Share | None = None
-    errors: _Share | None = None
-    rows: Annotated[int, Field(ge=1, le=10**9, strict=True)] = 1000
+    agreement: _Share | None = Field(
+        None,
+        description="end it if the shadow agrees with the stable version on less than this share",
+    )
+    errors: _Share | None = Field(
+        None, description="end it if more than this share of the rows of a version but the stable one fails"
+    )
+    rows: int = Field(1000, ge=1, le=10**9, strict=True, description="of a version, before it is judged")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -59,23 +58,25 @@ class AbortRule(BaseModel):
 
 
 class TrafficPlan(BaseModel):
-    """What traffic is to be.
-
-    Attributes:
-        weights: Per cent of the requests for each version, 100 together; a version of weight 0 is in service
-            for who names it. Empty for all of them to the stable version.
-        shadow: Version that computes what the stable one answers, too, for comparison only.
-        stable: Version that others are compared with, and that ending returns to; None for the one of the
-            traffic before if it has a weight, else the current one.
-        abort: When to end it; None for never.
-    """
+    """What traffic is to be."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weights: dict[_Key, _Weight] = Field(default={}, max_length=MOST_VERSIONS)
-    shadow: _Number | None = None
-    stable: _Number | None = None
-    abort: AbortRule | None = None
+    weights: dict[_Key, _Weight] = Field(
+        default={},
+        max_length=MOST_VERSIONS,
+        description="per cent of the requests by version, 100 together; one of weight 0 is served to those "
+        "who name it; without weights the stable version gets all requests",
+    )
+    shadow: _Number | None = Field(
+        None, description="version that computes what the stable one answers, too, to be compared with it"
+    )
+    stable: _Number | None = Field(
+        None,
+        description="version that others are compared with, and that an abort returns to; by default that of "
+        "the traffic before, if it has a weight, else the current one",
+    )
+    abort: AbortRule | None = Field(None, description="when servers end it by themselves; null for never")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

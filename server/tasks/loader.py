@@ -132,10 +132,7 @@ class TaskLoader:
         self._registry.expect([name])
         started = time.monotonic()
         try:
-            if served is not None and served.digest == version.digest:  # the same bundle under another number
-                loaded = served.loaded
-            else:
-                loaded = self.check(bundle or self._store.load(version))
+            loaded = self._known(version) or self.check(bundle or self._store.load(version))
         except Exception as error:
             if found_current and isinstance(error, MissingBundleError) and self._moved_on(version):
                 raise
@@ -158,6 +155,32 @@ class TaskLoader:
         self._metrics.count_swap(task.name, task.version)
         logger.info("task %s: serving version %d (%s)", task.name, task.version, task.digest[:19])
         return task
+
+    def beside(self, version: VersionInfo, bundle: MaskBundle | None = None) -> ServedTask:
+        """Return a version that is to be served beside others: the one in service, or one that is loaded.
+
+        Nothing is put in service or reported.
+
+        Args:
+            version: The version.
+            bundle: Its bundle, where the caller has it; else it is read from the store.
+
+        Raises:
+            MaskStoreError, MaskingError: It can't be loaded.
+        """
+        for served in self._registry.entry(version.task).versions:
+            if (served.version, served.digest) == (version.number, version.digest):
+                return served
+        started = time.monotonic()
+        loaded = self._known(version) or self.check(bundle or self._store.load(version))
+        seconds = time.monotonic() - started
+        self._metrics.count_load("ok", seconds)
+        return ServedTask(version.task, version.number, loaded, datetime.now(UTC), seconds)
+
+    def _known(self, version: VersionInfo) -> LoadedTask | None:
+        """Return what is loaded already of the same bundle, be it under another number."""
+        versions = self._registry.entry(version.task).versions
+        return next((one.loaded for one in versions if one.digest == version.digest), None)
 
     def forget(self, name: str) -> None:
         """Forget what was kept about a task that is not served any more."""
@@ -191,7 +214,7 @@ class TaskLoader:
         expected = isinstance(error, MaskStoreError | MaskingError)
         if isinstance(error, BundleError | MaskingError):
             pause = math.inf  # the same bytes would fail in the same way
-        problem = TaskProblem(version.number, _public_reason(error))
+        problem = TaskProblem(version.number, public_reason(error))
         refusal = TaskUnavailableError(f"task {name!r} could not be loaded: {problem}")
         self._failures[name] = _Failure(version.digest, attempts, now, now + pause, refusal.message)
         if attempts == 1:
@@ -208,7 +231,7 @@ class TaskLoader:
         return refusal
 
 
-def _public_reason(error: Exception) -> str:
+def public_reason(error: Exception) -> str:
     """Say what is wrong with a bundle, but nothing about places and machinery: clients may read it."""
     kind = type(error).__name__
     if isinstance(error, BundleError | MaskingError):

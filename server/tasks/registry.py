@@ -6,7 +6,7 @@ displaces the one that is served.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -15,9 +15,16 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from masking import LoadedTask
-from server.errors import TaskNotFoundError, TaskUnavailableError, TaskUnloadedError
+from server.errors import (
+    TaskNotFoundError,
+    TaskUnavailableError,
+    TaskUnloadedError,
+    VersionNotFoundError,
+)
 from server.tasks.names import TaskNames
+from server.tasks.traffic import TaskTraffic
 from server.telemetry.task_stats import TaskStatistics
+from server.telemetry.traffic_stats import TrafficStatistics
 
 TaskState = Literal["loading", "serving", "unloaded", "failed"]
 _SHOWN_NAMES = 5
@@ -35,6 +42,8 @@ class ServedTask:
         load_seconds: How long reading and checking it took.
         since: When it was put in service or asked for last, in monotonic seconds.
         statistics: Counts of the requests to it.
+        traffic: Counts of all versions that are served side by side with it; None if it is served alone.
+        shadow: Version that computes what this one answers, too, for comparison.
     """
 
     name: str
@@ -44,6 +53,8 @@ class ServedTask:
     load_seconds: float
     since: float = field(default_factory=time.monotonic, compare=False)
     statistics: TaskStatistics = field(default_factory=TaskStatistics, compare=False)
+    traffic: TrafficStatistics | None = field(default=None, compare=False)
+    shadow: "ServedTask | None" = field(default=None, compare=False)
 
     @property
     def digest(self) -> str:
@@ -77,12 +88,14 @@ class TaskEntry:
         problem: Why a newer version, or any, is not served.
         unloaded: Whether an operator took it out of service.
         pinned: The version that an operator bound this server to.
+        traffic: The versions beside `served`, which is the stable one then; None if there are none.
     """
 
     served: ServedTask | None = None
     problem: TaskProblem | None = None
     unloaded: bool = False
     pinned: int | None = None
+    traffic: TaskTraffic | None = None
 
     @property
     def state(self) -> TaskState:
@@ -92,6 +105,13 @@ class TaskEntry:
         if self.unloaded:
             return "unloaded"
         return "loading" if self.problem is None else "failed"
+
+    @property
+    def versions(self) -> tuple[ServedTask, ...]:
+        """Every version in service, the stable one first."""
+        if self.served is None:
+            return ()
+        return (self.served,) if self.traffic is None else (self.served, *self.traffic.others.values())
 
     def why_not_served(self, name: str) -> str:
         """Say why a task without a version in service can't be asked; a client may read it."""
@@ -131,6 +151,7 @@ class TaskRegistry:
         """Start without tasks."""
         self._entries: dict[str, TaskEntry] = {}
         self._names = TaskNames()
+        self._traffic: dict[str, TaskTraffic] = {}
         self._snapshot: _Snapshot | None = None
         self._lock = Lock()
 
@@ -148,6 +169,17 @@ class TaskRegistry:
     def problems(self) -> Mapping[str, TaskProblem]:
         """Every task whose current version can't be served, by name; a snapshot that never changes."""
         return self._look().problems
+
+    @property
+    def traffic(self) -> Mapping[str, TaskTraffic]:
+        """The traffic of every task that has versions side by side, by name; a copy."""
+        with self._lock:
+            return dict(self._traffic)
+
+    def versions(self) -> Iterator[ServedTask]:
+        """Yield every version of every task in service."""
+        for entry in self.entries.values():
+            yield from entry.versions
 
     def knows(self, name: str) -> bool:
         """Tell whether there is an entry for a task."""
@@ -169,21 +201,35 @@ class TaskRegistry:
         return entry
 
     def get(self, name: str) -> ServedTask:
-        """Return the version in service now.
-
-        Called once for each request: by `take_task` (POST /predict/{task} and the Open Inference Protocol),
-        and for each row of POST /predict.
+        """Return the version in service now; of several side by side the stable one.
 
         Raises:
             TaskUnloadedError: An operator took the task out of service.
             TaskUnavailableError: The task is in the store, but no version of it could be loaded, or not yet.
             TaskNotFoundError: There is no such task; the message names near or known ones.
         """
+        return _served(name, self.known(name))
+
+    def choose(self, name: str, *, key: str | None = None, version: int | None = None) -> ServedTask:
+        """Return the version that answers a request.
+
+        Called once for each request: by `take_task` (POST /predict/{task} and the Open Inference Protocol),
+        and for each row of POST /predict.
+
+        Args:
+            name: The task.
+            key: What the client sent to meet the same version again; None for nothing.
+            version: The version that the client names; None for the one that its weight brings.
+
+        Raises:
+            VersionNotFoundError: The task is served, but not in that version.
+            TaskUnavailableError, TaskNotFoundError: As `get`.
+        """
         entry = self.known(name)
-        if entry.served is not None:
-            return entry.served
-        refusal = TaskUnloadedError if entry.state == "unloaded" else TaskUnavailableError
-        raise refusal(entry.why_not_served(name))
+        served = _served(name, entry)
+        if version is not None:
+            return _named(name, version, entry.versions)
+        return served if entry.traffic is None else entry.traffic.choose(served, key)
 
     def expect(self, names: Iterable[str]) -> None:
         """Note tasks that are going to be loaded."""
@@ -191,8 +237,19 @@ class TaskRegistry:
             self._change(name)
 
     def put(self, task: ServedTask) -> None:
-        """Serve this version from now on."""
-        self._change(task.name, served=task, problem=None, unloaded=False)
+        """Serve this version from now on; alone, unless it is that of the traffic that is set already."""
+        traffic = {} if task.traffic is not None else {"traffic": None}
+        self._change(task.name, served=task, problem=None, unloaded=False, **traffic)
+
+    def put_traffic(self, stable: ServedTask, traffic: TaskTraffic) -> None:
+        """Serve several versions from now on."""
+        self._change(stable.name, served=stable, traffic=traffic)
+
+    def end_traffic(self, name: str) -> None:
+        """Serve the stable version alone from now on."""
+        served = self.entry(name).served
+        alone = None if served is None else replace(served, traffic=None, shadow=None)
+        self._change(name, served=alone, traffic=None)
 
     def report(self, name: str, problem: TaskProblem) -> None:
         """Note a problem; the version in service, if any, stays in service."""
@@ -203,18 +260,21 @@ class TaskRegistry:
         self._change(name, problem=None)
 
     def pin(self, name: str, version: int | None) -> None:
-        """Note that this server is bound to a version of the task, or not any more."""
+        """Note that this server is bound to a version of the task, which it serves alone, or not any more."""
+        if version is not None:
+            self.end_traffic(name)
         self._change(name, pinned=version)
 
     def unload(self, name: str) -> TaskEntry:
         """Stop serving the task, until it is put again."""
-        return self._change(name, served=None, problem=None, unloaded=True, pinned=None)
+        return self._change(name, served=None, problem=None, unloaded=True, pinned=None, traffic=None)
 
     def remove(self, name: str) -> None:
         """Forget the task."""
         with self._lock:
             if self._entries.pop(name, None) is not None:
                 self._names.remove(name)
+            self._traffic.pop(name, None)
             self._snapshot = None
 
     def _change(self, name: str, **changes: Any) -> TaskEntry:
@@ -222,6 +282,10 @@ class TaskRegistry:
             if name not in self._entries:
                 self._names.add(name)
             entry = self._entries[name] = replace(self.entry(name), **changes)
+            if entry.traffic is not None:
+                self._traffic[name] = entry.traffic
+            else:
+                self._traffic.pop(name, None)
             self._snapshot = None
             return entry
 
@@ -242,3 +306,22 @@ class TaskRegistry:
             return f"unknown task {shown!r}; no task is served yet"
         more = f" and {count - len(first)} more (GET /tasks)" if count > len(first) else ""
         return f"unknown task {shown!r}; known tasks: {', '.join(first)}{more}"
+
+
+def _served(name: str, entry: TaskEntry) -> ServedTask:
+    if entry.served is not None:
+        return entry.served
+    refusal = TaskUnloadedError if entry.state == "unloaded" else TaskUnavailableError
+    raise refusal(entry.why_not_served(name))
+
+
+def _named(name: str, version: int, versions: Iterable[ServedTask]) -> ServedTask:
+    """Return the version of a number among those in service."""
+    by_number = {served.version: served for served in versions}
+    if version in by_number:
+        return by_number[version]
+    numbers = ", ".join(map(str, sorted(by_number)))
+    raise VersionNotFoundError(
+        f"task {name!r} is served in version{'s' if len(by_number) > 1 else ''} {numbers}; no other version "
+        "can be asked for"
+    )

@@ -6,18 +6,19 @@ A store that can't be read, or does not answer, changes nothing.
 
 import logging
 import time
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
 
-from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError
+from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError, Traffic
 from mask_store.background import in_background
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.load_pool import LoadPool
 from server.tasks.registry import TaskRegistry
+from server.tasks.rollouts import Rollouts
 from server.telemetry.metrics import Metrics
 from server.threads.supervision import SupervisedThread
 
@@ -65,6 +66,7 @@ class StoreWatcher:
         self,
         store: MaskStore,
         lifecycle: Lifecycle,
+        rollouts: Rollouts,
         registry: TaskRegistry,
         metrics: Metrics,
         *,
@@ -74,6 +76,7 @@ class StoreWatcher:
         """Connect the parts; no thread runs yet."""
         self._store = store
         self._lifecycle = lifecycle
+        self._rollouts = rollouts
         self._registry = registry
         self._metrics = metrics
         self._poll_seconds = poll_seconds
@@ -137,13 +140,26 @@ class StoreWatcher:
             self.loads.submit(name, partial(self._lifecycle.drop_missing, name))
         for problem in look.snapshot.problems:
             self._lifecycle.report_unreadable(problem.task, problem.message)
-        due = [v for v in look.snapshot.current.values() if self._lifecycle.is_due(v, look.seen)]
-        self._registry.expect(v.task for v in due if not self._registry.knows(v.task))
-        for version in due:
-            self.loads.submit(version.task, partial(self._lifecycle.refresh, version, look.seen))
+        traffic = self._active_traffic(look.snapshot)
+        found = [(v, traffic.get(v.task)) for v in look.snapshot.current.values()]
+        due = [(v, active) for v, active in found if self._rollouts.is_due(v, active, look.seen)]
+        self._registry.expect(v.task for v, _ in due if not self._registry.knows(v.task))
+        for version, active in due:
+            self.loads.submit(version.task, partial(self._rollouts.refresh, version, active, look.seen))
         self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
         if self._found_at_start is None:
             self._found_at_start = _names(look.snapshot)
+
+    def _active_traffic(self, snapshot: Snapshot) -> Mapping[str, Traffic]:
+        """Return the traffic of tasks that is active; where it can't be read, what is followed already."""
+        active = {name: traffic for name, traffic in snapshot.traffic.items() if traffic.active}
+        self._rollouts.forget_unreadable(active)
+        followed = self._registry.traffic
+        for problem in snapshot.unreadable:
+            self._rollouts.report_unreadable(problem.task, problem.message)
+            if problem.task in followed:
+                active[problem.task] = followed[problem.task].settings
+        return active
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
