@@ -2,7 +2,7 @@
 
 The same key always meets the same version, here and on every other server: each version has a number for a
 key, made of a hash and its weight, and the lowest one answers (rendezvous hashing with weights). So a version
-whose weight grows takes keys from the others and gives none away. Requests without a key take turns by a
+whose share grows keeps its keys. Requests without a key take turns by a
 sequence that is spread evenly, so that their shares are the weights even where they are few.
 """
 
