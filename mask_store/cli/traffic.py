@@ -65,7 +65,8 @@ def _plan(options: argparse.Namespace) -> "TrafficPlan":
     try:
         return TrafficPlan.model_validate(fields)
     except ValidationError as error:
-        options.parser.error(describe_problems(error))
+        options.parser.error(describe_problems(error))  # which ends the command
+        raise
 
 
 def _show(options: argparse.Namespace, task: str, found: "Traffic | None") -> int:

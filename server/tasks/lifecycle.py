@@ -275,8 +275,14 @@ class Lifecycle:
         return self._registry.entry(name).pinned
 
     def _stable(self, name: str) -> int | None:
-        """Return the stable version of the task's traffic; None if it has none."""
-        traffic = self._store.traffic(name)
+        """Return the stable version of the task's traffic; None if it has none.
+
+        Where that can't be read, the traffic that is followed counts.
+        """
+        followed = self._registry.entry(name).traffic
+        traffic = None if followed is None else followed.settings
+        with suppress(RecordError):
+            traffic = self._store.traffic(name)
         return traffic.stable if traffic is not None and traffic.active else None
 
     def _wanted(self, name: str) -> int | None:

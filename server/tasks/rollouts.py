@@ -90,17 +90,21 @@ class Rollouts:
             StoreReadOnlyError: The server may not write to the store.
             StoreUnreachableError: The store can't be used.
         """
-        asked, found = time.monotonic(), dict[int, ServedTask]()
+        asked, found, versions = time.monotonic(), dict[int, ServedTask](), dict[int, VersionInfo]()
         with self._lifecycle.turn(name):
             self._check_not_pinned(name)
 
             def load(version: VersionInfo, bundle: MaskBundle) -> None:
+                versions[version.number] = version
                 found[version.number] = self._loader.beside(version, bundle)
 
             traffic = self._store.set_traffic(name, plan, check=load)
-            stable = found.pop(traffic.stable)
             logger.info("task %s: traffic set: %s", name, traffic)
-            self._loader.serve(self._store.version(name, stable.version), asked)
+            stable, loaded = versions[traffic.stable], found.pop(traffic.stable).loaded
+            if self._loader.is_served(stable):
+                self._loader.serve(stable, asked)  # a look that began before is too old to change it
+            else:
+                self._loader.put(stable, loaded, asked)
             self._put(traffic, found, {})
             return self._registry.entry(name)
 

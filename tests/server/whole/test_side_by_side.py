@@ -25,7 +25,7 @@ from mask_store import MaskStore
 from masking import Base, load_base
 from tests.support.serving import EXACT, ROOT, TEXT, bundle_of, fill, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TASK = "sentiment"
 CLIENTS = 8

@@ -239,7 +239,6 @@ def test_what_does_not_fit_the_base_or_the_task_is_refused(
     reply = client.put(ROUTE, json={"weights": {"2": 90, "4": 10}, "stable": 2})
     assert (reply.status_code, "takes other inputs" in reply.json()["error"]) == (409, True)
     assert store.traffic(TASK) is None
-    assert version(client, "?version=2") == 2
 
 
 def test_a_damaged_version_is_refused(client: TestClient, store: MaskStore, tmp_path: Path) -> None:
