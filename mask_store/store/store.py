@@ -308,8 +308,10 @@ class MaskStore:
             RecordError: If it can't be read.
         """
         folder = self._folder(task)
-        folder.current()
-        return folder.traffic()
+        traffic = folder.traffic()
+        if traffic is None and not folder.exists():
+            raise folder.unknown()
+        return traffic
 
     def set_traffic(
         self,

@@ -97,6 +97,11 @@ def followed(url: str) -> bool:
     return bool(told["active"] and told["followed"])
 
 
+def versions_of(url: str) -> list[str]:
+    found: list[str] = httpx.get(f"{url}/v2/models/{TASK}").json()["versions"]
+    return found
+
+
 def version_of(url: str) -> str:
     reply = httpx.post(f"{url}/predict/{TASK}", json={"inputs": TEXT})
     return str(reply.headers["x-task-version"])
@@ -129,12 +134,13 @@ def test_two_servers_share_requests_by_weight_and_follow_each_other(
     assert all(abs(told[number] - weight) < 2 for number, weight in weights.items())
 
     store.promote(TASK, 2)
-    seconds = seconds_until(lambda: {version_of(url) for url in urls for _ in range(8)} == {"2"})
+    seconds = seconds_until(lambda: [versions_of(url) for url in urls] == [["2"], ["2"]])
     print(f"promoted on both after {seconds:.2f} s")
     change(urls[1], {"weights": {2: 50, 3: 50}})
     seconds_until(lambda: followed(urls[0]))
     httpx.post(f"{urls[0]}/tasks/{TASK}/traffic/abort", headers={"authorization": f"Bearer {KEY}"})
-    seconds = seconds_until(lambda: {version_of(url) for url in urls for _ in range(8)} == {"2"})
+    seconds = seconds_until(lambda: [versions_of(url) for url in urls] == [["2"], ["2"]])
+    assert {version_of(url) for url in urls for _ in range(8)} == {"2"}
     print(f"aborted on both after {seconds:.2f} s")
 
 
