@@ -18,6 +18,7 @@ from server.predictor import Predictor
 from server.settings import Settings
 from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
+from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
 from server.tasks.rollouts import Rollouts
 from server.tasks.watcher import StoreWatcher
@@ -63,6 +64,7 @@ class Service:
         base: The resident encoder.
         weights: Its layers in the precision in which they are multiplied.
         registry: The tasks in service.
+        masks: Those in memory.
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
         rollouts: Serves versions of a task side by side.
@@ -83,6 +85,7 @@ class Service:
     base: Base
     weights: ResidentWeights
     registry: TaskRegistry
+    masks: ReadyMasks
     watcher: StoreWatcher
     lifecycle: Lifecycle
     rollouts: Rollouts
@@ -170,13 +173,16 @@ class Service:
         return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread)
 
     def _missing_tasks(self) -> str:
-        """Tell why each required task that is not served is not."""
-        entries = self.registry.entries
-        missing = [
-            entry.why_not_served(name)
-            if (entry := entries.get(name))
-            else f"task {name!r} is not in the store"
-            for name in self.settings.require_task
-            if name not in self.registry.tasks
-        ]
+        """Tell why each required task that can't be computed is not."""
+        missing = [reason for name in self.settings.require_task if (reason := self._missing(name))]
         return "; ".join(f"required {reason}" for reason in missing)
+
+    def _missing(self, name: str) -> str | None:
+        if not self.registry.knows(name):
+            return f"task {name!r} is not in the store"
+        entry = self.registry.entry(name)
+        if entry.served is None:
+            return entry.why_not_served(name)
+        if self.masks.state(entry.served.digest) != "ready":
+            return f"task {name!r} has no masks in memory: {entry.problem or 'there was no room for them'}"
+        return None

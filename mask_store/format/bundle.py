@@ -27,10 +27,13 @@ from mask_store.format.container import (
     OWN_PREFIX,
     ROW_PREFIX,
     SCALE_PREFIX,
+    TensorEntry,
     Tensors,
     build_header,
+    header_end,
     join,
     layout,
+    parse_header,
     read_container,
     read_header,
 )
@@ -237,15 +240,8 @@ class MaskBundle:
         limits = limits or Limits()
         data = bytes(data)
         container = read_container(data, limits)
-        checksum, manifest = read_document(container.document, limits)
-        check_sizes(manifest, limits)
         tensors = container.tensors
-        check_names(manifest, tensors.entries)
-        check_entries(manifest, tensors.entries)
-        text = manifest.to_json()
-        shapes = [(name, dtype_of(name), entry.shape) for name, entry in tensors.entries.items()]
-        if container.header != build_header(write_document(checksum, text), layout(shapes)):
-            raise NonCanonicalError("header: right contents, but not written in the one way of the format")
+        checksum, text, manifest = _checked(container.header, container.document, tensors.entries, limits)
         if digest is None and checksum != _checksum(text, tensors.data):
             raise ChecksumError("checksum: the contents are not those that were written")
         check_contents(manifest, tensors)
@@ -279,6 +275,24 @@ class MaskBundle:
         return f"MaskBundle(task={self.manifest.task!r}, digest={self.digest!r})"
 
 
+def read_manifest(start: bytes, size: int, *, limits: Limits | None = None) -> Manifest:
+    """Read the manifest of a bundle file from its start, checking all that the header says.
+
+    Args:
+        start: The first bytes of the file, to the end of the header at least.
+        size: Bytes of the whole file.
+        limits: What to refuse as too large.
+
+    Raises:
+        BundleError: One of its subclasses, by what is wrong.
+    """
+    limits = limits or Limits()
+    limits.check("file", "bundle", size)
+    header = read_header(start, limits)
+    document, entries = parse_header(header, limits, size - header_end(start, limits))
+    return _checked(header, document, entries, limits)[-1]
+
+
 def digest_of(data: bytes) -> str:
     """Return the text "sha256:" and 64 hex digits over `data`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -305,6 +319,21 @@ def write_bundle(path: str | Path, bundle: MaskBundle) -> None:
     """
     target = Path(path)
     LocalFiles(target.parent, scratch=".").replace(target.name, bundle.to_bytes())
+
+
+def _checked(
+    header: bytes, document: str, entries: Mapping[str, TensorEntry], limits: Limits
+) -> tuple[str, str, Manifest]:
+    """Check all that a header says; return the checksum, the manifest's JSON, and the manifest."""
+    checksum, manifest = read_document(document, limits)
+    check_sizes(manifest, limits)
+    check_names(manifest, entries)
+    check_entries(manifest, entries)
+    text = manifest.to_json()
+    shapes = [(name, dtype_of(name), entry.shape) for name, entry in entries.items()]
+    if header != build_header(write_document(checksum, text), layout(shapes)):
+        raise NonCanonicalError("header: right contents, but not written in the one way of the format")
+    return checksum, text, manifest
 
 
 def _named(floats: Head, prefix: str) -> Head:

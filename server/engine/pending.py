@@ -94,8 +94,7 @@ class Cost:
 
 def cost_of(task: LoadedTask, features: Features) -> Cost:
     """Count what computing one input of a task costs; limits, shares and metrics all count by it."""
-    members = len(task.members)
-    return Cost(members * len(features.rows), members * features.tokens)
+    return Cost(task.copies * len(features.rows), task.copies * features.tokens)
 
 
 @dataclass(eq=False)

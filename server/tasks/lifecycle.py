@@ -114,8 +114,9 @@ class Lifecycle:
         with self.turn(name):
             if not self._registry.knows(name):
                 self._store.current(name)
+            versions = self._registry.entry(name).versions
             entry = self._registry.unload(name)
-            self._loader.forget(name)
+            self._loader.forget(name, versions)
             logger.info("task %s: unloaded", name)
             return entry
 
@@ -133,9 +134,10 @@ class Lifecycle:
         """
         asked = time.monotonic()
         with self.turn(name):
-            wanted = self._stable(name) if version is None else version
+            wanted, before = self._stable(name) if version is None else version, self._registry.entry(name)
             served = self._loader.serve(self._store.version(name, wanted), asked)
             self._registry.pin(name, version)
+            self._loader.drop_left(name, before.versions)
             logger.info(
                 "task %s: %s", name, "unpinned" if version is None else f"pinned to version {version}"
             )
@@ -209,8 +211,7 @@ class Lifecycle:
         """
         with self.turn(name):
             self._store.delete(name)
-            self._registry.remove(name)
-            self._loader.forget(name)
+            self._remove(name)
             logger.info("task %s: deleted", name)
 
     def is_due(self, version: VersionInfo, seen: float) -> bool:
@@ -225,11 +226,11 @@ class Lifecycle:
         if entry.unloaded or entry.pinned is not None:
             return False
         if self._loader.is_served(version):
-            return entry.problem is not None
+            return entry.problem is not None and self._loader.may_try(version)
         swapped_since = entry.served is not None and entry.served.since >= seen
         return not swapped_since and self._loader.may_try(version)
 
-    def refresh(self, version: VersionInfo, seen: float) -> None:
+    def refresh(self, version: VersionInfo, seen: float, *, light: bool = False) -> None:
         """Bring a task to the version that a look at the store found current; report trouble, raise none.
 
         A version that another server moved away from since the look may be served until the next look.
@@ -237,10 +238,11 @@ class Lifecycle:
         Args:
             version: What the look found.
             seen: When it began, in monotonic seconds.
+            light: Whether the masks of a task that is not served yet may wait for the first request.
         """
         with suppress(ServerError), self.turn(version.task):
             if self.is_due(version, seen):  # an operator may have come first
-                self._loader.serve(version, seen, found_current=True)
+                self._loader.serve(version, seen, found_current=True, light=light)
 
     def report_unreadable(self, name: str, reason: str) -> None:
         """Note that the store can't tell the task's current version; what is served stays in service.
@@ -262,9 +264,13 @@ class Lifecycle:
                 self._store.current(name)
             except UnknownTaskError:
                 self._store.check()  # a store that vanished as a whole takes no task away
-                self._registry.remove(name)
-                self._loader.forget(name)
+                self._remove(name)
                 logger.info("task %s: not in the store any more, served no longer", name)
+
+    def _remove(self, name: str) -> None:
+        versions = self._registry.entry(name).versions
+        self._registry.remove(name)
+        self._loader.forget(name, versions)
 
     def _current_or_none(self, name: str) -> VersionInfo | None:
         with suppress(UnknownTaskError, RecordError):

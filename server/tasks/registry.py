@@ -6,7 +6,8 @@ displaces the one that is served.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -14,7 +15,8 @@ from threading import Lock
 from types import MappingProxyType
 from typing import Any, Literal
 
-from masking import LoadedTask
+from mask_store import VersionInfo
+from masking import KnownTask
 from server.errors import (
     TaskNotFoundError,
     TaskUnavailableError,
@@ -32,27 +34,29 @@ _SHOWN_NAMES = 5
 
 @dataclass(frozen=True)
 class ServedTask:
-    """One version of a task, loaded and checked.
+    """One version of a task, checked; its masks are in memory or not, which `ReadyMasks` knows.
 
     Attributes:
         name: Name in the store.
         version: Number of the version in the store.
-        loaded: Manifest, codec, head and masks.
+        loaded: Manifest and codec.
         loaded_at: When it was put in service.
         load_seconds: How long reading and checking it took.
         since: When it was put in service or asked for last, in monotonic seconds.
         statistics: Counts of the requests to it.
+        source: Its record in the store; None where it has to be looked up.
         traffic: Counts of all versions that are served side by side with it; None if it is served alone.
         shadow: Version that computes what this one answers, too, for comparison.
     """
 
     name: str
     version: int
-    loaded: LoadedTask
+    loaded: KnownTask
     loaded_at: datetime
     load_seconds: float
     since: float = field(default_factory=time.monotonic, compare=False)
     statistics: TaskStatistics = field(default_factory=TaskStatistics, compare=False)
+    source: VersionInfo | None = field(default=None, compare=False)
     traffic: TrafficStatistics | None = field(default=None, compare=False)
     shadow: "ServedTask | None" = field(default=None, compare=False)
 
@@ -60,11 +64,6 @@ class ServedTask:
     def digest(self) -> str:
         """Digest of the bundle."""
         return self.loaded.digest
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its masks and head."""
-        return self.loaded.nbytes
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,15 @@ class TaskEntry:
         return f"task {name!r} is being loaded; try again soon"
 
 
+def _sums_of(entry: TaskEntry) -> dict[str, int]:
+    """Return what a task adds to the sums over all."""
+    return {
+        "served": entry.served is not None,
+        "problems": entry.problem is not None,
+        "finetuned_bytes": 0 if entry.served is None else entry.served.loaded.finetuned_bytes,
+    }
+
+
 class _Snapshot:
     """All tasks at one instant."""
 
@@ -147,8 +155,10 @@ class TaskRegistry:
     consistent state, which is copied at the first such look after a change.
     """
 
-    def __init__(self) -> None:
-        """Start without tasks."""
+    def __init__(self, required: Iterable[str] = ()) -> None:
+        """Start without tasks; those that are `required` keep their masks in memory, as pinned ones do."""
+        self._required = frozenset(required)
+        self._sums = Counter[str]()
         self._entries: dict[str, TaskEntry] = {}
         self._names = TaskNames()
         self._traffic: dict[str, TaskTraffic] = {}
@@ -176,10 +186,28 @@ class TaskRegistry:
         with self._lock:
             return dict(self._traffic)
 
-    def versions(self) -> Iterator[ServedTask]:
-        """Yield every version of every task in service."""
-        for entry in self.entries.values():
-            yield from entry.versions
+    @property
+    def served(self) -> int:
+        """How many tasks are served."""
+        return self._sums["served"]
+
+    @property
+    def troubled(self) -> int:
+        """How many tasks have a problem."""
+        return self._sums["problems"]
+
+    @property
+    def finetuned_bytes(self) -> int:
+        """What finetuned copies for all served tasks would take."""
+        return self._sums["finetuned_bytes"]
+
+    def serves(self, name: str, digest: str) -> bool:
+        """Tell whether a version with this digest is in service."""
+        return any(one.digest == digest for one in self.entry(name).versions)
+
+    def keeps(self, name: str) -> bool:
+        """Tell whether the masks of a task stay in memory: it is pinned, or required."""
+        return name in self._required or self.entry(name).pinned is not None
 
     def knows(self, name: str) -> bool:
         """Tell whether there is an entry for a task."""
@@ -272,8 +300,9 @@ class TaskRegistry:
     def remove(self, name: str) -> None:
         """Forget the task."""
         with self._lock:
-            if self._entries.pop(name, None) is not None:
+            if (entry := self._entries.pop(name, None)) is not None:
                 self._names.remove(name)
+                self._sums.subtract(_sums_of(entry))
             self._traffic.pop(name, None)
             self._snapshot = None
 
@@ -281,7 +310,10 @@ class TaskRegistry:
         with self._lock:
             if name not in self._entries:
                 self._names.add(name)
-            entry = self._entries[name] = replace(self.entry(name), **changes)
+            before = self.entry(name)
+            entry = self._entries[name] = replace(before, **changes)
+            self._sums.subtract(_sums_of(before))
+            self._sums.update(_sums_of(entry))
             if entry.traffic is not None:
                 self._traffic[name] = entry.traffic
             else:

@@ -8,8 +8,8 @@ others beside it. A server that an operator pinned to a version serves that one 
 import logging
 import math
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from mask_store import (
@@ -43,6 +43,9 @@ class Rollouts:
     """Sets, ends and follows traffic; safe to call from any thread.
 
     Public methods raise subclasses of ServerError only.
+
+    Attributes:
+        lifecycle: Does one thing after another to each task.
     """
 
     def __init__(
@@ -57,13 +60,13 @@ class Rollouts:
 
         Args:
             store: Where traffic is kept.
-            lifecycle: Does one thing after another to each task.
+            lifecycle: See the class.
             loader: Loads versions.
             registry: Learns what is served.
             metrics: Counts what was aborted.
         """
         self._store = store
-        self._lifecycle = lifecycle
+        self.lifecycle = lifecycle
         self._loader = loader
         self._registry = registry
         self._metrics = metrics
@@ -91,7 +94,7 @@ class Rollouts:
             StoreUnreachableError: The store can't be used.
         """
         asked, found, versions = time.monotonic(), dict[int, ServedTask](), dict[int, VersionInfo]()
-        with self._lifecycle.turn(name):
+        with self.lifecycle.turn(name), self._letting_go(name, found):
             self._check_not_pinned(name)
 
             def load(version: VersionInfo, bundle: MaskBundle) -> None:
@@ -100,12 +103,12 @@ class Rollouts:
 
             traffic = self._store.set_traffic(name, plan, check=load)
             logger.info("task %s: traffic set: %s", name, traffic)
-            stable, loaded = versions[traffic.stable], found.pop(traffic.stable).loaded
+            stable = versions[traffic.stable]
             if self._loader.is_served(stable):
                 self._loader.serve(stable, asked)  # a look that began before is too old to change it
             else:
-                self._loader.put(stable, loaded, asked)
-            self._put(traffic, found, {})
+                self._loader.put(stable, found[traffic.stable].loaded, asked)
+            self._put(traffic, {number: found[number] for number in traffic.candidates}, {})
             return self._registry.entry(name)
 
     def promote(self, name: str, version: int | None = None) -> ServedTask:
@@ -124,7 +127,7 @@ class Rollouts:
             ServerError: As `set`.
         """
         asked = time.monotonic()
-        with self._lifecycle.turn(name):
+        with self.lifecycle.turn(name):
             self._check_not_pinned(name)
             promoted = self._store.promote(name, version)
             logger.info("task %s: version %d promoted, traffic ended", name, promoted.number)
@@ -145,7 +148,7 @@ class Rollouts:
             ServerError: As `set`.
         """
         asked = time.monotonic()
-        with self._lifecycle.turn(name):
+        with self.lifecycle.turn(name):
             ended = self._store.abort_traffic(name, reason)
             logger.warning("task %s: traffic aborted: %s", name, reason)
             if self._registry.entry(name).pinned is not None:
@@ -162,7 +165,7 @@ class Rollouts:
         """
         entry = self._registry.entry(version.task)
         if traffic is None and entry.traffic is None:
-            return self._lifecycle.is_due(version, seen)
+            return self.lifecycle.is_due(version, seen)
         if entry.unloaded or entry.pinned is not None:
             return False
         if entry.served is not None and entry.served.since >= seen:
@@ -175,19 +178,22 @@ class Rollouts:
         stopped, now = followed.statistics.stopped is not None, time.monotonic()
         return (stopped and now >= self._abort_again.get(version.task, now)) or now >= followed.retry_at
 
-    def refresh(self, version: VersionInfo, traffic: Traffic | None, seen: float) -> None:
+    def refresh(
+        self, version: VersionInfo, traffic: Traffic | None, seen: float, *, light: bool = False
+    ) -> None:
         """Bring a task to what a look at the store found; report trouble, raise none.
 
         Args:
             version: The version that the look found current.
             traffic: The traffic that it found active; None for none.
             seen: When it began, in monotonic seconds.
+            light: As of `Lifecycle.refresh`; tasks with traffic are loaded whole.
         """
         name = version.task
         if traffic is None and self._registry.entry(name).traffic is None:
-            self._lifecycle.refresh(version, seen)
+            self.lifecycle.refresh(version, seen, light=light)
             return
-        with suppress(ServerError), self._lifecycle.turn(name):
+        with suppress(ServerError), self.lifecycle.turn(name), self._letting_go(name, {}):
             if not self.is_due(version, traffic, seen):  # an operator may have come first
                 return
             if traffic is None:
@@ -303,9 +309,24 @@ class Rollouts:
 
     def _end(self, version: VersionInfo, asked: float) -> ServedTask:
         """Serve a version alone."""
-        self._loader.serve(version, asked)
-        self._registry.end_traffic(version.task)
+        with self._letting_go(version.task, {}):
+            self._loader.serve(version, asked)
+            self._registry.end_traffic(version.task)
         return self._registry.get(version.task)
+
+    @contextmanager
+    def _letting_go(self, name: str, loaded: Mapping[int, ServedTask]) -> Iterator[None]:
+        """Let go of masks of versions that are not in service at the end of the context.
+
+        Args:
+            name: The task.
+            loaded: What is loaded inside the context.
+        """
+        before = self._registry.entry(name).versions
+        try:
+            yield
+        finally:
+            self._loader.drop_left(name, [*before, *loaded.values()])
 
     def _check_not_pinned(self, name: str) -> None:
         if (pinned := self._registry.entry(name).pinned) is not None:

@@ -16,6 +16,7 @@ from server.engine.tokenizer import TokenizerStage
 from server.engine.turns import Turns
 from server.engine.worker import Engine
 from server.errors import BackendFailedError, ServerError
+from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import ServedTask
 from server.telemetry.comparison import Comparison
 from server.telemetry.traffic_stats import TrafficStatistics
@@ -57,16 +58,18 @@ class ShadowRequest:
 class Shadows:
     """Prepares and judges what shadows compute. Call it from one event loop."""
 
-    def __init__(self, tokenizer: TokenizerStage, engine: Engine, turns: Turns) -> None:
+    def __init__(self, tokenizer: TokenizerStage, engine: Engine, masks: ReadyMasks, turns: Turns) -> None:
         """Connect the parts.
 
         Args:
             tokenizer: Makes features for a shadow that encodes inputs otherwise than the stable version.
             engine: Computes.
+            masks: Those that it computes with; a shadow is left out while its masks are cold.
             turns: Those in which answers are decoded.
         """
         self._tokenizer = tokenizer
         self._engine = engine
+        self._masks = masks
         self._turns = turns
         self._judging: set[asyncio.Task[None]] = set()
 
@@ -91,11 +94,16 @@ class Shadows:
         shadow, statistics = served.shadow, served.traffic
         if shadow is None or statistics is None or statistics.stopped is not None:
             return None
-        task = shadow.loaded if max_length is None else shadow.loaded.shortened(max_length)
+        masks = self._masks.take(shadow)
+        if masks is None:  # they are there for later requests
+            self._masks.load(shadow)
+            statistics.skip_shadow(len(inputs))
+            return None
+        task = masks if max_length is None else masks.shortened(max_length)
         alike = task.codec.encoding == request.task.codec.encoding
         try:
             features: Sequence[Features] = request.features
-            if not alike or len(task.members) != len(request.task.members):
+            if not alike or task.copies != request.task.copies:
                 features = await self._tokenizer.encode(task, inputs, truncate=truncate)
             pending = PendingRequest(task, features, request.request_id, request.deadline)
             place = self._reserve(pending)

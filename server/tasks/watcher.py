@@ -1,7 +1,7 @@
 """Store watcher: looks at the store again and again and has what changed loaded, off the request path.
 
-It only finds out what there is to do, and waits for nothing: `Lifecycle` does it, in threads of `LoadPool`.
-A store that can't be read, or does not answer, changes nothing.
+It only finds out what there is to do, and waits for nothing: `Rollouts` and `Lifecycle` do it, in threads of
+`LoadPool`. A store that can't be read, or does not answer, changes nothing.
 """
 
 import logging
@@ -13,10 +13,17 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Event
 
-from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError, Traffic
+from mask_store import (
+    MaskStore,
+    MaskStoreError,
+    Snapshot,
+    StoreUnavailableError,
+    Traffic,
+    VersionInfo,
+)
 from mask_store.background import in_background
-from server.tasks.lifecycle import Lifecycle
 from server.tasks.load_pool import LoadPool
+from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
 from server.tasks.rollouts import Rollouts
 from server.telemetry.metrics import Metrics
@@ -34,6 +41,9 @@ _ABANDON_SECONDS = 60.0
 """After this a look is given up, and another one begun."""
 _FIRST_PASS_SECONDS = 30.0
 """A task whose first load takes longer than this does not keep the server from being ready."""
+_EAGER_SECONDS = 5.0
+"""For so long the first pass loads masks; of tasks that come later in it, it reads the manifests alone."""
+_FILL = "(fill)"
 _CLOSE_SECONDS = 2.0
 _STEP_SECONDS = 0.05
 
@@ -65,21 +75,32 @@ class StoreWatcher:
     def __init__(
         self,
         store: MaskStore,
-        lifecycle: Lifecycle,
         rollouts: Rollouts,
         registry: TaskRegistry,
         metrics: Metrics,
         *,
         poll_seconds: float,
         load_threads: int = 1,
+        masks: ReadyMasks | None = None,
     ) -> None:
-        """Connect the parts; no thread runs yet."""
+        """Connect the parts; no thread runs yet.
+
+        Args:
+            store: What to look at.
+            rollouts: Does what there is to do.
+            registry: Knows what is served.
+            metrics: Learn whether the store can be read.
+            poll_seconds: Pause between looks.
+            load_threads: How many versions are loaded at once.
+            masks: Filled after the first pass, as far as there is room.
+        """
         self._store = store
-        self._lifecycle = lifecycle
         self._rollouts = rollouts
         self._registry = registry
         self._metrics = metrics
         self._poll_seconds = poll_seconds
+        self._masks = masks
+        self._eager_until: float | None = None
         self._work_seconds = 0.0
         self._failures = 0
         self._found_at_start: Set[str] | None = None
@@ -96,6 +117,7 @@ class StoreWatcher:
             self._first_pass_done = self._found_at_start.isdisjoint(self.loads.busy(_FIRST_PASS_SECONDS))
             if self._first_pass_done:
                 self._settled.set()
+                self.loads.submit(_FILL, self._fill)
         return self._first_pass_done
 
     @property
@@ -125,6 +147,8 @@ class StoreWatcher:
         self.thread.stop()
         self.thread.join(seconds)
         self.loads.close(min(seconds, _CLOSE_SECONDS))
+        if self._masks is not None:
+            self._masks.close(min(seconds, _CLOSE_SECONDS))
 
     def poll(self) -> None:
         """Look at the store once and have what changed loaded; does not wait for the loads."""
@@ -137,18 +161,36 @@ class StoreWatcher:
             return
         self._note_success(look)
         for name in look.gone:
-            self.loads.submit(name, partial(self._lifecycle.drop_missing, name))
+            self.loads.submit(name, partial(self._rollouts.lifecycle.drop_missing, name))
         for problem in look.snapshot.problems:
-            self._lifecycle.report_unreadable(problem.task, problem.message)
+            self._rollouts.lifecycle.report_unreadable(problem.task, problem.message)
         traffic = self._active_traffic(look.snapshot)
         found = [(v, traffic.get(v.task)) for v in look.snapshot.current.values()]
         due = [(v, active) for v, active in found if self._rollouts.is_due(v, active, look.seen)]
         self._registry.expect(v.task for v, _ in due if not self._registry.knows(v.task))
+        if self._eager_until is None:
+            self._eager_until = time.monotonic() + _EAGER_SECONDS
+            due.sort(key=lambda pair: not self._registry.keeps(pair[0].task))
         for version, active in due:
-            self.loads.submit(version.task, partial(self._rollouts.refresh, version, active, look.seen))
-        self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
+            self.loads.submit(version.task, partial(self._bring, version, active, look.seen))
+        self._metrics.retain(
+            lambda name: self._registry.knows(name) and not self._registry.entry(name).unloaded
+        )
         if self._found_at_start is None:
             self._found_at_start = _names(look.snapshot)
+
+    def _bring(self, version: VersionInfo, traffic: Traffic | None, seen: float) -> None:
+        """Bring a task to a version, without its masks where the server would take too long to be ready."""
+        assert self._eager_until is not None
+        late = not self._first_pass_done and time.monotonic() >= self._eager_until
+        light = late and not self._registry.keeps(version.task)
+        self._rollouts.refresh(version, traffic, seen, light=light)
+
+    def _fill(self) -> None:
+        """Load masks that the first pass left out, while there is room."""
+        for served in self._registry.tasks.values():
+            if self._masks is None or self._stopping.is_set() or not self._masks.fill(served):
+                return
 
     def _active_traffic(self, snapshot: Snapshot) -> Mapping[str, Traffic]:
         """Return the traffic of tasks that is active; where it can't be read, what is followed already."""
@@ -177,6 +219,8 @@ class StoreWatcher:
             if self._stopping.wait(min(step, left)):
                 return
             self.loads.relieve()
+            if self._masks is not None:
+                self._masks.relieve()
 
     def _look(self) -> _Look:
         seen, started = time.monotonic(), time.thread_time()

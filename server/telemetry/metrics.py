@@ -7,7 +7,7 @@ counters and histograms count as things happen. What Prometheus' own client know
 time, memory, open files, garbage collections, Python's version) is told by its collectors.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from threading import Lock
 from typing import Literal, get_args
@@ -29,6 +29,7 @@ from server.engine.batch import CloseReason
 from server.engine.pending import DropReason, Timings
 from server.engine.retry import FailureReason
 from server.engine.worker import BatchReport
+from server.telemetry.residency import ResidencyMetrics
 from server.telemetry.traffic_metrics import TrafficCollector, TrafficState
 from server.threads.supervision import SupervisedThread
 
@@ -115,6 +116,7 @@ class Metrics:
 
     Attributes:
         batches: Those of the engine.
+        residency: Those of the masks in memory.
         in_flight: Requests being answered, the scrape that reads it among them.
     """
 
@@ -127,6 +129,7 @@ class Metrics:
         self._labelled: set[str] = set()
         self._labelling = Lock()
         self.batches = BatchMetrics(self._registry)
+        self.residency = ResidencyMetrics(self._registry)
         counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
         seconds = partial(Histogram, buckets=_SECONDS, registry=self._registry)
         self._requests = counter("maskserve_requests", "Requests answered", ["route", "task", "status"])
@@ -259,10 +262,10 @@ class Metrics:
         with self._labelling:
             self._drop(task)
 
-    def retain(self, tasks: Collection[str]) -> None:
-        """Drop the series of every other task: those that late requests brought back, after `forget`."""
+    def retain(self, wanted: Callable[[str], bool]) -> None:
+        """Drop the series of all other tasks: those that late requests brought back, after `forget`."""
         with self._labelling:
-            for task in self._labelled.difference(tasks):
+            for task in [one for one in self._labelled if not wanted(one)]:
                 self._drop(task)
 
     def _drop(self, task: str) -> None:

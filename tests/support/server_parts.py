@@ -6,12 +6,16 @@ from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
 from masking import Base, Features, LoadedTask, Row, TaskBatch, TaskSpec, load_task
 from masking.tasks.predictions import Floats
 from server.engine.batch import BatchLimits
 from server.engine.pending import PendingRequest
 from server.engine.retry import Compute
+from server.tasks.ready_masks import ReadyMasks
+from server.tasks.registry import TaskRegistry
+from server.telemetry.residency import ResidencyMetrics
 from tests.support.models import random_bundle
 
 SINGLE = TaskSpec("sequence-classification", ("refund", "praise", "other"), max_length=32)
@@ -36,7 +40,18 @@ def loaded(base: Base, spec: TaskSpec, *, task: str = "demo", seed: int = 0) -> 
 
 def only_digest(digest: str, members: int = 1) -> LoadedTask:
     """What the queue needs of a task."""
-    return cast(LoadedTask, SimpleNamespace(digest=digest, members=(None,) * members))
+    return cast(LoadedTask, SimpleNamespace(digest=digest, copies=members))
+
+
+def ready_masks(
+    *tasks: LoadedTask, budget: int | None = None, registry: TaskRegistry | None = None, seconds: float = 10.0
+) -> ReadyMasks:
+    """Masks in memory: those of some tasks."""
+    metrics = ResidencyMetrics(CollectorRegistry())
+    masks = ReadyMasks(budget, registry or TaskRegistry(), metrics, room_seconds=seconds)
+    for task in tasks:
+        masks.put(task, evict=True)
+    return masks
 
 
 def features(*lengths: int) -> Features:
@@ -67,7 +82,7 @@ def failing_at(name: str) -> Compute:
     """A compute that fails at the rows of one task."""
 
     def compute(task: LoadedTask, features: Sequence[Features]) -> list[Floats]:
-        if task.manifest.task == name:
+        if task.name == name:
             raise RuntimeError("secret/path")
         return [np.zeros(len(task.spec.labels), np.float32) for _ in features]
 

@@ -11,7 +11,7 @@ from transformers import pipeline
 import maskserve
 from mask_store import MaskStore, SignManifest, TaskKind, TaskManifest
 from masking import Base, TaskSpec
-from masking.checkpoints.heads import CLASSES
+from masking.architectures.heads import CLASSES
 from tests.support.learning_data import ROWS, alike, entities, reviews, write_lines
 from tests.support.models import COPY_LABELS, finetuned, random_bundle
 from training.copies.importing import FACTORS

@@ -135,7 +135,7 @@ async def delete(service: ServiceDep, task: TaskName) -> None:
 
 def served_summary(service: Service, task: str) -> TaskSummary:
     """Describe a task that was put in service just now."""
-    return summary(service.registry.get(task), service.registry.entry(task), service.precision)
+    return summary(service.registry.get(task), service.registry.entry(task), service)
 
 
 @asynccontextmanager

@@ -205,7 +205,7 @@ async def task_info(service: ServiceDep, served: TaskDep) -> TaskInfo:
 @router.get("/info", summary="About the server", responses=errors(401))
 async def info(request: Request, service: ServiceDep) -> Info:
     """Return base and limits under text-embeddings-inference's keys; each task's own are at its own route."""
-    tasks = len(service.registry.tasks)
+    tasks = service.registry.served
     return Info(**_server_info(service), version=request.app.version, tasks=tasks)
 
 

@@ -25,8 +25,8 @@ from masking import (
     load_base,
     load_task,
 )
+from masking.architectures.heads import CLASSES
 from masking.checkpoints import export_task
-from masking.checkpoints.heads import CLASSES
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from masking.tasks.predictions import Floats
@@ -41,6 +41,7 @@ CASES: list[tuple[str, TaskKind]] = [
     *((architecture, "sequence-classification") for architecture in (*ARCHITECTURES, *COPIED)),
     ("deberta-v2", "token-classification"),
     ("eurobert", "token-classification"),
+    ("modernbert", "token-classification"),
     ("bert", "token-classification"),
     ("bert", "multi-label-classification"),
     ("distilbert", "regression"),

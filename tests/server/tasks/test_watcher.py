@@ -47,7 +47,7 @@ def watcher_of(place: Path | str, base: Base, registry: TaskRegistry, metrics: M
     loader = TaskLoader(store, base, registry, metrics, retry_seconds=0.01)
     lifecycle = Lifecycle(store, loader, registry, metrics)
     rollouts = Rollouts(store, lifecycle, loader, registry, metrics)
-    return StoreWatcher(store, lifecycle, rollouts, registry, metrics, poll_seconds=0.01, load_threads=2)
+    return StoreWatcher(store, rollouts, registry, metrics, poll_seconds=0.01, load_threads=2)
 
 
 def bundle_file(watched: Watched, task: str) -> Path:
