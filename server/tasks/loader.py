@@ -153,7 +153,7 @@ class TaskLoader:
         except Exception as error:
             if found_current and isinstance(error, MissingBundleError) and self._moved_on(version):
                 raise
-            raise self._failed(version, error, started) from error
+            raise self.failed(version, error, started) from error
         return self.put(version, loaded, started, evict=not found_current)
 
     def put(
@@ -289,15 +289,24 @@ class TaskLoader:
     def _masks_failed(self, served: ServedTask, error: Exception, started: float) -> TaskUnavailableError:
         """Note that the masks of a version in service can't be loaded; nothing of another one."""
         if self._registry.serves(served.name, served.digest):
-            return self._failed(served, error, started)
+            return self.failed(served, error, started)
         self._metrics.count_load("failed", time.monotonic() - started)
         problem = TaskProblem(served.version, public_reason(error))
         return TaskUnavailableError(f"task {served.name!r} could not be loaded: {problem}")
 
-    def _failed(
+    def failed(
         self, version: VersionInfo | ServedTask, error: Exception, started: float
     ) -> TaskUnavailableError:
-        """Note a failure; the version in service, if any, stays in service."""
+        """Note a failure; the version in service, if any, stays in service.
+
+        Args:
+            version: What could not be loaded.
+            error: Why.
+            started: When loading began, in monotonic seconds.
+
+        Returns:
+            What to raise.
+        """
         if isinstance(version, ServedTask):
             name, number = version.name, version.version
         else:

@@ -271,7 +271,7 @@ class TaskRegistry:
 
     def put_traffic(self, stable: ServedTask, traffic: TaskTraffic) -> None:
         """Serve several versions from now on."""
-        self._change(stable.name, served=stable, traffic=traffic)
+        self._change(stable.name, served=stable, traffic=traffic, problem=None, unloaded=False)
 
     def end_traffic(self, name: str) -> None:
         """Serve the stable version alone from now on."""

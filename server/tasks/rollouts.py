@@ -93,22 +93,18 @@ class Rollouts:
             StoreReadOnlyError: The server may not write to the store.
             StoreUnreachableError: The store can't be used.
         """
-        asked, found, versions = time.monotonic(), dict[int, ServedTask](), dict[int, VersionInfo]()
+        found = dict[int, ServedTask]()
         with self.lifecycle.turn(name), self._letting_go(name, found):
             self._check_not_pinned(name)
 
             def load(version: VersionInfo, bundle: MaskBundle) -> None:
-                versions[version.number] = version
                 found[version.number] = self._loader.beside(version, bundle)
 
             traffic = self._store.set_traffic(name, plan, check=load)
             logger.info("task %s: traffic set: %s", name, traffic)
-            stable = versions[traffic.stable]
-            if self._loader.is_served(stable):
-                self._loader.serve(stable, asked)  # a look that began before is too old to change it
-            else:
-                self._loader.put(stable, found[traffic.stable].loaded, asked)
-            self._put(traffic, {number: found[number] for number in traffic.candidates}, {})
+            # a look that began before is too old to change it
+            stable = replace(found[traffic.stable], since=time.monotonic())
+            self._put(traffic, stable, {number: found[number] for number in traffic.candidates}, {})
             return self._registry.entry(name)
 
     def promote(self, name: str, version: int | None = None) -> ServedTask:
@@ -203,7 +199,7 @@ class Rollouts:
                 return
             followed = self._registry.entry(name).traffic
             if followed is None or followed.settings != traffic:
-                self._begin(traffic, seen)
+                self._begin(traffic)
             elif (reason := followed.statistics.stopped) is not None:
                 self._abort(traffic, reason, seen)
             else:
@@ -220,14 +216,21 @@ class Rollouts:
         for name in self._told.keys() & names.keys():
             del self._told[name]
 
-    def _begin(self, traffic: Traffic, seen: float) -> None:
-        """Follow traffic that another server, or a command, has set."""
-        stable = self._store.version(traffic.task, traffic.stable)
-        if not self._loader.is_served(stable) and not self._loader.may_try(stable):
+    def _begin(self, traffic: Traffic) -> None:
+        """Follow traffic that another server, or a command, has set.
+
+        Raises:
+            TaskUnavailableError: The stable version can't be loaded; what is served stays so.
+        """
+        version, started = self._store.version(traffic.task, traffic.stable), time.monotonic()
+        if not self._loader.is_served(version) and not self._loader.may_try(version):
             return
-        self._loader.serve(stable, seen, found_current=True)
+        try:
+            stable = self._loader.beside(version)
+        except Exception as error:
+            raise self._loader.failed(version, error, started) from error
         found, problems, retry_at = self._load(traffic, traffic.candidates, 0)
-        self._put(traffic, found, problems, retry_at)
+        self._put(traffic, stable, found, problems, retry_at)
         logger.info("task %s: traffic followed: %s", traffic.task, traffic)
 
     def _load_missing(self, traffic: Traffic, followed: TaskTraffic) -> None:
@@ -269,12 +272,15 @@ class Rollouts:
     def _put(
         self,
         traffic: Traffic,
+        stable: ServedTask,
         found: Mapping[int, ServedTask],
         problems: Mapping[int, str],
         retry_at: float = math.inf,
     ) -> None:
-        """Serve what was loaded beside the version in service, which is the stable one."""
-        stable = self._registry.get(traffic.task)
+        """Serve the stable version, and what was loaded beside it."""
+        before = self._registry.entry(traffic.task).served
+        if before is None or before.digest != stable.digest or before.version != stable.version:
+            self._metrics.count_swap(traffic.task, stable.version)
         statistics = TrafficStatistics(traffic.stable, traffic.versions, traffic.abort)
         begun = TaskTraffic(traffic, self._beside(found, statistics), statistics, problems, retry_at)
         self._registry.put_traffic(self._with_shadow(stable, begun), begun)

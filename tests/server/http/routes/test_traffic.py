@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from mask_store import MaskStore, StoreNotWritableError, TrafficPlan
 from masking import Base, MaskedEncoder, TaskSpec, TextInput, load_base
 from masking.tasks.predictions import Floats
+from server.service import Service
 from tests.support.models import random_bundle, tiny_base
 from tests.support.server_parts import TaskBatches
 from tests.support.serving import (
@@ -509,3 +510,49 @@ def test_a_shadow_may_have_other_labels(base: Base, tmp_path: Path) -> None:
         version(client)
         wait_until(lambda: traffic(client)["shadow"]["rows"] == 1)
         assert 0 < traffic(client)["shadow"]["difference"] <= 1
+
+
+def masks_of(client: TestClient, store: MaskStore) -> list[str]:
+    """Versions whose masks are in memory."""
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    states = [service.masks.state(version.digest) for version in store.versions(TASK)]
+    return [str(number) for number, state in enumerate(states, 1) if state == "ready"]
+
+
+def test_masks_are_in_memory_while_their_version_is_in_service(client: TestClient, store: MaskStore) -> None:
+    assert masks_of(client, store) == ["2"]
+    put(client, HALF)
+    assert masks_of(client, store) == ["1", "2"]
+    put(client, {"weights": {"1": 100}})
+    assert masks_of(client, store) == ["1"]
+    put(client, {"weights": {"1": 100}, "shadow": 2})
+    client.post(f"{ROUTE}/promote")
+    assert masks_of(client, store) == ["2"]
+    put(client, {"shadow": 1})
+    client.post(f"/tasks/{TASK}/pin", json={"version": 2})
+    assert masks_of(client, store) == ["2"]
+    assert client.put(ROUTE, json={"weights": {"1": 100}, "stable": 2}).status_code == 409
+    client.post(f"/tasks/{TASK}/pin", json={"version": None})
+    wait_until(lambda: masks_of(client, store) == ["1", "2"])
+    client.post(f"/tasks/{TASK}/unload")
+    assert masks_of(client, store) == []
+
+
+def test_what_is_refused_leaves_no_masks_in_memory(client: TestClient, store: MaskStore, base: Base) -> None:
+    put(client, {"weights": {"2": 100}})  # holds back what is published
+    store.publish(random_bundle(base, SPECS["names"], task=TASK))
+    reply = client.put(ROUTE, json={"weights": {"2": 90, "1": 5, "3": 5}})
+    assert (reply.status_code, "takes other inputs" in reply.json()["error"]) == (409, True)
+    assert masks_of(client, store) == ["2"]
+
+
+def test_a_shadow_waits_for_its_masks_and_clients_do_not(client: TestClient, store: MaskStore) -> None:
+    put(client, {"shadow": 1})
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    service.masks.drop(store.version(TASK, 1).digest)
+    assert version(client) == 2
+    told = traffic(client)["shadow"]
+    assert (told["rows"], told["skipped_rows"]) == (0, 1)
+    wait_until(lambda: masks_of(client, store) == ["1", "2"])
+    assert version(client) == 2
+    wait_until(lambda: traffic(client)["shadow"]["rows"] == 1)
