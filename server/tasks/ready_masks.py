@@ -23,9 +23,9 @@ from weakref import WeakValueDictionary, finalize
 from mask_store import human_bytes
 from masking import LoadedTask
 from server.errors import ShuttingDownError, TaskUnavailableError
-from server.tasks.load_pool import LoadPool
 from server.tasks.registry import ServedTask, TaskRegistry
 from server.telemetry.residency import ResidencyMetrics
+from server.threads.load_pool import LoadPool
 
 logger = logging.getLogger(__name__)
 

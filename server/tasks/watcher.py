@@ -22,11 +22,11 @@ from mask_store import (
     VersionInfo,
 )
 from mask_store.background import in_background
-from server.tasks.load_pool import LoadPool
 from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
 from server.tasks.rollouts import Rollouts
 from server.telemetry.metrics import Metrics
+from server.threads.load_pool import LoadPool
 from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)

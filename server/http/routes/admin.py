@@ -17,6 +17,7 @@ from server.http.dependencies import ServiceDep, TaskName
 from server.http.openapi import errors, example, json_body
 from server.http.routes.tasks import TaskSummary, Unserved, summary, unserved
 from server.service import Service
+from server.tasks.registry import ServedTask
 
 router = APIRouter(
     prefix="/tasks/{task}",
@@ -65,8 +66,7 @@ class Published(BaseModel):
 @router.post("/load", summary="Serve a task")
 async def load(service: ServiceDep, task: TaskName) -> TaskSummary:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    await service.operators.run(service.lifecycle.load, task)
-    return served_summary(service, task)
+    return served_summary(service, await service.operators.run(service.lifecycle.load, task))
 
 
 @router.post("/unload", summary="Serve a task no longer")
@@ -84,8 +84,7 @@ async def unload(service: ServiceDep, task: TaskName) -> Unserved:
 async def pin(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Serve one version whatever the store calls current, until it is unpinned with null."""
     wanted = await read_json(request, Pin)
-    await service.operators.run(service.lifecycle.pin, task, wanted.version)
-    return served_summary(service, task)
+    return served_summary(service, await service.operators.run(service.lifecycle.pin, task, wanted.version))
 
 
 @router.post(
@@ -97,8 +96,9 @@ async def pin(request: Request, service: ServiceDep, task: TaskName) -> TaskSumm
 async def rollback(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Make an earlier version current in the store, for every server that follows it, and serve it."""
     wanted = await read_json(request, Rollback, default=Rollback(version=None))
-    await service.operators.run(service.lifecycle.rollback, task, wanted.version)
-    return served_summary(service, task)
+    return served_summary(
+        service, await service.operators.run(service.lifecycle.rollback, task, wanted.version)
+    )
 
 
 @router.put(
@@ -133,9 +133,9 @@ async def delete(service: ServiceDep, task: TaskName) -> None:
     await service.operators.run(service.lifecycle.delete, task)
 
 
-def served_summary(service: Service, task: str) -> TaskSummary:
-    """Describe a task that was put in service just now."""
-    return summary(service.registry.get(task), service.registry.entry(task), service)
+def served_summary(service: Service, served: ServedTask) -> TaskSummary:
+    """Describe a version that was put in service just now."""
+    return summary(served, service.registry.entry(served.name), service)
 
 
 @asynccontextmanager

@@ -123,8 +123,8 @@ async def set_traffic(request: Request, service: ServiceDep, task: TaskName) -> 
 async def promote(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Make a version that has traffic current in the store, and serve it alone."""
     wanted = await read_json(request, Promotion, default=Promotion(version=None))
-    await service.operators.run(service.rollouts.promote, task, wanted.version)
-    return served_summary(service, task)
+    served = await service.operators.run(service.rollouts.promote, task, wanted.version)
+    return served_summary(service, served)
 
 
 @changes.post(
@@ -139,8 +139,8 @@ async def promote(request: Request, service: ServiceDep, task: TaskName) -> Task
 async def abort(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Make the stable version current in the store, and serve it alone."""
     wanted = await read_json(request, Abortion, default=Abortion(reason="by an operator"))
-    await service.operators.run(service.rollouts.abort, task, wanted.reason)
-    return served_summary(service, task)
+    served = await service.operators.run(service.rollouts.abort, task, wanted.reason)
+    return served_summary(service, served)
 
 
 def report(task: str, traffic: Traffic | None, entry: TaskEntry) -> TrafficReport:

@@ -287,10 +287,10 @@ def test_a_port_that_is_taken_is_one_line(tiny_bert: str, tmp_path: Path) -> Non
 
 
 def test_versions_side_by_side(server: RunningServer, stub: GRPCInferenceServiceStub, base: Base) -> None:
-    stop = {"headers": {"authorization": f"Bearer {ADMIN_KEY}"}}
+    admin = {"authorization": f"Bearer {ADMIN_KEY}"}
     server.store.publish(bundle_of(base, "topics", seed=1))
     route = f"{server.url}/tasks/topics/traffic"
-    reply = httpx.put(route, json={"weights": {"1": 50, "2": 50}, "stable": 1}, **stop)
+    reply = httpx.put(route, json={"weights": {"1": 50, "2": 50}, "stable": 1}, headers=admin)
     assert reply.status_code == 200, reply.text
 
     def version(*metadata: tuple[str, str], named: str = "") -> str:
@@ -310,4 +310,4 @@ def test_versions_side_by_side(server: RunningServer, stub: GRPCInferenceService
         assert stub.ModelReady(asked, metadata=bearer(CLIENT_KEY)).ready is ready
     with pytest.raises(grpc.RpcError, match="served in versions 1, 2"):
         version(named="3")
-    assert httpx.post(f"{route}/abort", **stop).status_code == 200
+    assert httpx.post(f"{route}/abort", headers=admin).status_code == 200
