@@ -7,7 +7,7 @@ them fit where their masks do not.
 import logging
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from torch import nn
@@ -50,7 +50,7 @@ class KnownTask:
     metric: tuple[str, float] | None
     finetuned_bytes: int
     ready_bytes: int
-    text: bytes
+    text: bytes = field(repr=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -127,7 +127,12 @@ def know_task(manifest: Manifest, digest: str, base: Base) -> KnownTask:
 
 
 def _metric(manifest: Manifest) -> tuple[str, float] | None:
-    name = manifest.metric if isinstance(manifest, TaskManifest) else next(iter(manifest.metrics), None)
+    if isinstance(manifest, TaskManifest):
+        name: str | None = manifest.metric
+    elif manifest.evaluation is not None:
+        name = manifest.evaluation.metric
+    else:
+        name = next(iter(manifest.metrics), None)
     return None if name is None else (name, manifest.metrics[name])
 
 

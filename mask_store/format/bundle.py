@@ -37,6 +37,7 @@ from mask_store.format.container import (
     read_container,
     read_header,
 )
+from mask_store.format.evaluation_info import EvaluationInfo
 from mask_store.format.json_text import check_json
 from mask_store.format.limits import Limits
 from mask_store.format.manifest import (
@@ -256,6 +257,21 @@ class MaskBundle:
         check_json(read_header(self._data, limits).decode(), limits)
         check_sizes(self.manifest, limits)
 
+    def evaluated(self, metrics: Mapping[str, float], evaluation: EvaluationInfo) -> Self:
+        """Return a bundle of the same contents, with an evaluation on a dev set.
+
+        Args:
+            metrics: Dev metrics, which are added to its own.
+            evaluation: How it answered the dev set.
+
+        Raises:
+            ValidationError: They don't go with the task; a ValueError.
+        """
+        fields = dict(self.manifest) | {"evaluation": evaluation}
+        manifest = type(self.manifest)(**fields | {"metrics": {**self.manifest.metrics, **metrics}})
+        tensors = read_container(self._data, Limits(file=len(self._data))).tensors
+        return type(self)(manifest, *_joined(manifest, tensors.entries, bytes(tensors.data)))
+
     @property
     def combine(self) -> CombineRule | None:
         """Rule that combines the answers of an ensemble's members; None for a task with one member."""
@@ -345,9 +361,12 @@ def _named(floats: Head, prefix: str) -> Head:
 def _to_file(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> tuple[Tensors, bytes]:
     """Write the file of a bundle; return its tensors too."""
     entries = layout((name, dtype_of(name), array.shape) for name, array in arrays.items())
-    parts = [arrays[name].tobytes() for name in entries]
+    return _joined(manifest, entries, b"".join(arrays[name].tobytes() for name in entries))
+
+
+def _joined(manifest: Manifest, entries: Mapping[str, TensorEntry], section: bytes) -> tuple[Tensors, bytes]:
+    """Write the file of a bundle from the bytes of its tensors; return its tensors too."""
     text = manifest.to_json()
-    section = b"".join(parts)
     checksum = _checksum(text, memoryview(section))
     data = join(build_header(write_document(checksum, text), entries), section)
     return Tensors(entries, memoryview(data)[len(data) - len(section) :]), data

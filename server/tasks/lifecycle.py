@@ -114,9 +114,8 @@ class Lifecycle:
         with self.turn(name):
             if not self._registry.knows(name):
                 self._store.current(name)
-            versions = self._registry.entry(name).versions
             entry = self._registry.unload(name)
-            self._loader.forget(name, versions)
+            self._loader.forget(name)
             logger.info("task %s: unloaded", name)
             return entry
 
@@ -134,10 +133,9 @@ class Lifecycle:
         """
         asked = time.monotonic()
         with self.turn(name):
-            wanted, before = self._stable(name) if version is None else version, self._registry.entry(name)
+            wanted = self._stable(name) if version is None else version
             served = self._loader.serve(self._store.version(name, wanted), asked)
             self._registry.pin(name, version)
-            self._loader.drop_left(name, before.versions)
             logger.info(
                 "task %s: %s", name, "unpinned" if version is None else f"pinned to version {version}"
             )
@@ -211,7 +209,8 @@ class Lifecycle:
         """
         with self.turn(name):
             self._store.delete(name)
-            self._remove(name)
+            self._registry.remove(name)
+            self._loader.forget(name)
             logger.info("task %s: deleted", name)
 
     def is_due(self, version: VersionInfo, seen: float) -> bool:
@@ -264,13 +263,9 @@ class Lifecycle:
                 self._store.current(name)
             except UnknownTaskError:
                 self._store.check()  # a store that vanished as a whole takes no task away
-                self._remove(name)
+                self._registry.remove(name)
+                self._loader.forget(name)
                 logger.info("task %s: not in the store any more, served no longer", name)
-
-    def _remove(self, name: str) -> None:
-        versions = self._registry.entry(name).versions
-        self._registry.remove(name)
-        self._loader.forget(name, versions)
 
     def _current_or_none(self, name: str) -> VersionInfo | None:
         with suppress(UnknownTaskError, RecordError):

@@ -25,8 +25,8 @@ from mask_store import (
 )
 from masking import Base, KnownTask, LoadedTask, MaskingError, know_task, load_task
 from masking.inference import ResidentWeights, ready_task
+from server.engine.ready_masks import ReadyMasks
 from server.errors import TaskUnavailableError
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import ServedTask, TaskProblem, TaskRegistry
 from server.telemetry.metrics import Metrics
 
@@ -83,8 +83,9 @@ class TaskLoader:
         self._metrics = metrics
         self._retry_seconds = retry_seconds
         self._weights = weights or ResidentWeights(base.device)
-        self.masks = masks or ReadyMasks(None, registry, metrics.residency)
+        self.masks = masks or ReadyMasks(None, registry)
         self.masks.load_by(self._load_masks)
+        registry.when_left(self.masks.drop)
         self._failures: dict[str, _Failure] = {}
 
     def is_served(self, version: VersionInfo) -> bool:
@@ -170,8 +171,7 @@ class TaskLoader:
                 whose masks are kept.
         """
         seconds = time.monotonic() - started
-        entry = self._registry.entry(version.task)
-        before = entry.served
+        before = self._registry.entry(version.task).served
         if isinstance(loaded, LoadedTask):
             was_ready = before is not None and self.masks.state(before.digest) == "ready"
             self.masks.put(loaded, evict=evict or was_ready or self._registry.keeps(version.task))
@@ -180,7 +180,6 @@ class TaskLoader:
         task = ServedTask(version.task, version.number, loaded, now, seconds, source=version)
         self._failures.pop(task.name, None)
         self._registry.put(task)
-        self.drop_left(task.name, entry.versions)
         self._metrics.count_load("ok", seconds)
         self._metrics.count_swap(task.name, task.version)
         logger.info("task %s: serving version %d (%s)", task.name, task.version, task.digest[:19])
@@ -189,7 +188,7 @@ class TaskLoader:
     def beside(self, version: VersionInfo, bundle: MaskBundle | None = None) -> ServedTask:
         """Return a version that is to be served beside others: the one in service, or one that is loaded.
 
-        Nothing is put in service or reported. Its masks are in memory if there is room for them; `drop_left`
+        Nothing is put in service or reported. Its masks are in memory if there is room; `drop_unused`
         lets go of them if it does not come into service.
 
         Args:
@@ -212,10 +211,10 @@ class TaskLoader:
         now = datetime.now(UTC)
         return ServedTask(version.task, version.number, loaded, now, seconds, source=version)
 
-    def drop_left(self, name: str, versions: Iterable[ServedTask]) -> None:
-        """Let go of the masks of those versions of a task that are not in service."""
-        for one in versions:
-            if not self._registry.serves(name, one.digest):
+    def drop_unused(self, loaded: Iterable[ServedTask]) -> None:
+        """Let go of the masks of those versions that did not come into service."""
+        for one in loaded:
+            if not self._registry.serves(one.name, one.digest):
                 self.masks.drop(one.digest)
 
     def _known(self, version: VersionInfo) -> KnownTask | None:
@@ -223,11 +222,10 @@ class TaskLoader:
         versions = self._registry.entry(version.task).versions
         return next((one.loaded for one in versions if one.digest == version.digest), None)
 
-    def forget(self, name: str, versions: Iterable[ServedTask] = ()) -> None:
-        """Forget what was kept about a task that is not served any more; `versions` were until now."""
+    def forget(self, name: str) -> None:
+        """Forget what was kept about a task that is not served any more."""
         self._failures.pop(name, None)
         self._metrics.forget(name)
-        self.drop_left(name, versions)
 
     def _bring_masks(self, served: ServedTask, *, found_current: bool) -> None:
         """Have the masks of a version in service loaded, where that is asked for or failed before.

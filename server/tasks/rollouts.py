@@ -94,7 +94,7 @@ class Rollouts:
             StoreUnreachableError: The store can't be used.
         """
         found = dict[int, ServedTask]()
-        with self.lifecycle.turn(name), self._letting_go(name, found):
+        with self.lifecycle.turn(name), self._dropping_unused(found):
             self._check_not_pinned(name)
 
             def load(version: VersionInfo, bundle: MaskBundle) -> None:
@@ -189,7 +189,7 @@ class Rollouts:
         if traffic is None and self._registry.entry(name).traffic is None:
             self.lifecycle.refresh(version, seen, light=light)
             return
-        with suppress(ServerError), self.lifecycle.turn(name), self._letting_go(name, {}):
+        with suppress(ServerError), self.lifecycle.turn(name):
             if not self.is_due(version, traffic, seen):  # an operator may have come first
                 return
             if traffic is None:
@@ -315,24 +315,17 @@ class Rollouts:
 
     def _end(self, version: VersionInfo, asked: float) -> ServedTask:
         """Serve a version alone."""
-        with self._letting_go(version.task, {}):
-            self._loader.serve(version, asked)
-            self._registry.end_traffic(version.task)
+        self._loader.serve(version, asked)
+        self._registry.end_traffic(version.task)
         return self._registry.get(version.task)
 
     @contextmanager
-    def _letting_go(self, name: str, loaded: Mapping[int, ServedTask]) -> Iterator[None]:
-        """Let go of masks of versions that are not in service at the end of the context.
-
-        Args:
-            name: The task.
-            loaded: What is loaded inside the context.
-        """
-        before = self._registry.entry(name).versions
+    def _dropping_unused(self, loaded: Mapping[int, ServedTask]) -> Iterator[None]:
+        """Let go of masks that were loaded inside the context if their version did not come into service."""
         try:
             yield
         finally:
-            self._loader.drop_left(name, [*before, *loaded.values()])
+            self._loader.drop_unused(loaded.values())
 
     def _check_not_pinned(self, name: str) -> None:
         if (pinned := self._registry.entry(name).pinned) is not None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from masking import Features, LoadedTask, TaskInput, TaskInputError
 from masking.tasks.predictions import Floats
 from server.engine.pending import PendingRequest
+from server.engine.ready_masks import ReadyMasks
 from server.engine.room import Reservation
 from server.engine.tokenizer import TokenizerStage
 from server.engine.turns import Turns
 from server.engine.worker import Engine
 from server.errors import BackendFailedError, ServerError
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import ServedTask
 from server.telemetry.comparison import Comparison
 from server.telemetry.traffic_stats import TrafficStatistics

@@ -22,7 +22,7 @@ from mask_store import (
     VersionInfo,
 )
 from mask_store.background import in_background
-from server.tasks.ready_masks import ReadyMasks
+from server.engine.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
 from server.tasks.rollouts import Rollouts
 from server.telemetry.metrics import Metrics
@@ -178,6 +178,9 @@ class StoreWatcher:
         )
         if self._found_at_start is None:
             self._found_at_start = _names(look.snapshot)
+        if self._masks is not None and self._first_pass_done:
+            for served in self._registry.required:  # there may have been no room for them before
+                self._masks.load(served)
 
     def _bring(self, version: VersionInfo, traffic: Traffic | None, seen: float) -> None:
         """Bring a task to a version, without its masks where the server would take too long to be ready."""

@@ -144,6 +144,17 @@ def test_a_copy_keeps_what_it_has_of_its_own(tmp_path: Path) -> None:
     assert {tensor.name for tensor in manifest.head} == {"classifier.weight", "classifier.bias"}
 
 
+def test_a_copy_keeps_its_rms_norms(tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base", "eurobert"))
+    bundle = sign_bundle(base, finetuned(folder, tmp_path / "copy", "token-classification"))
+    norms = {
+        f"layers.{block}.{part}_layernorm.weight"
+        for block in range(3)
+        for part in ("input", "post_attention")
+    }
+    assert {"norm.weight", *norms} <= bundle.members[0].own.keys()
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_changed_rows_of_embeddings_are_served_beside_other_tasks(architecture: str, tmp_path: Path) -> None:
     base = load_base(folder := tiny_base(tmp_path / "base", architecture))
