@@ -31,6 +31,7 @@ from .errors import TensorLayoutError as TensorLayoutError
 from .errors import TensorSetError as TensorSetError
 from .errors import TensorShapeError as TensorShapeError
 from .errors import TensorTypeError as TensorTypeError
+from .errors import TrafficError as TrafficError
 from .errors import TrailingBytesError as TrailingBytesError
 from .errors import TruncatedBundleError as TruncatedBundleError
 from .errors import UnknownTaskError as UnknownTaskError
@@ -89,3 +90,6 @@ from .store.records import Rollback as Rollback
 from .store.records import Snapshot as Snapshot
 from .store.records import VersionInfo as VersionInfo
 from .store.store import MaskStore as MaskStore
+from .store.traffic import AbortRule as AbortRule
+from .store.traffic import Traffic as Traffic
+from .store.traffic import TrafficPlan as TrafficPlan

@@ -27,6 +27,7 @@
         ├── UnknownVersionError      the task has no such version
         ├── NoEarlierVersionError    nothing to roll back to
         ├── CurrentVersionError      the current version can't be deleted alone
+        ├── TrafficError             versions that can't be served side by side, or are
         ├── RecordError              a version record or current pointer that can't be read
         ├── MissingBundleError       a version whose bundle file is gone
         ├── LeftoverError            a file in a store that nothing names
@@ -156,6 +157,10 @@ class NoEarlierVersionError(StoreError):
 
 class CurrentVersionError(StoreError):
     """The current version of a task can't be deleted alone."""
+
+
+class TrafficError(StoreError):
+    """Versions can't be served side by side as is wanted, or what is wanted can't be while they are."""
 
 
 class RecordError(StoreError):

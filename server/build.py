@@ -29,9 +29,11 @@ from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
 from server.tasks.registry import TaskRegistry
+from server.tasks.rollouts import Rollouts
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
+from server.telemetry.traffic_metrics import TrafficState
 from server.threads.compute import allowed_threads
 
 logger = logging.getLogger(__name__)
@@ -86,9 +88,10 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         ),
     )
     lifecycle = Lifecycle(store, loader, registry, metrics)
+    rollouts = Rollouts(store, lifecycle, loader, registry, metrics)
     watcher = StoreWatcher(
         store,
-        lifecycle,
+        rollouts,
         registry,
         metrics,
         poll_seconds=settings.poll_seconds,
@@ -113,6 +116,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         loader.masks,
         watcher,
         lifecycle,
+        rollouts,
         TaskHistory(store),
         engine,
         tokenizer,
@@ -258,6 +262,12 @@ def _connect_gauges(service: Service) -> None:
         "maskserve_task_problems",
         "Tasks whose current version can't be served",
         lambda: registry.troubled,
+    )
+    metrics.read_traffic(
+        lambda: {
+            name: TrafficState(one.settings.weights, one.settings.shadow, one.statistics)
+            for name, one in registry.traffic.items()
+        }
     )
     metrics.read(
         "maskserve_finetuned_bytes",

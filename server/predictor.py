@@ -18,6 +18,7 @@ from server.engine.turns import Turns
 from server.engine.worker import Engine
 from server.errors import DeadlineError
 from server.tasks.registry import ServedTask
+from server.tasks.shadow import ShadowRequest, Shadows, is_at_fault
 from server.telemetry.metrics import Metrics
 
 _COLD_AT_ONCE = 8
@@ -56,6 +57,26 @@ _Waiting = asyncio.Future[tuple[Floats, ...]] | TaskInputError
 _Pend = Callable[[LoadedTask], PendingRequest]
 
 
+@dataclass(frozen=True)
+class _Entered:
+    """A request of several that is in the queue.
+
+    Attributes:
+        waiting: Its logits once they are there, or why it has none.
+        shadow: What is computed beside it, if anything is.
+    """
+
+    waiting: _Waiting
+    shadow: ShadowRequest | None = None
+
+    def drop(self) -> None:
+        """Give up what is not computed yet."""
+        if isinstance(self.waiting, asyncio.Future):
+            self.waiting.cancel()
+        if self.shadow is not None:
+            self.shadow.drop()
+
+
 class Predictor:
     """Computes requests and counts them. Call it from one event loop."""
 
@@ -83,6 +104,7 @@ class Predictor:
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
         self._turns = Turns()
+        self._shadows = Shadows(tokenizer, engine, masks, self._turns)
 
     def check_room(self, served: ServedTask) -> None:
         """Refuse whatever is asked of a task now, before anything is read; `predict` would refuse it, too.
@@ -182,37 +204,41 @@ class Predictor:
             for _ in calls:
                 yield await replies.get()
         finally:
-            for one in (*running, *waiting):
-                if isinstance(one, asyncio.Future):
-                    one.cancel()
+            for task in running:
+                task.cancel()
+            for entered in waiting:
+                entered.drop()
 
     async def _enter(
         self, calls: Sequence[Call], every: Sequence[Timings], request_id: str
-    ) -> list[_Waiting]:
+    ) -> list[_Entered]:
         """Put requests to several tasks into the queue, but for those that their codec refuses.
 
-        Those whose masks are cold enter it one by one, as these come, and keep their places until then.
+        Those whose masks are cold enter it one by one, as these come, and keep their places until then; they
+        have no shadows.
         """
         rows = [(rows_of(served, request), served.digest) for served, request in calls]
         places = dict(enumerate(self._engine.queue.reservations(rows)))
+        shadows = list[ShadowRequest | None]()
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 encoded = await self._encode_once(calls)
-            found: dict[int, _Waiting] = {}
+            found: dict[int, _Entered] = {}
             pending: dict[int, _Pend] = {}
             for number, ((_, request), features) in enumerate(zip(calls, encoded, strict=True)):
                 if isinstance(features, TaskInputError):
-                    found[number] = features
+                    found[number] = _Entered(features)
                 else:
                     pending[number] = self._pend(request, features, request_id, every[number])
             masks = {number: self._masks.take(calls[number][0]) for number in pending}
             ready = {number: pending.pop(number)(one) for number, one in masks.items() if one is not None}
-            computed = self._engine.run_together(list(ready.values()), [places[number] for number in ready])
+            for number, one in ready.items():
+                shadows.append(await self._shadow(*calls[number], one))
+            computed = self._run(list(ready.values()), [places[number] for number in ready], shadows)
             few = asyncio.Semaphore(_COLD_AT_ONCE)
             for number, pend in pending.items():
-                found[number] = self._enter_cold(
-                    calls[number][0], every[number], pend, places.pop(number), few
-                )
+                entering = self._enter_cold(calls[number][0], every[number], pend, places.pop(number), few)
+                found[number] = _Entered(entering)
             found |= zip(ready, computed, strict=True)
             return [found[number] for number in range(len(calls))]
         except TimeoutError:
@@ -220,6 +246,32 @@ class Predictor:
         finally:
             for place in places.values():
                 place.release()
+            for shadow in shadows:
+                if shadow is not None:
+                    shadow.place.release()
+
+    def _run(
+        self,
+        requests: Sequence[PendingRequest],
+        places: Sequence[Reservation],
+        shadows: Sequence[ShadowRequest | None],
+    ) -> list[_Entered]:
+        """Compute requests, each with its shadow's if there is one, in as few batches as they fit into."""
+        beside = [shadow for shadow in shadows if shadow is not None]
+        computed = self._engine.run_together(
+            [*requests, *(shadow.pending for shadow in beside)],
+            [*places, *(shadow.place for shadow in beside)],
+        )
+        for shadow, logits in zip(beside, computed[len(requests) :], strict=True):
+            shadow.logits = logits
+        return [_Entered(*pair) for pair in zip(computed, shadows, strict=False)]
+
+    async def _shadow(
+        self, served: ServedTask, request: PredictRequest, pending: PendingRequest
+    ) -> ShadowRequest | None:
+        return await self._shadows.prepare(
+            served, pending, request.inputs, truncate=request.truncate, max_length=request.max_length
+        )
 
     def _enter_cold(
         self, served: ServedTask, timings: Timings, pend: _Pend, place: Reservation, few: asyncio.Semaphore
@@ -259,29 +311,45 @@ class Predictor:
         return [found[key] for key in keys]
 
     async def _answer(
-        self, served: ServedTask, request: PredictRequest, timings: Timings, waiting: _Waiting
+        self, served: ServedTask, request: PredictRequest, timings: Timings, entered: _Entered
     ) -> list[Prediction]:
         """Wait for the logits of one request of several, and count it."""
         with self._counted(served, request, timings):
-            if isinstance(waiting, TaskInputError):
-                raise waiting
+            if isinstance(entered.waiting, TaskInputError):
+                raise entered.waiting
             try:
                 async with asyncio.timeout(timings.admitted + self._timeout_seconds - time.monotonic()):
-                    logits = await waiting
+                    logits = await self._answered(entered)
             except TimeoutError:
                 raise DeadlineError from None
             return await self._decode(served.loaded, logits)
+
+    async def _answered(self, entered: _Entered) -> Sequence[Floats]:
+        """Wait for logits, and have those of the shadow compared with them; without an answer, drop both."""
+        assert not isinstance(entered.waiting, TaskInputError)
+        try:
+            logits = await entered.waiting
+        except BaseException:
+            entered.drop()
+            raise
+        if entered.shadow is not None:
+            self._shadows.judge(entered.shadow, logits)
+        return logits
 
     @contextmanager
     def _counted(self, served: ServedTask, request: PredictRequest, timings: Timings) -> Iterator[None]:
         """Count a request that is computed inside the context."""
         try:
             yield
-        except BaseException:  # a request that is dropped is cancelled
+        except BaseException as error:  # a request that is dropped is cancelled
             served.statistics.count_failure(time.monotonic() - timings.received)
+            if served.traffic is not None and is_at_fault(error):
+                served.traffic.count(served.version, len(request.inputs), failed=True)
             raise
         timings.finished = time.monotonic()
         served.statistics.count_success(len(request.inputs), timings)
+        if served.traffic is not None:
+            served.traffic.count(served.version, len(request.inputs), failed=False)
         self._metrics.time_prediction(served.name, timings)
 
     async def _ready(self, found: LoadedTask | Future[LoadedTask], timings: Timings) -> LoadedTask:
@@ -315,7 +383,11 @@ class Predictor:
                     await self._engine.queue.widen(place, pending.cost.rows)
                     pending.deadline = time.monotonic() + self._timeout_seconds
                     limit.reschedule(pending.deadline)
-                return await self._engine.run(pending, place)
+                if served.shadow is None or (shadow := await self._shadow(served, request, pending)) is None:
+                    return await self._engine.run(pending, place)
+                with shadow.place:
+                    (entered,) = self._run([pending], [place], [shadow])
+                return await self._answered(entered)
         except TimeoutError:
             raise DeadlineError from None
 

@@ -20,6 +20,7 @@ from server.settings import Settings
 from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
+from server.tasks.rollouts import Rollouts
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.requests import RequestRecorder
@@ -66,6 +67,7 @@ class Service:
         masks: Those in memory.
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
+        rollouts: Serves versions of a task side by side.
         history: Looks up versions in the store.
         engine: Queue and worker.
         tokenizer: The threads that tokenise.
@@ -86,6 +88,7 @@ class Service:
     masks: ReadyMasks
     watcher: StoreWatcher
     lifecycle: Lifecycle
+    rollouts: Rollouts
     history: TaskHistory
     engine: Engine
     tokenizer: TokenizerStage

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
-from mask_store.cli import changing, looking
+from mask_store.cli import changing, looking, traffic
 from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule
 from mask_store.terminal import CommandParser
 
@@ -25,6 +25,9 @@ _EXAMPLES = """examples:
   python -m mask_store --store masks delete trec --version 2     delete one version that is not current
   python -m mask_store --store masks delete trec --all-versions  delete the task
   python -m mask_store --store masks prune --keep 3 --days 30    delete what is neither new nor recent
+  python -m mask_store --store masks traffic trec --weights 3=90 4=10 --shadow 4 --abort-agreement 0.95
+                                                                 versions side by side, 4 compared with 3
+  python -m mask_store --store masks promote trec                the other version gets all requests
   python -m mask_store --store masks ensemble trec-3 --combine probabilities trec@1 trec@2 trec@3
                                                                  a task that three versions answer together
   python -m mask_store --store masks copy --to s3://bucket/masks trec intents@4
@@ -46,6 +49,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     _add_looking(commands)
     _add_changing(commands)
+    _add_traffic(commands)
     _add_prune(commands)
     _add_ensemble(commands)
     _add_copy(commands)
@@ -78,8 +82,58 @@ def _add_changing(commands: Any) -> None:
     which.add_argument("--all-versions", action="store_true", help="delete the task with all its versions")
 
 
+def _add_traffic(commands: Any) -> None:
+    about = "serve versions of a task side by side, by weight or as a shadow; print what is set"
+    command = _command(commands, "traffic", traffic.traffic, about)
+    command.add_argument("task")
+    command.add_argument(
+        "--weights",
+        nargs="+",
+        type=_weight,
+        metavar="N=PERCENT",
+        help="per cent of the requests for each version, 100 together; 0 for one that is served by name only",
+    )
+    command.add_argument(
+        "--shadow",
+        type=int,
+        metavar="N",
+        help="version that is computed, too, and compared with the stable one",
+    )
+    command.add_argument(
+        "--stable",
+        type=int,
+        metavar="N",
+        help="version that others are compared with and an abort returns to; default: that of before, else "
+        "the current one",
+    )
+    command.add_argument(
+        "--abort-agreement",
+        type=_share,
+        dest="agreement",
+        metavar="SHARE",
+        help="servers abort if the shadow agrees on less than this share of the rows",
+    )
+    command.add_argument(
+        "--abort-errors",
+        type=_share,
+        dest="errors",
+        metavar="SHARE",
+        help="servers abort if more than this share of the rows of a version but the stable one fails",
+    )
+    command.add_argument(
+        "--abort-rows", type=_count, dest="rows", metavar="N", help="rows before they judge (default: 1000)"
+    )
+    about = "make a version that has traffic current, and serve it alone"
+    promote = _command(commands, "promote", traffic.promote, about)
+    _task_and_version(promote, "default: the only one beside the stable one")
+    about = "end the traffic of a task: the stable version becomes current, and is served alone"
+    abort = _command(commands, "abort", traffic.abort, about)
+    abort.add_argument("task")
+    abort.add_argument("--reason", default="by an operator", help="kept in the store")
+
+
 def _add_prune(commands: Any) -> None:
-    about = "delete old versions; the current one of a task always stays"
+    about = "delete old versions; the current one of a task always stays, and so do those with traffic"
     prune = _command(commands, "prune", changing.prune, about)
     prune.add_argument("tasks", nargs="*", metavar="TASK", help="only these tasks; default: all")
     prune.add_argument("--keep", type=_count, metavar="N", help="the newest N versions of each task stay")
@@ -146,6 +200,22 @@ def _version(text: str) -> tuple[str, int | None]:
     if at and not (number.isascii() and number.isdigit()):
         raise argparse.ArgumentTypeError(f"expected TASK or TASK@NUMBER, found {text!r}")
     return task, int(number) if at else None
+
+
+def _weight(text: str) -> tuple[int, float]:
+    """Read the number of a version and its weight from "number=weight"."""
+    number, _, weight = text.partition("=")
+    try:
+        return int(number), float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected N=PERCENT, such as 4=10, found {text!r}") from None
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a share such as 0.95, found {text!r}") from None
 
 
 def _count(text: str) -> int:

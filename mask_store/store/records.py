@@ -5,9 +5,9 @@ Paths are relative to the store; docs/store.md shows them as a tree.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
 
@@ -16,6 +16,9 @@ from mask_store.format.bundle import MaskBundle
 from mask_store.format.manifest import canonical_json, describe_problems
 from mask_store.format.mask_info import Digest
 from mask_store.messages import one_line
+
+if TYPE_CHECKING:
+    from mask_store.store.traffic import Traffic
 
 POINTER = "current.json"
 MAX_NUMBER = 99_999_999
@@ -92,10 +95,14 @@ class Snapshot:
     Attributes:
         current: By task name, in the order of the names.
         problems: One for each task whose pointer can't be read; those are not in `current`.
+        traffic: By task name, that of the tasks which have some, active or aborted.
+        unreadable: One for each task whose traffic can't be read; those are not in `traffic`.
     """
 
     current: Mapping[str, VersionInfo]
     problems: tuple[Problem, ...]
+    traffic: Mapping[str, "Traffic"] = field(default_factory=dict)
+    unreadable: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
     STORE/tasks/<task>/current.json                copy of the record of the current version
     STORE/tasks/<task>/versions/<number>.json      record of a version: digest, size, time
     STORE/tasks/<task>/bundles/<sha256>.safetensors
+    STORE/traffic/<task>.json                      versions that are served side by side, where there are any
 
 A publish writes the bundle, then the record, then the pointer, each durable before the next. So whatever a
 pointer or a record names exists whole at any instant, and a crash leaves at most a file that nothing names or
@@ -14,7 +15,7 @@ one task is in `task_folder`, how bytes get to disk or network in `files`.
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import lru_cache
@@ -41,6 +42,7 @@ from mask_store.format.limits import Limits
 from mask_store.format.manifest import CombineRule, Manifest, utc_now
 from mask_store.format.mask_info import TASK_NAME
 from mask_store.messages import escape_controls
+from mask_store.store import side_by_side
 from mask_store.store.bundle_cache import BundleCache
 from mask_store.store.ensemble import ensemble_of
 from mask_store.store.records import (
@@ -55,6 +57,15 @@ from mask_store.store.records import (
     parse_version,
 )
 from mask_store.store.task_folder import TaskFolder
+from mask_store.store.traffic import (
+    TRAFFIC,
+    TRAFFIC_BYTES,
+    Traffic,
+    TrafficPlan,
+    parse_traffic,
+    task_in,
+    traffic_path,
+)
 
 _MARKER, _MARKER_BYTES = "store.json", b'{"format":"mask-store","version":1}\n'
 _TIMEOUTS: Mapping[str, Mapping[str, object]] = {
@@ -157,7 +168,8 @@ class MaskStore:
     def snapshot(self) -> Snapshot:
         """Find the current version of every task: at most one small read a task, no bundle is opened.
 
-        Trouble with one task is reported in the snapshot and hides no other task.
+        Traffic takes a listing, and one small read for each task that has some. Trouble with one task is
+        reported in the snapshot and hides no other task.
 
         Raises:
             StoreNotFoundError: If the whole store is gone, as when its disk was unmounted.
@@ -176,7 +188,7 @@ class MaskStore:
                     raise data
             except MaskStoreError as error:
                 problems.append(Problem.of(error, name))
-        return Snapshot(current, tuple(problems))
+        return Snapshot(current, tuple(problems), *self._all_traffic(pointers))
 
     def current(self, task: str) -> VersionInfo:
         """Return the current version of a task.
@@ -298,6 +310,7 @@ class MaskStore:
 
         Raises:
             NoEarlierVersionError: If `number` is None and there is none before the current one.
+            TrafficError: If the task has traffic, which decides what is served.
             MaskStoreError: As `load` and `publish`.
         """
         return self.rollback_and_load(task, number).version
@@ -312,8 +325,71 @@ class MaskStore:
         with self._writing():
             return folder.roll_back(number)
 
+    def traffic(self, task: str) -> Traffic | None:
+        """Return the traffic of a task, active or aborted; None if it has none.
+
+        Raises:
+            UnknownTaskError: If there is no such task.
+            RecordError: If it can't be read.
+        """
+        folder = self._folder(task)
+        traffic = folder.traffic()
+        if traffic is None and not folder.exists():
+            raise folder.unknown()
+        return traffic
+
+    def set_traffic(
+        self,
+        task: str,
+        plan: TrafficPlan,
+        *,
+        check: Callable[[VersionInfo, MaskBundle], object] | None = None,
+    ) -> Traffic:
+        """Have several versions of a task served side by side, in the place of what was set before.
+
+        Args:
+            task: The task's name.
+            plan: The versions, their weights, the shadow, and when to abort.
+            check: Given every version with its bundle before anything is written; what it raises ends it.
+
+        Raises:
+            TrafficError: If the versions can't be served side by side, or the stable one has to be named.
+            MaskStoreError: As `load` and `publish`.
+        """
+        with self._writing():
+            return side_by_side.set_traffic(self._folder(task), plan, check)
+
+    def promote(self, task: str, number: int | None = None) -> VersionInfo:
+        """Make a version that has traffic the current one, which is then served alone.
+
+        Args:
+            task: The task's name.
+            number: The version; None for the only one beside the stable one.
+
+        Raises:
+            TrafficError: If there is no traffic, or not of this version, or the version has to be named.
+            MaskStoreError: As `load` and `publish`.
+        """
+        with self._writing():
+            return side_by_side.promote(self._folder(task), number)
+
+    def abort_traffic(self, task: str, reason: str, *, only: Traffic | None = None) -> Traffic:
+        """End the traffic of a task: the stable version becomes current and is served alone.
+
+        Args:
+            task: The task's name.
+            reason: Why, for people; kept with the traffic.
+            only: End it only if it is still this; None to end whatever is set.
+
+        Raises:
+            TrafficError: If there is no traffic, or not `only` that.
+            MaskStoreError: As `publish`.
+        """
+        with self._writing():
+            return side_by_side.abort(self._folder(task), reason, only)
+
     def delete(self, task: str, number: int | None = None) -> None:
-        """Delete one version that is not current, or a whole task.
+        """Delete one version that is neither current nor has traffic, or a whole task.
 
         A version's number is not given out again while the task exists. A deletion that was interrupted is
         finished by deleting again.
@@ -322,6 +398,7 @@ class MaskStore:
             UnknownTaskError: If there is no such task.
             UnknownVersionError: If the task has no such version.
             CurrentVersionError: If the version is current.
+            TrafficError: If the version has traffic.
             StoreNotWritableError: If the place can't be written to.
         """
         folder = self._folder(task)
@@ -339,7 +416,7 @@ class MaskStore:
         recent: timedelta | None = None,
         dry_run: bool = False,
     ) -> Pruned:
-        """Delete the versions of tasks that are not current, not among the newest, and not recent.
+        """Delete the versions of tasks not current, without traffic, not among the newest, and not recent.
 
         Args:
             tasks: Names; None for all.
@@ -413,6 +490,22 @@ class MaskStore:
             MaskStoreError: As `load`.
         """
         return diff_bundles(self.load(task, a), self.load(task, b))
+
+    def _all_traffic(self, tasks: Container[str]) -> tuple[Mapping[str, Traffic], tuple[Problem, ...]]:
+        """Return the traffic of tasks, and what of it can't be read."""
+        found = {name for file in self._files.list(TRAFFIC) if (name := task_in(file)) in tasks}
+        names = sorted(name for name in found if name and TASK_NAME.fullmatch(name))
+        read = self._files.read_many([traffic_path(name) for name in names], TRAFFIC_BYTES)
+        traffic, problems = dict[str, Traffic](), list[Problem]()
+        for name, data in zip(names, read, strict=True):
+            try:
+                if isinstance(data, bytes):
+                    traffic[name] = parse_traffic(data, name)
+                elif isinstance(data, MaskStoreError):
+                    raise data
+            except MaskStoreError as error:
+                problems.append(Problem.of(error, name))
+        return traffic, tuple(problems)
 
     @contextmanager
     def _writing(self) -> Iterator[bool]:

@@ -20,6 +20,7 @@ from mask_store.errors import (
     NotAFileError,
     RecordError,
     StoreFullError,
+    TrafficError,
     UnknownTaskError,
     UnknownVersionError,
 )
@@ -47,6 +48,7 @@ from mask_store.store.records import (
     record_path,
     task_path,
 )
+from mask_store.store.traffic import TRAFFIC_BYTES, Traffic, parse_traffic, traffic_bytes, traffic_path
 
 _DAMAGED = (RecordError, NotAFileError)
 """What is raised where a record or a pointer can't be understood, now or later."""
@@ -116,13 +118,32 @@ class TaskFolder:
         known = current if isinstance(current, VersionInfo) else None
         return History(known, tuple(versions), tuple(problems))
 
+    def traffic(self) -> Traffic | None:
+        """Return the task's traffic, active or aborted; None if there is none."""
+        try:
+            return parse_traffic(self._files.read(traffic_path(self._task), TRAFFIC_BYTES), self._task)
+        except FileNotFoundError:
+            return None
+
+    def write_traffic(self, traffic: Traffic) -> None:
+        """Set the task's traffic."""
+        self._files.replace(traffic_path(self._task), traffic_bytes(traffic))
+
+    def remove_traffic(self) -> None:
+        """End the task's traffic: the current version alone is served."""
+        self._files.remove(traffic_path(self._task))
+
     def roll_back(self, number: int | None) -> Rollback:
         """Point to a version that can be loaded: the one named, or the newest before the current one."""
+        if (traffic := self.traffic()) is not None and traffic.active:
+            raise TrafficError(
+                f"traffic decides what is served of task {self._task!r} ({traffic}): promote or abort it"
+            )
         if number is None:
             done = self._newest_before_current()
         else:
             version = self.version(number)
-            done = Rollback(version, self.load(version), self._current_or_none(), ())
+            done = Rollback(version, self.load(version), self.current_or_none(), ())
         self.point_to(done.version)
         return done
 
@@ -174,7 +195,7 @@ class TaskFolder:
     def publish(self, bundle: MaskBundle) -> VersionInfo:
         """Write a bundle, then its record, then the pointer; each is durable before the next is begun."""
         data = bundle.to_bytes()
-        current = self._current_or_none()
+        current = self.current_or_none()
         unchanged = current is not None and current.digest == bundle.digest
         if current and unchanged and self._is_intact(current):
             return current
@@ -190,11 +211,12 @@ class TaskFolder:
         self._files.replace(current_path(self._task), record_bytes(version))
 
     def delete(self) -> None:
-        """Remove everything: the pointer first, then records, and bundles once no record names them."""
+        """Remove everything: the pointer first, then traffic and records, then bundles, which none names."""
         if not self.exists():
             raise self.unknown()
         with suppress(NotAFileError):  # the task's folder is a link: that is removed, and nothing behind it
             self._files.remove(current_path(self._task))
+            self.remove_traffic()
             self._files.remove(f"{task_path(self._task)}/versions")
         self._files.remove(task_path(self._task))
 
@@ -203,27 +225,30 @@ class TaskFolder:
         current = self.current()
         if number == current.number:
             raise CurrentVersionError(f"{current} is current: roll back first, or delete the whole task")
+        if number in self._in_traffic():
+            raise TrafficError(f"task {self._task!r} version {number} has traffic: promote or abort it")
         records = dict(self._records())
         if number not in records:
             raise self._unknown_version(number)
         self._bury({number}, records, current)
 
     def prune(self, keep: int, before: datetime | None, *, dry_run: bool) -> list[VersionInfo]:
-        """Delete versions that are not current, not among the newest `keep`, and published before a time.
+        """Delete versions not current, without traffic, not of the newest `keep`, and older than a time.
 
         Returns:
             What was deleted, or would be, oldest first.
 
         Raises:
-            RecordError: A record can't be read, so that all stay.
+            RecordError: A record, or the traffic, can't be read, so that all stay.
         """
-        current, records = self.current(), dict(self._records())
+        current, named, records = self.current(), self._in_traffic(), dict(self._records())
         for record in records.values():
             if isinstance(record, MaskStoreError):
                 raise record
         versions = [record for record in records.values() if isinstance(record, VersionInfo)]
         older = versions[:-keep] if keep else versions
-        gone = [one for one in older if one != current and (before is None or one.published < before)]
+        unused = [one for one in older if one != current and one.number not in named]
+        gone = [one for one in unused if before is None or one.published < before]
         if not dry_run and gone:
             self._bury({version.number for version in gone}, records, current)
         return gone
@@ -265,6 +290,7 @@ class TaskFolder:
         elif records.get(current.number) != current:
             message = f"{current} is current but its record is missing or says something else"
             yield Problem(self._task, None, RecordError.__name__, message)
+        yield from self._verify_traffic(records)
         for number, record in records.items():
             try:
                 if isinstance(record, MaskStoreError):
@@ -280,6 +306,19 @@ class TaskFolder:
         for name in self._unnamed_bundles([current, *records.values()]):
             message = f"bundles/{name!r:.80}: no version names it (a killed publish?); `clean` removes it"
             yield Problem(self._task, None, LeftoverError.__name__, message)
+
+    def _verify_traffic(
+        self, records: Mapping[int, VersionInfo | Tombstone | MaskStoreError]
+    ) -> Iterator[Problem]:
+        try:
+            named = self._in_traffic()
+        except _DAMAGED as error:
+            yield Problem.of(error, self._task)
+            return
+        for number in sorted(named):
+            if not isinstance(records.get(number), VersionInfo):
+                message = f"the traffic names version {number}, which there is not"
+                yield Problem(self._task, number, TrafficError.__name__, message)
 
     def clean(self, *, locked: bool) -> Iterator[str]:
         """Remove bundles that no version names; give the path of each.
@@ -344,7 +383,8 @@ class TaskFolder:
             return False
         return True
 
-    def _current_or_none(self) -> VersionInfo | None:
+    def current_or_none(self) -> VersionInfo | None:
+        """Return the current version; None where there is none or its record can't be read."""
         current = self._current_or_error()
         return current if isinstance(current, VersionInfo) else None
 
@@ -353,6 +393,11 @@ class TaskFolder:
             return self.current()
         except (UnknownTaskError, *_DAMAGED) as error:
             return error
+
+    def _in_traffic(self) -> Set[int]:
+        """Return the versions that active traffic names."""
+        traffic = self.traffic()
+        return {*traffic.versions} if traffic is not None and traffic.active else set()
 
     def _create_record(self, digest: str, size: int) -> VersionInfo:
         """Take the next free number; creation is exclusive, so two publishers never get the same one."""

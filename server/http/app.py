@@ -21,7 +21,17 @@ from server.http.error_mapping import error_response, to_server_error
 from server.http.middleware import RequestMiddleware, context_of
 from server.http.oip import routes as oip
 from server.http.openapi import complete_document, methods_of, operation_id
-from server.http.routes import admin, embed, operations, predict, predict_many, rerank, tasks, versions
+from server.http.routes import (
+    admin,
+    embed,
+    operations,
+    predict,
+    predict_many,
+    rerank,
+    tasks,
+    traffic,
+    versions,
+)
 from server.http.ui import routes as ui
 from server.service import Service
 
@@ -65,6 +75,8 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(embed.router)
     app.include_router(tasks.router)
     app.include_router(versions.router)
+    app.include_router(traffic.router)
+    app.include_router(traffic.changes)
     app.include_router(operations.router)
     app.include_router(admin.router)
     oip.add_to(app)

@@ -4,11 +4,15 @@ Those for FastAPI are async because it runs others in a thread, which takes long
 route that must be fast calls `service_of` and `take_task` by itself.
 """
 
+import re
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Header, Path, Query, Request
+from pydantic.json_schema import SkipJsonSchema
 
+from mask_store.store.records import MAX_NUMBER
 from masking import Prediction
+from server.errors import VersionNotFoundError, cut
 from server.http.body import unless_left
 from server.http.middleware import context_of
 from server.predictor import PredictRequest
@@ -16,6 +20,23 @@ from server.service import Service
 from server.tasks.registry import ServedTask
 
 PRECISION = "x-precision"
+STICKY_KEY = "x-sticky-key"
+"""Header of requests: those with the same key meet the same version of a task."""
+_NUMBER = re.compile(r"[1-9][0-9]{0,7}", re.ASCII)
+
+NamedVersion = Annotated[
+    int | SkipJsonSchema[None],
+    Query(
+        alias="version",
+        ge=1,
+        le=MAX_NUMBER,
+        description="a version in service; by default what the weights bring",
+    ),
+]
+StickyKey = Annotated[
+    str | SkipJsonSchema[None],
+    Header(alias=STICKY_KEY, description="requests with the same key meet the same version"),
+]
 
 
 def service_of(request: Request) -> Service:
@@ -24,19 +45,51 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def take_task(request: Request, name: str) -> ServedTask:
+def take_task(request: Request, name: str, *, answers: bool = True) -> ServedTask:
     """Take the version of the task that this request gets, once; the headers of every reply name it.
+
+    Args:
+        request: The request, which may name a version in its path or query.
+        name: The task.
+        answers: Whether the version is asked something, so that its weight counts; else it is described.
 
     Raises:
         TaskNotFoundError: There is no such task.
         TaskUnavailableError: No version of it could be loaded.
+        VersionNotFoundError: The version that the request names is not in service.
     """
-    service = service_of(request)
-    served = service.registry.get(name)
+    service, version = service_of(request), _version_of(request)
+    if version is None and not answers:
+        served = service.registry.get(name)
+    else:
+        served = service.registry.choose(name, key=sticky_key(request), version=version)
     context = context_of(request)
     context.task, context.version = served.name, served.version
     context.headers |= task_headers(served, service)
     return served
+
+
+def sticky_key(request: Request) -> str | None:
+    """Return the key by which a client wants to meet the same version again; None for none."""
+    return request.headers.get(STICKY_KEY) or None
+
+
+def version_named(text: str) -> int:
+    """Return the version that a client names.
+
+    Raises:
+        VersionNotFoundError: No version can have this number.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise VersionNotFoundError(f"no version is called {cut(text)}; versions are numbers from 1 on")
+    return int(text)
+
+
+def _version_of(request: Request) -> int | None:
+    given = request.path_params.get("version")
+    if given is None and request.scope["query_string"]:
+        given = request.query_params.get("version")
+    return None if given is None else version_named(given)
 
 
 def task_headers(served: ServedTask, service: Service) -> dict[str, str]:
@@ -77,9 +130,15 @@ async def get_service(request: Request) -> Service:
 
 
 async def get_served_task(request: Request, task: TaskName) -> ServedTask:
-    """See `take_task`."""
+    """Take a task to describe it; see `take_task`."""
+    return take_task(request, task, answers=False)
+
+
+async def get_asked_task(request: Request, task: TaskName) -> ServedTask:
+    """Take a task to ask it; see `take_task`."""
     return take_task(request, task)
 
 
 ServiceDep = Annotated[Service, Depends(get_service)]
 TaskDep = Annotated[ServedTask, Depends(get_served_task)]
+AskedTaskDep = Annotated[ServedTask, Depends(get_asked_task)]

@@ -1,6 +1,6 @@
 """Task history: the versions of a task that the store has, and what changed between two of them."""
 
-from mask_store import BundleDiff, History, MaskStore, MaskStoreError
+from mask_store import BundleDiff, History, MaskStore, MaskStoreError, Traffic
 from server.tasks.store_errors import refusal
 
 
@@ -20,6 +20,19 @@ class TaskHistory:
         """
         try:
             return self._store.history(name)
+        except MaskStoreError as error:
+            raise refusal(self._store, name, error) from error
+
+    def traffic(self, name: str) -> Traffic | None:
+        """Return the traffic of a task, active or aborted; None if it has none.
+
+        Raises:
+            TaskNotFoundError: The store has no such task.
+            ConflictError: It can't be read.
+            StoreUnreachableError: The store can't be read.
+        """
+        try:
+            return self._store.traffic(name)
         except MaskStoreError as error:
             raise refusal(self._store, name, error) from error
 

@@ -85,6 +85,8 @@ class Lifecycle:
     def load(self, name: str) -> ServedTask:
         """Serve the version that the store calls current, or the one that the task is pinned to.
 
+        Of a task with traffic that is the stable one; the next look at the store brings the others.
+
         Returns:
             The version in service: it can be computed from now on.
 
@@ -94,8 +96,8 @@ class Lifecycle:
             StoreUnreachableError: The store can't be read.
         """
         asked = time.monotonic()
-        with self._turn(name):
-            return self._loader.serve(self._store.version(name, self._pinned(name)), asked)
+        with self.turn(name):
+            return self._loader.serve(self._store.version(name, self._wanted(name)), asked)
 
     def unload(self, name: str) -> TaskEntry:
         """Take a task out of service until somebody loads it; it stays in the store.
@@ -109,7 +111,7 @@ class Lifecycle:
             TaskNotFoundError: There is no such task.
             StoreUnreachableError: The store can't be read, and the task was not in service.
         """
-        with self._turn(name):
+        with self.turn(name):
             if not self._registry.knows(name):
                 self._store.current(name)
             entry = self._registry.unload(name)
@@ -130,8 +132,9 @@ class Lifecycle:
             StoreUnreachableError: The store can't be read.
         """
         asked = time.monotonic()
-        with self._turn(name):
-            served = self._loader.serve(self._store.version(name, version), asked)
+        with self.turn(name):
+            wanted = self._stable(name) if version is None else version
+            served = self._loader.serve(self._store.version(name, wanted), asked)
             self._registry.pin(name, version)
             logger.info(
                 "task %s: %s", name, "unpinned" if version is None else f"pinned to version {version}"
@@ -157,7 +160,7 @@ class Lifecycle:
             StoreUnreachableError: The store can't be used.
         """
         asked = time.monotonic()
-        with self._turn(name):
+        with self.turn(name):
             if (pinned := self._pinned(name)) is not None:
                 raise ConflictError(
                     f"task {name!r} is pinned to version {pinned}; unpin it first: "
@@ -169,7 +172,7 @@ class Lifecycle:
             return self._loader.serve(done.version, asked, bundle=done.bundle)
 
     def publish(self, name: str, bundle: bytes | BinaryIO) -> Publication:
-        """Check an uploaded bundle whole, publish it in the store, and serve it unless the task is pinned.
+        """Check an uploaded bundle whole, publish it, and serve it unless the task is pinned or has traffic.
 
         Nothing is written before the bundle proved valid, for this task and for this base. Publishing what is
         current already makes no new version.
@@ -185,14 +188,14 @@ class Lifecycle:
             StoreUnreachableError: The store can't be used.
         """
         started = time.monotonic()
-        with self._turn(name):
+        with self.turn(name):
             checked = MaskBundle.from_bytes(bundle if isinstance(bundle, bytes) else bundle.read())
             if checked.manifest.task != name:
                 raise InvalidBodyError(f"this is a bundle of task {checked.manifest.task!r}, not of {name!r}")
             loaded = self._loader.check(checked)
             before = self._current_or_none(name)
             version = self._store.publish(checked)
-            if self._pinned(name) is None and not self._loader.is_served(version):
+            if self._wanted(name) is None and not self._loader.is_served(version):
                 self._loader.put(version, loaded, started)
             return Publication(version, version != before, self._registry.get(name))
 
@@ -204,7 +207,7 @@ class Lifecycle:
             StoreReadOnlyError: The server may not write to the store.
             StoreUnreachableError: The store can't be used.
         """
-        with self._turn(name):
+        with self.turn(name):
             self._store.delete(name)
             self._registry.remove(name)
             self._loader.forget(name)
@@ -236,7 +239,7 @@ class Lifecycle:
             seen: When it began, in monotonic seconds.
             light: Whether the masks of a task that is not served yet may wait for the first request.
         """
-        with suppress(ServerError), self._turn(version.task):
+        with suppress(ServerError), self.turn(version.task):
             if self.is_due(version, seen):  # an operator may have come first
                 self._loader.serve(version, seen, found_current=True, light=light)
 
@@ -246,7 +249,7 @@ class Lifecycle:
         Does not wait: while something else is done with the task, it is left to the next look at the store.
         """
         problem = TaskProblem(None, "its records in the store can't be read")
-        with suppress(TaskBusyError), self._turn(name, seconds=0):
+        with suppress(TaskBusyError), self.turn(name, seconds=0):
             entry = self._registry.entry(name)
             if not entry.unloaded and entry.problem != problem:
                 logger.error("task %s: %s", name, reason)
@@ -255,7 +258,7 @@ class Lifecycle:
 
     def drop_missing(self, name: str) -> None:
         """Stop serving a task that the store does not have any more."""
-        with suppress(ServerError), self._turn(name):
+        with suppress(ServerError), self.turn(name):
             try:
                 self._store.current(name)
             except UnknownTaskError:
@@ -272,9 +275,29 @@ class Lifecycle:
     def _pinned(self, name: str) -> int | None:
         return self._registry.entry(name).pinned
 
+    def _stable(self, name: str) -> int | None:
+        """Return the stable version of the task's traffic; None if it has none.
+
+        Where that can't be read, the traffic that is followed counts.
+        """
+        followed = self._registry.entry(name).traffic
+        traffic = None if followed is None else followed.settings
+        with suppress(RecordError):
+            traffic = self._store.traffic(name)
+        return traffic.stable if traffic is not None and traffic.active else None
+
+    def _wanted(self, name: str) -> int | None:
+        """Return the version that is to be served; None for the current one."""
+        pinned = self._pinned(name)
+        return self._stable(name) if pinned is None else pinned
+
     @contextmanager
-    def _turn(self, name: str, seconds: float | None = None) -> Iterator[None]:
-        """Hold the task's turn; errors of the store and of bundles become the server's."""
+    def turn(self, name: str, seconds: float | None = None) -> Iterator[None]:
+        """Hold the task's turn; errors of the store and of bundles become the server's.
+
+        Raises:
+            TaskBusyError: What else is done with the task does not end within `seconds`.
+        """
         with self._guard:
             turn = self._turns.setdefault(name, Lock())
         if not turn.acquire(timeout=_TURN_SECONDS if seconds is None else seconds):

@@ -9,6 +9,7 @@ a pause that doubles with each failure.
 import logging
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -145,17 +146,15 @@ class TaskLoader:
         self._registry.expect([name])
         started = time.monotonic()
         try:
-            loaded: KnownTask
-            if served is not None and served.digest == version.digest:  # the same bundle under another number
-                loaded = served.loaded
-            elif light and served is None:
+            loaded: KnownTask | None = self._known(version)
+            if loaded is None and light and served is None:
                 loaded = know_task(self._store.describe(version), version.digest, self._base)
-            else:
+            elif loaded is None:
                 loaded = self.check(bundle or self._store.load(version))
         except Exception as error:
             if found_current and isinstance(error, MissingBundleError) and self._moved_on(version):
                 raise
-            raise self._failed(version, error, started) from error
+            raise self.failed(version, error, started) from error
         return self.put(version, loaded, started, evict=not found_current)
 
     def put(
@@ -185,6 +184,43 @@ class TaskLoader:
         self._metrics.count_swap(task.name, task.version)
         logger.info("task %s: serving version %d (%s)", task.name, task.version, task.digest[:19])
         return task
+
+    def beside(self, version: VersionInfo, bundle: MaskBundle | None = None) -> ServedTask:
+        """Return a version that is to be served beside others: the one in service, or one that is loaded.
+
+        Nothing is put in service or reported. Its masks are in memory if there is room; `drop_unused`
+        lets go of them if it does not come into service.
+
+        Args:
+            version: The version.
+            bundle: Its bundle, where the caller has it; else it is read from the store.
+
+        Raises:
+            MaskStoreError, MaskingError: It can't be loaded.
+        """
+        for served in self._registry.entry(version.task).versions:
+            if (served.version, served.digest) == (version.number, version.digest):
+                return served
+        started, loaded = time.monotonic(), self._known(version)
+        if loaded is None:
+            task = self.check(bundle or self._store.load(version))
+            self.masks.put(task, evict=True)
+            loaded = task.known
+        seconds = time.monotonic() - started
+        self._metrics.count_load("ok", seconds)
+        now = datetime.now(UTC)
+        return ServedTask(version.task, version.number, loaded, now, seconds, source=version)
+
+    def drop_unused(self, loaded: Iterable[ServedTask]) -> None:
+        """Let go of the masks of those versions that did not come into service."""
+        for one in loaded:
+            if not self._registry.serves(one.name, one.digest):
+                self.masks.drop(one.digest)
+
+    def _known(self, version: VersionInfo) -> KnownTask | None:
+        """Return what is known already of the same bundle, be it under another number."""
+        versions = self._registry.entry(version.task).versions
+        return next((one.loaded for one in versions if one.digest == version.digest), None)
 
     def forget(self, name: str) -> None:
         """Forget what was kept about a task that is not served any more."""
@@ -251,15 +287,24 @@ class TaskLoader:
     def _masks_failed(self, served: ServedTask, error: Exception, started: float) -> TaskUnavailableError:
         """Note that the masks of a version in service can't be loaded; nothing of another one."""
         if self._registry.serves(served.name, served.digest):
-            return self._failed(served, error, started)
+            return self.failed(served, error, started)
         self._metrics.count_load("failed", time.monotonic() - started)
-        problem = TaskProblem(served.version, _public_reason(error))
+        problem = TaskProblem(served.version, public_reason(error))
         return TaskUnavailableError(f"task {served.name!r} could not be loaded: {problem}")
 
-    def _failed(
+    def failed(
         self, version: VersionInfo | ServedTask, error: Exception, started: float
     ) -> TaskUnavailableError:
-        """Note a failure; the version in service, if any, stays in service."""
+        """Note a failure; the version in service, if any, stays in service.
+
+        Args:
+            version: What could not be loaded.
+            error: Why.
+            started: When loading began, in monotonic seconds.
+
+        Returns:
+            What to raise.
+        """
         if isinstance(version, ServedTask):
             name, number = version.name, version.version
         else:
@@ -271,7 +316,7 @@ class TaskLoader:
         expected = isinstance(error, MaskStoreError | MaskingError)
         if isinstance(error, BundleError | MaskingError):
             pause = math.inf  # the same bytes would fail in the same way
-        problem = TaskProblem(number, _public_reason(error))
+        problem = TaskProblem(number, public_reason(error))
         refusal = TaskUnavailableError(f"task {name!r} could not be loaded: {problem}")
         self._failures[name] = _Failure(version.digest, attempts, now, now + pause, refusal.message)
         if attempts == 1:
@@ -288,7 +333,7 @@ class TaskLoader:
         return refusal
 
 
-def _public_reason(error: Exception) -> str:
+def public_reason(error: Exception) -> str:
     """Say what is wrong with a bundle, but nothing about places and machinery: clients may read it."""
     kind = type(error).__name__
     if isinstance(error, BundleError | MaskingError):

@@ -18,9 +18,16 @@ from typing import Any, Literal
 from mask_store import VersionInfo
 from masking import KnownTask
 from server.engine.queue import ignore
-from server.errors import TaskNotFoundError, TaskUnavailableError, TaskUnloadedError
+from server.errors import (
+    TaskNotFoundError,
+    TaskUnavailableError,
+    TaskUnloadedError,
+    VersionNotFoundError,
+)
 from server.tasks.names import TaskNames
+from server.tasks.traffic import TaskTraffic
 from server.telemetry.task_stats import TaskStatistics
+from server.telemetry.traffic_stats import TrafficStatistics
 
 TaskState = Literal["loading", "serving", "unloaded", "failed"]
 _SHOWN_NAMES = 5
@@ -39,6 +46,8 @@ class ServedTask:
         since: When it was put in service or asked for last, in monotonic seconds.
         statistics: Counts of the requests to it.
         source: Its record in the store; None where it has to be looked up.
+        traffic: Counts of all versions that are served side by side with it; None if it is served alone.
+        shadow: Version that computes what this one answers, too, for comparison.
     """
 
     name: str
@@ -49,6 +58,8 @@ class ServedTask:
     since: float = field(default_factory=time.monotonic, compare=False)
     statistics: TaskStatistics = field(default_factory=TaskStatistics, compare=False)
     source: VersionInfo | None = field(default=None, compare=False)
+    traffic: TrafficStatistics | None = field(default=None, compare=False)
+    shadow: "ServedTask | None" = field(default=None, compare=False)
 
     @property
     def digest(self) -> str:
@@ -77,12 +88,14 @@ class TaskEntry:
         problem: Why a newer version, or any, is not served.
         unloaded: Whether an operator took it out of service.
         pinned: The version that an operator bound this server to.
+        traffic: The versions beside `served`, which is the stable one then; None if there are none.
     """
 
     served: ServedTask | None = None
     problem: TaskProblem | None = None
     unloaded: bool = False
     pinned: int | None = None
+    traffic: TaskTraffic | None = None
 
     @property
     def state(self) -> TaskState:
@@ -92,6 +105,13 @@ class TaskEntry:
         if self.unloaded:
             return "unloaded"
         return "loading" if self.problem is None else "failed"
+
+    @property
+    def versions(self) -> tuple[ServedTask, ...]:
+        """Every version in service, the stable one first."""
+        if self.served is None:
+            return ()
+        return (self.served,) if self.traffic is None else (self.served, *self.traffic.others.values())
 
     def why_not_served(self, name: str) -> str:
         """Say why a task without a version in service can't be asked; a client may read it."""
@@ -104,7 +124,7 @@ class TaskEntry:
 
 
 def _digests(entry: TaskEntry) -> set[str]:
-    return set() if entry.served is None else {entry.served.digest}
+    return {one.digest for one in entry.versions}
 
 
 def _sums_of(entry: TaskEntry) -> dict[str, int]:
@@ -146,6 +166,7 @@ class TaskRegistry:
         self._sums = Counter[str]()
         self._entries: dict[str, TaskEntry] = {}
         self._names = TaskNames()
+        self._traffic: dict[str, TaskTraffic] = {}
         self._snapshot: _Snapshot | None = None
         self._lock = Lock()
         self._left: Callable[[str], None] = ignore
@@ -170,6 +191,12 @@ class TaskRegistry:
         return self._look().problems
 
     @property
+    def traffic(self) -> Mapping[str, TaskTraffic]:
+        """The traffic of every task that has versions side by side, by name; a copy."""
+        with self._lock:
+            return dict(self._traffic)
+
+    @property
     def served(self) -> int:
         """How many tasks are served."""
         return self._sums["served"]
@@ -192,8 +219,7 @@ class TaskRegistry:
 
     def serves(self, name: str, digest: str) -> bool:
         """Tell whether a version with this digest is in service."""
-        served = self.entry(name).served
-        return served is not None and served.digest == digest
+        return any(one.digest == digest for one in self.entry(name).versions)
 
     def keeps(self, name: str) -> bool:
         """Tell whether the masks of a task stay in memory: it is pinned, or required."""
@@ -219,21 +245,35 @@ class TaskRegistry:
         return entry
 
     def get(self, name: str) -> ServedTask:
-        """Return the version in service now.
-
-        Called once for each request: by `take_task` (POST /predict/{task} and the Open Inference Protocol),
-        and for each row of POST /predict.
+        """Return the version in service now; of several side by side the stable one.
 
         Raises:
             TaskUnloadedError: An operator took the task out of service.
             TaskUnavailableError: The task is in the store, but no version of it could be loaded, or not yet.
             TaskNotFoundError: There is no such task; the message names near or known ones.
         """
+        return _served(name, self.known(name))
+
+    def choose(self, name: str, *, key: str | None = None, version: int | None = None) -> ServedTask:
+        """Return the version that answers a request.
+
+        Called once for each request: by `take_task` (POST /predict/{task} and the Open Inference Protocol),
+        and for each row of POST /predict.
+
+        Args:
+            name: The task.
+            key: What the client sent to meet the same version again; None for nothing.
+            version: The version that the client names; None for the one that its weight brings.
+
+        Raises:
+            VersionNotFoundError: The task is served, but not in that version.
+            TaskUnavailableError, TaskNotFoundError: As `get`.
+        """
         entry = self.known(name)
-        if entry.served is not None:
-            return entry.served
-        refusal = TaskUnloadedError if entry.state == "unloaded" else TaskUnavailableError
-        raise refusal(entry.why_not_served(name))
+        served = _served(name, entry)
+        if version is not None:
+            return _named(name, version, entry.versions)
+        return served if entry.traffic is None else entry.traffic.choose(served, key)
 
     def expect(self, names: Iterable[str]) -> None:
         """Note tasks that are going to be loaded."""
@@ -241,8 +281,19 @@ class TaskRegistry:
             self._change(name)
 
     def put(self, task: ServedTask) -> None:
-        """Serve this version from now on."""
-        self._change(task.name, served=task, problem=None, unloaded=False)
+        """Serve this version from now on; alone, unless it is that of the traffic that is set already."""
+        traffic = {} if task.traffic is not None else {"traffic": None}
+        self._change(task.name, served=task, problem=None, unloaded=False, **traffic)
+
+    def put_traffic(self, stable: ServedTask, traffic: TaskTraffic) -> None:
+        """Serve several versions from now on."""
+        self._change(stable.name, served=stable, traffic=traffic, problem=None, unloaded=False)
+
+    def end_traffic(self, name: str) -> None:
+        """Serve the stable version alone from now on."""
+        served = self.entry(name).served
+        alone = None if served is None else replace(served, traffic=None, shadow=None)
+        self._change(name, served=alone, traffic=None)
 
     def report(self, name: str, problem: TaskProblem) -> None:
         """Note a problem; the version in service, if any, stays in service."""
@@ -253,12 +304,14 @@ class TaskRegistry:
         self._change(name, problem=None)
 
     def pin(self, name: str, version: int | None) -> None:
-        """Note that this server is bound to a version of the task, or not any more."""
+        """Note that this server is bound to a version of the task, which it serves alone, or not any more."""
+        if version is not None:
+            self.end_traffic(name)
         self._change(name, pinned=version)
 
     def unload(self, name: str) -> TaskEntry:
         """Stop serving the task, until it is put again."""
-        return self._change(name, served=None, problem=None, unloaded=True, pinned=None)
+        return self._change(name, served=None, problem=None, unloaded=True, pinned=None, traffic=None)
 
     def remove(self, name: str) -> None:
         """Forget the task."""
@@ -266,6 +319,7 @@ class TaskRegistry:
             if (entry := self._entries.pop(name, None)) is not None:
                 self._names.remove(name)
                 self._sums.subtract(_sums_of(entry))
+            self._traffic.pop(name, None)
             self._snapshot = None
         if entry is not None:
             self._tell_left(entry, TaskEntry())
@@ -278,6 +332,10 @@ class TaskRegistry:
             entry = self._entries[name] = replace(before, **changes)
             self._sums.subtract(_sums_of(before))
             self._sums.update(_sums_of(entry))
+            if entry.traffic is not None:
+                self._traffic[name] = entry.traffic
+            else:
+                self._traffic.pop(name, None)
             self._snapshot = None
         self._tell_left(before, entry)
         return entry
@@ -303,3 +361,22 @@ class TaskRegistry:
             return f"unknown task {shown!r}; no task is served yet"
         more = f" and {count - len(first)} more (GET /tasks)" if count > len(first) else ""
         return f"unknown task {shown!r}; known tasks: {', '.join(first)}{more}"
+
+
+def _served(name: str, entry: TaskEntry) -> ServedTask:
+    if entry.served is not None:
+        return entry.served
+    refusal = TaskUnloadedError if entry.state == "unloaded" else TaskUnavailableError
+    raise refusal(entry.why_not_served(name))
+
+
+def _named(name: str, version: int, versions: Iterable[ServedTask]) -> ServedTask:
+    """Return the version of a number among those in service."""
+    by_number = {served.version: served for served in versions}
+    if version in by_number:
+        return by_number[version]
+    numbers = ", ".join(map(str, sorted(by_number)))
+    raise VersionNotFoundError(
+        f"task {name!r} is served in version{'s' if len(by_number) > 1 else ''} {numbers}; no other version "
+        "can be asked for"
+    )

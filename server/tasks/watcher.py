@@ -1,23 +1,30 @@
 """Store watcher: looks at the store again and again and has what changed loaded, off the request path.
 
-It only finds out what there is to do, and waits for nothing: `Lifecycle` does it, in threads of `LoadPool`.
-A store that can't be read, or does not answer, changes nothing.
+It only finds out what there is to do, and waits for nothing: `Rollouts` and `Lifecycle` do it, in threads of
+`LoadPool`. A store that can't be read, or does not answer, changes nothing.
 """
 
 import logging
 import time
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
 
-from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError, VersionInfo
+from mask_store import (
+    MaskStore,
+    MaskStoreError,
+    Snapshot,
+    StoreUnavailableError,
+    Traffic,
+    VersionInfo,
+)
 from mask_store.background import in_background
 from server.engine.ready_masks import ReadyMasks
-from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
+from server.tasks.rollouts import Rollouts
 from server.telemetry.metrics import Metrics
 from server.threads.load_pool import LoadPool
 from server.threads.supervision import SupervisedThread
@@ -68,7 +75,7 @@ class StoreWatcher:
     def __init__(
         self,
         store: MaskStore,
-        lifecycle: Lifecycle,
+        rollouts: Rollouts,
         registry: TaskRegistry,
         metrics: Metrics,
         *,
@@ -80,7 +87,7 @@ class StoreWatcher:
 
         Args:
             store: What to look at.
-            lifecycle: Does what there is to do.
+            rollouts: Does what there is to do.
             registry: Knows what is served.
             metrics: Learn whether the store can be read.
             poll_seconds: Pause between looks.
@@ -88,7 +95,7 @@ class StoreWatcher:
             masks: Filled after the first pass, as far as there is room.
         """
         self._store = store
-        self._lifecycle = lifecycle
+        self._rollouts = rollouts
         self._registry = registry
         self._metrics = metrics
         self._poll_seconds = poll_seconds
@@ -154,16 +161,18 @@ class StoreWatcher:
             return
         self._note_success(look)
         for name in look.gone:
-            self.loads.submit(name, partial(self._lifecycle.drop_missing, name))
+            self.loads.submit(name, partial(self._rollouts.lifecycle.drop_missing, name))
         for problem in look.snapshot.problems:
-            self._lifecycle.report_unreadable(problem.task, problem.message)
-        due = [v for v in look.snapshot.current.values() if self._lifecycle.is_due(v, look.seen)]
-        self._registry.expect(v.task for v in due if not self._registry.knows(v.task))
+            self._rollouts.lifecycle.report_unreadable(problem.task, problem.message)
+        traffic = self._active_traffic(look.snapshot)
+        found = [(v, traffic.get(v.task)) for v in look.snapshot.current.values()]
+        due = [(v, active) for v, active in found if self._rollouts.is_due(v, active, look.seen)]
+        self._registry.expect(v.task for v, _ in due if not self._registry.knows(v.task))
         if self._eager_until is None:
             self._eager_until = time.monotonic() + _EAGER_SECONDS
-            due.sort(key=lambda version: not self._registry.keeps(version.task))
-        for version in due:
-            self.loads.submit(version.task, partial(self._bring, version, look.seen))
+            due.sort(key=lambda pair: not self._registry.keeps(pair[0].task))
+        for version, active in due:
+            self.loads.submit(version.task, partial(self._bring, version, active, look.seen))
         self._metrics.retain(
             lambda name: self._registry.knows(name) and not self._registry.entry(name).unloaded
         )
@@ -173,17 +182,29 @@ class StoreWatcher:
             for served in self._registry.required:  # there may have been no room for them before
                 self._masks.load(served)
 
-    def _bring(self, version: VersionInfo, seen: float) -> None:
+    def _bring(self, version: VersionInfo, traffic: Traffic | None, seen: float) -> None:
         """Bring a task to a version, without its masks where the server would take too long to be ready."""
         assert self._eager_until is not None
         late = not self._first_pass_done and time.monotonic() >= self._eager_until
-        self._lifecycle.refresh(version, seen, light=late and not self._registry.keeps(version.task))
+        light = late and not self._registry.keeps(version.task)
+        self._rollouts.refresh(version, traffic, seen, light=light)
 
     def _fill(self) -> None:
         """Load masks that the first pass left out, while there is room."""
         for served in self._registry.tasks.values():
             if self._masks is None or self._stopping.is_set() or not self._masks.fill(served):
                 return
+
+    def _active_traffic(self, snapshot: Snapshot) -> Mapping[str, Traffic]:
+        """Return the traffic of tasks that is active; where it can't be read, what is followed already."""
+        active = {name: traffic for name, traffic in snapshot.traffic.items() if traffic.active}
+        self._rollouts.forget_unreadable(active)
+        followed = self._registry.traffic
+        for problem in snapshot.unreadable:
+            self._rollouts.report_unreadable(problem.task, problem.message)
+            if problem.task in followed:
+                active[problem.task] = followed[problem.task].settings
+        return active
 
     def _watch(self) -> None:
         while not self._stopping.is_set():

@@ -30,6 +30,7 @@ from server.engine.pending import DropReason, Timings
 from server.engine.retry import FailureReason
 from server.engine.worker import BatchReport
 from server.telemetry.residency import ResidencyMetrics
+from server.telemetry.traffic_metrics import TrafficCollector, TrafficState
 from server.threads.supervision import SupervisedThread
 
 UNKNOWN_TASK = "(unknown)"
@@ -139,6 +140,11 @@ class Metrics:
         self._load_failures = counter(
             "maskserve_load_failures", "Versions that could not be loaded", ["task"]
         )
+        self._aborts = counter(
+            "maskserve_traffic_aborts",
+            "Traffic that a threshold ended, as this server found",
+            ["task"],
+        )
         latency = seconds(
             "maskserve_stage_seconds",
             "Time of a prediction by stage: tokenize, queue, compute, total",
@@ -168,6 +174,7 @@ class Metrics:
             self._swaps,
             self._versions,
             self._load_failures,
+            self._aborts,
             self._task_latency,
         )
         self._store_up = gauge("maskserve_store_up", "1 if the store could be read at the last look")
@@ -226,6 +233,14 @@ class Metrics:
     def count_load_failure(self, task: str) -> None:
         """Count a version that could not be loaded."""
         self._load_failures.labels(self._label(task)).inc()
+
+    def count_abort(self, task: str) -> None:
+        """Count traffic that a threshold ended."""
+        self._aborts.labels(self._label(task)).inc()
+
+    def read_traffic(self, traffic: Callable[[], Mapping[str, TrafficState]]) -> None:
+        """Add the series of versions side by side, read when scraped, of as many tasks as have their own."""
+        self._registry.register(TrafficCollector(traffic, self._max_tasks))
 
     def count_load(self, result: Literal["ok", "failed"], seconds: float) -> None:
         """Note the end of a load and how long it took."""

@@ -376,3 +376,75 @@ def test_copy(run: Run, run_json: Callable[..., Any], tmp_path: Path) -> None:
 def test_copy_to_no_store(filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--store", str(filled), "copy", "--to", str(tmp_path / "none")]) == 1
     assert "no mask store at" in capsys.readouterr().err
+
+
+def test_traffic(run: Run, run_json: Callable[..., Any], filled: Path) -> None:
+    assert run("traffic", "demo") == "task 'demo' has no traffic: its current version gets all requests\n"
+    assert run_json("traffic", "demo") == {"traffic": None}
+    options = [
+        "--weights",
+        "3=90",
+        "2=10",
+        "--shadow",
+        "2",
+        "--abort-agreement",
+        "0.95",
+        "--abort-rows",
+        "50",
+    ]
+    title, second, third, rule, since = run("traffic", "demo", *options).splitlines()
+    assert title.split() == ["version", "requests"]
+    assert second.split() == ["2", "10", "%", "shadow"]
+    assert third.split() == ["3", "90", "%", "stable"]
+    assert rule == "aborted at agreement below 0.95, after 50 rows"
+    assert since.startswith("set 2")
+    told = run_json("traffic", "demo")["traffic"]
+    assert (told["weights"], told["abort"]["agreement"]) == ({"2": 10.0, "3": 90.0}, 0.95)
+    assert run("promote", "demo") == "task 'demo' version 2 is current now, and gets all requests\n"
+    assert MaskStore.open(filled).current("demo").number == 2
+
+
+def test_abort(run: Run, run_json: Callable[..., Any]) -> None:
+    run("traffic", "demo", "--weights", "1=100", "3=0", "--stable", "1")
+    printed = run("abort", "demo", "--reason", "too slow")
+    assert printed == "task 'demo' version 1 is current now, and gets all requests\n"
+    assert run("traffic", "demo").splitlines()[-1].endswith("UTC: too slow")
+    run("traffic", "demo", "--shadow", "2")
+    assert run_json("promote", "demo", "--version", "2")["current"]["number"] == 2
+    run("traffic", "demo", "--shadow", "3")
+    assert run_json("abort", "demo")["traffic"]["aborted"]["reason"] == "by an operator"
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--weights", "3:90"], 2, "expected N=PERCENT, such as 4=10, found '3:90'"),
+        (["--weights", "3=90", "2=20"], 2, "have to be 100 together, not 110"),
+        (["--weights", "3=110", "2=-10"], 2, "weights.3: Input should be less than or equal to 100"),
+        (["--weights", "3=nan"], 2, "finite number"),
+        (["--weights", "3=50", "3=50"], 2, "a version is there twice"),
+        (
+            ["--shadow", "2", "--abort-errors", "2"],
+            2,
+            "abort.errors: Input should be less than or equal to 1",
+        ),
+        (["--shadow", "2", "--abort-errors", "few"], 2, "expected a share such as 0.95, found 'few'"),
+        (["--shadow", "2", "--abort-rows", "5"], 2, "--abort-rows goes with"),
+        (["--weights", "3=100", "--abort-agreement", "0.9"], 2, "there is none"),
+        (["--shadow", "3"], 1, "version 3 is the stable one and can't be compared with itself"),
+        (["--shadow", "9"], 1, "no version 9, it has 1, 2, 3"),
+        (["--weights", "1=100"], 1, "version 3, which is current, is not among the weights"),
+    ],
+)
+def test_traffic_that_is_refused(
+    filled: Path, capsys: pytest.CaptureFixture[str], options: list[str], status: int, message: str
+) -> None:
+    command = ["--store", str(filled), "traffic", "demo", *options]
+    if status == 1:
+        assert main(command) == 1
+    else:
+        with pytest.raises(SystemExit) as raised:
+            main(command)
+        assert raised.value.code == status
+    assert message in capsys.readouterr().err
+    assert MaskStore.open(filled).traffic("demo") is None

@@ -14,7 +14,7 @@ import grpc
 
 from server.errors import ClientGoneError, ServerError
 from server.http.auth import check_admin_key, check_client_key
-from server.http.dependencies import task_headers
+from server.http.dependencies import STICKY_KEY, task_headers, version_named
 from server.http.error_mapping import to_server_error
 from server.http.grpc.messages import SERVICE
 from server.service import Service
@@ -51,21 +51,33 @@ class Call:
         service: What answers it.
         facts: What is known about it.
         context: A `grpc.aio.ServicerContext`.
+        metadata: What the client sent beside its message, but for bytes.
     """
 
     service: Service
     facts: RequestFacts
     context: Any
+    metadata: Mapping[str, str]
 
-    async def take_task(self, name: str) -> ServedTask:
+    async def take_task(self, name: str, version: str = "", *, answers: bool = True) -> ServedTask:
         """Take the version of the task that this call gets, once; the initial metadata name it.
+
+        Args:
+            name: The task.
+            version: The version that the client names; empty for none.
+            answers: Whether the version is asked something, so that its weight counts; else it is described.
 
         Raises:
             TaskNotFoundError: There is no such task.
             TaskUnavailableError: No version of it could be loaded.
+            VersionNotFoundError: The version that is named is not in service.
         """
         self.facts.task = UNKNOWN_TASK
-        served = self.service.registry.get(name)
+        registry, number = self.service.registry, version_named(version) if version else None
+        if number is None and not answers:
+            served = registry.get(name)
+        else:
+            served = registry.choose(name, key=self.metadata.get(STICKY_KEY) or None, version=number)
         self.facts.task, self.facts.version = served.name, served.version
         headers = {REQUEST_ID: self.facts.request_id, **task_headers(served, self.service)}
         await self.context.send_initial_metadata(tuple(headers.items()))
@@ -89,7 +101,7 @@ def handled(name: str, method: Method, access: Access, service: Service) -> Call
         metadata = {
             key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
         }
-        call = Call(service, RequestFacts(safe_id(metadata.get(REQUEST_ID))), context)
+        call = Call(service, RequestFacts(safe_id(metadata.get(REQUEST_ID))), context, metadata)
         error: ServerError | None = None
         service.recorder.begin()
         try:

@@ -13,8 +13,7 @@ from server.http.grpc.calls import Access, Call, Method
 from server.http.grpc.messages import message
 from server.http.grpc.tensors import read_request, response
 from server.http.oip import models as oip
-from server.http.oip.routes import EXTENSIONS, check_load, check_version, indexed
-from server.tasks.registry import ServedTask
+from server.http.oip.routes import EXTENSIONS, check_load, indexed, versions_of
 
 _HTTP_ONLY = {"binary_tensor_data", "model_configuration", "statistics"}
 
@@ -40,7 +39,7 @@ async def server_metadata(_request: Any, call: Call) -> Any:
 async def model_ready(request: Any, call: Call) -> Any:
     """Tell whether a task, in this version if one is named, can be asked."""
     try:
-        await _take(request.name, request.version, call)
+        await call.take_task(request.name, request.version, answers=False)
     except ServerError:
         return message("ModelReadyResponse", ready=False)
     return message("ModelReadyResponse", ready=call.service.why_not_ready() is None)
@@ -48,15 +47,15 @@ async def model_ready(request: Any, call: Call) -> Any:
 
 async def model_metadata(request: Any, call: Call) -> Any:
     """Return the tensors of a task."""
-    served = await _take(request.name, request.version, call)
-    told = oip.metadata(served.name, str(served.version), served.loaded.spec)
+    served = await call.take_task(request.name, request.version, answers=False)
+    told = oip.metadata(served.name, versions_of(call.service, served), served.loaded.spec)
     return message("ModelMetadataResponse", **told.model_dump())
 
 
 async def model_infer(request: Any, call: Call) -> Any:
     """Predict with a task."""
     service = call.service
-    served = await _take(request.model_name, request.model_version, call)
+    served = await call.take_task(request.model_name, request.model_version)
     service.predictor.check_room(served)
     _check_values(request, service.settings.max_body_values)
 
@@ -95,14 +94,6 @@ async def unload_model(request: Any, call: Call) -> Any:
     name = _model_of(request)
     await call.service.operators.run(call.service.lifecycle.unload, name)
     return message("RepositoryModelUnloadResponse", model_name=name, isUnloaded=True)
-
-
-async def _take(name: str, version: str, call: Call) -> ServedTask:
-    """Take a task; a version that is named has to be the one in service."""
-    served = await call.take_task(name)
-    if version:
-        check_version(served, version)
-    return served
 
 
 def _model_of(request: Any) -> str:

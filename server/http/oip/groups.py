@@ -9,6 +9,7 @@ task that can't answer fails the request, with its name.
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -18,7 +19,7 @@ from masking import Prediction
 from server.errors import ConflictError, NotReadyError, one_line
 from server.http.auth import require_client
 from server.http.body import check_values, read_body, unless_left, utf8
-from server.http.dependencies import PRECISION, ServiceDep
+from server.http.dependencies import PRECISION, ServiceDep, sticky_key
 from server.http.error_mapping import part_error
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
@@ -45,7 +46,9 @@ router = APIRouter(
 
 
 async def take_group(
-    service: ServiceDep, group: Annotated[str, Path(description="name of the group", examples=["guards"])]
+    request: Request,
+    service: ServiceDep,
+    group: Annotated[str, Path(description="name of the group", examples=["guards"])],
 ) -> "Group":
     """Take the versions of a group's tasks that this request gets, once.
 
@@ -55,7 +58,9 @@ async def take_group(
         ConflictError: Its tasks differ in their inputs.
     """
     name = f"{GROUP}{group}"
-    return Group.of(name, [service.registry.get(task) for task in tasks_of(name, service)])
+    asked = request.method == "POST"  # else it is described
+    take = partial(service.registry.choose, key=sticky_key(request)) if asked else service.registry.get
+    return Group.of(name, [take(task) for task in tasks_of(name, service)])
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ GroupDep = Annotated[Group, Depends(take_group)]
 async def group_metadata(group: GroupDep) -> ModelMetadata:
     """Name, the inputs that all tasks take, and the outputs of each."""
     outputs = [replace(tensor, name=name) for name, (_, tensor) in group.outputs.items()]
-    return oip.described_model(group.name, VERSION, group.inputs, outputs)
+    return oip.described_model(group.name, [VERSION], group.inputs, outputs)
 
 
 @router.get("/ready", summary="Whether a group of tasks can be asked", responses=oip_errors(404, 409))

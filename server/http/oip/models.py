@@ -41,14 +41,14 @@ PLATFORM = "maskserve"
 _FEWEST_CHOICES = 2
 
 
-def metadata(name: str, version: str, spec: TaskSpec) -> ModelMetadata:
+def metadata(name: str, versions: Sequence[str], spec: TaskSpec) -> ModelMetadata:
     """Return the model's metadata."""
     kind = http_kind(spec)
-    return described_model(name, version, kind.input_tensors, kind.output_tensors)
+    return described_model(name, versions, kind.input_tensors, kind.output_tensors)
 
 
 def described_model(
-    name: str, version: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+    name: str, versions: Sequence[str], inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
 ) -> ModelMetadata:
     """Return the metadata of a model with these tensors."""
 
@@ -59,7 +59,7 @@ def described_model(
 
     return ModelMetadata(
         name=name,
-        versions=[version],
+        versions=list(versions),
         platform=PLATFORM,
         inputs=described(inputs),
         outputs=described(outputs),

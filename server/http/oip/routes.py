@@ -1,7 +1,7 @@
 """Open Inference Protocol v2 routes, as tritonclient and kserve's client speak it, with Triton's extensions.
 
 A task is a model, and so is a group of tasks (`server.http.oip.groups`). Every route of a task exists with
-`/versions/{version}` too, which only the version in service answers. Errors of these routes have the
+`/versions/{version}` too, which a version in service answers. Errors of these routes have the
 protocol's shape, {"error": str}.
 """
 
@@ -13,10 +13,17 @@ from pydantic import BaseModel, Field, StrictBool
 from starlette.concurrency import run_in_threadpool
 
 from masking import Prediction
-from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError, one_line
+from server.errors import InvalidBodyError, NotReadyError, one_line
 from server.http.auth import ClientDep, require_admin, require_client
 from server.http.body import check_values, read_body, read_json, utf8
-from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of, take_task
+from server.http.dependencies import (
+    AskedTaskDep,
+    ServiceDep,
+    TaskDep,
+    TaskName,
+    predictions_of,
+    take_task,
+)
 from server.http.oip import groups
 from server.http.oip import models as oip
 from server.http.oip.binary import JsonLength, infer_response
@@ -48,18 +55,10 @@ class IndexRequest(BaseModel):
     ready: StrictBool = Field(False, description="only models that are ready")
 
 
-def check_version(
-    served: TaskDep, version: Annotated[str, Path(description="the version in service", examples=["1"])]
+async def name_version(
+    _: Annotated[str, Path(alias="version", description="a version in service", examples=["1"])],
 ) -> None:
-    """Refuse any version of a task but the one in service.
-
-    Raises:
-        VersionNotFoundError: It is another one.
-    """
-    if version != str(served.version):
-        raise VersionNotFoundError(
-            f"task {served.name!r} is served in version {served.version}; no other version can be asked for"
-        )
+    """Tell OpenAPI of the version in the path, which `take_task` takes."""
 
 
 class LoadRequest(BaseModel):
@@ -114,9 +113,9 @@ async def every_statistics(
 ) -> AllStatistics | ModelMetadata:
     """Return the statistics of every task in service; where a task is called `stats`, its metadata."""
     if service.registry.knows("stats"):
-        return await model_metadata(take_task(request, "stats"))
-    tasks = sorted(service.registry.tasks.items())
-    return AllStatistics(model_stats=[_statistics(served) for _, served in tasks])
+        return await model_metadata(service, take_task(request, "stats", answers=False))
+    entries = sorted(service.registry.entries.items())
+    return AllStatistics(model_stats=[_statistics(one) for _, entry in entries for one in entry.versions])
 
 
 @router.post(
@@ -148,9 +147,9 @@ async def unload_model(service: ServiceDep, task: TaskName) -> Done:
 
 
 @models.get("", summary="The tensors of a task", responses=oip_errors(404, 503))
-async def model_metadata(served: TaskDep) -> ModelMetadata:
-    """Name, version, and the inputs and outputs with their datatypes and shapes."""
-    return oip.metadata(served.name, str(served.version), served.loaded.spec)
+async def model_metadata(service: ServiceDep, served: TaskDep) -> ModelMetadata:
+    """Name, versions in service, and the inputs and outputs with their datatypes and shapes."""
+    return oip.metadata(served.name, versions_of(service, served), served.loaded.spec)
 
 
 @models.get("/ready", summary="Whether a task can be asked", responses=oip_errors(404, 503))
@@ -184,7 +183,7 @@ async def model_statistics(served: TaskDep) -> AllStatistics:
 async def infer(
     request: Request,
     service: ServiceDep,
-    served: TaskDep,
+    served: AskedTaskDep,
     json_length: JsonLength = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""
@@ -202,8 +201,14 @@ def add_to(app: FastAPI) -> None:
     app.include_router(groups.router)
     app.include_router(repository)
     app.include_router(models, prefix=model)
-    checks = [Depends(require_client), Depends(check_version)]  # without a key, no task is named
+    checks = [Depends(require_client), Depends(name_version)]  # without a key, no task is named
     app.include_router(models, prefix=f"{model}/versions/{{version}}", dependencies=checks)
+
+
+def versions_of(service: Service, served: ServedTask) -> list[str]:
+    """Return the versions of a task that can be asked for by name."""
+    versions = service.registry.entry(served.name).versions or (served,)
+    return [str(number) for number in sorted(one.version for one in versions)]
 
 
 def indexed(name: str, entry: TaskEntry) -> IndexedModel:

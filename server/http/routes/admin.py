@@ -30,17 +30,19 @@ router = APIRouter(
 Version = Annotated[int, Field(ge=1, le=MAX_NUMBER, strict=True)]
 
 
-class _Order(BaseModel):
+class Order(BaseModel):
+    """Body of an operator's request."""
+
     model_config = ConfigDict(extra="forbid")  # a key that is misspelt must not mean "the one before"
 
 
-class Pin(_Order):
+class Pin(Order):
     """Body of POST /tasks/{task}/pin."""
 
     version: Version | None = Field(description="the version to keep; null follows the store again")
 
 
-class Rollback(_Order):
+class Rollback(Order):
     """Body of POST /tasks/{task}/rollback."""
 
     version: Version | None = Field(
@@ -64,7 +66,7 @@ class Published(BaseModel):
 @router.post("/load", summary="Serve a task")
 async def load(service: ServiceDep, task: TaskName) -> TaskSummary:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    return _summary(service, await service.operators.run(service.lifecycle.load, task))
+    return served_summary(service, await service.operators.run(service.lifecycle.load, task))
 
 
 @router.post("/unload", summary="Serve a task no longer")
@@ -82,7 +84,7 @@ async def unload(service: ServiceDep, task: TaskName) -> Unserved:
 async def pin(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Serve one version whatever the store calls current, until it is unpinned with null."""
     wanted = await read_json(request, Pin)
-    return _summary(service, await service.operators.run(service.lifecycle.pin, task, wanted.version))
+    return served_summary(service, await service.operators.run(service.lifecycle.pin, task, wanted.version))
 
 
 @router.post(
@@ -94,7 +96,9 @@ async def pin(request: Request, service: ServiceDep, task: TaskName) -> TaskSumm
 async def rollback(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Make an earlier version current in the store, for every server that follows it, and serve it."""
     wanted = await read_json(request, Rollback, default=Rollback(version=None))
-    return _summary(service, await service.operators.run(service.lifecycle.rollback, task, wanted.version))
+    return served_summary(
+        service, await service.operators.run(service.lifecycle.rollback, task, wanted.version)
+    )
 
 
 @router.put(
@@ -129,7 +133,8 @@ async def delete(service: ServiceDep, task: TaskName) -> None:
     await service.operators.run(service.lifecycle.delete, task)
 
 
-def _summary(service: Service, served: ServedTask) -> TaskSummary:
+def served_summary(service: Service, served: ServedTask) -> TaskSummary:
+    """Describe a version that was put in service just now."""
     return summary(served, service.registry.entry(served.name), service)
 
 

@@ -19,6 +19,7 @@ from starlette.responses import StreamingResponse
 from masking import Prediction
 from server.errors import EmptyBatchError, GroupNotFoundError, InvalidBodyError, ServerError, cut
 from server.http.body import accepted_ndjson, run_by_size, unless_left
+from server.http.dependencies import sticky_key
 from server.http.error_mapping import invalid_body, part_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
@@ -100,7 +101,7 @@ async def answer_tasks(request: Request, body: dict[str, Any], size: int, servic
         ServerError: The body is not right for any task, or there is no room for all of them.
     """
     names = _tasks(body, service)
-    asked = await run_by_size(size * len(names), lambda: _read(body, names, service))
+    asked = await run_by_size(size * len(names), lambda: _read(body, names, service, sticky_key(request)))
     context = context_of(request)
     context.rows = sum(one.wanted.rows for one in asked if isinstance(one, TaskRequest))
     computed = _computed(asked, service, context.request_id)
@@ -135,7 +136,7 @@ def _tasks(body: dict[str, Any], service: Service) -> Sequence[str]:
         raise invalid_body(error) from None
 
 
-def _read(body: dict[str, Any], names: Sequence[str], service: Service) -> list[_Asked]:
+def _read(body: dict[str, Any], names: Sequence[str], service: Service, key: str | None) -> list[_Asked]:
     """Read a body, once for all tasks, and what it means for each."""
     try:
         rest = {key: value for key, value in body.items() if key != "tasks"}
@@ -143,12 +144,12 @@ def _read(body: dict[str, Any], names: Sequence[str], service: Service) -> list[
         known = validate_body(rest)
     except ValidationError as error:
         raise invalid_body(error) from None
-    return [_ask(name, known, service) for name in names]
+    return [_ask(name, known, service, key) for name in names]
 
 
-def _ask(name: str, known: PredictBody, service: Service) -> _Asked:
+def _ask(name: str, known: PredictBody, service: Service, key: str | None) -> _Asked:
     try:
-        served = service.registry.get(name)
+        served = service.registry.choose(name, key=key)
         return TaskRequest(name, served, *request_of(known, served.loaded, service.limits))
     except ServerError as error:
         return _Refused(name, error)

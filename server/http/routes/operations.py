@@ -42,6 +42,7 @@ class Index(BaseModel):
     list_tasks: str = "/tasks"
     describe_task: str = "/tasks/{task}"
     administrate: str = "POST /tasks/{task}/load, unload, pin, rollback; PUT and DELETE /tasks/{task}"
+    traffic: str = "PUT /tasks/{task}/traffic; POST /tasks/{task}/traffic/promote, abort"
     memory: str = "/memory"
     metrics: str = "/metrics"
     live: str = "/health/live"

@@ -14,7 +14,9 @@ from server.errors import NotReadyError
 from server.http.auth import check_client, require_client
 from server.http.body import read_text, run_by_size
 from server.http.dependencies import (
+    NamedVersion,
     ServiceDep,
+    StickyKey,
     TaskDep,
     TaskName,
     predictions_of,
@@ -40,7 +42,9 @@ _DTYPES: Mapping[Precision, str] = {
 _JAVASCRIPT_CLIENT = "@huggingface/inference/"  # sends no `parameters` where its caller gives none
 
 
-async def predict(request: Request, task: TaskName) -> Response:
+async def predict(
+    request: Request, task: TaskName, _version: NamedVersion = None, _key: StickyKey = None
+) -> Response:
     """Answer in the shape of Hugging Face or of text-embeddings-inference, as the body's keys say.
 
     The headers name the version, the digest and the precision that computed the answer, and the milliseconds
@@ -50,7 +54,9 @@ async def predict(request: Request, task: TaskName) -> Response:
     return await _answer(request, task, hugging_face=agent.startswith(_JAVASCRIPT_CLIENT))
 
 
-async def predict_for_hugging_face(request: Request, task: TaskName) -> Response:
+async def predict_for_hugging_face(
+    request: Request, task: TaskName, _version: NamedVersion = None, _key: StickyKey = None
+) -> Response:
     """Answer in the shape of Hugging Face, whether or not the body has `parameters`."""
     return await _answer(request, task, hugging_face=True)
 

@@ -36,7 +36,7 @@ from server.http.body import (
     stream_text,
     unless_left,
 )
-from server.http.dependencies import PRECISION, ServiceDep
+from server.http.dependencies import PRECISION, ServiceDep, StickyKey, sticky_key
 from server.http.error_mapping import invalid_body, part_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
@@ -99,7 +99,7 @@ class RowReply:
     openapi_extra={"requestBody": PREDICT_MANY_REQUEST_BODY},
     responses={200: PREDICT_MANY_REPLY, **errors(400, 401, 404, 408, 413, 415, 422, 429, 503, 504)},
 )
-async def predict_many(request: Request, service: ServiceDep) -> Response:
+async def predict_many(request: Request, service: ServiceDep, _key: StickyKey = None) -> Response:
     """Answer rows of any tasks, or one body for several tasks.
 
     A row is a body of POST /predict/{task} with the key `task`. A row that can't be answered has `error` and
@@ -119,7 +119,7 @@ async def predict_many(request: Request, service: ServiceDep) -> Response:
         given = await run_by_size(len(body), lambda: parse_json(body))
         if isinstance(given, dict) and "tasks" in given:
             return await answer_tasks(request, given, len(body), service)
-        rows = await unless_left(request, _read_json(given, service))
+        rows = await unless_left(request, _read_json(given, service, sticky_key(request)))
     if not rows:
         raise EmptyBatchError
     context.rows = sum(row.weight for row in rows if isinstance(row.request, RowRequest))
@@ -134,11 +134,11 @@ async def _read_lines(request: Request, service: Service) -> list[Row]:
     rows: list[Row] = []
     async for lines in _lines_of(stream_text(request)):
         start = len(rows)
-        rows += await run_in_threadpool(read_rows, lines, service, start=start)
+        rows += await run_in_threadpool(read_rows, lines, service, start=start, key=sticky_key(request))
     return rows
 
 
-async def _read_json(given: object, service: Service) -> list[Row]:
+async def _read_json(given: object, service: Service, key: str | None) -> list[Row]:
     """Read the rows piece by piece, so that no more is read once the client has left."""
     try:
         items = PredictManyBody.model_validate(given).inputs
@@ -147,7 +147,7 @@ async def _read_json(given: object, service: Service) -> list[Row]:
     rows: list[Row] = []
     for start in range(0, len(items), _ROWS_AT_ONCE):
         piece = items[start : start + _ROWS_AT_ONCE]
-        rows += await run_in_threadpool(read_rows, piece, service, start=start)
+        rows += await run_in_threadpool(read_rows, piece, service, start=start, key=key)
     return rows
 
 
@@ -174,13 +174,16 @@ async def _all(rows: Sequence[Row], service: Service, request_id: str) -> list[R
         return sorted([reply async for reply in replies], key=lambda reply: reply.index)
 
 
-def read_rows(items: Iterable[object], service: Service, *, start: int = 0) -> list[Row]:
+def read_rows(
+    items: Iterable[object], service: Service, *, start: int = 0, key: str | None = None
+) -> list[Row]:
     """Read the rows of a body; those that are not right become rows that say why.
 
     Args:
         items: The rows as parsed JSON, or as lines (bytes) of it.
         service: What is to answer them.
         start: Place of the first of them in the body.
+        key: By which the client wants to meet the same versions again; None for none.
 
     Raises:
         InvalidBodyError: The body has more rows than any may have.
@@ -189,7 +192,7 @@ def read_rows(items: Iterable[object], service: Service, *, start: int = 0) -> l
     for index, item in enumerate(items, start):
         if index >= MOST_ROWS:
             raise InvalidBodyError(f"the body has more than {MOST_ROWS} rows; send several")
-        rows.append(_read_row(index, item, service))
+        rows.append(_read_row(index, item, service, key))
     return rows
 
 
@@ -266,7 +269,7 @@ class _RowsInFlight:
         self.replies.put_nowait(reply)
 
 
-def _read_row(index: int, item: object, service: Service) -> Row:
+def _read_row(index: int, item: object, service: Service, key: str | None) -> Row:
     name = None
     try:
         content = _from_line(item, service.settings.max_body_values) if isinstance(item, bytes) else item
@@ -277,7 +280,7 @@ def _read_row(index: int, item: object, service: Service) -> Row:
         if not isinstance(name, str):
             name = None
             raise InvalidBodyError("the row has no `task`, the name of the task that is to answer it")
-        served = service.registry.get(name)
+        served = service.registry.choose(name, key=key)
         return Row(index, name, RowRequest(served, *parse_request(body, served.loaded, service.limits)))
     except Exception as error:
         return Row(index, name, part_error(error))

@@ -21,7 +21,7 @@ from masking.kernels import Precision
 from server.engine.ready_masks import Residency
 from server.errors import one_line
 from server.http.auth import ClientDep
-from server.http.dependencies import ServiceDep, TaskDep
+from server.http.dependencies import NamedVersion, ServiceDep, TaskDep
 from server.http.kinds import http_kind
 from server.http.openapi import errors
 from server.service import Service
@@ -166,8 +166,10 @@ def _listed(service: Service) -> TaskList:
     )
 
 
-@router.get("/tasks/{task}", summary="One task", responses=errors(401, 404, 503))
-async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> TaskDetails:
+@router.get("/tasks/{task}", summary="One task", responses=errors(401, 404, 422, 503))
+async def describe_task(
+    service: ServiceDep, _: ClientDep, served: TaskDep, _version: NamedVersion = None
+) -> TaskDetails:
     """Labels, version, dev metrics, sparsity, and a body to call it with."""
     manifest, entry = served.loaded.manifest, service.registry.entry(served.name)
     return TaskDetails(

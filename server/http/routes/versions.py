@@ -6,12 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from mask_store import BundleDiff
+from mask_store import BundleDiff, Traffic
 from mask_store.store.records import MAX_NUMBER
-from server.errors import one_line
+from server.errors import ConflictError, one_line
 from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep, TaskName
 from server.http.openapi import errors
+from server.http.routes.traffic import TrafficReport, report
+from server.service import Service
 
 router = APIRouter(prefix="/tasks/{task}", tags=["tasks"])
 
@@ -33,6 +35,7 @@ class TaskVersions(BaseModel):
     served: int | None = Field(description="what this server serves; null if nothing")
     pinned: int | None = Field(description="the version that an operator bound this server to")
     versions: list[TaskVersion] = Field(description="those that are not deleted, oldest first")
+    traffic: TrafficReport | None = Field(description="the versions that are served side by side, if any")
     problems: list[str] = Field(description="what can't be read of the task")
 
 
@@ -64,6 +67,7 @@ class VersionDiff(BaseModel):
 async def list_versions(service: ServiceDep, _: ClientDep, task: TaskName) -> TaskVersions:
     """Every version of a task in the store, and which of them is current, served and pinned."""
     history = await service.looks.run(service.history.versions, task)
+    traffic, problems = await service.looks.run(_traffic, service, task)
     entry = service.registry.entry(task)
     return TaskVersions(
         task=task,
@@ -74,8 +78,17 @@ async def list_versions(service: ServiceDep, _: ClientDep, task: TaskName) -> Ta
             TaskVersion(version=one.number, digest=one.digest, bytes=one.size, published=one.published)
             for one in history.versions
         ],
-        problems=[one_line(problem.message) for problem in history.problems],
+        traffic=None if traffic is None else report(task, traffic, entry),
+        problems=[one_line(problem.message) for problem in history.problems] + problems,
     )
+
+
+def _traffic(service: Service, task: str) -> tuple[Traffic | None, list[str]]:
+    """Return the traffic of a task, and why there is none to return if it can't be read."""
+    try:
+        return service.history.traffic(task), []
+    except ConflictError as error:
+        return None, [error.message]
 
 
 @router.get(

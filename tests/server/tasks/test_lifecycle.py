@@ -25,6 +25,7 @@ from server.errors import ServerError
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
 from server.tasks.registry import TaskRegistry
+from server.tasks.rollouts import Rollouts
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from tests.support.models import tiny_base
@@ -62,7 +63,8 @@ def parts(base: Base, tmp_path: Path) -> Parts:
     registry, metrics = TaskRegistry(), Metrics()
     loader = TaskLoader(store, base, registry, metrics, retry_seconds=0.01)
     lifecycle = Lifecycle(store, loader, registry, metrics)
-    watcher = StoreWatcher(store, lifecycle, registry, metrics, poll_seconds=0.01)
+    rollouts = Rollouts(store, lifecycle, loader, registry, metrics)
+    watcher = StoreWatcher(store, rollouts, registry, metrics, poll_seconds=0.01)
     return Parts(tmp_path / "store", store, registry, metrics, loader, lifecycle, watcher)
 
 
@@ -95,13 +97,13 @@ class Arrivals:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        real = Lifecycle._turn
+        real = Lifecycle.turn
 
         def turn(lifecycle: Lifecycle, name: str, seconds: float | None = None) -> object:
             self.count += 1
             return real(lifecycle, name, seconds)
 
-        monkeypatch.setattr(Lifecycle, "_turn", turn)
+        monkeypatch.setattr(Lifecycle, "turn", turn)
 
 
 def test_load_serves_what_is_current(parts: Parts) -> None:

@@ -16,6 +16,7 @@ from masking import Base, load_base
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
 from server.tasks.registry import TaskRegistry
+from server.tasks.rollouts import Rollouts
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from tests.support.counting import StoreReads
@@ -45,7 +46,8 @@ def watcher_of(place: Path | str, base: Base, registry: TaskRegistry, metrics: M
     store = MaskStore.open(place)
     loader = TaskLoader(store, base, registry, metrics, retry_seconds=0.01)
     lifecycle = Lifecycle(store, loader, registry, metrics)
-    return StoreWatcher(store, lifecycle, registry, metrics, poll_seconds=0.01, load_threads=2)
+    rollouts = Rollouts(store, lifecycle, loader, registry, metrics)
+    return StoreWatcher(store, rollouts, registry, metrics, poll_seconds=0.01, load_threads=2)
 
 
 def bundle_file(watched: Watched, task: str) -> Path:

@@ -13,7 +13,7 @@ from lab.browser import find_chromium, open_browser
 from mask_store import MaskStore
 from masking import Base, TaskSpec
 from tests.support.models import random_bundle
-from tests.support.serving import SPECS, bundle_of, fill, listening
+from tests.support.serving import SPECS, TEXT, bundle_of, fill, listening, wait_until
 
 pytest.importorskip("playwright", reason="needs playwright: pip install 'maskserve[browser]'")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra browser").Axe
@@ -348,6 +348,34 @@ def test_versions_are_compared_pinned_and_rolled_back(visit: Open, server: Serve
     _confirm(page, "Make version 1 current")
     expect(rows.last).to_contain_text("current")
     expect(rows.last).to_contain_text("served")
+    assert server.store.current("sentiment").number == 1
+    ask(server, "tasks/sentiment/rollback", {"version": 2})
+
+
+def test_versions_share_requests_and_one_is_promoted(visit: Open, server: Server) -> None:
+    page = visit("tasks/sentiment", key=ADMIN)
+    page.get_by_role("button", name="Give version 1 a share of the requests").click()
+    page.get_by_label("Per cent of the requests").fill("25")
+    _confirm(page, "Share requests")
+    notice = page.get_by_label("Traffic")
+    expect(notice).to_contain_text("Version 1 gets 25 %")
+    expect(notice).to_contain_text("nothing was compared yet")
+    for _ in range(8):
+        ask(server, "predict/sentiment", {"inputs": TEXT})
+    wait_until(lambda: ask(server, "tasks/sentiment/traffic")["shadow"]["rows"] >= 5)
+    page.reload()
+    expect(notice).to_contain_text("inputs; scores differ by")
+    expect(page.locator("table.versions tbody tr").last).to_contain_text("shadow")
+    expect(page.get_by_role("button", name="Make version 1 current")).to_be_disabled()
+    assert violations(page) == []
+    page.get_by_role("button", name="Abort").click()
+    _confirm(page, "Return to version 2")
+    expect(page.get_by_text("Traffic was aborted: by an operator")).to_be_visible()
+    page.get_by_role("button", name="Give version 1 a share of the requests").click()
+    _confirm(page, "Share requests")
+    page.get_by_role("button", name="Promote v1").click()
+    _confirm(page, "Promote version 1")
+    expect(page.locator("table.versions tbody tr").last).to_contain_text("served")
     assert server.store.current("sentiment").number == 1
     ask(server, "tasks/sentiment/rollback", {"version": 2})
 

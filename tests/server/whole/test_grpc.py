@@ -284,3 +284,30 @@ def test_a_port_that_is_taken_is_one_line(tiny_bert: str, tmp_path: Path) -> Non
     assert done.stderr.strip() == (
         f"python -m server: --grpc-port {port}: in use on 127.0.0.1; --grpc-port 0 takes a free one"
     )
+
+
+def test_versions_side_by_side(server: RunningServer, stub: GRPCInferenceServiceStub, base: Base) -> None:
+    admin = {"authorization": f"Bearer {ADMIN_KEY}"}
+    server.store.publish(bundle_of(base, "topics", seed=1))
+    route = f"{server.url}/tasks/topics/traffic"
+    reply = httpx.put(route, json={"weights": {"1": 50, "2": 50}, "stable": 1}, headers=admin)
+    assert reply.status_code == 200, reply.text
+
+    def version(*metadata: tuple[str, str], named: str = "") -> str:
+        asked = request(TEXT.encode(), model_version=named)
+        asked.model_name = "topics"
+        answer = stub.ModelInfer(asked, metadata=(*bearer(CLIENT_KEY), *metadata))
+        return str(answer.model_version)
+
+    assert {version() for _ in range(4)} == {"1", "2"}
+    assert [version(named=number) for number in ("1", "2")] == ["1", "2"]
+    for key in ("a", "b", "c", "d"):
+        assert len({version(("x-sticky-key", key)) for _ in range(3)}) == 1
+    told = protocol.ModelMetadataRequest(name="topics")
+    assert list(stub.ModelMetadata(told, metadata=bearer(CLIENT_KEY)).versions) == ["1", "2"]
+    for number, ready in (("1", True), ("2", True), ("3", False), ("x", False)):
+        asked = protocol.ModelReadyRequest(name="topics", version=number)
+        assert stub.ModelReady(asked, metadata=bearer(CLIENT_KEY)).ready is ready
+    with pytest.raises(grpc.RpcError, match="served in versions 1, 2"):
+        version(named="3")
+    assert httpx.post(f"{route}/abort", headers=admin).status_code == 200

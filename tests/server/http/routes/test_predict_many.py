@@ -231,9 +231,9 @@ def test_no_more_is_read_once_the_client_has_left(
     read: list[int] = []
     real = predict_many.read_rows
 
-    def counting(items: Sequence[object], service: Service, *, start: int) -> list[Row]:
+    def counting(items: Sequence[object], service: Service, *, start: int, key: str | None) -> list[Row]:
         read.append(start)
-        return real(items, service, start=start)
+        return real(items, service, start=start, key=key)
 
     monkeypatch.setattr(predict_many, "read_rows", counting)
     monkeypatch.setattr(predict_many, "_ROWS_AT_ONCE", 2)
@@ -243,7 +243,7 @@ def test_no_more_is_read_once_the_client_has_left(
 
     async def leave() -> None:
         body = {"inputs": [{"task": "unknown"}] * 50}
-        reading = asyncio.create_task(predict_many._read_json(body, client.app.state.service))  # type: ignore[attr-defined]
+        reading = asyncio.create_task(predict_many._read_json(body, client.app.state.service, None))  # type: ignore[attr-defined]
         while len(read) < 6:
             await asyncio.sleep(0)
         reading.cancel()

@@ -8,6 +8,7 @@ import { bar } from "../parts/charts.js";
 import { button, card, h, put, table } from "../parts/dom.js";
 import { NONE, bytes, count, date, digest, metric, percent } from "../parts/format.js";
 import { chip, failure, loading } from "../parts/states.js";
+import { roles, sharing, traffic } from "./traffic.js";
 
 const MOST_ROWS = 50;
 
@@ -30,14 +31,14 @@ export function versions({ name, signal, changed }) {
   const body = h("div.stack", {}, loading("versions"));
   const said = h("p.problem", { role: "status" });
   const compared = h("div.compared", { "aria-live": "polite" });
-  const act = async (path, given) => {
+  const act = async (path, given, method = "POST") => {
     try {
-      await ask(taskPath(name, path), { body: given });
+      await ask(taskPath(name, path), { body: given, method });
       changed();
     } catch (error) {
       if (error.status === 401) {
         const why = "Changing what is served needs the admin key.";
-        if (await askForKey(why, { again: false })) await act(path, given);
+        if (await askForKey(why, { again: false })) await act(path, given, method);
       } else put(said, error.message);
     }
   };
@@ -71,6 +72,7 @@ function listed(found, { act, compare }) {
         h("p", {}, `This server is pinned to version ${found.pinned}, whatever the store calls current.`),
         button("Follow the store again", () => act("/pin", { version: null })),
       ),
+    traffic(found, act),
     table({ caption: "Versions", columns: COLUMNS, rows, name: "versions" }),
     newest.length > MOST_ROWS &&
       h("p.muted", {}, `The newest ${MOST_ROWS} of ${count(newest.length)} are shown.`),
@@ -101,6 +103,7 @@ function row(version, found, { act, compare }) {
       served && chip("served", "good"),
       number === found.current && chip("current"),
       number === found.pinned && chip("pinned", "wait"),
+      roles(found, number),
     ),
     date(version.published),
     bytes(version.bytes),
@@ -117,9 +120,10 @@ function row(version, found, { act, compare }) {
         button("Pin", pin, { "aria-label": `Pin this server to version ${number}` }),
       number !== found.current &&
         button("Make current", rollback, {
-          disabled: found.pinned !== null,
+          disabled: found.pinned !== null || Boolean(found.traffic?.active),
           "aria-label": `Make version ${number} current in the store`,
         }),
+      sharing(found, number, act),
     ),
   ];
 }

@@ -48,6 +48,25 @@ export function confirm({ title, text, action, tone = "primary" }) {
   return open({ title, content: h("p", {}, text), confirm: action, tone });
 }
 
+/**
+ * Ask for the share of the requests that a version is to get.
+ * @returns {Promise<?{share: number, shadow: boolean}>} null if the user gave none.
+ */
+export async function askForShare({ title, text }) {
+  const share = h("input", { type: "number", min: 0, max: 100, step: "any", value: 10, required: true });
+  const shadow = h("input", { type: "checkbox", checked: true });
+  const agreed = await open({
+    title,
+    content: [
+      h("p", {}, text),
+      field("Per cent of the requests", share, "0: only those that name the version"),
+      h("label.row", {}, shadow, "Compare it with the other version (shadow)"),
+    ],
+    confirm: "Share requests",
+  });
+  return agreed ? { share: share.valueAsNumber, shadow: shadow.checked } : null;
+}
+
 function open({ title, content, confirm: label, tone = "primary", left = null, accept = () => {} }) {
   return new Promise((resolve) => {
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" });

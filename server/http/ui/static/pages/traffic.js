@@ -1,0 +1,105 @@
+/**
+ * The traffic of a task: versions side by side with their shares and how a shadow agrees; it is set, promoted
+ * and aborted with the admin key.
+ */
+
+import { askForShare, confirm } from "../parts/dialogs.js";
+import { button, h } from "../parts/dom.js";
+import { count, metric, percent } from "../parts/format.js";
+import { chip } from "../parts/states.js";
+
+const WHOLE = 100;
+
+/** Return what is to be said about the traffic; null if there is none. */
+export function traffic(found, act) {
+  const told = found.traffic;
+  if (!told) return null;
+  if (!told.active) {
+    return h("div.notice.wait", {}, h("p", {}, `Traffic was aborted: ${told.aborted.reason}`));
+  }
+  return h(
+    "div.notice",
+    { role: "group", "aria-label": "Traffic" },
+    h("p", {}, told.versions.map(share).join(", "), told.followed ? "" : ". This server does not follow it."),
+    told.shadow && h("p", {}, agreement(told)),
+    told.versions.map(
+      (one) => one.problem && h("p.problem", {}, `Version ${one.version} is not served here: ${one.problem}`),
+    ),
+    told.abort && h("p.muted", {}, rule(told.abort)),
+    h(
+      "div.row",
+      {},
+      told.versions
+        .filter((one) => one.version !== told.stable)
+        .map((one) => button(`Promote v${one.version}`, () => promote(one.version, act))),
+      button("Abort", () => abort(told.stable, act)),
+    ),
+  );
+}
+
+/** Return the chips of a version in a list. */
+export function roles(found, number) {
+  const told = found.traffic;
+  if (!told?.active) return [];
+  const one = told.versions.find((candidate) => candidate.version === number);
+  return [
+    one && chip(`${metric(one.weight)} %`, "wait"),
+    told.shadow?.version === number && chip("shadow", "wait"),
+  ];
+}
+
+/** Return the button that gives a version a share of the requests; null where that makes no sense. */
+export function sharing(found, number, act) {
+  const stable = found.traffic?.active ? found.traffic.stable : found.served;
+  if (stable === null || number === stable || found.pinned !== null) return null;
+  const give = async () => {
+    const chosen = await askForShare({
+      title: `Requests for version ${number}`,
+      text: `Version ${stable} gets the others. Every server that follows the store does so, until a version is promoted or it is aborted.`,
+    });
+    if (!chosen) return;
+    const weights = { [stable]: WHOLE - chosen.share, [number]: chosen.share };
+    const plan = chosen.shadow ? { weights, stable, shadow: number } : { weights, stable };
+    await act("/traffic", plan, "PUT");
+  };
+  return button("Share", give, { "aria-label": `Give version ${number} a share of the requests` });
+}
+
+function share(one) {
+  return `Version ${one.version} gets ${metric(one.weight)} % (${count(one.rows)} inputs here${
+    one.failed_rows ? `, ${count(one.failed_rows)} failed` : ""
+  })`;
+}
+
+function agreement({ shadow, stable }) {
+  const name = `Version ${shadow.version} as a shadow of version ${stable}`;
+  if (!shadow.rows) return `${name}: nothing was compared yet.`;
+  const agrees = shadow.agreement === null ? "" : ` agrees on ${percent(shadow.agreement, 2)} of`;
+  return `${name}${agrees} ${count(shadow.rows)} inputs; scores differ by ${metric(shadow.difference)}.`;
+}
+
+function rule({ agreement: least, errors, rows }) {
+  const bounds = [
+    least !== null && `agreement below ${percent(least, 2)}`,
+    errors !== null && `failures above ${percent(errors, 2)}`,
+  ];
+  return `Aborted at ${bounds.filter(Boolean).join(" or ")}, after ${count(rows)} inputs.`;
+}
+
+async function promote(number, act) {
+  const agreed = await confirm({
+    title: `Promote version ${number}?`,
+    text: "The store calls it current from now on, and every server that follows the store serves it alone.",
+    action: `Promote version ${number}`,
+  });
+  if (agreed) await act("/traffic/promote", { version: number });
+}
+
+async function abort(stable, act) {
+  const agreed = await confirm({
+    title: "Abort?",
+    text: `Every server that follows the store serves version ${stable} alone.`,
+    action: `Return to version ${stable}`,
+  });
+  if (agreed) await act("/traffic/abort", { reason: "by an operator, in the console" });
+}

@@ -1,0 +1,335 @@
+"""Rollouts: versions of a task side by side, as operators set them and as the store has them.
+
+What operators want is written to the store, which every server follows; this one does so at once. While
+traffic is set it decides what is served: the stable version in the place of the store's current one, and
+others beside it. A server that an operator pinned to a version serves that one alone.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from mask_store import (
+    BundleError,
+    MaskBundle,
+    MaskStore,
+    MaskStoreError,
+    Traffic,
+    TrafficError,
+    TrafficPlan,
+    VersionInfo,
+)
+from masking import MaskingError
+from server.errors import ConflictError, ServerError
+from server.tasks.lifecycle import Lifecycle
+from server.tasks.loader import TaskLoader, public_reason
+from server.tasks.registry import ServedTask, TaskEntry, TaskRegistry
+from server.tasks.traffic import TaskTraffic
+from server.telemetry.metrics import Metrics
+from server.telemetry.traffic_stats import TrafficStatistics
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+_ABORT_PAUSE_SECONDS = 5.0
+"""Pause until a store that could not be told of an abort is told again."""
+
+
+class Rollouts:
+    """Sets, ends and follows traffic; safe to call from any thread.
+
+    Public methods raise subclasses of ServerError only.
+
+    Attributes:
+        lifecycle: Does one thing after another to each task.
+    """
+
+    def __init__(
+        self,
+        store: MaskStore,
+        lifecycle: Lifecycle,
+        loader: TaskLoader,
+        registry: TaskRegistry,
+        metrics: Metrics,
+    ) -> None:
+        """Connect the parts.
+
+        Args:
+            store: Where traffic is kept.
+            lifecycle: See the class.
+            loader: Loads versions.
+            registry: Learns what is served.
+            metrics: Counts what was aborted.
+        """
+        self._store = store
+        self.lifecycle = lifecycle
+        self._loader = loader
+        self._registry = registry
+        self._metrics = metrics
+        self._told: dict[str, str] = {}
+        self._abort_again: dict[str, float] = {}
+
+    def set(self, name: str, plan: TrafficPlan) -> TaskEntry:
+        """Serve versions of a task side by side, on every server that follows the store.
+
+        Every version is loaded here before anything is written.
+
+        Args:
+            name: The task.
+            plan: The versions, their weights, the shadow, and when to abort.
+
+        Returns:
+            What is served now.
+
+        Raises:
+            ConflictError: The versions can't be served side by side, or the task is pinned here.
+            TaskNotFoundError: The store has no such task.
+            VersionNotFoundError: The task has no such version.
+            InvalidBodyError: A version does not fit the base.
+            StoreReadOnlyError: The server may not write to the store.
+            StoreUnreachableError: The store can't be used.
+        """
+        found = dict[int, ServedTask]()
+        with self.lifecycle.turn(name), self._dropping_unused(found):
+            self._check_not_pinned(name)
+
+            def load(version: VersionInfo, bundle: MaskBundle) -> None:
+                found[version.number] = self._loader.beside(version, bundle)
+
+            traffic = self._store.set_traffic(name, plan, check=load)
+            logger.info("task %s: traffic set: %s", name, traffic)
+            # a look that began before is too old to change it
+            stable = replace(found[traffic.stable], since=time.monotonic())
+            self._put(traffic, stable, {number: found[number] for number in traffic.candidates}, {})
+            return self._registry.entry(name)
+
+    def promote(self, name: str, version: int | None = None) -> ServedTask:
+        """Make a version of the traffic current in the store, and serve it alone.
+
+        Args:
+            name: The task.
+            version: Which one; None for the only one beside the stable one.
+
+        Returns:
+            The version in service now.
+
+        Raises:
+            ConflictError: There is no traffic, or not of this version, or the task is pinned here.
+            TaskUnavailableError: The version does not fit the base; what was served before still is.
+            ServerError: As `set`.
+        """
+        asked = time.monotonic()
+        with self.lifecycle.turn(name):
+            self._check_not_pinned(name)
+            promoted = self._store.promote(name, version)
+            logger.info("task %s: version %d promoted, traffic ended", name, promoted.number)
+            return self._end(promoted, asked)
+
+    def abort(self, name: str, reason: str) -> ServedTask:
+        """Make the stable version current in the store, and serve it alone.
+
+        Args:
+            name: The task.
+            reason: Why, for people; the store keeps it.
+
+        Returns:
+            The version in service now; on a server where the task is pinned, that one.
+
+        Raises:
+            ConflictError: There is no traffic.
+            ServerError: As `set`.
+        """
+        asked = time.monotonic()
+        with self.lifecycle.turn(name):
+            ended = self._store.abort_traffic(name, reason)
+            logger.warning("task %s: traffic aborted: %s", name, reason)
+            if self._registry.entry(name).pinned is not None:
+                return self._registry.get(name)
+            return self._end(self._store.version(name, ended.stable), asked)
+
+    def is_due(self, version: VersionInfo, traffic: Traffic | None, seen: float) -> bool:
+        """Tell whether a look at the store is a reason to `refresh` a task; see `Lifecycle.is_due`.
+
+        Args:
+            version: The version that the look found current.
+            traffic: The traffic that it found active; None for none.
+            seen: When it began, in monotonic seconds.
+        """
+        entry = self._registry.entry(version.task)
+        if traffic is None and entry.traffic is None:
+            return self.lifecycle.is_due(version, seen)
+        if entry.unloaded or entry.pinned is not None:
+            return False
+        if entry.served is not None and entry.served.since >= seen:
+            return False
+        if traffic is None:
+            return self._loader.is_served(version) or self._loader.may_try(version)
+        followed = entry.traffic
+        if followed is None or followed.settings != traffic:
+            return True
+        stopped, now = followed.statistics.stopped is not None, time.monotonic()
+        return (stopped and now >= self._abort_again.get(version.task, now)) or now >= followed.retry_at
+
+    def refresh(
+        self, version: VersionInfo, traffic: Traffic | None, seen: float, *, light: bool = False
+    ) -> None:
+        """Bring a task to what a look at the store found; report trouble, raise none.
+
+        Args:
+            version: The version that the look found current.
+            traffic: The traffic that it found active; None for none.
+            seen: When it began, in monotonic seconds.
+            light: As of `Lifecycle.refresh`; tasks with traffic are loaded whole.
+        """
+        name = version.task
+        if traffic is None and self._registry.entry(name).traffic is None:
+            self.lifecycle.refresh(version, seen, light=light)
+            return
+        with suppress(ServerError), self.lifecycle.turn(name):
+            if not self.is_due(version, traffic, seen):  # an operator may have come first
+                return
+            if traffic is None:
+                self._loader.serve(version, seen, found_current=True)
+                self._registry.end_traffic(name)
+                logger.info("task %s: traffic ended", name)
+                return
+            followed = self._registry.entry(name).traffic
+            if followed is None or followed.settings != traffic:
+                self._begin(traffic)
+            elif (reason := followed.statistics.stopped) is not None:
+                self._abort(traffic, reason, seen)
+            else:
+                self._load_missing(traffic, followed)
+
+    def report_unreadable(self, name: str, reason: str) -> None:
+        """Note that the traffic of a task can't be read; what is served stays as it is."""
+        if self._told.get(name) != reason:
+            self._told[name] = reason
+            logger.error("task %s: %s", name, reason)
+
+    def forget_unreadable(self, names: Mapping[str, Traffic]) -> None:
+        """Note that the traffic of these tasks can be read."""
+        for name in self._told.keys() & names.keys():
+            del self._told[name]
+
+    def _begin(self, traffic: Traffic) -> None:
+        """Follow traffic that another server, or a command, has set.
+
+        Raises:
+            TaskUnavailableError: The stable version can't be loaded; what is served stays so.
+        """
+        version, started = self._store.version(traffic.task, traffic.stable), time.monotonic()
+        if not self._loader.is_served(version) and not self._loader.may_try(version):
+            return
+        try:
+            stable = self._loader.beside(version)
+        except Exception as error:
+            raise self._loader.failed(version, error, started) from error
+        found, problems, retry_at = self._load(traffic, traffic.candidates, 0)
+        self._put(traffic, stable, found, problems, retry_at)
+        logger.info("task %s: traffic followed: %s", traffic.task, traffic)
+
+    def _load_missing(self, traffic: Traffic, followed: TaskTraffic) -> None:
+        attempts = followed.attempts + 1
+        found, problems, retry_at = self._load(traffic, tuple(followed.problems), attempts)
+        entry = self._registry.entry(traffic.task)
+        if entry.served is not None:
+            others = {**followed.others, **self._beside(found, followed.statistics)}
+            renewed = replace(
+                followed, others=others, problems=problems, retry_at=retry_at, attempts=attempts
+            )
+            self._registry.put_traffic(self._with_shadow(entry.served, renewed), renewed)
+
+    def _load(
+        self, traffic: Traffic, numbers: tuple[int, ...], attempts: int
+    ) -> tuple[dict[int, ServedTask], dict[int, str], float]:
+        """Load versions; return those that can be, why others can't, and when to try those again."""
+        found, problems, retry_at = dict[int, ServedTask](), dict[int, str](), math.inf
+        for number in numbers:
+            try:
+                found[number] = self._loader.beside(self._store.version(traffic.task, number))
+            except Exception as error:
+                problems[number] = public_reason(error)
+                if not attempts:
+                    expected = isinstance(error, MaskStoreError | MaskingError)
+                    logger.error(
+                        "task %s: version %d of its traffic can't be loaded, the stable one answers: %s",
+                        traffic.task,
+                        number,
+                        error,
+                        exc_info=None if expected else error,
+                    )
+                    self._metrics.count_load_failure(traffic.task)
+                if not isinstance(error, BundleError | MaskingError):  # those would fail in the same way
+                    pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(attempts, 64), _LONGEST_PAUSE_SECONDS)
+                    retry_at = min(retry_at, time.monotonic() + pause)
+        return found, problems, retry_at
+
+    def _put(
+        self,
+        traffic: Traffic,
+        stable: ServedTask,
+        found: Mapping[int, ServedTask],
+        problems: Mapping[int, str],
+        retry_at: float = math.inf,
+    ) -> None:
+        """Serve the stable version, and what was loaded beside it."""
+        before = self._registry.entry(traffic.task).served
+        if before is None or before.digest != stable.digest or before.version != stable.version:
+            self._metrics.count_swap(traffic.task, stable.version)
+        statistics = TrafficStatistics(traffic.stable, traffic.versions, traffic.abort)
+        begun = TaskTraffic(traffic, self._beside(found, statistics), statistics, problems, retry_at)
+        self._registry.put_traffic(self._with_shadow(stable, begun), begun)
+
+    def _beside(
+        self, found: Mapping[int, ServedTask], statistics: TrafficStatistics
+    ) -> dict[int, ServedTask]:
+        return {number: replace(one, traffic=statistics, shadow=None) for number, one in found.items()}
+
+    def _with_shadow(self, stable: ServedTask, traffic: TaskTraffic) -> ServedTask:
+        number = traffic.settings.shadow
+        shadow = None if number is None else traffic.others.get(number)
+        return replace(stable, traffic=traffic.statistics, shadow=shadow)
+
+    def _abort(self, traffic: Traffic, reason: str, seen: float) -> None:
+        """Tell the store that the traffic is over here; it is tried again until the store knows."""
+        name = traffic.task
+        try:
+            self._store.abort_traffic(name, reason, only=traffic)
+        except TrafficError:  # another server was faster, or it was set anew: the next look finds that
+            self._abort_again.pop(name, None)
+            return
+        except MaskStoreError as error:
+            if name not in self._abort_again:
+                logger.error("task %s: traffic is over here, but the store can't be told: %s", name, error)
+            self._abort_again[name] = time.monotonic() + _ABORT_PAUSE_SECONDS
+            return
+        self._abort_again.pop(name, None)
+        logger.warning("task %s: traffic aborted: %s", name, reason)
+        self._metrics.count_abort(name)
+        self._end(self._store.version(name, traffic.stable), seen)
+
+    def _end(self, version: VersionInfo, asked: float) -> ServedTask:
+        """Serve a version alone."""
+        self._loader.serve(version, asked)
+        self._registry.end_traffic(version.task)
+        return self._registry.get(version.task)
+
+    @contextmanager
+    def _dropping_unused(self, loaded: Mapping[int, ServedTask]) -> Iterator[None]:
+        """Let go of masks that were loaded inside the context if their version did not come into service."""
+        try:
+            yield
+        finally:
+            self._loader.drop_unused(loaded.values())
+
+    def _check_not_pinned(self, name: str) -> None:
+        if (pinned := self._registry.entry(name).pinned) is not None:
+            raise ConflictError(
+                f"task {name!r} is pinned to version {pinned} on this server; unpin it first: "
+                f'POST /tasks/{name}/pin with {{"version": null}}'
+            )
