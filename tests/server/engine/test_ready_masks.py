@@ -119,6 +119,28 @@ def test_masks_in_use_are_not_freed_and_count(base: Base) -> None:
     assert house.masks.nbytes <= 2 * house.size
 
 
+def test_masks_that_are_always_in_use_go_out_for_others(house: House) -> None:
+    """Requests to two tasks overlap without end; they can't keep a third one out."""
+    over = Event()
+
+    def ask(name: str) -> None:
+        in_use = house.get(name)
+        while not over.is_set():
+            following = house.get(name)
+            in_use = following
+        del in_use
+
+    with ThreadPoolExecutor(4) as clients:
+        asking = [clients.submit(ask, name) for name in ("a", "b", "a", "b")]
+        try:
+            assert house.get("c").name == "c"
+        finally:
+            over.set()
+        for one in asking:
+            one.result(30)
+    assert house.masks.nbytes <= 2 * house.size
+
+
 def test_a_load_waits_for_masks_in_use(house: House) -> None:
     in_use = [house.get("a"), house.get("b")]
     outcome = house.masks.get(house.registry.get("c"))
