@@ -110,7 +110,6 @@ def know_task(manifest: Manifest, digest: str, base: Base) -> KnownTask:
         _check_layers(info, linears)
     if isinstance(manifest, SignManifest):
         _check_signs(manifest, base)
-    numbers = manifest.sign_bytes if isinstance(manifest, SignManifest) else 0
     return KnownTask(
         manifest.task,
         digest,
@@ -121,9 +120,18 @@ def know_task(manifest: Manifest, digest: str, base: Base) -> KnownTask:
         len(manifest.learned),
         _metric(manifest),
         manifest.finetuned_bytes,
-        manifest.mask_bytes + manifest.head_bytes + numbers,
+        _ready_bytes(manifest),
         _compressed(manifest),
     )
+
+
+def _ready_bytes(manifest: Manifest) -> int:
+    """Count the bits of the base's layers, and all numbers; masks of the head are applied to its numbers."""
+    total = manifest.head_bytes + (manifest.sign_bytes if isinstance(manifest, SignManifest) else 0)
+    for info in manifest.learned.values():
+        head = {tensor.name for tensor in info.head}
+        total += sum(layer.packed_bytes for layer in info.layers if f"{layer.name}.weight" not in head)
+    return total
 
 
 def _metric(manifest: Manifest) -> tuple[str, float] | None:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 Residency = Literal["ready", "loading", "cold"]
 _ROOM_SECONDS = 10.0
 """How long a load waits for masks that requests still use."""
+_STEP_SECONDS = 0.005
 
 
 class Version(Protocol):
@@ -105,6 +106,8 @@ class ReadyMasks:
         self._lock = Lock()
         self._turn = Lock()
         """Held by the load that waits for room, so that others do not take it away."""
+        self._crowded = False
+        """Whether a load waits for room."""
 
     def load_by(self, load: Load) -> None:
         """Have masks loaded by a function, which reports what goes wrong, and raises a ServerError."""
@@ -203,7 +206,8 @@ class ReadyMasks:
         try:
             if not evict and not self._has_room(task.nbytes):
                 return
-            self._reserve(task.name, task.nbytes)
+            with self._turn:
+                self._reserve(task.name, task.nbytes)
         except TaskUnavailableError as error:
             logger.warning("%s", error.message)
             return
@@ -230,7 +234,9 @@ class ReadyMasks:
     def _look_up(self, served: Version) -> LoadedTask | None:
         """Return masks that are in memory, used last from now on; the lock is held."""
         digest = served.digest
-        task = self._kept.get(digest) or self._alive.get(digest)
+        task = self._kept.get(digest)
+        if task is None and not self._crowded:  # else those that go out would never be gone
+            task = self._alive.get(digest)
         if task is not None and self._registry.serves(served.name, digest):
             self._kept[digest] = task
             self._kept.move_to_end(digest)
@@ -239,19 +245,28 @@ class ReadyMasks:
     def _bring(self, served: Version, outcome: Future[LoadedTask]) -> None:
         """Load masks; a thread does it."""
         promised = served.loaded.ready_bytes
-        assert self._load is not None
         try:
-            self._reserve(served.name, promised)
-            try:
-                task = self._load(served)
-            except BaseException:
-                self._freed.put({"promised": promised})
-                raise
+            with self._turn:
+                task = self._alive.get(served.digest)  # it went out, and is still in use
+                if task is None:
+                    self._reserve(served.name, promised)
+            if task is None:
+                task = self._load_into(served, promised)
         except Exception as error:
             self._end(served.digest, outcome, error)
-            return
+        else:
+            self._end(served.digest, outcome, task)
+
+    def _load_into(self, served: Version, promised: int) -> LoadedTask:
+        """Load masks into the room that they were promised."""
+        assert self._load is not None
+        try:
+            task = self._load(served)
+        except BaseException:
+            self._freed.put({"promised": promised})
+            raise
         self._settle_into(task, promised, keep=self._registry.serves(served.name, task.digest))
-        self._end(served.digest, outcome, task)
+        return task
 
     def _end(self, digest: str, outcome: Future[LoadedTask], result: LoadedTask | Exception) -> None:
         with self._lock:
@@ -282,23 +297,22 @@ class ReadyMasks:
         return self.budget is None or self.nbytes + wanted <= self.budget
 
     def _reserve(self, name: str, wanted: int) -> None:
-        """Take bytes of the budget; others go out for them.
+        """Take bytes of the budget; others go out for them. The turn is held.
 
         Raises:
             TaskUnavailableError: There is no room for so many, or none in time.
         """
         end = time.monotonic() + self._room_seconds
-        with self._turn:
+        try:
             while not self._take(wanted):
-                if self._evict():
-                    continue
-                self._check_ever(name, wanted)
-                try:
-                    freed = self._freed.get(timeout=max(0.0, end - time.monotonic()))
-                except Empty:
-                    raise self._refusal(name, wanted, "the rest is in use") from None
-                with self._lock:
-                    self._held.subtract(freed)
+                self._crowded = True
+                if not self._evict():
+                    self._check_ever(name, wanted)
+                    if time.monotonic() >= end:
+                        raise self._refusal(name, wanted, "the rest is in use")
+                    time.sleep(_STEP_SECONDS)
+        finally:
+            self._crowded = False
 
     def _take(self, wanted: int) -> bool:
         with self._lock:
