@@ -28,6 +28,7 @@ from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
+from server.tenants.callers import Callers
 from server.threads.compute import allowed_threads
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,11 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     Raises:
         MaskingError: The base can't be loaded.
         MaskStoreError: There is no store, or it can't be read.
-        SettingsError: The device or the precision can't be had here, or the package for traces is missing.
+        SettingsError: The device or the precision can't be had here, the package for traces is missing, or
+            the keys file is not right.
     """
     tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
+    callers = Callers(settings)
     store = _open_store(settings)  # before the base, which takes longer to load
     device = _device(settings.device) if base is None else base.device
     precision = _precision(settings, device)
@@ -61,7 +64,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=device)
         _tell(base)
-    metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry()
+    metrics, registry = Metrics(settings.metrics_max_tasks, settings.metrics_max_keys), TaskRegistry()
     weights = _weights(base, precision, settings)
     loader = TaskLoader(store, base, registry, metrics, retry_seconds=settings.poll_seconds, weights=weights)
     lifecycle = Lifecycle(store, loader, registry, metrics)
@@ -96,6 +99,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         tokenizer,
         predictor,
         metrics,
+        callers,
         tracer,
     )
     _connect_gauges(service)
@@ -238,7 +242,22 @@ def _connect_gauges(service: Service) -> None:
         "What a finetuned copy of the base in fp32 for each task in service would take",
         lambda: sum(task.loaded.manifest.finetuned_bytes for task in registry.tasks.values()),
     )
+    _connect_keys(service)
     _connect_memory(service)
+
+
+def _connect_keys(service: Service) -> None:
+    """Let the metrics follow the keys file, if there is one."""
+    metrics, callers = service.metrics, service.callers
+    if callers.thread is None:
+        return
+    metrics.read("maskserve_keys", "Keys of the keys file in force", lambda: len(callers.names))
+    metrics.read(
+        "maskserve_keys_file_up",
+        "1 if the keys file could be read at the last look; else the keys that it had before are in force",
+        lambda: callers.problem is None,
+    )
+    callers.on_change = lambda: metrics.keys.retain(callers.all_names)
 
 
 def _connect_memory(service: Service) -> None:

@@ -23,6 +23,7 @@ from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.requests import RequestRecorder
 from server.telemetry.tracing import RequestTracer
+from server.tenants.callers import Callers
 from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Service:
         tokenizer: The threads that tokenise.
         predictor: Computes requests.
         metrics: What Prometheus scrapes.
+        callers: Who may call.
         tracer: Sends a trace of each request; None where none are wanted.
         operators: Threads for what operators do to tasks, which may wait for the store.
         reports: Threads for what operators look at.
@@ -88,6 +90,7 @@ class Service:
     tokenizer: TokenizerStage
     predictor: Predictor
     metrics: Metrics
+    callers: Callers
     tracer: RequestTracer | None = None
     operators: OperatorThreads = field(default_factory=partial(OperatorThreads, "operator", _OPERATORS))
     reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
@@ -123,10 +126,12 @@ class Service:
         self.tokenizer.start()
         self.engine.start()
         self.watcher.start()
+        self.callers.start()
 
     def close(self) -> None:
         """Compute what still waits, then stop every thread, in `shutdown_seconds` all together."""
         seconds = self.settings.shutdown_seconds
+        self.callers.close(self.closing.left(seconds))
         self.watcher.close(self.closing.left(seconds))
         if not self.engine.close(self.closing.left(seconds)):
             logger.error("requests still waited after %d s and were dropped", seconds)
@@ -164,7 +169,8 @@ class Service:
     @property
     def threads(self) -> tuple[SupervisedThread, ...]:
         """The threads without which nothing works."""
-        return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread)
+        keys = () if self.callers.thread is None else (self.callers.thread,)
+        return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread, *keys)
 
     def _missing_tasks(self) -> str:
         """Tell why each required task that is not served is not."""

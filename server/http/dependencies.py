@@ -9,11 +9,13 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from masking import Prediction
+from server.errors import TaskNotFoundError, cut
 from server.http.body import unless_left
 from server.http.middleware import context_of
-from server.predictor import PredictRequest
+from server.predictor import PredictRequest, rows_of
 from server.service import Service
 from server.tasks.registry import ServedTask
+from server.tenants.caller import Caller
 
 PRECISION = "x-precision"
 
@@ -24,16 +26,32 @@ def service_of(request: Request) -> Service:
     return service
 
 
+def served_task(service: Service, caller: Caller, name: str) -> ServedTask:
+    """Return the version of a task that is in service, for a caller that may call it.
+
+    Raises:
+        ForbiddenError: It may not, whether or not there is such a task.
+        TaskNotFoundError: There is no such task.
+        TaskUnavailableError: No version of it could be loaded.
+    """
+    caller.require(name)
+    try:
+        return service.registry.get(name)
+    except TaskNotFoundError:
+        if caller.tasks is None:
+            raise
+        # The message names other tasks, which are not all for this caller.
+        raise TaskNotFoundError(f"unknown task {cut(name)}; GET /tasks lists those of your key") from None
+
+
 def take_task(request: Request, name: str) -> ServedTask:
     """Take the version of the task that this request gets, once; the headers of every reply name it.
 
     Raises:
-        TaskNotFoundError: There is no such task.
-        TaskUnavailableError: No version of it could be loaded.
+        ServerError: As `served_task`.
     """
-    service = service_of(request)
-    served = service.registry.get(name)
-    context = context_of(request)
+    service, context = service_of(request), context_of(request)
+    served = served_task(service, context.caller, name)
     context.task, context.version = served.name, served.version
     context.headers |= task_headers(served, service)
     return served
@@ -49,6 +67,16 @@ def task_headers(served: ServedTask, service: Service) -> dict[str, str]:
     }
 
 
+def check_room(request: Request, served: ServedTask) -> None:
+    """Refuse a prediction before its body is read: for want of room, or because its key is over its limits.
+
+    Raises:
+        ServerError: It is refused.
+    """
+    context_of(request).caller.quota.check()
+    service_of(request).predictor.check_room(served)
+
+
 async def predictions_of(request: Request, served: ServedTask, wanted: PredictRequest) -> list[Prediction]:
     """Predict for a client, unless it leaves.
 
@@ -62,8 +90,9 @@ async def predictions_of(request: Request, served: ServedTask, wanted: PredictRe
         TaskInputError: An input is not one that the task can take.
     """
     predictor, context = service_of(request).predictor, context_of(request)
-    predicting = predictor.predict(served, wanted, context.request_id, context.timings)
-    predictions = await unless_left(request, predicting)
+    with context.caller.quota.admit(rows_of(served, wanted)):
+        predicting = predictor.predict(served, wanted, context.request_id, context.timings)
+        predictions = await unless_left(request, predicting)
     context.rows = wanted.rows
     return predictions
 

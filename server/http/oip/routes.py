@@ -16,7 +16,15 @@ from masking import Prediction
 from server.errors import InvalidBodyError, NotReadyError, VersionNotFoundError, one_line
 from server.http.auth import ClientDep, require_admin, require_client
 from server.http.body import check_values, read_body, read_json, utf8
-from server.http.dependencies import ServiceDep, TaskDep, TaskName, predictions_of, take_task
+from server.http.dependencies import (
+    ServiceDep,
+    TaskDep,
+    TaskName,
+    check_room,
+    predictions_of,
+    take_task,
+)
+from server.http.middleware import context_of
 from server.http.oip import groups
 from server.http.oip import models as oip
 from server.http.oip.binary import JsonLength, infer_response
@@ -36,8 +44,10 @@ from server.http.oip.replies import (
 )
 from server.http.oip.tensors import InferReply, split_body
 from server.http.openapi import json_body
+from server.http.routes.fan_out import groups_for
 from server.service import Service
 from server.tasks.registry import ServedTask, TaskEntry
+from server.tenants.caller import Caller
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
 
@@ -113,9 +123,10 @@ async def every_statistics(
     request: Request, service: ServiceDep, _: ClientDep
 ) -> AllStatistics | ModelMetadata:
     """Return the statistics of every task in service; where a task is called `stats`, its metadata."""
-    if service.registry.knows("stats"):
+    caller = context_of(request).caller
+    if service.registry.knows("stats") and caller.may_call("stats"):
         return await model_metadata(take_task(request, "stats"))
-    tasks = sorted(service.registry.tasks.items())
+    tasks = sorted(caller.visible(service.registry.tasks).items())
     return AllStatistics(model_stats=[_statistics(served) for _, served in tasks])
 
 
@@ -127,9 +138,7 @@ async def every_statistics(
 async def repository_index(request: Request, service: ServiceDep, _: ClientDep) -> list[IndexedModel]:
     """Every task in service, every task of the store that can't be served, with the reason, and groups."""
     only_ready = (await read_json(request, IndexRequest, default=IndexRequest(ready=False))).ready
-    tasks = [indexed(name, entry) for name, entry in sorted(service.registry.entries.items())]
-    every = tasks + [groups.indexed(name, service) for name in sorted(service.settings.group)]
-    return [model for model in every if model.state == "READY" or not only_ready]
+    return index(service, context_of(request).caller, only_ready=only_ready)
 
 
 @repository.post("/load", summary="Serve a task")
@@ -188,7 +197,7 @@ async def infer(
     json_length: JsonLength = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""
-    service.predictor.check_room(served)
+    check_room(request, served)
     body = await read_body(request)
     call = await run_in_threadpool(lambda: _read(body, json_length, served, service))
     predictions = await predictions_of(request, served, call.wanted)
@@ -217,6 +226,14 @@ def indexed(name: str, entry: TaskEntry) -> IndexedModel:
         state="LOADING" if entry.state == "loading" else "UNAVAILABLE",
         reason=one_line(entry.why_not_served(name)),
     )
+
+
+def index(service: Service, caller: Caller, *, only_ready: bool) -> list[IndexedModel]:
+    """Return the repository index: the tasks and groups that a caller may call, or those in service alone."""
+    tasks = sorted(caller.visible(service.registry.entries).items())
+    every = [indexed(name, entry) for name, entry in tasks]
+    every += [groups.indexed(name, service) for name in sorted(groups_for(service, caller))]
+    return [model for model in every if model.state == "READY" or not only_ready]
 
 
 def check_load(parameters: Iterable[str]) -> None:
