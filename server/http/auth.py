@@ -27,7 +27,7 @@ _client_bearer = HTTPBearer(
 _admin_bearer = HTTPBearer(
     auto_error=False,
     scheme_name="admin_key",
-    description="the admin key, or an API key that may change tasks",
+    description="the admin key, or an API key that may change tasks; as the header x-api-key, too",
 )
 _ClientScheme = Annotated[HTTPAuthorizationCredentials | None, Depends(_client_bearer)]  # for the document
 _AdminScheme = Annotated[HTTPAuthorizationCredentials | None, Depends(_admin_bearer)]

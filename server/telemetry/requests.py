@@ -1,8 +1,8 @@
 """Request records: each request that is over is counted, logged and traced, over whichever protocol it came.
 
-The log has a line for each request, and one a second for all that were refused with 429. An overloaded server refuses
-thousands of requests a second. A line for each would take as long as half of the refusal, and hide what else
-is logged.
+The log has a line for each request, and one a second for all that were refused with 429. An overloaded server
+refuses thousands of requests a second. A line for each would take as long as half of the refusal, and hide
+what else is logged.
 """
 
 import logging

@@ -114,7 +114,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = made.add_subparsers(required=True, metavar="COMMAND")
-    file = argparse.ArgumentParser(add_help=False)
+    file = CommandParser(add_help=False)
     file.add_argument("--file", required=True, type=Path, metavar="KEYS", help="the keys file")
     add = commands.add_parser("add", parents=[file], help="make a key and print it, once")
     add.set_defaults(run=_add)
@@ -124,7 +124,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         required=True,
         nargs="+",
         metavar="TASK",
-        help="tasks that it may call, or patterns: 'guard-*'",
+        help="what it may call: names, or 'guard-*'",
     )
     add.add_argument("--rows-per-second", type=float, metavar="N", help="rows that it may ask, on average")
     add.add_argument("--rows-in-flight", type=int, metavar="N", help="rows computed for it at a time")

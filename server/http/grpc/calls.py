@@ -1,7 +1,7 @@
 """Calls over gRPC: around every method its key, its errors as gRPC statuses, and its record.
 
-Keys come as metadata `authorization: Bearer KEY` or `x-api-key: KEY`, an id as `x-request-id`. A failed call has the message of
-the same failure over HTTP.
+Keys come as metadata `authorization: Bearer KEY` or `x-api-key: KEY`, an id as `x-request-id`. A failed call
+has the message of the same failure over HTTP.
 """
 
 import asyncio

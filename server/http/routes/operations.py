@@ -61,7 +61,7 @@ async def memory(request: Request, service: ServiceDep, _: ClientDep) -> MemoryR
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
 async def metrics(request: Request, service: ServiceDep) -> Response:
-    """Return every metric in Prometheus' text format; where keys have tasks, for one that may call them all."""
+    """Return every metric in Prometheus' text format; with a keys file to a key that may call every task."""
     await check_every_task(request)
     content = await service.reports.run(service.metrics.exposition)
     return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
