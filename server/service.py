@@ -2,10 +2,12 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from threading import Event, Thread
+from typing import Concatenate, ParamSpec, TypeVar
 
 from masking import Base
 from masking.inference import ResidentWeights
@@ -16,18 +18,21 @@ from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.settings import Settings
+from server.tasks.audit import audited
 from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
-from server.telemetry.requests import RequestRecorder
+from server.telemetry.requests import RequestFacts, RequestRecorder
 from server.telemetry.tracing import RequestTracer
 from server.tenants.callers import Callers
 from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 _OPERATORS = 8
 _REPORTS = 4
@@ -97,6 +102,32 @@ class Service:
     looks: OperatorThreads = field(default_factory=partial(OperatorThreads, "look", _LOOKS))
     draining: Event = field(default_factory=Event)
     closing: Closing = field(default_factory=Closing)
+
+    async def change(
+        self,
+        facts: RequestFacts,
+        how: Callable[Concatenate[str, Given], Result],
+        task: str,
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Result:
+        """Change a task as an operator wants it, off the event loop; the audit log says who did it.
+
+        Args:
+            facts: Who asks.
+            how: A method of the lifecycle, given the task.
+            task: The task.
+            args: What else it is given.
+            kwargs: What else it is given, by name.
+
+        Raises:
+            ServerError: As the method.
+        """
+
+        def work() -> Result:
+            return how(task, *args, **kwargs)
+
+        return await self.operators.run(audited, self.registry, facts, how.__name__, task, work)
 
     @property
     def version(self) -> str:

@@ -100,9 +100,9 @@ def _remove(options: argparse.Namespace) -> None:
 def _cell(value: object) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
-    return (
-        {None: "-", True: "yes", False: "-"}.get(value, str(value)) if not isinstance(value, str) else value
-    )
+    if value is None or value is False:
+        return "-"
+    return "yes" if value is True else str(value)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

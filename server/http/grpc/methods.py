@@ -122,14 +122,14 @@ async def repository_index(request: Any, call: Call) -> Any:
 async def load_model(request: Any, call: Call) -> Any:
     """Serve the version that the store calls current, at once."""
     name = _model_of(request, call)
-    await call.service.operators.run(call.service.lifecycle.load, name)
+    await call.service.change(call.facts, call.service.lifecycle.load, name)
     return message("RepositoryModelLoadResponse", model_name=name, isLoaded=True)
 
 
 async def unload_model(request: Any, call: Call) -> Any:
     """Take a task out of service until it is loaded again."""
     name = _model_of(request, call)
-    await call.service.operators.run(call.service.lifecycle.unload, name)
+    await call.service.change(call.facts, call.service.lifecycle.unload, name)
     return message("RepositoryModelUnloadResponse", model_name=name, isUnloaded=True)
 
 

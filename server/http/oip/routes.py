@@ -145,14 +145,14 @@ async def repository_index(request: Request, service: ServiceDep, _: ClientDep) 
 async def load_model(request: Request, service: ServiceDep, task: TaskName) -> Done:
     """Serve the version that the store calls current, at once; answered when it is in service."""
     check_load((await read_json(request, LoadRequest, default=LoadRequest(parameters={}))).parameters)
-    await service.operators.run(service.lifecycle.load, task)
+    await service.change(context_of(request), service.lifecycle.load, task)
     return Done()
 
 
 @repository.post("/unload", summary="Serve a task no longer")
-async def unload_model(service: ServiceDep, task: TaskName) -> Done:
+async def unload_model(request: Request, service: ServiceDep, task: TaskName) -> Done:
     """Take a task out of service until it is loaded again; it stays in the store."""
-    await service.operators.run(service.lifecycle.unload, task)
+    await service.change(context_of(request), service.lifecycle.unload, task)
     return Done()
 
 
