@@ -5,12 +5,13 @@ the store are noted as those of the store, when this server follows them.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
+from mask_store import VersionInfo
 from mask_store.messages import escape_controls
 from server.errors import ServerError
-from server.tasks.lifecycle import Publication
 from server.tasks.registry import ServedTask, TaskRegistry
 from server.telemetry.requests import RequestFacts
 
@@ -51,10 +52,11 @@ def audited(
     return result
 
 
-def follow(registry: TaskRegistry, task: str, work: Callable[[], object]) -> None:
-    """Do what follows from a look at the store, and note it if another version is served afterwards."""
+@contextmanager
+def followed(registry: TaskRegistry, task: str) -> Iterator[None]:
+    """Note what follows from a look at the store, if another version is served at the end of the context."""
     before = _served(registry, task)
-    work()
+    yield
     after = _served(registry, task)
     if after != before:
         _note("follow", task, before, after, {"who": STORE})
@@ -80,9 +82,11 @@ def _served(registry: TaskRegistry, task: str) -> _Version:
 
 
 def _version_of(result: object) -> _Version:
+    """Return the version that a change made or put in service: that of an upload, or of a task."""
     match result:
-        case Publication(version=version):
-            return version.number, version.digest
         case ServedTask(version=number, digest=digest):
+            return number, digest
+    match getattr(result, "version", None):
+        case VersionInfo(number=number, digest=digest):
             return number, digest
     return _NONE

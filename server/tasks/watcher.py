@@ -15,9 +15,8 @@ from threading import Event
 
 from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError
 from mask_store.background import in_background
-from server.tasks.audit import follow
 from server.tasks.lifecycle import Lifecycle
-from server.tasks.load_pool import LoadPool, Work
+from server.tasks.load_pool import LoadPool
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
 from server.threads.supervision import SupervisedThread
@@ -135,21 +134,17 @@ class StoreWatcher:
             return
         self._note_success(look)
         for name in look.gone:
-            self._submit(name, partial(self._lifecycle.drop_missing, name))
+            self.loads.submit(name, partial(self._lifecycle.drop_missing, name))
         for problem in look.snapshot.problems:
             self._lifecycle.report_unreadable(problem.task, problem.message)
         due = [v for v in look.snapshot.current.values() if self._lifecycle.is_due(v, look.seen)]
         self._registry.expect(v.task for v in due if not self._registry.knows(v.task))
+        first = self._found_at_start is None
         for version in due:
-            self._submit(version.task, partial(self._lifecycle.refresh, version, look.seen))
+            self.loads.submit(version.task, partial(self._lifecycle.refresh, version, look.seen, first=first))
         self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
         if self._found_at_start is None:
             self._found_at_start = _names(look.snapshot)
-
-    def _submit(self, name: str, work: Work) -> None:
-        """Have something done; the audit log notes what changed in the store since the start."""
-        first = self._found_at_start is None
-        self.loads.submit(name, work if first else partial(follow, self._registry, name, work))
 
     def _watch(self) -> None:
         while not self._stopping.is_set():

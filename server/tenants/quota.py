@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from server.errors import InvalidBodyError, KeyLimitError
 
+_ROUNDING = 1e-6  # rows
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -155,7 +157,7 @@ class Quota:
         if rate is None:
             return
         missing = min(rows, _capacity(rate)) - self._filled(rate)
-        if missing > 0:
+        if missing > _ROUNDING:
             raise KeyLimitError(
                 f"key {self._name!r} may ask {rate:g} rows per second; try again after Retry-After",
                 missing / rate,
