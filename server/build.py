@@ -247,10 +247,8 @@ def _connect_gauges(service: Service) -> None:
 
 
 def _connect_keys(service: Service) -> None:
-    """Let the metrics follow the keys file, if there is one."""
+    """Let the metrics follow the keys file."""
     metrics, callers = service.metrics, service.callers
-    if callers.thread is None:
-        return
     metrics.read("maskserve_keys", "Keys of the keys file in force", lambda: len(callers.names))
     metrics.read(
         "maskserve_keys_file_up",

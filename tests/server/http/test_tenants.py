@@ -125,9 +125,16 @@ def test_every_route_about_tasks_is_among_those_tried_here(client: TestClient) -
 
 
 def test_without_a_key_and_with_a_wrong_one_nothing_is_told(client: TestClient, keys: Keys) -> None:
-    wrong = ({}, {"authorization": "Bearer msk_wrong"}, {"x-api-key": "msk_wrong"})
+    wrong: tuple[dict[str, str], ...] = (
+        {},
+        {"authorization": "Bearer msk_wrong"},
+        {"x-api-key": "msk_wrong"},
+    )
     lists = tuple(("GET", path, None) for path in LISTS)
-    bodies = (("POST", "/predict", {"inputs": [texts("sentiment")]}), ("POST", "/v2/repository/index", {}))
+    bodies: tuple[tuple[str, str, Any], ...] = (
+        ("POST", "/predict", {"inputs": [texts("sentiment")]}),
+        ("POST", "/v2/repository/index", {}),
+    )
     for headers in wrong:
         for call in (*CALLS, *lists, *bodies):
             reply = ask(client, call, "sentiment", headers)

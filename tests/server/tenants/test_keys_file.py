@@ -45,7 +45,7 @@ def test_keys_are_random_and_only_their_hash_is_kept() -> None:
         ({"keys": [entry(tasks=["a b"])]}, "keys.0.tasks.0"),
         ({"keys": [entry(rows_per_second=0)]}, "keys.0.rows_per_second"),
         ({"keys": [entry(rows_in_flight=0)]}, "keys.0.rows_in_flight"),
-        ({"keys": [entry(**{SECRET: 1})]}, "keys.0.?: Extra inputs"),
+        ({"keys": [{**entry(), SECRET: 1}]}, "keys.0.?: Extra inputs"),
         ({"keys": [entry(), entry()]}, "has the name of key 'team-a' twice"),
         ({"keys": [entry(sha256=HASH), entry("team-b", sha256=HASH)]}, "the sha256 of key 'team-a' twice"),
         ({"keys": [entry(f"{SECRET} {number}") for number in range(9)]}, "and 6 more"),
