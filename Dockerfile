@@ -27,6 +27,7 @@ RUN useradd --create-home --uid 10001 maskserve && install -d -o maskserve /base
 ENV PATH=/opt/maskserve/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/maskserve \
     PYTHONUNBUFFERED=1 \
+    PYTHONFAULTHANDLER=1 \
     OMP_WAIT_POLICY=passive \
     NUMBA_CACHE_DIR=/opt/kernels \
     HF_HOME=/tmp/huggingface \

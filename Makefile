@@ -5,7 +5,7 @@ PYTHON ?= python3
 # gigabytes of CUDA libraries.
 TORCH_INDEX ?=
 # More processes than cores make the tests slower: each has a torch of its own. The tests of a file stay in one
-# process, so that a server which they share starts once.
+# process, so that a server which they share starts once. A process that dies ends the run: the rest would wait for it.
 PYTEST_PROCESSES ?= auto
 BIN := .venv/bin
 
@@ -34,7 +34,7 @@ demo: install
 	$(BIN)/python -m demo
 
 test: install
-	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) --dist loadfile --max-worker-restart 0
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -54,6 +54,18 @@ examples:
   MASKSERVE_BASE=./encoder MASKSERVE_STORE=./masks %(prog)s --max-body-bytes 8MiB
 """
 
+_VALUES = {  # what --help calls a value, by the beginning of its type
+    "dict[": "NAME=A,B",
+    "tuple[": "A,B",
+    "SecretStr": "KEY",
+    "ByteSize": "SIZE",
+    "Path": "FILE",
+    "float": "NUMBER",
+    "int": "N",
+    "str": "TEXT",
+}
+_NO_DEFAULT = re.compile(r" \(default: (None|\(\)|{})\)$")
+
 
 def _split(given: Any) -> Any:
     """Read a list from one string, as the command line and the environment have it: "a,b" or JSON."""
@@ -399,7 +411,10 @@ def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> S
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source: CliSettingsSource[Any] = CliSettingsSource(
-        Settings, cli_parse_args=list(arguments), root_parser=parser
+        Settings,
+        cli_parse_args=list(arguments),
+        root_parser=parser,
+        add_argument_method=_add_argument,
     )
     names = set(os.environ).difference(ignored_variables())
     unknown = unknown_variables(sorted(names), Settings.model_fields)
@@ -413,6 +428,17 @@ def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> S
     if unknown:
         raise SettingsError("\n".join(unknown))
     return settings
+
+
+def _add_argument(
+    group: argparse._ActionsContainer, *flags: str, metavar: Any = None, help: str = "", **details: Any
+) -> argparse.Action:
+    """Add an option, with a word for its value where pydantic-settings names a type of Python."""
+    if metavar is not None:
+        details["metavar"] = next(
+            (word for kind, word in _VALUES.items() if str(metavar).startswith(kind)), metavar
+        )
+    return group.add_argument(*flags, help=_NO_DEFAULT.sub("", help), **details)
 
 
 def ignored_variables() -> list[str]:

@@ -1,12 +1,9 @@
-import gc
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 
@@ -16,7 +13,7 @@ import pytest
 from masking import Base
 from server import process
 from server.build import build_service
-from tests.support.serving import ROOT, TEXT, fill, settings_of, wait_until
+from tests.support.serving import ROOT, TEXT, fill, running, settings_of, wait_until
 
 _HANGS_AT_THE_END = """
 import os, signal, sys, time
@@ -52,51 +49,30 @@ class NoTimer:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undoes what `serve` does to its process."""
+    """Keeps `serve` from changing the process of the tests for good."""
     monkeypatch.setattr(process, "Timer", NoTimer)
+    monkeypatch.setattr(process, "_share_interpreter", lambda: None)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    seconds, thresholds = sys.getswitchinterval(), gc.get_threshold()
-    signal.signal(signal.SIGTERM, lambda *_: None)  # one that comes before or after `serve` harms nobody
     yield
-    sys.setswitchinterval(seconds)
-    gc.set_threshold(*thresholds)
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    gc.unfreeze()
-    gc.freeze()  # as after the start of the tests
 
 
-@pytest.mark.usefixtures("alone")
 def test_sigterm_makes_the_server_not_ready_at_once_and_answers_on(
-    base: Base, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_bert: str, base: Base, tmp_path: Path
 ) -> None:
-    fill(tmp_path, base, ["sentiment"])
-    service = build_service(settings_of(tmp_path, port=0, drain_seconds=60), base=base)
-    caplog.set_level(logging.INFO, "uvicorn.error")
-    caplog.set_level(logging.INFO, "server.process")
-
-    def call() -> None:
-        wait_until(lambda: "running on" in caplog.text and service.why_not_ready() is None)
-        (url,) = re.findall(r"running on (http://\S+)", caplog.text)
-        assert httpx.get(f"{url}/health/ready").status_code == 200
-        assert f"the console is at {url}/ui" in caplog.text
-        os.kill(os.getpid(), signal.SIGTERM)
-        wait_until(lambda: httpx.get(f"{url}/health/ready").status_code == 503)
-        assert "shutting down" in httpx.get(f"{url}/health/ready").json()["error"]
-        assert httpx.get(f"{url}/health/live").status_code == 200
-        assert httpx.post(f"{url}/predict/sentiment", json={"inputs": TEXT}).status_code == 200
-
-    def call_and_end() -> None:
-        try:
-            call()
-        finally:
-            service.drain()  # a call that failed may not have come as far
-            os.kill(os.getpid(), signal.SIGTERM)  # who is in a hurry says it twice
-
-    with ThreadPoolExecutor(1) as pool:
-        called = pool.submit(call_and_end)
-        assert process.serve(service, service.settings) == 0
-        called.result()
+    with (
+        running(tiny_bert, base, tmp_path, ["sentiment"], "--drain-seconds", "60") as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+    ):
+        assert f"the console is at {server.url}/ui" in server.log.read_text()
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: client.get("/health/ready").status_code == 503)
+        assert "shutting down" in client.get("/health/ready").json()["error"]
+        assert client.get("/health/live").status_code == 200
+        assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 200
+        server.process.send_signal(signal.SIGTERM)  # who is in a hurry says it twice
+        assert server.process.wait(30) == 0
 
 
 @pytest.mark.usefixtures("alone")

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,14 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown" not in told
     for name in set(Settings.model_fields) - {"unknown"}:
         assert f"--{name.replace('_', '-')}" in told
+
+
+def test_help_names_no_types_of_python(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load_settings(["--help"])
+    text = capsys.readouterr().out
+    assert re.findall(r"\b(str|int|float|tuple|dict|None|ByteSize|SecretStr)\b", text) == []
+    assert "--group NAME=A,B" in text
 
 
 def test_the_examples_of_help_name_the_command_that_was_called(capsys: pytest.CaptureFixture[str]) -> None:

@@ -172,7 +172,7 @@ def running(
     command = server_command("--base", folder_of_base, "--store", folder / "store", "--port", 0)
     command += ["--device", "cpu", "--threads", "1", "--poll-seconds", "0.05"]
     command += ["--precision", EXACT, *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONFAULTHANDLER": "1"}
     with start_server(command, folder / "log", folder=ROOT, environment=environment) as server:
         yield RunningServer(server.process, server.url, server.log, store)
 
