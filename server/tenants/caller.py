@@ -1,9 +1,10 @@
 """Caller: who asks, which tasks it may call, and its quota."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
+from functools import lru_cache
 from typing import TypeVar
 
 from server.errors import ForbiddenError, cut
@@ -48,10 +49,10 @@ class Caller:
         return {name: value for name, value in tasks.items() if self.may_call(name)}
 
 
-def one_of(patterns: Iterable[str]) -> re.Pattern[str] | None:
+@lru_cache(maxsize=1024)  # many keys have the same tasks
+def one_of(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
     """Return the expression of names or patterns such as ``guard-*``; None if they are every name."""
-    every = list(patterns)
-    return None if "*" in every else re.compile("|".join(translate(pattern) for pattern in every))
+    return None if "*" in patterns else re.compile("|".join(map(translate, patterns)))
 
 
 EVERYONE = Caller("")

@@ -89,8 +89,8 @@ def test_a_key_may_change_its_tasks(file: Path) -> None:
 
 
 def test_patterns_are_those_of_a_shell() -> None:
-    assert one_of(["a", "*"]) is None
-    pattern = one_of(["a.b", "n-[0-9]", "x?"])
+    assert one_of(("a", "*")) is None
+    pattern = one_of(("a.b", "n-[0-9]", "x?"))
     assert pattern is not None
     found = {name for name in ("a.b", "axb", "n-7", "n-x", "xy", "xyz", "a.b\n") if pattern.match(name)}
     assert found == {"a.b", "n-7", "xy"}

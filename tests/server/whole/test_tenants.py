@@ -46,7 +46,7 @@ def server(
 ) -> Iterator[RunningServer]:
     options = ("--keys-file", str(keys_file), "--admin-key", ADMIN_KEY, "--grpc-port", "0")
     groups = ("--group", "own=sentiment,topics", "--group", "mixed=sentiment,rating")
-    formats = ("--log-format", "json", "--log-level", "debug")
+    formats = ("--log-format", "json")
     folder = tmp_path_factory.mktemp("served")
     with running(tiny_bert, base, folder, TASKS, *options, *groups, *formats) as server:
         yield server
