@@ -25,8 +25,8 @@ from mask_store import (
 )
 from masking import Base, Features, MaskSettings, Row
 from masking.heads import CLASSIFIER, POOLER
-from masking.inference.loaded_task import maskable_linears, own_tensors
 from masking.kernels import BitMask, Segments
+from masking.known_task import maskable_linears, own_tensors
 from masking.tasks import MODEL_KINDS
 
 _DEVIATION = 0.02

@@ -57,7 +57,6 @@ from .format.manifest import BaseInfo as BaseInfo
 from .format.manifest import CombineRule as CombineRule
 from .format.manifest import CopyInfo as CopyInfo
 from .format.manifest import EnsembleManifest as EnsembleManifest
-from .format.manifest import HeadActivation as HeadActivation
 from .format.manifest import Manifest as Manifest
 from .format.manifest import MemberInfo as MemberInfo
 from .format.manifest import Pooling as Pooling
@@ -69,6 +68,7 @@ from .format.mask_info import BitsEncoding as BitsEncoding
 from .format.mask_info import BitsInfo as BitsInfo
 from .format.mask_info import ChangedRows as ChangedRows
 from .format.mask_info import Encoding as Encoding
+from .format.mask_info import HeadActivation as HeadActivation
 from .format.mask_info import HeadMode as HeadMode
 from .format.mask_info import HeadTensorInfo as HeadTensorInfo
 from .format.mask_info import JsonScalar as JsonScalar
@@ -80,6 +80,7 @@ from .format.mask_info import RiceEncoding as RiceEncoding
 from .messages import escape_controls as escape_controls
 from .messages import one_line as one_line
 from .sizes import human_bytes as human_bytes
+from .store.bundle_cache import BundleCache as BundleCache
 from .store.ensemble import ensemble_of as ensemble_of
 from .store.records import History as History
 from .store.records import Problem as Problem

@@ -18,6 +18,8 @@ from .inference import MaskedEncoder as MaskedEncoder
 from .inference import Member as Member
 from .inference import TaskBatch as TaskBatch
 from .inference import load_task as load_task
+from .known_task import KnownTask as KnownTask
+from .known_task import know_task as know_task
 from .learning.masked_model import MaskedModel as MaskedModel
 from .learning.masked_model import MaskScores as MaskScores
 from .learning.settings import MaskSettings as MaskSettings

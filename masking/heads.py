@@ -1,7 +1,8 @@
 """Head of a task: pooler W_P and classifier W_T, from hidden states to logits (paper, section 3).
 
-One head for every architecture: [CLS] through W_P and tanh, then W_T; token classification applies W_T
-to every token and has no pooler; embeddings have no head: the tokens of a text are pooled. The same
+The paper's head is [CLS] through W_P and tanh, then W_T; token classification applies W_T to every token and
+has no pooler; embeddings have no head: the tokens of a text are pooled. Where transformers' classifiers of an
+architecture have another activation, so has the head, and of ModernBERT a W_P on every token. The same
 arithmetic serves learning and serving, which differ only in how they apply a linear layer; that is passed in.
 """
 
@@ -33,22 +34,34 @@ ACTIVATIONS: Mapping[HeadActivation, Linear] = {
     "gelu": functional.gelu,
     "gelu-norm": _gelu_norm,
 }
-"""Between W_P and W_T; a learned head has tanh, finetuned copies have what their architecture has."""
+"""Between W_P and W_T; tanh is the paper's."""
 
 
-def head_logits(hidden: Tensor, pooler: Linear | None, classifier: Linear, dropout: Linear) -> Tensor:
+def head_logits(
+    hidden: Tensor,
+    pooler: Linear | None,
+    classifier: Linear,
+    dropout: Linear,
+    *,
+    activation: HeadActivation = "tanh",
+    words: bool = False,
+) -> Tensor:
     """Compute logits from the encoder's output.
 
     Args:
         hidden: float32 [rows, tokens, hidden].
-        pooler: Applies W_P and its bias to [rows, hidden]; None where every token has logits.
+        pooler: Applies W_P and its bias to [..., hidden]; None where there is none.
         classifier: Applies W_T and its bias to [..., hidden].
         dropout: Applied before the classifier; the identity outside training.
+        activation: After W_P.
+        words: Whether every token has logits, and not [CLS] alone.
 
     Returns:
-        [rows, outputs] of each row's [CLS], or without a pooler [rows, tokens, outputs].
+        [rows, outputs] of each row's [CLS], or of every token [rows, tokens, outputs].
     """
-    features = hidden if pooler is None else torch.tanh(pooler(hidden[:, 0]))
+    features = hidden if words else hidden[:, 0]
+    if pooler is not None:
+        features = ACTIVATIONS[activation](pooler(features))
     return classifier(dropout(features))
 
 

@@ -294,7 +294,7 @@ class Pipeline:
 
 def _encode(task: LoadedTask, given: Any, place: int, truncate: bool, encoded: _Encoded) -> Features:
     """Tokenise an input, or find it among those that were encoded alike."""
-    name, spec = task.manifest.task, task.spec
+    name, spec = task.name, task.spec
     kind = f"pairs of {spec.kind}" if spec.pair else spec.kind
     read = _PAIRS if spec.pair else _READERS[spec.kind]
     found = read[0](given)

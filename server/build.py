@@ -1,13 +1,15 @@
 """Composition of one server process: the only module that knows all parts of the service."""
 
 import logging
+import math
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from mask_store import MaskStore
+from mask_store import BundleCache, MaskStore
 from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.inference import ResidentWeights
@@ -15,6 +17,8 @@ from masking.kernels import Precision, choose_precision, costs, kernel_runs
 from masking.kernels.cpu.processor import instruction_sets, processor_name
 from masking.tasks import MODEL_KINDS
 from server.engine.batch import BatchLimits
+from server.engine.mask_memory import mask_memory
+from server.engine.ready_masks import ReadyMasks
 from server.engine.retry import Compute
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
@@ -64,9 +68,27 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=device)
         _tell(base)
-    metrics, registry = Metrics(settings.metrics_max_tasks, settings.metrics_max_keys), TaskRegistry()
+    metrics = Metrics(settings.metrics_max_tasks, settings.metrics_max_keys)
+    registry = TaskRegistry(settings.require_task)
     weights = _weights(base, precision, settings)
-    loader = TaskLoader(store, base, registry, metrics, retry_seconds=settings.poll_seconds, weights=weights)
+    masked = MaskedEncoder(base, weights).logits
+    if own:
+        weights.release(base)
+    loader = TaskLoader(
+        store,
+        base,
+        registry,
+        metrics,
+        retry_seconds=settings.poll_seconds,
+        weights=weights,
+        masks=ReadyMasks(
+            mask_memory(settings.mask_memory, device),
+            registry,
+            threads=settings.load_threads,
+            on_lookup=metrics.residency.count_lookup,
+            on_eviction=metrics.residency.count_eviction,
+        ),
+    )
     lifecycle = Lifecycle(store, loader, registry, metrics)
     watcher = StoreWatcher(
         store,
@@ -75,23 +97,24 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         metrics,
         poll_seconds=settings.poll_seconds,
         load_threads=settings.load_threads,
+        masks=loader.masks,
     )
-    masked = MaskedEncoder(base, weights).logits
-    if own:
-        weights.release(base)
-    prepare = _preparation(settings, base, watcher, registry, metrics, None if compute else masked)
+    prepare = _preparation(settings, base, watcher, loader.masks, metrics, None if compute else masked)
     engine = _engine(settings, base, metrics, compute or masked, prepare)
     tokenizer = TokenizerStage(
         engine.queue.limits,
         threads=min(_MOST_TOKENIZERS, allowed_threads(os.cpu_count() or 1)),
         most_characters=_BODIES_TOKENISED * settings.max_body_bytes,
     )
-    predictor = Predictor(tokenizer, engine, metrics, timeout_seconds=settings.request_timeout_ms / 1000)
+    predictor = Predictor(
+        tokenizer, engine, loader.masks, metrics, timeout_seconds=settings.request_timeout_ms / 1000
+    )
     service = Service(
         settings,
         base,
         weights,
         registry,
+        loader.masks,
         watcher,
         lifecycle,
         TaskHistory(store),
@@ -144,7 +167,12 @@ def _tell(base: Base) -> None:
 
 def _open_store(settings: Settings) -> MaskStore:
     create = settings.create_store or _is_empty_folder(settings.store)
-    return MaskStore.open(settings.store, create=create, lock_seconds=_LOCK_SECONDS)
+    folder = settings.cache_dir
+    cache = None if folder is None else BundleCache(folder, settings.cache_bytes)
+    store = MaskStore.open(settings.store, create=create, lock_seconds=_LOCK_SECONDS, cache=cache)
+    if cache is not None and not store.caches:
+        logger.warning("--cache-dir is not used: the store is a folder of this machine")
+    return store
 
 
 def _is_empty_folder(place: str) -> bool:
@@ -179,7 +207,7 @@ def _preparation(
     settings: Settings,
     base: Base,
     watcher: StoreWatcher,
-    registry: TaskRegistry,
+    masks: ReadyMasks,
     metrics: Metrics,
     warm: Compute | None,
 ) -> Callable[[], None]:
@@ -191,21 +219,20 @@ def _preparation(
         if warm is not None:
             if base.device.type == "cpu" and kernel_runs(base.device, settings.kernels):
                 metrics.note_costs(costs().as_dict())
-            _warm_up(warm, registry)
+            _warm_up(warm, masks)
 
     return prepare
 
 
-def _warm_up(compute: Compute, registry: TaskRegistry) -> None:
+def _warm_up(compute: Compute, masks: ReadyMasks) -> None:
     """Compute one input of one task: kernels are built and threads are up before the first request."""
-    for served in list(registry.tasks.values())[:1]:
-        task = served.loaded
+    if (task := masks.newest()) is not None:
         sample = MODEL_KINDS[task.spec.kind].sample(task.spec)
         features = task.codec.encode([sample], truncate=True)
         try:
             compute([TaskBatch(task, features)])
         except Exception:  # a task that fails must not keep the others from being served
-            logger.exception("warming up with task %s failed", served.name)
+            logger.exception("warming up with task %s failed", task.name)
 
 
 def _connect_gauges(service: Service) -> None:
@@ -231,19 +258,20 @@ def _connect_gauges(service: Service) -> None:
     metrics.read("maskserve_queue_oldest_seconds", "How long the oldest waits", lambda: queue.oldest_seconds)
     metrics.read("maskserve_ready", "1 if requests can be answered", lambda: service.why_not_ready() is None)
     metrics.read_restarts(service.threads)
-    metrics.read("maskserve_tasks", "Tasks in service", lambda: len(registry.tasks))
+    metrics.read("maskserve_tasks", "Tasks in service", lambda: registry.served)
     metrics.read(
         "maskserve_task_problems",
         "Tasks whose current version can't be served",
-        lambda: len(registry.problems),
+        lambda: registry.troubled,
     )
     metrics.read(
         "maskserve_finetuned_bytes",
         "What a finetuned copy of the base in fp32 for each task in service would take",
-        lambda: sum(task.loaded.manifest.finetuned_bytes for task in registry.tasks.values()),
+        lambda: registry.finetuned_bytes,
     )
     _connect_keys(service)
     _connect_memory(service)
+    _connect_masks(service)
 
 
 def _connect_keys(service: Service) -> None:
@@ -260,20 +288,38 @@ def _connect_keys(service: Service) -> None:
 
 def _connect_memory(service: Service) -> None:
     """Let the metrics count bytes when they are scraped."""
-    registry, device = service.registry, service.base.device
+    masks, device = service.masks, service.base.device
     gpu = device.type == "cuda"
     service.metrics.read_bytes(
         {
             "base": lambda: service.base.nbytes,
             "lines": lambda: service.weights.nbytes,
-            "packed": lambda: sum(task.loaded.masks_nbytes for task in registry.tasks.values()),
-            "head": lambda: sum(task.loaded.head_nbytes for task in registry.tasks.values()),
-            "signs": lambda: sum(task.loaded.signs_nbytes for task in registry.tasks.values()),
+            "packed": partial(masks.held, "packed"),
+            "head": partial(masks.held, "head"),
+            "signs": partial(masks.held, "signs"),
         },
         {
             "reserved": lambda: torch.cuda.memory_reserved(device) if gpu else 0,
             "tensors": lambda: torch.cuda.memory_allocated(device) if gpu else 0,
         },
+    )
+
+
+def _connect_masks(service: Service) -> None:
+    """Let the metrics tell which tasks have their masks in memory when they are scraped."""
+    masks, registry, read = service.masks, service.registry, service.metrics.read
+    read("maskserve_ready_tasks", "Tasks whose masks are in memory", lambda: masks.ready)
+    read("maskserve_loading_tasks", "Tasks whose masks are being loaded", lambda: masks.loading)
+    read(
+        "maskserve_cold_tasks",
+        "Tasks in service whose masks come with the next request",
+        lambda: max(0, registry.served - masks.ready - masks.loading),
+    )
+    read("maskserve_mask_bytes", "Bytes of masks that are held, or promised to loads", lambda: masks.nbytes)
+    read(
+        "maskserve_mask_memory_bytes",
+        "Most bytes of masks; infinite without a limit",
+        lambda: math.inf if masks.budget is None else masks.budget,
     )
 
 

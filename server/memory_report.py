@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from masking import Base
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
+from server.engine.ready_masks import ReadyMasks, Residency
 from server.tasks.registry import ServedTask
 
 _STATM = Path("/proc/self/statm")
@@ -36,10 +37,13 @@ class BaseMemory(BaseModel):
 
 
 class TaskMemory(BaseModel):
-    """What one task holds, in bytes."""
+    """What one task holds, in bytes; nothing where its masks are cold."""
 
     version: int
     digest: str
+    masks: Residency = Field(
+        description="ready: in memory; loading: on their way there; cold: loaded by the next request"
+    )
     members: int = Field(description="masks that answer together; 1 but for ensembles")
     packed_mask_bytes: int = Field(
         description="masks of the base's layers, one bit per weight; in int8 also 4 bytes for each row"
@@ -82,6 +86,7 @@ class MemoryReport(BaseModel):
     base: BaseMemory
     tasks: dict[str, TaskMemory]
     total: TotalMemory
+    mask_memory_bytes: int | None = Field(description="most bytes of masks and heads; null without a limit")
     finetuned: FinetunedMemory
     process_bytes: int | None = Field(
         description="resident memory of the whole process: the total, interpreter, libraries, manifests and "
@@ -89,7 +94,9 @@ class MemoryReport(BaseModel):
     )
 
 
-def memory_report(base: Base, weights: ResidentWeights, tasks: Mapping[str, ServedTask]) -> MemoryReport:
+def memory_report(
+    base: Base, weights: ResidentWeights, tasks: Mapping[str, ServedTask], masks: ReadyMasks
+) -> MemoryReport:
     """Count every byte of the base and of the served tasks."""
     of_base = BaseMemory(
         name=base.info.name,
@@ -98,13 +105,14 @@ def memory_report(base: Base, weights: ResidentWeights, tasks: Mapping[str, Serv
         lines_bytes=weights.nbytes,
         resident_bytes=base.nbytes + weights.nbytes,
     )
-    lines = {name: _task_memory(task) for name, task in sorted(tasks.items())}
+    lines = {name: _task_memory(task, masks) for name, task in sorted(tasks.items())}
     total = _total(of_base, list(lines.values()))
     return MemoryReport(
         precision=weights.precision,
         base=of_base,
         tasks=lines,
         total=total,
+        mask_memory_bytes=masks.budget,
         finetuned=_finetuned(list(lines.values()), total.resident_bytes, weights.precision),
         process_bytes=_process_bytes(),
     )
@@ -119,17 +127,18 @@ def _process_bytes() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _task_memory(task: ServedTask) -> TaskMemory:
-    loaded = task.loaded
+def _task_memory(task: ServedTask, masks: ReadyMasks) -> TaskMemory:
+    ready = masks.peek(task.digest)
     return TaskMemory(
         version=task.version,
         digest=task.digest,
-        members=len(loaded.members),
-        packed_mask_bytes=loaded.masks_nbytes,
-        head_bytes=loaded.head_nbytes,
-        sign_bytes=loaded.signs_nbytes,
-        resident_bytes=task.nbytes,
-        finetuned_bytes=loaded.manifest.finetuned_bytes,
+        masks=masks.state(task.digest),
+        members=task.loaded.copies,
+        packed_mask_bytes=0 if ready is None else ready.masks_nbytes,
+        head_bytes=0 if ready is None else ready.head_nbytes,
+        sign_bytes=0 if ready is None else ready.signs_nbytes,
+        resident_bytes=0 if ready is None else ready.nbytes,
+        finetuned_bytes=task.loaded.finetuned_bytes,
     )
 
 

@@ -2,13 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Hashable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
-from masking import Features, LoadedTask, Prediction, TaskInput, TaskInputError
+from masking import Features, KnownTask, LoadedTask, Prediction, TaskInput, TaskInputError
 from masking.tasks.predictions import Floats
 from server.engine.pending import PendingRequest, Timings
+from server.engine.ready_masks import ReadyMasks
 from server.engine.room import Reservation
 from server.engine.tokenizer import TokenizerStage
 from server.engine.turns import Turns
@@ -17,7 +20,11 @@ from server.errors import DeadlineError
 from server.tasks.registry import ServedTask
 from server.telemetry.metrics import Metrics
 
+_COLD_AT_ONCE = 8
+"""Tasks of one fan-out whose masks are loaded and computed at once, so that others get theirs in between."""
 _INLINE_LOGITS = 4096  # decoding more of them would hold up the event loop, so a thread does it
+
+_Task = TypeVar("_Task", bound=KnownTask)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class PredictRequest:
     truncate: bool = False
     max_length: int | None = None
 
-    def of(self, task: LoadedTask) -> LoadedTask:
+    def of(self, task: _Task) -> _Task:
         """Return the task as the request wants it."""
         return task if self.max_length is None else task.shortened(self.max_length)
 
@@ -46,24 +53,33 @@ class PredictRequest:
 
 Call = tuple[ServedTask, PredictRequest]
 _Waiting = asyncio.Future[tuple[Floats, ...]] | TaskInputError
+_Pend = Callable[[LoadedTask], PendingRequest]
 
 
 class Predictor:
     """Computes requests and counts them. Call it from one event loop."""
 
     def __init__(
-        self, tokenizer: TokenizerStage, engine: Engine, metrics: Metrics, *, timeout_seconds: float
+        self,
+        tokenizer: TokenizerStage,
+        engine: Engine,
+        masks: ReadyMasks,
+        metrics: Metrics,
+        *,
+        timeout_seconds: float,
     ) -> None:
         """Connect the parts.
 
         Args:
             tokenizer: Makes features of inputs.
             engine: Makes logits of features.
+            masks: Those that it computes with.
             metrics: Counts the time of each stage.
             timeout_seconds: Longest time from admission to the logits.
         """
         self._tokenizer = tokenizer
         self._engine = engine
+        self._masks = masks
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
         self._turns = Turns()
@@ -74,7 +90,7 @@ class Predictor:
         Raises:
             ServerError: There is no room in the queue, or the server is shutting down.
         """
-        self._engine.queue.check_room(len(served.loaded.members), served.digest)
+        self._engine.queue.check_room(served.loaded.copies, served.digest)
 
     async def wait_for_room(self, served: ServedTask, request: PredictRequest) -> Reservation:
         """Wait for a place in the queue, in turn with all who do; cancelling the call gives it up.
@@ -121,7 +137,7 @@ class Predictor:
         with self._counted(served, request, timings):
             rows = rows_of(served, request)
             with place or self._engine.queue.reservation(rows, served.digest) as held:
-                logits = await self._logits(request.of(served.loaded), request, request_id, timings, held)
+                logits = await self._logits(served, request, request_id, timings, held)
             return await self._decode(served.loaded, logits)
 
     async def fan_out(
@@ -173,31 +189,60 @@ class Predictor:
     async def _enter(
         self, calls: Sequence[Call], every: Sequence[Timings], request_id: str
     ) -> list[_Waiting]:
-        """Put requests to several tasks into the queue, but for those that their codec refuses."""
+        """Put requests to several tasks into the queue, but for those that their codec refuses.
+
+        Those whose masks are cold enter it one by one, as these come, and keep their places until then.
+        """
         rows = [(rows_of(served, request), served.digest) for served, request in calls]
-        places = self._engine.queue.reservations(rows)
+        places = dict(enumerate(self._engine.queue.reservations(rows)))
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 encoded = await self._encode_once(calls)
-            entering, held = list[PendingRequest](), list[Reservation]()
-            for (served, request), features, timings, place in zip(
-                calls, encoded, every, places, strict=True
-            ):
+            found: dict[int, _Waiting] = {}
+            pending: dict[int, _Pend] = {}
+            for number, ((_, request), features) in enumerate(zip(calls, encoded, strict=True)):
                 if isinstance(features, TaskInputError):
-                    continue
-                timings.tokens = sum(item.tokens for item in features)
-                deadline = timings.admitted + self._timeout_seconds
-                entering.append(
-                    PendingRequest(request.of(served.loaded), features, request_id, deadline, timings)
+                    found[number] = features
+                else:
+                    pending[number] = self._pend(request, features, request_id, every[number])
+            masks = {number: self._masks.take(calls[number][0]) for number in pending}
+            ready = {number: pending.pop(number)(one) for number, one in masks.items() if one is not None}
+            computed = self._engine.run_together(list(ready.values()), [places[number] for number in ready])
+            few = asyncio.Semaphore(_COLD_AT_ONCE)
+            for number, pend in pending.items():
+                found[number] = self._enter_cold(
+                    calls[number][0], every[number], pend, places.pop(number), few
                 )
-                held.append(place)
-            computed = iter(self._engine.run_together(entering, held))
-            return [one if isinstance(one, TaskInputError) else next(computed) for one in encoded]
+            found |= zip(ready, computed, strict=True)
+            return [found[number] for number in range(len(calls))]
         except TimeoutError:
             raise DeadlineError from None
         finally:
-            for place in places:
+            for place in places.values():
                 place.release()
+
+    def _enter_cold(
+        self, served: ServedTask, timings: Timings, pend: _Pend, place: Reservation, few: asyncio.Semaphore
+    ) -> asyncio.Task[tuple[Floats, ...]]:
+        """Put a request into the queue once its masks are loaded, a few at a time."""
+        timings.tokenized = time.monotonic()
+
+        async def run() -> tuple[Floats, ...]:
+            async with few:
+                masks = await self._ready(self._masks.get(served), timings)
+                return await self._engine.run(pend(masks), place)
+
+        running = asyncio.create_task(run())
+        running.add_done_callback(lambda _: place.release())  # it may be cancelled before it begins
+        return running
+
+    def _pend(
+        self, request: PredictRequest, features: Sequence[Features], request_id: str, timings: Timings
+    ) -> _Pend:
+        """Return what makes the entry of a request in the queue, once the masks of its task are there."""
+        timings.tokens = sum(item.tokens for item in features)
+        deadline = timings.admitted + self._timeout_seconds
+        return lambda masks: PendingRequest(request.of(masks), features, request_id, deadline, timings)
 
     async def _encode_once(self, calls: Sequence[Call]) -> list[Sequence[Features] | TaskInputError]:
         """Tokenise the inputs of each call, those that tasks encode alike once."""
@@ -205,7 +250,7 @@ class Predictor:
         keys = list[Hashable]()
         for served, request in calls:
             task, inputs, truncate = request.of(served.loaded), request.inputs, request.truncate
-            keys.append((task.codec.encoding, len(task.members), inputs, truncate))
+            keys.append((task.codec.encoding, task.copies, inputs, truncate))
             if keys[-1] not in found:
                 try:
                     found[keys[-1]] = await self._tokenizer.encode(task, inputs, truncate=truncate)
@@ -239,9 +284,16 @@ class Predictor:
         served.statistics.count_success(len(request.inputs), timings)
         self._metrics.time_prediction(served.name, timings)
 
+    async def _ready(self, found: LoadedTask | Future[LoadedTask], timings: Timings) -> LoadedTask:
+        """Wait for the masks of a task; others may wait for the same load."""
+        if isinstance(found, LoadedTask):
+            return found
+        timings.tokenized = timings.tokenized or time.monotonic()
+        return await asyncio.wrap_future(found)
+
     async def _logits(
         self,
-        task: LoadedTask,
+        served: ServedTask,
         request: PredictRequest,
         request_id: str,
         timings: Timings,
@@ -249,12 +301,16 @@ class Predictor:
     ) -> Sequence[Floats]:
         try:
             async with asyncio.timeout(self._timeout_seconds) as limit:
+                masks = self._masks.get(served)  # where they are cold, they are loaded meanwhile
                 features = await self._tokenizer.encode(
-                    task, request.inputs, truncate=request.truncate, patient=place.patient
+                    request.of(served.loaded),
+                    request.inputs,
+                    truncate=request.truncate,
+                    patient=place.patient,
                 )
-                timings.tokens = sum(item.tokens for item in features)
-                deadline = timings.admitted + self._timeout_seconds
-                pending = PendingRequest(task, features, request_id, deadline, timings)
+                pending = self._pend(request, features, request_id, timings)(
+                    await self._ready(masks, timings)
+                )
                 if place.patient and pending.cost.rows > place.rows:
                     await self._engine.queue.widen(place, pending.cost.rows)
                     pending.deadline = time.monotonic() + self._timeout_seconds
@@ -263,7 +319,7 @@ class Predictor:
         except TimeoutError:
             raise DeadlineError from None
 
-    async def _decode(self, task: LoadedTask, logits: Sequence[Floats]) -> list[Prediction]:
+    async def _decode(self, task: KnownTask, logits: Sequence[Floats]) -> list[Prediction]:
         """Decode the logits of a request, which take turns with those of others."""
 
         def decode() -> list[Prediction]:
@@ -276,4 +332,4 @@ class Predictor:
 
 def rows_of(served: ServedTask, request: PredictRequest) -> int:
     """Return the rows that a request takes of the queue, at least; windows of long texts come on top."""
-    return len(served.loaded.members) * request.rows
+    return served.loaded.copies * request.rows

@@ -14,6 +14,7 @@ from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from server.daemons import OperatorThreads
 from server.engine.batch import BatchLimits
+from server.engine.ready_masks import ReadyMasks
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
@@ -68,6 +69,7 @@ class Service:
         base: The resident encoder.
         weights: Its layers in the precision in which they are multiplied.
         registry: The tasks in service.
+        masks: Those in memory.
         watcher: Keeps the registry in step with the store.
         lifecycle: Puts tasks in service and takes them out.
         history: Looks up versions in the store.
@@ -88,6 +90,7 @@ class Service:
     base: Base
     weights: ResidentWeights
     registry: TaskRegistry
+    masks: ReadyMasks
     watcher: StoreWatcher
     lifecycle: Lifecycle
     history: TaskHistory
@@ -204,13 +207,16 @@ class Service:
         return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread, *keys)
 
     def _missing_tasks(self) -> str:
-        """Tell why each required task that is not served is not."""
-        entries = self.registry.entries
-        missing = [
-            entry.why_not_served(name)
-            if (entry := entries.get(name))
-            else f"task {name!r} is not in the store"
-            for name in self.settings.require_task
-            if name not in self.registry.tasks
-        ]
+        """Tell why each required task that can't be computed is not."""
+        missing = [reason for name in self.settings.require_task if (reason := self._missing(name))]
         return "; ".join(f"required {reason}" for reason in missing)
+
+    def _missing(self, name: str) -> str | None:
+        if not self.registry.knows(name):
+            return f"task {name!r} is not in the store"
+        entry = self.registry.entry(name)
+        if entry.served is None:
+            return entry.why_not_served(name)
+        if self.masks.state(entry.served.digest) != "ready":
+            return f"task {name!r} has no masks in memory: {entry.problem or 'there was no room for them'}"
+        return None

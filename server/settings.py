@@ -249,8 +249,21 @@ class Settings(BaseSettings):
     )
     load_threads: int = Field(2, ge=1, le=64, description="how many versions are loaded at once")
     require_task: Names = Field(
-        (), description="a task without which the server is not ready; may be given several times"
+        (),
+        description="a task without which the server is not ready, and whose masks stay in memory; may be "
+        "given several times",
     )
+    mask_memory: ByteSize | None = Field(
+        None,
+        ge=1,
+        description="most bytes of masks in the device's memory; those that were used least recently go out, "
+        "and come back with the next request to their task; by default half of what is free at start",
+    )
+    cache_dir: Path | None = Field(
+        None,
+        description="folder on this machine for copies of bundles, where the store is not; safe to lose",
+    )
+    cache_bytes: ByteSize = Field(ByteSize(10 << 30), ge=1, description="most bytes of these copies")
     group: Groups = Field(
         {},
         description="tasks that are asked together by one name, such as guards=toxicity,spam; may be given "

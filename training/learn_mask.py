@@ -84,7 +84,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.l
         "logits or probabilities are combined, whichever is best on dev",
     )
     method.add_argument(
-        "--save-to", metavar="DIR", help="folder to keep finetuned weights in (with --method finetune)"
+        "--save-to",
+        metavar="DIR",
+        help="folder to keep finetuned weights in, as transformers loads it (with --method finetune)",
     )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _run(arguments), quiet=arguments.quiet)

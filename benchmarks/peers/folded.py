@@ -33,7 +33,7 @@ def folded_copy(base: Base, task: LoadedTask, member: Member) -> FinetunedModel:
         for name, mask in member.masks.layers.items():
             linear = model.pooler if name == POOLER else model.encoder.get_submodule(name)
             if not isinstance(linear, torch.nn.Linear):
-                raise BenchmarkError(f"task {task.manifest.task!r}: a copy has no layer {name!r} to mask")
+                raise BenchmarkError(f"task {task.name!r}: a copy has no layer {name!r} to mask")
             linear.weight.copy_(apply_mask(linear.weight, mask.expand()))
         for name, tensor in member.head.items():
             model.get_parameter(name.replace(POOLER, "pooler")).copy_(tensor)

@@ -10,7 +10,7 @@ from torch import Tensor
 from lab.random_tasks import RandomTask, Workload
 from mask_store import MaskBundle
 from masking import Base, Features, LoadedTask, MaskedEncoder, TaskBatch, load_task
-from masking.inference import Member, ResidentWeights, TaskMasks
+from masking.inference import ResidentWeights, TaskMasks
 from masking.kernels import Precision, choose_precision
 
 
@@ -63,7 +63,8 @@ class Ours:
             for name in head.head_layers
             for part, tensor in zip(("weight", "bias"), head.head_linear(name, self._base), strict=True)
         }
-        plain = replace(self._ready(head), members=(Member(TaskMasks({}), own),))
+        task = self._ready(head)
+        plain = replace(task, members=(replace(task.members[0], masks=TaskMasks({}), head=own),))
         return self._run([plain] * len(workload.tasks), workload)
 
     def ready_tasks(self, bundles: Sequence[MaskBundle], workload: Workload) -> Callable[[], Tensor]:

@@ -27,13 +27,17 @@ from mask_store.format.container import (
     OWN_PREFIX,
     ROW_PREFIX,
     SCALE_PREFIX,
+    TensorEntry,
     Tensors,
     build_header,
+    header_end,
     join,
     layout,
+    parse_header,
     read_container,
     read_header,
 )
+from mask_store.format.evaluation_info import EvaluationInfo
 from mask_store.format.json_text import check_json
 from mask_store.format.limits import Limits
 from mask_store.format.manifest import (
@@ -237,15 +241,8 @@ class MaskBundle:
         limits = limits or Limits()
         data = bytes(data)
         container = read_container(data, limits)
-        checksum, manifest = read_document(container.document, limits)
-        check_sizes(manifest, limits)
         tensors = container.tensors
-        check_names(manifest, tensors.entries)
-        check_entries(manifest, tensors.entries)
-        text = manifest.to_json()
-        shapes = [(name, dtype_of(name), entry.shape) for name, entry in tensors.entries.items()]
-        if container.header != build_header(write_document(checksum, text), layout(shapes)):
-            raise NonCanonicalError("header: right contents, but not written in the one way of the format")
+        checksum, text, manifest = _checked(container.header, container.document, tensors.entries, limits)
         if digest is None and checksum != _checksum(text, tensors.data):
             raise ChecksumError("checksum: the contents are not those that were written")
         check_contents(manifest, tensors)
@@ -259,6 +256,21 @@ class MaskBundle:
         """
         check_json(read_header(self._data, limits).decode(), limits)
         check_sizes(self.manifest, limits)
+
+    def evaluated(self, metrics: Mapping[str, float], evaluation: EvaluationInfo) -> Self:
+        """Return a bundle of the same contents, with an evaluation on a dev set.
+
+        Args:
+            metrics: Dev metrics, which are added to its own.
+            evaluation: How it answered the dev set.
+
+        Raises:
+            ValidationError: They don't go with the task; a ValueError.
+        """
+        fields = dict(self.manifest) | {"evaluation": evaluation}
+        manifest = type(self.manifest)(**fields | {"metrics": {**self.manifest.metrics, **metrics}})
+        tensors = read_container(self._data, Limits(file=len(self._data))).tensors
+        return type(self)(manifest, *_joined(manifest, tensors.entries, bytes(tensors.data)))
 
     @property
     def combine(self) -> CombineRule | None:
@@ -277,6 +289,24 @@ class MaskBundle:
     def __repr__(self) -> str:
         """Return task and digest."""
         return f"MaskBundle(task={self.manifest.task!r}, digest={self.digest!r})"
+
+
+def read_manifest(start: bytes, size: int, *, limits: Limits | None = None) -> Manifest:
+    """Read the manifest of a bundle file from its start, checking all that the header says.
+
+    Args:
+        start: The first bytes of the file, to the end of the header at least.
+        size: Bytes of the whole file.
+        limits: What to refuse as too large.
+
+    Raises:
+        BundleError: One of its subclasses, by what is wrong.
+    """
+    limits = limits or Limits()
+    limits.check("file", "bundle", size)
+    header = read_header(start, limits)
+    document, entries = parse_header(header, limits, size - header_end(start, limits))
+    return _checked(header, document, entries, limits)[-1]
 
 
 def digest_of(data: bytes) -> str:
@@ -307,6 +337,21 @@ def write_bundle(path: str | Path, bundle: MaskBundle) -> None:
     LocalFiles(target.parent, scratch=".").replace(target.name, bundle.to_bytes())
 
 
+def _checked(
+    header: bytes, document: str, entries: Mapping[str, TensorEntry], limits: Limits
+) -> tuple[str, str, Manifest]:
+    """Check all that a header says; return the checksum, the manifest's JSON, and the manifest."""
+    checksum, manifest = read_document(document, limits)
+    check_sizes(manifest, limits)
+    check_names(manifest, entries)
+    check_entries(manifest, entries)
+    text = manifest.to_json()
+    shapes = [(name, dtype_of(name), entry.shape) for name, entry in entries.items()]
+    if header != build_header(write_document(checksum, text), layout(shapes)):
+        raise NonCanonicalError("header: right contents, but not written in the one way of the format")
+    return checksum, text, manifest
+
+
 def _named(floats: Head, prefix: str) -> Head:
     """Return the tensors whose names begin so, by the rest of their names."""
     found = {name.removeprefix(prefix): floats[name] for name in floats if name.startswith(prefix)}
@@ -316,9 +361,12 @@ def _named(floats: Head, prefix: str) -> Head:
 def _to_file(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> tuple[Tensors, bytes]:
     """Write the file of a bundle; return its tensors too."""
     entries = layout((name, dtype_of(name), array.shape) for name, array in arrays.items())
-    parts = [arrays[name].tobytes() for name in entries]
+    return _joined(manifest, entries, b"".join(arrays[name].tobytes() for name in entries))
+
+
+def _joined(manifest: Manifest, entries: Mapping[str, TensorEntry], section: bytes) -> tuple[Tensors, bytes]:
+    """Write the file of a bundle from the bytes of its tensors; return its tensors too."""
     text = manifest.to_json()
-    section = b"".join(parts)
     checksum = _checksum(text, memoryview(section))
     data = join(build_header(write_document(checksum, text), entries), section)
     return Tensors(entries, memoryview(data)[len(data) - len(section) :]), data

@@ -115,14 +115,25 @@ def read_header(data: bytes, limits: Limits) -> bytes:
         TruncatedBundleError: If the file ends before its header does.
     """
     limits.check("file", "bundle", len(data))
+    start, end = _LENGTH.size, header_end(data, limits)
+    header = data[start:end]
+    if len(data) < end:
+        raise TruncatedBundleError(f"header: expected {end - start} bytes, found {len(header)}")
+    return header
+
+
+def header_end(data: bytes, limits: Limits) -> int:
+    """Return where the header of a file ends, from its first bytes.
+
+    Raises:
+        BundleTooLargeError: If the header is over the limit.
+        TruncatedBundleError: If these are too few bytes to tell.
+    """
     if len(data) < _LENGTH.size:
         raise TruncatedBundleError(f"bundle: expected at least {_LENGTH.size} bytes, found {len(data)}")
     (length,) = _LENGTH.unpack_from(data)
     limits.check("header", "header", length)
-    header = data[_LENGTH.size : _LENGTH.size + length]
-    if len(header) < length:
-        raise TruncatedBundleError(f"header: expected {length} bytes, found {len(header)}")
-    return header
+    return int(_LENGTH.size + length)
 
 
 def read_container(data: bytes, limits: Limits) -> Container:
@@ -138,12 +149,30 @@ def read_container(data: bytes, limits: Limits) -> Container:
     """
     header = read_header(data, limits)
     start = _LENGTH.size + len(header)
+    document, entries = parse_header(header, limits, len(data) - start)
+    return Container(header, document, Tensors(entries, memoryview(data)[start:]))
+
+
+def parse_header(header: bytes, limits: Limits, available: int) -> tuple[str, dict[str, TensorEntry]]:
+    """Take a header apart.
+
+    Args:
+        header: As `read_header` returns it.
+        limits: What to refuse as too large.
+        available: Bytes of the data section.
+
+    Returns:
+        The document in it, and the tensors.
+
+    Raises:
+        BundleError: As `read_container`.
+    """
     fields = _parse_header(header, limits)
     document = _document(fields.pop("__metadata__", None))
     limits.check("tensors", "bundle", len(fields), unit="tensors")
     entries = {name: _entry(name, value) for name, value in fields.items()}
-    _check_layout(entries, len(data) - start)
-    return Container(header, document, Tensors(entries, memoryview(data)[start:]))
+    _check_layout(entries, available)
+    return document, entries
 
 
 def _parse_header(header: bytes, limits: Limits) -> dict[str, Any]:

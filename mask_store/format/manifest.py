@@ -36,6 +36,7 @@ from mask_store.format.mask_info import (
     ChangedRows,
     Described,
     Digest,
+    HeadActivation,
     HeadTensorInfo,
     JsonScalar,
     LayerBits,
@@ -48,7 +49,8 @@ from mask_store.format.mask_info import (
     refuse_repeats,
 )
 
-MIN_MEMBERS, MAX_MEMBERS = 2, 64
+MIN_MEMBERS = 2
+MAX_MEMBERS = 64
 
 TaskKind = Literal[
     "sequence-classification",
@@ -61,7 +63,6 @@ TaskKind = Literal[
 ]
 Pooling = Literal["mean", "cls"]
 CombineRule = Literal["labels", "logits", "probabilities"]
-HeadActivation = Literal["tanh", "relu", "gelu", "gelu-norm"]
 WordPiece = Literal["first", "last"]
 
 _FEWEST_LABELS: Mapping[TaskKind, int] = {
@@ -224,11 +225,18 @@ class Manifest(Described):
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         absent = [name for name in _AT_WILL if not getattr(self, name, None)]
+        if isinstance(self, LearnedInfo) and self.head_activation is None:
+            absent.append("head_activation")
         return {name: value for name, value in serialize(self).items() if name not in absent}
 
     def to_json(self) -> str:
         """Write canonical JSON: one manifest has one text, in ASCII."""
         return canonical_json(self.model_dump(mode="json"))
+
+    @staticmethod
+    def from_json(text: str) -> "Manifest":
+        """Read what `to_json` wrote of a manifest that was checked."""
+        return _Document.model_validate_json(write_document("", text)).manifest
 
 
 class TaskManifest(Manifest, LearnedInfo):
@@ -249,6 +257,11 @@ class TaskManifest(Manifest, LearnedInfo):
         """See `Manifest.with_layers`."""
         (own,) = layers
         return self.model_copy(update={"layers": own})
+
+    @model_validator(mode="after")
+    def _check_head(self) -> Self:
+        _check_activations(self.kind, [self.head_activation])
+        return self
 
 
 class MemberInfo(LearnedInfo):
@@ -310,6 +323,7 @@ class EnsembleManifest(Manifest, LearnedMasks):
         refuse_repeats("digests of members", [member.digest for member in self.members])
         if self.kind in WITHOUT_CLASSES and self.combine != "logits":
             raise ValueError(f"members of a task of {self.kind} are combined by their logits")
+        _check_activations(self.kind, [member.head_activation for member in self.members])
         return self
 
 
@@ -336,7 +350,6 @@ class SignManifest(Manifest, BitsInfo):
         format_version: 3.
         own: Tensors of the base that the task has its own values of: biases and LayerNorms.
         embeddings: The base's embedding of tokens, where the task has some rows of it of its own; else empty.
-        head_activation: Between W_P and W_T; None for kinds that have no W_P.
         word_piece: Where a word's label is read, in token classification; else None.
         copied: The copy.
         settings: How the scales were chosen, and what was measured.
@@ -380,11 +393,17 @@ class SignManifest(Manifest, BitsInfo):
         refuse_repeats("names in layers and embeddings", bits)
         if (self.own or self.embeddings) and not self.layers:
             raise ValueError("without layers there are neither own tensors nor embeddings")
-        if (self.kind in _ONE_TEXT) != (self.head_activation is None):
+        _check_activations(self.kind, [self.head_activation])
+        if self.head_activation is None and self.kind not in _ONE_TEXT:
             raise ValueError(f"a task has a head_activation, but for {' and '.join(_ONE_TEXT)}")
         if (self.kind == "token-classification") != (self.word_piece is not None):
             raise ValueError("a token-classification task has a word_piece, and others have none")
         return self
+
+
+def _check_activations(kind: TaskKind, activations: Sequence[HeadActivation | None]) -> None:
+    if kind == "embedding" and any(one is not None for one in activations):
+        raise ValueError("an embedding task has no head_activation")
 
 
 def _version_of(fields: Any) -> str | None:

@@ -9,11 +9,21 @@ import math
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 TASK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TASK_NAME_RULE = "1 to 64 of a-z 0-9 . _ - and the first a letter or digit"
@@ -31,6 +41,7 @@ def _in_utc(time: datetime) -> datetime:
 
 
 HeadMode = Literal["masked", "trained"]
+HeadActivation = Literal["tanh", "relu", "gelu", "gelu-norm"]
 PositiveInteger = Annotated[int, Field(gt=0, le=_LARGEST_INTEGER)]
 JsonScalar = str | bool | int | float | None
 Text = Annotated[str, Field(min_length=1)]
@@ -275,10 +286,13 @@ class BitsInfo(Described):
     Attributes:
         layers: Layers with bits, in the order of the model.
         head: Head tensors that travel with the bits.
+        head_activation: Between W_P and W_T; None where there is no W_P, and of learned masks also for tanh.
+            In token classification a W_P is computed on each token.
     """
 
     layers: Annotated[tuple[LayerBits, ...], FailFast()]
     head: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
+    head_activation: HeadActivation | None = None
 
     def all_layers(self) -> tuple[LayerBits, ...]:
         """See `Described.all_layers`."""
@@ -324,6 +338,15 @@ class LearnedInfo(BitsInfo, LearnedMasks):
         if self.metric not in self.metrics:
             raise ValueError(f"metric {self.metric!r} is not among metrics {sorted(self.metrics)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_none(serialize(self), ("head_activation",))
+
+
+def without_none(fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Leave out those of some fields that say nothing."""
+    return {name: value for name, value in fields.items() if value is not None or name not in names}
 
 
 def refuse_repeats(what: str, names: list[str]) -> None:

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from fsspec.config import conf as fsspec_settings
@@ -37,9 +38,10 @@ from mask_store.files import LOCK_SECONDS, Files, LocalFiles, RemoteFiles
 from mask_store.format.bundle import MaskBundle
 from mask_store.format.diff import BundleDiff, diff_bundles
 from mask_store.format.limits import Limits
-from mask_store.format.manifest import CombineRule, utc_now
+from mask_store.format.manifest import CombineRule, Manifest, utc_now
 from mask_store.format.mask_info import TASK_NAME
 from mask_store.messages import escape_controls
+from mask_store.store.bundle_cache import BundleCache
 from mask_store.store.ensemble import ensemble_of
 from mask_store.store.records import (
     POINTER,
@@ -61,6 +63,8 @@ _TIMEOUTS: Mapping[str, Mapping[str, object]] = {
 }
 """Options of fsspec's file systems that bound their waits, unless fsspec's own configuration sets some."""
 _PROTOCOLS = {"s3a": "s3", "gcs": "gs"}
+_parsed = lru_cache(maxsize=1 << 17)(parse_version)
+"""Pointers that were read before, of so many tasks."""
 
 
 class MaskStore:
@@ -72,10 +76,13 @@ class MaskStore:
     or read. What writes raises StoreBusyError where others hold the store's lock for too long.
     """
 
-    def __init__(self, files: Files, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, files: Files, *, limits: Limits | None = None, cache: BundleCache | None = None
+    ) -> None:
         """Not for callers: use `open`, which checks that there is a store."""
         self._files = files
         self._limits = limits or Limits()
+        self._cache = cache
 
     @classmethod
     def open(
@@ -85,6 +92,7 @@ class MaskStore:
         create: bool = False,
         limits: Limits | None = None,
         lock_seconds: float = LOCK_SECONDS,
+        cache: BundleCache | None = None,
     ) -> "MaskStore":
         """Open a store.
 
@@ -93,6 +101,7 @@ class MaskStore:
             create: Make a store where there is none.
             limits: What bundles to refuse as too large.
             lock_seconds: How long to wait for others that write to the same local store.
+            cache: Where to keep copies of bundles that were loaded, if the store is not a local folder.
 
         Raises:
             StoreNotFoundError: If there is no store and `create` is not set.
@@ -107,11 +116,16 @@ class MaskStore:
             if not create:
                 raise
             files.replace(_MARKER, _MARKER_BYTES)
-        return cls(files, limits=limits)
+        return cls(files, limits=limits, cache=None if isinstance(files, LocalFiles) else cache)
 
     def __str__(self) -> str:
         """Return where the store is."""
         return str(self._files)
+
+    @property
+    def caches(self) -> bool:
+        """Whether copies of bundles are kept on this machine."""
+        return self._cache is not None
 
     def check(self) -> None:
         """Make sure that the store is still there.
@@ -157,7 +171,7 @@ class MaskStore:
                 continue
             try:
                 if isinstance(data, bytes):
-                    current[name] = parse_version(data, name)
+                    current[name] = _parsed(data, name)
                 elif isinstance(data, MaskStoreError):
                     raise data
             except MaskStoreError as error:
@@ -261,6 +275,17 @@ class MaskStore:
         """
         version = self.version(task, number) if isinstance(task, str) else task
         return self._folder(version.task).load(version)
+
+    def describe(self, version: VersionInfo) -> Manifest:
+        """Read the manifest of a version that this store has named, and of its bundle no more than that.
+
+        Its header is checked; the bits and numbers, and the digest of the file, only when it is loaded.
+
+        Raises:
+            MissingBundleError: If the bundle file is gone.
+            MaskStoreError: As `load`.
+        """
+        return self._folder(version.task).describe(version)
 
     def rollback(self, task: str, number: int | None = None) -> VersionInfo:
         """Make another version current, or the newest before the current one with other contents.
@@ -398,7 +423,7 @@ class MaskStore:
             yield locked
 
     def _folder(self, task: str) -> TaskFolder:
-        return TaskFolder(self._files, task, self._limits)
+        return TaskFolder(self._files, task, self._limits, self._cache)
 
 
 def _check_marker(files: Files) -> None:

@@ -24,10 +24,12 @@ from mask_store.errors import (
     UnknownVersionError,
 )
 from mask_store.files import STALE_SECONDS, Files
-from mask_store.format.bundle import MaskBundle, digest_of
+from mask_store.format.bundle import MaskBundle, digest_of, read_manifest
+from mask_store.format.container import header_end
 from mask_store.format.limits import Limits
-from mask_store.format.manifest import utc_now
+from mask_store.format.manifest import Manifest, utc_now
 from mask_store.format.mask_info import TASK_NAME, TASK_NAME_RULE
+from mask_store.store.bundle_cache import BundleCache
 from mask_store.store.records import (
     MAX_NUMBER,
     RECORD_BYTES,
@@ -49,21 +51,29 @@ from mask_store.store.records import (
 _DAMAGED = (RecordError, NotAFileError)
 """What is raised where a record or a pointer can't be understood, now or later."""
 _LOST = (MissingBundleError, DigestMismatchError)
+_START_BYTES = 32 << 10
+"""What is read of a bundle for its header alone; a longer one takes a second read."""
 _INTERRUPTED = "no current version: a publish or a deletion was interrupted; publish again or delete it again"
 
 
 class TaskFolder:
     """The files of one task, which need not exist yet."""
 
-    def __init__(self, files: Files, task: str, limits: Limits) -> None:
+    def __init__(self, files: Files, task: str, limits: Limits, cache: BundleCache | None = None) -> None:
         """Use the files of `task`.
+
+        Args:
+            files: Of the store.
+            task: Its name.
+            limits: What bundles to refuse as too large.
+            cache: Where copies of bundles that were loaded are kept.
 
         Raises:
             InvalidTaskNameError: If no task can have this name.
         """
         if not TASK_NAME.fullmatch(task):
             raise InvalidTaskNameError(f"no task can be called {task!r:.80}: expected {TASK_NAME_RULE}")
-        self._files, self._task, self._limits = files, task, limits
+        self._files, self._task, self._limits, self._cache = files, task, limits, cache
 
     def exists(self) -> bool:
         """Tell whether there is anything of the task, be it the leftovers of an interruption."""
@@ -138,13 +148,28 @@ class TaskFolder:
 
         Args:
             version: A version of this task.
-            checksum: Check the bundle's own checksum too, which the record's digest makes needless.
+            checksum: Read the store's own file, and check the bundle's own checksum too, which the record's
+                digest makes needless.
         """
-        data = self._read_bundle(version)
+        data = None if checksum else self._kept(version)
+        if data is None:
+            data = self._read_bundle(version)
+            if self._cache is not None:
+                self._cache.keep(version.digest, data)
         bundle = MaskBundle.from_bytes(data, limits=self._limits, digest=None if checksum else version.digest)
-        if bundle.manifest.task != version.task:
-            raise RecordError(f"{version}: expected its bundle, found one of {bundle.manifest.task!r}")
+        _checked_name(bundle.manifest, version)
         return bundle
+
+    def describe(self, version: VersionInfo) -> Manifest:
+        """Read the manifest of a version and check the header that it stands in; see `MaskStore.describe`."""
+        self._limits.check("file", f"bundle of {version}", version.size)
+        data = self._kept(version)
+        if data is None:
+            data = self._read_start(version, _START_BYTES)
+            if len(data) < (end := header_end(data, self._limits)):
+                data = self._read_start(version, end)
+        manifest = read_manifest(data, version.size, limits=self._limits)
+        return _checked_name(manifest, version)
 
     def publish(self, bundle: MaskBundle) -> VersionInfo:
         """Write a bundle, then its record, then the pointer; each is durable before the next is begun."""
@@ -290,12 +315,20 @@ class TaskFolder:
                 return []
         return [n for n in self._files.list(f"{task_path(self._task)}/bundles") if n not in named]
 
-    def _read_bundle(self, version: VersionInfo) -> bytes:
-        self._limits.check("file", f"bundle of {version}", version.size)
+    def _kept(self, version: VersionInfo) -> bytes | None:
+        """Return the bundle of a version from the cache on this machine, if it is there, whole."""
+        return None if self._cache is None else self._cache.read(version.digest, version.size)
+
+    def _read_start(self, version: VersionInfo, most: int) -> bytes:
         try:
-            data = self._files.read(bundle_path(self._task, version.digest), version.size + 1)
+            return self._files.read(bundle_path(self._task, version.digest), most)
         except FileNotFoundError:
             raise MissingBundleError(f"{version}: its bundle file is gone") from None
+
+    def _read_bundle(self, version: VersionInfo) -> bytes:
+        """Read the bundle of a version from the store, and check it against its record."""
+        self._limits.check("file", f"bundle of {version}", version.size)
+        data = self._read_start(version, version.size + 1)
         expected = f"{version}: expected {version.size} bytes of digest {version.digest}"
         if len(data) != version.size:
             found = f"{len(data)} bytes" if len(data) < version.size else "more"
@@ -350,3 +383,10 @@ class TaskFolder:
                     yield number, parse_record(data, self._task, number)
                 except RecordError as error:
                     yield number, error
+
+
+def _checked_name(manifest: Manifest, version: VersionInfo) -> Manifest:
+    """Return a manifest, unless it is of another task than its version."""
+    if manifest.task != version.task:
+        raise RecordError(f"{version}: expected its bundle, found one of {manifest.task!r}")
+    return manifest

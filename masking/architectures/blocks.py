@@ -22,7 +22,7 @@ class Blocks:
     Attributes:
         path: Module path of the list of blocks.
         layers: Per block its maskable linear layers, full names in the order of the computation.
-        norms: LayerNorms that are computed on the tokens of a batch, full names.
+        norms: LayerNorms and RMSNorms that are computed on the tokens of a batch, full names.
         unmasked: By full name each other linear layer of the blocks, and why it is not masked.
         known: The row of names of BERT's kin; None where the layers were found by computing.
         passes: How often each block is computed for a token; ALBERT shares one among all its layers.
@@ -53,10 +53,9 @@ class Blocks:
         chosen = range(len(self)) if blocks is None else blocks
         return {name: _named(there, name) for block in chosen for name in self.layers[block]}
 
-    def layer_norms(self, encoder: nn.Module) -> dict[str, nn.LayerNorm]:
-        """Return the LayerNorms that are computed on the tokens of a batch, by full name."""
-        there = _modules(encoder, nn.LayerNorm)
-        return {name: there[name] for name in self.norms}
+    def layer_norms(self, encoder: nn.Module) -> dict[str, nn.Module]:
+        """Return the LayerNorms and RMSNorms that are computed on the tokens of a batch, by full name."""
+        return {name: encoder.get_submodule(name) for name in self.norms}
 
     @property
     def masked_names(self) -> tuple[str, ...]:

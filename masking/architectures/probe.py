@@ -109,7 +109,7 @@ def _token_ids(encoder: PreTrainedModel) -> Tensor:
 
 @contextmanager
 def _watched(encoder: nn.Module) -> Iterator[_Calls]:
-    """Note what is given to linear layers and LayerNorms, inside the context."""
+    """Note what is given to linear layers, LayerNorms and RMSNorms, inside the context."""
     calls = _Calls()
 
     def hook(name: str) -> Any:
@@ -118,13 +118,21 @@ def _watched(encoder: nn.Module) -> Iterator[_Calls]:
     handles = [
         module.register_forward_pre_hook(hook(name))
         for name, module in encoder.named_modules()
-        if isinstance(module, nn.Linear | nn.LayerNorm)
+        if isinstance(module, nn.Linear) or _is_norm(module)
     ]
     try:
         yield calls
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Tell a LayerNorm or RMSNorm; architectures have classes of their own for the latter, of one weight."""
+    if isinstance(module, nn.LayerNorm):
+        return True
+    names = [name for name, _ in module.named_parameters()]
+    return type(module).__name__.endswith("RMSNorm") and names == ["weight"]
 
 
 def _compute(encoder: PreTrainedModel, ids: Tensor, tokens: int | None = None) -> Tensor:
@@ -155,11 +163,7 @@ def _sorted_out(encoder: PreTrainedModel, path: str, calls: _Calls) -> Probed:
     return Probed(
         path,
         tuple(layers),
-        tuple(
-            name
-            for name, on_tokens in calls.on_tokens.items()
-            if on_tokens and isinstance(modules[name], nn.LayerNorm)
-        ),
+        tuple(name for name, on_tokens in calls.on_tokens.items() if on_tokens and _is_norm(modules[name])),
         {name: reason for name, reason in unmasked.items() if name not in set(maskable)},
         calls.counts[maskable[0]],
     )

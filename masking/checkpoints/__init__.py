@@ -2,11 +2,11 @@
 
 `load_copy` reads one and refuses what was not finetuned from the base, `CopySigns` makes a task of it with
 one bit per weight, `fit_scales` makes it answer more like the copy, `export_task` writes any task as a folder
-that transformers or sentence-transformers loads.
+that transformers or sentence-transformers loads, `export_tensors` finetuned weights.
 """
 
 from masking.checkpoints.copies import FinetunedCopy, load_copy
-from masking.checkpoints.export import export_task
+from masking.checkpoints.export import export_task, export_tensors
 from masking.checkpoints.fitting import fit_scales
 from masking.checkpoints.sentences import read_sentence_encoder
 from masking.checkpoints.signs import CopySigns
@@ -15,6 +15,7 @@ __all__ = [
     "CopySigns",
     "FinetunedCopy",
     "export_task",
+    "export_tensors",
     "fit_scales",
     "load_copy",
     "read_sentence_encoder",

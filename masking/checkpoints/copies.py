@@ -16,9 +16,9 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from mask_store import CopyInfo, Pooling, TaskKind
 from masking.architectures import computed_settings
+from masking.architectures.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
 from masking.base import Base, base_tensors, pooler_of
 from masking.base_folder import check_folder, has_tokenizer
-from masking.checkpoints.heads import CLASSES, PROBLEM_TYPES, HeadNames, head_names
 from masking.checkpoints.sentences import SentenceEncoder, read_sentence_encoder
 from masking.checks import fit_tokenizer
 from masking.errors import BaseLoadError, CopyError

@@ -194,7 +194,7 @@ class CopySigns:
 
     @property
     def _own_names(self) -> list[str]:
-        """Names of biases and LayerNorms."""
+        """Names of biases, LayerNorms and RMSNorms."""
         names = [f"{name}.bias" for name in self._linears]
         names += [f"{name}.{part}" for name in self.base.blocks.norms for part in ("weight", "bias")]
         return [name for name in names if name in self.copy.tensors]

@@ -104,9 +104,9 @@ class _RoutedLinear(nn.Module):
 
 
 class _RoutedNorm(nn.Module):
-    """A LayerNorm of the base that asks the batch being computed for those of its copies."""
+    """A LayerNorm or RMSNorm of the base that asks the batch being computed for those of its copies."""
 
-    def __init__(self, name: str, norm: nn.LayerNorm) -> None:
+    def __init__(self, name: str, norm: nn.Module) -> None:
         super().__init__()
         self.name = name
         self.norm = norm
@@ -319,7 +319,10 @@ class MaskedEncoder:
         bounds = (*batch.starts, len(hidden))
 
         def inputs(run: _Run) -> Tensor:
-            return next(pooled) if run.pooled else hidden[bounds[run.first] : bounds[run.last]]
+            if run.pooled:
+                return next(pooled)
+            tokens, activation = hidden[bounds[run.first] : bounds[run.last]], run.member.activation
+            return tokens if activation is None else activation(_own_linear(POOLER, run, tokens))
 
         return [
             _own_linear(CLASSIFIER, run, inputs(run))
@@ -336,11 +339,13 @@ class MaskedEncoder:
         by_run = list(zip(runs, inputs, strict=True))
         shared = [(run, one) for run, one in by_run if f"{POOLER}.weight" not in run.member.head]
         of_base = iter(self._pool_by_base(shared) if shared else ())
-        return [
-            run.member.activation(
-                _own_linear(POOLER, run, one) if f"{POOLER}.weight" in run.member.head else next(of_base)
-            )
+        outputs = (
+            _own_linear(POOLER, run, one) if f"{POOLER}.weight" in run.member.head else next(of_base)
             for run, one in by_run
+        )
+        return [
+            one if run.member.activation is None else run.member.activation(one)
+            for run, one in zip(runs, outputs, strict=True)
         ]
 
     def _pool_by_base(self, runs: Sequence[tuple[_Run, Tensor]]) -> Sequence[Tensor]:

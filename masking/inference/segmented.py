@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masking.inference.resident import ResidentWeights
@@ -118,12 +117,10 @@ class SegmentedBatch:
         )
         return outputs
 
-    def norm(self, name: str, inputs: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """Compute a LayerNorm of float32 [tokens, width]; see `normalise`."""
+    def norm(self, name: str, inputs: Tensor, norm: nn.Module) -> Tensor:
+        """Compute a LayerNorm or RMSNorm of float32 [tokens, width]; see `normalise`."""
         (outputs,) = self._in_parts(
-            (inputs,),
-            lambda part: [F.layer_norm(part, norm.normalized_shape, norm.weight, norm.bias, norm.eps)],
-            lambda signed, part: [signed.norm(name, part, norm.eps)],
+            (inputs,), lambda part: [norm(part)], lambda signed, part: [signed.norm(name, part, norm)]
         )
         return outputs
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mask_store import BundleMember, unpack_bits
 from masking.inference.resident import ResidentWeights
@@ -183,11 +183,12 @@ class SignedSegments:
         ]
         return torch.cat(parts)
 
-    def norm(self, name: str, inputs: Tensor, epsilon: float) -> Tensor:
-        """Compute a LayerNorm of float32 [tokens, width]."""
+    def norm(self, name: str, inputs: Tensor, norm: nn.Module) -> Tensor:
+        """Compute a LayerNorm or RMSNorm of float32 [tokens, width]; `norm` is the base's own."""
+        names = [part for part, _ in norm.named_parameters()]
         parts = [
-            F.layer_norm(inputs[start:end], inputs.shape[1:], norm.weight, norm.bias, epsilon)
-            for (start, end), norm in zip(self.segments.spans(), self._norms(name, epsilon), strict=True)
+            functional_call(norm, {part: one.own[f"{name}.{part}"] for part in names}, (inputs[start:end],))
+            for (start, end), one in zip(self.segments.spans(), self.signs, strict=True)
         ]
         return torch.cat(parts)
 

@@ -179,6 +179,7 @@ class MaskedModel(TaskModel):
             base=self.base.info,
             max_length=self.spec.max_length,
             masking=self._masking_info(),
+            head_activation=self.head_activation,
             seed=seed,
             layers=tuple(_layer_info(name, mask) for name, mask in self._masks.items()),
             head=tuple(HeadTensorInfo(name=n, shape=tuple(t.shape)) for n, t in head.items()),

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mask_store import HeadActivation
+from masking.architectures import learned_activation
 from masking.base import Base
 from masking.heads import CLASSIFIER, POOLER, head_logits, pool_tokens, random_linear
 from masking.learning.streams import stream
@@ -21,6 +23,7 @@ class TaskModel(nn.Module):
     Attributes:
         spec: The task.
         base: The pretrained encoder that learning starts from.
+        head_activation: What a manifest says of it: None for tanh, and where there is no W_P.
     """
 
     def __init__(self, base: Base, spec: TaskSpec, encoder: nn.Module, seed: int) -> None:
@@ -31,8 +34,11 @@ class TaskModel(nn.Module):
         self.encoder = encoder
         kind = MODEL_KINDS[spec.kind]
         self.classifier = None if kind.headless else _make_classifier(base, spec, seed)
-        self.pooler = _make_pooler(base, seed) if kind.pooled else None
-        self.pooler_is_random = self.pooler is not None and base.pooler is None
+        self.head_activation = learned_activation(base.info.architecture, spec.kind)
+        own = base.pooler if kind.pooled else None
+        pools = kind.pooled or self.head_activation is not None
+        self.pooler = _make_pooler(base, own, seed) if pools else None
+        self.pooler_is_random = self.pooler is not None and own is None
         self.dropout = nn.Dropout(_dropout_rate(base))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -45,7 +51,16 @@ class TaskModel(nn.Module):
             real = batch["attention_mask"].bool()
             return pool_tokens(hidden[real], real.sum(1), self.spec.pooling)
         assert self.classifier is not None
-        return head_logits(hidden, self.pooler, self.classifier, self.dropout)
+        return head_logits(
+            *(hidden, self.pooler, self.classifier, self.dropout),
+            activation=self.activation or "tanh",
+            words=not MODEL_KINDS[self.spec.kind].pooled,
+        )
+
+    @property
+    def activation(self) -> HeadActivation | None:
+        """Between W_P and W_T; None where there is no W_P."""
+        return None if self.pooler is None else self.head_activation or "tanh"
 
     def set_bias(self, bias: Sequence[float]) -> None:
         """Set the classifier's bias: a number for each output."""
@@ -107,6 +122,17 @@ class FinetunedModel(TaskModel):
         model.to(base.device).requires_grad_(True)
         return model
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """CPU copies of all weights: the encoder's by their names in a base, the head's as in a bundle."""
+        head = {CLASSIFIER: self.classifier, POOLER: self.pooler}
+        parts = [("", self.encoder), *((f"{name}.", one) for name, one in head.items() if one is not None)]
+        return {
+            f"{before}{name}": p.detach().cpu().clone()
+            for before, module in parts
+            for name, p in module.named_parameters()
+        }
+
 
 def _make_classifier(base: Base, spec: TaskSpec, seed: int) -> nn.Linear:
     """Make W_T, random."""
@@ -114,11 +140,11 @@ def _make_classifier(base: Base, spec: TaskSpec, seed: int) -> nn.Linear:
     return random_linear(outputs, base.hidden_size, stream(seed, CLASSIFIER))
 
 
-def _make_pooler(base: Base, seed: int) -> nn.Linear:
-    """Make W_P: it shares the tensors of the base's pooler where there is one, and is random otherwise."""
+def _make_pooler(base: Base, pretrained: nn.Linear | None, seed: int) -> nn.Linear:
+    """Make W_P: it shares the tensors of a pretrained one where there is one, and is random otherwise."""
     dense = random_linear(base.hidden_size, base.hidden_size, stream(seed, POOLER))
-    if base.pooler is not None:
-        dense.weight, dense.bias = base.pooler.weight, base.pooler.bias
+    if pretrained is not None:
+        dense.weight, dense.bias = pretrained.weight, pretrained.bias
     return dense
 
 

@@ -7,7 +7,7 @@ from masking.tasks.codec import InputLimits, ModelKind, TaskCodec, TaskSpec
 from masking.tasks.entities import Entity, Span, TagScheme, entities_of, group_entities, tag_scheme
 from masking.tasks.features import Features, Row, collate
 from masking.tasks.inputs import ChoiceInput, TaskInput, TextInput, Word, WordsInput, split_words
-from masking.tasks.kinds import MODEL_KINDS, task_codec
+from masking.tasks.kinds import MODEL_KINDS, head_activation, task_codec
 from masking.tasks.predictions import (
     ClassPrediction,
     EmbeddingPrediction,
@@ -46,6 +46,7 @@ __all__ = [
     "collate",
     "entities_of",
     "group_entities",
+    "head_activation",
     "split_words",
     "tag_scheme",
     "task_codec",

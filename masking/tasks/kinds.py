@@ -6,7 +6,7 @@ A new kind: its file and line here, in `training/kinds` and `server/http/kinds`;
 
 from collections.abc import Mapping
 
-from mask_store import TaskKind
+from mask_store import BitsInfo, HeadActivation, TaskKind
 from masking.base import Tokenizer
 from masking.tasks.codec import ModelKind, TaskCodec, TaskSpec
 from masking.tasks.embedding import EMBEDDING
@@ -27,6 +27,16 @@ MODEL_KINDS: Mapping[TaskKind, ModelKind] = {
         EMBEDDING,
     )
 }
+
+
+def head_activation(kind: TaskKind, info: BitsInfo) -> HeadActivation | None:
+    """Return what a task has between W_P and W_T; None where there is no W_P.
+
+    Args:
+        kind: Kind of task.
+        info: What the manifest says of the bits.
+    """
+    return info.head_activation or ("tanh" if MODEL_KINDS[kind].pooled else None)
 
 
 def task_codec(spec: TaskSpec, tokenizer: Tokenizer) -> TaskCodec:

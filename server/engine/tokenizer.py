@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 from threading import Condition
 
-from masking import Features, InputLimits, LoadedTask, TaskInput
+from masking import Features, InputLimits, KnownTask, TaskInput
 from masking.tasks.tokenizing import STEP_CHARACTERS, Steps
 from server.engine.batch import BatchLimits
 from server.errors import QueueFullError, ServerError, ShuttingDownError, UnhealthyError
@@ -102,7 +102,7 @@ class TokenizerStage:
             thread.start()
 
     async def encode(
-        self, task: LoadedTask, inputs: Sequence[TaskInput], *, truncate: bool, patient: bool = False
+        self, task: KnownTask, inputs: Sequence[TaskInput], *, truncate: bool, patient: bool = False
     ) -> Sequence[Features]:
         """Tokenise the inputs of one request; cancelling the call drops what is not tokenised yet.
 
@@ -120,8 +120,7 @@ class TokenizerStage:
         characters = sum(item.characters for item in inputs)
         if not patient:
             self._check_room(characters)
-        members = len(task.members)
-        limits = InputLimits(self._limits.rows // members, self._limits.tokens // members)
+        limits = InputLimits(self._limits.rows // task.copies, self._limits.tokens // task.copies)
         loop = asyncio.get_running_loop()
         steps = task.codec.encode_steps(inputs, truncate=truncate, limits=limits)
         job = _Job(steps, next(self._numbers), loop, loop.create_future())

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from masking import ChoiceInput, LoadedTask, TaskInput, TextInput, WordsInput
+from masking import ChoiceInput, KnownTask, TaskInput, TextInput, WordsInput
 from server.engine.batch import BatchLimits
 from server.errors import EmptyBatchError, InvalidBodyError, MalformedBodyError
 from server.http.error_mapping import invalid_body
@@ -46,7 +46,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_request(
-    body: bytes | dict[str, Any], task: LoadedTask, limits: BatchLimits, *, hugging_face: bool = False
+    body: bytes | dict[str, Any], task: KnownTask, limits: BatchLimits, *, hugging_face: bool = False
 ) -> tuple[PredictRequest, ReplyFormat]:
     """Read a body of POST /predict/{task}.
 
@@ -76,7 +76,7 @@ def parse_request(
 
 
 def request_of(
-    known: PredictBody, task: LoadedTask, limits: BatchLimits
+    known: PredictBody, task: KnownTask, limits: BatchLimits
 ) -> tuple[PredictRequest, ReplyFormat]:
     """Return what a body of a known shape asks of a task; see `parse_request`."""
     inputs, batched = _inputs_of(known)
@@ -89,7 +89,7 @@ def request_of(
 
 
 def parse_own_body(
-    body: KindBody, task: LoadedTask, limits: BatchLimits
+    body: KindBody, task: KnownTask, limits: BatchLimits
 ) -> tuple[PredictRequest, ReplyFormat]:
     """Read a body that only one kind of task takes; see `parse_request`.
 
@@ -127,7 +127,7 @@ def check_lists(body: object, limits: BatchLimits) -> None:
             check_count(key, value, most)
 
 
-def _max_length(body: PredictBody, task: LoadedTask) -> int | None:
+def _max_length(body: PredictBody, task: KnownTask) -> int | None:
     """Return the length that texts are to be cut to; None for the task's own."""
     wanted = body.wanted.max_length if isinstance(body, HfBody) else None
     if wanted is None or not http_kind(task.spec).cuts:
@@ -139,7 +139,7 @@ def _max_length(body: PredictBody, task: LoadedTask) -> int | None:
 
 def to_request(
     inputs: Sequence[TaskInput],
-    task: LoadedTask,
+    task: KnownTask,
     limits: BatchLimits,
     *,
     truncate: bool,
@@ -241,7 +241,7 @@ def _text(texts: list[str]) -> TextInput:
     return TextInput(*texts)
 
 
-def _what_it_takes(task: LoadedTask, kind: HttpKind) -> str:
+def _what_it_takes(task: KnownTask, kind: HttpKind) -> str:
     example, batch = json.dumps(kind.example), json.dumps(kind.example_batch)
-    name = f"task {task.manifest.task!r} ({task.spec.kind})"
+    name = f"task {task.name!r} ({task.spec.kind})"
     return f"{name} takes {kind.takes}: {example}, or a batch: {batch}"

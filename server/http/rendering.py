@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from masking import LoadedTask, Prediction, TaskInput
+from masking import KnownTask, Prediction, TaskInput
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
 
 
 def render(
-    task: LoadedTask, inputs: Sequence[TaskInput], predictions: Sequence[Prediction], reply: ReplyFormat
+    task: KnownTask, inputs: Sequence[TaskInput], predictions: Sequence[Prediction], reply: ReplyFormat
 ) -> list[Any]:
     """Give the predictions of a request the shape that was asked for.
 

@@ -223,11 +223,11 @@ class Lifecycle:
         if entry.unloaded or entry.pinned is not None:
             return False
         if self._loader.is_served(version):
-            return entry.problem is not None
+            return entry.problem is not None and self._loader.may_try(version)
         swapped_since = entry.served is not None and entry.served.since >= seen
         return not swapped_since and self._loader.may_try(version)
 
-    def refresh(self, version: VersionInfo, seen: float, *, first: bool = False) -> None:
+    def refresh(self, version: VersionInfo, seen: float, *, light: bool = False, first: bool = False) -> None:
         """Bring a task to the version that a look at the store found current; report trouble, raise none.
 
         A version that another server moved away from since the look may be served until the next look.
@@ -235,12 +235,13 @@ class Lifecycle:
         Args:
             version: What the look found.
             seen: When it began, in monotonic seconds.
+            light: Whether the masks of a task that is not served yet may wait for the first request.
             first: Whether it was the first look, which finds what was there at start and changes nothing.
         """
         with suppress(ServerError), self._turn(version.task):
             if self.is_due(version, seen):  # an operator may have come first
                 with nullcontext() if first else followed(self._registry, version.task):
-                    self._loader.serve(version, seen, found_current=True)
+                    self._loader.serve(version, seen, found_current=True, light=light)
 
     def report_unreadable(self, name: str, reason: str) -> None:
         """Note that the store can't tell the task's current version; what is served stays in service.

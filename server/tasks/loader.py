@@ -18,11 +18,13 @@ from mask_store import (
     MaskStore,
     MaskStoreError,
     MissingBundleError,
+    RecordError,
     UnknownTaskError,
     VersionInfo,
 )
-from masking import Base, LoadedTask, MaskingError, load_task
-from masking.inference import ResidentWeights
+from masking import Base, KnownTask, LoadedTask, MaskingError, know_task, load_task
+from masking.inference import ResidentWeights, ready_task
+from server.engine.ready_masks import ReadyMasks
 from server.errors import TaskUnavailableError
 from server.tasks.registry import ServedTask, TaskProblem, TaskRegistry
 from server.telemetry.metrics import Metrics
@@ -47,6 +49,9 @@ class TaskLoader:
     """Loads versions and puts them in service.
 
     Safe to call from several threads for different tasks; calls for one task have to come one after another.
+
+    Attributes:
+        masks: Those in memory.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class TaskLoader:
         *,
         retry_seconds: float,
         weights: ResidentWeights | None = None,
+        masks: ReadyMasks | None = None,
     ) -> None:
         """Connect the parts.
 
@@ -68,13 +74,17 @@ class TaskLoader:
             metrics: Counts loads and swaps.
             retry_seconds: Pause after the first failure of a version; it doubles with each further one.
             weights: The base's layers as the encoder that computes has them; without, in fp32.
+            masks: Those in memory, which are loaded here from now on; without, any number of them.
         """
         self._store = store
         self._base = base
         self._registry = registry
         self._metrics = metrics
         self._retry_seconds = retry_seconds
-        self._weights = weights
+        self._weights = weights or ResidentWeights(base.device)
+        self.masks = masks or ReadyMasks(None, registry)
+        self.masks.load_by(self._load_masks)
+        registry.when_left(self.masks.drop)
         self._failures: dict[str, _Failure] = {}
 
     def is_served(self, version: VersionInfo) -> bool:
@@ -102,6 +112,7 @@ class TaskLoader:
         *,
         bundle: MaskBundle | None = None,
         found_current: bool = False,
+        light: bool = False,
     ) -> ServedTask:
         """Load a version and put it in service, unless it is already.
 
@@ -111,6 +122,7 @@ class TaskLoader:
             bundle: Its bundle, where the caller has it; else it is read from the store.
             found_current: Whether it is wanted only because a look at the store, which may be some time ago,
                 found it to be the current one.
+            light: Whether no more than the manifest is read now of a task that has no version in service.
 
         Raises:
             TaskUnavailableError: It can't be loaded; the version in service, if any, stays in service.
@@ -118,6 +130,7 @@ class TaskLoader:
         """
         name, served = version.task, self._registry.entry(version.task).served
         if served is not None and self.is_served(version):
+            self._bring_masks(served, found_current=found_current)
             self._failures.pop(name, None)
             if found_current:
                 self._registry.clear_problem(name)
@@ -132,26 +145,40 @@ class TaskLoader:
         self._registry.expect([name])
         started = time.monotonic()
         try:
+            loaded: KnownTask
             if served is not None and served.digest == version.digest:  # the same bundle under another number
                 loaded = served.loaded
+            elif light and served is None:
+                loaded = know_task(self._store.describe(version), version.digest, self._base)
             else:
                 loaded = self.check(bundle or self._store.load(version))
         except Exception as error:
             if found_current and isinstance(error, MissingBundleError) and self._moved_on(version):
                 raise
             raise self._failed(version, error, started) from error
-        return self.put(version, loaded, started)
+        return self.put(version, loaded, started, evict=not found_current)
 
-    def put(self, version: VersionInfo, loaded: LoadedTask, started: float) -> ServedTask:
+    def put(
+        self, version: VersionInfo, loaded: KnownTask, started: float, *, evict: bool = True
+    ) -> ServedTask:
         """Put what was loaded of a version in service.
 
         Args:
             version: The version.
-            loaded: What `check` made of its bundle.
+            loaded: What `check` made of its bundle, or what is known of it; its masks stay in memory if there
+                is room for them.
             started: When loading began, in monotonic seconds.
+            evict: Whether masks of other tasks may go for them. They go anyway for a task that was ready, or
+                whose masks are kept.
         """
         seconds = time.monotonic() - started
-        task = ServedTask(version.task, version.number, loaded, datetime.now(UTC), seconds)
+        before = self._registry.entry(version.task).served
+        if isinstance(loaded, LoadedTask):
+            was_ready = before is not None and self.masks.state(before.digest) == "ready"
+            self.masks.put(loaded, evict=evict or was_ready or self._registry.keeps(version.task))
+            loaded = loaded.known
+        now = datetime.now(UTC)
+        task = ServedTask(version.task, version.number, loaded, now, seconds, source=version)
         self._failures.pop(task.name, None)
         self._registry.put(task)
         self._metrics.count_load("ok", seconds)
@@ -163,6 +190,45 @@ class TaskLoader:
         """Forget what was kept about a task that is not served any more."""
         self._failures.pop(name, None)
         self._metrics.forget(name)
+
+    def _bring_masks(self, served: ServedTask, *, found_current: bool) -> None:
+        """Have the masks of a version in service loaded, where that is asked for or failed before.
+
+        Raises:
+            TaskUnavailableError: They can't be loaded; that is reported.
+        """
+        failure = self._failures.get(served.name)
+        failed = failure is not None and failure.digest == served.digest
+        if failure is not None and failed:
+            self._failures[served.name] = replace(failure, retry_at=0.0)
+        if (failed or not found_current) and self.masks.state(served.digest) != "ready":
+            self.masks.load(served).result()
+
+    def _load_masks(self, served: ServedTask) -> LoadedTask:
+        """Read and check the bundle of a version, and ready its masks.
+
+        Raises:
+            TaskUnavailableError: It can't be loaded, or could not be shortly before. If the version is in
+                service, that is reported; it stays in service.
+        """
+        name, known, failure = served.name, served.loaded, self._failures.get(served.name)
+        if failure is not None and failure.digest == served.digest and time.monotonic() < failure.retry_at:
+            raise TaskUnavailableError(failure.message)
+        started = time.monotonic()
+        version: VersionInfo | None = served.source
+        try:
+            version = version or self._store.version(name, served.version)
+            bundle = self._store.load(version)
+            if not known.is_of(bundle.manifest):
+                raise RecordError(f"{version}: its manifest is not the one that was read of it first")
+            task = ready_task(known, bundle, self._weights)
+        except Exception as error:
+            raise self._masks_failed(served, error, started) from error
+        if failure is not None and failure.digest == served.digest:
+            self._failures.pop(name, None)
+            self._registry.clear_problem(name)
+        self._metrics.count_load("ok", time.monotonic() - started)
+        return task
 
     def _moved_on(self, version: VersionInfo) -> bool:
         """Tell whether the store does not call this version current any more.
@@ -182,23 +248,37 @@ class TaskLoader:
         self._registry.clear_problem(name)  # the next look finds what is current
         return True
 
-    def _failed(self, version: VersionInfo, error: Exception, started: float) -> TaskUnavailableError:
+    def _masks_failed(self, served: ServedTask, error: Exception, started: float) -> TaskUnavailableError:
+        """Note that the masks of a version in service can't be loaded; nothing of another one."""
+        if self._registry.serves(served.name, served.digest):
+            return self._failed(served, error, started)
+        self._metrics.count_load("failed", time.monotonic() - started)
+        problem = TaskProblem(served.version, _public_reason(error))
+        return TaskUnavailableError(f"task {served.name!r} could not be loaded: {problem}")
+
+    def _failed(
+        self, version: VersionInfo | ServedTask, error: Exception, started: float
+    ) -> TaskUnavailableError:
         """Note a failure; the version in service, if any, stays in service."""
-        name, now = version.task, time.monotonic()
+        if isinstance(version, ServedTask):
+            name, number = version.name, version.version
+        else:
+            name, number = version.task, version.number
+        now = time.monotonic()
         before = self._failures.get(name)
         attempts = before.attempts + 1 if before is not None and before.digest == version.digest else 1
         pause = min(self._retry_seconds * 2.0 ** min(attempts, 64), _LONGEST_PAUSE_SECONDS)
         expected = isinstance(error, MaskStoreError | MaskingError)
         if isinstance(error, BundleError | MaskingError):
             pause = math.inf  # the same bytes would fail in the same way
-        problem = TaskProblem(version.number, _public_reason(error))
+        problem = TaskProblem(number, _public_reason(error))
         refusal = TaskUnavailableError(f"task {name!r} could not be loaded: {problem}")
         self._failures[name] = _Failure(version.digest, attempts, now, now + pause, refusal.message)
         if attempts == 1:
             logger.error(
                 "task %s: version %d can't be loaded: %s",
                 name,
-                version.number,
+                number,
                 error,
                 exc_info=None if expected else error,
             )

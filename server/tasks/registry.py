@@ -6,7 +6,8 @@ displaces the one that is served.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -14,7 +15,9 @@ from threading import Lock
 from types import MappingProxyType
 from typing import Any, Literal
 
-from masking import LoadedTask
+from mask_store import VersionInfo
+from masking import KnownTask
+from server.engine.queue import ignore
 from server.errors import TaskNotFoundError, TaskUnavailableError, TaskUnloadedError
 from server.tasks.names import TaskNames
 from server.telemetry.task_stats import TaskStatistics
@@ -25,35 +28,32 @@ _SHOWN_NAMES = 5
 
 @dataclass(frozen=True)
 class ServedTask:
-    """One version of a task, loaded and checked.
+    """One version of a task, checked; its masks are in memory or not, which `ReadyMasks` knows.
 
     Attributes:
         name: Name in the store.
         version: Number of the version in the store.
-        loaded: Manifest, codec, head and masks.
+        loaded: Manifest and codec.
         loaded_at: When it was put in service.
         load_seconds: How long reading and checking it took.
         since: When it was put in service or asked for last, in monotonic seconds.
         statistics: Counts of the requests to it.
+        source: Its record in the store; None where it has to be looked up.
     """
 
     name: str
     version: int
-    loaded: LoadedTask
+    loaded: KnownTask
     loaded_at: datetime
     load_seconds: float
     since: float = field(default_factory=time.monotonic, compare=False)
     statistics: TaskStatistics = field(default_factory=TaskStatistics, compare=False)
+    source: VersionInfo | None = field(default=None, compare=False)
 
     @property
     def digest(self) -> str:
         """Digest of the bundle."""
         return self.loaded.digest
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its masks and head."""
-        return self.loaded.nbytes
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,19 @@ class TaskEntry:
         return f"task {name!r} is being loaded; try again soon"
 
 
+def _digests(entry: TaskEntry) -> set[str]:
+    return set() if entry.served is None else {entry.served.digest}
+
+
+def _sums_of(entry: TaskEntry) -> dict[str, int]:
+    """Return what a task adds to the sums over all."""
+    return {
+        "served": entry.served is not None,
+        "problems": entry.problem is not None,
+        "finetuned_bytes": 0 if entry.served is None else entry.served.loaded.finetuned_bytes,
+    }
+
+
 class _Snapshot:
     """All tasks at one instant."""
 
@@ -127,12 +140,19 @@ class TaskRegistry:
     consistent state, which is copied at the first such look after a change.
     """
 
-    def __init__(self) -> None:
-        """Start without tasks."""
+    def __init__(self, required: Iterable[str] = ()) -> None:
+        """Start without tasks; those that are `required` keep their masks in memory, as pinned ones do."""
+        self._required = frozenset(required)
+        self._sums = Counter[str]()
         self._entries: dict[str, TaskEntry] = {}
         self._names = TaskNames()
         self._snapshot: _Snapshot | None = None
         self._lock = Lock()
+        self._left: Callable[[str], None] = ignore
+
+    def when_left(self, call: Callable[[str], None]) -> None:
+        """Have a function called with the digest of each version that is in service no more."""
+        self._left = call
 
     @property
     def entries(self) -> Mapping[str, TaskEntry]:
@@ -148,6 +168,36 @@ class TaskRegistry:
     def problems(self) -> Mapping[str, TaskProblem]:
         """Every task whose current version can't be served, by name; a snapshot that never changes."""
         return self._look().problems
+
+    @property
+    def served(self) -> int:
+        """How many tasks are served."""
+        return self._sums["served"]
+
+    @property
+    def troubled(self) -> int:
+        """How many tasks have a problem."""
+        return self._sums["problems"]
+
+    @property
+    def finetuned_bytes(self) -> int:
+        """What finetuned copies for all served tasks would take."""
+        return self._sums["finetuned_bytes"]
+
+    @property
+    def required(self) -> Iterable[ServedTask]:
+        """The required tasks that are served."""
+        entries = (self.entry(name) for name in self._required)
+        return [entry.served for entry in entries if entry.served is not None]
+
+    def serves(self, name: str, digest: str) -> bool:
+        """Tell whether a version with this digest is in service."""
+        served = self.entry(name).served
+        return served is not None and served.digest == digest
+
+    def keeps(self, name: str) -> bool:
+        """Tell whether the masks of a task stay in memory: it is pinned, or required."""
+        return name in self._required or self.entry(name).pinned is not None
 
     def knows(self, name: str) -> bool:
         """Tell whether there is an entry for a task."""
@@ -213,17 +263,28 @@ class TaskRegistry:
     def remove(self, name: str) -> None:
         """Forget the task."""
         with self._lock:
-            if self._entries.pop(name, None) is not None:
+            if (entry := self._entries.pop(name, None)) is not None:
                 self._names.remove(name)
+                self._sums.subtract(_sums_of(entry))
             self._snapshot = None
+        if entry is not None:
+            self._tell_left(entry, TaskEntry())
 
     def _change(self, name: str, **changes: Any) -> TaskEntry:
         with self._lock:
             if name not in self._entries:
                 self._names.add(name)
-            entry = self._entries[name] = replace(self.entry(name), **changes)
+            before = self.entry(name)
+            entry = self._entries[name] = replace(before, **changes)
+            self._sums.subtract(_sums_of(before))
+            self._sums.update(_sums_of(entry))
             self._snapshot = None
-            return entry
+        self._tell_left(before, entry)
+        return entry
+
+    def _tell_left(self, before: TaskEntry, now: TaskEntry) -> None:
+        for digest in _digests(before) - _digests(now):
+            self._left(digest)
 
     def _look(self) -> _Snapshot:
         with self._lock:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Event
 
-from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError
+from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError, VersionInfo
 from mask_store.background import in_background
+from server.engine.ready_masks import ReadyMasks
 from server.tasks.lifecycle import Lifecycle
-from server.tasks.load_pool import LoadPool
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
+from server.threads.load_pool import LoadPool
 from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ _ABANDON_SECONDS = 60.0
 """After this a look is given up, and another one begun."""
 _FIRST_PASS_SECONDS = 30.0
 """A task whose first load takes longer than this does not keep the server from being ready."""
+_EAGER_SECONDS = 5.0
+"""For so long the first pass loads masks; of tasks that come later in it, it reads the manifests alone."""
+_FILL = "(fill)"
 _CLOSE_SECONDS = 2.0
 _STEP_SECONDS = 0.05
 
@@ -70,13 +74,26 @@ class StoreWatcher:
         *,
         poll_seconds: float,
         load_threads: int = 1,
+        masks: ReadyMasks | None = None,
     ) -> None:
-        """Connect the parts; no thread runs yet."""
+        """Connect the parts; no thread runs yet.
+
+        Args:
+            store: What to look at.
+            lifecycle: Does what there is to do.
+            registry: Knows what is served.
+            metrics: Learn whether the store can be read.
+            poll_seconds: Pause between looks.
+            load_threads: How many versions are loaded at once.
+            masks: Filled after the first pass, as far as there is room.
+        """
         self._store = store
         self._lifecycle = lifecycle
         self._registry = registry
         self._metrics = metrics
         self._poll_seconds = poll_seconds
+        self._masks = masks
+        self._eager_until: float | None = None
         self._work_seconds = 0.0
         self._failures = 0
         self._found_at_start: Set[str] | None = None
@@ -93,6 +110,7 @@ class StoreWatcher:
             self._first_pass_done = self._found_at_start.isdisjoint(self.loads.busy(_FIRST_PASS_SECONDS))
             if self._first_pass_done:
                 self._settled.set()
+                self.loads.submit(_FILL, self._fill)
         return self._first_pass_done
 
     @property
@@ -122,6 +140,8 @@ class StoreWatcher:
         self.thread.stop()
         self.thread.join(seconds)
         self.loads.close(min(seconds, _CLOSE_SECONDS))
+        if self._masks is not None:
+            self._masks.close(min(seconds, _CLOSE_SECONDS))
 
     def poll(self) -> None:
         """Look at the store once and have what changed loaded; does not wait for the loads."""
@@ -139,12 +159,33 @@ class StoreWatcher:
             self._lifecycle.report_unreadable(problem.task, problem.message)
         due = [v for v in look.snapshot.current.values() if self._lifecycle.is_due(v, look.seen)]
         self._registry.expect(v.task for v in due if not self._registry.knows(v.task))
+        if self._eager_until is None:
+            self._eager_until = time.monotonic() + _EAGER_SECONDS
+            due.sort(key=lambda version: not self._registry.keeps(version.task))
         first = self._found_at_start is None
         for version in due:
-            self.loads.submit(version.task, partial(self._lifecycle.refresh, version, look.seen, first=first))
-        self._metrics.retain({name for name, entry in self._registry.entries.items() if not entry.unloaded})
+            self.loads.submit(version.task, partial(self._bring, version, look.seen, first=first))
+        self._metrics.retain(
+            lambda name: self._registry.knows(name) and not self._registry.entry(name).unloaded
+        )
         if self._found_at_start is None:
             self._found_at_start = _names(look.snapshot)
+        if self._masks is not None and self._first_pass_done:
+            for served in self._registry.required:  # there may have been no room for them before
+                self._masks.load(served)
+
+    def _bring(self, version: VersionInfo, seen: float, *, first: bool) -> None:
+        """Bring a task to a version, without its masks where the server would take too long to be ready."""
+        assert self._eager_until is not None
+        late = not self._first_pass_done and time.monotonic() >= self._eager_until
+        light = late and not self._registry.keeps(version.task)
+        self._lifecycle.refresh(version, seen, light=light, first=first)
+
+    def _fill(self) -> None:
+        """Load masks that the first pass left out, while there is room."""
+        for served in self._registry.tasks.values():
+            if self._masks is None or self._stopping.is_set() or not self._masks.fill(served):
+                return
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
@@ -162,6 +203,8 @@ class StoreWatcher:
             if self._stopping.wait(min(step, left)):
                 return
             self.loads.relieve()
+            if self._masks is not None:
+                self._masks.relieve()
 
     def _look(self) -> _Look:
         seen, started = time.monotonic(), time.thread_time()

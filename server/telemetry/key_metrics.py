@@ -33,7 +33,7 @@ class KeyMetrics:
 
     def retain(self, keys: Collection[str]) -> None:
         """Drop the series of every other key."""
-        for key in self._names.besides(keys):
+        for key in self._names.without(keys.__contains__):
             for metric in (self._requests, self._rows):
                 metric.remove_by_labels({"key": key})
             self._names.free(key)

@@ -7,7 +7,7 @@ counters and histograms count as things happen. What Prometheus' own client know
 time, memory, open files, garbage collections, Python's version) is told by its collectors.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Literal, get_args
 
@@ -30,6 +30,7 @@ from server.engine.retry import FailureReason
 from server.engine.worker import BatchReport
 from server.telemetry.key_metrics import KeyMetrics
 from server.telemetry.names import LabelNames
+from server.telemetry.residency import ResidencyMetrics
 from server.threads.supervision import SupervisedThread
 
 UNKNOWN_TASK = "(unknown)"
@@ -115,6 +116,7 @@ class Metrics:
     Attributes:
         batches: Those of the engine.
         keys: Those of keys.
+        residency: Those of the masks in memory.
         in_flight: Requests being answered, the scrape that reads it among them.
     """
 
@@ -126,6 +128,7 @@ class Metrics:
         self._names = LabelNames(max_tasks)
         self.batches = BatchMetrics(self._registry)
         self.keys = KeyMetrics(self._registry, max_keys)
+        self.residency = ResidencyMetrics(self._registry)
         counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
         seconds = partial(Histogram, buckets=_SECONDS, registry=self._registry)
         self._requests = counter("maskserve_requests", "Requests answered", ["route", "task", "status"])
@@ -245,9 +248,9 @@ class Metrics:
             metric.remove_by_labels({"task": task})
         self._names.free(task)
 
-    def retain(self, tasks: Collection[str]) -> None:
-        """Drop the series of every other task: those that late requests brought back, after `forget`."""
-        for task in self._names.besides(tasks):
+    def retain(self, wanted: Callable[[str], bool]) -> None:
+        """Drop the series of all other tasks: those that late requests brought back, after `forget`."""
+        for task in self._names.without(wanted):
             self.forget(task)
 
     def _label(self, task: str) -> str:

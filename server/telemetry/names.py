@@ -1,6 +1,6 @@
 """Names as labels: so many have series of their own, the others count as one."""
 
-from collections.abc import Collection
+from collections.abc import Callable
 from threading import Lock
 
 OTHERS = "(other)"
@@ -30,7 +30,7 @@ class LabelNames:
         with self._lock:
             self._names.discard(name)
 
-    def besides(self, kept: Collection[str]) -> set[str]:
-        """Return the names with series of their own, without some."""
+    def without(self, wanted: Callable[[str], bool]) -> list[str]:
+        """Return the names with series of their own that are not wanted."""
         with self._lock:
-            return self._names.difference(kept)
+            return [name for name in self._names if not wanted(name)]

@@ -6,8 +6,10 @@ loaded.
 
 import math
 import os
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+
+from server.threads.groups import of_groups
 
 _V1_MOUNTS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
 
@@ -51,26 +53,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    mounts = root / "sys/fs/cgroup"
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            yield from _along(mounts, path, _read_v2)
-        elif "cpu" in controllers.split(","):
-            for name in _V1_MOUNTS:
-                yield from _along(mounts / name, path, _read_v1)
-
-
-def _along(mount: Path, path: str, read: Callable[[Path], float | None]) -> Iterator[float]:
-    """Quotas of a group and of those around it; in a container the mount itself may be the group."""
-    group = mount / path.lstrip("/")
-    for folder in (group, *group.parents):
-        if folder.is_relative_to(mount) and (quota := read(folder)) is not None:
-            yield quota
+    return of_groups(root, "cpu", _V1_MOUNTS, _read_v2, _read_v1)
 
 
 def _read_v2(folder: Path) -> float | None:

@@ -20,6 +20,7 @@ def test_public_api() -> None:
         "MIN_MEMBERS",
         "WITHOUT_CLASSES",
         "BaseInfo",
+        "BundleCache",
         "SignManifest",
         "WordPiece",
         "HeadActivation",

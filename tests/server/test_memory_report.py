@@ -16,16 +16,16 @@ from server.memory_report import MemoryReport, memory_report
 from server.tasks.registry import ServedTask
 from tests.support.kernel_cases import LINES
 from tests.support.models import finetuned, random_bundle, sign_bundle
-from tests.support.server_parts import CHOICE, SINGLE, TAGS, loaded
+from tests.support.server_parts import CHOICE, SINGLE, TAGS, loaded, ready_masks
 
 
 def _served(task: LoadedTask, *, name: str | None = None, version: int = 1) -> ServedTask:
-    return ServedTask(name or task.manifest.task, version, task, datetime.now(UTC), 0.1)
+    return ServedTask(name or task.name, version, task, datetime.now(UTC), 0.1)
 
 
 def _report(base: Base, *tasks: LoadedTask, weights: ResidentWeights | None = None) -> MemoryReport:
-    served = {task.manifest.task: _served(task) for task in tasks}
-    return memory_report(base, weights or ResidentWeights(base.device), served)
+    served = {task.name: _served(task) for task in tasks}
+    return memory_report(base, weights or ResidentWeights(base.device), served, ready_masks(*tasks))
 
 
 def _base_bytes(base: Base) -> int:
@@ -93,7 +93,7 @@ def test_every_byte_is_counted_once(base: Base) -> None:
     report = _report(base, *tasks)
     held = 0
     for task in tasks:
-        line = report.tasks[task.manifest.task]
+        line = report.tasks[task.name]
         (member,) = task.members
         assert line.members == 1
         assert line.packed_mask_bytes == sum(mask.nbytes for mask in member.masks.layers.values())
@@ -129,8 +129,19 @@ def _without_pooler(base: Base) -> Base:
 def test_a_report_names_version_and_digest(base: Base) -> None:
     task = loaded(base, SINGLE)
     served = {"served-as": _served(task, name="served-as", version=7)}
-    report = memory_report(base, ResidentWeights(base.device), served)
+    report = memory_report(base, ResidentWeights(base.device), served, ready_masks(task))
     assert (report.tasks["served-as"].version, report.tasks["served-as"].digest) == (7, task.digest)
+
+
+def test_cold_masks_take_nothing(base: Base) -> None:
+    cold, ready = loaded(base, SINGLE, task="cold"), loaded(base, SINGLE, task="ready")
+    served = {task.name: _served(task) for task in (cold, ready)}
+    masks = ready_masks(ready, budget=1 << 20)
+    report = memory_report(base, ResidentWeights(base.device), served, masks)
+    assert (report.tasks["cold"].masks, report.tasks["cold"].resident_bytes) == ("cold", 0)
+    assert (report.tasks["ready"].masks, report.tasks["ready"].resident_bytes) == ("ready", ready.nbytes)
+    assert report.total.resident_bytes == report.base.resident_bytes + ready.nbytes
+    assert (report.finetuned.copies, report.mask_memory_bytes) == (2, 1 << 20)
 
 
 def _bert_base(tiny: Base) -> Base:
@@ -150,10 +161,11 @@ def test_table_8_of_the_paper(base: Base) -> None:
     bundle = random_bundle(
         bert, spec, settings=MaskSettings()
     )  # one for both: bytes do not depend on the bits
-    tasks = {name: _served(load_task(bundle, bert), name=name) for name in ("one", "two")}
+    task = load_task(bundle, bert)
+    tasks = {name: _served(task, name=name) for name in ("one", "two")}
     bits = {layer.name: layer.bits for layer in bundle.members[0].info.layers}
     assert bits["classifier"] == 8 * 192
-    report = memory_report(bert, ResidentWeights(bert.device), tasks)
+    report = memory_report(bert, ResidentWeights(bert.device), tasks, ready_masks(task))
     assert report.base.bytes == 437_928_960
     for line in report.tasks.values():
         assert line.packed_mask_bytes == 8_921_088
@@ -169,7 +181,7 @@ def test_bert_base_served_in_each_precision(base: Base, precision: Precision) ->
     weights = ResidentWeights.of(bert, precision)
     weights.release(bert)
     held = {"fp32": 438_260_736, "bf16": 268_391_424, "int8": 184_120_320}[precision]
-    assert memory_report(bert, weights, {}).base.resident_bytes == held
+    assert memory_report(bert, weights, {}, ready_masks()).base.resident_bytes == held
 
 
 def test_an_ensemble_counts_every_member(base: Base) -> None:

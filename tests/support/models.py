@@ -24,8 +24,8 @@ from transformers import (
 
 from mask_store import WITHOUT_CLASSES, MaskBundle, Pooling, TaskKind
 from masking import Base, MaskedModel, MaskSettings, TaskSpec
+from masking.architectures.heads import PROBLEM_TYPES, auto_class
 from masking.checkpoints import CopySigns, load_copy
-from masking.checkpoints.heads import PROBLEM_TYPES, auto_class
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "mpnet", "electra", "xlm-roberta")
 LATER = (

@@ -11,7 +11,9 @@ from masking import Base, Features, LoadedTask, Row, TaskBatch, TaskSpec, load_t
 from masking.tasks.predictions import Floats
 from server.engine.batch import BatchLimits
 from server.engine.pending import PendingRequest
+from server.engine.ready_masks import ReadyMasks
 from server.engine.retry import Compute
+from server.tasks.registry import TaskRegistry
 from tests.support.models import random_bundle
 
 SINGLE = TaskSpec("sequence-classification", ("refund", "praise", "other"), max_length=32)
@@ -36,7 +38,17 @@ def loaded(base: Base, spec: TaskSpec, *, task: str = "demo", seed: int = 0) -> 
 
 def only_digest(digest: str, members: int = 1) -> LoadedTask:
     """What the queue needs of a task."""
-    return cast(LoadedTask, SimpleNamespace(digest=digest, members=(None,) * members))
+    return cast(LoadedTask, SimpleNamespace(digest=digest, copies=members))
+
+
+def ready_masks(
+    *tasks: LoadedTask, budget: int | None = None, registry: TaskRegistry | None = None, seconds: float = 10.0
+) -> ReadyMasks:
+    """Masks in memory: those of some tasks."""
+    masks = ReadyMasks(budget, registry or TaskRegistry(), room_seconds=seconds)
+    for task in tasks:
+        masks.put(task, evict=True)
+    return masks
 
 
 def features(*lengths: int) -> Features:
@@ -67,7 +79,7 @@ def failing_at(name: str) -> Compute:
     """A compute that fails at the rows of one task."""
 
     def compute(task: LoadedTask, features: Sequence[Features]) -> list[Floats]:
-        if task.manifest.task == name:
+        if task.name == name:
             raise RuntimeError("secret/path")
         return [np.zeros(len(task.spec.labels), np.float32) for _ in features]
 

@@ -11,7 +11,7 @@ from transformers import pipeline
 import maskserve
 from mask_store import MaskStore, SignManifest, TaskKind, TaskManifest
 from masking import Base, TaskSpec
-from masking.checkpoints.heads import CLASSES
+from masking.architectures.heads import CLASSES
 from tests.support.learning_data import ROWS, alike, entities, reviews, write_lines
 from tests.support.models import COPY_LABELS, finetuned, random_bundle
 from training.copies.importing import FACTORS
@@ -42,6 +42,7 @@ def test_a_copy_is_published_and_compared_on_text_without_answers(
     assert "accuracy" not in printed
     manifest = MaskStore.open(tmp_path / "store").load("mood").manifest
     assert isinstance(manifest, SignManifest)
+    assert (manifest.metrics, manifest.evaluation) == ({}, None)
     assert manifest.labels == COPY_LABELS
     assert manifest.settings["factor"] in FACTORS
 
@@ -61,6 +62,14 @@ def test_answers_are_measured(tmp_path: Path, tiny_bert: str, capsys: pytest.Cap
     compared = report["compared"]
     assert compared["agreement"]["answers"] == sum(len(row["tokens"]) for row in rows)
     assert compared["copy_metrics"].keys() == compared["task_metrics"].keys() >= {"accuracy", "f1"}
+    manifest = MaskStore.open(tmp_path / "store").load("names").manifest
+    assert manifest.metrics == compared["task_metrics"]
+    assert manifest.evaluation is not None
+    assert (manifest.evaluation.metric, manifest.evaluation.examples) == ("f1", len(rows))
+    confusion = manifest.evaluation.confusion
+    right, answers = sum(row[place] for place, row in enumerate(confusion)), sum(map(sum, confusion))
+    assert answers == compared["agreement"]["answers"]
+    assert right / answers == pytest.approx(compared["task_metrics"]["accuracy"])
 
 
 def test_a_folder_of_copies_is_a_table_and_what_is_refused_is_told(
@@ -135,6 +144,21 @@ def test_a_mask_is_learned_from_answers_to_text_without_labels(
     assert "learned on 60 inputs" in second["made"]
 
 
+def test_a_mask_of_labelled_text_is_evaluated(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = finetuned(tiny_bert, tmp_path / "My Copy", "sequence-classification", seed=2)  # two labels of 3
+    rows = [{"text": row["text"], "label": COPY_LABELS[number % 2]} for number, row in enumerate(reviews(60))]
+    text = str(write_lines(tmp_path / "text.jsonl", rows))
+    assert main([*learned(tmp_path, tiny_bert, copy, "--text", text, "--fit", text), "--epochs", "1"]) == 0
+    compared = json.loads(capsys.readouterr().out)["compared"]
+    manifest = MaskStore.open(tmp_path / "store").load("mood").manifest
+    assert isinstance(manifest, TaskManifest)
+    assert manifest.evaluation is not None
+    assert (manifest.metric, manifest.evaluation.metric) == ("agreement", "accuracy")
+    assert manifest.metrics == {"agreement": manifest.metrics["agreement"], **compared["task_metrics"]}
+
+
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind != "sequence-classification"])
 def test_of_one_text_a_tenth_chooses(
     tmp_path: Path, tiny_bert: str, kind: TaskKind, capsys: pytest.CaptureFixture[str]
@@ -172,6 +196,9 @@ def test_answers_without_classes_are_measured(
     compared = report["compared"]
     assert report["kind"] == kind
     assert compared["copy_metrics"].keys() == compared["task_metrics"].keys() >= {metric}
+    evaluation = MaskStore.open(tmp_path / "store").load("a").manifest.evaluation
+    assert evaluation is not None
+    assert evaluation.examples == 20
     answers = 60 if kind == "multi-label-classification" else 20
     assert compared["agreement"]["answers"] == answers
     assert (compared["agreement"]["equal"] is None) == (kind == "regression")
@@ -190,6 +217,9 @@ def test_the_base_itself_becomes_a_task_of_embeddings(
     manifest = MaskStore.open(tmp_path / "store").load("semantic").manifest
     assert isinstance(manifest, SignManifest)
     assert (manifest.kind, manifest.pooling, manifest.pair) == ("embedding", "mean", False)
+    assert manifest.evaluation is not None
+    assert manifest.metrics["spearman"] == pytest.approx(manifest.evaluation.baseline)
+    assert manifest.evaluation.baseline_answer == "the base without a mask"
     tasks = maskserve.load(tiny_bert, store=tmp_path / "store", precision="fp32")
     folder = tmp_path / "exported"
     assert export_main(command(tmp_path, tiny_bert, "--task", "semantic", "--to", str(folder))) == 0

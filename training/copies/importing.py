@@ -6,7 +6,7 @@ fit on makes it a factor of each row. A mask is learned; see `training.copies.di
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from mask_store import (
 from masking import Base, Features, TaskSpec, task_codec
 from masking.checkpoints import CopySigns, FinetunedCopy, fit_scales, load_copy
 from masking.tasks.predictions import Floats
+from training.copies.comparing import MAX_ROWS, Comparison, compare
 from training.copies.copied_text import (
     Agreement,
     CopiedText,
@@ -35,11 +36,9 @@ from training.copies.copied_text import (
     encode,
     generated,
     read_copied_text,
-    target_numbers,
 )
 from training.copies.distilling import Distillation
 from training.errors import OptionsError
-from training.kinds import TRAINING_KINDS
 from training.loop.callbacks import Callback
 from training.loop.evaluation import features_logits
 from training.loop.run_folder import RunFolder
@@ -48,7 +47,6 @@ from training.runs.learn import publish_kept
 
 FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0)
 _CHOSEN_ON = 256
-_MAX_ROWS = 32
 _DEV_SHARE = 0.1
 
 
@@ -92,30 +90,6 @@ class ImportOptions:
         if self.form == "mask" and self.embeddings == "changed":
             return ["--embeddings changed goes with --as sign: a mask has the base's"]
         return []
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A copy and the task made of it, on some text.
-
-    Attributes:
-        source: The text.
-        agreement: Of their answers.
-        copy_metrics: Of the copy; empty where the text has no answers.
-        task_metrics: Of the task.
-    """
-
-    source: str
-    agreement: Agreement
-    copy_metrics: Mapping[str, float] = field(default_factory=dict)
-    task_metrics: Mapping[str, float] = field(default_factory=dict)
-
-    def lines(self) -> dict[str, str]:
-        """Return the lines of a report by their first words."""
-        return {"agreement": f"{self.agreement}, on {self.source}"} | {
-            name: f"{value:.4f} the copy, {self.task_metrics[name]:.4f} the task"
-            for name, value in self.copy_metrics.items()
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +215,9 @@ def import_copy(
             bundle = folder.kept() or distillation.learn(task, folder, callbacks)
         else:
             factor, bundle = _choose(signs, task, spec, options.factor, fit or text, fits=fit is not None)
-        compared = None if text is None else _compare(bundle, signs, spec, text)
+        compared = None
+        if text is not None:
+            compared, bundle = compare(bundle, copied, base, spec, text)
         version = store.publish(bundle) if folder is None else publish_kept(store, bundle, folder)
         report = ImportReport(
             task=task,
@@ -347,20 +323,5 @@ def _spec(copied: FinetunedCopy, options: ImportOptions, *, pair: bool) -> TaskS
 def _divergence(
     bundle: MaskBundle, base: Base, features: Sequence[Features], wanted: Sequence[Floats]
 ) -> float:
-    found = features_logits(bundle, base, features, max_rows=_MAX_ROWS)
+    found = features_logits(bundle, base, features, max_rows=MAX_ROWS)
     return Agreement.of(bundle.manifest.kind, wanted, found).divergence
-
-
-def _compare(bundle: MaskBundle, signs: CopySigns, spec: TaskSpec, text: CopiedText) -> Comparison:
-    codec, own = (task_codec(one, signs.base.tokenizer) for one in (spec, TaskSpec.of(bundle.manifest)))
-    wanted = copy_logits(signs.copy, signs.base, codec, encode(text, codec))
-    found = features_logits(bundle, signs.base, encode(text, own), max_rows=_MAX_ROWS)
-    metrics = []
-    if text.targets is not None:
-        labels, kind = codec.spec.labels, TRAINING_KINDS[codec.spec.kind]
-        truth = target_numbers(text, spec.kind, labels)
-        metrics = [
-            kind.measure(labels, truth, [codec.decode(one) for one in logits], text.inputs)
-            for logits in (wanted, found)
-        ]
-    return Comparison(text.source, Agreement.of(spec.kind, wanted, found), *metrics)

@@ -134,4 +134,4 @@ class PublishedTask:
 
     def identity(self) -> dict[str, object]:
         """Return what names the version: task, version and digest."""
-        return {"task": self.task.manifest.task, "version": self.number, "digest": self.task.digest}
+        return {"task": self.task.name, "version": self.number, "digest": self.task.digest}

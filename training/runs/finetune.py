@@ -13,7 +13,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from masking import FinetunedModel
+from masking import FinetunedModel, UnsupportedArchitectureError
+from masking.checkpoints import export_tensors
+from masking.errors import ExportError
 from training.distributed import on_main
 from training.errors import KeepError
 from training.loop.callbacks import Callback
@@ -58,9 +60,9 @@ def finetune(
         options: As for learning a mask; `lr` is the rate of finetuning, settings of masks and the store are
             not used.
         callbacks: Called as the run proceeds.
-        keep: Folder for the weights of the best epoch, ``learned.safetensors``
-            (`masking.TaskModel.learned_state`), and ``report.json``; made if it isn't there. None to drop
-            the weights.
+        keep: Folder for the weights of the best epoch, as transformers loads it, and ``report.json``; made if
+            it isn't there. The weights are ``learned.safetensors`` (`masking.TaskModel.learned_state`) where
+            transformers has no class for them. None to drop the weights.
 
     Returns:
         How well it was learned.
@@ -124,8 +126,11 @@ def finetune_copy(
 def _keep(folder: Path, model: FinetunedModel, report: FinetuneReport) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(model.learned_state(), folder / LEARNED_FILE)
+        try:
+            export_tensors(*(report.task, model.spec, model.activation, model.tensors, model.base), folder)
+        except UnsupportedArchitectureError:
+            save_file(model.learned_state(), folder / LEARNED_FILE)
         (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ExportError) as error:
         reason = getattr(error, "strerror", None) or error
         raise KeepError(f"{folder}: the weights can't be kept there: {reason}") from error

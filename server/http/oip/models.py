@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from masking import LoadedTask, Prediction, TaskSpec
+from masking import KnownTask, Prediction, TaskSpec
 from server.engine.batch import BatchLimits
 from server.errors import InvalidBodyError, cut, quoted
 from server.http.error_mapping import invalid_body
@@ -122,7 +122,7 @@ def read_tensors(infer: InferRequest, binary: bytes, limits: BatchLimits) -> dic
 
 
 def to_inputs(
-    infer: InferRequest, tensors: Mapping[str, Texts], task: LoadedTask, limits: BatchLimits
+    infer: InferRequest, tensors: Mapping[str, Texts], task: KnownTask, limits: BatchLimits
 ) -> tuple[PredictRequest, ReplyFormat]:
     """Read the inputs of a task from tensors.
 
@@ -143,7 +143,7 @@ def to_inputs(
     expected = {tensor.name: tensor for tensor in kind.input_tensors}
     if tensors.keys() != expected.keys():
         raise InvalidBodyError(
-            f"task {task.manifest.task!r} takes the inputs {_listed(expected)}, not {quoted(tensors)}"
+            f"task {task.name!r} takes the inputs {_listed(expected)}, not {quoted(tensors)}"
         )
     for name, info in expected.items():
         _check_shape(name, info, tensors[name])
@@ -172,13 +172,13 @@ class InferCall:
     reply: ReplyFormat
     outputs: Mapping[str, bool]
 
-    def tensors(self, task: LoadedTask, predictions: Sequence[Prediction]) -> list[OutputTensor]:
+    def tensors(self, task: KnownTask, predictions: Sequence[Prediction]) -> list[OutputTensor]:
         """Return the outputs of the task that are wanted, in order."""
         made = http_kind(task.spec).outputs_of(self.wanted.inputs, predictions, self.reply)
         return [made[name] for name in self.outputs]
 
 
-def read_call(infer: InferRequest, binary: bytes, task: LoadedTask, limits: BatchLimits) -> InferCall:
+def read_call(infer: InferRequest, binary: bytes, task: KnownTask, limits: BatchLimits) -> InferCall:
     """Understand a request to a task.
 
     Args:

@@ -135,7 +135,7 @@ async def delete(request: Request, service: ServiceDep, task: TaskName) -> None:
 
 
 def _summary(service: Service, served: ServedTask) -> TaskSummary:
-    return summary(served, service.registry.entry(served.name), service.precision)
+    return summary(served, service.registry.entry(served.name), service)
 
 
 @asynccontextmanager

@@ -56,7 +56,7 @@ class Index(BaseModel):
 async def memory(request: Request, service: ServiceDep, _: ClientDep) -> MemoryReport:
     """Count bytes of the base and of each task's masks, compared with finetuned copies."""
     tasks = context_of(request).caller.visible(service.registry.tasks)
-    return await service.reports.run(memory_report, service.base, service.weights, tasks)
+    return await service.reports.run(memory_report, service.base, service.weights, tasks, service.masks)
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
@@ -84,7 +84,7 @@ async def ready(service: ServiceDep) -> Ready:
     if (reason := service.why_not_ready()) is not None:
         raise NotReadyError(reason)
     registry = service.registry
-    return Ready(status="ready", tasks=len(registry.tasks), problems=len(registry.problems))
+    return Ready(status="ready", tasks=registry.served, problems=registry.troubled)
 
 
 @router.get("/", summary="Where things are", response_model=Index)
@@ -99,4 +99,4 @@ async def index(request: Request, response: Response, service: ServiceDep) -> In
 
 
 def _index(service: Service, console: str | None) -> Index:
-    return Index(base=service.base.info.name, tasks=len(service.registry.tasks), console=console)
+    return Index(base=service.base.info.name, tasks=service.registry.served, console=console)

@@ -201,7 +201,8 @@ async def task_info(service: ServiceDep, served: TaskDep) -> TaskInfo:
 @router.get("/info", summary="About the server", responses=errors(401))
 async def info(request: Request, service: ServiceDep) -> Info:
     """Return base and limits under text-embeddings-inference's keys; each task's own are at its own route."""
-    tasks = len(context_of(request).caller.visible(service.registry.tasks))
+    caller, registry = context_of(request).caller, service.registry
+    tasks = registry.served if caller.tasks is None else len(caller.visible(registry.tasks))
     return Info(**_server_info(service), version=request.app.version, tasks=tasks)
 
 

@@ -18,6 +18,7 @@ from mask_store import (
     TaskManifest,
 )
 from masking.kernels import Precision
+from server.engine.ready_masks import Residency
 from server.errors import one_line
 from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep, TaskDep
@@ -37,6 +38,9 @@ class TaskSummary(BaseModel):
     task: str
     kind: TaskKind
     state: TaskState
+    masks: Residency = Field(
+        description="ready: in memory; loading: on their way there; cold: loaded by the next request"
+    )
     version: int
     digest: str
     pair: bool = Field(description="whether an input is a pair of texts")
@@ -45,7 +49,7 @@ class TaskSummary(BaseModel):
     metric_value: float | None = Field(description="that metric on the dev set; null where there is none")
     loaded: datetime
     load_ms: float = Field(description="how long reading and checking the version took")
-    bytes: int = Field(description="masks and head; more in GET /memory")
+    bytes: int = Field(description="masks and head in memory, 0 where they are cold; more in GET /memory")
     requests_per_second: float = Field(description="answered by this version, in the last half minute")
     p95_ms: float | None = Field(description="what 95 % of those took at most, to a tenth; null without any")
     precision: Precision = Field(description="in which the server multiplies")
@@ -105,6 +109,9 @@ class TaskDetails(BaseModel):
 
     task: str
     kind: TaskKind
+    masks: Residency = Field(
+        description="ready: in memory; loading: on their way there; cold: loaded by the next request"
+    )
     pair: bool
     labels: tuple[str, ...]
     thresholds: tuple[float, ...] | None = Field(
@@ -157,11 +164,7 @@ async def list_tasks(request: Request, service: ServiceDep, _: ClientDep) -> Res
 def _listed(service: Service, caller: Caller) -> TaskList:
     entries = sorted(caller.visible(service.registry.entries).items())
     return TaskList(
-        tasks=[
-            summary(entry.served, entry, service.precision)
-            for _, entry in entries
-            if entry.served is not None
-        ],
+        tasks=[summary(entry.served, entry, service) for _, entry in entries if entry.served is not None],
         not_served=[unserved(name, entry) for name, entry in entries if entry.served is None],
     )
 
@@ -176,6 +179,7 @@ async def describe_task(service: ServiceDep, _: ClientDep, served: TaskDep) -> T
         **{name: _of_masks(manifest, name) for name in ("sparsity", "initial_sparsity", "flipped_share")},
         signs=_signs(manifest),
         ensemble=_ensemble(manifest),
+        masks=service.masks.state(served.digest),
         task=served.name,
         version=served.version,
         digest=served.digest,
@@ -227,27 +231,28 @@ def _ensemble(manifest: Manifest) -> Ensemble | None:
     return Ensemble(combine=manifest.combine, members=members)
 
 
-def summary(served: ServedTask, entry: TaskEntry, precision: Precision) -> TaskSummary:
+def summary(served: ServedTask, entry: TaskEntry, service: Service) -> TaskSummary:
     """Describe a task in service, for a list."""
-    manifest, recent = served.loaded.manifest, served.statistics.recent()
-    metric = manifest.metric if isinstance(manifest, TaskManifest) else next(iter(manifest.metrics), None)
+    known, recent, ready = served.loaded, served.statistics.recent(), service.masks.peek(served.digest)
+    metric, value = known.metric or (None, None)
     p95 = recent.p95_seconds
     return TaskSummary(
         task=served.name,
-        kind=manifest.kind,
+        kind=known.spec.kind,
         state="serving",
+        masks=service.masks.state(served.digest),
         version=served.version,
         digest=served.digest,
-        pair=manifest.pair,
-        labels=len(manifest.labels),
+        pair=known.spec.pair,
+        labels=len(known.spec.labels),
         metric=metric,
-        metric_value=None if metric is None else manifest.metrics.get(metric),
+        metric_value=value,
         loaded=served.loaded_at,
         load_ms=round(served.load_seconds * 1000, 3),
-        bytes=served.nbytes,
+        bytes=0 if ready is None else ready.nbytes,
         requests_per_second=round(recent.per_second, 3),
         p95_ms=None if p95 is None else round(p95 * 1000, 3),
-        precision=precision,
+        precision=service.precision,
         pinned=entry.pinned,
         problem=_explain(entry),
     )

@@ -39,6 +39,7 @@ from mask_store import (
     TrailingBytesError,
     TruncatedBundleError,
     ZeroCountError,
+    ensemble_of,
     pack_bits,
     read_bundle,
     write_bundle,
@@ -53,6 +54,7 @@ from tests.support.bundles import (
     forge,
     layer_of,
     manifest_of,
+    published,
     put_together,
     rewrite,
     seal,
@@ -147,6 +149,46 @@ class TestEvaluation:
     def test_refuses_what_contradicts_itself(self, change: Callable[[dict[str, Any]], Any]) -> None:
         with pytest.raises((ManifestError, NonCanonicalError)):
             MaskBundle.from_bytes(forge(bundle_of(evaluation=EVALUATION), manifest=change))
+
+    @pytest.mark.parametrize("bundle", [bundle_of(evaluation=EVALUATION), sign_sample()])
+    def test_can_be_added_to_a_bundle(self, bundle: MaskBundle) -> None:
+        measured = bundle.evaluated({"accuracy": 0.75, "f1": 0.5}, EVALUATION)
+        read = MaskBundle.from_bytes(measured.to_bytes())
+        assert read.manifest.evaluation == EVALUATION
+        assert read.manifest.metrics == {**bundle.manifest.metrics, "accuracy": 0.75, "f1": 0.5}
+        fields = {"evaluation": bundle.manifest.evaluation, "metrics": bundle.manifest.metrics}
+        assert read.manifest.model_copy(update=fields) == bundle.manifest
+        (before,), (after,) = bundle.members, read.members
+        for part in ("masks", "head", "scales", "own"):
+            ours, theirs = getattr(before, part), getattr(after, part)
+            assert list(ours) == list(theirs)
+            assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+    def test_of_another_metric_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="is not among metrics"):
+            sign_sample().evaluated({"f1": 0.5}, EVALUATION)
+
+
+class TestHeadActivation:
+    """What a learned manifest says of the head may be missing, which is tanh; so it is in earlier bundles."""
+
+    def test_is_read(self) -> None:
+        bundle = MaskBundle.from_bytes(bundle_of(head_activation="gelu-norm").to_bytes())
+        assert bundle.members[0].info.head_activation == "gelu-norm"
+        assert read_bundle(GOLDEN / "rice.safetensors").members[0].info.head_activation is None
+
+    def test_goes_into_an_ensemble(self) -> None:
+        parts = [bundle_of(head_activation="relu"), bundle_of(seed=1)]
+        pairs = [(published(one, number), one) for number, one in enumerate(parts, 1)]
+        read = MaskBundle.from_bytes(ensemble_of("together", "logits", pairs, metrics={}).to_bytes())
+        assert [member.info.head_activation for member in read.members] == ["relu", None]
+        assert read.manifest.to_json().count("head_activation") == 1
+
+    @pytest.mark.parametrize("activation", [None, "swish"])
+    def test_refuses_others(self, activation: str | None) -> None:
+        forged = forge(bundle_of(head_activation="relu"), manifest=set_item("head_activation", to=activation))
+        with pytest.raises((ManifestError, NonCanonicalError)):
+            MaskBundle.from_bytes(forged)
 
 
 class TestCreate:

@@ -137,6 +137,10 @@ def test_is_immutable() -> None:
         ({"kind": "token-classification", "pair": True}, "can't take pairs"),
         ({"kind": "embedding", "labels": (), "pooling": "mean", "pair": True}, "can't take pairs"),
         ({"kind": "embedding", "labels": ()}, "has a pooling"),
+        (
+            {"kind": "embedding", "labels": (), "pooling": "mean", "head_activation": "relu"},
+            "an embedding task has no head_activation",
+        ),
         ({"kind": "embedding", "pooling": "mean"}, "has no labels"),
         ({"kind": "embedding", "labels": (), "pooling": "max"}, "pooling"),
         ({"pooling": "mean"}, "others have none"),

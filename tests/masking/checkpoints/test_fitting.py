@@ -4,8 +4,8 @@ import pytest
 
 from mask_store import TaskKind
 from masking import Base, TaskSpec, task_codec
+from masking.architectures.heads import CLASSES
 from masking.checkpoints import CopySigns, fit_scales, load_copy
-from masking.checkpoints.heads import CLASSES
 from tests.masking.checkpoints.test_signs import INPUTS
 from tests.support.models import finetuned
 from training.copies.copied_text import Agreement, copy_logits

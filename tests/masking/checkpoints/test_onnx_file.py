@@ -11,8 +11,8 @@ import transformers
 
 from mask_store import TaskKind
 from masking import Base, ExportError, TaskSpec
+from masking.architectures.heads import auto_class
 from masking.checkpoints import export_task
-from masking.checkpoints.heads import auto_class
 from masking.checkpoints.onnx_file import FILE
 from tests.support.models import random_bundle
 

@@ -25,8 +25,8 @@ from masking import (
     load_base,
     load_task,
 )
+from masking.architectures.heads import CLASSES
 from masking.checkpoints import export_task
-from masking.checkpoints.heads import CLASSES
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from masking.tasks.predictions import Floats
@@ -41,6 +41,7 @@ CASES: list[tuple[str, TaskKind]] = [
     *((architecture, "sequence-classification") for architecture in (*ARCHITECTURES, *COPIED)),
     ("deberta-v2", "token-classification"),
     ("eurobert", "token-classification"),
+    ("modernbert", "token-classification"),
     ("bert", "token-classification"),
     ("bert", "multi-label-classification"),
     ("distilbert", "regression"),
@@ -141,6 +142,17 @@ def test_a_copy_keeps_what_it_has_of_its_own(tmp_path: Path) -> None:
     assert {f"{name}.bias" for name in names} < own
     assert {"embeddings.LayerNorm.weight", "encoder.layer.2.output.LayerNorm.bias"} < own
     assert {tensor.name for tensor in manifest.head} == {"classifier.weight", "classifier.bias"}
+
+
+def test_a_copy_keeps_its_rms_norms(tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base", "eurobert"))
+    bundle = sign_bundle(base, finetuned(folder, tmp_path / "copy", "token-classification"))
+    norms = {
+        f"layers.{block}.{part}_layernorm.weight"
+        for block in range(3)
+        for part in ("input", "post_attention")
+    }
+    assert {"norm.weight", *norms} <= bundle.members[0].own.keys()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -3,9 +3,9 @@ import torch
 
 from masking import MaskedEncoder, TaskBatch, TaskSpec, TextInput, load_base, load_task
 from masking.inference import ResidentWeights
-from masking.inference.loaded_task import maskable_linears
 from masking.kernels import Kernels
 from masking.kernels.cpu import launch as native
+from masking.known_task import maskable_linears
 from tests.support.models import random_bundle
 
 SPEC = TaskSpec("sequence-classification", ("bad", "good"), max_length=16)

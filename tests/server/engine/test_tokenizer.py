@@ -52,7 +52,7 @@ class Turns:
 
     @property
     def task(self) -> LoadedTask:
-        return cast(LoadedTask, SimpleNamespace(spec=SINGLE, codec=self, members=(None,)))
+        return cast(LoadedTask, SimpleNamespace(spec=SINGLE, codec=self, copies=1))
 
 
 class Failing(Turns):

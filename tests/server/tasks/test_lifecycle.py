@@ -24,7 +24,7 @@ from server import errors
 from server.errors import ServerError
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
-from server.tasks.registry import ServedTask, TaskRegistry
+from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from tests.support.models import tiny_base
@@ -192,8 +192,9 @@ def test_a_task_can_be_unloaded_before_it_was_ever_served(parts: Parts) -> None:
 def test_a_version_is_freed_when_its_last_user_ends(
     parts: Parts, bundles: list[MaskBundle], leave: str
 ) -> None:
-    in_flight: list[ServedTask] = [parts.lifecycle.load(TASK)]
-    freed: weakref.ref[LoadedTask] = weakref.ref(in_flight[0].loaded)
+    in_flight = [parts.loader.masks.take(parts.lifecycle.load(TASK))]
+    assert in_flight[0] is not None
+    freed: weakref.ref[LoadedTask] = weakref.ref(in_flight[0])
     if leave == "swap":
         parts.store.publish(bundles[1])
         look(parts.watcher)
@@ -202,7 +203,7 @@ def test_a_version_is_freed_when_its_last_user_ends(
     else:
         parts.lifecycle.delete(TASK)
     gc.collect()
-    assert freed() is in_flight[0].loaded
+    assert freed() is in_flight[0]
     in_flight.clear()
     gc.collect()
     assert freed() is None

@@ -156,7 +156,8 @@ class Overload:
         of, live = self.outcome.percentile, self.alive.percentile
         return (
             f"capacity {self.capacity:.0f} rows/s, asked {self.outcome.count(200) + self.outcome.count(429)} "
-            f"in {SECONDS:.0f} s; 429 p50 {of(429, 50) * 1000:.1f} p95 {of(429, 95) * 1000:.1f} p99 {of(429, 99) * 1000:.1f} ms; "
+            f"in {SECONDS:.0f} s; 429 p50 {of(429, 50) * 1000:.1f} p95 {of(429, 95) * 1000:.1f} "
+            f"p99 {of(429, 99) * 1000:.1f} ms; "
             f"200 p50 {of(200, 50):.2f} p99 {of(200, 99):.2f} s; goodput {self.goodput:.0f} rows/s; "
             f"live p50 {live(200, 50) * 1000:.1f} most {live(200, 100) * 1000:.0f} ms; CPU per request: "
             f"event loop {self.server_cpu * 1000:.2f} ms, client {self.client_cpu * 1000:.2f} ms"

@@ -64,8 +64,8 @@ _MODERNBERT = HeadNames(
     exported={"classifier_bias": True},
     norm="head.norm",
 )
-_TOKENS_APART = ("modernbert",)
-"""Of these a token classifier has a whole head on each token, which no task has."""
+_ON_TOKENS = {"modernbert": replace(_MODERNBERT, settings={"classifier_activation": "gelu"})}
+"""Of these a token classifier has a whole head on each token."""
 _SEQUENCE = {
     "bert": _BERT,
     "ernie": _BERT,
@@ -102,6 +102,24 @@ def auto_class(kind: TaskKind) -> str:
     return f"AutoModel{CLASSES.get(kind, '')}"
 
 
+def learned_activation(architecture: str, kind: TaskKind) -> HeadActivation | None:
+    """Return what a learned head has between W_P and W_T, so that transformers has a class for it.
+
+    Args:
+        architecture: The Hugging Face `model_type`.
+        kind: Kind of task.
+
+    Returns:
+        What the architecture's own class has; None for tanh, the paper's, where that has it, or takes it from
+        its configuration, or is not known. Of token classification None is a head without W_P.
+    """
+    try:
+        own = head_names(architecture, "", kind)
+    except UnsupportedArchitectureError:
+        return None
+    return None if own.activation_setting is not None or own.activation == "tanh" else own.activation
+
+
 def head_names(architecture: str, prefix: str, kind: TaskKind) -> HeadNames:
     """Return where a model of transformers has its head.
 
@@ -117,7 +135,7 @@ def head_names(architecture: str, prefix: str, kind: TaskKind) -> HeadNames:
         return HeadNames(None)
     found = (_CHOICE if kind == "multiple-choice" else _SEQUENCE).get(architecture)
     if kind == "token-classification" and found is not None:
-        found = None if architecture in _TOKENS_APART else HeadNames("classifier")
+        found = _ON_TOKENS.get(architecture, HeadNames("classifier"))
     if found is None:
         raise UnsupportedArchitectureError(
             f"transformers' {architecture!r} {CLASSES[kind]} has a head that no task has, or there is none"
