@@ -33,6 +33,7 @@ from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
 from server.tenants.callers import Callers
+from server.tenants.keys_file import KeysFileError
 from server.threads.compute import allowed_threads
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
             the keys file is not right.
     """
     tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
-    callers = Callers(settings)
+    callers = _callers(settings)
     store = _open_store(settings)  # before the base, which takes longer to load
     device = _device(settings.device) if base is None else base.device
     precision = _precision(settings, device)
@@ -127,6 +128,15 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     )
     _connect_gauges(service)
     return service
+
+
+def _callers(settings: Settings) -> Callers:
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    admin = None if settings.admin_key is None else settings.admin_key.get_secret_value()
+    try:
+        return Callers(keys, admin, settings.keys_file)
+    except KeysFileError as error:
+        raise SettingsError(f"--keys-file: {error}") from None
 
 
 def _precision(settings: Settings, device: torch.device) -> Precision:

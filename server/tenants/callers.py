@@ -9,13 +9,12 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 from server.errors import AdminDisabledError, UnauthorizedError
-from server.settings import Settings, SettingsError
 from server.tenants.caller import EVERYONE, Caller, one_of
 from server.tenants.keys_file import KeyEntry, KeysFileError, hash_of, read_keys
 from server.tenants.quota import Limits, Quota
@@ -50,28 +49,32 @@ class Callers:
         on_change: Called after the keys of the file have changed, in the thread.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the keys of the settings, and read those of their file.
+    def __init__(
+        self, api_keys: Sequence[str] = (), admin_key: str | None = None, file: Path | None = None
+    ) -> None:
+        """Take keys, and read those of the file.
+
+        Args:
+            api_keys: Keys that may call every task.
+            admin_key: A key that may change every task, too.
+            file: A keys file.
 
         Raises:
-            SettingsError: The file can't be read, or is not right.
+            KeysFileError: The file can't be read, or is not right.
         """
         self.on_change: Callable[[], None] = do_nothing
         self.problem: str | None = None
-        self._file = settings.keys_file
-        self._own = _of_settings(settings)
+        self._file = file
+        self._own = _of_settings(api_keys, admin_key)
         self._named: Mapping[str, Caller] = {}
         self._entries: tuple[KeyEntry, ...] | None = None
         self._table: _Table = self._own
-        self._closed = bool(settings.api_keys) or self._file is not None
+        self._closed = bool(api_keys) or file is not None
         self._seen: object = None
         self._stopping = Event()
-        self.thread = None if self._file is None else SupervisedThread("keys watcher", self._watch)
-        if self._file is not None:
-            try:
-                self._read(self._file)
-            except KeysFileError as error:
-                raise SettingsError(f"--keys-file: {error}") from None
+        self.thread = None if file is None else SupervisedThread("keys watcher", self._watch)
+        if file is not None:
+            self._read(file)
 
     @property
     def names(self) -> frozenset[str]:
@@ -173,14 +176,13 @@ class Callers:
         return known.caller if hmac.compare_digest(known.hash, given) else None
 
 
-def _of_settings(settings: Settings) -> _Table:
-    table = {}
-    shared, admin = Caller(SHARED), Caller(ADMIN, admin=True)
-    keys = [(key, shared) for key in settings.api_keys]
-    if settings.admin_key is not None:
-        keys.append((settings.admin_key, admin))
+def _of_settings(api_keys: Sequence[str], admin_key: str | None) -> _Table:
+    table, shared = {}, Caller(SHARED)
+    keys = [(key, shared) for key in api_keys]
+    if admin_key is not None:
+        keys.append((admin_key, Caller(ADMIN, admin=True)))
     for key, caller in keys:
-        known = _Known(hash_of(key.get_secret_value()), caller)
+        known = _Known(hash_of(key), caller)
         table[known.hash[:_LOOKED_UP]] = known
     return table
 

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from server.errors import AdminDisabledError, ForbiddenError, KeyLimitError, UnauthorizedError
-from server.settings import Settings, SettingsError
 from server.tenants import callers as callers_module
 from server.tenants.caller import NOBODY, one_of
 from server.tenants.callers import ADMIN, SHARED, Callers
-from server.tenants.keys_file import hash_of
-from tests.support.serving import settings_of
+from server.tenants.keys_file import KeysFileError, hash_of
 
 KEYS = {"team-a": "msk_first", "team-b": "msk_second"}
 
@@ -28,17 +25,13 @@ def write(file: Path, *names: str, **others: Any) -> None:
     os.utime(file, (time.time() - 100, time.time() - 100))
 
 
-def settings(file: Path | None = None, **others: Any) -> Settings:
-    return settings_of("masks", keys_file=file, **others)
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
 
 
 def test_without_keys_everyone_may_call_and_nobody_administrates() -> None:
-    callers = Callers(settings())
+    callers = Callers()
     for key in ("", "anything"):
         assert callers.client(key).name == ""
         assert callers.client(key).may_call("whatever")
@@ -47,7 +40,7 @@ def test_without_keys_everyone_may_call_and_nobody_administrates() -> None:
 
 
 def test_keys_of_the_settings_may_call_everything() -> None:
-    callers = Callers(settings(api_keys=[SecretStr("one")], admin_key=SecretStr("all")))
+    callers = Callers(["one"], "all")
     assert callers.client("one").name == SHARED
     assert (callers.client("all").name, callers.admin("all").name) == (ADMIN, ADMIN)
     for wrong in ("", "two", "ONE", "one "):
@@ -58,14 +51,14 @@ def test_keys_of_the_settings_may_call_everything() -> None:
 
 
 def test_the_admin_key_alone_asks_nobody_for_a_key() -> None:
-    callers = Callers(settings(admin_key=SecretStr("all")))
+    callers = Callers(admin_key="all")
     assert callers.client("").name == ""
     assert callers.client("all").name == ADMIN
 
 
 def test_keys_of_the_file_have_names_tasks_and_limits(file: Path) -> None:
     write(file, "team-a", rows_per_second=2)
-    callers = Callers(settings(file))
+    callers = Callers(file=file)
     caller = callers.client(KEYS["team-a"])
     assert (caller.name, caller.admin) == ("team-a", False)
     may = {name: caller.may_call(name) for name in ("sentiment", "guard-spam", "sentiment2", "guard", "x")}
@@ -85,7 +78,7 @@ def test_keys_of_the_file_have_names_tasks_and_limits(file: Path) -> None:
 
 def test_a_key_may_change_its_tasks(file: Path) -> None:
     write(file, "team-a", admin=True)
-    assert Callers(settings(file)).admin(KEYS["team-a"]).name == "team-a"
+    assert Callers(file=file).admin(KEYS["team-a"]).name == "team-a"
 
 
 def test_patterns_are_those_of_a_shell() -> None:
@@ -111,7 +104,7 @@ def test_whole_hashes_are_compared_in_constant_time(file: Path, monkeypatch: pyt
         compare_digest = staticmethod(counting)
 
     write(file, *KEYS)
-    callers = Callers(settings(file))
+    callers = Callers(file=file)
     monkeypatch.setattr(callers_module, "hmac", Counting)
     callers.client(KEYS["team-b"])
     with pytest.raises(UnauthorizedError):
@@ -123,13 +116,13 @@ def test_a_hash_that_begins_alike_is_another_one(file: Path) -> None:
     begins = hash_of("msk_wrong")[:8].hex()
     file.write_text(json.dumps({"keys": [{"name": "x", "sha256": begins + "0" * 48, "tasks": ["*"]}]}))
     with pytest.raises(UnauthorizedError):
-        Callers(settings(file)).client("msk_wrong")
+        Callers(file=file).client("msk_wrong")
 
 
 def test_a_file_that_changes_is_followed(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     write(file, "team-a", rows_per_second=1)
-    callers, changes = Callers(settings(file)), list[frozenset[str]]()
+    callers, changes = Callers(file=file), list[frozenset[str]]()
     callers.on_change = lambda: changes.append(callers.names)
     callers.client(KEYS["team-a"]).quota.charge(1)
     callers.poll()
@@ -156,7 +149,7 @@ def test_a_file_that_was_changed_just_now_is_read_again(file: Path) -> None:
     write(file, "team-a")
     now = time.time()
     os.utime(file, (now, now))
-    callers = Callers(settings(file))
+    callers = Callers(file=file)
     text, times = file.read_text().replace("team-a", "team-c"), file.stat()
     file.write_text(text)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # it looks as before
@@ -169,7 +162,7 @@ def test_a_broken_file_keeps_the_keys(
     file: Path, content: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(file, "team-a")
-    callers = Callers(settings(file))
+    callers = Callers(file=file)
     if content is None:
         file.unlink()
     else:
@@ -188,15 +181,15 @@ def test_a_broken_file_keeps_the_keys(
     assert callers.names == {"team-b"}
 
 
-def test_a_file_that_is_wrong_at_start_is_a_wrong_setting(file: Path) -> None:
-    with pytest.raises(SettingsError, match=r"--keys-file: the keys file .* can't be read"):
-        Callers(settings(file))
+def test_a_file_that_is_wrong_at_start_is_told(file: Path) -> None:
+    with pytest.raises(KeysFileError, match=r"the keys file .* can't be read"):
+        Callers(file=file)
     file.write_text("{}")
-    with pytest.raises(SettingsError, match=r"--keys-file: .*keys: Field required"):
-        Callers(settings(file))
+    with pytest.raises(KeysFileError, match=r".*keys: Field required"):
+        Callers(file=file)
 
 
 def test_an_empty_file_lets_nobody_in(file: Path) -> None:
     file.write_text('{"keys": []}')
     with pytest.raises(UnauthorizedError):
-        Callers(settings(file)).client("")
+        Callers(file=file).client("")
