@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Command] = {
     "report": Command("training.report", "train", "write the report of a run as one HTML file"),
     "predict": Command("training.predict", "train", "label the rows of a file, without a server"),
     "store": Command("mask_store.__main__", None, "look at a store, check it, choose what version is served"),
+    "keys": Command("server.tenants.__main__", None, "make, list and remove API keys with tasks and limits"),
     "doctor": Command(
         "maskserve.doctor", None, "tell what this machine can compute, and whether it is right"
     ),

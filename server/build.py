@@ -34,6 +34,8 @@ from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import RequestTracer
 from server.telemetry.traffic_metrics import TrafficState
+from server.tenants.callers import Callers
+from server.tenants.keys_file import KeysFileError
 from server.threads.compute import allowed_threads
 
 logger = logging.getLogger(__name__)
@@ -57,9 +59,11 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     Raises:
         MaskingError: The base can't be loaded.
         MaskStoreError: There is no store, or it can't be read.
-        SettingsError: The device or the precision can't be had here, or the package for traces is missing.
+        SettingsError: The device or the precision can't be had here, the package for traces is missing, or
+            the keys file is not right.
     """
     tracer = None if settings.otlp_endpoint is None else RequestTracer.to(settings.otlp_endpoint)
+    callers = _callers(settings)
     store = _open_store(settings)  # before the base, which takes longer to load
     device = _device(settings.device) if base is None else base.device
     precision = _precision(settings, device)
@@ -67,7 +71,8 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
     if base is None:
         base = load_base(settings.base, revision=settings.revision, device=device)
         _tell(base)
-    metrics, registry = Metrics(settings.metrics_max_tasks), TaskRegistry(settings.require_task)
+    metrics = Metrics(settings.metrics_max_tasks, settings.metrics_max_keys)
+    registry = TaskRegistry(settings.require_task)
     weights = _weights(base, precision, settings)
     masked = MaskedEncoder(base, weights).logits
     if own:
@@ -122,10 +127,20 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         tokenizer,
         predictor,
         metrics,
+        callers,
         tracer,
     )
     _connect_gauges(service)
     return service
+
+
+def _callers(settings: Settings) -> Callers:
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    admin = None if settings.admin_key is None else settings.admin_key.get_secret_value()
+    try:
+        return Callers(keys, admin, settings.keys_file)
+    except KeysFileError as error:
+        raise SettingsError(f"--keys-file: {error}") from None
 
 
 def _precision(settings: Settings, device: torch.device) -> Precision:
@@ -274,8 +289,21 @@ def _connect_gauges(service: Service) -> None:
         "What a finetuned copy of the base in fp32 for each task in service would take",
         lambda: registry.finetuned_bytes,
     )
+    _connect_keys(service)
     _connect_memory(service)
     _connect_masks(service)
+
+
+def _connect_keys(service: Service) -> None:
+    """Let the metrics follow the keys file."""
+    metrics, callers = service.metrics, service.callers
+    metrics.read("maskserve_keys", "Keys of the keys file in force", lambda: len(callers.names))
+    metrics.read(
+        "maskserve_keys_file_up",
+        "1 if the keys file could be read at the last look; else the keys that it had before are in force",
+        lambda: callers.problem is None,
+    )
+    callers.on_change = lambda: metrics.keys.retain(callers.all_names)
 
 
 def _connect_memory(service: Service) -> None:

@@ -6,6 +6,7 @@
       EmptyBatchError             400  Empty         nothing to predict
       UnauthorizedError           401  Unauthorized  no key, or not one that this route takes
       AdminDisabledError          403  Forbidden     the server was started without an admin key
+      ForbiddenError              403  Forbidden     the key may not call this task
       TaskNotFoundError           404  NotFound      no task of this name is served
       GroupNotFoundError          404  NotFound      no group of tasks has this name
       VersionNotFoundError        404  NotFound      no such version of the task, or not the one in service
@@ -23,6 +24,7 @@
       ClientGoneError             499  Timeout       the client closed the connection; nobody reads the reply
       HeadTooLargeError           431  Validation    the request's headers have more bytes than allowed
       QueueFullError              429  Overloaded    too much work is waiting; come back after Retry-After
+        KeyLimitError                                the key is over its own limit of rows
       UnhealthyError              503  Unhealthy     the worker died or is not there yet
         NotReadyError                                start-up is not over, or the worker is being restarted
         TaskUnavailableError                         the task is in the store but could not be loaded
@@ -147,6 +149,12 @@ class AdminDisabledError(ServerError):
         "Forbidden",
         "administration is off: start the server with MASKSERVE_ADMIN_KEY set to a secret of your choice",
     )
+
+
+class ForbiddenError(ServerError):
+    """The key may not call this task, or see what names every task."""
+
+    status, error_type, message = 403, "Forbidden", "this key may not call every task, which this names"
 
 
 class TaskNotFoundError(ServerError):
@@ -296,6 +304,12 @@ class QueueFullError(ServerError):
     def headers(self) -> dict[str, str]:
         """When to come back, in seconds."""
         return {"retry-after": str(self.retry_after)}
+
+
+class KeyLimitError(QueueFullError):
+    """The key asks more rows in a second than it may, or has as many in flight."""
+
+    message = "the key is over its limit of rows; try again after Retry-After"
 
 
 class UnhealthyError(ServerError):

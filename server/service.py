@@ -2,10 +2,12 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from threading import Event, Thread
+from typing import Concatenate, ParamSpec, TypeVar
 
 from masking import Base
 from masking.inference import ResidentWeights
@@ -17,18 +19,22 @@ from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.settings import Settings
+from server.tasks.audit import audited
 from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.registry import TaskRegistry
 from server.tasks.rollouts import Rollouts
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
-from server.telemetry.requests import RequestRecorder
+from server.telemetry.requests import RequestFacts, RequestRecorder
 from server.telemetry.tracing import RequestTracer
+from server.tenants.callers import Callers
 from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 _OPERATORS = 8
 _REPORTS = 4
@@ -73,6 +79,7 @@ class Service:
         tokenizer: The threads that tokenise.
         predictor: Computes requests.
         metrics: What Prometheus scrapes.
+        callers: Who may call.
         tracer: Sends a trace of each request; None where none are wanted.
         operators: Threads for what operators do to tasks, which may wait for the store.
         reports: Threads for what operators look at.
@@ -94,12 +101,39 @@ class Service:
     tokenizer: TokenizerStage
     predictor: Predictor
     metrics: Metrics
+    callers: Callers
     tracer: RequestTracer | None = None
     operators: OperatorThreads = field(default_factory=partial(OperatorThreads, "operator", _OPERATORS))
     reports: OperatorThreads = field(default_factory=partial(OperatorThreads, "report", _REPORTS))
     looks: OperatorThreads = field(default_factory=partial(OperatorThreads, "look", _LOOKS))
     draining: Event = field(default_factory=Event)
     closing: Closing = field(default_factory=Closing)
+
+    async def change(
+        self,
+        facts: RequestFacts,
+        how: Callable[Concatenate[str, Given], Result],
+        task: str,
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Result:
+        """Change a task as an operator wants it, off the event loop; the audit log says who did it.
+
+        Args:
+            facts: Who asks.
+            how: A method of the lifecycle, given the task.
+            task: The task.
+            args: What else it is given.
+            kwargs: What else it is given, by name.
+
+        Raises:
+            ServerError: As the method.
+        """
+
+        def work() -> Result:
+            return how(task, *args, **kwargs)
+
+        return await self.operators.run(audited, self.registry, facts, how.__name__, task, work)
 
     @property
     def version(self) -> str:
@@ -129,10 +163,12 @@ class Service:
         self.tokenizer.start()
         self.engine.start()
         self.watcher.start()
+        self.callers.start()
 
     def close(self) -> None:
         """Compute what still waits, then stop every thread, in `shutdown_seconds` all together."""
         seconds = self.settings.shutdown_seconds
+        self.callers.close(self.closing.left(seconds))
         self.watcher.close(self.closing.left(seconds))
         if not self.engine.close(self.closing.left(seconds)):
             logger.error("requests still waited after %d s and were dropped", seconds)
@@ -170,7 +206,8 @@ class Service:
     @property
     def threads(self) -> tuple[SupervisedThread, ...]:
         """The threads without which nothing works."""
-        return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread)
+        keys = () if self.callers.thread is None else (self.callers.thread,)
+        return (self.engine.worker, *self.tokenizer.threads, self.watcher.thread, *keys)
 
     def _missing_tasks(self) -> str:
         """Tell why each required task that can't be computed is not."""

@@ -278,8 +278,16 @@ class Settings(BaseSettings):
     api_keys: Keys = Field(
         (), description="keys of clients, with commas between them; none: everyone may predict"
     )
+    keys_file: Path | None = Field(
+        None,
+        description="file of API keys with the tasks that each may call and its limits, made by the command "
+        "keys; read again when it changes. With it everyone needs a key, for GET /metrics too",
+    )
     metrics_max_tasks: int = Field(
         100, ge=0, description="tasks with metrics of their own; the others count as one"
+    )
+    metrics_max_keys: int = Field(
+        100, ge=0, description="keys of the keys file with metrics of their own; the others count as one"
     )
     max_body_bytes: ByteSize = Field(
         ByteSize(2 << 20), ge=1, description="longest request body, as sent and as unpacked; not of uploads"

@@ -9,9 +9,21 @@ COMMANDS = [
     "maskserve",
     *(
         f"maskserve {name}"
-        for name in ("serve", "learn", "search", "compare", "evaluate", "predict", "store", "doctor", "demo")
+        for name in (
+            "serve",
+            "learn",
+            "search",
+            "compare",
+            "evaluate",
+            "predict",
+            "store",
+            "keys",
+            "doctor",
+            "demo",
+        )
     ),
     "server",
+    "server.tenants",
     "training.learn_mask",
     "training.search",
     "training.compare",

@@ -123,6 +123,13 @@ def test_the_protocols_work_as_they_are_written(tmp_path: Path) -> None:
     assert '"finetuned"' in said["server"]
 
 
+def test_the_keys_are_made_as_it_is_written(tmp_path: Path) -> None:
+    printed = _shell(_blocks("docs/operations.md")["keys"], tmp_path)
+    assert len(re.findall(r"^msk_", printed, re.MULTILINE)) == 2
+    assert re.search(r"^team-a +sentiment guard-\* +200.0 +64", printed, re.MULTILINE)
+    assert printed.endswith("removed key 'team-a'\n")
+
+
 def test_pictures_are_what_their_command_draws() -> None:
     place = ROOT / "docs" / "pictures"
     drawn = runpy.run_path(str(place / "draw.py"))["PICTURES"]

@@ -85,7 +85,7 @@ def create_app(service: Service) -> FastAPI:
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
     _add_middleware(app, service)
-    complete_document(app, open_to_all=not service.settings.api_keys)
+    complete_document(app, service.settings)
     return app
 
 

@@ -12,12 +12,13 @@ from pydantic.json_schema import SkipJsonSchema
 
 from mask_store.store.records import MAX_NUMBER
 from masking import Prediction
-from server.errors import VersionNotFoundError, cut
+from server.errors import TaskNotFoundError, VersionNotFoundError, cut
 from server.http.body import unless_left
 from server.http.middleware import context_of
-from server.predictor import PredictRequest
+from server.predictor import PredictRequest, rows_of
 from server.service import Service
 from server.tasks.registry import ServedTask
+from server.tenants.caller import Caller
 
 PRECISION = "x-precision"
 STICKY_KEY = "x-sticky-key"
@@ -45,6 +46,43 @@ def service_of(request: Request) -> Service:
     return service
 
 
+def served_task(
+    service: Service,
+    caller: Caller,
+    name: str,
+    *,
+    key: str | None = None,
+    version: int | None = None,
+    answers: bool = True,
+) -> ServedTask:
+    """Return the version of a task that a request gets, for a caller that may call it.
+
+    Args:
+        service: What serves it.
+        caller: Who asks.
+        name: The task.
+        key: By which the client wants to meet the same version again; None for none.
+        version: The version that the client names; None for none.
+        answers: Whether the version is asked something, so that its weight counts; else it is described.
+
+    Raises:
+        ForbiddenError: The caller may not call it, whether or not there is such a task.
+        TaskNotFoundError: There is no such task.
+        TaskUnavailableError: No version of it could be loaded.
+        VersionNotFoundError: The version that is named is not in service.
+    """
+    caller.require(name)
+    try:
+        if version is None and not answers:
+            return service.registry.get(name)
+        return service.registry.choose(name, key=key, version=version)
+    except TaskNotFoundError:
+        if caller.tasks is None:
+            raise
+        # The message names other tasks, which are not all for this caller.
+        raise TaskNotFoundError(f"unknown task {cut(name)}; GET /tasks lists those of your key") from None
+
+
 def take_task(request: Request, name: str, *, answers: bool = True) -> ServedTask:
     """Take the version of the task that this request gets, once; the headers of every reply name it.
 
@@ -54,16 +92,17 @@ def take_task(request: Request, name: str, *, answers: bool = True) -> ServedTas
         answers: Whether the version is asked something, so that its weight counts; else it is described.
 
     Raises:
-        TaskNotFoundError: There is no such task.
-        TaskUnavailableError: No version of it could be loaded.
-        VersionNotFoundError: The version that the request names is not in service.
+        ServerError: As `served_task`.
     """
-    service, version = service_of(request), _version_of(request)
-    if version is None and not answers:
-        served = service.registry.get(name)
-    else:
-        served = service.registry.choose(name, key=sticky_key(request), version=version)
-    context = context_of(request)
+    service, context = service_of(request), context_of(request)
+    served = served_task(
+        service,
+        context.caller,
+        name,
+        key=sticky_key(request),
+        version=_version_of(request),
+        answers=answers,
+    )
     context.task, context.version = served.name, served.version
     context.headers |= task_headers(served, service)
     return served
@@ -102,6 +141,16 @@ def task_headers(served: ServedTask, service: Service) -> dict[str, str]:
     }
 
 
+def check_room(request: Request, served: ServedTask) -> None:
+    """Refuse a prediction before its body is read: for want of room, or because its key is over its limits.
+
+    Raises:
+        ServerError: It is refused.
+    """
+    context_of(request).caller.quota.check()
+    service_of(request).predictor.check_room(served)
+
+
 async def predictions_of(request: Request, served: ServedTask, wanted: PredictRequest) -> list[Prediction]:
     """Predict for a client, unless it leaves.
 
@@ -115,8 +164,9 @@ async def predictions_of(request: Request, served: ServedTask, wanted: PredictRe
         TaskInputError: An input is not one that the task can take.
     """
     predictor, context = service_of(request).predictor, context_of(request)
-    predicting = predictor.predict(served, wanted, context.request_id, context.timings)
-    predictions = await unless_left(request, predicting)
+    with context.caller.quota.admit(rows_of(served, wanted)):
+        predicting = predictor.predict(served, wanted, context.request_id, context.timings)
+        predictions = await unless_left(request, predicting)
     context.rows = wanted.rows
     return predictions
 

@@ -16,6 +16,7 @@ from server.http.kinds import HttpKind, http_kind
 from server.http.kinds.embed_body import EmbedBody
 from server.http.kinds.replies import PredictReply
 from server.http.schemas import FanOutBody, PredictBody, PredictManyBody
+from server.settings import Settings
 
 _COMPONENTS: dict[str, Any] = {}
 
@@ -54,7 +55,7 @@ def operation_id(route: APIRoute) -> str:
     return "".join([route.name, *told_apart])
 
 
-def complete_document(app: FastAPI, *, open_to_all: bool) -> None:
+def complete_document(app: FastAPI, settings: Settings) -> None:
     """Add to the OpenAPI document what this module's entries refer to, and take away what never happens.
 
     FastAPI adds its own reply 422 to every route with a parameter. Parameters of ours are texts, which can't
@@ -62,9 +63,10 @@ def complete_document(app: FastAPI, *, open_to_all: bool) -> None:
 
     Args:
         app: Whose document.
-        open_to_all: Whether clients need no key.
+        settings: Say whether clients need a key, and whether a key may call some tasks only.
     """
-    generate = app.openapi
+    generate, tenants = app.openapi, settings.keys_file is not None
+    open_to_all = not (settings.api_keys or tenants)
 
     def openapi() -> dict[str, Any]:
         document = generate()
@@ -75,6 +77,8 @@ def complete_document(app: FastAPI, *, open_to_all: bool) -> None:
                 del operation["responses"]["422"]
             if open_to_all and operation.get("security") == [{CLIENT_KEY: []}]:
                 del operation["security"]
+            if tenants and "401" in operation["responses"]:
+                operation["responses"].setdefault("403", operation["responses"]["401"])
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         return document

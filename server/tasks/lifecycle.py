@@ -9,7 +9,7 @@ wants (unloaded, pinned) lives as long as this process.
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import BinaryIO
@@ -30,6 +30,7 @@ from server.errors import (
     ServerError,
     TaskBusyError,
 )
+from server.tasks.audit import followed
 from server.tasks.loader import TaskLoader
 from server.tasks.registry import ServedTask, TaskEntry, TaskProblem, TaskRegistry
 from server.tasks.store_errors import refusal
@@ -229,7 +230,7 @@ class Lifecycle:
         swapped_since = entry.served is not None and entry.served.since >= seen
         return not swapped_since and self._loader.may_try(version)
 
-    def refresh(self, version: VersionInfo, seen: float, *, light: bool = False) -> None:
+    def refresh(self, version: VersionInfo, seen: float, *, light: bool = False, first: bool = False) -> None:
         """Bring a task to the version that a look at the store found current; report trouble, raise none.
 
         A version that another server moved away from since the look may be served until the next look.
@@ -238,10 +239,12 @@ class Lifecycle:
             version: What the look found.
             seen: When it began, in monotonic seconds.
             light: Whether the masks of a task that is not served yet may wait for the first request.
+            first: Whether it was the first look, which finds what was there at start and changes nothing.
         """
         with suppress(ServerError), self.turn(version.task):
             if self.is_due(version, seen):  # an operator may have come first
-                self._loader.serve(version, seen, found_current=True, light=light)
+                with nullcontext() if first else followed(self._registry, version.task):
+                    self._loader.serve(version, seen, found_current=True, light=light)
 
     def report_unreadable(self, name: str, reason: str) -> None:
         """Note that the store can't tell the task's current version; what is served stays in service.
@@ -263,7 +266,8 @@ class Lifecycle:
                 self._store.current(name)
             except UnknownTaskError:
                 self._store.check()  # a store that vanished as a whole takes no task away
-                self._registry.remove(name)
+                with followed(self._registry, name):
+                    self._registry.remove(name)
                 self._loader.forget(name)
                 logger.info("task %s: not in the store any more, served no longer", name)
 

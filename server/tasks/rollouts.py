@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from mask_store import (
@@ -24,6 +24,7 @@ from mask_store import (
 )
 from masking import MaskingError
 from server.errors import ConflictError, ServerError
+from server.tasks.audit import followed
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader, public_reason
 from server.tasks.registry import ServedTask, TaskEntry, TaskRegistry
@@ -73,7 +74,7 @@ class Rollouts:
         self._told: dict[str, str] = {}
         self._abort_again: dict[str, float] = {}
 
-    def set(self, name: str, plan: TrafficPlan) -> TaskEntry:
+    def set_traffic(self, name: str, plan: TrafficPlan) -> TaskEntry:
         """Serve versions of a task side by side, on every server that follows the store.
 
         Every version is loaded here before anything is written.
@@ -120,7 +121,7 @@ class Rollouts:
         Raises:
             ConflictError: There is no traffic, or not of this version, or the task is pinned here.
             TaskUnavailableError: The version does not fit the base; what was served before still is.
-            ServerError: As `set`.
+            ServerError: As `set_traffic`.
         """
         asked = time.monotonic()
         with self.lifecycle.turn(name):
@@ -129,7 +130,7 @@ class Rollouts:
             logger.info("task %s: version %d promoted, traffic ended", name, promoted.number)
             return self._end(promoted, asked)
 
-    def abort(self, name: str, reason: str) -> ServedTask:
+    def abort_traffic(self, name: str, reason: str) -> ServedTask:
         """Make the stable version current in the store, and serve it alone.
 
         Args:
@@ -141,7 +142,7 @@ class Rollouts:
 
         Raises:
             ConflictError: There is no traffic.
-            ServerError: As `set`.
+            ServerError: As `set_traffic`.
         """
         asked = time.monotonic()
         with self.lifecycle.turn(name):
@@ -168,14 +169,20 @@ class Rollouts:
             return False
         if traffic is None:
             return self._loader.is_served(version) or self._loader.may_try(version)
-        followed = entry.traffic
-        if followed is None or followed.settings != traffic:
+        here = entry.traffic
+        if here is None or here.settings != traffic:
             return True
-        stopped, now = followed.statistics.stopped is not None, time.monotonic()
-        return (stopped and now >= self._abort_again.get(version.task, now)) or now >= followed.retry_at
+        stopped, now = here.statistics.stopped is not None, time.monotonic()
+        return (stopped and now >= self._abort_again.get(version.task, now)) or now >= here.retry_at
 
     def refresh(
-        self, version: VersionInfo, traffic: Traffic | None, seen: float, *, light: bool = False
+        self,
+        version: VersionInfo,
+        traffic: Traffic | None,
+        seen: float,
+        *,
+        light: bool = False,
+        first: bool = False,
     ) -> None:
         """Bring a task to what a look at the store found; report trouble, raise none.
 
@@ -184,26 +191,16 @@ class Rollouts:
             traffic: The traffic that it found active; None for none.
             seen: When it began, in monotonic seconds.
             light: As of `Lifecycle.refresh`; tasks with traffic are loaded whole.
+            first: As of `Lifecycle.refresh`.
         """
         name = version.task
         if traffic is None and self._registry.entry(name).traffic is None:
-            self.lifecycle.refresh(version, seen, light=light)
+            self.lifecycle.refresh(version, seen, light=light, first=first)
             return
         with suppress(ServerError), self.lifecycle.turn(name):
-            if not self.is_due(version, traffic, seen):  # an operator may have come first
-                return
-            if traffic is None:
-                self._loader.serve(version, seen, found_current=True)
-                self._registry.end_traffic(name)
-                logger.info("task %s: traffic ended", name)
-                return
-            followed = self._registry.entry(name).traffic
-            if followed is None or followed.settings != traffic:
-                self._begin(traffic)
-            elif (reason := followed.statistics.stopped) is not None:
-                self._abort(traffic, reason, seen)
-            else:
-                self._load_missing(traffic, followed)
+            if self.is_due(version, traffic, seen):  # an operator may have come first
+                with nullcontext() if first else followed(self._registry, name):
+                    self._follow(version, traffic, seen)
 
     def report_unreadable(self, name: str, reason: str) -> None:
         """Note that the traffic of a task can't be read; what is served stays as it is."""
@@ -215,6 +212,24 @@ class Rollouts:
         """Note that the traffic of these tasks can be read."""
         for name in self._told.keys() & names.keys():
             del self._told[name]
+
+    def _follow(self, version: VersionInfo, traffic: Traffic | None, seen: float) -> None:
+        """Do what a look at the store asks for; the task's turn is held.
+
+        Raises:
+            ServerError: A version can't be loaded.
+        """
+        here = self._registry.entry(version.task).traffic
+        if traffic is None:
+            self._loader.serve(version, seen, found_current=True)
+            self._registry.end_traffic(version.task)
+            logger.info("task %s: traffic ended", version.task)
+        elif here is None or here.settings != traffic:
+            self._begin(traffic)
+        elif (reason := here.statistics.stopped) is not None:
+            self._abort(traffic, reason, seen)
+        else:
+            self._load_missing(traffic, here)
 
     def _begin(self, traffic: Traffic) -> None:
         """Follow traffic that another server, or a command, has set.
@@ -233,15 +248,13 @@ class Rollouts:
         self._put(traffic, stable, found, problems, retry_at)
         logger.info("task %s: traffic followed: %s", traffic.task, traffic)
 
-    def _load_missing(self, traffic: Traffic, followed: TaskTraffic) -> None:
-        attempts = followed.attempts + 1
-        found, problems, retry_at = self._load(traffic, tuple(followed.problems), attempts)
+    def _load_missing(self, traffic: Traffic, here: TaskTraffic) -> None:
+        attempts = here.attempts + 1
+        found, problems, retry_at = self._load(traffic, tuple(here.problems), attempts)
         entry = self._registry.entry(traffic.task)
         if entry.served is not None:
-            others = {**followed.others, **self._beside(found, followed.statistics)}
-            renewed = replace(
-                followed, others=others, problems=problems, retry_at=retry_at, attempts=attempts
-            )
+            others = {**here.others, **self._beside(found, here.statistics)}
+            renewed = replace(here, others=others, problems=problems, retry_at=retry_at, attempts=attempts)
             self._registry.put_traffic(self._with_shadow(entry.served, renewed), renewed)
 
     def _load(

@@ -171,8 +171,9 @@ class StoreWatcher:
         if self._eager_until is None:
             self._eager_until = time.monotonic() + _EAGER_SECONDS
             due.sort(key=lambda pair: not self._registry.keeps(pair[0].task))
+        first = self._found_at_start is None
         for version, active in due:
-            self.loads.submit(version.task, partial(self._bring, version, active, look.seen))
+            self.loads.submit(version.task, partial(self._bring, version, active, look.seen, first=first))
         self._metrics.retain(
             lambda name: self._registry.knows(name) and not self._registry.entry(name).unloaded
         )
@@ -182,12 +183,12 @@ class StoreWatcher:
             for served in self._registry.required:  # there may have been no room for them before
                 self._masks.load(served)
 
-    def _bring(self, version: VersionInfo, traffic: Traffic | None, seen: float) -> None:
+    def _bring(self, version: VersionInfo, traffic: Traffic | None, seen: float, *, first: bool) -> None:
         """Bring a task to a version, without its masks where the server would take too long to be ready."""
         assert self._eager_until is not None
         late = not self._first_pass_done and time.monotonic() >= self._eager_until
         light = late and not self._registry.keeps(version.task)
-        self._rollouts.refresh(version, traffic, seen, light=light)
+        self._rollouts.refresh(version, traffic, seen, light=light, first=first)
 
     def _fill(self) -> None:
         """Load masks that the first pass left out, while there is room."""

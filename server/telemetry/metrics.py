@@ -9,7 +9,6 @@ time, memory, open files, garbage collections, Python's version) is told by its 
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from threading import Lock
 from typing import Literal, get_args
 
 from prometheus_client import (
@@ -29,12 +28,13 @@ from server.engine.batch import CloseReason
 from server.engine.pending import DropReason, Timings
 from server.engine.retry import FailureReason
 from server.engine.worker import BatchReport
+from server.telemetry.key_metrics import KeyMetrics
+from server.telemetry.names import LabelNames
 from server.telemetry.residency import ResidencyMetrics
 from server.telemetry.traffic_metrics import TrafficCollector, TrafficState
 from server.threads.supervision import SupervisedThread
 
 UNKNOWN_TASK = "(unknown)"
-OTHER_TASKS = "(other)"
 NO_TASK = ""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -116,19 +116,19 @@ class Metrics:
 
     Attributes:
         batches: Those of the engine.
+        keys: Those of keys.
         residency: Those of the masks in memory.
         in_flight: Requests being answered, the scrape that reads it among them.
     """
 
-    def __init__(self, max_tasks: int = 100) -> None:
-        """Create every metric at zero; at most `max_tasks` tasks get series of their own."""
+    def __init__(self, max_tasks: int = 100, max_keys: int = 100) -> None:
+        """Create every metric at zero; so many tasks and keys at most get series of their own."""
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
-        self._max_tasks = max_tasks
-        self._labelled: set[str] = set()
-        self._labelling = Lock()
+        self._names = LabelNames(max_tasks)
         self.batches = BatchMetrics(self._registry)
+        self.keys = KeyMetrics(self._registry, max_keys)
         self.residency = ResidencyMetrics(self._registry)
         counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
         seconds = partial(Histogram, buckets=_SECONDS, registry=self._registry)
@@ -259,29 +259,18 @@ class Metrics:
 
     def forget(self, task: str) -> None:
         """Drop the series of a task that is gone."""
-        with self._labelling:
-            self._drop(task)
+        for metric in self._by_task:
+            metric.remove_by_labels({"task": task})
+        self._names.free(task)
 
     def retain(self, wanted: Callable[[str], bool]) -> None:
         """Drop the series of all other tasks: those that late requests brought back, after `forget`."""
-        with self._labelling:
-            for task in [one for one in self._labelled if not wanted(one)]:
-                self._drop(task)
-
-    def _drop(self, task: str) -> None:
-        for metric in self._by_task:
-            metric.remove_by_labels({"task": task})
-        self._labelled.discard(task)
+        for task in self._names.without(wanted):
+            self.forget(task)
 
     def _label(self, task: str) -> str:
         """Return the task's own name while there is room for it."""
-        with self._labelling:
-            if task in (UNKNOWN_TASK, NO_TASK) or task in self._labelled:
-                return task
-            if len(self._labelled) >= self._max_tasks:
-                return OTHER_TASKS
-            self._labelled.add(task)
-            return task
+        return task if task in (UNKNOWN_TASK, NO_TASK) else self._names.label(task)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""

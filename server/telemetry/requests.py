@@ -1,8 +1,8 @@
 """Request records: each request that is over is counted, logged and traced, over whichever protocol it came.
 
-The log has a line for each request, and one a second for all that found no room. An overloaded server refuses
-thousands of requests a second. A line for each would take as long as half of the refusal, and hide what else
-is logged.
+The log has a line for each request, and one a second for all that were refused with 429. An overloaded server
+refuses thousands of requests a second. A line for each would take as long as half of the refusal, and hide
+what else is logged.
 """
 
 import logging
@@ -16,6 +16,7 @@ from secrets import token_hex
 from server.engine.pending import Timings
 from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK, Metrics
 from server.telemetry.tracing import RequestTracer
+from server.tenants.caller import NOBODY, Caller
 
 requests = logging.getLogger("server.requests")
 
@@ -35,6 +36,7 @@ class RequestFacts:
         task: Name of the served task that the request is for; `UNKNOWN_TASK` for one that is not served.
         version: The version that it gets; set with the task.
         rows: Rows that were computed for it.
+        caller: Who asks.
         timings: When it reached each stage.
     """
 
@@ -42,12 +44,13 @@ class RequestFacts:
     task: str = NO_TASK
     version: int | None = None
     rows: int | None = None
+    caller: Caller = NOBODY
     timings: Timings = field(default_factory=Timings)
 
     def known(self) -> dict[str, str | int]:
-        """Return task, version and rows, as far as they are known."""
+        """Return task, version, rows and the name of the key, as far as they are known."""
         task = None if self.task in (NO_TASK, UNKNOWN_TASK) else self.task
-        facts = {"task": task, "version": self.version, "rows": self.rows}
+        facts = {"task": task, "version": self.version, "rows": self.rows, "key": self.caller.name or None}
         return {name: value for name, value in facts.items() if value is not None}
 
 
@@ -94,6 +97,9 @@ class RequestRecorder:
         ended, known = time.monotonic(), facts.known()
         self._metrics.in_flight.dec()
         self._metrics.count_request(route, facts.task, status)
+        if facts.caller.name:
+            computed = facts.rows or 0 if status < HTTPStatus.BAD_REQUEST else 0
+            self._metrics.keys.count(facts.caller.name, status, computed)
         milliseconds = round((ended - facts.timings.received) * 1000, 3)
         fields = {
             "route": route,
@@ -137,5 +143,5 @@ class RequestLog:
     def _tell_refused(self) -> None:
         now = self._clock()
         if now - self._told >= _SECONDS:
-            requests.warning("requests refused for lack of room: %d", self._refused)
+            requests.warning("requests refused with 429: %d", self._refused)
             self._refused, self._told = 0, now

@@ -139,3 +139,8 @@ def test_every_kind_of_task_is_warmed_up(
     fill(tmp_path, base, [name])
     with started(base, tmp_path):
         assert "warming up" not in caplog.text
+
+
+def test_a_keys_file_that_is_not_there_is_a_wrong_setting(base: Base, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--keys-file: the keys file .* can't be read: No such file"):
+        build_service(settings_of(tmp_path, keys_file=tmp_path / "none.json"), base=base)

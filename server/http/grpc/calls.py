@@ -1,7 +1,7 @@
 """Calls over gRPC: around every method its key, its errors as gRPC statuses, and its record.
 
-Keys come as metadata `authorization: Bearer KEY`, an id as `x-request-id`. A failed call has the message of
-the same failure over HTTP.
+Keys come as metadata `authorization: Bearer KEY` or `x-api-key: KEY`, an id as `x-request-id`. A failed call
+has the message of the same failure over HTTP.
 """
 
 import asyncio
@@ -13,21 +13,22 @@ from typing import Any, Literal
 import grpc
 
 from server.errors import ClientGoneError, ServerError
-from server.http.auth import check_admin_key, check_client_key
-from server.http.dependencies import STICKY_KEY, task_headers, version_named
+from server.http.auth import key_in
+from server.http.dependencies import PRECISION, STICKY_KEY, served_task, task_headers, version_named
 from server.http.error_mapping import to_server_error
 from server.http.grpc.messages import SERVICE
+from server.http.oip.groups import Group, take_group
 from server.service import Service
 from server.tasks.registry import ServedTask
 from server.telemetry.metrics import UNKNOWN_TASK
 from server.telemetry.requests import REQUEST_ID, RequestFacts, safe_id
+from server.tenants.caller import NOBODY, Caller
 
 logger = logging.getLogger(__name__)
 
 Access = Literal["open", "client", "admin"]
 
 _OK = 200
-_BEARER = "bearer "
 _CODES: Mapping[int, grpc.StatusCode] = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -68,20 +69,38 @@ class Call:
             answers: Whether the version is asked something, so that its weight counts; else it is described.
 
         Raises:
-            TaskNotFoundError: There is no such task.
-            TaskUnavailableError: No version of it could be loaded.
-            VersionNotFoundError: The version that is named is not in service.
+            ServerError: As `served_task`.
         """
         self.facts.task = UNKNOWN_TASK
-        registry, number = self.service.registry, version_named(version) if version else None
-        if number is None and not answers:
-            served = registry.get(name)
-        else:
-            served = registry.choose(name, key=self.metadata.get(STICKY_KEY) or None, version=number)
+        number = version_named(version) if version else None
+        served = served_task(
+            self.service, self.facts.caller, name, key=self._sticky_key, version=number, answers=answers
+        )
         self.facts.task, self.facts.version = served.name, served.version
-        headers = {REQUEST_ID: self.facts.request_id, **task_headers(served, self.service)}
-        await self.context.send_initial_metadata(tuple(headers.items()))
+        await self._send(task_headers(served, self.service))
         return served
+
+    async def take_group(self, name: str, *, answers: bool = True) -> Group:
+        """Take the versions of a group's tasks that this call gets, once.
+
+        Args:
+            name: The group as a model.
+            answers: As of `take_task`.
+
+        Raises:
+            ServerError: As `server.http.oip.groups.take_group`.
+        """
+        group = take_group(name, self.service, self.facts.caller, key=self._sticky_key, answers=answers)
+        await self._send({PRECISION: self.service.precision})
+        return group
+
+    @property
+    def _sticky_key(self) -> str | None:
+        return self.metadata.get(STICKY_KEY) or None
+
+    async def _send(self, headers: Mapping[str, str]) -> None:
+        initial = {REQUEST_ID: self.facts.request_id, **headers}
+        await self.context.send_initial_metadata(tuple(initial.items()))
 
 
 Method = Callable[[Any, Call], Awaitable[Any]]
@@ -105,7 +124,7 @@ def handled(name: str, method: Method, access: Access, service: Service) -> Call
         error: ServerError | None = None
         service.recorder.begin()
         try:
-            _check_key(access, metadata.get("authorization", ""), service)
+            call.facts.caller = _caller(access, key_in(metadata), service)
             return await method(request, call)
         except asyncio.CancelledError:  # the client has left, or its deadline has passed
             error = ClientGoneError()
@@ -124,12 +143,11 @@ def handled(name: str, method: Method, access: Access, service: Service) -> Call
     return handle
 
 
-def _check_key(access: Access, authorization: str, service: Service) -> None:
+def _caller(access: Access, key: str, service: Service) -> Caller:
+    """Find out who calls, and require the key that the method needs."""
     if access == "open":
-        return
-    scheme, key = authorization[: len(_BEARER)], authorization[len(_BEARER) :]
-    check = check_client_key if access == "client" else check_admin_key
-    check(service.settings, key if scheme.lower() == _BEARER else "")
+        return NOBODY
+    return service.callers.client(key) if access == "client" else service.callers.admin(key)
 
 
 def _record(name: str, call: Call, status: int, metadata: Mapping[str, str], *, quiet: bool) -> None:

@@ -8,12 +8,20 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from server.errors import BodyTooLargeError, InvalidBodyError, ServerError
+from server.errors import (
+    BodyTooLargeError,
+    ForbiddenError,
+    InvalidBodyError,
+    ServerError,
+    VersionNotFoundError,
+)
 from server.http.grpc.calls import Access, Call, Method
 from server.http.grpc.messages import message
 from server.http.grpc.tensors import read_request, response
+from server.http.oip import groups
 from server.http.oip import models as oip
-from server.http.oip.routes import EXTENSIONS, check_load, indexed, versions_of
+from server.http.oip.routes import EXTENSIONS, check_load, index, versions_of
+from server.predictor import rows_of
 
 _HTTP_ONLY = {"binary_tensor_data", "model_configuration", "statistics"}
 
@@ -37,24 +45,35 @@ async def server_metadata(_request: Any, call: Call) -> Any:
 
 
 async def model_ready(request: Any, call: Call) -> Any:
-    """Tell whether a task, in this version if one is named, can be asked."""
+    """Tell whether a task, in this version if one is named, or every task of a group can be asked."""
     try:
-        await call.take_task(request.name, request.version, answers=False)
+        if groups.is_group(request.name):
+            await _take_group(request.name, request.version, call, answers=False)
+        else:
+            await call.take_task(request.name, request.version, answers=False)
+    except ForbiddenError:
+        raise
     except ServerError:
         return message("ModelReadyResponse", ready=False)
     return message("ModelReadyResponse", ready=call.service.why_not_ready() is None)
 
 
 async def model_metadata(request: Any, call: Call) -> Any:
-    """Return the tensors of a task."""
-    served = await call.take_task(request.name, request.version, answers=False)
-    told = oip.metadata(served.name, versions_of(call.service, served), served.loaded.spec)
+    """Return the tensors of a task, or of a group."""
+    if groups.is_group(request.name):
+        told = (await _take_group(request.name, request.version, call, answers=False)).metadata
+    else:
+        served = await call.take_task(request.name, request.version, answers=False)
+        told = oip.metadata(served.name, versions_of(call.service, served), served.loaded.spec)
     return message("ModelMetadataResponse", **told.model_dump())
 
 
 async def model_infer(request: Any, call: Call) -> Any:
-    """Predict with a task."""
-    service = call.service
+    """Predict with a task, or with a group."""
+    call.facts.caller.quota.check()
+    if groups.is_group(request.model_name):
+        return await _infer_group(request, call)
+    service, facts = call.service, call.facts
     served = await call.take_task(request.model_name, request.model_version)
     service.predictor.check_room(served)
     _check_values(request, service.settings.max_body_values)
@@ -63,10 +82,9 @@ async def model_infer(request: Any, call: Call) -> Any:
         return oip.read_call(*read_request(request), served.loaded, service.limits)
 
     asked = await run_in_threadpool(read)
-    predictions = await service.predictor.predict(
-        served, asked.wanted, call.facts.request_id, call.facts.timings
-    )
-    call.facts.rows = asked.wanted.rows
+    with facts.caller.quota.admit(rows_of(served, asked.wanted)):
+        predictions = await service.predictor.predict(served, asked.wanted, facts.request_id, facts.timings)
+    facts.rows = asked.wanted.rows
 
     def reply() -> Any:
         outputs, raw = asked.tensors(served.loaded, predictions), bool(request.raw_input_contents)
@@ -75,33 +93,60 @@ async def model_infer(request: Any, call: Call) -> Any:
     return await run_in_threadpool(reply)
 
 
+async def _infer_group(request: Any, call: Call) -> Any:
+    """Predict with every task of a group of which an output is wanted."""
+    service = call.service
+    group = await _take_group(request.model_name, request.model_version, call)
+    _check_values(request, service.settings.max_body_values)
+
+    def read() -> groups.GroupCall:
+        return groups.read_call(*read_request(request), group, service.limits)
+
+    asked = await run_in_threadpool(read)
+    results = await groups.results_of(asked, service, call.facts)
+
+    def reply() -> Any:
+        raw = bool(request.raw_input_contents)
+        return response(group.name, groups.VERSION, asked.id, asked.tensors(results), raw=raw)
+
+    return await run_in_threadpool(reply)
+
+
 async def repository_index(request: Any, call: Call) -> Any:
-    """Return every task of the store, or those in service alone."""
-    entries = sorted(call.service.registry.entries.items())
-    shown = [indexed(name, entry) for name, entry in entries if entry.served or not request.ready]
+    """Return every task of the store and every group, or those in service alone."""
+    shown = index(call.service, call.facts.caller, only_ready=request.ready)
     return message("RepositoryIndexResponse", models=[one.model_dump() for one in shown])
 
 
 async def load_model(request: Any, call: Call) -> Any:
     """Serve the version that the store calls current, at once."""
-    name = _model_of(request)
-    await call.service.operators.run(call.service.lifecycle.load, name)
+    name = _model_of(request, call)
+    await call.service.change(call.facts, call.service.lifecycle.load, name)
     return message("RepositoryModelLoadResponse", model_name=name, isLoaded=True)
 
 
 async def unload_model(request: Any, call: Call) -> Any:
     """Take a task out of service until it is loaded again."""
-    name = _model_of(request)
-    await call.service.operators.run(call.service.lifecycle.unload, name)
+    name = _model_of(request, call)
+    await call.service.change(call.facts, call.service.lifecycle.unload, name)
     return message("RepositoryModelUnloadResponse", model_name=name, isUnloaded=True)
 
 
-def _model_of(request: Any) -> str:
+async def _take_group(name: str, version: str, call: Call, *, answers: bool = True) -> groups.Group:
+    """Take a group; a version that is named has to be the one that all groups have."""
+    group = await call.take_group(name, answers=answers)
+    if version not in ("", groups.VERSION):
+        raise VersionNotFoundError(f"{group.name!r} is a group and has no versions but {groups.VERSION}")
+    return group
+
+
+def _model_of(request: Any, call: Call) -> str:
     """Return the task that is to be loaded or unloaded, in the words of the protocol or of Triton."""
     check_load(request.parameters)
     name: str = request.model_name or request.model_or_repository_name
     if not name:
         raise InvalidBodyError("model_name is empty; it is the task's name")
+    call.facts.caller.require(name)
     return name
 
 

@@ -16,10 +16,11 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from masking import Prediction
+from server.engine.batch import BatchLimits
 from server.errors import ConflictError, NotReadyError, one_line
 from server.http.auth import require_client
 from server.http.body import check_values, read_body, unless_left, utf8
-from server.http.dependencies import PRECISION, ServiceDep, sticky_key
+from server.http.dependencies import PRECISION, ServiceDep, served_task, sticky_key
 from server.http.error_mapping import part_error
 from server.http.kinds import http_kind
 from server.http.kinds.kind import ReplyFormat
@@ -29,11 +30,13 @@ from server.http.oip import models as oip
 from server.http.oip.binary import JsonLength, infer_response
 from server.http.oip.openapi import INFER_REPLY, INFER_REQUEST_BODY
 from server.http.oip.replies import IndexedModel, ModelMetadata, ModelReady, oip_errors
-from server.http.oip.tensors import InferReply, split_body
-from server.http.routes.fan_out import GROUP, tasks_of
+from server.http.oip.tensors import InferReply, InferRequest, split_body
+from server.http.routes.fan_out import GROUP, fan_out, tasks_of
 from server.predictor import Call
 from server.service import Service
 from server.tasks.registry import ServedTask
+from server.telemetry.requests import RequestFacts
+from server.tenants.caller import Caller
 
 VERSION = "1"  # a group has no versions; the protocol asks for one
 
@@ -45,22 +48,40 @@ router = APIRouter(
 )
 
 
-async def take_group(
-    request: Request,
-    service: ServiceDep,
-    group: Annotated[str, Path(description="name of the group", examples=["guards"])],
+def is_group(model: str) -> bool:
+    """Tell whether a model is a group, there or not, and no task."""
+    return model.startswith(GROUP)
+
+
+def take_group(
+    name: str, service: Service, caller: Caller, *, key: str | None = None, answers: bool = True
 ) -> "Group":
-    """Take the versions of a group's tasks that this request gets, once.
+    """Take the versions of a group's tasks that a request gets, once.
+
+    Args:
+        name: Its name as a model.
+        service: What serves them.
+        caller: Who asks.
+        key: By which the client wants to meet the same versions again; None for none.
+        answers: Whether they are asked something, so that their weights count; else they are described.
 
     Raises:
+        ForbiddenError: The caller may not call every task of it.
         GroupNotFoundError: There is no such group.
         TaskNotFoundError, TaskUnavailableError: A task of it is not served.
         ConflictError: Its tasks differ in their inputs.
     """
-    name = f"{GROUP}{group}"
-    asked = request.method == "POST"  # else it is described
-    take = partial(service.registry.choose, key=sticky_key(request)) if asked else service.registry.get
-    return Group.of(name, [take(task) for task in tasks_of(name, service)])
+    take = partial(served_task, service, caller, key=key, answers=answers)
+    return Group.of(name, [take(task) for task in tasks_of(name, service, caller)])
+
+
+async def _group_of(
+    request: Request,
+    service: ServiceDep,
+    group: Annotated[str, Path(description="name of the group", examples=["guards"])],
+) -> "Group":
+    caller, asked = context_of(request).caller, request.method == "POST"
+    return take_group(f"{GROUP}{group}", service, caller, key=sticky_key(request), answers=asked)
 
 
 @dataclass(frozen=True)
@@ -104,15 +125,20 @@ class Group:
             for tensor in http_kind(served.loaded.spec).output_tensors
         }
 
+    @property
+    def metadata(self) -> ModelMetadata:
+        """Its tensors."""
+        outputs = [replace(tensor, name=name) for name, (_, tensor) in self.outputs.items()]
+        return oip.described_model(self.name, VERSION, self.inputs, outputs)
 
-GroupDep = Annotated[Group, Depends(take_group)]
+
+GroupDep = Annotated[Group, Depends(_group_of)]
 
 
 @router.get("", summary="The tensors of a group of tasks", responses=oip_errors(404, 409))
 async def group_metadata(group: GroupDep) -> ModelMetadata:
     """Name, the inputs that all tasks take, and the outputs of each."""
-    outputs = [replace(tensor, name=name) for name, (_, tensor) in group.outputs.items()]
-    return oip.described_model(group.name, [VERSION], group.inputs, outputs)
+    return group.metadata
 
 
 @router.get("/ready", summary="Whether a group of tasks can be asked", responses=oip_errors(404, 409))
@@ -135,10 +161,16 @@ async def infer_group(
     """Answer with the tensors of every task, in JSON or binary as the request asks."""
     context = context_of(request)
     context.headers[PRECISION] = service.precision
+    context.caller.quota.check()
     body = await read_body(request)
-    call = await run_in_threadpool(lambda: _read(body, json_length, group, service))
-    context.rows = sum(wanted.rows for _, wanted in call.calls)
-    results = await unless_left(request, _results(call, service, context.request_id))
+
+    def read() -> GroupCall:
+        header, binary = split_body(body, json_length)
+        check_values(header, service.settings.max_body_values)
+        return read_call(oip.parse_infer(utf8(header)), binary, group, service.limits)
+
+    call = await run_in_threadpool(read)
+    results = await unless_left(request, results_of(call, service, context))
     return infer_response(await run_in_threadpool(_reply, group, call, results))
 
 
@@ -151,33 +183,65 @@ def indexed(name: str, service: Service) -> IndexedModel:
 
 
 @dataclass(frozen=True)
-class _GroupCall:
-    """A request that was understood: its id, what each task is asked, the outputs and whether in binary."""
+class GroupCall:
+    """A request to a group that was understood.
+
+    Attributes:
+        id: Its id.
+        calls: What each task is asked of which an output is wanted.
+        replies: How the reply of each is to look.
+        outputs: Names of the outputs, in order, and whether each is to be binary.
+    """
 
     id: str | None
     calls: Sequence[Call]
     replies: Sequence[ReplyFormat]
     outputs: Mapping[str, bool]
 
+    def tensors(self, results: Mapping[int, Sequence[Prediction]]) -> list[OutputTensor]:
+        """Return the outputs that are wanted, in order, from the results by number of the call."""
+        made: dict[str, OutputTensor] = {}
+        for number, (served, wanted) in enumerate(self.calls):
+            kind = http_kind(served.loaded.spec)
+            own = kind.outputs_of(wanted.inputs, results[number], self.replies[number])
+            made |= {
+                f"{served.name}.{name}": replace(one, name=f"{served.name}.{name}")
+                for name, one in own.items()
+            }
+        return [made[name] for name in self.outputs]
 
-def _read(body: bytes, json_length: str | None, group: Group, service: Service) -> _GroupCall:
-    header, binary = split_body(body, json_length)
-    check_values(header, service.settings.max_body_values)
-    infer = oip.parse_infer(utf8(header))
+
+def read_call(infer: InferRequest, binary: bytes, group: Group, limits: BatchLimits) -> GroupCall:
+    """Understand a request to a group.
+
+    Args:
+        infer: The JSON of the request.
+        binary: What follows the JSON in the body.
+        group: The group.
+        limits: What can ever be admitted.
+
+    Raises:
+        InvalidBodyError, EmptyBatchError: As `oip.read_call`.
+    """
     known = group.outputs
     outputs = oip.wanted_outputs(infer, list(known))
-    tensors = oip.read_tensors(infer, binary, service.limits)
+    tensors = oip.read_tensors(infer, binary, limits)
     wanted = {known[name][0].name for name in outputs}
     asked = [served for served in group.tasks if served.name in wanted]
-    read = [oip.to_inputs(infer, tensors, served.loaded, service.limits) for served in asked]
+    read = [oip.to_inputs(infer, tensors, served.loaded, limits) for served in asked]
     calls = [(served, request) for served, (request, _) in zip(asked, read, strict=True)]
-    return _GroupCall(infer.id, calls, [reply for _, reply in read], outputs)
+    return GroupCall(infer.id, calls, [reply for _, reply in read], outputs)
 
 
-async def _results(call: _GroupCall, service: Service, request_id: str) -> dict[int, list[Prediction]]:
-    """Compute what the tasks are asked; the first that can't answer fails all of it."""
+async def results_of(call: GroupCall, service: Service, facts: RequestFacts) -> dict[int, list[Prediction]]:
+    """Compute what the tasks are asked, by number of the call; the first that can't answer fails all of it.
+
+    Raises:
+        ServerError: A task can't answer, or there is no room for all of them.
+    """
+    facts.rows = sum(wanted.rows for _, wanted in call.calls)
     found: dict[int, list[Prediction]] = {}
-    async with aclosing(service.predictor.fan_out(call.calls, request_id)) as replies:
+    async with aclosing(fan_out(service, call.calls, facts)) as replies:
         async for number, reply in replies:
             if isinstance(reply, Exception):
                 error = part_error(reply)
@@ -187,16 +251,9 @@ async def _results(call: _GroupCall, service: Service, request_id: str) -> dict[
     return found
 
 
-def _reply(group: Group, call: _GroupCall, results: Mapping[int, Sequence[Prediction]]) -> InferReply:
-    outputs: dict[str, OutputTensor] = {}
-    for number, (served, wanted) in enumerate(call.calls):
-        kind = http_kind(served.loaded.spec)
-        own = kind.outputs_of(wanted.inputs, results[number], call.replies[number])
-        outputs |= {
-            f"{served.name}.{name}": replace(one, name=f"{served.name}.{name}") for name, one in own.items()
-        }
+def _reply(group: Group, call: GroupCall, results: Mapping[int, Sequence[Prediction]]) -> InferReply:
     head = {"model_name": group.name, "model_version": VERSION}
     if call.id is not None:
         head["id"] = call.id
     binary = {name for name, is_binary in call.outputs.items() if is_binary}
-    return InferReply.of(head, [outputs[name] for name in call.outputs], binary)
+    return InferReply.of(head, call.tensors(results), binary)

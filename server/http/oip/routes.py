@@ -21,9 +21,11 @@ from server.http.dependencies import (
     ServiceDep,
     TaskDep,
     TaskName,
+    check_room,
     predictions_of,
     take_task,
 )
+from server.http.middleware import context_of
 from server.http.oip import groups
 from server.http.oip import models as oip
 from server.http.oip.binary import JsonLength, infer_response
@@ -43,8 +45,10 @@ from server.http.oip.replies import (
 )
 from server.http.oip.tensors import InferReply, split_body
 from server.http.openapi import json_body
+from server.http.routes.fan_out import groups_for
 from server.service import Service
 from server.tasks.registry import ServedTask, TaskEntry
+from server.tenants.caller import Caller
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
 
@@ -112,9 +116,10 @@ async def every_statistics(
     request: Request, service: ServiceDep, _: ClientDep
 ) -> AllStatistics | ModelMetadata:
     """Return the statistics of every task in service; where a task is called `stats`, its metadata."""
-    if service.registry.knows("stats"):
+    caller = context_of(request).caller
+    if service.registry.knows("stats") and caller.may_call("stats"):
         return await model_metadata(service, take_task(request, "stats", answers=False))
-    entries = sorted(service.registry.entries.items())
+    entries = sorted(caller.visible(service.registry.entries).items())
     return AllStatistics(model_stats=[_statistics(one) for _, entry in entries for one in entry.versions])
 
 
@@ -126,23 +131,21 @@ async def every_statistics(
 async def repository_index(request: Request, service: ServiceDep, _: ClientDep) -> list[IndexedModel]:
     """Every task in service, every task of the store that can't be served, with the reason, and groups."""
     only_ready = (await read_json(request, IndexRequest, default=IndexRequest(ready=False))).ready
-    tasks = [indexed(name, entry) for name, entry in sorted(service.registry.entries.items())]
-    every = tasks + [groups.indexed(name, service) for name in sorted(service.settings.group)]
-    return [model for model in every if model.state == "READY" or not only_ready]
+    return index(service, context_of(request).caller, only_ready=only_ready)
 
 
 @repository.post("/load", summary="Serve a task")
 async def load_model(request: Request, service: ServiceDep, task: TaskName) -> Done:
     """Serve the version that the store calls current, at once; answered when it is in service."""
     check_load((await read_json(request, LoadRequest, default=LoadRequest(parameters={}))).parameters)
-    await service.operators.run(service.lifecycle.load, task)
+    await service.change(context_of(request), service.lifecycle.load, task)
     return Done()
 
 
 @repository.post("/unload", summary="Serve a task no longer")
-async def unload_model(service: ServiceDep, task: TaskName) -> Done:
+async def unload_model(request: Request, service: ServiceDep, task: TaskName) -> Done:
     """Take a task out of service until it is loaded again; it stays in the store."""
-    await service.operators.run(service.lifecycle.unload, task)
+    await service.change(context_of(request), service.lifecycle.unload, task)
     return Done()
 
 
@@ -187,7 +190,7 @@ async def infer(
     json_length: JsonLength = None,
 ) -> Response:
     """Answer with tensors, in JSON or binary as the request asks."""
-    service.predictor.check_room(served)
+    check_room(request, served)
     body = await read_body(request)
     call = await run_in_threadpool(lambda: _read(body, json_length, served, service))
     predictions = await predictions_of(request, served, call.wanted)
@@ -222,6 +225,14 @@ def indexed(name: str, entry: TaskEntry) -> IndexedModel:
         state="LOADING" if entry.state == "loading" else "UNAVAILABLE",
         reason=one_line(entry.why_not_served(name)),
     )
+
+
+def index(service: Service, caller: Caller, *, only_ready: bool) -> list[IndexedModel]:
+    """Return the repository index: the tasks and groups that a caller may call, or those in service alone."""
+    tasks = sorted(caller.visible(service.registry.entries).items())
+    every = [indexed(name, entry) for name, entry in tasks]
+    every += [groups.indexed(name, service) for name in sorted(groups_for(service, caller))]
+    return [model for model in every if model.state == "READY" or not only_ready]
 
 
 def check_load(parameters: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ from server.errors import InsufficientStorageError
 from server.http.auth import require_admin
 from server.http.body import read_json, stream_body
 from server.http.dependencies import ServiceDep, TaskName
+from server.http.middleware import context_of
 from server.http.openapi import errors, example, json_body
 from server.http.routes.tasks import TaskSummary, Unserved, summary, unserved
 from server.service import Service
@@ -64,15 +65,15 @@ class Published(BaseModel):
 
 
 @router.post("/load", summary="Serve a task")
-async def load(service: ServiceDep, task: TaskName) -> TaskSummary:
+async def load(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Serve the version that the store calls current, at once; answered when it is in service."""
-    return served_summary(service, await service.operators.run(service.lifecycle.load, task))
+    return served_summary(service, await service.change(context_of(request), service.lifecycle.load, task))
 
 
 @router.post("/unload", summary="Serve a task no longer")
-async def unload(service: ServiceDep, task: TaskName) -> Unserved:
+async def unload(request: Request, service: ServiceDep, task: TaskName) -> Unserved:
     """Take a task out of service until it is loaded again; it stays in the store."""
-    return unserved(task, await service.operators.run(service.lifecycle.unload, task))
+    return unserved(task, await service.change(context_of(request), service.lifecycle.unload, task))
 
 
 @router.post(
@@ -84,7 +85,9 @@ async def unload(service: ServiceDep, task: TaskName) -> Unserved:
 async def pin(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Serve one version whatever the store calls current, until it is unpinned with null."""
     wanted = await read_json(request, Pin)
-    return served_summary(service, await service.operators.run(service.lifecycle.pin, task, wanted.version))
+    return served_summary(
+        service, await service.change(context_of(request), service.lifecycle.pin, task, wanted.version)
+    )
 
 
 @router.post(
@@ -97,7 +100,7 @@ async def rollback(request: Request, service: ServiceDep, task: TaskName) -> Tas
     """Make an earlier version current in the store, for every server that follows it, and serve it."""
     wanted = await read_json(request, Rollback, default=Rollback(version=None))
     return served_summary(
-        service, await service.operators.run(service.lifecycle.rollback, task, wanted.version)
+        service, await service.change(context_of(request), service.lifecycle.rollback, task, wanted.version)
     )
 
 
@@ -116,7 +119,7 @@ async def rollback(request: Request, service: ServiceDep, task: TaskName) -> Tas
 async def upload(request: Request, response: Response, service: ServiceDep, task: TaskName) -> Published:
     """Check a bundle file whole, publish it, and serve it. Uploading the same file again changes nothing."""
     async with _spooled(request, service.settings.max_bundle_bytes) as file:
-        published = await service.operators.run(service.lifecycle.publish, task, file)
+        published = await service.change(context_of(request), service.lifecycle.publish, task, file)
     response.status_code = 201 if published.created else 200
     return Published(
         task=task,
@@ -128,9 +131,9 @@ async def upload(request: Request, response: Response, service: ServiceDep, task
 
 
 @router.delete("", summary="Delete a task", status_code=204)
-async def delete(service: ServiceDep, task: TaskName) -> None:
+async def delete(request: Request, service: ServiceDep, task: TaskName) -> None:
     """Remove a task with all its versions from the store, for every server, and serve it no longer."""
-    await service.operators.run(service.lifecycle.delete, task)
+    await service.change(context_of(request), service.lifecycle.delete, task)
 
 
 def served_summary(service: Service, served: ServedTask) -> TaskSummary:

@@ -5,7 +5,7 @@ can't and touches no other. What all tasks need of the queue is asked for at onc
 them, or the request is refused as POST /predict/{task} would be.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -17,18 +17,27 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
 from masking import Prediction
-from server.errors import EmptyBatchError, GroupNotFoundError, InvalidBodyError, ServerError, cut
+from server.errors import (
+    EmptyBatchError,
+    ForbiddenError,
+    GroupNotFoundError,
+    InvalidBodyError,
+    ServerError,
+    cut,
+)
 from server.http.body import accepted_ndjson, run_by_size, unless_left
-from server.http.dependencies import sticky_key
+from server.http.dependencies import served_task, sticky_key
 from server.http.error_mapping import invalid_body, part_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
 from server.http.parsing import check_count, check_lists, request_of
 from server.http.rendering import render
 from server.http.schemas import FanOutBody, PredictBody, validate_body
-from server.predictor import PredictRequest
+from server.predictor import Call, PredictRequest, rows_of
 from server.service import Service
 from server.tasks.registry import ServedTask
+from server.telemetry.requests import RequestFacts
+from server.tenants.caller import Caller
 
 GROUP = "group:"
 
@@ -56,18 +65,19 @@ class TaskRequest:
         return {"task": self.name, "version": served.version, "digest": served.digest, "predictions": shown}
 
 
-def tasks_of(wanted: str | Sequence[str], service: Service) -> Sequence[str]:
+def tasks_of(wanted: str | Sequence[str], service: Service, caller: Caller) -> Sequence[str]:
     """Return the names of the tasks that `tasks` of a body means, in the order of the replies.
 
     Raises:
+        ForbiddenError: It names a group with a task that the caller may not call.
         GroupNotFoundError: It names a group that there is not.
         InvalidBodyError: A task is there twice, or there are more names than rows may wait.
         EmptyBatchError: It means no task.
     """
     if wanted == "*":
-        names: Sequence[str] = sorted(service.registry.tasks)
+        names: Sequence[str] = sorted(caller.visible(service.registry.tasks))
     elif isinstance(wanted, str):
-        names = _group(wanted.removeprefix(GROUP), service)
+        names = _group(wanted.removeprefix(GROUP), service, caller)
     else:
         names = wanted
         check_count("tasks", names, service.limits.waiting)
@@ -78,8 +88,17 @@ def tasks_of(wanted: str | Sequence[str], service: Service) -> Sequence[str]:
     return names
 
 
-def _group(name: str, service: Service) -> Sequence[str]:
-    groups = service.settings.group
+def groups_for(service: Service, caller: Caller) -> Mapping[str, Sequence[str]]:
+    """Return the groups of which a caller may call every task."""
+    return {name: tasks for name, tasks in service.settings.group.items() if all(map(caller.may_call, tasks))}
+
+
+def _group(name: str, service: Service, caller: Caller) -> Sequence[str]:
+    groups = groups_for(service, caller)
+    if name not in groups and caller.tasks is not None:
+        raise ForbiddenError(
+            f"key {caller.name!r} may not call all tasks of a group {cut(name)}, if there is one"
+        )
     if name not in groups:
         known = (
             f"known groups: {', '.join(groups)}" if groups else "the server has none (--group NAME=TASK,TASK)"
@@ -100,11 +119,12 @@ async def answer_tasks(request: Request, body: dict[str, Any], size: int, servic
     Raises:
         ServerError: The body is not right for any task, or there is no room for all of them.
     """
-    names = _tasks(body, service)
-    asked = await run_by_size(size * len(names), lambda: _read(body, names, service, sticky_key(request)))
     context = context_of(request)
+    caller, key = context.caller, sticky_key(request)
+    names = _tasks(body, service, caller)
+    asked = await run_by_size(size * len(names), lambda: _read(body, names, service, caller, key))
     context.rows = sum(one.wanted.rows for one in asked if isinstance(one, TaskRequest))
-    computed = _computed(asked, service, context.request_id)
+    computed = _computed(asked, service, context)
     if media_type := accepted_ndjson(request.headers.get("accept", "")):
         first = await unless_left(request, _first(computed))  # what refuses all of it has a status of its own
         return StreamingResponse(_lines(asked, first, computed, size), media_type=media_type)
@@ -113,6 +133,22 @@ async def answer_tasks(request: Request, body: dict[str, Any], size: int, servic
         size * len(asked), lambda: to_json([_reply(one, found.get(place)) for place, one in enumerate(asked)])
     )
     return Response(content, media_type="application/json")
+
+
+async def fan_out(
+    service: Service, calls: Sequence[Call], facts: RequestFacts
+) -> AsyncGenerator[tuple[int, list[Prediction] | Exception]]:
+    """Do as `Predictor.fan_out` does, within the limits of who asks.
+
+    Raises:
+        KeyLimitError: So many rows are not left to it.
+        ServerError: As `Predictor.fan_out`.
+    """
+    rows = sum(rows_of(served, wanted) for served, wanted in calls)
+    with facts.caller.quota.admit(rows):
+        async with aclosing(service.predictor.fan_out(calls, facts.request_id)) as replies:
+            async for reply in replies:
+                yield reply
 
 
 @dataclass(frozen=True)
@@ -128,15 +164,17 @@ _Result = list[Prediction] | Exception
 _Results = AsyncGenerator[tuple[int, _Result]]
 
 
-def _tasks(body: dict[str, Any], service: Service) -> Sequence[str]:
+def _tasks(body: dict[str, Any], service: Service, caller: Caller) -> Sequence[str]:
     """Return the names of the tasks that a body asks."""
     try:
-        return tasks_of(FanOutBody.model_validate(body).tasks, service)
+        return tasks_of(FanOutBody.model_validate(body).tasks, service, caller)
     except ValidationError as error:
         raise invalid_body(error) from None
 
 
-def _read(body: dict[str, Any], names: Sequence[str], service: Service, key: str | None) -> list[_Asked]:
+def _read(
+    body: dict[str, Any], names: Sequence[str], service: Service, caller: Caller, key: str | None
+) -> list[_Asked]:
     """Read a body, once for all tasks, and what it means for each."""
     try:
         rest = {key: value for key, value in body.items() if key != "tasks"}
@@ -144,24 +182,24 @@ def _read(body: dict[str, Any], names: Sequence[str], service: Service, key: str
         known = validate_body(rest)
     except ValidationError as error:
         raise invalid_body(error) from None
-    return [_ask(name, known, service, key) for name in names]
+    return [_ask(name, known, service, caller, key) for name in names]
 
 
-def _ask(name: str, known: PredictBody, service: Service, key: str | None) -> _Asked:
+def _ask(name: str, known: PredictBody, service: Service, caller: Caller, key: str | None) -> _Asked:
     try:
-        served = service.registry.choose(name, key=key)
+        served = served_task(service, caller, name, key=key)
         return TaskRequest(name, served, *request_of(known, served.loaded, service.limits))
     except ServerError as error:
         return _Refused(name, error)
 
 
-async def _computed(asked: Sequence[_Asked], service: Service, request_id: str) -> _Results:
+async def _computed(asked: Sequence[_Asked], service: Service, facts: RequestFacts) -> _Results:
     """Compute what is asked, by place among the tasks."""
     places = [place for place, one in enumerate(asked) if isinstance(one, TaskRequest)]
     calls = [(one.served, one.wanted) for one in asked if isinstance(one, TaskRequest)]
     if not calls:
         return
-    async with aclosing(service.predictor.fan_out(calls, request_id)) as replies:
+    async with aclosing(fan_out(service, calls, facts)) as replies:
         async for number, reply in replies:
             yield places[number], reply
 

@@ -5,8 +5,9 @@ from pydantic import BaseModel, Field
 from starlette.responses import PlainTextResponse
 
 from server.errors import NotReadyError
-from server.http.auth import ClientDep
+from server.http.auth import ClientDep, check_every_task
 from server.http.dependencies import ServiceDep
+from server.http.middleware import context_of
 from server.http.openapi import errors
 from server.http.ui.routes import PAGE, redirect, wants_page
 from server.memory_report import MemoryReport, memory_report
@@ -53,16 +54,16 @@ class Index(BaseModel):
 
 
 @router.get("/memory", summary="What is held in memory", responses=errors(401))
-async def memory(service: ServiceDep, _: ClientDep) -> MemoryReport:
+async def memory(request: Request, service: ServiceDep, _: ClientDep) -> MemoryReport:
     """Count bytes of the base and of each task's masks, compared with finetuned copies."""
-    return await service.reports.run(
-        memory_report, service.base, service.weights, service.registry.tasks, service.masks
-    )
+    tasks = context_of(request).caller.visible(service.registry.tasks)
+    return await service.reports.run(memory_report, service.base, service.weights, tasks, service.masks)
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
-async def metrics(service: ServiceDep) -> Response:
-    """Return every metric in Prometheus' text format."""
+async def metrics(request: Request, service: ServiceDep) -> Response:
+    """Return every metric in Prometheus' text format; with a keys file to a key that may call every task."""
+    await check_every_task(request)
     content = await service.reports.run(service.metrics.exposition)
     return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 

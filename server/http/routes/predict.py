@@ -19,11 +19,13 @@ from server.http.dependencies import (
     StickyKey,
     TaskDep,
     TaskName,
+    check_room,
     predictions_of,
     service_of,
     take_task,
 )
 from server.http.kinds import http_kind
+from server.http.middleware import context_of
 from server.http.openapi import PREDICT_REPLY, PREDICT_REQUEST_BODY, errors
 from server.http.parsing import parse_request
 from server.http.rendering import render
@@ -64,7 +66,7 @@ async def predict_for_hugging_face(
 async def _answer(request: Request, task: str, *, hugging_face: bool) -> Response:
     served = take_task(request, task)
     service = service_of(request)
-    service.predictor.check_room(served)
+    check_room(request, served)
     body = await read_text(request)
     wanted, reply = await run_by_size(
         len(body),
@@ -205,7 +207,8 @@ async def task_info(service: ServiceDep, served: TaskDep) -> TaskInfo:
 @router.get("/info", summary="About the server", responses=errors(401))
 async def info(request: Request, service: ServiceDep) -> Info:
     """Return base and limits under text-embeddings-inference's keys; each task's own are at its own route."""
-    tasks = service.registry.served
+    caller, registry = context_of(request).caller, service.registry
+    tasks = registry.served if caller.tasks is None else len(caller.visible(registry.tasks))
     return Info(**_server_info(service), version=request.app.version, tasks=tasks)
 
 

@@ -36,7 +36,7 @@ from server.http.body import (
     stream_text,
     unless_left,
 )
-from server.http.dependencies import PRECISION, ServiceDep, StickyKey, sticky_key
+from server.http.dependencies import PRECISION, ServiceDep, StickyKey, served_task, sticky_key
 from server.http.error_mapping import invalid_body, part_error
 from server.http.kinds.kind import ReplyFormat
 from server.http.middleware import context_of
@@ -45,9 +45,11 @@ from server.http.parsing import parse_json, parse_request
 from server.http.rendering import render
 from server.http.routes.fan_out import answer_tasks
 from server.http.schemas import PredictManyBody
-from server.predictor import PredictRequest
+from server.predictor import PredictRequest, rows_of
 from server.service import Service
 from server.tasks.registry import ServedTask
+from server.tenants.caller import Caller
+from server.tenants.quota import Hold, Quota
 
 router = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
 
@@ -64,6 +66,11 @@ class RowRequest:
     wanted: PredictRequest
     reply: ReplyFormat
 
+    @property
+    def rows(self) -> int:
+        """Rows that it takes of a batch, at least."""
+        return rows_of(self.served, self.wanted)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -78,11 +85,6 @@ class Row:
     index: int
     task: str | None
     request: RowRequest | ServerError
-
-    @property
-    def weight(self) -> int:
-        """Rows that it takes of a batch, at least; one if it only says why it takes none."""
-        return self.request.wanted.rows if isinstance(self.request, RowRequest) else 1
 
 
 @dataclass(frozen=True)
@@ -112,33 +114,40 @@ async def predict_many(request: Request, service: ServiceDep, _key: StickyKey = 
     """
     context = context_of(request)
     context.headers[PRECISION] = service.precision
+    context.caller.quota.check()
     if is_ndjson(request.headers.get("content-type", "")):
-        rows = await _read_lines(request, service)
+        rows = await _read_lines(request, service, context.caller)
     else:
         body = await read_text(request)
         given = await run_by_size(len(body), lambda: parse_json(body))
         if isinstance(given, dict) and "tasks" in given:
             return await answer_tasks(request, given, len(body), service)
-        rows = await unless_left(request, _read_json(given, service, sticky_key(request)))
+        rows = await unless_left(request, _read_json(given, service, context.caller, sticky_key(request)))
     if not rows:
         raise EmptyBatchError
-    context.rows = sum(row.weight for row in rows if isinstance(row.request, RowRequest))
+    asked = [row.request for row in rows if isinstance(row.request, RowRequest)]
+    context.caller.quota.charge(sum(one.rows for one in asked))
+    context.rows = sum(one.wanted.rows for one in asked)
+    replies = answer_rows(rows, service, context.request_id, context.caller.quota)
     if media_type := accepted_ndjson(request.headers.get("accept", "")):
-        return StreamingResponse(_lines(rows, service, context.request_id), media_type=media_type)
-    replies = await unless_left(request, _all(rows, service, context.request_id))
-    content = await run_in_threadpool(to_json, [reply.content for reply in replies])
+        return StreamingResponse(_lines(replies), media_type=media_type)
+    content = await run_in_threadpool(
+        to_json, [reply.content for reply in await unless_left(request, _all(replies))]
+    )
     return Response(content, media_type="application/json")
 
 
-async def _read_lines(request: Request, service: Service) -> list[Row]:
+async def _read_lines(request: Request, service: Service, caller: Caller) -> list[Row]:
     rows: list[Row] = []
     async for lines in _lines_of(stream_text(request)):
         start = len(rows)
-        rows += await run_in_threadpool(read_rows, lines, service, start=start, key=sticky_key(request))
+        rows += await run_in_threadpool(
+            read_rows, lines, service, caller, start=start, key=sticky_key(request)
+        )
     return rows
 
 
-async def _read_json(given: object, service: Service, key: str | None) -> list[Row]:
+async def _read_json(given: object, service: Service, caller: Caller, key: str | None) -> list[Row]:
     """Read the rows piece by piece, so that no more is read once the client has left."""
     try:
         items = PredictManyBody.model_validate(given).inputs
@@ -147,7 +156,7 @@ async def _read_json(given: object, service: Service, key: str | None) -> list[R
     rows: list[Row] = []
     for start in range(0, len(items), _ROWS_AT_ONCE):
         piece = items[start : start + _ROWS_AT_ONCE]
-        rows += await run_in_threadpool(read_rows, piece, service, start=start, key=key)
+        rows += await run_in_threadpool(read_rows, piece, service, caller, start=start, key=key)
     return rows
 
 
@@ -162,26 +171,27 @@ async def _lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
         yield [rest]
 
 
-async def _lines(rows: Sequence[Row], service: Service, request_id: str) -> AsyncIterator[bytes]:
-    async with aclosing(answer_rows(rows, service, request_id)) as replies:
+async def _lines(answers: AsyncGenerator[RowReply]) -> AsyncIterator[bytes]:
+    async with aclosing(answers) as replies:
         async for reply in replies:
             yield to_json({"index": reply.index, **reply.content}) + b"\n"
 
 
-async def _all(rows: Sequence[Row], service: Service, request_id: str) -> list[RowReply]:
+async def _all(answers: AsyncGenerator[RowReply]) -> list[RowReply]:
     """Return the replies in the order of the rows."""
-    async with aclosing(answer_rows(rows, service, request_id)) as replies:
+    async with aclosing(answers) as replies:
         return sorted([reply async for reply in replies], key=lambda reply: reply.index)
 
 
 def read_rows(
-    items: Iterable[object], service: Service, *, start: int = 0, key: str | None = None
+    items: Iterable[object], service: Service, caller: Caller, *, start: int = 0, key: str | None = None
 ) -> list[Row]:
     """Read the rows of a body; those that are not right become rows that say why.
 
     Args:
         items: The rows as parsed JSON, or as lines (bytes) of it.
         service: What is to answer them.
+        caller: Who asks.
         start: Place of the first of them in the body.
         key: By which the client wants to meet the same versions again; None for none.
 
@@ -192,22 +202,25 @@ def read_rows(
     for index, item in enumerate(items, start):
         if index >= MOST_ROWS:
             raise InvalidBodyError(f"the body has more than {MOST_ROWS} rows; send several")
-        rows.append(_read_row(index, item, service, key))
+        rows.append(_read_row(index, item, service, caller, key))
     return rows
 
 
-async def answer_rows(rows: Sequence[Row], service: Service, request_id: str) -> AsyncGenerator[RowReply]:
+async def answer_rows(
+    rows: Sequence[Row], service: Service, request_id: str, quota: Quota
+) -> AsyncGenerator[RowReply]:
     """Compute the rows; closing or cancelling the generator drops those that are not computed yet.
 
     Args:
         rows: The rows of one body.
         service: What computes them.
         request_id: For the log.
+        quota: That of who asks, charged already; rows wait until they may be in flight.
 
     Yields:
         Every row's reply as soon as it is there, in no order.
     """
-    body = _RowsInFlight(service, request_id)
+    body = _RowsInFlight(service, request_id, quota)
     body.start(body.feed(rows))
     try:
         for _ in rows:
@@ -226,11 +239,12 @@ class _RowsInFlight:
         unread: How many rows more may be admitted before a reply is read.
     """
 
-    def __init__(self, service: Service, request_id: str) -> None:
+    def __init__(self, service: Service, request_id: str, quota: Quota) -> None:
         self.replies: asyncio.Queue[RowReply] = asyncio.Queue()
         self.unread = asyncio.Semaphore(_BATCHES_IN_FLIGHT * service.settings.max_batch_rows)
         self._service = service
         self._request_id = request_id
+        self._quota = quota
         self._running: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -257,19 +271,33 @@ class _RowsInFlight:
         try:
             if isinstance(request, ServerError):
                 raise request
-            place = await self._service.predictor.wait_for_room(request.served, request.wanted)
+            held, place = await self._take_place(request)
         except Exception as error:
             self.replies.put_nowait(_failed(row, error))
             return
+
+        def give_back(_: object) -> None:
+            place.release()
+            held.release()
+
         answering = self.start(self._answer(row, request, place))
-        answering.add_done_callback(lambda _: place.release())  # a task may be cancelled before it begins
+        answering.add_done_callback(give_back)  # a task may be cancelled before it begins
+
+    async def _take_place(self, request: RowRequest) -> tuple[Hold, Reservation]:
+        """Wait until a row may be in flight, and for its place in the queue."""
+        held = await self._quota.hold(request.rows)
+        try:
+            return held, await self._service.predictor.wait_for_room(request.served, request.wanted)
+        except BaseException:
+            held.release()
+            raise
 
     async def _answer(self, row: Row, request: RowRequest, place: Reservation) -> None:
         reply = await _answer_row(row, request, self._service, self._request_id, place)
         self.replies.put_nowait(reply)
 
 
-def _read_row(index: int, item: object, service: Service, key: str | None) -> Row:
+def _read_row(index: int, item: object, service: Service, caller: Caller, key: str | None) -> Row:
     name = None
     try:
         content = _from_line(item, service.settings.max_body_values) if isinstance(item, bytes) else item
@@ -280,7 +308,7 @@ def _read_row(index: int, item: object, service: Service, key: str | None) -> Ro
         if not isinstance(name, str):
             name = None
             raise InvalidBodyError("the row has no `task`, the name of the task that is to answer it")
-        served = service.registry.choose(name, key=key)
+        served = served_task(service, caller, name, key=key)
         return Row(index, name, RowRequest(served, *parse_request(body, served.loaded, service.limits)))
     except Exception as error:
         return Row(index, name, part_error(error))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from mask_store import (
@@ -23,9 +23,11 @@ from server.errors import one_line
 from server.http.auth import ClientDep
 from server.http.dependencies import NamedVersion, ServiceDep, TaskDep
 from server.http.kinds import http_kind
+from server.http.middleware import context_of
 from server.http.openapi import errors
 from server.service import Service
 from server.tasks.registry import ServedTask, TaskEntry, TaskState
+from server.tenants.caller import Caller
 
 router = APIRouter(tags=["tasks"])
 
@@ -152,14 +154,15 @@ class TaskDetails(BaseModel):
 
 
 @router.get("/tasks", summary="Every task", response_model=TaskList, responses=errors(401))
-async def list_tasks(service: ServiceDep, _: ClientDep) -> Response:
+async def list_tasks(request: Request, service: ServiceDep, _: ClientDep) -> Response:
     """Every task in service, and every task of the store that is not served, with the reason."""
-    content = await service.reports.run(lambda: _listed(service).model_dump_json())
+    caller = context_of(request).caller
+    content = await service.reports.run(lambda: _listed(service, caller).model_dump_json())
     return Response(content, media_type="application/json")
 
 
-def _listed(service: Service) -> TaskList:
-    entries = sorted(service.registry.entries.items())
+def _listed(service: Service, caller: Caller) -> TaskList:
+    entries = sorted(caller.visible(service.registry.entries).items())
     return TaskList(
         tasks=[summary(entry.served, entry, service) for _, entry in entries if entry.served is not None],
         not_served=[unserved(name, entry) for name, entry in entries if entry.served is None],

@@ -10,6 +10,7 @@ from mask_store.store.traffic import LONGEST_REASON
 from server.http.auth import ClientDep, require_admin
 from server.http.body import read_json
 from server.http.dependencies import ServiceDep, TaskName
+from server.http.middleware import context_of
 from server.http.openapi import errors, example, json_body
 from server.http.routes.admin import Order, Version, served_summary
 from server.http.routes.tasks import TaskSummary
@@ -109,7 +110,7 @@ async def get_traffic(service: ServiceDep, _: ClientDep, task: TaskName) -> Traf
 async def set_traffic(request: Request, service: ServiceDep, task: TaskName) -> TrafficReport:
     """Load every version, and serve them by weight or as a shadow, on every server that follows the store."""
     plan = await read_json(request, TrafficPlan)
-    entry = await service.operators.run(service.rollouts.set, task, plan)
+    entry = await service.change(context_of(request), service.rollouts.set_traffic, task, plan)
     return report(task, entry.traffic.settings if entry.traffic else None, entry)
 
 
@@ -123,8 +124,8 @@ async def set_traffic(request: Request, service: ServiceDep, task: TaskName) -> 
 async def promote(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Make a version that has traffic current in the store, and serve it alone."""
     wanted = await read_json(request, Promotion, default=Promotion(version=None))
-    served = await service.operators.run(service.rollouts.promote, task, wanted.version)
-    return served_summary(service, served)
+    change = service.change(context_of(request), service.rollouts.promote, task, wanted.version)
+    return served_summary(service, await change)
 
 
 @changes.post(
@@ -139,8 +140,8 @@ async def promote(request: Request, service: ServiceDep, task: TaskName) -> Task
 async def abort(request: Request, service: ServiceDep, task: TaskName) -> TaskSummary:
     """Make the stable version current in the store, and serve it alone."""
     wanted = await read_json(request, Abortion, default=Abortion(reason="by an operator"))
-    served = await service.operators.run(service.rollouts.abort, task, wanted.reason)
-    return served_summary(service, served)
+    change = service.change(context_of(request), service.rollouts.abort_traffic, task, wanted.reason)
+    return served_summary(service, await change)
 
 
 def report(task: str, traffic: Traffic | None, entry: TaskEntry) -> TrafficReport:

@@ -202,3 +202,10 @@ def test_what_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -
         patch.setattr(filesystem, "cat_file", fail)
         assert isinstance(files.read_in_each("x", "p", 9)["a"], StoreUnavailableError)
     assert files.read_in_each("x", "p", 9) == {"a": b"one", "b": b"one"}
+
+
+def test_a_hub_that_can_not_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    filesystem, root = fsspec.core.url_to_fs("hf://datasets/nobody/masks", skip_instance_cache=True)
+    with pytest.raises(StoreUnavailableError, match=r"hf://datasets/nobody/masks: .*offline mode"):
+        RemoteFiles(filesystem, root).read("store.json", 100)

@@ -11,10 +11,10 @@ def test_many_refusals_are_one_line_a_second(caplog: pytest.LogCaptureFixture) -
     log = RequestLog(lambda: now)
     for _ in range(1000):
         log.write("POST /predict/{task}", {"status": 429})
-    assert caplog.messages == ["requests refused for lack of room: 1"]  # the first is told at once
+    assert caplog.messages == ["requests refused with 429: 1"]  # the first is told at once
     now += 1
     log.write("POST /predict/{task}", {"status": 200})  # whatever comes next tells the rest
-    assert caplog.messages[1:] == ["POST /predict/{task}", "requests refused for lack of room: 999"]
+    assert caplog.messages[1:] == ["POST /predict/{task}", "requests refused with 429: 999"]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING"]
     now += 1
     log.write("POST /predict/{task}", {"status": 200})

@@ -16,6 +16,7 @@ from masking.tasks.predictions import Floats
 from server.http.routes import predict_many
 from server.http.routes.predict_many import Row
 from server.service import Service
+from server.tenants.caller import EVERYONE, Caller
 from tests.support.server_parts import by_task, failing_at
 from tests.support.serving import SPECS, TEXT, Stuck, fill, serving, wait_until
 
@@ -231,9 +232,11 @@ def test_no_more_is_read_once_the_client_has_left(
     read: list[int] = []
     real = predict_many.read_rows
 
-    def counting(items: Sequence[object], service: Service, *, start: int, key: str | None) -> list[Row]:
+    def counting(
+        items: Sequence[object], service: Service, caller: Caller, *, start: int, key: str | None
+    ) -> list[Row]:
         read.append(start)
-        return real(items, service, start=start, key=key)
+        return real(items, service, caller, start=start, key=key)
 
     monkeypatch.setattr(predict_many, "read_rows", counting)
     monkeypatch.setattr(predict_many, "_ROWS_AT_ONCE", 2)
@@ -243,7 +246,9 @@ def test_no_more_is_read_once_the_client_has_left(
 
     async def leave() -> None:
         body = {"inputs": [{"task": "unknown"}] * 50}
-        reading = asyncio.create_task(predict_many._read_json(body, client.app.state.service, None))  # type: ignore[attr-defined]
+        reading = asyncio.create_task(
+            predict_many._read_json(body, client.app.state.service, EVERYONE, None)  # type: ignore[attr-defined]
+        )
         while len(read) < 6:
             await asyncio.sleep(0)
         reading.cancel()

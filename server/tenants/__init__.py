@@ -1,0 +1,1 @@
+"""Tenants: who calls, what they may call, and how much of it."""
