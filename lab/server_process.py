@@ -47,6 +47,7 @@ def start_server(
     *,
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    seconds: float = START_SECONDS,
 ) -> Iterator[ServerProcess]:
     """Start a server, wait until it is ready, and stop it at the end.
 
@@ -56,20 +57,21 @@ def start_server(
         log: File for its stdout and stderr.
         folder: Its working directory; None for the caller's.
         environment: Its environment; None for the caller's.
+        seconds: How long it may take to be ready.
 
     Raises:
-        ServerStartError: It ended, or was not ready after `START_SECONDS`.
+        ServerStartError: It ended, or was not ready in time.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
     try:
-        yield ServerProcess(process, _wait_until_ready(process, log), log)
+        yield ServerProcess(process, _wait_until_ready(process, log, seconds), log)
     finally:
         _stop(process)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + START_SECONDS
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, seconds: float) -> str:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerStartError(
@@ -79,7 +81,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
         if found and _is_ready(found[1]):
             return found[1]
         time.sleep(_POLL_SECONDS)
-    raise ServerStartError(f"the server was not ready after {START_SECONDS:.0f} s:\n{log.read_text()}")
+    raise ServerStartError(f"the server was not ready after {seconds:.0f} s:\n{log.read_text()}")
 
 
 def _is_ready(url: str) -> bool:

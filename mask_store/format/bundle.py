@@ -292,7 +292,10 @@ class MaskBundle:
 
 
 def read_manifest(start: bytes, size: int, *, limits: Limits | None = None) -> Manifest:
-    """Read the manifest of a bundle file from its start, checking all that the header says.
+    """Read the manifest of a bundle file from its start.
+
+    Of what the header says all is checked but that it is written in the one way of the format, which
+    `MaskBundle.from_bytes` does.
 
     Args:
         start: The first bytes of the file, to the end of the header at least.
@@ -306,7 +309,7 @@ def read_manifest(start: bytes, size: int, *, limits: Limits | None = None) -> M
     limits.check("file", "bundle", size)
     header = read_header(start, limits)
     document, entries = parse_header(header, limits, size - header_end(start, limits))
-    return _checked(header, document, entries, limits)[-1]
+    return _checked_document(document, entries, limits)[-1]
 
 
 def digest_of(data: bytes) -> str:
@@ -341,15 +344,22 @@ def _checked(
     header: bytes, document: str, entries: Mapping[str, TensorEntry], limits: Limits
 ) -> tuple[str, str, Manifest]:
     """Check all that a header says; return the checksum, the manifest's JSON, and the manifest."""
-    checksum, manifest = read_document(document, limits)
-    check_sizes(manifest, limits)
-    check_names(manifest, entries)
-    check_entries(manifest, entries)
+    checksum, manifest = _checked_document(document, entries, limits)
     text = manifest.to_json()
     shapes = [(name, dtype_of(name), entry.shape) for name, entry in entries.items()]
     if header != build_header(write_document(checksum, text), layout(shapes)):
         raise NonCanonicalError("header: right contents, but not written in the one way of the format")
     return checksum, text, manifest
+
+
+def _checked_document(
+    document: str, entries: Mapping[str, TensorEntry], limits: Limits
+) -> tuple[str, Manifest]:
+    checksum, manifest = read_document(document, limits)
+    check_sizes(manifest, limits)
+    check_names(manifest, entries)
+    check_entries(manifest, entries)
+    return checksum, manifest
 
 
 def _named(floats: Head, prefix: str) -> Head:

@@ -53,7 +53,8 @@ class LoadPool:
     def relieve(self) -> None:
         """Start threads for what waits: to be called now and then, for slow work makes room only by time."""
         while (piece := self._next()) is not None:
-            Thread(target=self._work, args=piece, name=f"load-{piece[0]}", daemon=True).start()
+            first = [piece]  # for a thread keeps its arguments as long as it lives
+            Thread(target=self._work, args=(first,), name=f"load-{piece[0]}", daemon=True).start()
 
     def busy(self, patience: float) -> set[str]:
         """Return tasks with work that waits, or has been running for at most `patience` seconds."""
@@ -86,14 +87,15 @@ class LoadPool:
             self._running[task] = time.monotonic()
             return task, self._waiting.pop(task)
 
-    def _work(self, task: str, work: Work) -> None:
-        piece: tuple[str, Work] | None = (task, work)
+    def _work(self, first: list[tuple[str, Work]]) -> None:
+        piece: tuple[str, Work] | None = first.pop()
         while piece is not None:
             task, work = piece
             try:
                 work()
             except Exception:
                 logger.exception("task %s: loading failed in an unforeseen way", task)
+            del piece, work  # nothing is kept of what is done
             self._note_done(task)
             piece = self._next()
         if self._in_bulk:

@@ -124,11 +124,10 @@ def test_masks_that_are_always_in_use_go_out_for_others(house: House) -> None:
     over = Event()
 
     def ask(name: str) -> None:
-        in_use = house.get(name)
         while not over.is_set():
-            following = house.get(name)
-            in_use = following
-        del in_use
+            in_use = house.get(name)
+            over.wait(0.01)
+            del in_use
 
     with ThreadPoolExecutor(4) as clients:
         asking = [clients.submit(ask, name) for name in ("a", "b", "a", "b")]

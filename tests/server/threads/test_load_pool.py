@@ -1,3 +1,4 @@
+import weakref
 from collections.abc import Callable
 from threading import Event, active_count
 
@@ -112,3 +113,27 @@ def test_tells_how_far_it_is(caplog: pytest.LogCaptureFixture, loads: Loads) -> 
         loads.let_go.set()
         assert pool.wait(60)
     assert "100 of 150 tasks loaded or reported" in caplog.text
+
+
+def test_nothing_is_kept_of_what_is_done() -> None:
+    class Piece:
+        def __call__(self) -> None:
+            pass
+
+    pool, going_on, started = LoadPool(1), Event(), Event()
+    piece = Piece()
+    gone = weakref.ref(piece)
+
+    def second() -> None:
+        started.set()
+        assert going_on.wait(30)
+
+    pool.submit("first", piece)
+    pool.submit("second", second)  # in the same thread
+    del piece
+    assert started.wait(30)
+    try:
+        assert gone() is None
+    finally:
+        going_on.set()
+    assert pool.wait(30)
