@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 PYTEST_PROCESSES ?= auto
 BIN := .venv/bin
 
-.PHONY: help install demo test test-slow lint check-constraints format image clean
+.PHONY: help install demo test test-slow lint check-constraints format docs image clean
 
 help:
 	@echo "make demo       learn masks for four tasks, serve them, query them, print the memory report"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make check-constraints  constraints.txt can be installed on Linux (asks PyPI, downloads no packages)"
 	@echo "make format     ruff format and safe fixes"
+	@echo "make docs       the site of the documentation, in site/: open site/index.html"
 	@echo "make image      build the images for serving and training, and try them (buildah, podman)"
 	@echo "make install    .venv with the versions of constraints.txt"
 	@echo "make clean      remove .venv, caches and demo-output"
@@ -27,7 +28,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt \
-	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train,tensorboard,mlflow,wandb,serve,grpc,tracing,demo,bench,browser,dev]'
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[train,tensorboard,mlflow,wandb,serve,grpc,tracing,demo,bench,browser,docs,dev]'
 	touch $@
 
 demo: install
@@ -49,7 +50,7 @@ lint: install
 # users install must exist as wheels; of the development tools psutil is compiled on aarch64.
 RESOLVE := $(BIN)/uv pip compile pyproject.toml -c constraints.txt -o /dev/null --quiet --no-config \
     --default-index https://pypi.org/simple --python $(BIN)/python
-USER_EXTRAS := train tensorboard mlflow wandb serve tracing s3 demo bench browser
+USER_EXTRAS := train tensorboard mlflow wandb serve tracing s3 demo bench browser docs
 
 check-constraints: install
 	@set -e; for machine in x86_64 aarch64; do for python in 3.11 3.12; do \
@@ -62,8 +63,11 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: install
+	$(BIN)/python -m mkdocs build --strict
+
 image:
 	deploy/image/build_and_try.sh
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-output runs
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-output runs site

@@ -17,6 +17,7 @@ BENCHMARKS: Mapping[str, str] = {
     "serving": "the server under concurrent clients: HTTP, engine, one batch per task",
     "neighbours": "the server among busy neighbours and under a CPU quota",
     "fanout": "one text for many tasks, against separate rows and separate requests",
+    "residency": "ten thousand tasks, of which a few hundred fit into memory; a thousand that all do",
     "swap": "from publishing a version to its first answer",
     "memory": "bytes per task",
     "training_step": "time and memory of a learning step, against finetuning",

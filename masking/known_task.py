@@ -7,7 +7,7 @@ them fit where their masks do not.
 import logging
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from torch import nn
@@ -50,7 +50,7 @@ class KnownTask:
     metric: tuple[str, float] | None
     finetuned_bytes: int
     ready_bytes: int
-    text: bytes
+    text: bytes = field(repr=False)
 
     @property
     def manifest(self) -> Manifest:

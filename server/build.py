@@ -17,6 +17,8 @@ from masking.kernels import Precision, choose_precision, costs, kernel_runs
 from masking.kernels.cpu.processor import instruction_sets, processor_name
 from masking.tasks import MODEL_KINDS
 from server.engine.batch import BatchLimits
+from server.engine.mask_memory import mask_memory
+from server.engine.ready_masks import ReadyMasks
 from server.engine.retry import Compute
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
@@ -26,8 +28,6 @@ from server.settings import Settings, SettingsError
 from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
-from server.tasks.mask_memory import mask_memory
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
@@ -80,8 +80,9 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         masks=ReadyMasks(
             mask_memory(settings.mask_memory, device),
             registry,
-            metrics.residency,
             threads=settings.load_threads,
+            on_lookup=metrics.residency.count_lookup,
+            on_eviction=metrics.residency.count_eviction,
         ),
     )
     lifecycle = Lifecycle(store, loader, registry, metrics)

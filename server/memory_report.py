@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from masking import Base
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
-from server.tasks.ready_masks import ReadyMasks, Residency
+from server.engine.ready_masks import ReadyMasks, Residency
 from server.tasks.registry import ServedTask
 
 _STATM = Path("/proc/self/statm")

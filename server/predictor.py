@@ -11,12 +11,12 @@ from typing import TypeVar
 from masking import Features, KnownTask, LoadedTask, Prediction, TaskInput, TaskInputError
 from masking.tasks.predictions import Floats
 from server.engine.pending import PendingRequest, Timings
+from server.engine.ready_masks import ReadyMasks
 from server.engine.room import Reservation
 from server.engine.tokenizer import TokenizerStage
 from server.engine.turns import Turns
 from server.engine.worker import Engine
 from server.errors import DeadlineError
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import ServedTask
 from server.telemetry.metrics import Metrics
 
@@ -210,7 +210,9 @@ class Predictor:
             computed = self._engine.run_together(list(ready.values()), [places[number] for number in ready])
             few = asyncio.Semaphore(_COLD_AT_ONCE)
             for number, pend in pending.items():
-                found[number] = self._enter_cold(calls[number][0], pend, places.pop(number), few)
+                found[number] = self._enter_cold(
+                    calls[number][0], every[number], pend, places.pop(number), few
+                )
             found |= zip(ready, computed, strict=True)
             return [found[number] for number in range(len(calls))]
         except TimeoutError:
@@ -220,13 +222,15 @@ class Predictor:
                 place.release()
 
     def _enter_cold(
-        self, served: ServedTask, pend: _Pend, place: Reservation, few: asyncio.Semaphore
+        self, served: ServedTask, timings: Timings, pend: _Pend, place: Reservation, few: asyncio.Semaphore
     ) -> asyncio.Task[tuple[Floats, ...]]:
         """Put a request into the queue once its masks are loaded, a few at a time."""
+        timings.tokenized = time.monotonic()
 
         async def run() -> tuple[Floats, ...]:
             async with few:
-                return await self._engine.run(pend(await self._ready(self._masks.get(served))), place)
+                masks = await self._ready(self._masks.get(served), timings)
+                return await self._engine.run(pend(masks), place)
 
         running = asyncio.create_task(run())
         running.add_done_callback(lambda _: place.release())  # it may be cancelled before it begins
@@ -280,9 +284,12 @@ class Predictor:
         served.statistics.count_success(len(request.inputs), timings)
         self._metrics.time_prediction(served.name, timings)
 
-    async def _ready(self, found: LoadedTask | Future[LoadedTask]) -> LoadedTask:
+    async def _ready(self, found: LoadedTask | Future[LoadedTask], timings: Timings) -> LoadedTask:
         """Wait for the masks of a task; others may wait for the same load."""
-        return await asyncio.wrap_future(found) if isinstance(found, Future) else found
+        if isinstance(found, LoadedTask):
+            return found
+        timings.tokenized = timings.tokenized or time.monotonic()
+        return await asyncio.wrap_future(found)
 
     async def _logits(
         self,
@@ -301,7 +308,9 @@ class Predictor:
                     truncate=request.truncate,
                     patient=place.patient,
                 )
-                pending = self._pend(request, features, request_id, timings)(await self._ready(masks))
+                pending = self._pend(request, features, request_id, timings)(
+                    await self._ready(masks, timings)
+                )
                 if place.patient and pending.cost.rows > place.rows:
                     await self._engine.queue.widen(place, pending.cost.rows)
                     pending.deadline = time.monotonic() + self._timeout_seconds

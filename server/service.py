@@ -12,13 +12,13 @@ from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from server.daemons import OperatorThreads
 from server.engine.batch import BatchLimits
+from server.engine.ready_masks import ReadyMasks
 from server.engine.tokenizer import TokenizerStage
 from server.engine.worker import Engine
 from server.predictor import Predictor
 from server.settings import Settings
 from server.tasks.history import TaskHistory
 from server.tasks.lifecycle import Lifecycle
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics

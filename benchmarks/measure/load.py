@@ -82,7 +82,11 @@ class HttpClient:
         return cls(reader, writer, [_post(host, path, body) for path, body in bodies])
 
     async def __call__(self, number: int) -> None:
-        """Post body `number`, counted modulo the number of bodies.
+        """Post body `number`; see `post`."""
+        await self.post(number)
+
+    async def post(self, number: int) -> bytes:
+        """Post body `number`, counted modulo the number of bodies; return the head of the answer.
 
         Raises:
             ConnectionError: The answer is not 200.
@@ -93,6 +97,7 @@ class HttpClient:
         body = await self._reader.readexactly(int(length))
         if not head.startswith(b"HTTP/1.1 200"):
             raise ConnectionError(f"{head.splitlines()[0]!r}: {body[:200]!r}")
+        return head
 
     async def close(self) -> None:
         """Close the connection."""

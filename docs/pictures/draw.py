@@ -5,7 +5,7 @@ The bytes in `memory.svg` are those of experiments/results/table8.json (`python 
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -15,6 +15,27 @@ SPARSITY = 0.12
 DARK, GREY, BASE, COPY, MASK = "#333333", "#8a949e", "#5b7db1", "#d98c3f", "#0b6e4f"
 COLORS = {"sentiment": "#0b6e4f", "topics": "#d98c3f", "names": "#8e6bb0"}
 TOKENS = {"sentiment": 5, "topics": 3, "names": 7}
+# What else a viewer with a dark page sees: elements by their color on a light one, and the color there.
+ON_DARK = (
+    ('rect[fill="white"]', "#1e2129"),
+    (f'text[fill="{DARK}"]', "#dfe3ea"),
+    ('text[fill="#0b6e4f"]', "#4cc79b"),
+    ('rect[fill="#0b6e4f"]', "#178563"),
+    ('text[fill="#8e6bb0"]', "#b99ad6"),
+)
+# Boxes of the flow: title, and what happens there.
+LEARNING = (
+    ("labelled file", "or a finetuned model"),
+    ("learn", "a score per weight"),
+    ("bundle", "bits and a head"),
+    ("store", "numbered versions"),
+)
+SERVING = (
+    ("requests", "HTTP, gRPC, Python"),
+    ("queue", "tasks take turns"),
+    ("batch", "rows of all tasks"),
+    ("encoder", "one, under many masks"),
+)
 
 
 def memory() -> str:
@@ -58,6 +79,29 @@ def batch() -> str:
     return _svg(700, 356, parts)
 
 
+def flow() -> str:
+    """Draw how a task is learned and published, and how requests of all tasks are answered."""
+    parts = [_text(20, 28, "From labelled rows to answers", size=16, weight="bold")]
+    parts += [*_chain(76, "Once per task", LEARNING, MASK)]
+    parts += [*_chain(196, "Each request", SERVING, BASE)]
+    parts.append(_box(20, 300, 700, 40, BASE))
+    parts.append(_text(370, 325, "answers, each from its own task", fill="white", anchor="middle"))
+    parts += [_down(637, 136, 190, "masks, as they are published"), _down(637, 256, 294, "")]
+    return _svg(740, 360, parts)
+
+
+def _chain(top: float, name: str, boxes: Sequence[tuple[str, str]], color: str) -> Iterable[str]:
+    """Draw a row of boxes, each leading to the next."""
+    yield _text(20, top - 12, name)
+    for place, (title, words) in enumerate(boxes):
+        left = 20 + place * 178
+        yield _box(left, top, 166, 60, color)
+        yield _text(left + 83, top + 26, title, fill="white", anchor="middle", weight="bold")
+        yield _text(left + 83, top + 45, words, fill="white", anchor="middle", size=12)
+        if place:
+            yield _arrow(left - 12, left, top + 30)
+
+
 def _bits(left: float, top: float, color: str, dice: random.Random) -> Iterable[str]:
     """Draw a small matrix of bits, of which some are 0 (white)."""
     for row in range(6):
@@ -72,6 +116,12 @@ def _box(left: float, top: float, width: float, height: float, fill: str) -> str
 def _arrow(left: float, right: float, y: float) -> str:
     line = f'<path d="M{left} {y}H{right - 6}" stroke="{GREY}" stroke-width="1.5"/>'
     return line + f'<path d="M{right} {y}l-7 -4v8z" fill="{GREY}"/>'
+
+
+def _down(x: float, top: float, end: float, words: str) -> str:
+    line = f'<path d="M{x} {top}V{end - 6}" stroke="{GREY}" stroke-width="1.5"/>'
+    head = f'<path d="M{x} {end}l-4 -7h8z" fill="{GREY}"/>'
+    return line + head + (_text(x - 12, (top + end) / 2 + 4, words, anchor="end") if words else "")
 
 
 def _text(
@@ -89,7 +139,9 @@ def _text(
 
 
 def _svg(width: int, height: int, parts: Iterable[str]) -> str:
-    body = "\n".join([_box(0, 0, width, height, "white"), *parts])
+    dark = "".join(f"{elements}{{fill:{color}}}" for elements, color in ON_DARK)
+    style = f"<style>@media (prefers-color-scheme:dark){{{dark}}}</style>"
+    body = "\n".join([style, _box(0, 0, width, height, "white"), *parts])
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
@@ -97,7 +149,7 @@ def _svg(width: int, height: int, parts: Iterable[str]) -> str:
     )
 
 
-PICTURES = {"memory.svg": memory, "batch.svg": batch}
+PICTURES = {"memory.svg": memory, "batch.svg": batch, "flow.svg": flow}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ except ImportError:  # Windows; what only reads a store, or writes to an object 
 LOCK_SECONDS = 60.0
 
 _LOCK_PAUSE_SECONDS = 0.02
+_SETTLED_SECONDS = 2.0
+"""Two writes may have the same time, by the clock of a file system, if they are closer than this."""
 _DEEPEST = 32
 """Folders inside each other that are removed; a store has four."""
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -44,6 +46,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
+_Mark = tuple[int, int, int, int]
+
 
 class LocalFiles:
     """Files in a folder of this machine."""
@@ -57,6 +61,7 @@ class LocalFiles:
             lock_seconds: How long to wait for other writers.
         """
         self._root, self._scratch, self._lock_seconds = root, scratch, lock_seconds
+        self._known: dict[str, tuple[_Mark | None, bytes | Exception]] = {}
 
     def __str__(self) -> str:
         """Return the folder."""
@@ -76,10 +81,26 @@ class LocalFiles:
         return each(lambda path: self.read(path, most), paths)
 
     def read_in_each(self, folder: str, name: str, most: int) -> dict[str, bytes | Exception]:
-        """See `Files`."""
-        inner = self.list(folder)
-        paths = [f"{folder}/{one}/{name}" for one in inner]
-        return dict(zip(inner, self.read_many(paths, most), strict=True))
+        """See `Files`; a file that is the same one as the last time, and was old then, is not read again."""
+        inner, before, now = self.list(folder), self._known, time.time()
+        marks = {one: self._mark(f"{folder}/{one}/{name}", now) for one in inner}
+        known = {
+            one: before[one] for one, mark in marks.items() if mark and before.get(one, (None,))[0] == mark
+        }
+        others = [one for one in inner if one not in known]
+        paths = [f"{folder}/{one}/{name}" for one in others]
+        read = each(lambda path: self.read(path, most), paths, more=bool(known))
+        found = {one: (marks[one], data) for one, data in zip(others, read, strict=True)}
+        self._known = known | {one: kept for one, kept in found.items() if isinstance(kept[1], bytes)}
+        return {one: (known.get(one) or found[one])[1] for one in inner}
+
+    def _mark(self, path: str, now: float) -> _Mark | None:
+        """Return what changes with each write of a file; None if one was just now, or it can't be told."""
+        with suppress(OSError):
+            status = os.stat(f"{self._root}/{path}", follow_symlinks=False)
+            if now - status.st_ctime > _SETTLED_SECONDS:
+                return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return None
 
     def list(self, folder: str) -> list[str]:
         """See `Files`."""

@@ -68,11 +68,13 @@ class Files(Protocol):
         """Remove what crashed writers left behind, once it is old."""
 
 
-def each(read: Callable[[str], bytes], paths: Sequence[str]) -> list[bytes | Exception]:
-    """Do what `Files.read_many` does, one after the other."""
+def each(
+    read: Callable[[str], bytes], paths: Sequence[str], *, more: bool = False
+) -> list[bytes | Exception]:
+    """Do what `Files.read_many` does, one after the other; `more` files beside these could be reached."""
     results = [_result(read, path) for path in paths]
     unreachable = [result for result in results if isinstance(result, StoreUnavailableError)]
-    if unreachable and len(unreachable) == len(results):
+    if unreachable and len(unreachable) == len(results) and not more:
         raise unreachable[0]
     return results
 

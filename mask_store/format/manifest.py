@@ -49,7 +49,8 @@ from mask_store.format.mask_info import (
     refuse_repeats,
 )
 
-MIN_MEMBERS, MAX_MEMBERS = 2, 64
+MIN_MEMBERS = 2
+MAX_MEMBERS = 64
 
 TaskKind = Literal[
     "sequence-classification",

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from fsspec.config import conf as fsspec_settings
@@ -62,6 +63,8 @@ _TIMEOUTS: Mapping[str, Mapping[str, object]] = {
 }
 """Options of fsspec's file systems that bound their waits, unless fsspec's own configuration sets some."""
 _PROTOCOLS = {"s3a": "s3", "gcs": "gs"}
+_parsed = lru_cache(maxsize=1 << 17)(parse_version)
+"""Pointers that were read before, of so many tasks."""
 
 
 class MaskStore:
@@ -168,7 +171,7 @@ class MaskStore:
                 continue
             try:
                 if isinstance(data, bytes):
-                    current[name] = parse_version(data, name)
+                    current[name] = _parsed(data, name)
                 elif isinstance(data, MaskStoreError):
                     raise data
             except MaskStoreError as error:

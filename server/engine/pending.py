@@ -29,11 +29,12 @@ class Timings:
     Attributes:
         received: The server took the request.
         admitted: Its inputs were read, and tokenising began.
-        queued: It was tokenised and put into the queue.
+        queued: It was put into the queue.
         started: The first batch with one of its inputs began.
         computed: The last of its inputs was computed.
         finished: Its predictions were decoded.
         tokens: Tokens of all its inputs, without padding.
+        tokenized: It was tokenised, and had to wait for the masks of its task.
     """
 
     received: float = field(default_factory=time.monotonic)
@@ -43,11 +44,17 @@ class Timings:
     computed: float = 0.0
     finished: float = 0.0
     tokens: int = 0
+    tokenized: float = 0.0
 
     @property
     def tokenize(self) -> float:
         """Seconds of tokenising."""
-        return self.queued - self.admitted
+        return (self.tokenized or self.queued) - self.admitted
+
+    @property
+    def masks(self) -> float:
+        """Seconds of waiting for the masks of the task, after tokenising; 0 where they were ready."""
+        return self.queued - self.tokenized if self.tokenized else 0.0
 
     @property
     def queue(self) -> float:
@@ -69,8 +76,10 @@ class Timings:
         """Name, start and end of each stage of a finished request; empty for any other."""
         if not self.finished:
             return ()
+        masks = (("masks", self.tokenized, self.queued),) if self.tokenized else ()
         return (
-            ("tokenize", self.admitted, self.queued),
+            ("tokenize", self.admitted, self.tokenized or self.queued),
+            *masks,
             ("queue", self.queued, self.started),
             ("compute", self.started, self.computed),
         )

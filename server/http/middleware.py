@@ -114,7 +114,7 @@ class RequestMiddleware:
 
 
 def _reply_headers(context: RequestContext, status: int) -> dict[str, str]:
-    """Return the id, what the route set, text-embeddings-inference's headers, and the policy of a page."""
+    """Return the id, what the route set, times as text-embeddings-inference tells them, a page's policy."""
     headers, timings = {REQUEST_ID: context.request_id, **context.headers}, context.timings
     if timings.finished and status < HTTPStatus.BAD_REQUEST:
         headers |= {
@@ -124,6 +124,8 @@ def _reply_headers(context: RequestContext, status: int) -> dict[str, str]:
             "x-queue-time": _milliseconds(timings.queue),
             "x-inference-time": _milliseconds(timings.compute),
         }
+        if timings.tokenized:
+            headers["x-mask-load-time"] = _milliseconds(timings.masks)
     return headers | _PAGE_POLICY if context.path.startswith(_PAGE) else headers
 
 

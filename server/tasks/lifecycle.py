@@ -112,9 +112,8 @@ class Lifecycle:
         with self._turn(name):
             if not self._registry.knows(name):
                 self._store.current(name)
-            served = self._registry.entry(name).served
             entry = self._registry.unload(name)
-            self._loader.forget(name, served)
+            self._loader.forget(name)
             logger.info("task %s: unloaded", name)
             return entry
 
@@ -207,7 +206,8 @@ class Lifecycle:
         """
         with self._turn(name):
             self._store.delete(name)
-            self._remove(name)
+            self._registry.remove(name)
+            self._loader.forget(name)
             logger.info("task %s: deleted", name)
 
     def is_due(self, version: VersionInfo, seen: float) -> bool:
@@ -260,13 +260,9 @@ class Lifecycle:
                 self._store.current(name)
             except UnknownTaskError:
                 self._store.check()  # a store that vanished as a whole takes no task away
-                self._remove(name)
+                self._registry.remove(name)
+                self._loader.forget(name)
                 logger.info("task %s: not in the store any more, served no longer", name)
-
-    def _remove(self, name: str) -> None:
-        served = self._registry.entry(name).served
-        self._registry.remove(name)
-        self._loader.forget(name, served)
 
     def _current_or_none(self, name: str) -> VersionInfo | None:
         with suppress(UnknownTaskError, RecordError):

@@ -24,8 +24,8 @@ from mask_store import (
 )
 from masking import Base, KnownTask, LoadedTask, MaskingError, know_task, load_task
 from masking.inference import ResidentWeights, ready_task
+from server.engine.ready_masks import ReadyMasks
 from server.errors import TaskUnavailableError
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import ServedTask, TaskProblem, TaskRegistry
 from server.telemetry.metrics import Metrics
 
@@ -82,8 +82,9 @@ class TaskLoader:
         self._metrics = metrics
         self._retry_seconds = retry_seconds
         self._weights = weights or ResidentWeights(base.device)
-        self.masks = masks or ReadyMasks(None, registry, metrics.residency)
+        self.masks = masks or ReadyMasks(None, registry)
         self.masks.load_by(self._load_masks)
+        registry.when_left(self.masks.drop)
         self._failures: dict[str, _Failure] = {}
 
     def is_served(self, version: VersionInfo) -> bool:
@@ -180,19 +181,15 @@ class TaskLoader:
         task = ServedTask(version.task, version.number, loaded, now, seconds, source=version)
         self._failures.pop(task.name, None)
         self._registry.put(task)
-        if before is not None and before.digest != task.digest:
-            self.masks.drop(before.digest)
         self._metrics.count_load("ok", seconds)
         self._metrics.count_swap(task.name, task.version)
         logger.info("task %s: serving version %d (%s)", task.name, task.version, task.digest[:19])
         return task
 
-    def forget(self, name: str, served: ServedTask | None = None) -> None:
-        """Forget what was kept about a task that is not served any more; `served` was until now."""
+    def forget(self, name: str) -> None:
+        """Forget what was kept about a task that is not served any more."""
         self._failures.pop(name, None)
         self._metrics.forget(name)
-        if served is not None:
-            self.masks.drop(served.digest)
 
     def _bring_masks(self, served: ServedTask, *, found_current: bool) -> None:
         """Have the masks of a version in service loaded, where that is asked for or failed before.

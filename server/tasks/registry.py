@@ -7,7 +7,7 @@ displaces the one that is served.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from mask_store import VersionInfo
 from masking import KnownTask
+from server.engine.queue import ignore
 from server.errors import TaskNotFoundError, TaskUnavailableError, TaskUnloadedError
 from server.tasks.names import TaskNames
 from server.telemetry.task_stats import TaskStatistics
@@ -102,6 +103,10 @@ class TaskEntry:
         return f"task {name!r} is being loaded; try again soon"
 
 
+def _digests(entry: TaskEntry) -> set[str]:
+    return set() if entry.served is None else {entry.served.digest}
+
+
 def _sums_of(entry: TaskEntry) -> dict[str, int]:
     """Return what a task adds to the sums over all."""
     return {
@@ -143,6 +148,11 @@ class TaskRegistry:
         self._names = TaskNames()
         self._snapshot: _Snapshot | None = None
         self._lock = Lock()
+        self._left: Callable[[str], None] = ignore
+
+    def when_left(self, call: Callable[[str], None]) -> None:
+        """Have a function called with the digest of each version that is in service no more."""
+        self._left = call
 
     @property
     def entries(self) -> Mapping[str, TaskEntry]:
@@ -173,6 +183,12 @@ class TaskRegistry:
     def finetuned_bytes(self) -> int:
         """What finetuned copies for all served tasks would take."""
         return self._sums["finetuned_bytes"]
+
+    @property
+    def required(self) -> Iterable[ServedTask]:
+        """The required tasks that are served."""
+        entries = (self.entry(name) for name in self._required)
+        return [entry.served for entry in entries if entry.served is not None]
 
     def serves(self, name: str, digest: str) -> bool:
         """Tell whether a version with this digest is in service."""
@@ -251,6 +267,8 @@ class TaskRegistry:
                 self._names.remove(name)
                 self._sums.subtract(_sums_of(entry))
             self._snapshot = None
+        if entry is not None:
+            self._tell_left(entry, TaskEntry())
 
     def _change(self, name: str, **changes: Any) -> TaskEntry:
         with self._lock:
@@ -261,7 +279,12 @@ class TaskRegistry:
             self._sums.subtract(_sums_of(before))
             self._sums.update(_sums_of(entry))
             self._snapshot = None
-            return entry
+        self._tell_left(before, entry)
+        return entry
+
+    def _tell_left(self, before: TaskEntry, now: TaskEntry) -> None:
+        for digest in _digests(before) - _digests(now):
+            self._left(digest)
 
     def _look(self) -> _Snapshot:
         with self._lock:

@@ -15,11 +15,11 @@ from threading import Event
 
 from mask_store import MaskStore, MaskStoreError, Snapshot, StoreUnavailableError, VersionInfo
 from mask_store.background import in_background
+from server.engine.ready_masks import ReadyMasks
 from server.tasks.lifecycle import Lifecycle
-from server.tasks.load_pool import LoadPool
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
 from server.telemetry.metrics import Metrics
+from server.threads.load_pool import LoadPool
 from server.threads.supervision import SupervisedThread
 
 logger = logging.getLogger(__name__)
@@ -169,6 +169,9 @@ class StoreWatcher:
         )
         if self._found_at_start is None:
             self._found_at_start = _names(look.snapshot)
+        if self._masks is not None and self._first_pass_done:
+            for served in self._registry.required:  # there may have been no room for them before
+                self._masks.load(served)
 
     def _bring(self, version: VersionInfo, seen: float) -> None:
         """Bring a task to a version, without its masks where the server would take too long to be ready."""

@@ -19,7 +19,7 @@ class ResidencyMetrics:
             "maskserve_mask_evictions", "Masks that went out of memory to make room", registry=to
         )
 
-    def count_lookup(self, *, hit: bool) -> None:
+    def count_lookup(self, hit: bool) -> None:
         """Count a request, by whether the masks of its task were ready."""
         self._lookups[hit].inc()
 

@@ -6,16 +6,14 @@ from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
-from prometheus_client import CollectorRegistry
 
 from masking import Base, Features, LoadedTask, Row, TaskBatch, TaskSpec, load_task
 from masking.tasks.predictions import Floats
 from server.engine.batch import BatchLimits
 from server.engine.pending import PendingRequest
+from server.engine.ready_masks import ReadyMasks
 from server.engine.retry import Compute
-from server.tasks.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
-from server.telemetry.residency import ResidencyMetrics
 from tests.support.models import random_bundle
 
 SINGLE = TaskSpec("sequence-classification", ("refund", "praise", "other"), max_length=32)
@@ -47,8 +45,7 @@ def ready_masks(
     *tasks: LoadedTask, budget: int | None = None, registry: TaskRegistry | None = None, seconds: float = 10.0
 ) -> ReadyMasks:
     """Masks in memory: those of some tasks."""
-    metrics = ResidencyMetrics(CollectorRegistry())
-    masks = ReadyMasks(budget, registry or TaskRegistry(), metrics, room_seconds=seconds)
+    masks = ReadyMasks(budget, registry or TaskRegistry(), room_seconds=seconds)
     for task in tasks:
         masks.put(task, evict=True)
     return masks

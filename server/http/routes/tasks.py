@@ -18,13 +18,13 @@ from mask_store import (
     TaskManifest,
 )
 from masking.kernels import Precision
+from server.engine.ready_masks import Residency
 from server.errors import one_line
 from server.http.auth import ClientDep
 from server.http.dependencies import ServiceDep, TaskDep
 from server.http.kinds import http_kind
 from server.http.openapi import errors
 from server.service import Service
-from server.tasks.ready_masks import Residency
 from server.tasks.registry import ServedTask, TaskEntry, TaskState
 
 router = APIRouter(tags=["tasks"])

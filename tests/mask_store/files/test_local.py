@@ -397,3 +397,50 @@ class TestLock:
         monkeypatch.setattr("fcntl.flock", _raise(number))
         with LocalFiles(tmp_path).lock() as held:
             assert not held
+
+
+class TestReadInEach:
+    @staticmethod
+    def _age(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let what is there be old."""
+        later = time.time() + 10
+        monkeypatch.setattr(time, "time", lambda: later)
+
+    def test_what_did_not_change_is_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        files = LocalFiles(tmp_path)
+        for name in ("a", "b"):
+            files.replace(f"x/{name}/p", name.encode())
+        (tmp_path / "x" / "empty").mkdir()
+        self._age(tmp_path, monkeypatch)
+        reads = list[str]()
+        read = LocalFiles.read
+        monkeypatch.setattr(LocalFiles, "read", lambda *given: reads.append(given[1]) or read(*given))
+        for _ in range(3):
+            found = files.read_in_each("x", "p", 9)
+            assert (found["a"], found["b"]) == (b"a", b"b")
+            assert isinstance(found["empty"], FileNotFoundError)
+        assert reads.count("x/a/p") == reads.count("x/b/p") == 1
+        files.replace("x/a/p", b"z")
+        files.remove("x/b")
+        found = files.read_in_each("x", "p", 9)
+        assert (found["a"], found.keys()) == (b"z", {"a", "empty"})
+
+    def test_what_is_young_is_read_again(self, tmp_path: Path) -> None:
+        files = LocalFiles(tmp_path)
+        files.replace("x/a/p", b"1")
+        assert files.read_in_each("x", "p", 9)["a"] == b"1"
+        (tmp_path / "x" / "a" / "p").write_bytes(b"2")
+        assert files.read_in_each("x", "p", 9)["a"] == b"2"
+
+    def test_one_that_can_not_be_read_hides_no_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        files = LocalFiles(tmp_path)
+        for name in ("a", "b"):
+            files.replace(f"x/{name}/p", b"1")
+        self._age(tmp_path, monkeypatch)
+        files.read_in_each("x", "p", 9)
+        (tmp_path / "x" / "b" / "p").unlink()
+        (tmp_path / "x" / "b" / "p").symlink_to(tmp_path / "x" / "a" / "p")
+        found = files.read_in_each("x", "p", 9)
+        assert (found["a"], type(found["b"])) == (b"1", NotAFileError)

@@ -13,10 +13,11 @@ from mask_store import (
     StoreUnavailableError,
     VersionInfo,
 )
+from mask_store.store.records import bundle_path
 from masking import Base, BaseMismatchError, load_base
 from server.errors import TaskUnavailableError
 from server.tasks.loader import TaskLoader
-from server.tasks.registry import TaskRegistry
+from server.tasks.registry import TaskProblem, TaskRegistry
 from server.telemetry.metrics import Metrics
 from tests.support.counting import StoreReads
 from tests.support.models import tiny_base
@@ -139,3 +140,59 @@ def test_a_bundle_that_is_gone_is_reported_where_the_store_can_not_tell_why(
     with pytest.raises(TaskUnavailableError):
         parts.loader.serve(gone, time.monotonic(), found_current=True)
     assert TASK in parts.registry.problems
+
+
+def test_what_is_known_of_a_version_is_enough_to_serve_it(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = parts.store.current(TASK)
+    whole = parts.loader.check(parts.store.load(version))
+    reads = StoreReads(monkeypatch)
+    served = parts.loader.serve(version, time.monotonic(), found_current=True, light=True)
+    assert served.loaded == whole.known
+    assert (len(reads.paths), reads.hashes) == (1, 0)
+    assert parts.loader.masks.state(version.digest) == "cold"
+    reads.clear()
+    task = parts.loader.masks.load(served).result(30)
+    assert (task.known, task.nbytes) == (whole.known, whole.nbytes)
+    assert len(reads.paths) == 1
+
+
+def test_a_damaged_new_version_does_not_displace_a_cold_one(parts: Parts, base: Base) -> None:
+    version = parts.store.current(TASK)
+    served = parts.loader.serve(version, time.monotonic(), found_current=True, light=True)
+    newer = parts.store.publish(bundle_of(base, TASK, seed=1))
+    file = Path(str(parts.store)) / bundle_path(TASK, newer.digest)
+    file.write_bytes(file.read_bytes()[:-1] + b"\xaa")
+    with pytest.raises(TaskUnavailableError, match="version 2: DigestMismatchError"):
+        parts.loader.serve(newer, time.monotonic(), found_current=True, light=True)
+    assert parts.registry.get(TASK) is served
+
+
+def test_masks_that_failed_wait_and_an_operator_does_not(parts: Parts) -> None:
+    version = parts.store.current(TASK)
+    served = parts.loader.serve(version, time.monotonic(), found_current=True, light=True)
+    file = Path(str(parts.store)) / bundle_path(TASK, version.digest)
+    contents = file.read_bytes()
+    file.unlink()
+    for _ in range(2):
+        with pytest.raises(TaskUnavailableError, match="version 1: MissingBundleError"):
+            parts.loader.masks.load(served).result(30)
+    assert parts.registry.entry(TASK).problem == TaskProblem(
+        1, "MissingBundleError: the store could not hand out this version"
+    )
+    assert not parts.loader.may_try(version)
+    file.write_bytes(contents)
+    with pytest.raises(TaskUnavailableError):  # it is too soon
+        parts.loader.masks.load(served).result(30)
+    parts.loader.serve(version, time.monotonic())
+    assert parts.registry.entry(TASK).problem is None
+    assert parts.loader.masks.state(version.digest) == "ready"
+
+
+def test_a_bundle_that_was_read_wrongly_at_first_is_refused(parts: Parts) -> None:
+    version = parts.store.current(TASK)
+    served = parts.loader.serve(version, time.monotonic(), found_current=True, light=True)
+    wrong = replace(served, loaded=replace(served.loaded, text=b"something else"))
+    with pytest.raises(TaskUnavailableError, match="RecordError"):
+        parts.loader.masks.load(wrong).result(30)

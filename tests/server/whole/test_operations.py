@@ -4,14 +4,12 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from fastapi.testclient import TestClient
 
 from masking import load_base
-from server.environment import PREFIX
 from server.settings import Settings
 from tests.support.serving import fill, serving
 
@@ -33,10 +31,6 @@ def metrics(client: TestClient) -> set[str]:
     """Names of all metrics; histograms without the endings of their series."""
     names = re.findall(r"^# TYPE (maskserve_\w+) ", client.get("/metrics").text, re.MULTILINE)
     return {name for name in names if not name.endswith("_created")}
-
-
-def documents(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((ROOT / "deploy" / name).read_text()))
 
 
 def named_in(expression: str) -> set[str]:
@@ -76,23 +70,6 @@ def test_rules_and_dashboard_ask_for_metrics_that_exist(client: TestClient, metr
         assert asked <= others, name
         assert rules <= recorded, name
         assert named_in(query) | asked | rules | set(re.findall("up", query)), name
-
-
-def test_the_manifest_sets_what_can_be_set_and_probes_what_answers(client: TestClient) -> None:
-    deployment, service = documents("kubernetes.yaml")
-    pod = deployment["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    values = {
-        entry["name"].removeprefix(PREFIX).lower(): entry.get("value", "a-key") for entry in container["env"]
-    }
-    settings = Settings(**values)
-    assert pod["terminationGracePeriodSeconds"] > settings.drain_seconds + settings.shutdown_seconds
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert client.get(container[probe]["httpGet"]["path"]).status_code == 200
-    assert pod["enableServiceLinks"] is False
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert settings.port == container["ports"][0]["containerPort"]
-    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
 
 
 def test_the_guide_names_settings_and_routes_that_exist(client: TestClient) -> None:

@@ -5,7 +5,7 @@
 import { json } from "../parts/api.js";
 import { memoryPicture } from "../parts/charts.js";
 import { button, card, h, put, renew, table } from "../parts/dom.js";
-import { NONE, bytes, digits } from "../parts/format.js";
+import { NONE, bytes, count, digits, plural } from "../parts/format.js";
 import { repeat } from "../parts/refresh.js";
 import { empty, failure, loading } from "../parts/states.js";
 import { tile } from "./tasks.js";
@@ -56,7 +56,8 @@ function picture(report) {
   const { finetuned, base, total } = report;
   if (!finetuned.copies)
     return empty("No task is served", `The base ${base.name} takes ${bytes(base.resident_bytes)}.`);
-  const each = (total.resident_bytes - base.resident_bytes) / finetuned.copies;
+  const ready = Object.values(report.tasks).filter((task) => task.masks === "ready").length;
+  const each = (total.resident_bytes - base.resident_bytes) / Math.max(1, ready);
   return h(
     "div.stack-large",
     {},
@@ -77,6 +78,8 @@ function picture(report) {
         report.process_bytes === null ? NONE : bytes(report.process_bytes),
         "with interpreter, libraries, work space",
       ),
+      ready < finetuned.copies &&
+        tile("Masks in memory", count(ready), `of ${plural(finetuned.copies, "task")}, the last used`),
     ),
   );
 }
@@ -92,12 +95,13 @@ function listed(report, most, more) {
         {},
         h("a.row-link", { href: `#/tasks/${encodeURIComponent(name)}` }, name),
         held.members > 1 && h("span.sub", {}, `${held.members} masks together`),
+        held.masks !== "ready" && h("span.sub", {}, held.masks),
       ),
       bytes(held.packed_mask_bytes),
       bytes(held.head_bytes + held.sign_bytes),
       bytes(held.resident_bytes),
       bytes(held.finetuned_bytes),
-      `${digits(held.finetuned_bytes / held.resident_bytes, 3)} ×`,
+      held.resident_bytes ? `${digits(held.finetuned_bytes / held.resident_bytes, 3)} ×` : NONE,
     ]);
   return card(
     "By task",

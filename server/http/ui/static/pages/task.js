@@ -83,6 +83,7 @@ function show(place, signal, details, again) {
         "div.chips",
         {},
         state("serving", details.problem),
+        details.masks !== "ready" && chip(details.masks, "wait"),
         chip(`version ${details.version}`),
         details.pinned && chip("pinned", "wait"),
         chip(kind(details.kind)),

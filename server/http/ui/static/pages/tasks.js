@@ -151,7 +151,7 @@ function drawList(view, wanted, list, counted, draw) {
 }
 
 function searched(task) {
-  return `${task.task} ${task.kind ?? ""} ${task.state} ${task.problem ? "problem" : ""}`.toLowerCase();
+  return `${task.task} ${task.kind ?? ""} ${task.state} ${task.masks ?? ""} ${task.problem ? "problem" : ""}`.toLowerCase();
 }
 
 function compare(a, b) {
@@ -187,7 +187,12 @@ function row(task) {
   );
   return [
     name,
-    state(task.state, task.problem),
+    h(
+      "span",
+      {},
+      state(task.state, task.problem),
+      task.masks && task.masks !== "ready" && h("span.sub", {}, task.masks),
+    ),
     h("span", {}, task.version ? `v${task.version}` : NONE, task.pinned ? h("span.sub", {}, "pinned") : null),
     h(
       "span",

@@ -3,7 +3,7 @@ from threading import Event, active_count
 
 import pytest
 
-from server.tasks.load_pool import LoadPool
+from server.threads.load_pool import LoadPool
 from tests.support.serving import wait_until
 
 

@@ -17,21 +17,50 @@ from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal, Protocol
 from weakref import WeakValueDictionary, finalize
 
 from mask_store import human_bytes
-from masking import LoadedTask
+from masking import KnownTask, LoadedTask
+from server.engine.queue import ignore
 from server.errors import ShuttingDownError, TaskUnavailableError
-from server.tasks.load_pool import LoadPool
-from server.tasks.registry import ServedTask, TaskRegistry
-from server.telemetry.residency import ResidencyMetrics
+from server.threads.load_pool import LoadPool
+from server.threads.supervision import do_nothing
 
 logger = logging.getLogger(__name__)
 
 Residency = Literal["ready", "loading", "cold"]
 _ROOM_SECONDS = 10.0
 """How long a load waits for masks that requests still use."""
+
+
+class Version(Protocol):
+    """A version of a task, as far as its masks are concerned."""
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+
+    @property
+    def loaded(self) -> KnownTask:
+        """What is known of it."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of its bundle."""
+
+
+class InService(Protocol):
+    """Which versions are in service."""
+
+    def serves(self, name: str, digest: str) -> bool:
+        """Tell whether a version with this digest is in service."""
+
+    def keeps(self, name: str) -> bool:
+        """Tell whether the masks of a task stay in memory."""
+
+
+Load = Callable[[Any], LoadedTask]
 
 
 class ReadyMasks:
@@ -44,27 +73,29 @@ class ReadyMasks:
     def __init__(
         self,
         budget: int | None,
-        registry: TaskRegistry,
-        metrics: ResidencyMetrics,
+        registry: InService,
         *,
         threads: int = 1,
         room_seconds: float = _ROOM_SECONDS,
+        on_lookup: Callable[[bool], None] = ignore,
+        on_eviction: Callable[[], None] = do_nothing,
     ) -> None:
         """Start without masks.
 
         Args:
             budget: See the class.
             registry: Knows which versions are in service, and whose masks are kept.
-            metrics: Counts hits, misses and evictions.
             threads: How many are loaded at once.
             room_seconds: How long a load waits for masks that are in use.
+            on_lookup: Called with whether the masks of a request were ready.
+            on_eviction: Called when masks go out for others.
         """
         self.budget = budget
         self._registry = registry
-        self._load: Callable[[ServedTask], LoadedTask] | None = None
-        self._metrics = metrics
+        self._load: Load | None = None
+        self._on_lookup, self._on_eviction = on_lookup, on_eviction
         self._room_seconds = room_seconds
-        self._pool = LoadPool(threads)
+        self._pool = LoadPool(threads, in_bulk=False)
         self._numbers = count()
         self._kept: OrderedDict[str, LoadedTask] = OrderedDict()
         self._alive: WeakValueDictionary[str, LoadedTask] = WeakValueDictionary()
@@ -75,7 +106,7 @@ class ReadyMasks:
         self._turn = Lock()
         """Held by the load that waits for room, so that others do not take it away."""
 
-    def load_by(self, load: Callable[[ServedTask], LoadedTask]) -> None:
+    def load_by(self, load: Load) -> None:
         """Have masks loaded by a function, which reports what goes wrong, and raises a ServerError."""
         self._load = load
 
@@ -116,15 +147,15 @@ class ReadyMasks:
         with self._lock:
             return next(reversed(self._kept.values()), None)
 
-    def take(self, served: ServedTask) -> LoadedTask | None:
+    def take(self, served: Version) -> LoadedTask | None:
         """Return the masks of a version if they are in memory, for as long as the caller holds them."""
         with self._lock:
             task = self._look_up(served)
         if task is not None:
-            self._metrics.count_lookup(hit=True)
+            self._on_lookup(True)
         return task
 
-    def get(self, served: ServedTask) -> LoadedTask | Future[LoadedTask]:
+    def get(self, served: Version) -> LoadedTask | Future[LoadedTask]:
         """Return the masks of a version, for as long as the caller holds them.
 
         Returns:
@@ -132,10 +163,10 @@ class ReadyMasks:
         """
         if (task := self.take(served)) is not None:
             return task
-        self._metrics.count_lookup(hit=False)
+        self._on_lookup(False)
         return self.load(served)
 
-    def load(self, served: ServedTask) -> Future[LoadedTask]:
+    def load(self, served: Version) -> Future[LoadedTask]:
         """Have the masks of a version loaded, unless they are ready or being loaded."""
         digest, outcome = served.digest, Future[LoadedTask]()
         outcome.set_running_or_notify_cancel()  # who stops waiting for it stops nobody else
@@ -151,7 +182,7 @@ class ReadyMasks:
             self._end(digest, outcome, ShuttingDownError())
         return outcome
 
-    def fill(self, served: ServedTask) -> bool:
+    def fill(self, served: Version) -> bool:
         """Load masks that are not ready, if no others have to go for them; return whether there was room."""
         if self.state(served.digest) == "cold":
             if not self._has_room(served.loaded.ready_bytes):
@@ -196,7 +227,7 @@ class ReadyMasks:
         for digest, outcome in waiting:
             self._end(digest, outcome, ShuttingDownError())
 
-    def _look_up(self, served: ServedTask) -> LoadedTask | None:
+    def _look_up(self, served: Version) -> LoadedTask | None:
         """Return masks that are in memory, used last from now on; the lock is held."""
         digest = served.digest
         task = self._kept.get(digest) or self._alive.get(digest)
@@ -205,7 +236,7 @@ class ReadyMasks:
             self._kept.move_to_end(digest)
         return task
 
-    def _bring(self, served: ServedTask, outcome: Future[LoadedTask]) -> None:
+    def _bring(self, served: Version, outcome: Future[LoadedTask]) -> None:
         """Load masks; a thread does it."""
         promised = served.loaded.ready_bytes
         assert self._load is not None
@@ -287,7 +318,7 @@ class ReadyMasks:
                 digest, task = next(iter(self._kept.items()))
                 if not self._registry.keeps(task.name):
                     del self._kept[digest]
-                    self._metrics.count_eviction()
+                    self._on_eviction()
                     return True
                 self._kept.move_to_end(digest)
         return False

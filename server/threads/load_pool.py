@@ -23,9 +23,17 @@ Work = Callable[[], object]
 class LoadPool:
     """Does what there is to do for tasks; safe to use from any thread."""
 
-    def __init__(self, threads: int, *, patience: float = _PATIENCE_SECONDS) -> None:
-        """Work in so many threads, beside those that have been at one task for longer than `patience` s."""
+    def __init__(self, threads: int, *, patience: float = _PATIENCE_SECONDS, in_bulk: bool = True) -> None:
+        """Begin with no work.
+
+        Args:
+            threads: How many work, beside those that have been at one task for longer than `patience`.
+            patience: In seconds.
+            in_bulk: Whether work comes for many tasks at once: how far it is is told then, and memory that it
+                leaves is returned to the system.
+        """
         self._threads = threads
+        self._in_bulk = in_bulk
         self._patience = patience
         self._waiting: dict[str, Work] = {}
         self._running: dict[str, float] = {}
@@ -88,14 +96,15 @@ class LoadPool:
                 logger.exception("task %s: loading failed in an unforeseen way", task)
             self._note_done(task)
             piece = self._next()
-        _trim_heap()
+        if self._in_bulk:
+            _trim_heap()
 
     def _note_done(self, task: str) -> None:
         with self._changed:
             del self._running[task]
             self._done += 1
             left = len(self._waiting) + len(self._running)
-            if self._done % _TASKS_PER_PROGRESS_LINE == 0:
+            if self._in_bulk and self._done % _TASKS_PER_PROGRESS_LINE == 0:
                 logger.info("%d of %d tasks loaded or reported", self._done, self._done + left)
             if not left:
                 self._done = 0
