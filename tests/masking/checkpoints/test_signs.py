@@ -1,6 +1,5 @@
 """Signs of copies: served as the folded model of transformers answers, in any batch and precision."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +63,14 @@ def features_of(task: LoadedTask) -> list[Features]:
     return task.codec.encode(INPUTS[task.spec.kind], truncate=False)
 
 
-def folded_logits(
-    bundle: MaskBundle, base: Base, folder: Path, features: Sequence[Features] | None = None
-) -> list[Floats]:
+def folded_logits(bundle: MaskBundle, base: Base, folder: Path) -> list[Floats]:
     """Logits of the exported folder, loaded and computed by transformers."""
     export_task(bundle, base, folder)
     kind = bundle.manifest.kind
     model = getattr(transformers, f"AutoModel{CLASSES[kind]}").from_pretrained(folder).eval()
     task = load_task(bundle, base)
     found = []
-    for item in features or features_of(task):
+    for item in features_of(task):
         batch = collate(item.rows, base.tokenizer, torch.device("cpu"))
         if kind == "multiple-choice":
             batch = {name: tensor.unsqueeze(0) for name, tensor in batch.items()}
