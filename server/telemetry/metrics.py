@@ -240,7 +240,7 @@ class Metrics:
 
     def read_traffic(self, traffic: Callable[[], Mapping[str, TrafficState]]) -> None:
         """Add the series of versions side by side, read when scraped, of as many tasks as have their own."""
-        self._registry.register(TrafficCollector(traffic, self._max_tasks))
+        self._registry.register(TrafficCollector(traffic, self._names.most))
 
     def count_load(self, result: Literal["ok", "failed"], seconds: float) -> None:
         """Note the end of a load and how long it took."""

@@ -7,11 +7,15 @@ OTHERS = "(other)"
 
 
 class LabelNames:
-    """The names that have series of their own; thread-safe."""
+    """The names that have series of their own; thread-safe.
+
+    Attributes:
+        most: How many may have them.
+    """
 
     def __init__(self, most: int) -> None:
         """Allow so many."""
-        self._most = most
+        self.most = most
         self._names: set[str] = set()
         self._lock = Lock()
 
@@ -20,7 +24,7 @@ class LabelNames:
         with self._lock:
             if name in self._names:
                 return name
-            if len(self._names) >= self._most:
+            if len(self._names) >= self.most:
                 return OTHERS
             self._names.add(name)
             return name

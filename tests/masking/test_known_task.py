@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from lab.random_tasks import random_signs
+from mask_store import TaskManifest
 from masking import Base, TaskSpec, know_task, load_task
 from tests.support.models import random_bundle
 from tests.support.server_parts import CHOICE, SINGLE, TAGS
@@ -10,6 +11,7 @@ from tests.support.server_parts import CHOICE, SINGLE, TAGS
 
 def test_what_is_known_of_a_task_is_what_is_loaded_of_it(base: Base) -> None:
     bundle = random_bundle(base, SINGLE, task="demo")
+    assert isinstance(bundle.manifest, TaskManifest)
     known, loaded = know_task(bundle.manifest, bundle.digest, base), load_task(bundle, base)
     assert loaded.known == replace(known, codec=loaded.codec)
     assert known.manifest == bundle.manifest

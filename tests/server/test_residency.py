@@ -148,9 +148,10 @@ def test_a_new_version_of_a_ready_task_is_ready_and_of_a_cold_one_is_not(
 ) -> None:
     ask(client, NAMES[0])
     ask(client, NAMES[1])
-    for name in (NAMES[0], NAMES[5]):
+    changed = (NAMES[0], NAMES[5])
+    for name in changed:
         publish(store, base, name, seed=7)
-        wait_until(lambda name=name: client.get(f"/tasks/{name}").json()["version"] == 2)
+    wait_until(lambda: all(client.get(f"/tasks/{name}").json()["version"] == 2 for name in changed))
     states = masks_of(client)
     assert (states[NAMES[0]], states[NAMES[1]], states[NAMES[5]]) == ("ready", "ready", "cold")
     ask(client, NAMES[5])
