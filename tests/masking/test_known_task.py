@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from lab.random_tasks import random_signs
+from mask_store import TaskManifest
 from masking import Base, TaskSpec, know_task, load_task
 from tests.support.models import random_bundle
 from tests.support.server_parts import CHOICE, SINGLE, TAGS
@@ -15,6 +16,7 @@ def test_what_is_known_of_a_task_is_what_is_loaded_of_it(base: Base) -> None:
     assert known.manifest == bundle.manifest
     assert known.is_of(bundle.manifest)
     assert not known.is_of(bundle.manifest.model_copy(update={"task": "other"}))
+    assert isinstance(bundle.manifest, TaskManifest)
     assert known.metric == (bundle.manifest.metric, bundle.manifest.metrics[bundle.manifest.metric])
     assert (known.name, known.copies, known.combine) == ("demo", 1, None)
     assert known.finetuned_bytes == bundle.manifest.finetuned_bytes
