@@ -17,6 +17,7 @@ def test_what_is_known_of_a_task_is_what_is_loaded_of_it(base: Base) -> None:
     assert known.manifest == bundle.manifest
     assert known.is_of(bundle.manifest)
     assert not known.is_of(bundle.manifest.model_copy(update={"task": "other"}))
+    assert isinstance(bundle.manifest, TaskManifest)
     assert known.metric == (bundle.manifest.metric, bundle.manifest.metrics[bundle.manifest.metric])
     assert (known.name, known.copies, known.combine) == ("demo", 1, None)
     assert known.finetuned_bytes == bundle.manifest.finetuned_bytes

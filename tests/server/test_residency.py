@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -143,15 +144,18 @@ def test_a_cold_bundle_that_can_not_be_read_is_told_and_reported(
     assert metric(client, "maskserve_task_problems") == 0
 
 
+def _is_at_version_2(client: TestClient, name: str) -> bool:
+    return bool(client.get(f"/tasks/{name}").json()["version"] == 2)
+
+
 def test_a_new_version_of_a_ready_task_is_ready_and_of_a_cold_one_is_not(
     client: TestClient, base: Base, store: MaskStore
 ) -> None:
     ask(client, NAMES[0])
     ask(client, NAMES[1])
-    changed = (NAMES[0], NAMES[5])
-    for name in changed:
+    for name in (NAMES[0], NAMES[5]):
         publish(store, base, name, seed=7)
-    wait_until(lambda: all(client.get(f"/tasks/{name}").json()["version"] == 2 for name in changed))
+        wait_until(partial(_is_at_version_2, client, name))
     states = masks_of(client)
     assert (states[NAMES[0]], states[NAMES[1]], states[NAMES[5]]) == ("ready", "ready", "cold")
     ask(client, NAMES[5])
