@@ -67,11 +67,11 @@ def build(settings: Mapping[str, Any]) -> serve.Application:
         SettingsError: Some are wrong; the message has a line for each.
     """
     bound = settings_of(settings)
+    deployment: Any = Server  # what the decorator made of it
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":  # routes by itself, as start.sh tells it
-        return Server.bind(bound)
-    return Server.options(request_router_config=RequestRouterConfig(request_router_class=TaskRouter)).bind(
-        bound
-    )
+        return deployment.bind(bound)
+    router = RequestRouterConfig(request_router_class=TaskRouter)
+    return deployment.options(request_router_config=router).bind(bound)
 
 
 def _own(settings: Settings) -> Settings:
