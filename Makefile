@@ -50,7 +50,7 @@ lint: install
 # users install must exist as wheels; of the development tools psutil is compiled on aarch64.
 RESOLVE := $(BIN)/uv pip compile pyproject.toml -c constraints.txt -o /dev/null --quiet --no-config \
     --default-index https://pypi.org/simple --python $(BIN)/python
-USER_EXTRAS := train tensorboard mlflow wandb serve tracing s3 demo bench browser docs
+USER_EXTRAS := train tensorboard mlflow wandb serve tracing s3 ray demo bench browser docs
 
 check-constraints: install
 	@set -e; for machine in x86_64 aarch64; do for python in 3.11 3.12; do \

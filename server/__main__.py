@@ -1,6 +1,5 @@
 """Command: python -m server, which serves the tasks of a store over HTTP until SIGTERM."""
 
-import logging
 import os
 import signal
 import sys
@@ -32,10 +31,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m serve
 
 def _main(arguments: Sequence[str], prog: str) -> int:
     escape_missing_letters()
-    from server.preflight import problems  # noqa: PLC0415 (pydantic, after the handlers)
-    from server.settings import SettingsError, ignored_variables, load_settings  # noqa: PLC0415
-    from server.telemetry.logging import configure_logs  # noqa: PLC0415
-    from server.threads.compute import leave_cores_free  # noqa: PLC0415
+    from server.host import prepare  # noqa: PLC0415 (pydantic, after the handlers)
+    from server.preflight import problems  # noqa: PLC0415
+    from server.settings import SettingsError, load_settings  # noqa: PLC0415
 
     try:
         settings = load_settings(arguments, prog)
@@ -43,12 +41,7 @@ def _main(arguments: Sequence[str], prog: str) -> int:
         return _complain(prog, str(error).splitlines(), 2)
     if found := problems(settings):
         return _complain(prog, found, 1)
-    configure_logs(settings)
-    logger = logging.getLogger("server")
-    if ignored := ignored_variables():
-        logger.info("ignored, as set by an orchestrator for a service: %s", ", ".join(ignored))
-    logger.info("starting with base %s and store %s", settings.base, settings.store)
-    leave_cores_free()
+    prepare(settings)
     # Imports torch: after the threads' settings, which it reads, and after --help, which needs none of it.
     from server.process import run  # noqa: PLC0415
 

@@ -1,7 +1,6 @@
 """Server process: load the base, open the store, listen, drain at SIGTERM."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from server.connections import Connection, ConnectionLimits, most_connections
 from server.http.app import create_app
 from server.service import Service
 from server.settings import Settings, SettingsError
+from server.threads.interpreter import share_interpreter
 
 if TYPE_CHECKING:
     from server.http.grpc.server import GrpcServer
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 _FAILED = 1
 _USAGE = 2
-_SWITCH_SECONDS = 0.001  # how long a thread keeps the interpreter lock while another one waits for it
-_COLLECTED = (2000, 10, 1000)  # new objects, then collections of the generation before
 _LAST_SECONDS = 5.0  # after the shutdown's own, before threads that hang are left behind
 
 
@@ -63,7 +61,7 @@ def serve(service: Service, settings: Settings) -> int:
         The exit code of the process: 0 after a signal, 1 if it could not listen or a thread died too often.
     """
     server = _Server(_uvicorn_config(service, settings), service)
-    _share_interpreter()
+    share_interpreter()
     # uvicorn drains at SIGTERM and then raises the signal again, for the handler that was there before it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
@@ -162,19 +160,6 @@ def _give_up() -> None:
     logger.critical("the process did not end in time and leaves threads behind that hang: %s", names)
     logging.shutdown()
     os._exit(_FAILED)
-
-
-def _share_interpreter() -> None:
-    """Let no thread stop the others for long, by Python code or by collecting garbage.
-
-    A full collection looks at every object: at the hundreds of thousands of the libraries, unless they are
-    frozen, and at those of the rows of a large body, which took 100 ms and more. So full ones are seldom;
-    what is free by its count needs none.
-    """
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTED)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -191,6 +191,10 @@ class Service:
         """Tell what is still missing before requests can be answered; None if nothing is."""
         if self.draining.is_set():
             return "the server is shutting down"
+        return self.why_not_running() or self._missing_tasks() or None
+
+    def why_not_running(self) -> str | None:
+        """Tell which part does not work, so that another process may do better; None if all of them do."""
         if self.failure is not None:
             return self.failure
         missing = {
@@ -201,7 +205,7 @@ class Service:
             "the tokenizer is not running": not self.tokenizer.ready,
             "the store is not being watched": not self.watcher.alive,
         }
-        return next((reason for reason, holds in missing.items() if holds), self._missing_tasks() or None)
+        return next((reason for reason, holds in missing.items() if holds), None)
 
     @property
     def threads(self) -> tuple[SupervisedThread, ...]:

@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -429,10 +429,27 @@ def load_settings(arguments: Sequence[str], prog: str = "python -m server") -> S
         root_parser=parser,
         add_argument_method=_add_argument,
     )
+    return _checked(lambda: Settings(_cli_settings_source=source))
+
+
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """Build the settings from values by name, such as a mapping of another configuration file.
+
+    Args:
+        values: Fields of `Settings`, in the place of the command line; what is not there comes from the
+            environment and the file.
+
+    Raises:
+        SettingsError: As by `load_settings`.
+    """
+    return _checked(lambda: Settings(**values))
+
+
+def _checked(build: Callable[[], Settings]) -> Settings:
     names = set(os.environ).difference(ignored_variables())
     unknown = unknown_variables(sorted(names), Settings.model_fields)
     try:
-        settings = Settings(_cli_settings_source=source)
+        settings = build()
     except ValidationError as error:
         mistakes = [_explain(mistake) for mistake in error.errors()]
         raise SettingsError("\n".join([*mistakes, *unknown])) from None
@@ -467,7 +484,7 @@ def _explain(mistake: Any) -> str:
     if mistake["type"] == "missing":
         return f"{option} is required (or {PREFIX}{name.upper()})"
     if mistake["type"] == "extra_forbidden":
-        return f"{name!r} in the --config file is not a setting"
+        return f"{name!r} in a configuration file is not a setting"
     message = mistake["msg"].removeprefix("Value error, ")
     if name in _SECRETS:
         return f"{option}: {message}"

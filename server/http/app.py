@@ -1,5 +1,7 @@
 """Application: routes, error replies and the life of the service behind them."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,7 +16,7 @@ from starlette.responses import JSONResponse
 
 from masking import TaskInputError
 from server.daemons import in_daemon
-from server.errors import MethodNotAllowedError, ServerError
+from server.errors import MethodNotAllowedError, ServerError, UnhealthyError
 from server.http.body import BodyLimits, BodyMiddleware
 from server.http.compression import CompressionMiddleware
 from server.http.error_mapping import error_response, to_server_error
@@ -35,16 +37,21 @@ from server.http.routes import (
 from server.http.ui import routes as ui
 from server.service import Service
 
+logger = logging.getLogger(__name__)
+
 _BODIES = 64  # whole bodies, by size, of which the rest may be awaited at once
+_POLL_SECONDS = 0.05
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _EXPECTED = (ServerError, TaskInputError, ValidationError, RequestValidationError, HTTPException)
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service, *, start_ready: bool = False) -> FastAPI:
     """Build the application around a service.
 
     Args:
         service: Built, not started: it is started with the application and closed with it.
+        start_ready: Let the application have started only once requests can be answered, for a server that
+            does not ask for readiness before it sends them.
 
     Returns:
         An ASGI application.
@@ -54,8 +61,11 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         try:
+            if start_ready:
+                await _until_ready(service)
             yield
         finally:
+            service.drain()
             await in_daemon("close", service.close)
 
     app = FastAPIOffline(  # its page /docs loads nothing from elsewhere
@@ -87,6 +97,22 @@ def create_app(service: Service) -> FastAPI:
     _add_middleware(app, service)
     complete_document(app, service.settings)
     return app
+
+
+async def _until_ready(service: Service) -> None:
+    """Wait until requests can be answered.
+
+    Raises:
+        UnhealthyError: They never will be in this process.
+    """
+    told = None
+    while (reason := service.why_not_ready()) is not None:
+        if service.failure is not None:
+            raise UnhealthyError(reason)
+        if reason != told:
+            logger.info("not ready yet: %s", reason)
+            told = reason
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _add_middleware(app: FastAPI, service: Service) -> None:

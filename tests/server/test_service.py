@@ -78,6 +78,7 @@ def test_required_tasks_decide_about_readiness(base: Base, tmp_path: Path) -> No
     try:
         wait_until(lambda: service.engine.ready)
         assert service.why_not_ready() == "required task 'names' is not in the store"
+        assert service.why_not_running() is None  # another process would miss it as well
         published = store.publish(bundle_of(base, "names"))
         wait_until(lambda: service.why_not_ready() is None)
         service.lifecycle.unload("sentiment")

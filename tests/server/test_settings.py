@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from server.settings import Settings, SettingsError, load_settings
+from server.settings import Settings, SettingsError, load_settings, settings_of
 
 NEEDED = ("--base", "bert", "--store", "masks")
 
@@ -99,10 +99,31 @@ def test_every_mistake_of_every_source_is_reported_at_once(
     assert len(mistakes) == 5
     told = "\n".join(mistakes)
     assert "--port: Input should be less than or equal to 65535; got '99999'" in told
-    assert "'prot' in the --config file is not a setting" in told
+    assert "'prot' in a configuration file is not a setting" in told
     assert "--threads" in told
     assert "--device" in told
     assert "--shutdown-seconds" in told
+
+
+def test_values_of_another_file_stand_in_for_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKSERVE_STORE", "masks")
+    monkeypatch.setenv("MASKSERVE_THREADS", "3")
+    settings = settings_of({"base": "tiny", "threads": 2})
+    assert (settings.base, settings.store, settings.threads) == ("tiny", "masks", 2)
+
+
+def test_mistakes_in_values_of_another_file_are_reported_as_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MASKSERVE_THRAEDS", "3")
+    with pytest.raises(SettingsError) as raised:
+        settings_of({"base": "tiny", "prot": 80, "threads": -1})
+    told = str(raised.value)
+    assert len(told.splitlines()) == 4
+    assert "'prot' in a configuration file is not a setting" in told
+    assert "--store is required (or MASKSERVE_STORE)" in told
+    assert "--threads" in told
+    assert "MASKSERVE_THRAEDS is no setting" in told
 
 
 @pytest.mark.parametrize(
