@@ -86,6 +86,7 @@ CALLS: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/tasks/{task}", None),
     ("GET", "/tasks/{task}/versions", None),
     ("GET", "/tasks/{task}/versions/1/diff", None),
+    ("GET", "/tasks/{task}/traffic", None),
     ("GET", "/v2/models/{task}", None),
     ("GET", "/v2/models/{task}/ready", None),
     ("GET", "/v2/models/{task}/config", None),
@@ -101,6 +102,9 @@ CHANGES = (
     ("POST", "/tasks/{task}/rollback"),
     ("PUT", "/tasks/{task}"),
     ("DELETE", "/tasks/{task}"),
+    ("PUT", "/tasks/{task}/traffic"),
+    ("POST", "/tasks/{task}/traffic/promote"),
+    ("POST", "/tasks/{task}/traffic/abort"),
     ("POST", "/v2/repository/models/{task}/load"),
     ("POST", "/v2/repository/models/{task}/unload"),
 )
