@@ -13,7 +13,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make demo       learn masks for four tasks, serve them, query them, print the memory report"
-	@echo "make test       the tests (no GPU, no network, about six minutes on two cores)"
+	@echo "make test       the tests (no GPU, no network, six to twelve minutes on two cores)"
 	@echo "make test-slow  the slow tier: real weights; real data where REAL_DATA names a folder of it"
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make check-constraints  constraints.txt can be installed on Linux (asks PyPI, downloads no packages)"
