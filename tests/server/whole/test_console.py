@@ -380,6 +380,19 @@ def test_versions_share_requests_and_one_is_promoted(visit: Open, server: Server
     ask(server, "tasks/sentiment/rollback", {"version": 2})
 
 
+def test_a_version_that_is_a_shadow_alone_is_shown_without_a_share(visit: Open, server: Server) -> None:
+    headers = {"authorization": f"Bearer {ADMIN}"}
+    url, plan = f"{server.url}/tasks/sentiment/traffic", {"weights": {"2": 100}, "shadow": 1}
+    httpx.put(url, json=plan, headers=headers, timeout=30).raise_for_status()
+    page = visit("tasks/sentiment")
+    expect(page.get_by_label("Traffic")).to_contain_text("Version 2 gets 100 % (0 inputs here)")
+    expect(page.get_by_label("Traffic")).not_to_contain_text("Version 1 gets")
+    last = page.locator("table.versions tbody tr").last
+    expect(last).to_contain_text("shadow")
+    expect(last).not_to_contain_text("%")
+    httpx.post(f"{url}/abort", headers=headers, timeout=30).raise_for_status()
+
+
 def test_a_change_that_is_refused_after_the_key_was_given_says_why(visit: Open) -> None:
     replies = iter([(401, "a key is needed"), (409, "the store is locked")])
 

@@ -20,7 +20,7 @@ export function traffic(found, act) {
   return h(
     "div.notice",
     { role: "group", "aria-label": "Traffic" },
-    h("p", {}, told.versions.map(share).join(", "), told.followed ? "" : ". This server does not follow it."),
+    h("p", {}, shares(told), told.followed ? "" : ". This server does not follow it."),
     told.shadow && h("p", {}, agreement(told)),
     told.versions.map(
       (one) => one.problem && h("p.problem", {}, `Version ${one.version} is not served here: ${one.problem}`),
@@ -42,9 +42,10 @@ export function roles(found, number) {
   const told = found.traffic;
   if (!told?.active) return [];
   const one = told.versions.find((candidate) => candidate.version === number);
+  const shadow = told.shadow?.version === number;
   return [
-    one && chip(`${metric(one.weight)} %`, "wait"),
-    told.shadow?.version === number && chip("shadow", "wait"),
+    one && (one.weight || !shadow) && chip(one.weight ? weight(one) : "by name", "wait"),
+    shadow && chip("shadow", "wait"),
   ];
 }
 
@@ -65,10 +66,20 @@ export function sharing(found, number, act) {
   return button("Share", give, { "aria-label": `Give version ${number} a share of the requests` });
 }
 
-function share(one) {
-  return `Version ${one.version} gets ${metric(one.weight)} % (${count(one.rows)} inputs here${
-    one.failed_rows ? `, ${count(one.failed_rows)} failed` : ""
-  })`;
+function shares({ versions, shadow }) {
+  return versions
+    .filter((one) => one.weight || one.version !== shadow?.version)
+    .map((one) => {
+      const gets = one.weight ? `gets ${weight(one)}` : "answers by name";
+      const failed = one.failed_rows ? `, ${count(one.failed_rows)} failed` : "";
+      return `Version ${one.version} ${gets} (${count(one.rows)} inputs here${failed})`;
+    })
+    .join(", ");
+}
+
+/** Return a weight, which is one in per cent, without zeros at its end. */
+function weight(one) {
+  return `${Number(one.weight.toPrecision(3))} %`;
 }
 
 function agreement({ shadow, stable }) {
