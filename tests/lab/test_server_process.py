@@ -51,12 +51,11 @@ def test_a_server_that_ends_is_told_with_its_log(tmp_path: Path) -> None:
         pass
 
 
-def test_a_server_that_never_listens_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_process, "START_SECONDS", 0.0)
+def test_a_server_that_never_listens_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     with (
         pytest.raises(ServerStartError, match="not ready after 0 s"),
-        start_server(command, tmp_path / "log"),
+        start_server(command, tmp_path / "log", seconds=0.0),
     ):
         pass
 

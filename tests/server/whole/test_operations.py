@@ -77,6 +77,6 @@ def test_the_guide_names_settings_and_routes_that_exist(client: TestClient) -> N
         assert setting.lower() in Settings.model_fields
     paths = client.get("/openapi.json").json()["paths"]
     routes = re.findall(r"^\| `(\w+) (/[^`]+)`", GUIDE, re.MULTILINE)
-    assert len(routes) == 6
+    assert len(routes) == 9
     for method, path in routes:
         assert method.lower() in paths[path.replace("<task>", "{task}")]
