@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from fsspec.config import conf as fsspec_settings
 from fsspec.core import split_protocol, url_to_fs
@@ -74,6 +75,7 @@ _TIMEOUTS: Mapping[str, Mapping[str, object]] = {
 }
 """Options of fsspec's file systems that bound their waits, unless fsspec's own configuration sets some."""
 _PROTOCOLS = {"s3a": "s3", "gcs": "gs"}
+_Record = TypeVar("_Record")
 _parsed = lru_cache(maxsize=1 << 17)(parse_version)
 """Pointers that were read before, of so many tasks."""
 
@@ -174,21 +176,11 @@ class MaskStore:
         Raises:
             StoreNotFoundError: If the whole store is gone, as when its disk was unmounted.
         """
-        current, problems = {}, []
         pointers = self._files.read_in_each("tasks", POINTER, RECORD_BYTES)
         if not pointers:
             _check_marker(self._files)
-        for name, data in pointers.items():
-            if not TASK_NAME.fullmatch(name):
-                continue
-            try:
-                if isinstance(data, bytes):
-                    current[name] = _parsed(data, name)
-                elif isinstance(data, MaskStoreError):
-                    raise data
-            except MaskStoreError as error:
-                problems.append(Problem.of(error, name))
-        return Snapshot(current, tuple(problems), *self._all_traffic(pointers))
+        found = {name: data for name, data in pointers.items() if TASK_NAME.fullmatch(name)}
+        return Snapshot(*_each_parsed(found, _parsed), *self._all_traffic(pointers))
 
     def current(self, task: str) -> VersionInfo:
         """Return the current version of a task.
@@ -496,16 +488,7 @@ class MaskStore:
         found = {name for file in self._files.list(TRAFFIC) if (name := task_in(file)) in tasks}
         names = sorted(name for name in found if name and TASK_NAME.fullmatch(name))
         read = self._files.read_many([traffic_path(name) for name in names], TRAFFIC_BYTES)
-        traffic, problems = dict[str, Traffic](), list[Problem]()
-        for name, data in zip(names, read, strict=True):
-            try:
-                if isinstance(data, bytes):
-                    traffic[name] = parse_traffic(data, name)
-                elif isinstance(data, MaskStoreError):
-                    raise data
-            except MaskStoreError as error:
-                problems.append(Problem.of(error, name))
-        return traffic, tuple(problems)
+        return _each_parsed(dict(zip(names, read, strict=True)), parse_traffic)
 
     @contextmanager
     def _writing(self) -> Iterator[bool]:
@@ -526,6 +509,22 @@ def _check_marker(files: Files) -> None:
         raise StoreNotFoundError(f"no mask store at {files}: expected {_MARKER} there") from None
     if marker != _MARKER_BYTES:
         raise StoreFormatError(f"{files}: expected {_MARKER_BYTES.decode().strip()} in {_MARKER}")
+
+
+def _each_parsed(
+    files: Mapping[str, bytes | Exception], parse: Callable[[bytes, str], _Record]
+) -> tuple[dict[str, _Record], tuple[Problem, ...]]:
+    """Parse a file of each task, and tell what is wrong with which; tasks that have none are left out."""
+    found, problems = dict[str, _Record](), list[Problem]()
+    for task, data in files.items():
+        try:
+            if isinstance(data, bytes):
+                found[task] = parse(data, task)
+            elif isinstance(data, MaskStoreError):
+                raise data
+        except MaskStoreError as error:
+            problems.append(Problem.of(error, task))
+    return found, tuple(problems)
 
 
 def _files_at(place: str | Path, lock_seconds: float) -> Files:
