@@ -312,10 +312,8 @@ class TaskLoader:
         now = time.monotonic()
         before = self._failures.get(name)
         attempts = before.attempts + 1 if before is not None and before.digest == version.digest else 1
-        pause = min(self._retry_seconds * 2.0 ** min(attempts, 64), _LONGEST_PAUSE_SECONDS)
+        pause = pause_after(error, attempts, self._retry_seconds)
         expected = isinstance(error, MaskStoreError | MaskingError)
-        if isinstance(error, BundleError | MaskingError):
-            pause = math.inf  # the same bytes would fail in the same way
         problem = TaskProblem(number, public_reason(error))
         refusal = TaskUnavailableError(f"task {name!r} could not be loaded: {problem}")
         self._failures[name] = _Failure(version.digest, attempts, now, now + pause, refusal.message)
@@ -331,6 +329,22 @@ class TaskLoader:
         self._metrics.count_load("failed", now - started)
         self._registry.report(name, problem)
         return refusal
+
+
+def pause_after(error: Exception, attempts: int, seconds: float) -> float:
+    """Return how long a version that can't be loaded rests, in seconds.
+
+    Args:
+        error: Why it can't.
+        attempts: How many times the pause doubles, up to a minute.
+        seconds: Pause before it doubles.
+
+    Returns:
+        The pause; infinite where the same bytes would fail in the same way.
+    """
+    if isinstance(error, BundleError | MaskingError):
+        return math.inf
+    return min(seconds * 2.0 ** min(attempts, 64), _LONGEST_PAUSE_SECONDS)
 
 
 def public_reason(error: Exception) -> str:

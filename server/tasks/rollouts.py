@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from mask_store import (
-    BundleError,
     MaskBundle,
     MaskStore,
     MaskStoreError,
@@ -26,7 +25,7 @@ from masking import MaskingError
 from server.errors import ConflictError, ServerError
 from server.tasks.audit import followed
 from server.tasks.lifecycle import Lifecycle
-from server.tasks.loader import TaskLoader, public_reason
+from server.tasks.loader import TaskLoader, pause_after, public_reason
 from server.tasks.registry import ServedTask, TaskEntry, TaskRegistry
 from server.tasks.traffic import TaskTraffic
 from server.telemetry.metrics import Metrics
@@ -35,7 +34,6 @@ from server.telemetry.traffic_stats import TrafficStatistics
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 60.0
 _ABORT_PAUSE_SECONDS = 5.0
 """Pause until a store that could not be told of an abort is told again."""
 
@@ -277,9 +275,8 @@ class Rollouts:
                         exc_info=None if expected else error,
                     )
                     self._metrics.count_load_failure(traffic.task)
-                if not isinstance(error, BundleError | MaskingError):  # those would fail in the same way
-                    pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(attempts, 64), _LONGEST_PAUSE_SECONDS)
-                    retry_at = min(retry_at, time.monotonic() + pause)
+                pause = pause_after(error, attempts, _FIRST_PAUSE_SECONDS)
+                retry_at = min(retry_at, time.monotonic() + pause)
         return found, problems, retry_at
 
     def _put(
