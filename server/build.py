@@ -303,7 +303,7 @@ def _connect_keys(service: Service) -> None:
         "1 if the keys file could be read at the last look; else the keys that it had before are in force",
         lambda: callers.problem is None,
     )
-    callers.on_change = lambda: metrics.keys.retain(callers.all_names)
+    callers.on_look = lambda: metrics.keys.retain(callers.all_names)
 
 
 def _connect_memory(service: Service) -> None:

@@ -32,7 +32,7 @@ class KeyMetrics:
             self._rows.labels(label).inc(rows)
 
     def retain(self, keys: Collection[str]) -> None:
-        """Drop the series of every other key."""
+        """Drop the series of every other key: a late request may have brought one back."""
         for key in self._names.without(keys.__contains__):
             for metric in (self._requests, self._rows):
                 metric.remove_by_labels({"key": key})

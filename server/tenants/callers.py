@@ -46,7 +46,7 @@ class Callers:
     Attributes:
         thread: Looks at the keys file; None without one.
         problem: What is wrong with the file, while the keys that it had before are in force; None if nothing.
-        on_change: Called after the keys of the file have changed, in the thread.
+        on_look: Called after each look at the file, in the thread.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Callers:
         Raises:
             KeysFileError: The file can't be read, or is not right.
         """
-        self.on_change: Callable[[], None] = do_nothing
+        self.on_look: Callable[[], None] = do_nothing
         self.problem: str | None = None
         self._file = file
         self._own = _of_settings(api_keys, admin_key)
@@ -127,7 +127,7 @@ class Callers:
         """Look at the file once; one that can't be read leaves the keys as they were."""
         assert self._file is not None
         try:
-            changed = self._read(self._file)
+            self._read(self._file)
         except KeysFileError as error:
             if self.problem != str(error):
                 logger.error("%s; the keys that it had before are in force", error)
@@ -136,29 +136,27 @@ class Callers:
         if self.problem is not None:
             logger.info("the keys file %s is right again", self._file)
         self.problem = None
-        if changed:
-            self.on_change()
 
     def _watch(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
             self.poll()
+            self.on_look()
 
-    def _read(self, file: Path) -> bool:
-        """Take the keys of the file if it looks different; tell whether they are other ones."""
+    def _read(self, file: Path) -> None:
+        """Take the keys of the file if it looks different."""
         looks = _looks(file)
         if looks is not None and looks == self._seen:
-            return False
+            return
         self._seen = None
         entries = read_keys(file)
         self._seen = looks
         if entries == self._entries:
-            return False
+            return
         before, self._entries = self.names, entries
         self._named = {entry.name: self._caller(entry) for entry in entries}
         known = (_Known(bytes.fromhex(entry.sha256), self._named[entry.name]) for entry in entries)
         self._table = {**{one.hash[:_LOOKED_UP]: one for one in known}, **self._own}
         _tell(file, before, self.names)
-        return True
 
     def _caller(self, entry: KeyEntry) -> Caller:
         """Return the caller of a key; one that there was before keeps what it used of its limits."""
