@@ -140,6 +140,19 @@ def find(data: Path | None, folder: str, split: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def sample_file(task: PaperTask, path: Path, most: int, folder: Path) -> Path:
+    """Write a sample of a file's rows, the same each time, unless it is there; return its path.
+
+    Raises:
+        DataError: The file can't be read.
+    """
+    origin = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    target = folder / f"{task.name}-{origin}-{most}.jsonl"
+    if not target.is_file():
+        _write(target, sample([row.values for row in read_file(path).rows], most))
+    return target
+
+
 def _path(task: PaperTask, data: Path | None, part: _Part, samples: Path) -> Path:
     source = _find(task, data, part.split) if data else None
     if source and not part.suffix:

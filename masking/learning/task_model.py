@@ -125,13 +125,22 @@ class FinetunedModel(TaskModel):
     @property
     def tensors(self) -> dict[str, Tensor]:
         """CPU copies of all weights: the encoder's by their names in a base, the head's as in a bundle."""
+        return {name: p.detach().cpu().clone() for name, p in self._weights().items()}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put in all weights, by the names of `tensors`; others are left out.
+
+        Raises:
+            KeyError: One is missing.
+        """
+        with torch.no_grad():
+            for name, parameter in self._weights().items():
+                parameter.copy_(tensors[name])
+
+    def _weights(self) -> dict[str, nn.Parameter]:
         head = {CLASSIFIER: self.classifier, POOLER: self.pooler}
         parts = [("", self.encoder), *((f"{name}.", one) for name, one in head.items() if one is not None)]
-        return {
-            f"{before}{name}": p.detach().cpu().clone()
-            for before, module in parts
-            for name, p in module.named_parameters()
-        }
+        return {f"{before}{name}": p for before, module in parts for name, p in module.named_parameters()}
 
 
 def _make_classifier(base: Base, spec: TaskSpec, seed: int) -> nn.Linear:
