@@ -7,6 +7,7 @@ from .errors import EnsembleError as EnsembleError
 from .errors import FormatVersionError as FormatVersionError
 from .errors import HeaderError as HeaderError
 from .errors import HeadValueError as HeadValueError
+from .errors import HeldError as HeldError
 from .errors import InvalidTaskNameError as InvalidTaskNameError
 from .errors import LeftoverError as LeftoverError
 from .errors import ManifestError as ManifestError
@@ -83,6 +84,7 @@ from .messages import one_line as one_line
 from .sizes import human_bytes as human_bytes
 from .store.bundle_cache import BundleCache as BundleCache
 from .store.ensemble import ensemble_of as ensemble_of
+from .store.holds import Hold as Hold
 from .store.records import History as History
 from .store.records import Problem as Problem
 from .store.records import Pruned as Pruned

@@ -28,6 +28,7 @@
         ├── NoEarlierVersionError    nothing to roll back to
         ├── CurrentVersionError      the current version can't be deleted alone
         ├── TrafficError             versions that can't be served side by side, or are
+        ├── HeldError                a task that is pinned or unloaded, or is not
         ├── RecordError              a version record or current pointer that can't be read
         ├── MissingBundleError       a version whose bundle file is gone
         ├── LeftoverError            a file in a store that nothing names
@@ -161,6 +162,10 @@ class CurrentVersionError(StoreError):
 
 class TrafficError(StoreError):
     """Versions can't be served side by side as is wanted, or what is wanted can't be while they are."""
+
+
+class HeldError(StoreError):
+    """A task is pinned or unloaded and stays so until it is released, or there is nothing to release."""
 
 
 class RecordError(StoreError):

@@ -9,18 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
 from deploy.ray.replicas import addresses
 from deploy.ray.router import TaskRouter
 from deploy.ray.scaling import ROWS
-from server.errors import ConflictError
 from server.host import build_app
 from server.settings import Settings, settings_of
-
-_IN_ONE_PROCESS = ("pin", "unload")
 
 
 @serve.deployment
@@ -36,9 +32,6 @@ class Server:
         """Build the application; Serve runs its lifespan, which begins when the service is ready."""
         app = build_app(_own(self._settings))
         self._service = app.state.service
-        for what in _IN_ONE_PROCESS:
-            refusal = APIRoute(f"/tasks/{{task}}/{what}", _refuse, methods=["POST"], include_in_schema=False)
-            app.router.routes.insert(0, refusal)  # before the server's own
         app.add_api_route("/metrics/targets", _targets, include_in_schema=False)
         return app
 
@@ -80,13 +73,6 @@ def _own(settings: Settings) -> Settings:
         return settings
     folder = settings.cache_dir / f"replica-{serve.get_replica_context().rank.local_rank}"
     return settings.model_copy(update={"cache_dir": folder})
-
-
-def _refuse(task: str) -> None:
-    raise ConflictError(
-        "this is one of several servers, and it would be the only one to keep to that; what all of them "
-        f"serve is in the store: POST /tasks/{task}/rollback, PUT or DELETE /tasks/{task}"
-    )
 
 
 async def _targets() -> list[dict[str, list[str]]]:

@@ -35,23 +35,31 @@ _UNMEASURED = {False: "not measured", True: "not measured for the members togeth
 
 
 def list_tasks(store: "MaskStore", options: argparse.Namespace) -> int:
-    """Print the current version of every task."""
+    """Print the current version of every task, and what is served instead of it."""
     snapshot = store.snapshot()
+    traffic = {task: found for task, found in snapshot.traffic.items() if found.active}
+    orders = {**traffic, **snapshot.holds}  # a hold goes before traffic
+    problems = snapshot.problems + snapshot.unreadable
     if options.json:
         print_json(
             {
                 "tasks": [version_fields(version) for version in snapshot.current.values()],
-                "problems": [dataclasses.asdict(problem) for problem in snapshot.problems],
+                "traffic": {task: found.model_dump(mode="json") for task, found in traffic.items()},
+                "holds": {task: hold.model_dump(mode="json") for task, hold in snapshot.holds.items()},
+                "problems": [dataclasses.asdict(problem) for problem in problems],
             }
         )
     else:
         rows = [
-            (v.task, str(v.number), human_bytes(v.size), f"{v.published:%Y-%m-%d %H:%M:%S}", v.digest[:19])
+            (
+                *(v.task, str(v.number), human_bytes(v.size), f"{v.published:%Y-%m-%d %H:%M:%S}"),
+                *(v.digest[:19], str(orders.get(v.task, ""))),
+            )
             for v in snapshot.current.values()
         ]
-        print_table(("task", "version", "size", "published (UTC)", "digest"), rows)
-        print_problems(snapshot.problems)
-    return 1 if snapshot.problems else 0
+        print_table(("task", "version", "size", "published (UTC)", "digest", "served instead"), rows)
+        print_problems(problems)
+    return 1 if problems else 0
 
 
 def show(store: "MaskStore", options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
-from mask_store.cli import changing, looking, traffic
+from mask_store.cli import changing, holding, looking, traffic
 from mask_store.format.manifest import MAX_MEMBERS, MIN_MEMBERS, CombineRule
 from mask_store.terminal import CommandParser
 
@@ -28,13 +28,14 @@ _EXAMPLES = """examples:
   python -m mask_store --store masks traffic trec --weights 3=90 4=10 --shadow 4 --abort-agreement 0.95
                                                                  versions side by side, 4 compared with 3
   python -m mask_store --store masks promote trec                the other version gets all requests
+  python -m mask_store --store masks pin trec --version 3        keep to 3 until it is released
   python -m mask_store --store masks ensemble trec-3 --combine probabilities trec@1 trec@2 trec@3
                                                                  a task that three versions answer together
   python -m mask_store --store masks copy --to s3://bucket/masks trec intents@4
                                                                  publish versions in another store
   python -m mask_store --store s3://bucket/masks list --json     any URL that fsspec knows; JSON for programs
 
-A running server follows the store: what is rolled back or deleted here is so there within seconds."""
+Running servers follow the store: what is rolled back, pinned or deleted here is so there within seconds."""
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -50,6 +51,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     _add_looking(commands)
     _add_changing(commands)
     _add_traffic(commands)
+    _add_holding(commands)
     _add_prune(commands)
     _add_ensemble(commands)
     _add_copy(commands)
@@ -132,8 +134,19 @@ def _add_traffic(commands: Any) -> None:
     abort.add_argument("--reason", default="by an operator", help="kept in the store")
 
 
+def _add_holding(commands: Any) -> None:
+    about = "keep every server to one version of a task, whatever is current, until it is released"
+    pin = _command(commands, "pin", holding.pin, about)
+    pin.add_argument("task")
+    pin.add_argument("--version", type=int, required=True, metavar="N", help="number of the version")
+    about = "take a task out of service on every server, until it is released"
+    _command(commands, "unload", holding.unload, about).add_argument("task")
+    about = "end a pin, or put a task in service again that was unloaded"
+    _command(commands, "release", holding.release, about).add_argument("task")
+
+
 def _add_prune(commands: Any) -> None:
-    about = "delete old versions; the current one of a task always stays, and so do those with traffic"
+    about = "delete old versions; what is current, pinned or has traffic always stays"
     prune = _command(commands, "prune", changing.prune, about)
     prune.add_argument("tasks", nargs="*", metavar="TASK", help="only these tasks; default: all")
     prune.add_argument("--keep", type=_count, metavar="N", help="the newest N versions of each task stay")

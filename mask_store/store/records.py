@@ -18,6 +18,7 @@ from mask_store.format.mask_info import Digest
 from mask_store.messages import one_line
 
 if TYPE_CHECKING:
+    from mask_store.store.holds import Hold
     from mask_store.store.traffic import Traffic
 
 POINTER = "current.json"
@@ -96,12 +97,14 @@ class Snapshot:
         current: By task name, in the order of the names.
         problems: One for each task whose pointer can't be read; those are not in `current`.
         traffic: By task name, that of the tasks which have some, active or aborted.
-        unreadable: One for each task whose traffic can't be read; those are not in `traffic`.
+        holds: By task name, those of the tasks which are pinned or unloaded.
+        unreadable: One for each order that can't be read, which is neither in `traffic` nor in `holds`.
     """
 
     current: Mapping[str, VersionInfo]
     problems: tuple[Problem, ...]
     traffic: Mapping[str, "Traffic"] = field(default_factory=dict)
+    holds: Mapping[str, "Hold"] = field(default_factory=dict)
     unreadable: tuple[Problem, ...] = ()
 
 

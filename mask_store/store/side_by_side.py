@@ -31,6 +31,7 @@ Check = Callable[[VersionInfo, MaskBundle], object]
 
 def set_traffic(folder: TaskFolder, plan: TrafficPlan, check: Check | None) -> Traffic:
     """Check what is wanted with every bundle, then write it."""
+    folder.check_not_pinned()
     current, before = folder.current(), None
     with suppress(RecordError):  # one that can't be read is replaced
         before = folder.traffic()
@@ -53,17 +54,18 @@ def set_traffic(folder: TaskFolder, plan: TrafficPlan, check: Check | None) -> T
         if check is not None:
             check(version, bundles[number])
     _check(traffic, bundles)
-    folder.write_traffic(traffic)
+    folder.write_order(traffic)
     return traffic
 
 
 def promote(folder: TaskFolder, number: int | None) -> VersionInfo:
     """Make a version of the traffic current and end the traffic."""
+    folder.check_not_pinned()
     traffic = active_traffic(folder)
     version = folder.version(_candidate(traffic, number))
     folder.load(version)
     folder.point_to(version)
-    folder.remove_traffic()
+    folder.remove_order(Traffic)
     return version
 
 
@@ -78,7 +80,7 @@ def abort(folder: TaskFolder, reason: str, only: Traffic | None) -> Traffic:
     ended = traffic.model_copy(
         update={"aborted": Aborted(reason=one_line(reason)[:LONGEST_REASON], at=utc_now())}
     )
-    folder.write_traffic(ended)
+    folder.write_order(ended)
     return ended
 
 

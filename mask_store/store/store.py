@@ -4,7 +4,8 @@
     STORE/tasks/<task>/current.json                copy of the record of the current version
     STORE/tasks/<task>/versions/<number>.json      record of a version: digest, size, time
     STORE/tasks/<task>/bundles/<sha256>.safetensors
-    STORE/traffic/<task>.json                      versions that are served side by side, where there are any
+    STORE/orders/<task>.traffic.json               versions that are served side by side, where there are any
+    STORE/orders/<task>.hold.json                  that the task is pinned to a version, or unloaded
 
 A publish writes the bundle, then the record, then the pointer, each durable before the next. So whatever a
 pointer or a record names exists whole at any instant, and a crash leaves at most a file that nothing names or
@@ -15,10 +16,10 @@ one task is in `task_folder`, how bytes get to disk or network in `files`.
 """
 
 import uuid
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,6 +47,8 @@ from mask_store.messages import escape_controls
 from mask_store.store import side_by_side
 from mask_store.store.bundle_cache import BundleCache
 from mask_store.store.ensemble import ensemble_of
+from mask_store.store.holds import Hold
+from mask_store.store.orders import ORDER_BYTES, ORDERS, Order, order_in, order_path, parse_order
 from mask_store.store.records import (
     POINTER,
     RECORD_BYTES,
@@ -58,15 +61,7 @@ from mask_store.store.records import (
     parse_version,
 )
 from mask_store.store.task_folder import TaskFolder
-from mask_store.store.traffic import (
-    TRAFFIC,
-    TRAFFIC_BYTES,
-    Traffic,
-    TrafficPlan,
-    parse_traffic,
-    task_in,
-    traffic_path,
-)
+from mask_store.store.traffic import Traffic, TrafficPlan
 
 _MARKER, _MARKER_BYTES = "store.json", b'{"format":"mask-store","version":1}\n'
 _TIMEOUTS: Mapping[str, Mapping[str, object]] = {
@@ -76,6 +71,7 @@ _TIMEOUTS: Mapping[str, Mapping[str, object]] = {
 """Options of fsspec's file systems that bound their waits, unless fsspec's own configuration sets some."""
 _PROTOCOLS = {"s3a": "s3", "gcs": "gs"}
 _Record = TypeVar("_Record")
+_Order = TypeVar("_Order", bound=Order)
 _parsed = lru_cache(maxsize=1 << 17)(parse_version)
 """Pointers that were read before, of so many tasks."""
 
@@ -170,8 +166,8 @@ class MaskStore:
     def snapshot(self) -> Snapshot:
         """Find the current version of every task: at most one small read a task, no bundle is opened.
 
-        Traffic takes a listing, and one small read for each task that has some. Trouble with one task is
-        reported in the snapshot and hides no other task.
+        Orders take a listing, and one small read for each. Trouble with one task is reported in the snapshot
+        and hides no other task.
 
         Raises:
             StoreNotFoundError: If the whole store is gone, as when its disk was unmounted.
@@ -180,7 +176,12 @@ class MaskStore:
         if not pointers:
             _check_marker(self._files)
         found = {name: data for name, data in pointers.items() if TASK_NAME.fullmatch(name)}
-        return Snapshot(*_each_parsed(found, _parsed), *self._all_traffic(pointers))
+        current, problems = _each_parsed(found, _parsed)
+        orders = [name for file in self._files.list(ORDERS) if (name := order_in(file)) is not None]
+        orders = sorted(order for order in orders if order[0] in found)
+        traffic, no_traffic = self._orders(Traffic, orders)
+        holds, no_holds = self._orders(Hold, orders)
+        return Snapshot(current, problems, traffic, holds, no_traffic + no_holds)
 
     def current(self, task: str) -> VersionInfo:
         """Return the current version of a task.
@@ -303,6 +304,7 @@ class MaskStore:
         Raises:
             NoEarlierVersionError: If `number` is None and there is none before the current one.
             TrafficError: If the task has traffic, which decides what is served.
+            HeldError: If the task is pinned.
             MaskStoreError: As `load` and `publish`.
         """
         return self.rollback_and_load(task, number).version
@@ -324,11 +326,7 @@ class MaskStore:
             UnknownTaskError: If there is no such task.
             RecordError: If it can't be read.
         """
-        folder = self._folder(task)
-        traffic = folder.traffic()
-        if traffic is None and not folder.exists():
-            raise folder.unknown()
-        return traffic
+        return self._there(self._folder(task)).traffic()
 
     def set_traffic(
         self,
@@ -346,6 +344,7 @@ class MaskStore:
 
         Raises:
             TrafficError: If the versions can't be served side by side, or the stable one has to be named.
+            HeldError: If the task is pinned.
             MaskStoreError: As `load` and `publish`.
         """
         with self._writing():
@@ -360,6 +359,7 @@ class MaskStore:
 
         Raises:
             TrafficError: If there is no traffic, or not of this version, or the version has to be named.
+            HeldError: If the task is pinned.
             MaskStoreError: As `load` and `publish`.
         """
         with self._writing():
@@ -380,8 +380,71 @@ class MaskStore:
         with self._writing():
             return side_by_side.abort(self._folder(task), reason, only)
 
+    def hold(self, task: str) -> Hold | None:
+        """Return what a task is held at; None if it is not held.
+
+        Raises:
+            UnknownTaskError: If there is no such task.
+            RecordError: If it can't be read.
+        """
+        return self._there(self._folder(task)).hold()
+
+    def pin(
+        self,
+        task: str,
+        number: int,
+        *,
+        check: Callable[[VersionInfo, MaskBundle], object] | None = None,
+    ) -> Hold:
+        """Have one version served alone, whatever is current, until the task is released.
+
+        Args:
+            task: The task's name.
+            number: The version; it is loaded and checked first.
+            check: As of `set_traffic`.
+
+        Raises:
+            MaskStoreError: As `load` and `publish`.
+        """
+        folder = self._folder(task)
+        with self._writing():
+            version = folder.version(number)
+            bundle = folder.load(version)
+            if check is not None:
+                check(version, bundle)
+            return self._held(folder, Hold(task=task, version=number, since=utc_now()))
+
+    def unload(self, task: str) -> Hold:
+        """Have no version of a task served until it is released.
+
+        Raises:
+            UnknownTaskError: If there is no such task.
+            MaskStoreError: As `publish`.
+        """
+        with self._writing():
+            folder = self._there(self._folder(task))
+            return self._held(folder, Hold(task=task, version=None, since=utc_now()))
+
+    def release(self, task: str) -> Hold | None:
+        """End the hold of a task, so that its current version is served, or what has traffic.
+
+        Returns:
+            What it was; None if there was none, or it could not be read.
+
+        Raises:
+            UnknownTaskError: If there is no such task.
+            MaskStoreError: As `publish`.
+        """
+        hold = None
+        with self._writing():
+            folder = self._there(self._folder(task))
+            with suppress(RecordError):
+                hold = folder.hold()
+            folder.remove_order(Hold)
+        return hold
+
     def delete(self, task: str, number: int | None = None) -> None:
-        """Delete one version that is neither current nor has traffic, or a whole task.
+        """Delete one version that is neither current, nor has traffic, nor is pinned; or a whole task.
 
         A version's number is not given out again while the task exists. A deletion that was interrupted is
         finished by deleting again.
@@ -391,6 +454,7 @@ class MaskStore:
             UnknownVersionError: If the task has no such version.
             CurrentVersionError: If the version is current.
             TrafficError: If the version has traffic.
+            HeldError: If the task is pinned to the version.
             StoreNotWritableError: If the place can't be written to.
         """
         folder = self._folder(task)
@@ -408,7 +472,9 @@ class MaskStore:
         recent: timedelta | None = None,
         dry_run: bool = False,
     ) -> Pruned:
-        """Delete the versions of tasks not current, without traffic, not among the newest, and not recent.
+        """Delete the versions of tasks that are neither served, nor among the newest, nor recent.
+
+        Served are the current one, those that have traffic, and the one that the task is pinned to.
 
         Args:
             tasks: Names; None for all.
@@ -444,10 +510,7 @@ class MaskStore:
             UnknownTaskError: If there is no such task.
         """
         if task is not None:
-            folder = self._folder(task)
-            if not folder.exists():
-                raise folder.unknown()
-            return tuple(folder.verify())
+            return tuple(self._there(self._folder(task)).verify())
         problems: list[Problem] = []
         for name in self._files.list("tasks"):
             try:
@@ -483,12 +546,23 @@ class MaskStore:
         """
         return diff_bundles(self.load(task, a), self.load(task, b))
 
-    def _all_traffic(self, tasks: Container[str]) -> tuple[Mapping[str, Traffic], tuple[Problem, ...]]:
-        """Return the traffic of tasks, and what of it can't be read."""
-        found = {name for file in self._files.list(TRAFFIC) if (name := task_in(file)) in tasks}
-        names = sorted(name for name in found if name and TASK_NAME.fullmatch(name))
-        read = self._files.read_many([traffic_path(name) for name in names], TRAFFIC_BYTES)
-        return _each_parsed(dict(zip(names, read, strict=True)), parse_traffic)
+    def _orders(
+        self, form: type[_Order], orders: Sequence[tuple[str, str]]
+    ) -> tuple[Mapping[str, _Order], tuple[Problem, ...]]:
+        """Return those orders of tasks that are of one kind, and what of them can't be read."""
+        tasks = [task for task, kind in orders if kind == form.kind]
+        read = self._files.read_many([order_path(name, form.kind) for name in tasks], ORDER_BYTES)
+        return _each_parsed(dict(zip(tasks, read, strict=True)), partial(parse_order, form))
+
+    def _held(self, folder: TaskFolder, hold: Hold) -> Hold:
+        folder.write_order(hold)
+        return hold
+
+    def _there(self, folder: TaskFolder) -> TaskFolder:
+        """Return a folder, unless there is nothing of its task."""
+        if not folder.exists():
+            raise folder.unknown()
+        return folder
 
     @contextmanager
     def _writing(self) -> Iterator[bool]:

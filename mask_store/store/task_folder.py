@@ -4,14 +4,16 @@ What is written here is safe against crashes by its order, and against other pub
 of records; holding the store's lock is up to the caller.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from datetime import datetime
+from typing import TypeVar
 
 from mask_store.errors import (
     BundleError,
     CurrentVersionError,
     DigestMismatchError,
+    HeldError,
     InvalidTaskNameError,
     LeftoverError,
     MaskStoreError,
@@ -31,6 +33,8 @@ from mask_store.format.limits import Limits
 from mask_store.format.manifest import Manifest, utc_now
 from mask_store.format.mask_info import TASK_NAME, TASK_NAME_RULE
 from mask_store.store.bundle_cache import BundleCache
+from mask_store.store.holds import Hold
+from mask_store.store.orders import ORDER_BYTES, Order, order_bytes, order_path, parse_order
 from mask_store.store.records import (
     MAX_NUMBER,
     RECORD_BYTES,
@@ -48,7 +52,9 @@ from mask_store.store.records import (
     record_path,
     task_path,
 )
-from mask_store.store.traffic import TRAFFIC_BYTES, Traffic, parse_traffic, traffic_bytes, traffic_path
+from mask_store.store.traffic import Traffic
+
+_Order = TypeVar("_Order", bound=Order)
 
 _DAMAGED = (RecordError, NotAFileError)
 """What is raised where a record or a pointer can't be understood, now or later."""
@@ -120,21 +126,40 @@ class TaskFolder:
 
     def traffic(self) -> Traffic | None:
         """Return the task's traffic, active or aborted; None if there is none."""
+        return self._order(Traffic)
+
+    def hold(self) -> Hold | None:
+        """Return the task's hold; None if there is none."""
+        return self._order(Hold)
+
+    def write_order(self, order: Order) -> None:
+        """Give an order, in the place of one of its kind."""
+        self._files.replace(order_path(self._task, order.kind), order_bytes(order))
+
+    def remove_order(self, form: type[Order]) -> None:
+        """Take an order back, if there is one of this kind."""
+        self._files.remove(order_path(self._task, form.kind))
+
+    def check_not_pinned(self) -> None:
+        """Make sure that the version which is served may be another one.
+
+        Raises:
+            HeldError: The task is pinned.
+        """
+        if (hold := self.hold()) is not None and hold.version is not None:
+            raise HeldError(f"task {self._task!r} is {hold}: release it first")
+
+    def _order(self, form: type[_Order]) -> _Order | None:
         try:
-            return parse_traffic(self._files.read(traffic_path(self._task), TRAFFIC_BYTES), self._task)
+            return parse_order(
+                form, self._files.read(order_path(self._task, form.kind), ORDER_BYTES), self._task
+            )
         except FileNotFoundError:
             return None
 
-    def write_traffic(self, traffic: Traffic) -> None:
-        """Set the task's traffic."""
-        self._files.replace(traffic_path(self._task), traffic_bytes(traffic))
-
-    def remove_traffic(self) -> None:
-        """End the task's traffic: the current version alone is served."""
-        self._files.remove(traffic_path(self._task))
-
     def roll_back(self, number: int | None) -> Rollback:
         """Point to a version that can be loaded: the one named, or the newest before the current one."""
+        self.check_not_pinned()
         if (traffic := self.traffic()) is not None and traffic.active:
             raise TrafficError(
                 f"traffic decides what is served of task {self._task!r} ({traffic}): promote or abort it"
@@ -211,12 +236,13 @@ class TaskFolder:
         self._files.replace(current_path(self._task), record_bytes(version))
 
     def delete(self) -> None:
-        """Remove everything: the pointer first, then traffic and records, then bundles, which none names."""
+        """Remove everything: the pointer first, then orders and records, then bundles, which none names."""
         if not self.exists():
             raise self.unknown()
         with suppress(NotAFileError):  # the task's folder is a link: that is removed, and nothing behind it
             self._files.remove(current_path(self._task))
-            self.remove_traffic()
+            self.remove_order(Traffic)
+            self.remove_order(Hold)
             self._files.remove(f"{task_path(self._task)}/versions")
         self._files.remove(task_path(self._task))
 
@@ -227,21 +253,23 @@ class TaskFolder:
             raise CurrentVersionError(f"{current} is current: roll back first, or delete the whole task")
         if number in self._in_traffic():
             raise TrafficError(f"task {self._task!r} version {number} has traffic: promote or abort it")
+        if number in self._pinned():
+            raise HeldError(f"task {self._task!r} is pinned to version {number}: release it first")
         records = dict(self._records())
         if number not in records:
             raise self._unknown_version(number)
         self._bury({number}, records, current)
 
     def prune(self, keep: int, before: datetime | None, *, dry_run: bool) -> list[VersionInfo]:
-        """Delete versions not current, without traffic, not of the newest `keep`, and older than a time.
+        """Delete versions that nobody serves, not of the newest `keep`, and older than a time.
 
         Returns:
             What was deleted, or would be, oldest first.
 
         Raises:
-            RecordError: A record, or the traffic, can't be read, so that all stay.
+            RecordError: A record or an order can't be read, so that all stay.
         """
-        current, named, records = self.current(), self._in_traffic(), dict(self._records())
+        current, named, records = self.current(), self._ordered(), dict(self._records())
         for record in records.values():
             if isinstance(record, MaskStoreError):
                 raise record
@@ -290,7 +318,8 @@ class TaskFolder:
         elif records.get(current.number) != current:
             message = f"{current} is current but its record is missing or says something else"
             yield Problem(self._task, None, RecordError.__name__, message)
-        yield from self._verify_traffic(records)
+        yield from self._verify_order("traffic", self._in_traffic, TrafficError, records)
+        yield from self._verify_order("hold", self._pinned, HeldError, records)
         for number, record in records.items():
             try:
                 if isinstance(record, MaskStoreError):
@@ -307,18 +336,22 @@ class TaskFolder:
             message = f"bundles/{name!r:.80}: no version names it (a killed publish?); `clean` removes it"
             yield Problem(self._task, None, LeftoverError.__name__, message)
 
-    def _verify_traffic(
-        self, records: Mapping[int, VersionInfo | Tombstone | MaskStoreError]
+    def _verify_order(
+        self,
+        what: str,
+        read: Callable[[], Set[int]],
+        kind: type[MaskStoreError],
+        records: Mapping[int, VersionInfo | Tombstone | MaskStoreError],
     ) -> Iterator[Problem]:
         try:
-            named = self._in_traffic()
+            named = read()
         except _DAMAGED as error:
             yield Problem.of(error, self._task)
             return
         for number in sorted(named):
             if not isinstance(records.get(number), VersionInfo):
-                message = f"the traffic names version {number}, which there is not"
-                yield Problem(self._task, number, TrafficError.__name__, message)
+                message = f"the {what} names version {number}, which there is not"
+                yield Problem(self._task, number, kind.__name__, message)
 
     def clean(self, *, locked: bool) -> Iterator[str]:
         """Remove bundles that no version names; give the path of each.
@@ -398,6 +431,15 @@ class TaskFolder:
         """Return the versions that active traffic names."""
         traffic = self.traffic()
         return {*traffic.versions} if traffic is not None and traffic.active else set()
+
+    def _pinned(self) -> Set[int]:
+        """Return the version that the task is pinned to, if it is."""
+        hold = self.hold()
+        return set() if hold is None or hold.version is None else {hold.version}
+
+    def _ordered(self) -> Set[int]:
+        """Return the versions that are served by an order."""
+        return self._in_traffic() | self._pinned()
 
     def _create_record(self, digest: str, size: int) -> VersionInfo:
         """Take the next free number; creation is exclusive, so two publishers never get the same one."""

@@ -1,25 +1,20 @@
 """Traffic: which versions of a task are served side by side, by what weights, and which one as a shadow.
 
-It is one small file for each task that has any, `STORE/traffic/<task>.json`; a task without one is served in
-its current version alone. While traffic is active it decides what is served, not the pointer to the current
-version: what is published meanwhile gets none.
+A task without an order of this kind is served in its current version alone. While traffic is active it
+decides what is served, not the pointer to the current version: what is published meanwhile gets none.
 """
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from mask_store.errors import RecordError
-from mask_store.format.manifest import TaskKind, canonical_json, describe_problems
+from mask_store.format.manifest import TaskKind
+from mask_store.store.orders import Order, OrderKind
 from mask_store.store.records import MAX_NUMBER
 
-TRAFFIC = "traffic"
-"""Folder of the store with the files."""
-TRAFFIC_BYTES = 4096
-"""More than any of them has."""
 MOST_VERSIONS = 8
 """Versions that are served side by side at most."""
 WHOLE = 100.0
@@ -27,7 +22,6 @@ LONGEST_REASON = 500
 WITHOUT_LABELS: tuple[TaskKind, ...] = ("regression", "reranking", "embedding")
 """Kinds whose answers are numbers, of which none are equal in two versions."""
 
-_SUFFIX = ".json"
 _CLOSE = 1e-6
 
 _Number = Annotated[int, Field(ge=1, le=MAX_NUMBER, strict=True)]
@@ -104,27 +98,23 @@ class Aborted(BaseModel):
     at: AwareDatetime
 
 
-class Traffic(BaseModel):
+class Traffic(Order):
     """The traffic of a task.
 
     Attributes:
-        task: The task's name.
         stable: Version that others are compared with, and that ending returns to; it has a weight.
         weights: Per cent of the requests for each version, 100 together.
         shadow: Version that computes what the stable one answers, too; None for none.
         abort: When servers end it by themselves; None for never.
-        since: When it was set, in UTC.
         aborted: That it was ended; None while it is active.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: ClassVar[OrderKind] = "traffic"
 
-    task: str
     stable: _Number
     weights: Annotated[dict[_Key, _Weight], Field(min_length=1, max_length=MOST_VERSIONS)]
     shadow: _Number | None
     abort: AbortRule | None
-    since: AwareDatetime
     aborted: Aborted | None = None
 
     @model_validator(mode="after")
@@ -156,37 +146,6 @@ class Traffic(BaseModel):
         """Return it in words, for messages."""
         shares = [f"version {number} {weight:g} %" for number, weight in sorted(self.weights.items())]
         return ", ".join(shares if self.shadow is None else [*shares, f"version {self.shadow} as shadow"])
-
-
-def traffic_path(task: str) -> str:
-    """Return the path of a task's traffic."""
-    return f"{TRAFFIC}/{task}{_SUFFIX}"
-
-
-def task_in(name: str) -> str | None:
-    """Return the task whose traffic has this file name; None if none can have."""
-    return name.removesuffix(_SUFFIX) if name.endswith(_SUFFIX) else None
-
-
-def traffic_bytes(traffic: Traffic) -> bytes:
-    """Write traffic as JSON, on one line."""
-    return canonical_json(traffic.model_dump(mode="json")).encode() + b"\n"
-
-
-def parse_traffic(data: bytes, task: str) -> Traffic:
-    """Read the traffic of a task.
-
-    Raises:
-        RecordError: It is anything else, or belongs to another task.
-    """
-    try:
-        traffic = Traffic.model_validate_json(data)
-    except ValidationError as error:
-        why = describe_problems(error)
-        raise RecordError(f"task {task!r}: its traffic can't be read, set it anew: {why}") from None
-    if traffic.task != task:
-        raise RecordError(f"task {task!r}: expected traffic of it, found that of {traffic.task!r:.80}")
-    return traffic
 
 
 def listed(numbers: Iterable[int]) -> str:

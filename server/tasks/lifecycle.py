@@ -3,7 +3,7 @@
 Load, unload, pin, rollback, publish and delete come from operators, refresh and what goes with it from the
 watcher, all from threads of their own; neither the event loop nor the worker ever waits. Each task has its
 turn: two callers that want the same version share one load, and no task waits for another. What an operator
-wants (unloaded, pinned) lives as long as this process.
+wants is written to the store first, which every server follows.
 """
 
 import logging
@@ -16,6 +16,7 @@ from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 from mask_store import (
+    Hold,
     MaskBundle,
     MaskStore,
     MaskStoreError,
@@ -49,7 +50,7 @@ class Publication:
     Attributes:
         version: The version in the store that holds it, current now.
         created: Whether it is a new version; not so if the store's current one was the same bundle.
-        served: What this server serves now: that version, or the one that it is pinned to.
+        served: What is served now: that version, or the one that the task is pinned to.
     """
 
     version: VersionInfo
@@ -94,14 +95,16 @@ class Lifecycle:
         Raises:
             TaskNotFoundError: The store has no such task.
             TaskUnavailableError: The version can't be loaded; what was served before still is.
-            StoreUnreachableError: The store can't be read.
+            StoreReadOnlyError: The task is unloaded, and the server may not write to the store.
+            StoreUnreachableError: The store can't be used.
         """
         asked = time.monotonic()
         with self.turn(name):
+            self._end_unload(name)
             return self._loader.serve(self._store.version(name, self._wanted(name)), asked)
 
     def unload(self, name: str) -> TaskEntry:
-        """Take a task out of service until somebody loads it; it stays in the store.
+        """Take a task out of service on every server until somebody loads it; it stays in the store.
 
         Requests that took it before are answered. A pin is forgotten.
 
@@ -109,19 +112,16 @@ class Lifecycle:
             What the server knows about the task from now on.
 
         Raises:
-            TaskNotFoundError: There is no such task.
-            StoreUnreachableError: The store can't be read, and the task was not in service.
+            TaskNotFoundError: The store has no such task.
+            StoreReadOnlyError: The server may not write to the store.
+            StoreUnreachableError: The store can't be used.
         """
         with self.turn(name):
-            if not self._registry.knows(name):
-                self._store.current(name)
-            entry = self._registry.unload(name)
-            self._loader.forget(name)
-            logger.info("task %s: unloaded", name)
-            return entry
+            self._store.unload(name)
+            return self._unload(name)
 
     def pin(self, name: str, version: int | None) -> ServedTask:
-        """Keep serving one version although the store's current one moves; None follows the store again.
+        """Have every server keep to one version although the current one moves; None follows that again.
 
         Returns:
             The version in service now.
@@ -129,14 +129,20 @@ class Lifecycle:
         Raises:
             TaskNotFoundError: The store has no such task.
             VersionNotFoundError: The task has no such version.
-            TaskUnavailableError: The version can't be loaded; nothing is changed then.
-            StoreUnreachableError: The store can't be read.
+            ConflictError: The version's file is damaged; nothing is changed then.
+            InvalidBodyError: The version does not fit the base; nothing is changed then.
+            TaskUnavailableError: What is to be served after a pin can't be loaded.
+            StoreReadOnlyError: The server may not write to the store.
+            StoreUnreachableError: The store can't be used.
         """
         asked = time.monotonic()
         with self.turn(name):
-            wanted = self._stable(name) if version is None else version
-            served = self._loader.serve(self._store.version(name, wanted), asked)
+            if version is None:
+                self._store.release(name)
+            else:
+                self._store.pin(name, version, check=lambda _, bundle: self._loader.check(bundle))
             self._registry.pin(name, version)
+            served = self._loader.serve(self._store.version(name, self._wanted(name)), asked)
             logger.info(
                 "task %s: %s", name, "unpinned" if version is None else f"pinned to version {version}"
             )
@@ -162,14 +168,11 @@ class Lifecycle:
         """
         asked = time.monotonic()
         with self.turn(name):
-            if (pinned := self._pinned(name)) is not None:
-                raise ConflictError(
-                    f"task {name!r} is pinned to version {pinned}; unpin it first: "
-                    f'POST /tasks/{name}/pin with {{"version": null}}'
-                )
+            self.check_not_pinned(name)
             done = self._store.rollback_and_load(name, version)
             for problem in done.problems:
                 logger.warning("task %s: the rollback passed over a version: %s", name, problem.message)
+            self._end_unload(name)
             return self._loader.serve(done.version, asked, bundle=done.bundle)
 
     def publish(self, name: str, bundle: bytes | BinaryIO) -> Publication:
@@ -196,6 +199,7 @@ class Lifecycle:
             loaded = self._loader.check(checked)
             before = self._current_or_none(name)
             version = self._store.publish(checked)
+            self._end_unload(name)
             if self._wanted(name) is None and not self._loader.is_served(version):
                 self._loader.put(version, loaded, started)
             return Publication(version, version != before, self._registry.get(name))
@@ -213,6 +217,64 @@ class Lifecycle:
             self._registry.remove(name)
             self._loader.forget(name)
             logger.info("task %s: deleted", name)
+
+    def check_not_pinned(self, name: str) -> None:
+        """Make sure that other versions than one may be served.
+
+        Raises:
+            ConflictError: The task is pinned.
+        """
+        hold = self._store.hold(name)
+        if hold is not None and hold.version is not None:
+            raise ConflictError(
+                f'task {name!r} is {hold}; unpin it first: POST /tasks/{name}/pin with {{"version": null}}'
+            )
+
+    def keeps_to(self, name: str, hold: Hold | None) -> bool:
+        """Tell whether a task is pinned, unloaded or neither here, as it is in the store."""
+        entry = self._registry.entry(name)
+        if hold is None:
+            return not entry.unloaded and entry.pinned is None
+        if hold.version is None:
+            return entry.unloaded
+        served = entry.served
+        return entry.pinned == hold.version and served is not None and served.version == hold.version
+
+    def follow_hold(self, name: str, seen: float, *, first: bool = False) -> bool:
+        """Pin or unload a task, or end that, as the store has it now; report trouble, raise none.
+
+        Args:
+            name: The task.
+            seen: When the look began that found a difference, in monotonic seconds.
+            first: As of `refresh`.
+
+        Returns:
+            Whether the task is held, so that nothing else decides what is served.
+        """
+        with suppress(ServerError), self.turn(name):
+            hold = self._store.hold(name)  # an operator may have come first
+            if not self.keeps_to(name, hold):
+                with nullcontext() if first else followed(self._registry, name):
+                    self._follow(name, hold, seen)
+            return hold is not None
+        return True
+
+    def _follow(self, name: str, hold: Hold | None, seen: float) -> None:
+        """Do what a hold in the store asks for; the task's turn is held.
+
+        Raises:
+            ServerError: The version can't be loaded.
+        """
+        if hold is None:
+            self._registry.release(name)
+        elif hold.version is None:
+            self._unload(name)
+        else:
+            version = self._store.version(name, hold.version)
+            if self._loader.is_served(version) or self._loader.may_try(version):
+                self._loader.serve(version, seen)
+                self._registry.pin(name, hold.version)
+        logger.info("task %s: %s, as the store has it", name, hold or "released")
 
     def is_due(self, version: VersionInfo, seen: float) -> bool:
         """Tell whether a look at the store that found `version` current is a reason to `refresh` the task.
@@ -276,8 +338,18 @@ class Lifecycle:
             return self._store.current(name)
         return None
 
-    def _pinned(self, name: str) -> int | None:
-        return self._registry.entry(name).pinned
+    def _unload(self, name: str) -> TaskEntry:
+        entry = self._registry.unload(name)
+        self._loader.forget(name)
+        logger.info("task %s: unloaded", name)
+        return entry
+
+    def _end_unload(self, name: str) -> None:
+        """Have a task served again that an operator unloaded."""
+        hold = self._store.hold(name)
+        if hold is not None and hold.version is None:
+            self._store.release(name)
+            self._registry.release(name)
 
     def _stable(self, name: str) -> int | None:
         """Return the stable version of the task's traffic; None if it has none.
@@ -292,7 +364,7 @@ class Lifecycle:
 
     def _wanted(self, name: str) -> int | None:
         """Return the version that is to be served; None for the current one."""
-        pinned = self._pinned(name)
+        pinned = self._registry.entry(name).pinned
         return self._stable(name) if pinned is None else pinned
 
     @contextmanager

@@ -87,7 +87,7 @@ class TaskEntry:
         served: The version in service.
         problem: Why a newer version, or any, is not served.
         unloaded: Whether an operator took it out of service.
-        pinned: The version that an operator bound this server to.
+        pinned: The version that the task is pinned to.
         traffic: The versions beside `served`, which is the stable one then; None if there are none.
     """
 
@@ -304,10 +304,14 @@ class TaskRegistry:
         self._change(name, problem=None)
 
     def pin(self, name: str, version: int | None) -> None:
-        """Note that this server is bound to a version of the task, which it serves alone, or not any more."""
+        """Note that the task is pinned to a version, which is served alone, or not any more."""
         if version is not None:
             self.end_traffic(name)
         self._change(name, pinned=version)
+
+    def release(self, name: str) -> None:
+        """Note that the task is neither pinned nor unloaded any more."""
+        self._change(name, pinned=None, unloaded=False)
 
     def unload(self, name: str) -> TaskEntry:
         """Stop serving the task, until it is put again."""

@@ -2,7 +2,7 @@
 
 What operators want is written to the store, which every server follows; this one does so at once. While
 traffic is set it decides what is served: the stable version in the place of the store's current one, and
-others beside it. A server that an operator pinned to a version serves that one alone.
+others beside it. A task that is pinned to a version is served in that one alone.
 """
 
 import logging
@@ -10,9 +10,10 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mask_store import (
+    Hold,
     MaskBundle,
     MaskStore,
     MaskStoreError,
@@ -22,7 +23,7 @@ from mask_store import (
     VersionInfo,
 )
 from masking import MaskingError
-from server.errors import ConflictError, ServerError
+from server.errors import ServerError
 from server.tasks.audit import followed
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader, pause_after, public_reason
@@ -36,6 +37,26 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 1.0
 _ABORT_PAUSE_SECONDS = 5.0
 """Pause until a store that could not be told of an abort is told again."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a look at the store found of a task.
+
+    Attributes:
+        version: The current version.
+        traffic: The traffic that is active; None for none.
+        hold: The hold; None for none.
+    """
+
+    version: VersionInfo
+    traffic: Traffic | None = None
+    hold: Hold | None = None
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.version.task
 
 
 class Rollouts:
@@ -85,7 +106,7 @@ class Rollouts:
             What is served now.
 
         Raises:
-            ConflictError: The versions can't be served side by side, or the task is pinned here.
+            ConflictError: The versions can't be served side by side, or the task is pinned.
             TaskNotFoundError: The store has no such task.
             VersionNotFoundError: The task has no such version.
             InvalidBodyError: A version does not fit the base.
@@ -94,7 +115,7 @@ class Rollouts:
         """
         found = dict[int, ServedTask]()
         with self.lifecycle.turn(name), self._dropping_unused(found):
-            self._check_not_pinned(name)
+            self.lifecycle.check_not_pinned(name)
 
             def load(version: VersionInfo, bundle: MaskBundle) -> None:
                 found[version.number] = self._loader.beside(version, bundle)
@@ -117,13 +138,13 @@ class Rollouts:
             The version in service now.
 
         Raises:
-            ConflictError: There is no traffic, or not of this version, or the task is pinned here.
+            ConflictError: There is no traffic, or not of this version, or the task is pinned.
             TaskUnavailableError: The version does not fit the base; what was served before still is.
             ServerError: As `set_traffic`.
         """
         asked = time.monotonic()
         with self.lifecycle.turn(name):
-            self._check_not_pinned(name)
+            self.lifecycle.check_not_pinned(name)
             promoted = self._store.promote(name, version)
             logger.info("task %s: version %d promoted, traffic ended", name, promoted.number)
             return self._end(promoted, asked)
@@ -136,7 +157,7 @@ class Rollouts:
             reason: Why, for people; the store keeps it.
 
         Returns:
-            The version in service now; on a server where the task is pinned, that one.
+            The version in service now; if the task is pinned, that one.
 
         Raises:
             ConflictError: There is no traffic.
@@ -150,17 +171,18 @@ class Rollouts:
                 return self._registry.get(name)
             return self._end(self._store.version(name, ended.stable), asked)
 
-    def is_due(self, version: VersionInfo, traffic: Traffic | None, seen: float) -> bool:
+    def is_due(self, found: Found, seen: float) -> bool:
         """Tell whether a look at the store is a reason to `refresh` a task; see `Lifecycle.is_due`.
 
         Args:
-            version: The version that the look found current.
-            traffic: The traffic that it found active; None for none.
+            found: What the look found.
             seen: When it began, in monotonic seconds.
         """
-        entry = self._registry.entry(version.task)
-        if traffic is None and entry.traffic is None:
-            return self.lifecycle.is_due(version, seen)
+        version, traffic = found.version, found.traffic
+        entry = self._registry.entry(found.task)
+        strays = not self.lifecycle.keeps_to(found.task, found.hold)
+        if strays or (traffic is None and entry.traffic is None):
+            return strays or self.lifecycle.is_due(version, seen)
         if entry.unloaded or entry.pinned is not None:
             return False
         if entry.served is not None and entry.served.since >= seen:
@@ -173,30 +195,25 @@ class Rollouts:
         stopped, now = here.statistics.stopped is not None, time.monotonic()
         return (stopped and now >= self._abort_again.get(version.task, now)) or now >= here.retry_at
 
-    def refresh(
-        self,
-        version: VersionInfo,
-        traffic: Traffic | None,
-        seen: float,
-        *,
-        light: bool = False,
-        first: bool = False,
-    ) -> None:
+    def refresh(self, found: Found, seen: float, *, light: bool = False, first: bool = False) -> None:
         """Bring a task to what a look at the store found; report trouble, raise none.
 
         Args:
-            version: The version that the look found current.
-            traffic: The traffic that it found active; None for none.
+            found: What the look found.
             seen: When it began, in monotonic seconds.
-            light: As of `Lifecycle.refresh`; tasks with traffic are loaded whole.
+            light: As of `Lifecycle.refresh`; tasks that are pinned or have traffic are loaded whole.
             first: As of `Lifecycle.refresh`.
         """
-        name = version.task
+        version, traffic, name = found.version, found.traffic, found.task
+        if not self.lifecycle.keeps_to(name, found.hold):
+            if self.lifecycle.follow_hold(name, seen, first=first):
+                return
+            found = replace(found, hold=None)
         if traffic is None and self._registry.entry(name).traffic is None:
             self.lifecycle.refresh(version, seen, light=light, first=first)
             return
         with suppress(ServerError), self.lifecycle.turn(name):
-            if self.is_due(version, traffic, seen):  # an operator may have come first
+            if self.is_due(found, seen):  # an operator may have come first
                 with nullcontext() if first else followed(self._registry, name):
                     self._follow(version, traffic, seen)
 
@@ -336,10 +353,3 @@ class Rollouts:
             yield
         finally:
             self._loader.drop_unused(loaded.values())
-
-    def _check_not_pinned(self, name: str) -> None:
-        if (pinned := self._registry.entry(name).pinned) is not None:
-            raise ConflictError(
-                f"task {name!r} is pinned to version {pinned} on this server; unpin it first: "
-                f'POST /tasks/{name}/pin with {{"version": null}}'
-            )

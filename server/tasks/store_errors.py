@@ -56,6 +56,7 @@ _WITH_MESSAGE: Mapping[type[MaskStoreError], type[ServerError]] = {
     mask_store.UnknownVersionError: VersionNotFoundError,
     mask_store.NoEarlierVersionError: ConflictError,
     mask_store.TrafficError: ConflictError,
+    mask_store.HeldError: ConflictError,
     mask_store.RecordError: ConflictError,
     mask_store.NotAFileError: ConflictError,
     mask_store.MissingBundleError: ConflictError,

@@ -10,21 +10,22 @@ from collections.abc import Mapping, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 
 from mask_store import (
+    Hold,
     MaskStore,
     MaskStoreError,
     Snapshot,
     StoreUnavailableError,
     Traffic,
-    VersionInfo,
 )
 from mask_store.background import in_background
 from server.engine.ready_masks import ReadyMasks
 from server.tasks.registry import TaskRegistry
-from server.tasks.rollouts import Rollouts
+from server.tasks.rollouts import Found, Rollouts
 from server.telemetry.metrics import Metrics
 from server.threads.load_pool import LoadPool
 from server.threads.supervision import SupervisedThread
@@ -164,16 +165,16 @@ class StoreWatcher:
             self.loads.submit(name, partial(self._rollouts.lifecycle.drop_missing, name))
         for problem in look.snapshot.problems:
             self._rollouts.lifecycle.report_unreadable(problem.task, problem.message)
-        traffic = self._active_traffic(look.snapshot)
-        found = [(v, traffic.get(v.task)) for v in look.snapshot.current.values()]
-        due = [(v, active) for v, active in found if self._rollouts.is_due(v, active, look.seen)]
-        self._registry.expect(v.task for v, _ in due if not self._registry.knows(v.task))
+        traffic, holds = self._active_traffic(look.snapshot), self._holds(look.snapshot)
+        found = [Found(v, traffic.get(name), holds.get(name)) for name, v in look.snapshot.current.items()]
+        due = [one for one in found if self._rollouts.is_due(one, look.seen)]
+        self._registry.expect(one.task for one in due if not self._registry.knows(one.task))
         if self._eager_until is None:
             self._eager_until = time.monotonic() + _EAGER_SECONDS
-            due.sort(key=lambda pair: not self._registry.keeps(pair[0].task))
+            due.sort(key=lambda one: not self._registry.keeps(one.task))
         first = self._found_at_start is None
-        for version, active in due:
-            self.loads.submit(version.task, partial(self._bring, version, active, look.seen, first=first))
+        for one in due:
+            self.loads.submit(one.task, partial(self._bring, one, look.seen, first=first))
         self._metrics.retain(
             lambda name: self._registry.knows(name) and not self._registry.entry(name).unloaded
         )
@@ -183,12 +184,12 @@ class StoreWatcher:
             for served in self._registry.required:  # there may have been no room for them before
                 self._masks.load(served)
 
-    def _bring(self, version: VersionInfo, traffic: Traffic | None, seen: float, *, first: bool) -> None:
-        """Bring a task to a version, without its masks where the server would take too long to be ready."""
+    def _bring(self, found: Found, seen: float, *, first: bool) -> None:
+        """Bring a task to what was found, without masks where the server would take too long to be ready."""
         assert self._eager_until is not None
         late = not self._first_pass_done and time.monotonic() >= self._eager_until
-        light = late and not self._registry.keeps(version.task)
-        self._rollouts.refresh(version, traffic, seen, light=light, first=first)
+        light = late and not self._registry.keeps(found.task)
+        self._rollouts.refresh(found, seen, light=light, first=first)
 
     def _fill(self) -> None:
         """Load masks that the first pass left out, while there is room."""
@@ -206,6 +207,15 @@ class StoreWatcher:
             if problem.task in followed:
                 active[problem.task] = followed[problem.task].settings
         return active
+
+    def _holds(self, snapshot: Snapshot) -> Mapping[str, Hold]:
+        """Return the holds of tasks; where one can't be read, what is kept to already."""
+        holds = dict(snapshot.holds)
+        for problem in snapshot.unreadable:
+            entry = self._registry.entry(problem.task)
+            if problem.task not in holds and (entry.unloaded or entry.pinned is not None):
+                holds[problem.task] = Hold(task=problem.task, version=entry.pinned, since=datetime.now(UTC))
+        return holds
 
     def _watch(self) -> None:
         while not self._stopping.is_set():

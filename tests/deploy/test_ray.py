@@ -186,6 +186,12 @@ def answered(url: str) -> dict[str, dict[str, int]]:
     }
 
 
+def _state(target: str, task: str) -> str:
+    """The state of a task in the replica at an address."""
+    state: str = httpx.get(f"http://{target}/tasks/{task}").json()["state"]
+    return state
+
+
 def process_at(target: str) -> psutil.Process:
     """The process that listens there."""
     port = int(target.rpartition(":")[2])
@@ -252,9 +258,10 @@ def test_two_replicas_share_the_tasks_and_one_may_die(url: str) -> None:
     assert most > 0.9 * (sum(one.values()) + sum(two.values()))  # the first came before both were known
 
     headers = {"authorization": "Bearer key"}
-    refused = httpx.post(f"{url}/tasks/sentiment/pin", json={"version": 1}, headers=headers)
-    assert refused.status_code == 409
-    assert "/tasks/sentiment/rollback" in refused.json()["error"]
+    for change, state in (("unload", "unloaded"), ("load", "serving")):
+        assert httpx.post(f"{url}/tasks/sentiment/{change}", headers=headers).status_code == 200
+        for target in targets(url):
+            wait_until(lambda at=target, to=state: _state(at, "sentiment") == to)  # type: ignore[misc]
 
     before = targets(url)
     clients = Clients(url, tasks)

@@ -45,13 +45,13 @@ def run_json(run: Run) -> Callable[..., Any]:
 
 def test_list(run: Run, run_json: Callable[..., Any]) -> None:
     title, demo, other = run("list").splitlines()
-    assert title.split() == ["task", "version", "size", "published", "(UTC)", "digest"]
+    assert title.split() == ["task", "version", "size", "published", "(UTC)", "digest", "served", "instead"]
     assert demo.split()[:2] == ["demo", "3"]
     assert other.split()[:2] == ["other", "1"]
     listed = run_json("list")
     assert [task["task"] for task in listed["tasks"]] == ["demo", "other"]
     assert listed["tasks"][0]["digest"] == version_bundle(seed=2).digest
-    assert listed["problems"] == []
+    assert (listed["problems"], listed["traffic"], listed["holds"]) == ([], {}, {})
 
 
 def test_show(run: Run, run_json: Callable[..., Any]) -> None:
@@ -121,6 +121,19 @@ def test_rollback(run: Run, run_json: Callable[..., Any]) -> None:
     assert json.loads(run("list", "--json"))["tasks"][0]["number"] == 1
 
 
+def test_hold(run: Run, run_json: Callable[..., Any], filled: Path) -> None:
+    told = "task 'demo' is pinned to version 1 now, until it is released\n"
+    assert run("pin", "demo", "--version", "1") == told
+    assert run("list").splitlines()[1].endswith("pinned to version 1")
+    hold = run_json("unload", "demo")["hold"]
+    assert (hold["task"], hold["version"]) == ("demo", None)
+    assert run_json("list")["holds"] == {"demo": hold}
+    assert run("release", "demo") == "task 'demo' is not unloaded any more\n"
+    assert run("release", "demo") == "task 'demo' is neither pinned nor unloaded\n"
+    assert run_json("release", "demo") == {"hold": None}
+    assert MaskStore.open(filled).hold("demo") is None
+
+
 def test_clean(filled: Path, run: Run, run_json: Callable[..., Any]) -> None:
     assert run("clean") == "0 files removed\n"
     left = filled / "tasks/demo/bundles/left.safetensors"
@@ -166,6 +179,9 @@ def test_numbers_that_no_version_has(filled: Path, capsys: pytest.CaptureFixture
         ["verify"],
         ["clean"],
         ["rollback", "demo"],
+        ["pin", "demo", "--version", "1"],
+        ["unload", "demo"],
+        ["release", "demo"],
         ["delete", "demo", "--all-versions"],
         ["diff", "demo", "1", "2"],
     ],
@@ -400,6 +416,8 @@ def test_traffic(run: Run, run_json: Callable[..., Any], filled: Path) -> None:
     assert since.startswith("set 2")
     told = run_json("traffic", "demo")["traffic"]
     assert (told["weights"], told["abort"]["agreement"]) == ({"2": 10.0, "3": 90.0}, 0.95)
+    assert run("list").splitlines()[1].endswith("version 2 10 %, version 3 90 %, version 2 as shadow")
+    assert run_json("list")["traffic"] == {"demo": told}
     assert run("promote", "demo") == "task 'demo' version 2 is current now, and gets all requests\n"
     assert MaskStore.open(filled).current("demo").number == 2
 

@@ -53,7 +53,7 @@ class TaskSummary(BaseModel):
     requests_per_second: float = Field(description="answered by this version, in the last half minute")
     p95_ms: float | None = Field(description="what 95 % of those took at most, to a tenth; null without any")
     precision: Precision = Field(description="in which the server multiplies")
-    pinned: int | None = Field(description="the version that an operator bound this server to")
+    pinned: int | None = Field(description="the version that the task is pinned to")
     problem: str | None = Field(description="why a newer version is not served")
 
 

@@ -70,7 +70,7 @@ class TrafficReport(BaseModel):
     abort: AbortRule | None = Field(description="when servers end it by themselves")
     since: datetime | None = Field(description="when it was set")
     aborted: AbortReport | None = Field(description="that it was ended, and why")
-    followed: bool = Field(description="whether this server serves by it; not so while it is pinned")
+    followed: bool = Field(description="whether this server serves by it; not so while the task is pinned")
 
 
 class Promotion(Order):

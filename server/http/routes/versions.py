@@ -33,7 +33,7 @@ class TaskVersions(BaseModel):
     task: str
     current: int | None = Field(description="what the store calls current; null if its record is damaged")
     served: int | None = Field(description="what this server serves; null if nothing")
-    pinned: int | None = Field(description="the version that an operator bound this server to")
+    pinned: int | None = Field(description="the version that the task is pinned to")
     versions: list[TaskVersion] = Field(description="those that are not deleted, oldest first")
     traffic: TrafficReport | None = Field(description="the versions that are served side by side, if any")
     problems: list[str] = Field(description="what can't be read of the task")

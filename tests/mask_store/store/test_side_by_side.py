@@ -20,8 +20,9 @@ from mask_store import (
     VersionInfo,
     pack_bits,
 )
+from mask_store.store.orders import order_path
 from mask_store.store.records import bundle_path
-from mask_store.store.traffic import MOST_VERSIONS, traffic_path
+from mask_store.store.traffic import MOST_VERSIONS
 from tests.mask_store.store.test_task_folder import crash_at_each_write
 from tests.support.bundles import HEAD, example_mask, layer_of, manifest_of, version_bundle
 from tests.support.counting import StoreReads
@@ -61,7 +62,7 @@ def test_a_snapshot_has_all_traffic_by_few_reads(two: MaskStore, monkeypatch: py
     reads = StoreReads(monkeypatch)
     snapshot = two.snapshot()
     assert snapshot.traffic == {"demo": traffic}
-    assert [path for path in reads.paths if path.startswith("traffic")] == [traffic_path("demo")]
+    assert [path for path in reads.paths if path.startswith("orders")] == [order_path("demo", "traffic")]
 
 
 def test_a_shadow_alone_leaves_all_requests_to_the_current_version(two: MaskStore) -> None:
@@ -265,7 +266,7 @@ def test_a_deleted_task_has_no_traffic_left(two: MaskStore) -> None:
     ],
 )
 def test_traffic_that_can_not_be_read_hides_nothing(two: MaskStore, data: bytes) -> None:
-    two._files.replace(traffic_path("demo"), data)
+    two._files.replace(order_path("demo", "traffic"), data)
     snapshot = two.snapshot()
     assert (snapshot.traffic, [problem.task for problem in snapshot.unreadable]) == ({}, ["demo"])
     assert snapshot.current["demo"].number == 2
@@ -281,9 +282,9 @@ def test_traffic_that_can_not_be_read_hides_nothing(two: MaskStore, data: bytes)
 def test_traffic_of_another_task_or_of_none(two: MaskStore) -> None:
     two.publish(version_bundle("other"))
     two.set_traffic("demo", PLAN)
-    two._files.replace(traffic_path("other"), two._files.read(traffic_path("demo"), 4096))
-    two._files.replace(traffic_path("nobody"), b"{}")
-    two._files.replace("traffic/notes.txt", b"{}")
+    two._files.replace(order_path("other", "traffic"), two._files.read(order_path("demo", "traffic"), 4096))
+    two._files.replace(order_path("nobody", "traffic"), b"{}")
+    two._files.replace("orders/notes.txt", b"{}")
     snapshot = two.snapshot()
     assert [*snapshot.traffic] == ["demo"]
     assert [problem.message for problem in snapshot.unreadable] == [

@@ -17,6 +17,7 @@ from mask_store import (
     StoreFullError,
     StoreNotWritableError,
     StoreUnavailableError,
+    TrafficPlan,
     VersionInfo,
 )
 from masking import Base, LoadedTask, load_base
@@ -25,7 +26,7 @@ from server.errors import ServerError
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader
 from server.tasks.registry import TaskRegistry
-from server.tasks.rollouts import Rollouts
+from server.tasks.rollouts import Found, Rollouts
 from server.tasks.watcher import StoreWatcher
 from server.telemetry.metrics import Metrics
 from tests.support.models import tiny_base
@@ -59,13 +60,19 @@ class Parts:
 
 @pytest.fixture
 def parts(base: Base, tmp_path: Path) -> Parts:
-    store = fill(tmp_path / "store", base, [TASK])
+    fill(tmp_path / "store", base, [TASK])
+    return make_parts(tmp_path / "store", base)
+
+
+def make_parts(place: Path, base: Base) -> Parts:
+    """The parts of a server over a store."""
+    store = MaskStore.open(place)
     registry, metrics = TaskRegistry(), Metrics()
     loader = TaskLoader(store, base, registry, metrics, retry_seconds=0.01)
     lifecycle = Lifecycle(store, loader, registry, metrics)
     rollouts = Rollouts(store, lifecycle, loader, registry, metrics)
     watcher = StoreWatcher(store, rollouts, registry, metrics, poll_seconds=0.01)
-    return Parts(tmp_path / "store", store, registry, metrics, loader, lifecycle, watcher)
+    return Parts(place, store, registry, metrics, loader, lifecycle, watcher)
 
 
 def damage(parts: Parts, number: int) -> None:
@@ -234,12 +241,98 @@ def test_a_damaged_version_can_not_be_pinned(parts: Parts, bundles: list[MaskBun
     parts.store.publish(bundles[1])
     look(parts.watcher)
     damage(parts, 1)
-    with pytest.raises(errors.TaskUnavailableError, match="DigestMismatchError"):
+    with pytest.raises(errors.ConflictError, match="found"):
         parts.lifecycle.pin(TASK, 1)
     assert parts.registry.entries[TASK].pinned is None
     look(parts.watcher)
     assert parts.served() == 2
     assert not parts.registry.problems
+
+
+def test_holds_are_those_of_all_servers(parts: Parts, bundles: list[MaskBundle], base: Base) -> None:
+    other = make_parts(parts.place, base)
+    parts.store.publish(bundles[1])
+    look(other.watcher)
+    parts.lifecycle.pin(TASK, 1)
+    look(other.watcher)
+    assert (other.served(), other.registry.entry(TASK).pinned) == (1, 1)
+    parts.store.publish(bundles[2])
+    look(other.watcher)
+    assert other.served() == 1
+    parts.lifecycle.unload(TASK)
+    look(other.watcher)
+    assert (other.served(), other.registry.entry(TASK).state) == (None, "unloaded")
+    assert other.lifecycle.load(TASK).version == 3
+    look(parts.watcher)
+    assert parts.served() == 3
+    parts.store.pin(TASK, 2)  # as the command line does
+    for one in (parts, other):
+        look(one.watcher)
+        assert one.served() == 2
+    parts.store.release(TASK)
+    for one in (parts, other):
+        look(one.watcher)
+        assert (one.served(), one.registry.entry(TASK).pinned) == (3, None)
+
+
+@pytest.mark.parametrize("version", [1, None])
+def test_a_hold_outlives_the_server(
+    parts: Parts, bundles: list[MaskBundle], base: Base, version: int | None
+) -> None:
+    parts.store.publish(bundles[1])
+    parts.store.unload(TASK) if version is None else parts.store.pin(TASK, version)
+    started = make_parts(parts.place, base)
+    look(started.watcher)
+    assert started.served() == version
+    assert started.watcher.first_pass_done
+
+
+def test_a_hold_goes_before_traffic(parts: Parts, bundles: list[MaskBundle]) -> None:
+    parts.store.publish(bundles[1])
+    parts.store.set_traffic(TASK, TrafficPlan(weights={1: 50, 2: 50}))
+    look(parts.watcher)
+    assert len(parts.registry.entry(TASK).versions) == 2
+    parts.store.pin(TASK, 1)
+    look(parts.watcher)
+    assert [one.version for one in parts.registry.entry(TASK).versions] == [1]
+    parts.store.release(TASK)
+    look(parts.watcher)
+    assert sorted(one.version for one in parts.registry.entry(TASK).versions) == [1, 2]
+
+
+def test_a_pinned_version_that_can_not_be_loaded_displaces_nothing(
+    parts: Parts, bundles: list[MaskBundle]
+) -> None:
+    parts.store.publish(bundles[1])
+    look(parts.watcher)
+    parts.store.pin(TASK, 1)
+    damage(parts, 1)
+    look(parts.watcher)
+    assert (parts.served(), parts.registry.entry(TASK).pinned) == (2, None)
+    problem = parts.registry.entry(TASK).problem
+    assert problem is not None
+    assert (problem.version, "DigestMismatchError" in problem.reason) == (1, True)
+
+
+def test_a_hold_that_can_not_be_read_changes_nothing(parts: Parts, bundles: list[MaskBundle]) -> None:
+    parts.store.publish(bundles[1])
+    parts.lifecycle.pin(TASK, 1)
+    (parts.place / "orders" / f"{TASK}.hold.json").write_text("{}")
+    look(parts.watcher)
+    assert (parts.served(), parts.registry.entry(TASK).pinned) == (1, 1)
+    parts.lifecycle.pin(TASK, None)
+    look(parts.watcher)
+    assert parts.served() == 2
+
+
+def test_a_look_that_began_before_a_hold_does_not_undo_it(parts: Parts) -> None:
+    parts.lifecycle.load(TASK)
+    seen, found = time.monotonic(), Found(parts.store.current(TASK))
+    parts.lifecycle.unload(TASK)
+    rollouts = Rollouts(parts.store, parts.lifecycle, parts.loader, parts.registry, parts.metrics)
+    assert rollouts.is_due(found, seen)
+    rollouts.refresh(found, seen)
+    assert parts.registry.entry(TASK).state == "unloaded"
 
 
 def test_rollback_is_served_at_once(parts: Parts, bundles: list[MaskBundle]) -> None:
@@ -393,14 +486,14 @@ def test_a_store_that_is_away(parts: Parts) -> None:
     look(parts.watcher)
     current = parts.store.current(TASK)
     parts.place.rename(parts.place.with_name("away"))
-    for operation in ("load", "rollback", "delete"):
+    for operation in ("load", "unload", "rollback", "delete"):
         with pytest.raises(errors.StoreUnreachableError):
             getattr(parts.lifecycle, operation)(TASK)
     parts.lifecycle.drop_missing(TASK)
     parts.lifecycle.refresh(current, time.monotonic())
+    with pytest.raises(errors.StoreUnreachableError):
+        parts.lifecycle.pin(TASK, 1)
     assert parts.served() == 1
-    parts.lifecycle.unload(TASK)
-    assert parts.served() is None
 
 
 def test_nothing_is_kept_of_names_that_were_only_asked_for(parts: Parts) -> None:

@@ -107,7 +107,7 @@ def test_a_corrupt_version_beside_the_one_served(running: Running, base: Base, m
     running.store.publish(bundle_of(base, VICTIM, seed=1))
     file = bundle_file(running, VICTIM)
     whole = flip_bytes(file)
-    running.service.registry.pin(VICTIM, None)
+    running.store.release(VICTIM)
     wait_until(lambda: running.told(VICTIM)["problem"] is not None)
     assert running.told(VICTIM)["problem"].startswith("version 2: DigestMismatchError")
     assert running.told(VICTIM)["version"] == 1
@@ -128,7 +128,7 @@ def test_a_corrupt_version_beside_the_one_served(running: Running, base: Base, m
 def test_a_corrupt_version_with_nothing_served_before(running: Running) -> None:
     running.service.lifecycle.unload(VICTIM)
     whole = flip_bytes(bundle_file(running, VICTIM))
-    running.service.registry.remove(VICTIM)  # as after a restart: the unload is forgotten
+    running.store.release(VICTIM)
     wait_until(lambda: VICTIM in running.service.registry.problems)
     assert running.told(VICTIM)["state"] == "failed"
     assert "DigestMismatchError" in running.told(VICTIM)["problem"]

@@ -379,7 +379,7 @@ def test_a_version_that_a_server_can_not_load_is_answered_for(
     wait_until(lambda: traffic(client)["followed"])
     record = store.traffic(TASK)
     assert record is not None
-    store._folder(TASK).write_traffic(record.model_copy(update={"weights": {1: 50.0, 2: 50.0}}))
+    store._folder(TASK).write_order(record.model_copy(update={"weights": {1: 50.0, 2: 50.0}}))
     wait_until(lambda: traffic(client)["followed"])
     lost = traffic(client)["versions"][0]
     assert (lost["version"], lost["in_service"]) == (1, False)
@@ -394,7 +394,7 @@ def test_traffic_that_can_not_be_read_changes_nothing(
     client: TestClient, store: MaskStore, tmp_path: Path
 ) -> None:
     put(client, HALF)
-    file = tmp_path / "traffic" / f"{TASK}.json"
+    file = tmp_path / "orders" / f"{TASK}.traffic.json"
     file.write_text("{}")
     wait_until(lambda: client.get(ROUTE).status_code == 409)
     assert {*shares(client, 6)} == {1, 2}

@@ -69,8 +69,8 @@ function listed(found, { act, compare }) {
       h(
         "div.notice.wait",
         {},
-        h("p", {}, `This server is pinned to version ${found.pinned}, whatever the store calls current.`),
-        button("Follow the store again", () => act("/pin", { version: null })),
+        h("p", {}, `Pinned to version ${found.pinned}, whatever is current.`),
+        button("Unpin", () => act("/pin", { version: null })),
       ),
     traffic(found, act),
     table({ caption: "Versions", columns: COLUMNS, rows, name: "versions" }),
@@ -117,7 +117,7 @@ function row(version, found, { act, compare }) {
           "aria-label": `Compare version ${number} with the served one`,
         }),
       !(served && found.pinned === number) &&
-        button("Pin", pin, { "aria-label": `Pin this server to version ${number}` }),
+        button("Pin", pin, { "aria-label": `Pin the task to version ${number}` }),
       number !== found.current &&
         button("Make current", rollback, {
           disabled: found.pinned !== null || Boolean(found.traffic?.active),
