@@ -101,10 +101,10 @@ def copies(context: Context) -> Result:
     runs = {task: context.run(task, "finetuning", seed=seed) for task in tasks}
     folder = context.runs_dir / next(iter(runs.values())).setting.base.info.name / "copies"
     store = MaskStore.open(str(folder / "store"), create=True)
-    found = {
-        task: {form: _imported(context, run, form, store, folder) for form in FORMS}
-        for task, run in runs.items()
-    }
+    found: dict[str, dict[Form, Imported]] = {task: {} for task in tasks}
+    for form in FORMS:  # what takes longest comes last
+        for task, run in runs.items():
+            found[task][form] = _imported(context, run, form, store, folder)
     mixed = _mix(context, runs, store)
     return Result(
         title="Finetuned copies as tasks of one bit a weight",
