@@ -556,3 +556,30 @@ def test_a_shadow_waits_for_its_masks_and_clients_do_not(client: TestClient, sto
     wait_until(lambda: masks_of(client, store) == ["1", "2"])
     assert version(client) == 2
     wait_until(lambda: traffic(client)["shadow"]["rows"] == 1)
+
+
+def test_the_memory_of_every_version_is_counted(client: TestClient, store: MaskStore) -> None:
+    store.publish(store.load(TASK, 1))  # version 3 is version 1 again, and has its masks
+    put(client, {"weights": {"2": 50, "1": 25, "3": 25}, "stable": 2})
+    report = client.get("/memory").json()
+    stable = report["tasks"][TASK]
+    (other,) = stable.pop("others")
+    digests = [store.version(TASK, number).digest for number in (1, 2)]
+    assert [(one["version"], one["digest"]) for one in (other, stable)] == [*enumerate(digests, 1)]
+    assert (other["masks"], stable["masks"]) == ("ready", "ready")
+    assert other["resident_bytes"] == other["packed_mask_bytes"] + other["head_bytes"] > 0
+    assert {**other, "version": 2, "digest": digests[1]} == stable  # of the same shape
+    masks = report["total"]["resident_bytes"] - report["base"]["resident_bytes"]
+    assert masks == 2 * stable["resident_bytes"]
+    assert (report["finetuned"]["copies"], report["finetuned"]["bytes"]) == (2, 2 * stable["finetuned_bytes"])
+    told = client.get("/metrics").text
+    assert f"maskserve_mask_bytes {float(masks)}" in told
+    assert f"maskserve_finetuned_bytes {float(report['finetuned']['bytes'])}" in told
+    assert "maskserve_cold_tasks 0.0" in told
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    service.masks.drop(digests[0])
+    assert "maskserve_cold_tasks 1.0" in client.get("/metrics").text
+    (other,) = client.get("/memory").json()["tasks"][TASK]["others"]
+    assert (other["masks"], other["resident_bytes"]) == ("cold", 0)
+    client.post(f"{ROUTE}/abort")
+    assert client.get("/memory").json()["tasks"][TASK]["others"] == []
