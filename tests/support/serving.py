@@ -156,6 +156,19 @@ class Stuck:
         return zeros(batch)
 
 
+class FailingVersion:
+    """A compute that fails at the rows of one version."""
+
+    def __init__(self, base: Base, digest: str) -> None:
+        self._logits = MaskedEncoder(base).logits
+        self._digest = digest
+
+    def __call__(self, batch: TaskBatches) -> Sequence[Sequence[Floats]]:
+        if any(one.task.digest == self._digest for one in batch):
+            raise RuntimeError("no")
+        return self._logits(batch)
+
+
 @dataclass(frozen=True)
 class RunningServer(ServerProcess):
     """A server in a process of its own, and its store."""

@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.support.server_parts import TaskBatches
 from tests.support.serving import (
     SPECS,
     TEXT,
+    FailingVersion,
     bundle_of,
     expected_scores,
     fill,
@@ -405,25 +406,13 @@ def test_traffic_that_can_not_be_read_changes_nothing(
     assert shares(client, 6) == {2: 6}
 
 
-def failing(base: Base, digest: str) -> Any:
-    """A compute that fails at the rows of one version."""
-    real = MaskedEncoder(base).logits
-
-    def compute(batch: TaskBatches) -> Sequence[Sequence[Floats]]:
-        if any(one.task.digest == digest for one in batch):
-            raise RuntimeError("no")
-        return real(batch)
-
-    return compute
-
-
 @pytest.mark.parametrize("how", ["weight", "shadow"])
 def test_failures_of_a_version_abort_its_traffic(
     base: Base, store: MaskStore, tmp_path: Path, how: str
 ) -> None:
     digest = store.version(TASK, 1).digest
     plan = {"weights": {"2": 50, "1": 50}} if how == "weight" else {"shadow": 1}
-    with serving(base, tmp_path, compute=failing(base, digest), admin_key=KEY) as client:
+    with serving(base, tmp_path, compute=FailingVersion(base, digest), admin_key=KEY) as client:
         client.headers["authorization"] = f"Bearer {KEY}"
         put(client, {**plan, "abort": {"errors": 0.1, "rows": 5}})
         statuses = Counter[int]()
@@ -470,7 +459,7 @@ def test_a_store_that_can_not_be_written_does_not_keep_traffic_going(
     base: Base, store: MaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = store.version(TASK, 1).digest
-    with serving(base, tmp_path, compute=failing(base, digest), admin_key=KEY) as client:
+    with serving(base, tmp_path, compute=FailingVersion(base, digest), admin_key=KEY) as client:
         client.headers["authorization"] = f"Bearer {KEY}"
         put(client, {"weights": {"2": 50, "1": 50}, "abort": {"errors": 0.1, "rows": 2}})
         tries = list[str]()
