@@ -297,6 +297,7 @@ class Rollouts:
         before = self._registry.entry(traffic.task).served
         if before is None or before.digest != stable.digest or before.version != stable.version:
             self._metrics.count_swap(traffic.task, stable.version)
+        self._metrics.begin_traffic(traffic.task)
         statistics = TrafficStatistics(traffic.stable, traffic.versions, traffic.abort)
         begun = TaskTraffic(traffic, self._beside(found, statistics), statistics, problems, retry_at)
         self._registry.put_traffic(self._with_shadow(stable, begun), begun)
