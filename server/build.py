@@ -286,7 +286,8 @@ def _connect_gauges(service: Service) -> None:
     )
     metrics.read(
         "maskserve_finetuned_bytes",
-        "What a finetuned copy of the base in fp32 for each task in service would take",
+        "What a finetuned copy of the base in fp32 for each task in service would take, and for each version "
+        "side by side with others",
         lambda: registry.finetuned_bytes,
     )
     _connect_keys(service)
@@ -326,14 +327,17 @@ def _connect_memory(service: Service) -> None:
 
 
 def _connect_masks(service: Service) -> None:
-    """Let the metrics tell which tasks have their masks in memory when they are scraped."""
+    """Let the metrics tell which tasks have their masks in memory when they are scraped.
+
+    A task counts once for each version that is in service.
+    """
     masks, registry, read = service.masks, service.registry, service.metrics.read
     read("maskserve_ready_tasks", "Tasks whose masks are in memory", lambda: masks.ready)
     read("maskserve_loading_tasks", "Tasks whose masks are being loaded", lambda: masks.loading)
     read(
         "maskserve_cold_tasks",
         "Tasks in service whose masks come with the next request",
-        lambda: max(0, registry.served - masks.ready - masks.loading),
+        lambda: max(0, registry.bundles - masks.ready - masks.loading),
     )
     read("maskserve_mask_bytes", "Bytes of masks that are held, or promised to loads", lambda: masks.nbytes)
     read(

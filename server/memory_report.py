@@ -6,7 +6,7 @@ hold them.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, Field
@@ -15,7 +15,7 @@ from masking import Base
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from server.engine.ready_masks import ReadyMasks, Residency
-from server.tasks.registry import ServedTask
+from server.tasks.registry import ServedTask, TaskEntry
 
 _STATM = Path("/proc/self/statm")
 _WIDTHS: Mapping[Precision, int] = {"fp32": 4, "tf32": 4, "tf32x3": 4, "bf16": 2, "int8": 1}
@@ -36,8 +36,8 @@ class BaseMemory(BaseModel):
     resident_bytes: int = Field(description="the sum of both")
 
 
-class TaskMemory(BaseModel):
-    """What one task holds, in bytes; nothing where its masks are cold."""
+class VersionMemory(BaseModel):
+    """What one version of a task holds, in bytes; nothing where its masks are cold."""
 
     version: int
     digest: str
@@ -56,8 +56,17 @@ class TaskMemory(BaseModel):
     finetuned_bytes: int = Field(description="a finetuned fp32 copy of the base with this head per member")
 
 
+class TaskMemory(VersionMemory):
+    """What a task holds: of versions side by side the stable one, and then the others."""
+
+    others: list[VersionMemory] = Field(
+        description="versions in service beside this one, by weight, by name or as a shadow; of several with "
+        "the same bundle, which hold it once, only one is listed"
+    )
+
+
 class TotalMemory(BaseModel):
-    """Sums over the tasks, in bytes."""
+    """Sums over the tasks in all their versions, in bytes."""
 
     packed_mask_bytes: int
     head_bytes: int
@@ -66,7 +75,7 @@ class TotalMemory(BaseModel):
 
 
 class FinetunedMemory(BaseModel):
-    """What the same tasks would take as finetuned copies."""
+    """What the same tasks would take as finetuned copies, one for each version in service."""
 
     copies: int
     bytes: int = Field(description="in fp32")
@@ -95,9 +104,9 @@ class MemoryReport(BaseModel):
 
 
 def memory_report(
-    base: Base, weights: ResidentWeights, tasks: Mapping[str, ServedTask], masks: ReadyMasks
+    base: Base, weights: ResidentWeights, tasks: Mapping[str, TaskEntry], masks: ReadyMasks
 ) -> MemoryReport:
-    """Count every byte of the base and of the served tasks."""
+    """Count every byte of the base and of the served tasks, in all their versions."""
     of_base = BaseMemory(
         name=base.info.name,
         parameters=base.info.parameters,
@@ -105,15 +114,17 @@ def memory_report(
         lines_bytes=weights.nbytes,
         resident_bytes=base.nbytes + weights.nbytes,
     )
-    lines = {name: _task_memory(task, masks) for name, task in sorted(tasks.items())}
-    total = _total(of_base, list(lines.values()))
+    served = {name: entry.bundles for name, entry in sorted(tasks.items()) if entry.served is not None}
+    lines = {name: _task_memory(versions, masks) for name, versions in served.items()}
+    held = [one for line in lines.values() for one in (line, *line.others)]
+    total = _total(of_base, held)
     return MemoryReport(
         precision=weights.precision,
         base=of_base,
         tasks=lines,
         total=total,
         mask_memory_bytes=masks.budget,
-        finetuned=_finetuned(list(lines.values()), total.resident_bytes, weights.precision),
+        finetuned=_finetuned(held, total.resident_bytes, weights.precision),
         process_bytes=_process_bytes(),
     )
 
@@ -127,9 +138,14 @@ def _process_bytes() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _task_memory(task: ServedTask, masks: ReadyMasks) -> TaskMemory:
+def _task_memory(versions: Sequence[ServedTask], masks: ReadyMasks) -> TaskMemory:
+    stable, *others = (_version_memory(version, masks) for version in versions)
+    return TaskMemory(**stable.model_dump(), others=others)
+
+
+def _version_memory(task: ServedTask, masks: ReadyMasks) -> VersionMemory:
     ready = masks.peek(task.digest)
-    return TaskMemory(
+    return VersionMemory(
         version=task.version,
         digest=task.digest,
         masks=masks.state(task.digest),
@@ -142,7 +158,7 @@ def _task_memory(task: ServedTask, masks: ReadyMasks) -> TaskMemory:
     )
 
 
-def _finetuned(lines: list[TaskMemory], held: int, precision: Precision) -> FinetunedMemory:
+def _finetuned(lines: Sequence[VersionMemory], held: int, precision: Precision) -> FinetunedMemory:
     wide = sum(line.finetuned_bytes for line in lines)
     rounded = wide * _WIDTHS[precision] // _WIDTHS["fp32"]
     return FinetunedMemory(
@@ -154,7 +170,7 @@ def _finetuned(lines: list[TaskMemory], held: int, precision: Precision) -> Fine
     )
 
 
-def _total(base: BaseMemory, lines: list[TaskMemory]) -> TotalMemory:
+def _total(base: BaseMemory, lines: Sequence[VersionMemory]) -> TotalMemory:
     return TotalMemory(
         packed_mask_bytes=sum(line.packed_mask_bytes for line in lines),
         head_bytes=sum(line.head_bytes for line in lines),

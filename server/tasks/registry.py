@@ -113,6 +113,14 @@ class TaskEntry:
             return ()
         return (self.served,) if self.traffic is None else (self.served, *self.traffic.others.values())
 
+    @property
+    def bundles(self) -> tuple[ServedTask, ...]:
+        """The versions in service with masks of their own: of several with the same bundle the first."""
+        found = dict[str, ServedTask]()
+        for one in self.versions:
+            found.setdefault(one.digest, one)
+        return tuple(found.values())
+
     def why_not_served(self, name: str) -> str:
         """Say why a task without a version in service can't be asked; a client may read it."""
         match self.state:
@@ -132,7 +140,8 @@ def _sums_of(entry: TaskEntry) -> dict[str, int]:
     return {
         "served": entry.served is not None,
         "problems": entry.problem is not None,
-        "finetuned_bytes": 0 if entry.served is None else entry.served.loaded.finetuned_bytes,
+        "bundles": len(entry.bundles),
+        "finetuned_bytes": sum(one.loaded.finetuned_bytes for one in entry.bundles),
     }
 
 
@@ -207,8 +216,13 @@ class TaskRegistry:
         return self._sums["problems"]
 
     @property
+    def bundles(self) -> int:
+        """How many versions with masks of their own are in service, those side by side with others too."""
+        return self._sums["bundles"]
+
+    @property
     def finetuned_bytes(self) -> int:
-        """What finetuned copies for all served tasks would take."""
+        """What a finetuned copy for each of them would take."""
         return self._sums["finetuned_bytes"]
 
     @property

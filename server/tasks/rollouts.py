@@ -24,7 +24,7 @@ from mask_store import (
 )
 from masking import MaskingError
 from server.errors import ServerError
-from server.tasks.audit import followed
+from server.tasks.audit import followed, note_abort
 from server.tasks.lifecycle import Lifecycle
 from server.tasks.loader import TaskLoader, pause_after, public_reason
 from server.tasks.registry import ServedTask, TaskEntry, TaskRegistry
@@ -214,8 +214,12 @@ class Rollouts:
             return
         with suppress(ServerError), self.lifecycle.turn(name):
             if self.is_due(found, seen):  # an operator may have come first
-                with nullcontext() if first else followed(self._registry, name):
-                    self._follow(version, traffic, seen)
+                here = self._registry.entry(name).traffic
+                if traffic is not None and here is not None and here.settings == traffic:
+                    self._tend(traffic, here, seen)
+                else:
+                    with nullcontext() if first else followed(self._registry, name):
+                        self._follow(version, traffic, seen)
 
     def report_unreadable(self, name: str, reason: str) -> None:
         """Note that the traffic of a task can't be read; what is served stays as it is."""
@@ -229,19 +233,21 @@ class Rollouts:
             del self._told[name]
 
     def _follow(self, version: VersionInfo, traffic: Traffic | None, seen: float) -> None:
-        """Do what a look at the store asks for; the task's turn is held.
+        """Serve what the store has and this server has not yet; the task's turn is held.
 
         Raises:
             ServerError: A version can't be loaded.
         """
-        here = self._registry.entry(version.task).traffic
         if traffic is None:
             self._loader.serve(version, seen, found_current=True)
             self._registry.end_traffic(version.task)
             logger.info("task %s: traffic ended", version.task)
-        elif here is None or here.settings != traffic:
+        else:
             self._begin(traffic)
-        elif (reason := here.statistics.stopped) is not None:
+
+    def _tend(self, traffic: Traffic, here: TaskTraffic, seen: float) -> None:
+        """Do what is left to do for traffic that this server serves by; the task's turn is held."""
+        if (reason := here.statistics.stopped) is not None:
             self._abort(traffic, reason, seen)
         else:
             self._load_missing(traffic, here)
@@ -308,6 +314,7 @@ class Rollouts:
         before = self._registry.entry(traffic.task).served
         if before is None or before.digest != stable.digest or before.version != stable.version:
             self._metrics.count_swap(traffic.task, stable.version)
+        self._metrics.begin_traffic(traffic.task)
         statistics = TrafficStatistics(traffic.stable, traffic.versions, traffic.abort)
         begun = TaskTraffic(traffic, self._beside(found, statistics), statistics, problems, retry_at)
         self._registry.put_traffic(self._with_shadow(stable, begun), begun)
@@ -338,6 +345,7 @@ class Rollouts:
         self._abort_again.pop(name, None)
         logger.warning("task %s: traffic aborted: %s", name, reason)
         self._metrics.count_abort(name)
+        note_abort(self._registry, name, reason)
         self._end(self._store.version(name, traffic.stable), seen)
 
     def _end(self, version: VersionInfo, asked: float) -> ServedTask:

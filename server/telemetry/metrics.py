@@ -234,6 +234,10 @@ class Metrics:
         """Count a version that could not be loaded."""
         self._load_failures.labels(self._label(task)).inc()
 
+    def begin_traffic(self, task: str) -> None:
+        """Let the series of aborts begin at zero, so that Prometheus sees the first one as a rise."""
+        self._aborts.labels(self._label(task))
+
     def count_abort(self, task: str) -> None:
         """Count traffic that a threshold ended."""
         self._aborts.labels(self._label(task)).inc()

@@ -61,7 +61,11 @@ def recorded_names() -> set[str]:
 
 @contextmanager
 def prometheus(
-    folder: Path, targets: Sequence[str], change: Callable[[str], str] = lambda rules: rules
+    folder: Path,
+    targets: Sequence[str],
+    change: Callable[[str], str] = lambda rules: rules,
+    *,
+    key: str | None = None,
 ) -> Iterator[Prometheus]:
     """A Prometheus with the files of deploy/prometheus/, other targets and seconds in place of minutes.
 
@@ -69,13 +73,18 @@ def prometheus(
         folder: For its files; made.
         targets: Addresses that it scrapes, such as 127.0.0.1:8000.
         change: Made to the text of the rules, besides.
+        key: That of servers with a keys file.
     """
     folder.mkdir()
     for name in RULES:
         (folder / name).write_text(change(_shortened((FILES / name).read_text())))
     config = yaml.safe_load((FILES / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = list(targets)
+    (job,) = config["scrape_configs"]
+    job["static_configs"][0]["targets"] = list(targets)
+    if key is not None:
+        (folder / "key").write_text(key)
+        job["authorization"] = {"credentials_file": "key"}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
     command = ["prometheus", f"--config.file={folder / 'prometheus.yml'}"]

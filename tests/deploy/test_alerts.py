@@ -14,7 +14,8 @@ import pytest
 import uvicorn
 
 from lab.server_process import server_command, start_server
-from masking import Base, load_base
+from mask_store import AbortRule, MaskStore, TrafficPlan
+from masking import Base, load_base, load_task
 from server.build import build_service
 from server.engine.retry import Compute
 from server.http.app import create_app
@@ -28,7 +29,17 @@ from tests.deploy.prometheus_process import (
 )
 from tests.support.models import tiny_base
 from tests.support.server_parts import TaskBatches, zeros
-from tests.support.serving import EXACT, ROOT, TEXT, bundle_of, fill, settings_of, wait_until
+from tests.support.serving import (
+    EXACT,
+    ROOT,
+    TEXT,
+    FailingVersion,
+    add_key,
+    bundle_of,
+    fill,
+    settings_of,
+    wait_until,
+)
 
 pytestmark = [needs_prometheus, pytest.mark.slow]
 
@@ -53,14 +64,14 @@ def listening(base: Base, place: Path, *, compute: Compute | None = None, **sett
 
 
 @contextmanager
-def asked(address: str, clients: int = 1) -> Iterator[None]:
+def asked(address: str, clients: int = 1, task: str = TASK) -> Iterator[None]:
     """Clients that ask again and again."""
     over = Event()
 
     def ask() -> None:
         with httpx.Client(timeout=30) as client:
             while not over.wait(0.02):
-                client.post(f"http://{address}/predict/{TASK}", json={"inputs": TEXT})
+                client.post(f"http://{address}/predict/{task}", json={"inputs": TEXT})
 
     threads = [Thread(target=ask) for _ in range(clients)]
     for thread in threads:
@@ -174,8 +185,12 @@ def test_a_server_that_starts_again_and_again(tiny_bert: str, place: Path, tmp_p
 
 
 def _over_minutes(rules: str) -> str:
-    """Let restarts be counted over minutes: they take seconds."""
-    for series in ('process_start_time_seconds{job="maskserve"}', "maskserve_thread_restarts"):
+    """Let restarts and aborts be counted over minutes: they take seconds."""
+    for series in (
+        'process_start_time_seconds{job="maskserve"}',
+        "maskserve_thread_restarts",
+        "maskserve_traffic_aborts_total",
+    ):
         rules = rules.replace(f"{series}[{WINDOW}]", f"{series}[10m]")
     return rules
 
@@ -202,6 +217,41 @@ def test_a_version_that_can_not_be_served(base: Base, place: Path, tmp_path: Pat
     with listening(base, place) as address, prometheus(tmp_path / "prometheus", [address]) as watching:
         fill(place, base, []).publish(bundle_of(other, TASK))
         fires(watching, "MaskserveTaskNotServed")
+
+
+def test_more_tasks_than_masks_in_memory(base: Base, place: Path, tmp_path: Path) -> None:
+    fill(place, base, ["names"])
+    both = sum(load_task(bundle_of(base, task), base).nbytes for task in (TASK, "names"))
+    with ExitStack() as stack:
+        address = stack.enter_context(listening(base, place, mask_memory=both - 1))
+        for task in (TASK, "names"):
+            stack.enter_context(asked(address, task=task))
+        fires(stack.enter_context(prometheus(tmp_path / "prometheus", [address])), "MaskserveMasksThrash")
+
+
+def test_traffic_that_a_threshold_ended(base: Base, place: Path, tmp_path: Path) -> None:
+    store = MaskStore.open(place)
+    store.publish(bundle_of(base, TASK, seed=1))
+    compute = FailingVersion(base, store.version(TASK, 1).digest)
+    with ExitStack() as stack:
+        address = stack.enter_context(listening(base, place, compute=compute))
+        watching = stack.enter_context(prometheus(tmp_path / "prometheus", [address], _over_minutes))
+        store.set_traffic(TASK, TrafficPlan(shadow=1, abort=AbortRule(errors=0.1, rows=1)))
+        sees(watching, "maskserve_traffic_aborts_total == 0")
+        stack.enter_context(asked(address))
+        fires(watching, "MaskserveRolloutAborted")
+
+
+def test_a_keys_file_that_is_gone(base: Base, place: Path, tmp_path: Path) -> None:
+    keys_file = tmp_path / "keys.json"
+    key = add_key(keys_file, "all", "*")
+    with (
+        listening(base, place, keys_file=keys_file) as address,
+        prometheus(tmp_path / "prometheus", [address], key=key) as watching,
+    ):
+        sees(watching, "maskserve_keys_file_up == 1")
+        keys_file.unlink()
+        fires(watching, "MaskserveKeysFileUnread")
 
 
 def test_each_alert_is_tested_here() -> None:

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -13,10 +15,20 @@ import httpx
 import pytest
 import yaml
 
+from mask_store import AbortRule, TrafficPlan
 from masking import Base, load_base
 from tests.deploy.prometheus_process import WINDOW, Prometheus, needs_prometheus, prometheus
-from tests.support.models import tiny_base
-from tests.support.serving import ROOT, TEXT, RunningServer, bundle_of, running, wait_until
+from tests.support.models import random_bundle, tiny_base
+from tests.support.serving import (
+    ROOT,
+    SPECS,
+    TEXT,
+    RunningServer,
+    add_key,
+    bundle_of,
+    running,
+    wait_until,
+)
 
 FOLDER = ROOT / "deploy" / "grafana"
 BOARD = json.loads((FOLDER / "dashboards" / "maskserve.json").read_text())
@@ -25,8 +37,10 @@ QUERIES = [
     (f"{panel['title']} {target['refId']}", target["expr"]) for panel in PANELS for target in panel["targets"]
 ]
 COLUMNS = 24
-TASKS = ("sentiment", "topics")
-CLIENTS = 8
+TASKS = ("sentiment", "topics", "names")
+CANARY = "canary"
+CALLS = [("all", task) for task in (*TASKS * 2, CANARY)] + [("team-a", "sentiment"), ("team-a", "topics")]
+"""Who asks for what: the second key is refused the second of its tasks."""
 PATIENCE = 60.0
 
 
@@ -69,43 +83,68 @@ def test_the_provisioning_finds_the_dashboard() -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server with a small queue, and a version for another base in its store."""
+def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "keys.json"
+
+
+@pytest.fixture(scope="module")
+def keys(keys_file: Path) -> dict[str, str]:
+    """Keys by name, which are in the file."""
+    return {"all": add_key(keys_file, "all", "*"), "team-a": add_key(keys_file, "team-a", "sentiment")}
+
+
+@pytest.fixture(scope="module")
+def server(
+    tiny_bert: str,
+    base: Base,
+    keys: dict[str, str],
+    keys_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[RunningServer]:
+    """A server with a small queue, and in its store versions for another base and side by side."""
     folder = tmp_path_factory.mktemp("served")
     other = load_base(tiny_base(folder / "other", hidden=64))
-    with running(tiny_bert, base, folder, TASKS, "--queue-limit", "16") as server:
+    options = ("--queue-limit", "32", "--keys-file", str(keys_file))
+    with running(tiny_bert, base, folder, TASKS, *options) as server:
         server.store.publish(bundle_of(other, "topics"))
+        server.store.publish(bundle_of(base, "names", seed=1))
+        server.store.set_traffic("names", TrafficPlan(weights={1: 50, 2: 50}, shadow=2, stable=1))
+        for labels in (("a", "b"), ("x", "y")):  # which never agree
+            spec = replace(SPECS["sentiment"], labels=labels)
+            server.store.publish(random_bundle(base, spec, task=CANARY))
         yield server
 
 
-def ask(server: RunningServer, task: str, over: Event) -> None:
+def ask(server: RunningServer, key: str, task: str, over: Event) -> None:
     """Ask again and again."""
-    with httpx.Client(timeout=30) as client:
+    with httpx.Client(timeout=30, headers={"authorization": f"Bearer {key}"}) as client:
         while not over.wait(0.1):
             reply = client.post(f"{server.url}/predict/{task}", json={"inputs": [[TEXT]] * 6})
-            assert reply.status_code in {200, 429}, reply.text
+            assert reply.status_code in {200, 403, 429}, reply.text
 
 
 def publish(server: RunningServer, base: Base, over: Event) -> None:
-    """Publish a version each second."""
+    """Each second publish a version, and begin traffic that its threshold ends soon."""
+    rule = AbortRule(agreement=1, rows=1)
     for seed in itertools.count(1):
         server.store.publish(bundle_of(base, "sentiment", seed=seed))
+        server.store.set_traffic(CANARY, TrafficPlan(shadow=1, abort=rule))
         if over.wait(1):
             return
 
 
 @pytest.fixture(scope="module")
 def watching(
-    server: RunningServer, base: Base, tmp_path_factory: pytest.TempPathFactory
+    server: RunningServer, base: Base, keys: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
     """A Prometheus that watches the server with everything going on."""
     over = Event()
     folder = tmp_path_factory.mktemp("watched") / "prometheus"
     with (
-        ThreadPoolExecutor(CLIENTS + 1) as threads,
-        prometheus(folder, [server.url.removeprefix("http://")]) as watching,
+        ThreadPoolExecutor(len(CALLS) + 1) as threads,
+        prometheus(folder, [server.url.removeprefix("http://")], key=keys["all"]) as watching,
     ):
-        work = [threads.submit(ask, server, task, over) for task in TASKS * (CLIENTS // len(TASKS))]
+        work = [threads.submit(ask, server, keys[name], task, over) for name, task in CALLS]
         work.append(threads.submit(publish, server, base, over))
         try:
             yield watching
@@ -135,8 +174,8 @@ def test_every_query_has_data(watching: Prometheus, expression: str) -> None:
 
 @needs_prometheus
 @pytest.mark.slow
-def test_the_swaps_are_marked(watching: Prometheus) -> None:
-    (mark,) = BOARD["annotations"]["list"]
+@pytest.mark.parametrize("mark", BOARD["annotations"]["list"], ids=lambda one: one["name"])
+def test_swaps_and_aborts_are_marked(watching: Prometheus, mark: dict[str, Any]) -> None:
     wait_until(lambda: bool(watching.query(filled(mark["expr"]))), PATIENCE)
 
 

@@ -13,14 +13,14 @@ from masking import Base, LoadedTask, MaskSettings, TaskSpec, load_base, load_ta
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from server.memory_report import MemoryReport, memory_report
-from server.tasks.registry import ServedTask
+from server.tasks.registry import ServedTask, TaskEntry
 from tests.support.kernel_cases import LINES
 from tests.support.models import finetuned, random_bundle, sign_bundle
 from tests.support.server_parts import CHOICE, SINGLE, TAGS, loaded, ready_masks
 
 
-def _served(task: LoadedTask, *, name: str | None = None, version: int = 1) -> ServedTask:
-    return ServedTask(name or task.name, version, task, datetime.now(UTC), 0.1)
+def _served(task: LoadedTask, *, name: str | None = None, version: int = 1) -> TaskEntry:
+    return TaskEntry(ServedTask(name or task.name, version, task, datetime.now(UTC), 0.1))
 
 
 def _report(base: Base, *tasks: LoadedTask, weights: ResidentWeights | None = None) -> MemoryReport:
@@ -142,6 +142,12 @@ def test_cold_masks_take_nothing(base: Base) -> None:
     assert (report.tasks["ready"].masks, report.tasks["ready"].resident_bytes) == ("ready", ready.nbytes)
     assert report.total.resident_bytes == report.base.resident_bytes + ready.nbytes
     assert (report.finetuned.copies, report.mask_memory_bytes) == (2, 1 << 20)
+
+
+def test_a_task_that_is_not_served_is_not_listed(base: Base) -> None:
+    entries = {"loading": TaskEntry(), "unloaded": TaskEntry(unloaded=True)}
+    report = memory_report(base, ResidentWeights(base.device), entries, ready_masks())
+    assert (report.tasks, report.finetuned.copies) == ({}, 0)
 
 
 def _bert_base(tiny: Base) -> Base:

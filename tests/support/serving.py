@@ -35,6 +35,7 @@ from server.predictor import PredictRequest
 from server.service import Service
 from server.settings import Settings
 from server.tasks.watcher import StoreWatcher
+from server.tenants.keys_file import KeyEntry, changing, hash_of, new_key
 from tests.support.models import random_bundle
 from tests.support.server_parts import TaskBatches, zeros
 
@@ -68,6 +69,14 @@ def fill(place: Path | str, base: Base, tasks: Sequence[str] = tuple(SPECS)) -> 
     for task in tasks:
         store.publish(bundle_of(base, task))
     return store
+
+
+def add_key(file: Path, name: str, *tasks: str) -> str:
+    """Add a key for some tasks to a keys file, which may be missing; returns it."""
+    key = new_key()
+    with changing(file) as keys:
+        keys.append(KeyEntry(name=name, sha256=hash_of(key).hex(), tasks=tasks))
+    return key
 
 
 def settings_of(place: Path | str, **others: Any) -> Settings:
@@ -154,6 +163,19 @@ class Stuck:
         assert self.let_go.wait(20)
         self.rows += sum(len(one.features) for one in batch)
         return zeros(batch)
+
+
+class FailingVersion:
+    """A compute that fails at the rows of one version."""
+
+    def __init__(self, base: Base, digest: str) -> None:
+        self._logits = MaskedEncoder(base).logits
+        self._digest = digest
+
+    def __call__(self, batch: TaskBatches) -> Sequence[Sequence[Floats]]:
+        if any(one.task.digest == self._digest for one in batch):
+            raise RuntimeError("no")
+        return self._logits(batch)
 
 
 @dataclass(frozen=True)

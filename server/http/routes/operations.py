@@ -55,8 +55,8 @@ class Index(BaseModel):
 
 @router.get("/memory", summary="What is held in memory", responses=errors(401))
 async def memory(request: Request, service: ServiceDep, _: ClientDep) -> MemoryReport:
-    """Count bytes of the base and of each task's masks, compared with finetuned copies."""
-    tasks = context_of(request).caller.visible(service.registry.tasks)
+    """Count bytes of the base and of the masks of each task and version, compared with finetuned copies."""
+    tasks = context_of(request).caller.visible(service.registry.entries)
     return await service.reports.run(memory_report, service.base, service.weights, tasks, service.masks)
 
 

@@ -12,10 +12,20 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
+from mask_store import AbortRule, TrafficPlan
 from masking import Base
 from server.service import Service
 from server.tenants.__main__ import main
-from tests.support.serving import SPECS, TEXT, Stuck, bundle_of, serving, wait_until
+from tests.support.serving import (
+    SPECS,
+    TEXT,
+    FailingVersion,
+    Stuck,
+    bundle_of,
+    fill,
+    serving,
+    wait_until,
+)
 
 ADMIN_KEY = "the key to everything"
 GROUPS = {"own": ("sentiment", "topics"), "mixed": ("sentiment", "rating")}
@@ -405,6 +415,81 @@ def test_every_change_is_in_the_audit_log(
         {"change": "load", "to_version": 1, **first, **mine},
         {"change": "follow", "from_version": 1, "to_version": 2, **second, **store},
         {"change": "delete", "from_version": 2, **second, **mine},
+    ]
+
+
+def test_traffic_is_in_the_audit_log_whoever_set_it(
+    base: Base, tmp_path: Path, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    store = fill(tmp_path / "masks", base, ["sentiment"])
+    store.publish(bundle_of(base, "sentiment", seed=1))
+    half, shadow = "version 1 50 %, version 2 50 %", "version 2 100 %, version 1 as shadow"
+    with serving(base, tmp_path / "masks", keys_file=keys.file) as client:
+        own = keys.headers("operator")
+        route = "/tasks/sentiment/traffic"
+        assert client.put(route, json={"weights": {"1": 50, "2": 50}}, headers=own).status_code == 200
+        store.set_traffic("sentiment", TrafficPlan(weights={2: 100}, shadow=1))
+        wait_until(lambda: len(audited(caplog)) == 2)
+        store.abort_traffic("sentiment", "elsewhere")
+        wait_until(lambda: len(audited(caplog)) == 3)
+        assert client.put(route, json={"shadow": 1}, headers=own).status_code == 200
+        assert client.post("/tasks/sentiment/rollback", headers=own).status_code == 409
+        assert client.post(f"{route}/promote", headers=own).status_code == 200
+    kept = {
+        "task": "sentiment",
+        "from_version": 2,
+        "to_version": 2,
+        "digest": store.version("sentiment", 2).digest,
+    }
+    store_did, mine = {"change": "follow", "who": "(store)", **kept}, {"who": "operator", **kept}
+    assert audited(caplog) == [
+        {"change": "set_traffic", "to_traffic": half, **mine},
+        {"from_traffic": half, "to_traffic": shadow, **store_did},
+        {"from_traffic": shadow, **store_did},
+        {"change": "set_traffic", "to_traffic": shadow, **mine},
+        {"change": "rollback", "from_traffic": shadow, "to_traffic": shadow, **mine, "refused": "Conflict"},
+        {
+            "change": "promote",
+            "from_traffic": shadow,
+            **mine,
+            "to_version": 1,
+            "digest": store.version("sentiment", 1).digest,
+        },
+    ]
+
+
+def test_an_abort_by_a_threshold_is_in_the_audit_log(
+    base: Base, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    store = fill(tmp_path / "masks", base, ["sentiment"])
+    store.publish(bundle_of(base, "sentiment", seed=1))
+    failing = FailingVersion(base, store.version("sentiment", 1).digest)
+    rule = AbortRule(errors=0.1, rows=2)
+    with serving(base, tmp_path / "masks", compute=failing) as client:
+        store.set_traffic("sentiment", TrafficPlan(shadow=1, abort=rule))
+        wait_until(lambda: len(audited(caplog)) == 1)
+        for _ in range(2):
+            assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 200
+        wait_until(lambda: len(audited(caplog)) == 2)
+        wait_until(lambda: not client.get("/tasks/sentiment/traffic").json()["active"])
+    kept = {
+        "task": "sentiment",
+        "from_version": 2,
+        "to_version": 2,
+        "digest": store.version("sentiment", 2).digest,
+    }
+    shadow = "version 2 100 %, version 1 as shadow"
+    assert audited(caplog) == [
+        {"change": "follow", "to_traffic": shadow, "who": "(store)", **kept},
+        {
+            "change": "abort_traffic",
+            "from_traffic": shadow,
+            "who": "(threshold)",
+            "reason": "version 1 failed at 100.00% of 2 rows, more than 10.00%",
+            **kept,
+        },
     ]
 
 

@@ -477,6 +477,20 @@ def test_memory_is_drawn_to_scale(visit: Open, server: Server) -> None:
     assert sum(widths) == pytest.approx(100 * share, rel=1e-3)
 
 
+def test_memory_of_versions_side_by_side_is_shown(visit: Open, server: Server) -> None:
+    headers = {"authorization": f"Bearer {ADMIN}"}
+    url, plan = f"{server.url}/tasks/sentiment/traffic", {"weights": {"2": 100}, "shadow": 1}
+    httpx.put(url, json=plan, headers=headers, timeout=30).raise_for_status()
+    page = visit("memory")
+    tasks = len(ask(server, "tasks")["tasks"])
+    expect(page.locator("rect.copy")).to_have_count(tasks + 1)
+    rows = page.get_by_role("table", name="Bytes of each task").locator("tbody tr")
+    expect(rows).to_have_count(tasks + 1)
+    for number in (1, 2):
+        expect(rows.filter(has_text=f"sentimentversion {number}")).to_have_count(1)
+    httpx.post(f"{url}/abort", headers=headers, timeout=30).raise_for_status()
+
+
 def test_colours_are_chosen_and_kept(visit: Open) -> None:
     page = visit()
     background = "getComputedStyle(document.body).backgroundColor"

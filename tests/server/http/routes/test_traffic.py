@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.support.server_parts import TaskBatches
 from tests.support.serving import (
     SPECS,
     TEXT,
+    FailingVersion,
     bundle_of,
     expected_scores,
     fill,
@@ -405,25 +406,13 @@ def test_traffic_that_can_not_be_read_changes_nothing(
     assert shares(client, 6) == {2: 6}
 
 
-def failing(base: Base, digest: str) -> Any:
-    """A compute that fails at the rows of one version."""
-    real = MaskedEncoder(base).logits
-
-    def compute(batch: TaskBatches) -> Sequence[Sequence[Floats]]:
-        if any(one.task.digest == digest for one in batch):
-            raise RuntimeError("no")
-        return real(batch)
-
-    return compute
-
-
 @pytest.mark.parametrize("how", ["weight", "shadow"])
 def test_failures_of_a_version_abort_its_traffic(
     base: Base, store: MaskStore, tmp_path: Path, how: str
 ) -> None:
     digest = store.version(TASK, 1).digest
     plan = {"weights": {"2": 50, "1": 50}} if how == "weight" else {"shadow": 1}
-    with serving(base, tmp_path, compute=failing(base, digest), admin_key=KEY) as client:
+    with serving(base, tmp_path, compute=FailingVersion(base, digest), admin_key=KEY) as client:
         client.headers["authorization"] = f"Bearer {KEY}"
         put(client, {**plan, "abort": {"errors": 0.1, "rows": 5}})
         statuses = Counter[int]()
@@ -470,7 +459,7 @@ def test_a_store_that_can_not_be_written_does_not_keep_traffic_going(
     base: Base, store: MaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = store.version(TASK, 1).digest
-    with serving(base, tmp_path, compute=failing(base, digest), admin_key=KEY) as client:
+    with serving(base, tmp_path, compute=FailingVersion(base, digest), admin_key=KEY) as client:
         client.headers["authorization"] = f"Bearer {KEY}"
         put(client, {"weights": {"2": 50, "1": 50}, "abort": {"errors": 0.1, "rows": 2}})
         tries = list[str]()
@@ -556,3 +545,30 @@ def test_a_shadow_waits_for_its_masks_and_clients_do_not(client: TestClient, sto
     wait_until(lambda: masks_of(client, store) == ["1", "2"])
     assert version(client) == 2
     wait_until(lambda: traffic(client)["shadow"]["rows"] == 1)
+
+
+def test_the_memory_of_every_version_is_counted(client: TestClient, store: MaskStore) -> None:
+    store.publish(store.load(TASK, 1))  # version 3 is version 1 again, and has its masks
+    put(client, {"weights": {"2": 50, "1": 25, "3": 25}, "stable": 2})
+    report = client.get("/memory").json()
+    stable = report["tasks"][TASK]
+    (other,) = stable.pop("others")
+    digests = [store.version(TASK, number).digest for number in (1, 2)]
+    assert [(one["version"], one["digest"]) for one in (other, stable)] == [*enumerate(digests, 1)]
+    assert (other["masks"], stable["masks"]) == ("ready", "ready")
+    assert other["resident_bytes"] == other["packed_mask_bytes"] + other["head_bytes"] > 0
+    assert {**other, "version": 2, "digest": digests[1]} == stable  # of the same shape
+    masks = report["total"]["resident_bytes"] - report["base"]["resident_bytes"]
+    assert masks == 2 * stable["resident_bytes"]
+    assert (report["finetuned"]["copies"], report["finetuned"]["bytes"]) == (2, 2 * stable["finetuned_bytes"])
+    told = client.get("/metrics").text
+    assert f"maskserve_mask_bytes {float(masks)}" in told
+    assert f"maskserve_finetuned_bytes {float(report['finetuned']['bytes'])}" in told
+    assert "maskserve_cold_tasks 0.0" in told
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    service.masks.drop(digests[0])
+    assert "maskserve_cold_tasks 1.0" in client.get("/metrics").text
+    (other,) = client.get("/memory").json()["tasks"][TASK]["others"]
+    assert (other["masks"], other["resident_bytes"]) == ("cold", 0)
+    client.post(f"{ROUTE}/abort")
+    assert client.get("/memory").json()["tasks"][TASK]["others"] == []

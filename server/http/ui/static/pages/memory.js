@@ -3,7 +3,7 @@
  */
 
 import { json } from "../parts/api.js";
-import { memoryPicture } from "../parts/charts.js";
+import { memoryPicture, versionsOf } from "../parts/charts.js";
 import { button, card, h, put, renew, table } from "../parts/dom.js";
 import { NONE, bytes, count, digits, plural } from "../parts/format.js";
 import { repeat } from "../parts/refresh.js";
@@ -57,7 +57,9 @@ function picture(report) {
   if (!finetuned.copies)
     return empty("No task is served", `The base ${base.name} takes ${bytes(base.resident_bytes)}.`);
   const ready = Object.values(report.tasks).filter((task) => task.masks === "ready").length;
-  const each = (total.resident_bytes - base.resident_bytes) / Math.max(1, ready);
+  const held = versionsOf(report).filter((version) => version.masks === "ready").length;
+  const each = (total.resident_bytes - base.resident_bytes) / Math.max(1, held);
+  const tasks = Object.keys(report.tasks).length;
   return h(
     "div.stack-large",
     {},
@@ -78,22 +80,22 @@ function picture(report) {
         report.process_bytes === null ? NONE : bytes(report.process_bytes),
         "with interpreter, libraries, work space",
       ),
-      ready < finetuned.copies &&
-        tile("Masks in memory", count(ready), `of ${plural(finetuned.copies, "task")}, the last used`),
+      ready < tasks && tile("Masks in memory", count(ready), `of ${plural(tasks, "task")}, the last used`),
     ),
   );
 }
 
 function listed(report, most, more) {
-  const tasks = Object.entries(report.tasks).sort(([, a], [, b]) => b.resident_bytes - a.resident_bytes);
-  if (!tasks.length) return null;
-  const rows = tasks
+  const versions = versionsOf(report).sort((a, b) => b.resident_bytes - a.resident_bytes);
+  if (!versions.length) return null;
+  const rows = versions
     .slice(0, most)
-    .map(([name, held]) => [
+    .map((held) => [
       h(
         "span.task-name",
         {},
-        h("a.row-link", { href: `#/tasks/${encodeURIComponent(name)}` }, name),
+        h("a.row-link", { href: `#/tasks/${encodeURIComponent(held.task)}` }, held.task),
+        held.shared && h("span.sub", {}, `version ${held.version}`),
         held.members > 1 && h("span.sub", {}, `${held.members} masks together`),
         held.masks !== "ready" && h("span.sub", {}, held.masks),
       ),
@@ -106,6 +108,6 @@ function listed(report, most, more) {
   return card(
     "By task",
     table({ caption: "Bytes of each task", name: "tasks", columns: COLUMNS, rows }),
-    tasks.length > most && button(`Show ${Math.min(STEP, tasks.length - most)} more`, more),
+    versions.length > most && button(`Show ${Math.min(STEP, versions.length - most)} more`, more),
   );
 }

@@ -47,13 +47,23 @@ export function sparkline(values, { most, ceiling = 0 }) {
 }
 
 /**
+ * Return what each version in service holds, with the name of its task, and whether it has others beside it.
+ * @param {object} report Reply of GET /memory.
+ */
+export function versionsOf(report) {
+  return Object.entries(report.tasks).flatMap(([task, { others, ...held }]) =>
+    [held, ...others].map((version) => ({ ...version, task, shared: others.length > 0 })),
+  );
+}
+
+/**
  * What the tasks take here beside what finetuned copies would take, to one scale.
  * @param {object} report Reply of GET /memory.
  */
 export function memoryPicture(report) {
-  const tasks = Object.values(report.tasks);
-  const copies = tasks.map((task) => task.finetuned_bytes);
-  const masks = tasks.map((task) => task.resident_bytes);
+  const versions = versionsOf(report);
+  const copies = versions.map((version) => version.finetuned_bytes);
+  const masks = versions.map((version) => version.resident_bytes);
   const widest = Math.max(report.finetuned.bytes, report.total.resident_bytes);
   const held = report.total.resident_bytes;
   const own = masks.reduce((sum, value) => sum + value, 0);
