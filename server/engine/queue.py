@@ -119,9 +119,10 @@ class RequestQueue:
         """Refuse rows of a task version that `reservation` would refuse now; it raises the same."""
         with self._changed:
             self._check_ever(rows)
-            if self._room.refusal(version, rows):
-                self._drop_late()
-            if refusal := self._room.refusal(version, rows):
+            refusal = self._room.refusal(version, rows)
+            if refusal and self._drop_late():
+                refusal = self._room.refusal(version, rows)
+            if refusal:
                 raise refusal
 
     async def wait_for_room(self, rows: int, version: str = "") -> Reservation:
@@ -264,10 +265,12 @@ class RequestQueue:
             self._room.forget(place)
             self._room.let_in()
 
-    def _drop_late(self) -> None:
-        """Drop what is late; requests have one time limit, so they become late in the order they came."""
+    def _drop_late(self) -> bool:
+        """Drop what is late, and tell whether anything was; with one time limit the oldest are late first."""
+        dropped = False
         while (oldest := self._waiting.oldest) is not None and self._dead(oldest):
-            pass
+            dropped = True
+        return dropped
 
     def _dead(self, request: PendingRequest) -> bool:
         """Return whether nobody waits for this request; if so it leaves the queue."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from starlette.responses import JSONResponse
 from masking import TaskInputError
 from server.daemons import in_daemon
 from server.errors import MethodNotAllowedError, ServerError, UnhealthyError
+from server.http.admission import AdmissionMiddleware
 from server.http.body import BodyLimits, BodyMiddleware
 from server.http.compression import CompressionMiddleware
 from server.http.error_mapping import error_response, to_server_error
@@ -79,7 +81,7 @@ def create_app(service: Service, *, start_ready: bool = False) -> FastAPI:
         redirect_slashes=False,  # the middleware drops them; a redirect would not know the proxy's address
     )
     app.state.service = service
-    predict.add_to(app)
+    admitted = predict.add_to(app)
     app.include_router(predict_many.router)
     app.include_router(rerank.router)
     app.include_router(embed.router)
@@ -94,7 +96,7 @@ def create_app(service: Service, *, start_ready: bool = False) -> FastAPI:
         app.include_router(ui.router)
     for expected in _EXPECTED:
         app.add_exception_handler(expected, _reply_with_error)
-    _add_middleware(app, service)
+    _add_middleware(app, service, admitted)
     complete_document(app, service.settings)
     return app
 
@@ -115,13 +117,14 @@ async def _until_ready(service: Service) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def _add_middleware(app: FastAPI, service: Service) -> None:
+def _add_middleware(app: FastAPI, service: Service, admitted: Mapping[str, APIRoute]) -> None:
     """Add what is around every route; the last one added comes first."""
     settings = service.settings
     size = settings.max_body_bytes
     limits = BodyLimits(size, settings.body_seconds, _BODIES * size, settings.max_body_values)
     app.add_middleware(CompressionMiddleware)
     app.add_middleware(BodyMiddleware, limits=limits)
+    app.add_middleware(AdmissionMiddleware, routes=admitted)
     app.add_middleware(RequestMiddleware, recorder=service.recorder, root_path=settings.root_path)
     if settings.cors_origins:
         app.add_middleware(

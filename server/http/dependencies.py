@@ -1,7 +1,7 @@
 """Dependencies of routes: the service of this application, the task that a path names, and its predictions.
 
-Those for FastAPI are async because it runs others in a thread, which takes longer than their work; the one
-route that must be fast calls `service_of` and `take_task` by itself.
+Those for FastAPI are async because it runs others in a thread, which takes longer than their work; for the
+routes that must be fast, `server.http.admission` calls `take_task` and `check_room` by itself.
 """
 
 import re

@@ -11,7 +11,8 @@ from pydantic_core import to_json
 from mask_store import Pooling
 from masking.kernels import Precision
 from server.errors import NotReadyError
-from server.http.auth import check_client, require_client
+from server.http.admission import admitted
+from server.http.auth import require_client
 from server.http.body import read_text, run_by_size
 from server.http.dependencies import (
     NamedVersion,
@@ -19,10 +20,8 @@ from server.http.dependencies import (
     StickyKey,
     TaskDep,
     TaskName,
-    check_room,
     predictions_of,
     service_of,
-    take_task,
 )
 from server.http.kinds import http_kind
 from server.http.middleware import context_of
@@ -53,20 +52,18 @@ async def predict(
     of each stage.
     """
     agent = request.headers.get("user-agent", "")
-    return await _answer(request, task, hugging_face=agent.startswith(_JAVASCRIPT_CLIENT))
+    return await _answer(request, hugging_face=agent.startswith(_JAVASCRIPT_CLIENT))
 
 
 async def predict_for_hugging_face(
     request: Request, task: TaskName, _version: NamedVersion = None, _key: StickyKey = None
 ) -> Response:
     """Answer in the shape of Hugging Face, whether or not the body has `parameters`."""
-    return await _answer(request, task, hugging_face=True)
+    return await _answer(request, hugging_face=True)
 
 
-async def _answer(request: Request, task: str, *, hugging_face: bool) -> Response:
-    served = take_task(request, task)
-    service = service_of(request)
-    check_room(request, served)
+async def _answer(request: Request, *, hugging_face: bool) -> Response:
+    served, service = admitted(request), service_of(request)
     body = await read_text(request)
     wanted, reply = await run_by_size(
         len(body),
@@ -83,22 +80,27 @@ class _DirectRoute(APIRoute):
     """Documented by FastAPI, but called without its dependencies, which take as long as all the rest."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return a handler that checks the client's key by itself."""
+        """Return a handler for requests that `AdmissionMiddleware` let in."""
 
         async def handle(request: Request) -> Response:
-            await check_client(request)
             return await answer(request, request.path_params["task"])
 
         answer = cast(Callable[[Request, str], Coroutine[Any, Any, Response]], self.endpoint)
         return handle
 
 
-def add_to(app: FastAPI) -> None:
-    """Add the routes; the predict route stands before every included router, which take longer to match."""
-    for path, answer, summary in (
-        ("/predict/{task}", predict, "Predict with a task"),
-        ("/hf/{task}", predict_for_hugging_face, "Predict with a task, for Hugging Face's clients"),
+def add_to(app: FastAPI) -> dict[str, APIRoute]:
+    """Add the routes; the predict route stands before every included router, which take longer to match.
+
+    Returns:
+        The routes that `AdmissionMiddleware` has to admit requests to.
+    """
+    added = dict[str, APIRoute]()
+    for start, answer, summary in (
+        ("/predict", predict, "Predict with a task"),
+        ("/hf", predict_for_hugging_face, "Predict with a task, for Hugging Face's clients"),
     ):
+        path = f"{start}/{{task}}"
         app.router.add_api_route(
             path,
             answer,
@@ -110,8 +112,10 @@ def add_to(app: FastAPI) -> None:
             openapi_extra={"requestBody": PREDICT_REQUEST_BODY},
             responses={200: PREDICT_REPLY, **errors(400, 401, 404, 408, 413, 415, 422, 424, 429, 503, 504)},
         )
+        added[start] = cast(APIRoute, app.router.routes[-1])
         app.include_router(of_task, prefix=path)
     app.include_router(router)
+    return added
 
 
 class TaskHealth(BaseModel):
