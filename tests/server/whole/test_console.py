@@ -212,7 +212,8 @@ EVALUATION = {
 def test_the_report_of_a_version_is_shown(visit: Open) -> None:
     def measured(route: Route) -> None:
         reply = route.fetch()
-        route.fulfill(response=reply, json={**reply.json(), "evaluation": EVALUATION})
+        labels = ["complimentary", "contradictory", "mixed"]
+        route.fulfill(response=reply, json={**reply.json(), "evaluation": EVALUATION, "labels": labels})
 
     page = visit("memory")
     page.route("**/tasks/sentiment", measured)
@@ -224,6 +225,16 @@ def test_the_report_of_a_version_is_shown(visit: Open) -> None:
     expect(weakest).to_contain_text("mixed")
     expect(page.get_by_role("img", name="Reliability")).to_be_visible()
     expect(page.get_by_text("calibration error 3.1 %")).to_be_visible()
+    page.set_viewport_size({"width": 390, "height": 800})
+    lines = page.locator("table.confusion thead th").evaluate_all(
+        """heads => heads.map((head) => {
+            const text = new Range();
+            text.selectNodeContents(head);
+            return text.getClientRects().length;
+        })"""
+    )
+    assert lines == [1, 1, 1]  # no word is cut
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert violations(page) == []

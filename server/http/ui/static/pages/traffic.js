@@ -5,7 +5,7 @@
 
 import { askForShare, confirm } from "../parts/dialogs.js";
 import { button, h } from "../parts/dom.js";
-import { count, digits, metric } from "../parts/format.js";
+import { count, digits, metric, plural } from "../parts/format.js";
 import { chip } from "../parts/states.js";
 
 const WHOLE = 100;
@@ -74,7 +74,7 @@ function shares({ versions, shadow }) {
     .map((one) => {
       const gets = one.weight ? `gets ${weight(one)}` : "answers by name";
       const failed = one.failed_rows ? `, ${count(one.failed_rows)} failed` : "";
-      return `Version ${one.version} ${gets} (${count(one.rows)} inputs here${failed})`;
+      return `Version ${one.version} ${gets} (${plural(one.rows, "input")} here${failed})`;
     });
 }
 
@@ -92,7 +92,7 @@ function agreement({ shadow, stable }) {
   const name = `Version ${shadow.version} as a shadow of version ${stable}`;
   if (!shadow.rows) return `${name}: nothing was compared yet.`;
   const agrees = shadow.agreement === null ? "" : ` agrees on ${share(shadow.agreement)} of`;
-  return `${name}${agrees} ${count(shadow.rows)} inputs; scores differ by ${metric(shadow.difference)}.`;
+  return `${name}${agrees} ${plural(shadow.rows, "input")}; scores differ by ${metric(shadow.difference)}.`;
 }
 
 function rule({ agreement: least, errors, rows }) {
@@ -100,7 +100,7 @@ function rule({ agreement: least, errors, rows }) {
     least !== null && `agreement below ${share(least)}`,
     errors !== null && `failures above ${share(errors)}`,
   ];
-  return `A server aborts it at ${bounds.filter(Boolean).join(" or ")}, judged after ${count(rows)} inputs.`;
+  return `A server aborts it at ${bounds.filter(Boolean).join(" or ")}, judged after ${plural(rows, "input")}.`;
 }
 
 async function promote(number, act) {

@@ -167,7 +167,7 @@ function bars(entries, most) {
 }
 
 function note(text) {
-  return h("p.muted.timing", {}, text);
+  return h("p.muted.note", {}, text);
 }
 
 function isStressed(given, index) {
