@@ -9,13 +9,13 @@ from starlette.responses import RedirectResponse, Response
 
 from server.errors import RouteNotFoundError
 from server.http.compression import accepts_gzip
-from server.http.ui.assets import Asset, assets
+from server.http.ui.assets import PAGE as PAGE_FILE
+from server.http.ui.assets import RELEASE, Asset, assets, release
 
 PAGE = "/ui"
 FILE = f"{PAGE}/{{path:path}}"
 
 _HEADERS = {
-    "cache-control": "no-cache",  # kept, but asked for again each time, by its ETag
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'",
@@ -26,6 +26,9 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
 }
 
+_RENEWED = "no-cache"  # kept, but asked for again each time, by its ETag
+_FOR_GOOD = "public, max-age=31536000, immutable"
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -34,16 +37,17 @@ async def page(request: Request) -> Response:
     """Return the page; redirect from a path with a slash at its end, where relative addresses are wrong."""
     path: bytes = request.scope.get("raw_path") or b""
     slashes = len(path) - len(path.rstrip(b"/"))
-    return RedirectResponse("../" * slashes + "ui") if slashes else _reply(request, assets()["index.html"])
+    return RedirectResponse("../" * slashes + "ui") if slashes else _reply(request, assets()[PAGE_FILE])
 
 
 @router.get(FILE)
 async def file(request: Request, path: str) -> Response:
-    """Return one of its files."""
-    asset = assets().get(path)
+    """Return one of its files; a page of another release gets this one's, too, but not for good."""
+    named = RELEASE.match(path)
+    asset = assets().get(path[named.end() :] if named else path)
     if asset is None:
         raise RouteNotFoundError
-    return _reply(request, asset)
+    return _reply(request, asset, _FOR_GOOD if named and named[0] == release() else _RENEWED)
 
 
 def wants_page(request: Request) -> bool:
@@ -58,12 +62,14 @@ def redirect(request: Request) -> Response:
     return RedirectResponse(f"{root_path}{PAGE}" if root_path else PAGE[1:], headers={"vary": "Accept"})
 
 
-def _reply(request: Request, asset: Asset) -> Response:
+def _reply(request: Request, asset: Asset, cache: str = _RENEWED) -> Response:
     packed = accepts_gzip(request.headers.getlist("accept-encoding"))
     etag = asset.packed_etag if packed else asset.etag
-    headers = {**_HEADERS, "etag": etag} | ({"content-encoding": "gzip"} if packed else {})
+    headers = {**_HEADERS, "cache-control": cache, "etag": etag}
     if _matches(request.headers.get("if-none-match", ""), etag):
-        return Response(status_code=304, headers={**_HEADERS, "etag": etag})
+        return Response(status_code=304, headers=headers)
+    if packed:
+        headers["content-encoding"] = "gzip"
     return Response(asset.packed if packed else asset.content, media_type=asset.media_type, headers=headers)
 
 

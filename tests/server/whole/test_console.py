@@ -70,7 +70,14 @@ def visit(browser: Browser, server: Server) -> Iterator[Open]:
     wrong: list[str] = []
     contexts = []
 
-    def visit(page: str = "", *, key: str | None = CLIENT, scheme: Any = "light", width: int = 1280) -> Page:
+    def visit(
+        page: str = "",
+        *,
+        key: str | None = CLIENT,
+        scheme: Any = "light",
+        width: int = 1280,
+        script: str = "",
+    ) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
         contexts.append(context)
         if key is not None:
@@ -78,6 +85,7 @@ def visit(browser: Browser, server: Server) -> Iterator[Open]:
                 f"sessionStorage.getItem('maskserve.key') ?? "
                 f"sessionStorage.setItem('maskserve.key', {json.dumps(key)})"
             )
+        context.add_init_script(script)
         opened = context.new_page()
         opened.on("pageerror", lambda error: wrong.append(f"{page}: {error}"))
         opened.on("console", lambda message: wrong.extend(_complaint(message)))
@@ -139,12 +147,40 @@ def answered(page: Page) -> Locator:
 def test_pages_can_be_read_by_everyone_in_light_and_dark_and_on_a_phone(visit: Open, page: str) -> None:
     opened = visit(page)
     expect(opened.get_by_role("heading", name=PAGES[page], level=1)).to_be_visible()
-    expect(opened.locator(".skeleton")).to_have_count(0)
+    expect(opened.locator(".skeleton, .blank")).to_have_count(0)
     for scheme, width in (("light", 1280), ("dark", 390)):
         opened.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         opened.set_viewport_size({"width": width, "height": 800})
         assert violations(opened) == []
         assert opened.evaluate("document.documentElement.scrollWidth") <= width
+
+
+SHIFTS = """
+window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) window.shifted += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_jumps_while_a_page_loads(visit: Open, page: str) -> None:
+    for width in (1280, 390):
+        opened = visit(page, width=width, script=SHIFTS)
+        expect(opened.locator(".skeleton, .blank")).to_have_count(0)
+        opened.evaluate("new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)))")
+        assert opened.evaluate("shifted") < 0.05
+
+
+def test_columns_of_a_phone_are_one_below_the_other(visit: Open, server: Server) -> None:
+    ask(server, "predict/sentiment", {"inputs": TEXT})
+    for page, wanted in (("", 5), ("memory", 3)):
+        opened = visit(page, width=390)
+        expect(opened.locator("table.tasks tbody tr")).to_have_count(len(listed(server)))
+        lefts = opened.locator("table.tasks td.number").evaluate_all(
+            "cells => cells.map(cell => Math.round(cell.getBoundingClientRect().left))"
+        )
+        assert len(set(lefts)) == wanted
 
 
 def test_answers_and_reports_can_be_read_by_everyone(visit: Open) -> None:
@@ -176,7 +212,8 @@ EVALUATION = {
 def test_the_report_of_a_version_is_shown(visit: Open) -> None:
     def measured(route: Route) -> None:
         reply = route.fetch()
-        route.fulfill(response=reply, json={**reply.json(), "evaluation": EVALUATION})
+        labels = ["complimentary", "contradictory", "mixed"]
+        route.fulfill(response=reply, json={**reply.json(), "evaluation": EVALUATION, "labels": labels})
 
     page = visit("memory")
     page.route("**/tasks/sentiment", measured)
@@ -188,6 +225,16 @@ def test_the_report_of_a_version_is_shown(visit: Open) -> None:
     expect(weakest).to_contain_text("mixed")
     expect(page.get_by_role("img", name="Reliability")).to_be_visible()
     expect(page.get_by_text("calibration error 3.1 %")).to_be_visible()
+    page.set_viewport_size({"width": 390, "height": 800})
+    lines = page.locator("table.confusion thead th").evaluate_all(
+        """heads => heads.map((head) => {
+            const text = new Range();
+            text.selectNodeContents(head);
+            return text.getClientRects().length;
+        })"""
+    )
+    assert lines == [1, 1, 1]  # no word is cut
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert violations(page) == []
@@ -247,6 +294,7 @@ def test_embeddings_are_compared(visit: Open, server: Server) -> None:
     page.route("**/tasks/sentiment", lambda route: route.fulfill(json=details))
     page.route("**/predict/sentiment/similarity", lambda route: route.fulfill(json=[0.25, 0.75]))
     page.get_by_role("link", name="sentiment").click()
+    expect(page.get_by_label("Sentence 1", exact=True)).not_to_have_value("")
     page.get_by_label("Sentence 1", exact=True).fill("rain")
     page.get_by_label("Sentence 2", exact=True).fill("a movie")
     with page.expect_request("**/similarity") as sent:
@@ -312,7 +360,9 @@ def test_the_key_is_asked_for_and_forgotten(visit: Open) -> None:
     page.get_by_role("button", name="Enter a key").click()
     page.get_by_label("Client key or admin key").fill("wrong")
     page.get_by_role("button", name="Use this key").click()
-    page.get_by_role("button", name="Enter a key").click()
+    expect(page.get_by_text("The server does not take this key")).to_be_visible()
+    expect(page.get_by_label("Filter tasks")).to_be_hidden()
+    page.get_by_role("button", name="Enter another key").click()
     assert violations(page) == []
     page.get_by_label("Client key or admin key").fill(CLIENT)
     page.keyboard.press("Enter")
@@ -411,7 +461,10 @@ def test_a_change_that_is_refused_after_the_key_was_given_says_why(visit: Open) 
 
 def test_a_task_that_is_not_served_can_be_loaded(visit: Open, server: Server) -> None:
     ask(server, "tasks/rating/unload", {})
-    page = visit("tasks/rating", key=ADMIN)
+    page = visit(key=ADMIN)
+    expect(page.get_by_text("1 unloaded")).to_be_visible()
+    expect(page.locator("main .problem, main .bad")).to_have_count(0)
+    page.get_by_role("link", name="rating").click()
     expect(page.get_by_role("alert")).to_contain_text("is unloaded")
     page.get_by_role("button", name="Load it").click()
     answered(page)
@@ -443,6 +496,8 @@ def test_one_text_is_asked_of_all_tasks(visit: Open, server: Server) -> None:
     page = visit("all")
     page.get_by_text("Second text, and choices").click()
     page.get_by_label("Second text").fill("he is here")
+    expect(page.get_by_text("pairs need a second text")).to_have_count(0)
+    expect(page.get_by_text("multiple choice needs choices")).to_be_visible()
     page.get_by_label("Choices").fill("good\nbad")
     count = len([task for task in listed(server) if task["kind"] != "embedding"])
     page.get_by_role("button", name=f"Ask {count} tasks").click()
@@ -491,6 +546,44 @@ def test_memory_of_versions_side_by_side_is_shown(visit: Open, server: Server) -
     httpx.post(f"{url}/abort", headers=headers, timeout=30).raise_for_status()
 
 
+def test_a_server_without_tasks_says_what_to_do(visit: Open, server: Server) -> None:
+    memory = {**ask(server, "memory"), "tasks": {}}
+    memory["finetuned"] = {"copies": 0, "bytes": 0, "ratio": None, "ratio_in_precision": None}
+    page = visit("live")
+    page.route("**/tasks", lambda route: route.fulfill(json={"tasks": [], "not_served": []}))
+    page.route("**/memory", lambda route: route.fulfill(json=memory))
+    for name in ("Memory", "Ask all"):
+        page.get_by_role("link", name=name, exact=True).click()
+        expect(page.get_by_text("No task is served")).to_be_visible()
+        page.locator(".empty").get_by_role("link", name="Tasks").click()
+        expect(page.get_by_text("maskserve learn")).to_be_visible()
+        expect(page.get_by_label("Filter tasks")).to_be_hidden()
+        assert violations(page) == []
+
+
+def test_a_server_that_goes_away_leaves_what_it_said_and_comes_back(visit: Open, server: Server) -> None:
+    page = visit()
+    rows = page.locator("table.tasks tbody tr")
+    expect(rows).to_have_count(len(listed(server)))
+    page.route("**/tasks", lambda route: route.fulfill(status=503, json={"error": "it restarts."}))
+    expect(page.get_by_text("it restarts. Below is what it said last.")).to_be_visible()
+    expect(rows).to_have_count(len(listed(server)))
+    page.unroute("**/tasks")
+    expect(page.locator(".toolbar p")).to_have_text(f"{len(listed(server))} tasks")
+    page.route("**/tasks", lambda route: route.fulfill(status=503, json={"error": "it restarts."}))
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("This page tries again by itself.")
+    page.unroute("**/tasks")
+    expect(rows).to_have_count(len(listed(server)))
+    expect(page.locator(".tiles, .toolbar").first).to_be_visible()
+
+
+def test_a_long_text_leaves_the_page_short(visit: Open) -> None:
+    page = visit("tasks/sentiment")
+    page.get_by_label("Text", exact=True).fill("good " * 5000)
+    assert page.locator("pre.code").evaluate("code => code.clientHeight") <= 320
+
+
 def test_colours_are_chosen_and_kept(visit: Open) -> None:
     page = visit()
     background = "getComputedStyle(document.body).backgroundColor"
@@ -499,7 +592,8 @@ def test_colours_are_chosen_and_kept(visit: Open) -> None:
         page.get_by_role("button", name="Colours").click()
         expect(page.get_by_role("button", name=f"Colours: {wanted}")).to_be_visible()
     assert page.evaluate(background) != light
-    page.reload()
+    page.route("**/main.js", lambda route: route.fulfill(content_type="text/javascript", body=""))
+    page.reload()  # they are there before the page's work begins
     assert page.evaluate(background) != light
 
 

@@ -102,19 +102,17 @@ function showKey() {
 
 function showTheme() {
   const control = document.getElementById("theme");
-  const draw = (theme) => {
+  const draw = () => {
     document.documentElement.dataset.theme = theme;
     control.setAttribute("aria-label", `Colours: ${theme === "system" ? "as the system" : theme}`);
   };
-  let theme = THEMES.includes(localStorage.getItem("maskserve.theme"))
-    ? localStorage.getItem("maskserve.theme")
-    : "system";
+  let { theme } = document.documentElement.dataset; // as theme.js found it
   control.addEventListener("click", () => {
     theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
     localStorage.setItem("maskserve.theme", theme);
-    draw(theme);
+    draw();
   });
-  draw(theme);
+  draw();
 }
 
 document.querySelector(".skip").addEventListener("click", (event) => {

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from masking import Base
-from server.http.ui.assets import assets
+from server.http.ui.assets import assets, release
 from tests.support.serving import fill, serving
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -59,6 +60,18 @@ def test_what_a_browser_has_already_is_not_sent_again(client: TestClient, encodi
     assert changed.content == assets()["main.js"].content
 
 
+def test_files_of_a_release_are_kept_for_good(client: TestClient) -> None:
+    page = client.get("/ui").text
+    named = re.findall(r'(?:src|href)="(ui/[^"]+)"', page)
+    assert all(address.startswith(f"ui/{release()}") for address in named)
+    for address in named:
+        reply = client.get(f"/{address}")
+        assert reply.content == assets()[address.removeprefix(f"ui/{release()}")].content
+        assert "immutable" in reply.headers["cache-control"]
+    older = client.get(f"/ui/{'0' * 16}/main.js")  # a page that another replica sent
+    assert (older.content, older.headers["cache-control"]) == (assets()["main.js"].content, "no-cache")
+
+
 def test_forms_of_a_file_have_validators_of_their_own(client: TestClient) -> None:
     tags = {
         client.get("/ui/main.js", headers={"accept-encoding": one}).headers["etag"] for one in ("gzip", "br")
@@ -66,7 +79,16 @@ def test_forms_of_a_file_have_validators_of_their_own(client: TestClient) -> Non
     assert len(tags) == 2
 
 
-@pytest.mark.parametrize("path", ["/ui/nothing.js", "/ui/../app.py", "/ui/%2e%2e/routes.py", "/ui/parts"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ui/nothing.js",
+        "/ui/../app.py",
+        "/ui/%2e%2e/routes.py",
+        "/ui/parts",
+        "/ui/0123456789abcdef/nothing.js",
+    ],
+)
 def test_there_is_nothing_else_below_the_page(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
 

@@ -7,7 +7,7 @@ import { button, field, h, put } from "../parts/dom.js";
 import { count, kind, plural } from "../parts/format.js";
 import { bodyFor, textArea } from "../parts/inputs.js";
 import { resultOf } from "../parts/results.js";
-import { empty, failure, loading } from "../parts/states.js";
+import { failure, loading, noTasks } from "../parts/states.js";
 
 const MOST = 200; // tasks that are asked at once
 const SHOWN = 3; // labels of each
@@ -26,9 +26,7 @@ export function all(place, signal) {
       const found = await json("tasks", { signal });
       put(
         body,
-        found.tasks.length
-          ? form(found.tasks, signal)
-          : empty("No task is served", "There is nothing to ask."),
+        found.tasks.length ? form(found.tasks, signal) : noTasks(),
       );
     } catch (error) {
       if (!signal.aborted) put(body, failure(error, load));
@@ -62,7 +60,7 @@ function form(tasks, signal) {
     return {
       rows: rows.slice(0, MOST),
       beyond: Math.max(0, rows.length - MOST),
-      without: named.length - rows.length,
+      without: named.filter((task) => !rows.some((row) => row.task === task)),
     };
   };
   const renew = () => {
@@ -73,8 +71,7 @@ function form(tasks, signal) {
       left,
       [
         beyond && `${count(beyond)} more than are asked at once; narrow the filter.`,
-        without &&
-          `${plural(without, "task")} left out: pairs need a second text, multiple choice needs choices, embeddings need texts to compare.`,
+        without.length && `${plural(without.length, "task")} left out: ${needs(without)}.`,
       ]
         .filter(Boolean)
         .join(" "),
@@ -112,6 +109,18 @@ function form(tasks, signal) {
     ),
     results,
   ];
+}
+
+/** Return what tasks need that are left out. */
+function needs(tasks) {
+  const named = {
+    "multiple-choice": "multiple choice needs choices",
+    embedding: "embeddings need texts to compare",
+  };
+  const missing = tasks.map(
+    (task) => named[task.kind] ?? (task.pair ? "pairs need a second text" : "this page does not know the kind"),
+  );
+  return [...new Set(missing)].join(", ");
 }
 
 async function answers(rows, results, signal) {

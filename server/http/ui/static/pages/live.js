@@ -8,7 +8,7 @@ import { card, h, put } from "../parts/dom.js";
 import { NONE, count, digits, milliseconds, percent, plural } from "../parts/format.js";
 import { growth, mean, parse, quantile, sum } from "../parts/metrics.js";
 import { repeat } from "../parts/refresh.js";
-import { failure, loading } from "../parts/states.js";
+import { TRIES_AGAIN, failure } from "../parts/states.js";
 
 const PAUSE = 2000; // milliseconds between looks, at least
 const MOST = 120; // points of a line
@@ -91,7 +91,7 @@ function fill({ before, now }, limits) {
 
 /** Show the page; see main.js. */
 export function live(place, signal) {
-  const body = h("div.stack-large", {}, loading("metrics"));
+  const body = h("div.stack-large", {}, h("div.charts", {}, SERIES.map(blank)));
   put(
     place,
     h("h1", {}, "Live"),
@@ -126,7 +126,7 @@ export function live(place, signal) {
       pause: PAUSE,
       failed: (error) => {
         before = null;
-        put(body, failure(error));
+        put(body, failure(error, null, TRIES_AGAIN));
       },
     },
   );
@@ -144,15 +144,28 @@ function draw(body, history, sample, limits) {
   );
 }
 
+/** A chart before there are two looks. */
+function blank({ name, unit }) {
+  return h(
+    "section.chart.blank",
+    { "aria-label": name, "aria-busy": "true" },
+    h("h2.tile-name", {}, name),
+    h("p.tile-value", {}, NONE, h("span.unit", {}, ` ${unit}`)),
+    sparkline([], { most: MOST }),
+    h("p.tile-remark", {}),
+  );
+}
+
 function chart({ name, unit, show = digits, remark }, values, sample, limits) {
   const last = values.at(-1);
+  const known = values.filter((value) => value !== null);
   return h(
     "section.chart",
     { "aria-label": name },
     h("h2.tile-name", {}, name),
     h("p.tile-value", {}, last === null ? NONE : show(last), h("span.unit", {}, ` ${unit}`)),
     sparkline(values, { most: MOST, ceiling: 1 }),
-    h("p.tile-remark", {}, remark ? remark(sample, limits) : `highest ${show(Math.max(0, ...values))}`),
+    h("p.tile-remark", {}, remark ? remark(sample, limits) : `highest ${known.length ? show(Math.max(...known)) : NONE}`),
   );
 }
 

@@ -7,7 +7,7 @@ import { memoryPicture, versionsOf } from "../parts/charts.js";
 import { button, card, h, put, renew, table } from "../parts/dom.js";
 import { NONE, bytes, count, digits, plural } from "../parts/format.js";
 import { repeat } from "../parts/refresh.js";
-import { empty, failure, loading } from "../parts/states.js";
+import { TRIES_AGAIN, failure, loading, noTasks } from "../parts/states.js";
 import { tile } from "./tasks.js";
 
 const PAUSE = 5000; // milliseconds
@@ -48,14 +48,14 @@ export function memory(place, signal) {
   repeat(async () => draw(await json("memory", { signal })), {
     signal,
     pause: PAUSE,
-    failed: (error) => put(body, failure(error)),
+    failed: (error) => put(body, failure(error, null, TRIES_AGAIN)),
   });
 }
 
 function picture(report) {
   const { finetuned, base, total } = report;
   if (!finetuned.copies)
-    return empty("No task is served", `The base ${base.name} takes ${bytes(base.resident_bytes)}.`);
+    return noTasks(`The base ${base.name} takes ${bytes(base.resident_bytes)}. `);
   const ready = Object.values(report.tasks).filter((task) => task.masks === "ready").length;
   const held = versionsOf(report).filter((version) => version.masks === "ready").length;
   const each = (total.resident_bytes - base.resident_bytes) / Math.max(1, held);
@@ -67,12 +67,12 @@ function picture(report) {
     h(
       "div.tiles",
       {},
-      tile("Copies in fp32", `${digits(finetuned.ratio, 3)} ×`, "what is held here"),
+      tile("Copies in fp32", `${digits(finetuned.ratio, 3)} ×`, "of what is held here"),
       report.precision !== "fp32" &&
         tile(
           `Copies in ${report.precision}`,
           `${digits(finetuned.ratio_in_precision, 3)} ×`,
-          "what is held here",
+          "of what is held here",
         ),
       tile("A further task", bytes(each), `a finetuned copy: ${bytes(base.parameters * 4)}`),
       tile(

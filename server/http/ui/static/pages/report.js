@@ -7,6 +7,7 @@ import { card, h, table } from "../parts/dom.js";
 import { count, metric, percent } from "../parts/format.js";
 
 const MOST_CLASSES = 40;
+const MOST_BESIDE = 6; // labels of a confusion matrix that has room beside the table
 
 const COLUMNS = [
   { title: "Label" },
@@ -30,7 +31,7 @@ export function report(details) {
       metrics.map(([name, value]) => score(name, value, found)),
     ),
     found === null
-      ? h("p.muted", {}, "Its manifest has these metrics and no more.")
+      ? h("p.muted", {}, "This version was published without figures of its labels and answers.")
       : measured(details, found),
   );
 }
@@ -52,9 +53,14 @@ function measured(details, found) {
     "div.stack-large",
     {},
     h("p.muted", {}, `Measured on ${count(found.examples)} rows of the dev set.`),
-    classes.length > 0 && perClass(classes),
-    found.confusion.length > 0 &&
-      h("div", {}, h("h3", {}, "Confusions"), confusion(details.labels, found.confusion)),
+    classes.length > 0 &&
+      h(
+        `div.${found.confusion.length > 0 && classes.length <= MOST_BESIDE ? "columns.even" : "stack-large"}`,
+        {},
+        perClass(classes),
+        found.confusion.length > 0 &&
+          h("div", {}, h("h3", {}, "Confusions"), confusion(details.labels, found.confusion)),
+      ),
     found.bins.length > 0 && calibration(found),
   );
 }

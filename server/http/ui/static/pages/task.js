@@ -87,7 +87,7 @@ function show(place, signal, details, again) {
         chip(`version ${details.version}`),
         details.pinned && chip("pinned", "wait"),
         chip(kind(details.kind)),
-        details.pair && chip("pairs of texts"),
+        details.pair && details.kind !== "reranking" && chip("pairs of texts"),
         details.ensemble && chip(`ensemble of ${details.ensemble.members.length}`),
         details.signs && chip("signs of a finetuned copy"),
       ),
@@ -96,9 +96,10 @@ function show(place, signal, details, again) {
     h(
       "div.columns",
       {},
-      h("div.stack-large", {}, attempt, report(details)),
-      h("div.stack-large", {}, about(details), labels(details), call),
+      h("div.stack-large", {}, attempt, call),
+      h("div.stack-large", {}, about(details), labels(details)),
     ),
+    report(details),
     versions({ name: details.task, signal, changed: again }),
   );
 }
@@ -115,7 +116,7 @@ function about(details) {
     ["In service since", date(details.loaded)],
     ["Longest input", `${count(details.max_length)} tokens`],
     ["Masks", bytes(details.mask_bytes)],
-    ["Head", bytes(details.head_bytes)],
+    ["Head", details.head_bytes > 0 && bytes(details.head_bytes)],
     ["Sparsity", details.sparsity !== null && percent(details.sparsity, 2)],
     ["Bits changed", details.flipped_share !== null && percent(details.flipped_share, 2)],
     ["Seed", details.seed],

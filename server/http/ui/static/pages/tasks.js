@@ -6,10 +6,11 @@ import { json } from "../parts/api.js";
 import { button, h, put, renew, say, table } from "../parts/dom.js";
 import { NONE, bytes, count, digits, kind, metric, milliseconds, plural, rate } from "../parts/format.js";
 import { repeat } from "../parts/refresh.js";
-import { empty, failure, loading, state } from "../parts/states.js";
+import { TRIES_AGAIN, empty, failure, loading, state } from "../parts/states.js";
 
 const PAUSE = 3000; // milliseconds
 const STEP = 100; // rows that are shown at once
+const TILES = ["Tasks in service", "Requests per second", "Held in memory", "As finetuned copies"];
 
 const COLUMNS = [
   { title: "Task", of: (task) => task.task, up: true },
@@ -29,7 +30,7 @@ const COLUMNS = [
 /** Show the page; see main.js. */
 export function tasks(place, signal) {
   const view = { column: 0, up: true, most: STEP, found: null, text: "", held: "", memory: null };
-  const tiles = h("div.tiles", {}, loading("what the server holds"));
+  const tiles = h("div.tiles", {}, TILES.map(blank));
   const search = h("input", {
     type: "search",
     id: "search",
@@ -45,7 +46,8 @@ export function tasks(place, signal) {
     view.most = STEP;
     draw();
   });
-  put(place, h("h1", {}, "Tasks"), tiles, h("div.toolbar", {}, search, counted), list);
+  const toolbar = h("div.toolbar", {}, search, counted);
+  put(place, h("h1", {}, "Tasks"), tiles, toolbar, list);
   repeat(
     async () => {
       const found = await json("tasks", { signal });
@@ -53,40 +55,44 @@ export function tasks(place, signal) {
       if (held !== view.held) Object.assign(view, { held, memory: await json("memory", { signal }) });
       const text = JSON.stringify(found);
       if (text !== view.text) Object.assign(view, { found, text });
+      counted.classList.remove("problem");
       drawTiles(view, tiles);
+      toolbar.hidden = !found.tasks.length && !found.not_served.length;
       if (view.found === found) draw(); // else a text that is being marked would be lost
     },
     {
       signal,
       pause: PAUSE,
-      failed: (error) =>
-        view.found === null || error.status === 401
-          ? put(list, failure(error)) && put(tiles)
-          : say(counted, error.message),
+      failed: (error) => {
+        view.text = ""; // all is drawn anew once there is an answer
+        if (view.found === null || error.status === 401) {
+          put(list, failure(error, null, TRIES_AGAIN));
+          put(tiles).hidden = toolbar.hidden = true;
+        } else {
+          say(counted, `${error.message} Below is what it said last.`);
+          counted.classList.add("problem");
+        }
+      },
     },
   );
 }
 
 function drawTiles({ found, memory }, tiles) {
   const perSecond = found.tasks.reduce((sum, task) => sum + task.requests_per_second, 0);
-  const broken = found.not_served.length + found.tasks.filter((task) => task.problem).length;
   const { ratio, ratio_in_precision: near } = memory.finetuned;
+  const [served, requests, held, copies] = TILES;
+  tiles.hidden = false;
   put(
     tiles,
+    tile(served, count(found.tasks.length), ...health(found)),
+    tile(requests, digits(perSecond), "in the last half minute"),
     tile(
-      "Tasks in service",
-      count(found.tasks.length),
-      broken ? `${plural(broken, "task")} with a problem` : "all as the store has them",
-      broken ? "bad" : "",
-    ),
-    tile("Requests per second", digits(perSecond), "in the last half minute"),
-    tile(
-      "Held in memory",
+      held,
       bytes(memory.total.resident_bytes),
       `base ${bytes(memory.base.resident_bytes)}, ${memory.precision}`,
     ),
     tile(
-      "As finetuned copies",
+      copies,
       ratio === null ? NONE : `${digits(ratio, 3)} ×`,
       ratio === null
         ? "no tasks yet"
@@ -95,6 +101,21 @@ function drawTiles({ found, memory }, tiles) {
           : `of this memory; in ${memory.precision} ${digits(near, 3)} ×`,
     ),
   );
+}
+
+/** Return what is said of the tasks that are not as they should be, and its tone. */
+function health({ tasks: served, not_served: others }) {
+  const those = (name) => others.filter((task) => task.state === name).length;
+  const broken = served.filter((task) => task.problem).length + those("failed");
+  if (broken) return [`${plural(broken, "task")} with a problem`, "bad"];
+  const states = [...new Set(others.map((task) => task.state))];
+  const told = states.map((name) => `${count(those(name))} ${name}`).join(", ");
+  return [told || (served.length ? "no problem" : "none yet")];
+}
+
+/** A tile before its number is known. */
+function blank(name) {
+  return h("div.tile.blank", {}, h("p.tile-name", {}, name), h("p.tile-value", {}), h("p.tile-remark", {}));
 }
 
 /** A number with a name above and a remark below. */
@@ -116,8 +137,9 @@ function drawList(view, wanted, list, counted, draw) {
       list,
       empty(
         "No task yet",
-        "The store is empty. A task that is learned or uploaded appears here by itself: ",
-        h("code", {}, "maskserve learn --task NAME ..."),
+        "The store is empty. A task that is learned with ",
+        h("code", {}, "maskserve learn"),
+        " or uploaded appears here by itself.",
       ),
     );
     return;
@@ -178,12 +200,11 @@ function row(task) {
     "span.task-name",
     {},
     h("a.row-link", { href: `#/tasks/${encodeURIComponent(task.task)}` }, task.task),
-    h(
-      "span.sub",
-      {},
-      task.kind ? kind(task.kind) + (task.pair && task.kind !== "reranking" ? ", pairs" : "") : NONE,
-    ),
-    task.problem && h("span.sub.problem", {}, task.problem),
+    task.kind &&
+      h("span.sub", {}, kind(task.kind) + (task.pair && task.kind !== "reranking" ? ", pairs" : "")),
+    task.state === "unloaded"
+      ? h("span.sub", {}, "out of service until it is loaded on its page")
+      : task.problem && h("span.sub.problem", {}, task.problem),
   );
   return [
     name,

@@ -5,7 +5,7 @@
 
 import { askForShare, confirm } from "../parts/dialogs.js";
 import { button, h } from "../parts/dom.js";
-import { count, metric, percent } from "../parts/format.js";
+import { count, digits, metric, plural } from "../parts/format.js";
 import { chip } from "../parts/states.js";
 
 const WHOLE = 100;
@@ -18,16 +18,18 @@ export function traffic(found, act) {
     return h("div.notice.wait", {}, h("p", {}, `Traffic was aborted: ${told.aborted.reason}`));
   }
   return h(
-    "div.notice",
+    "div.traffic",
     { role: "group", "aria-label": "Traffic" },
-    h("p", {}, shares(told), told.followed ? "" : ". This server does not follow it."),
+    h("h3", {}, "Requests are shared"),
+    shares(told).map((line) => h("p", {}, line)),
+    !told.followed && h("p.problem", {}, "This server does not follow it."),
     told.shadow && h("p", {}, agreement(told)),
     told.versions.map(
       (one) => one.problem && h("p.problem", {}, `Version ${one.version} is not served here: ${one.problem}`),
     ),
     told.abort && h("p.muted", {}, rule(told.abort)),
     h(
-      "div.row",
+      "div.actions",
       {},
       told.versions
         .filter((one) => one.version !== told.stable)
@@ -72,9 +74,8 @@ function shares({ versions, shadow }) {
     .map((one) => {
       const gets = one.weight ? `gets ${weight(one)}` : "answers by name";
       const failed = one.failed_rows ? `, ${count(one.failed_rows)} failed` : "";
-      return `Version ${one.version} ${gets} (${count(one.rows)} inputs here${failed})`;
-    })
-    .join(", ");
+      return `Version ${one.version} ${gets} (${plural(one.rows, "input")} here${failed})`;
+    });
 }
 
 /** Return a weight, which is one in per cent, without zeros at its end. */
@@ -82,19 +83,24 @@ function weight(one) {
   return `${Number(one.weight.toPrecision(3))} %`;
 }
 
+/** Return a share of one in per cent, without zeros at its end. */
+function share(value) {
+  return `${digits(value * WHOLE, 4)} %`;
+}
+
 function agreement({ shadow, stable }) {
   const name = `Version ${shadow.version} as a shadow of version ${stable}`;
   if (!shadow.rows) return `${name}: nothing was compared yet.`;
-  const agrees = shadow.agreement === null ? "" : ` agrees on ${percent(shadow.agreement, 2)} of`;
-  return `${name}${agrees} ${count(shadow.rows)} inputs; scores differ by ${metric(shadow.difference)}.`;
+  const agrees = shadow.agreement === null ? "" : ` agrees on ${share(shadow.agreement)} of`;
+  return `${name}${agrees} ${plural(shadow.rows, "input")}; scores differ by ${metric(shadow.difference)}.`;
 }
 
 function rule({ agreement: least, errors, rows }) {
   const bounds = [
-    least !== null && `agreement below ${percent(least, 2)}`,
-    errors !== null && `failures above ${percent(errors, 2)}`,
+    least !== null && `agreement below ${share(least)}`,
+    errors !== null && `failures above ${share(errors)}`,
   ];
-  return `Aborted at ${bounds.filter(Boolean).join(" or ")}, after ${count(rows)} inputs.`;
+  return `A server aborts it at ${bounds.filter(Boolean).join(" or ")}, judged after ${plural(rows, "input")}.`;
 }
 
 async function promote(number, act) {

@@ -11,7 +11,7 @@ import { button, field, h } from "./dom.js";
  * @param {object} options `again`: whether the page is to be shown again with it; not where an action goes on.
  * @returns {Promise<boolean>} Whether the user gave one.
  */
-export function askForKey(why = "Routes that ask for a key get this one.", { again = true } = {}) {
+export function askForKey(why = "Every request to this server carries it.", { again = true } = {}) {
   const input = h("input", {
     type: "password",
     autocomplete: "off",

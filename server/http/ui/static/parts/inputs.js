@@ -95,7 +95,7 @@ function documents(details) {
 
 function sentences(details) {
   const source = textArea(details.example.inputs, { rows: 2, required: true });
-  const list = lineFields("Sentence", ["", ""], 1);
+  const list = lineFields("Sentence", ["Please give me a refund.", "The film was too long."], 1);
   return {
     element: h("div.stack", {}, field("Text", source), list.element),
     request: () => ({
@@ -126,7 +126,9 @@ function lineFields(name, given, fewest) {
   const inputs = () => [...list.querySelectorAll("input")];
   const number = () => {
     [...list.children].forEach((item, index) => {
-      item.querySelector("input").setAttribute("aria-label", `${name} ${index + 1}`);
+      const input = item.querySelector("input");
+      input.setAttribute("aria-label", `${name} ${index + 1}`);
+      input.required = index === 0;
       const remove = item.querySelector("button");
       remove.setAttribute("aria-label", `Remove ${name.toLowerCase()} ${index + 1}`);
       remove.disabled = list.children.length <= fewest;

@@ -75,7 +75,7 @@ function choices(reply, { most }) {
 function decisions(reply, { task, most }) {
   const known = Array.isArray(task.labels);
   const threshold = (label) => (known ? (task.thresholds?.[task.labels.indexOf(label)] ?? 0.5) : null);
-  return bars(
+  const shown = bars(
     reply.map(({ label, score, predicted }) => ({
       name: label,
       share: score,
@@ -85,6 +85,7 @@ function decisions(reply, { task, most }) {
     })),
     most,
   );
+  return [shown, known && note("A label is given from its threshold on, the upright mark.")];
 }
 
 function ranks(reply, { most }) {
@@ -100,10 +101,11 @@ function similarities(reply, { body, most }) {
     share: cosine,
     value: cosine.toFixed(3),
   }));
-  return bars(
+  const shown = bars(
     found.sort((a, b) => b.share - a.share),
     most,
   );
+  return [shown, note("Cosine of the two vectors: 1 for the same direction, 0 for nothing in common.")];
 }
 
 function values(reply) {
@@ -162,6 +164,10 @@ function bars(entries, most) {
         ),
       ),
   );
+}
+
+function note(text) {
+  return h("p.muted.note", {}, text);
 }
 
 function isStressed(given, index) {

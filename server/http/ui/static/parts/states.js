@@ -2,7 +2,7 @@
  * What a page shows before, instead of and beside its contents: loading, nothing, errors, states of tasks.
  */
 
-import { ApiError } from "./api.js";
+import { ApiError, key } from "./api.js";
 import { askForKey } from "./dialogs.js";
 import { button, h } from "./dom.js";
 
@@ -23,21 +23,35 @@ export function empty(title, ...text) {
   return h("div.empty", {}, h("p.empty-title", {}, title), h("p", {}, text));
 }
 
-/** Why something could not be shown, and what to do. */
-export function failure(error, again = null) {
+/** What is shown of a server without tasks; `text` says what else is known. */
+export function noTasks(...text) {
+  const list = h("a", { href: "#/" }, "Tasks");
+  return empty("No task is served", text, list, " shows what the store has, and how to add one.");
+}
+
+/** What is said of work that is done again by itself; see `repeat`. */
+export const TRIES_AGAIN = "This page tries again by itself.";
+
+/**
+ * Why something could not be shown, and what to do.
+ * @param {Error} error Of a route; a missing key is asked for.
+ * @param {?Function} again What a button does; none for null.
+ * @param {?string} remark A sentence below the reason.
+ */
+export function failure(error, again = null, remark = null) {
   if (error instanceof ApiError && error.status === 401) {
     return h(
       "div.empty",
       { role: "alert" },
-      h("p.empty-title", {}, "This server asks for a key"),
+      h("p.empty-title", {}, key() ? "The server does not take this key" : "This server asks for a key"),
       h("p", {}, "A client key shows tasks and lets you try them. The admin key also changes them."),
-      button("Enter a key", () => askForKey(), { kind: "primary" }),
+      button(key() ? "Enter another key" : "Enter a key", () => askForKey(), { kind: "primary" }),
     );
   }
   return h(
     "div.notice.bad",
     { role: "alert" },
-    h("p", {}, error.message),
+    h("div", {}, h("p", {}, error.message), remark && h("p", {}, remark)),
     again && button("Try again", again),
   );
 }
