@@ -1,5 +1,7 @@
 """Holds: tasks that are pinned, unloaded and released, and what a pin keeps from being deleted."""
 
+from collections.abc import Callable
+
 import pytest
 
 from mask_store import (
@@ -81,12 +83,13 @@ def test_what_can_not_be_pinned(three: MaskStore) -> None:
 
 
 def test_a_task_that_is_not_there(three: MaskStore) -> None:
-    for act in (
+    acts: list[Callable[[], object]] = [
         lambda: three.hold("other"),
         lambda: three.pin("other", 1),
         lambda: three.unload("other"),
         lambda: three.release("other"),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(UnknownTaskError, match="no task 'other'"):
             act()
 
