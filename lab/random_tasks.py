@@ -26,7 +26,7 @@ from mask_store import (
 from masking import Base, Features, MaskSettings, Row
 from masking.heads import CLASSIFIER, POOLER
 from masking.kernels import BitMask, Segments
-from masking.known_task import maskable_linears, own_tensors
+from masking.known_task import own_tensors
 from masking.tasks import MODEL_KINDS
 
 _DEVIATION = 0.02
@@ -87,7 +87,7 @@ def random_signs(base: Base, name: str, seed: int) -> MaskBundle:
     """
     generator = np.random.default_rng(seed)
     head = _random_head(base, _head_rows(base, TWO_CLASSES), generator)
-    linears = maskable_linears(base)
+    linears = base.maskable_linears
     bits = {
         layer: _random_mask((one.out_features, one.in_features), 0.5, generator)
         for layer, one in linears.items()

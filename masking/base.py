@@ -5,7 +5,9 @@ identity, which masks are bound to, is of weights, tokenizer and configuration: 
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -16,6 +18,7 @@ from mask_store import BaseInfo
 from masking.architectures import Blocks, check_architecture, find_blocks
 from masking.checks import check_config, check_encoder, check_tokenizer, fit_tokenizer, naming
 from masking.errors import BaseLoadError
+from masking.heads import POOLER
 from masking.identity import configuration_digest, tokenizer_digest, weights_digest
 
 Tokenizer = PreTrainedTokenizerBase
@@ -83,6 +86,12 @@ class Base:
             parameters=sum(tensor.numel() for _, tensor in tensors),
         )
         return cls(model, pooler, tokenizer, info, blocks)
+
+    @cached_property
+    def maskable_linears(self) -> Mapping[str, nn.Linear]:
+        """Every layer that a mask may apply to, by its name in a bundle."""
+        linears = self.blocks.linears(self.encoder)
+        return linears if self.pooler is None else linears | {POOLER: self.pooler}
 
     @property
     def device(self) -> torch.device:

@@ -64,7 +64,7 @@ class KnownTask:
 
     def is_of(self, manifest: Manifest) -> bool:
         """Tell whether this is what is known of a manifest."""
-        return self.text == _compressed(manifest)
+        return zlib.decompress(self.text) == manifest.to_json().encode()
 
     def shortened(self, max_length: int) -> Self:
         """Return the same task with rows of at most `max_length` tokens, or its own length if that is less.
@@ -104,10 +104,9 @@ def know_task(manifest: Manifest, digest: str, base: Base) -> KnownTask:
             f"task {manifest.task!r} takes up to {manifest.max_length} tokens, but on base {own.name!r} "
             f"a row has {shortest} at least: the special tokens and one of each text"
         )
-    linears = maskable_linears(base)
     for info in manifest.learned.values():
         _check_head(manifest, base, info)
-        _check_layers(info, linears)
+        _check_layers(info, base.maskable_linears)
     if isinstance(manifest, SignManifest):
         _check_signs(manifest, base)
     return KnownTask(
@@ -121,7 +120,7 @@ def know_task(manifest: Manifest, digest: str, base: Base) -> KnownTask:
         _metric(manifest),
         manifest.finetuned_bytes,
         _ready_bytes(manifest),
-        _compressed(manifest),
+        zlib.compress(manifest.to_json().encode()),
     )
 
 
@@ -144,16 +143,6 @@ def _metric(manifest: Manifest) -> tuple[str, float] | None:
     return None if name is None else (name, manifest.metrics[name])
 
 
-def _compressed(manifest: Manifest) -> bytes:
-    return zlib.compress(manifest.to_json().encode())
-
-
-def maskable_linears(base: Base) -> dict[str, nn.Linear]:
-    """Return every layer of the base that a mask may apply to, by its name in a bundle."""
-    linears = base.blocks.linears(base.encoder)
-    return linears if base.pooler is None else linears | {POOLER: base.pooler}
-
-
 def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of the tensors that a copy has its own values of, beside its weights.
 
@@ -161,7 +150,7 @@ def own_tensors(base: Base, layers: Iterable[str]) -> dict[str, tuple[int, ...]]
         base: The base.
         layers: The layers of signs, by name.
     """
-    linears, norms = maskable_linears(base), base.blocks.layer_norms(base.encoder)
+    linears, norms = base.maskable_linears, base.blocks.layer_norms(base.encoder)
     parts = {f"{name}.bias": linears[name].bias for name in layers}
     for name, norm in norms.items():
         parts |= {f"{name}.{part}": tensor for part, tensor in norm.named_parameters()}
@@ -176,7 +165,7 @@ def _check_signs(manifest: SignManifest, base: Base) -> None:
     blocks = base.blocks.linears(base.encoder)
     if missing := sorted(blocks.keys() - names):
         raise UnknownLayerError(f"task {manifest.task!r} has no signs of layer {missing[0]!r}")
-    if beyond := sorted(names - maskable_linears(base).keys()):
+    if beyond := sorted(names - base.maskable_linears.keys()):
         raise UnknownLayerError(f"task {manifest.task!r} has signs of {beyond[0]!r}, no layer of the base")
     found, wanted = {one.name: one.shape for one in manifest.own}, own_tensors(base, names)
     if odd := sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)):

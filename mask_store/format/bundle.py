@@ -87,7 +87,7 @@ class BundleMember:
     """
 
     info: BitsInfo
-    masks: Masks
+    masks: CodedMasks
     head: Head
     scales: Head
     own: Head

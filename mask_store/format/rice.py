@@ -10,6 +10,7 @@ fields. The normative text, with a worked example, is docs/bundle-format.md.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def check_rice(stream: PackedArray, encoding: RiceEncoding, bits: int) -> None:
     count, parameter = encoding.count, encoding.parameter
     if -(-count * parameter // 8) > stream.size:
         raise MaskCodingError(f"{count} remainders do not fit in {stream.size} bytes")
-    quotients, remainders = _halves(stream, encoding)
+    quotients, remainders = halves(stream, encoding)
     if quotients.size and not quotients[-1]:
         raise MaskCodingError("the last byte of the quotients codes nothing")
     if (ends := count_ones(quotients)) != count:
@@ -108,7 +109,7 @@ def decode_rice(stream: PackedArray, encoding: RiceEncoding, rows: int, columns:
     return packed
 
 
-def _halves(stream: PackedArray, encoding: RiceEncoding) -> tuple[PackedArray, PackedArray]:
+def halves(stream: PackedArray, encoding: RiceEncoding) -> tuple[PackedArray, PackedArray]:
     """Return the stream of the quotients and that of the remainders."""
     cut = stream.size - -(-encoding.count * encoding.parameter // 8)
     return stream[:cut], stream[cut:]
@@ -116,7 +117,7 @@ def _halves(stream: PackedArray, encoding: RiceEncoding) -> tuple[PackedArray, P
 
 def _places(stream: PackedArray, encoding: RiceEncoding) -> Iterator[NDArray[np.int64]]:
     """Yield the numbers of the coded bits, ascending, some at a time."""
-    quotients, remainders = _halves(stream, encoding)
+    quotients, remainders = halves(stream, encoding)
     done, before = 0, 0  # coded bits so far, and what their remainders add up to
     for begin in range(0, quotients.size, _PIECE_BYTES):
         piece = np.unpackbits(quotients[begin : begin + _PIECE_BYTES], bitorder="little")
@@ -184,10 +185,15 @@ def _sum_of_remainders(stream: PackedArray, width: int) -> int:
     """Add up fields of `width` bits: each bit of a field counts by how often it is set."""
     if not width:
         return 0
-    bits = np.arange(64 * width) % width == np.arange(width)[:, np.newaxis]
-    patterns = np.packbits(bits, axis=1, bitorder="little").view("<u8")  # [bit, words], which then repeat
     return sum(
         count_ones_of_words(words.reshape(-1, width) & pattern) << bit
         for words in words_of(stream, multiple=width)
-        for bit, pattern in enumerate(patterns)
+        for bit, pattern in enumerate(_patterns(width))
     )
+
+
+@lru_cache(maxsize=MAX_RICE_PARAMETER)
+def _patterns(width: int) -> NDArray[np.uint64]:
+    """Return where each bit of fields of `width` bits lies: uint64 [width, words], which then repeat."""
+    bits = np.arange(64 * width) % width == np.arange(width)[:, np.newaxis]
+    return np.packbits(bits, axis=1, bitorder="little").view("<u8")

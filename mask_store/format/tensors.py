@@ -6,7 +6,7 @@ Everything that can be wrong with a tensor is refused here; what is checked when
 stands in docs/bundle-format.md.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ from mask_store.format.mask_info import (
 from mask_store.format.rice import check_rice, decode_rice, rice_encode
 
 FloatArray = NDArray[np.float32]
+Decode = Callable[[PackedArray, RiceEncoding, int, int], PackedArray]
+"""Takes what `decode_rice` takes, and returns the same."""
 _KINDS = {
     HEAD_PREFIX: "head tensor",
     OWN_PREFIX: "own tensor",
@@ -187,22 +189,29 @@ class CodedMasks(Mapping[str, PackedArray]):
     So a bundle takes the memory of its file, whatever that announces.
     """
 
-    def __init__(self, key: str, layers: Iterable[LayerBits], tensors: Tensors) -> None:
+    def __init__(
+        self, key: str, layers: Iterable[LayerBits], tensors: Tensors, decode: Decode = decode_rice
+    ) -> None:
         """Take over tensors whose contents were checked.
 
         Args:
             key: What stands before the layers' names in the names of their tensors.
             layers: The member's layers.
             tensors: The tensors of the bundle.
+            decode: Decodes masks that are entropy-coded.
         """
-        self._key, self._tensors = key, tensors
+        self._key, self._tensors, self._decode = key, tensors, decode
         self._layers = {layer.name: layer for layer in layers}
+
+    def decoded_by(self, decode: Decode) -> "CodedMasks":
+        """Return the same masks, decoded by another function."""
+        return CodedMasks(self._key, self._layers.values(), self._tensors, decode)
 
     def __getitem__(self, name: str) -> PackedArray:
         """Return a mask: uint8 [rows, ceil(columns / 8)], read-only."""
         layer, stream = self._layers[name], _read(self._key + name, self._tensors)
         if isinstance(layer.encoding, RiceEncoding):
-            packed = decode_rice(stream, layer.encoding, layer.rows, layer.columns)
+            packed = self._decode(stream, layer.encoding, layer.rows, layer.columns)
         else:
             packed = stream.reshape(layer.rows, packed_columns(layer.columns)).copy()
         packed.setflags(write=False)

@@ -14,6 +14,7 @@ from masking.heads import ACTIVATIONS, Linear
 from masking.inference.resident import ResidentWeights
 from masking.inference.signs import TaskSigns
 from masking.inference.task_masks import TaskMasks
+from masking.kernels import rice_decoder
 from masking.known_task import KnownTask, know_task
 from masking.tasks import head_activation
 
@@ -121,7 +122,8 @@ def _load_masks(member: BundleMember, weights: ResidentWeights) -> Member:
     layers = {layer.name: layer for layer in member.info.layers}
     head = {name: torch.from_numpy(tensor.copy()) for name, tensor in member.head.items()}
     of_base = {}
-    for name, bits in member.masks.items():
+    masks = member.masks.decoded_by(rice_decoder(weights.device, weights.kernels))
+    for name, bits in masks.items():
         if (own := head.get(f"{name}.weight")) is None:
             of_base[name] = bits
         else:

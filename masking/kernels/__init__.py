@@ -24,6 +24,7 @@ from masking.kernels.layouts import (
     StripMask,
     WordMask,
     ready_mask,
+    rice_decoder,
 )
 from masking.kernels.linear import Method, kernel_runs, masked_linear
 from masking.kernels.precision import PRECISIONS, Precision, PrecisionChoice, choose_precision, without_lines
@@ -51,5 +52,6 @@ __all__ = [
     "masked_linear",
     "ready_mask",
     "reference_linear",
+    "rice_decoder",
     "without_lines",
 ]

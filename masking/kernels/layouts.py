@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mask_store.format.bits import unpack_bits
+from mask_store.format.rice import decode_rice
+from mask_store.format.tensors import Decode
 from masking.kernels.cpu import launch as native
 
 BITS_PER_STRIP = 16
@@ -186,3 +188,15 @@ def ready_mask(
     if device is not None and device.type != "cpu":
         return WordMask.of(bits, device)
     return StripMask.of(bits) if kernels == "auto" and native.available() else bits
+
+
+def rice_decoder(device: torch.device, kernels: Kernels = "auto") -> Decode:
+    """Return the fastest decoder of masks for layers that are computed on a device.
+
+    Args:
+        device: Where the layers are computed.
+        kernels: With "off" no kernel is needed for it.
+    """
+    if device.type == "cpu" and kernels == "auto" and native.available():
+        return native.decode_rice
+    return decode_rice

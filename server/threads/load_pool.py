@@ -7,6 +7,7 @@ that one slow task holds up no other. The threads are daemons: the process ends 
 import ctypes
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Condition, Thread
@@ -35,7 +36,7 @@ class LoadPool:
         self._threads = threads
         self._in_bulk = in_bulk
         self._patience = patience
-        self._waiting: dict[str, Work] = {}
+        self._waiting: OrderedDict[str, Work] = OrderedDict()  # whose first is found at once, of any number
         self._running: dict[str, float] = {}
         self._done = 0
         self._closed = False
@@ -83,9 +84,9 @@ class LoadPool:
             room = len(self._running) < _MOST_THREADS and len(self._quick(self._patience)) < self._threads
             if not self._waiting or not room:
                 return None
-            task = next(iter(self._waiting))
+            task, work = self._waiting.popitem(last=False)
             self._running[task] = time.monotonic()
-            return task, self._waiting.pop(task)
+            return task, work
 
     def _work(self, first: list[tuple[str, Work]]) -> None:
         piece: tuple[str, Work] | None = first.pop()

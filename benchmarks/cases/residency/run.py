@@ -3,14 +3,14 @@
 import argparse
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.cases.residency.store import make_store
-from benchmarks.cases.residency.traffic import Traffic, dealt, drive, rates, told, zipf
+from benchmarks.cases.residency.traffic import Rate, Traffic, dealt, drawn, drive, rates, told, zipf
 from benchmarks.errors import BenchmarkError
 from benchmarks.peers.ours import cpu_precision
 from lab.machine import processor_line
@@ -23,7 +23,9 @@ from masking import Base, load_base, load_task
 from masking.inference import ResidentWeights
 
 ZIPF, SWEEP = "Zipf", "each task once"
+DRAWN, DEALT = "drawn", "dealt"
 _FEW = 16
+_COLUMNS = {"batch_tasks": 1, "per_second": 0, "cpu_ms": 2}
 _ZEROS = 0.05
 _START_SECONDS = _FILL_SECONDS = 600.0
 _QUEUE_SECONDS = 60.0  # nobody is refused where the machine is busy
@@ -77,7 +79,12 @@ def _check(way: str, seen: Traffic, budget: int) -> None:
 
 
 def measure_ready(folder: Path, base: Base, arguments: argparse.Namespace) -> dict[str, object]:
-    """Compare traffic over many tasks, all of which are ready, with that over a few of them."""
+    """Compare traffic over many tasks, all of which are ready, with that over a few of them.
+
+    Drawn: every client draws from all, so that few tasks come twice in a batch more often than many do, and a
+    batch of many holds more tasks. Dealt: as many clients as there are few tasks, each with tasks of its own,
+    so that a batch of either holds as many.
+    """
     names = [f"task-{number:05d}" for number in range(arguments.all_ready)]
     make_store(folder / "ready", base, names, arguments.sets)
     with serve(folder, "ready", arguments) as (url, seconds):
@@ -87,16 +94,44 @@ def measure_ready(folder: Path, base: Base, arguments: argparse.Namespace) -> di
                 raise BenchmarkError(f"not all of {len(names)} tasks are ready: is there memory for them?")
             time.sleep(0.2)
         few = names[:: max(1, len(names) // _FEW)][:_FEW]
-        found = asyncio.run(rates(url, [few, names], arguments))
-    ratios = [many / one for one, many in zip(*found, strict=True)]
+        own = min(arguments.clients, len(few))
+        ways = [drawn(few, arguments.clients), drawn(names, arguments.clients)]
+        ways += [dealt(few, own), dealt(names, own)]
+        found = asyncio.run(rates(url, ways, arguments.round_seconds, arguments.rounds))
     return {
         "tasks": len(names),
         "few": len(few),
         "ready_seconds": seconds,
-        "rates": {"few": found[0], "all": found[1]},
-        "ratio": median(found[1]) / median(found[0]),
-        "ratios": ratios,
+        DRAWN: {"clients": arguments.clients, **_compared(*found[:2])},
+        DEALT: {"clients": own, **_compared(*found[2:])},
     }
+
+
+def _compared(few: Sequence[Rate], every: Sequence[Rate]) -> dict[str, object]:
+    """Return medians of both, their ratios, and the ratio of each round."""
+    middle = {
+        what: [median(getattr(one, what) for one in way) for way in (few, every)]
+        for what in ("per_second", "cpu_ms", "batch_tasks")
+    }
+    return {
+        **middle,
+        "ratio": middle["per_second"][1] / middle["per_second"][0],
+        "ratios": [many.per_second / one.per_second for one, many in zip(few, every, strict=True)],
+        "cpu_ratio": middle["cpu_ms"][1] / middle["cpu_ms"][0],
+    }
+
+
+def ready_table(result: Mapping[str, object]) -> str:
+    """Write the comparison of all tasks with a few as Markdown."""
+    rows = []
+    for way in (DRAWN, DEALT):
+        one = result[way]
+        assert isinstance(one, dict)
+        pairs = [" / ".join(f"{n:.{digits}f}" for n in one[what]) for what, digits in _COLUMNS.items()]
+        spread = f"{one['ratio']:.2f} ({min(one['ratios']):.2f} to {max(one['ratios']):.2f})"
+        rows.append([way, str(one["clients"]), *pairs, spread, f"{one['cpu_ratio']:.2f}"])
+    head = ["tasks are", "clients", "tasks in a batch", "requests / s", "CPU ms of a request"]
+    return markdown_table([*head, "ratio of the rates", "ratio of CPU"], rows)
 
 
 def _first_line(result: Mapping[str, object]) -> str:
@@ -139,8 +174,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-ready", type=int, default=1000, help="tasks that are all ready; 0: leave it out"
     )
-    parser.add_argument("--round-seconds", type=float, default=5.0, help="length of each of its measurements")
-    parser.add_argument("--rounds", type=int, default=3, help="its measurements, in turn")
+    parser.add_argument("--round-seconds", type=float, default=3.0, help="length of each of its measurements")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is made, in turn")
     parser.add_argument("--threads", type=int, default=1, help="compute threads of the server")
     parser.add_argument("--precision", type=cpu_precision, default="fp32", help="fp32, bf16, int8 or auto")
 
@@ -159,6 +194,6 @@ def main(arguments: argparse.Namespace) -> int:
             print(_first_line(cold) + "\n\n" + cold_table(cold), flush=True)
         ready = measure_ready(folder, base, arguments) if arguments.all_ready else None
     if ready is not None:
-        print(f"\n{ready['tasks']} tasks, all ready: {ready['ratio']:.2f} of the rate of {ready['few']}.")
+        print(f"\n{ready['few']} tasks / {ready['tasks']} tasks, all of them ready:\n\n{ready_table(ready)}")
     write_report(arguments, "residency", model=arguments.shape, cold=cold, ready=ready)
     return 0

@@ -1,24 +1,26 @@
 """Traffic for many tasks, and what the server tells of its memory meanwhile."""
 
-import argparse
 import asyncio
 import math
 import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from statistics import median
 
 import httpx
 import numpy as np
 
-from benchmarks.measure.load import HttpClient, load
+from benchmarks.measure.load import Call, HttpClient, load
 from lab.random_models import random_text
 
 _TEXTS, _WORDS = 64, 12
 _DRAWS = 4000  # of each client, again from the start after the last
 _LOOK_SECONDS = 1.0
 _COLD = b"\r\nx-mask-load-time:"
+_CPU = "process_cpu_seconds_total"
+_BATCHES, _BATCH_TASKS = "maskserve_batch_tasks_count", "maskserve_batch_tasks_sum"
 
 Body = tuple[str, object]
 
@@ -100,7 +102,7 @@ def zipf(names: Sequence[str], clients: int) -> list[list[Body]]:
 
 
 def dealt(names: Sequence[str], clients: int) -> list[list[Body]]:
-    """Deal the tasks to clients, so that together they ask each once."""
+    """Deal the tasks to clients, each of which asks its own in turn."""
     order = np.random.default_rng(2).permutation(names).tolist()
     return [bodies(order[client::clients]) for client in range(clients)]
 
@@ -147,20 +149,68 @@ def _note(url: str, seen: Traffic) -> dict[str, float]:
     return now
 
 
-async def rates(url: str, ways: Sequence[Sequence[str]], arguments: argparse.Namespace) -> list[list[float]]:
-    """Measure requests per second of several choices of tasks, in turn."""
-    found: list[list[float]] = [[] for _ in ways]
-    for turn in range(arguments.rounds + 1):
-        for way, names in enumerate(ways):
-            clients = [await _uniform(url, names, (way, client)) for client in range(arguments.clients)]
-            one = await load(clients, arguments.round_seconds if turn else min(1.0, arguments.round_seconds))
-            if turn:
-                found[way].append(one.rate)
-            for client in clients:
-                await client.close()
-    return found
+@dataclass(frozen=True)
+class Rate:
+    """One measurement of one way to choose tasks.
+
+    Attributes:
+        per_second: Requests per second.
+        cpu_ms: Processor time of the server for a request, in milliseconds: other work on the machine
+            changes it little.
+        batch_tasks: Tasks in a batch, on average.
+    """
+
+    per_second: float
+    cpu_ms: float
+    batch_tasks: float
 
 
-async def _uniform(url: str, names: Sequence[str], seed: tuple[int, int]) -> HttpClient:
-    """Connect a client that asks tasks drawn with equal chances."""
-    return await HttpClient.connect(url, bodies(np.random.default_rng(seed).choice(names, _DRAWS).tolist()))
+async def rates(
+    url: str, ways: Sequence[Sequence[Sequence[Body]]], seconds: float, rounds: int
+) -> list[list[Rate]]:
+    """Measure several ways to choose tasks, in turn, after a shorter round that is not counted.
+
+    Args:
+        url: The server's.
+        ways: For each way, the requests of each client, again from the start after the last.
+        seconds: Length of each measurement.
+        rounds: How often each is measured.
+
+    Returns:
+        The measurements of each way.
+    """
+    for way in ways:
+        await _rate(url, way, min(1.0, seconds))
+    turns = [[await _rate(url, way, seconds) for way in ways] for _ in range(rounds)]
+    return [list(way) for way in zip(*turns, strict=True)]
+
+
+async def _rate(url: str, by_client: Sequence[Sequence[Body]], seconds: float) -> Rate:
+    clients = [await HttpClient.connect(url, own) for own in by_client]
+    before = await asyncio.to_thread(told, url)
+    found = await load([_one_after_another(client) for client in clients], seconds)
+    after = await asyncio.to_thread(told, url)
+    for client in clients:
+        await client.close()
+    counted = {name: after[name] - before[name] for name in (_CPU, _BATCHES, _BATCH_TASKS)}
+    return Rate(
+        found.rate,
+        1e3 * counted[_CPU] / len(found.latencies),
+        counted[_BATCH_TASKS] / counted[_BATCHES],
+    )
+
+
+def _one_after_another(client: HttpClient) -> Call:
+    """Return what sends all requests of a client in turn, whatever number it is called with."""
+    numbers = count()
+
+    async def send(_: int) -> None:
+        await client.post(next(numbers))
+
+    return send
+
+
+def drawn(names: Sequence[str], clients: int) -> list[list[Body]]:
+    """Draw the requests of each client with equal chances of the tasks."""
+    generator = np.random.default_rng(3)
+    return [bodies(generator.choice(names, _DRAWS).tolist()) for _ in range(clients)]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.cases.residency.run import SWEEP, ZIPF
+from benchmarks.cases.residency.run import DEALT, DRAWN, SWEEP, ZIPF
 
 
 def test_more_tasks_than_fit_are_all_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,7 +23,12 @@ def test_more_tasks_than_fit_are_all_asked(tmp_path: Path, capsys: pytest.Captur
     assert cold["traffic"][SWEEP]["cold_ms"]["p99"] > 0
     assert cold["traffic"][SWEEP]["evictions"] > 0
     assert (report["ready"]["tasks"], report["ready"]["few"]) == (20, 16)
-    assert report["ready"]["ratio"] > 0
+    for way, clients in {DRAWN: 3, DEALT: 3}.items():
+        one = report["ready"][way]
+        assert (one["clients"], len(one["ratios"])) == (clients, 1)
+        assert one["ratio"] == one["ratios"][0] > 0
+        assert all(1 <= tasks <= 3 for tasks in one["batch_tasks"])
+        assert min(one["cpu_ms"]) > 0
     printed = capsys.readouterr().out
     assert "40 tasks" in printed
-    assert "20 tasks, all ready" in printed
+    assert "16 tasks / 20 tasks, all of them ready" in printed

@@ -44,7 +44,9 @@ from mask_store import (
     read_bundle,
     write_bundle,
 )
+from mask_store.format.bits import PackedArray
 from mask_store.format.bundle import digest_of
+from mask_store.format.rice import decode_rice
 from tests.support.bundles import (
     EVALUATION,
     HEAD,
@@ -94,6 +96,23 @@ class TestGoldenBytes:
 
     def test_data_section(self, name: str, compress: bool) -> None:
         assert take_apart(bundle_of(compress=compress).to_bytes())[1].hex() == DATA[name]
+
+
+def test_masks_may_be_decoded_by_another_function() -> None:
+    (member,) = bundle_of(compress=True).members
+    asked: list[tuple[int, int]] = []
+
+    def decode(stream: PackedArray, encoding: RiceEncoding, rows: int, columns: int) -> PackedArray:
+        asked.append((rows, columns))
+        return decode_rice(stream, encoding, rows, columns)
+
+    coded = [layer for layer in member.info.layers if isinstance(layer.encoding, RiceEncoding)]
+    masks = member.masks.decoded_by(decode)
+    assert masks.keys() == member.masks.keys()
+    for name, packed in masks.items():
+        np.testing.assert_array_equal(packed, member.masks[name])
+        assert not packed.flags.writeable
+    assert asked == [(layer.rows, layer.columns) for layer in coded] != []
 
 
 class TestIdentityOfTheBase:

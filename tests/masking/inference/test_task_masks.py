@@ -5,7 +5,6 @@ from masking import MaskedEncoder, TaskBatch, TaskSpec, TextInput, load_base, lo
 from masking.inference import ResidentWeights
 from masking.kernels import Kernels
 from masking.kernels.cpu import launch as native
-from masking.known_task import maskable_linears
 from tests.support.models import random_bundle
 
 SPEC = TaskSpec("sequence-classification", ("bad", "good"), max_length=16)
@@ -22,7 +21,7 @@ def test_with_kernels_off_the_logits_are_the_same_and_the_base_stays_as_it_was(
     tiny_bert: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = load_base(tiny_bert)
-    before = {name: linear.weight.clone() for name, linear in maskable_linears(base).items()}
+    before = {name: linear.weight.clone() for name, linear in base.maskable_linears.items()}
 
     def logits(kernels: Kernels) -> object:
         weights = ResidentWeights.of(base, kernels=kernels)
@@ -36,4 +35,4 @@ def test_with_kernels_off_the_logits_are_the_same_and_the_base_stays_as_it_was(
     by_kernel = logits("auto")
     monkeypatch.setattr(native, "_kernels", fail)
     assert logits("off") == pytest.approx(by_kernel, rel=1e-5)
-    assert all(torch.equal(maskable_linears(base)[name].weight, weight) for name, weight in before.items())
+    assert all(torch.equal(base.maskable_linears[name].weight, weight) for name, weight in before.items())

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mask_store.format.bits import pack_bits
+from mask_store.format.rice import decode_rice, rice_encode
 from masking.binarize import apply_mask
-from masking.kernels import BitMask, StripMask, WordMask, ready_mask
+from masking.kernels import BitMask, StripMask, WordMask, ready_mask, rice_decoder
 from masking.kernels.cpu import launch as native
 from tests.masking.kernels.conftest import needs_kernels
 
@@ -97,3 +98,33 @@ def test_a_mask_for_another_device_lives_there() -> None:
     mask = ready_mask(np.zeros((2, 1), np.uint8), 3, torch.device("meta"))
     assert isinstance(mask, WordMask)
     assert (mask.words.device.type, mask.shape) == ("meta", (2, 3))
+
+
+@needs_kernels
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 600), st.floats(0, 1), st.integers(0, 2**20))
+def test_codes_are_decoded_as_the_format_says(rows: int, columns: int, share: float, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((rows, columns)) < share**4  # sparse ones have long gaps
+    encoding, stream = rice_encode(pack_bits(mask), columns)
+    stream.setflags(write=False)
+    found = native.decode_rice(stream, encoding, rows, columns)
+    assert found.dtype == np.uint8
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, decode_rice(stream, encoding, rows, columns))
+
+
+@needs_kernels
+@pytest.mark.parametrize("places", [[], [0], [63 * 64 - 1], [0, 63 * 64 - 1], list(range(0, 64 * 64, 65))])
+def test_known_places_are_decoded(places: list[int]) -> None:
+    mask = np.zeros(63 * 65, np.bool_)
+    mask[[place for place in places if place < mask.size]] = True
+    packed = pack_bits(mask.reshape(63, 65))
+    encoding, stream = rice_encode(packed, 65)
+    np.testing.assert_array_equal(native.decode_rice(stream, encoding, 63, 65), packed)
+
+
+@needs_kernels
+def test_the_kernel_decodes_where_kernels_compute() -> None:
+    cpu = torch.device("cpu")
+    assert rice_decoder(cpu) is native.decode_rice
+    assert rice_decoder(cpu, "off") is rice_decoder(torch.device("cuda")) is decode_rice
