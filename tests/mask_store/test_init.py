@@ -58,6 +58,7 @@ def test_public_api() -> None:
         "Traffic",
         "TrafficPlan",
         "AbortRule",
+        "Hold",
         "VersionInfo",
         "escape_controls",
         "human_bytes",

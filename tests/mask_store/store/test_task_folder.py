@@ -150,7 +150,7 @@ def test_delete_task(place: str) -> None:
         assert store.tasks() == ()
         assert store.verify() == ()
 
-    assert crash_at_each_write(lambda store: store.delete("demo"), check, place) == 4
+    assert crash_at_each_write(lambda store: store.delete("demo"), check, place) == 5
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
