@@ -13,7 +13,7 @@ from typing import Self
 from torch import nn
 
 from mask_store import BaseInfo, BitsInfo, CombineRule, EnsembleManifest, Manifest, SignManifest, TaskManifest
-from masking.architectures import token_embedding
+from masking.architectures import row_embeddings
 from masking.base import Base, Tokenizer
 from masking.errors import BaseMismatchError, UnknownLayerError
 from masking.heads import CLASSIFIER, POOLER
@@ -173,8 +173,10 @@ def _check_signs(manifest: SignManifest, base: Base) -> None:
             f"own tensor {odd[0]!r} of task {manifest.task!r} is {found.get(odd[0])}, on base "
             f"{base.info.name!r} it must be {wanted.get(odd[0])}"
         )
-    name, embedding = token_embedding(base.encoder)
-    known = {f"{name}.weight": tuple(embedding.get_parameter("weight").shape)}
+    known = {
+        f"{name}.weight": tuple(embedding.get_parameter("weight").shape)
+        for name, embedding in row_embeddings(base.encoder).items()
+    }
     for rows in manifest.embeddings:
         if known.get(rows.name) != (rows.columns, rows.width):
             raise UnknownLayerError(

@@ -46,8 +46,8 @@ examples:
   a folder of them, each under the name of its folder:
     maskserve import --models checkpoints --base bert-base-uncased --store masks
 
-Embeddings of tokens stay the base's, unless with --embeddings changed; how far the copy's have moved is
-printed."""
+Embeddings of tokens stay the base's, unless with --embeddings changed, those of token types are the copy's;
+what of the copy has moved farthest and is not kept is printed."""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.import_model") -> int:

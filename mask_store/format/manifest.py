@@ -349,7 +349,7 @@ class SignManifest(Manifest, BitsInfo):
     Attributes:
         format_version: 3.
         own: Tensors of the base that the task has its own values of: biases and LayerNorms.
-        embeddings: The base's embedding of tokens, where the task has some rows of it of its own; else empty.
+        embeddings: The base's embeddings of tokens and of token types, where the task has rows of its own.
         word_piece: Where a word's label is read, in token classification; else None.
         copied: The copy.
         settings: How the scales were chosen, and what was measured.
@@ -358,7 +358,7 @@ class SignManifest(Manifest, BitsInfo):
 
     format_version: Literal[3] = 3
     own: Annotated[tuple[HeadTensorInfo, ...], FailFast()]
-    embeddings: Annotated[tuple[ChangedRows, ...], Field(max_length=1), FailFast()] = ()
+    embeddings: Annotated[tuple[ChangedRows, ...], Field(max_length=2), FailFast()] = ()
     head_activation: HeadActivation | None
     word_piece: WordPiece | None
     copied: CopyInfo

@@ -7,7 +7,7 @@ belong to the head (`masking.heads`); `masking.architectures.heads` knows where 
 have them.
 """
 
-from masking.architectures.blocks import Blocks, find_blocks, token_embedding
+from masking.architectures.blocks import Blocks, find_blocks, row_embeddings
 from masking.architectures.heads import learned_activation
 from masking.architectures.names import LAYER_NAMES, LayerNames, layer_names
 from masking.architectures.settings import COMPUTED_SETTINGS, computed_settings
@@ -25,5 +25,5 @@ __all__ = [
     "layer_names",
     "learned_activation",
     "own_class",
-    "token_embedding",
+    "row_embeddings",
 ]

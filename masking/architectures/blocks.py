@@ -14,6 +14,8 @@ from masking.errors import UnknownLayerError
 
 Module = TypeVar("Module", bound=nn.Module)
 
+_TOKEN_TYPES = "token_type_embeddings"
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -103,10 +105,15 @@ def find_blocks(encoder: PreTrainedModel) -> Blocks:
     return Blocks(probed.path, probed.layers, probed.norms, probed.unmasked, passes=probed.passes)
 
 
-def token_embedding(encoder: PreTrainedModel) -> tuple[str, nn.Module]:
-    """Return the embedding of tokens, and its full name."""
-    wanted = encoder.get_input_embeddings()
-    return next((name, module) for name, module in encoder.named_modules() if module is wanted)
+def row_embeddings(encoder: PreTrainedModel) -> dict[str, nn.Module]:
+    """Return the embeddings of which a copy may have rows of its own, by their full names.
+
+    That of tokens comes first; then that of token types, where there is one.
+    """
+    wanted, modules = encoder.get_input_embeddings(), list(encoder.named_modules())
+    tokens = {name: module for name, module in modules if module is wanted}
+    types = {name: module for name, module in modules if name.endswith(_TOKEN_TYPES)}
+    return tokens | types
 
 
 def _by_names(encoder: PreTrainedModel, names: LayerNames) -> Blocks | None:

@@ -1,8 +1,8 @@
 """Signs of a copy: one bit per weight, the sign of (copy - base), and one scale for each output row.
 
-The task's weight is W + a (2b - 1). Biases, LayerNorms and head are the copy's own; embeddings stay the
-base's, unless their changed rows are kept. A copy whose encoder is the base's own has no signs, and a head
-alone, if any.
+The task's weight is W + a (2b - 1). Biases, LayerNorms, the embedding of token types and head are the copy's
+own; that of tokens stays the base's, unless its changed rows are kept. A copy whose encoder is the base's own
+has no signs, and a head alone, if any.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from mask_store import (
     SignManifest,
     pack_bits,
 )
-from masking.architectures import token_embedding
+from masking.architectures import row_embeddings
 from masking.base import Base
 from masking.checkpoints.copies import FARTHEST, FinetunedCopy, change
 from masking.heads import CLASSIFIER, POOLER
@@ -52,12 +52,12 @@ class CopySigns:
 
     @cached_property
     def rows(self) -> Mapping[str, Tensor]:
-        """By the name of the embedding of tokens, if kept, which rows differ from the base's: boolean."""
-        if not self.keeps_rows:
-            return {}
-        name = f"{token_embedding(self.base.encoder)[0]}.weight"
-        rows = (self.copy.tensors[name] != self.base.encoder.get_parameter(name).cpu()).any(1)
-        return {name: rows} if bool(rows.any()) else {}
+        """By name of each embedding that is kept, which rows differ from the base's: boolean."""
+        tokens, *types = (f"{name}.weight" for name in row_embeddings(self.base.encoder))
+        theirs, own = self.copy.tensors, self.base.encoder.get_parameter
+        kept = (tokens, *types) if self.keeps_rows else types
+        rows = {name: (theirs[name] != own(name).cpu()).any(1) for name in kept}
+        return {name: changed for name, changed in rows.items() if bool(changed.any())}
 
     @cached_property
     def deltas(self) -> Mapping[str, Tensor]:

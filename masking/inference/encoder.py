@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mask_store import Pooling
-from masking.architectures import LayerNames, token_embedding
+from masking.architectures import LayerNames, row_embeddings
 from masking.base import Base
 from masking.heads import CLASSIFIER, POOLER, pool_tokens
 from masking.inference.blocks import LineBlock
@@ -120,7 +120,7 @@ class _RoutedNorm(nn.Module):
 
 
 class _RoutedEmbedding(nn.Module):
-    """The embedding of tokens, which asks the batch being computed for rows of its copies."""
+    """An embedding that asks the batch being computed for rows of its copies."""
 
     def __init__(self, name: str, embedding: nn.Module) -> None:
         super().__init__()
@@ -164,8 +164,8 @@ class MaskedEncoder:
         self._reads_tokens = bool(self._line_blocks) and once
         if self._shares:
             begin_stages(self._encoder.get_submodule(base.blocks.path))
-        name, embedding = token_embedding(self._encoder)
-        self._encoder.set_submodule(name, _RoutedEmbedding(name, embedding))
+        for name, embedding in row_embeddings(self._encoder).items():
+            self._encoder.set_submodule(name, _RoutedEmbedding(name, embedding))
         for name, norm in norms.items():
             self._encoder.set_submodule(name, _RoutedNorm(name, norm))
         for name, linear in linears.items():

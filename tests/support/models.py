@@ -223,6 +223,7 @@ def finetuned(
     step: float = 0.02,
     seed: int = 0,
     tokens: Sequence[int] = (),
+    types: bool = False,
     **config: Any,
 ) -> str:
     """Saves a copy of a base with a head of its own, if any, as plain transformers would; returns its folder.
@@ -234,6 +235,7 @@ def finetuned(
         step: Standard deviation of the change of every number.
         seed: Of the changes and of the head.
         tokens: Those whose embeddings are changed, too, by ten times as much.
+        types: Whether the embedding of token types is changed so, too.
         config: Further fields of the configuration.
     """
     torch.manual_seed(seed)
@@ -256,6 +258,9 @@ def finetuned(
             table = model.get_input_embeddings().get_parameter("weight")
             rows = table[list(tokens)]
             table[list(tokens)] = rows + torch.randn_like(rows) * 10 * step
+        for name, parameter in model.named_parameters():
+            if types and "token_type" in name:
+                parameter.add_(torch.randn_like(parameter) * 10 * step)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(base_folder).save_pretrained(folder)
     return str(folder)

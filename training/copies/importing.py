@@ -111,7 +111,7 @@ class ImportReport:
         fitted: Whether they were.
         lost: What has moved farthest of the copy's tensors that the task keeps as the base's, embeddings or
             layers that are not masked, and how far.
-        embedding_rows: Rows of the embedding of tokens that are kept.
+        embedding_rows: Rows of the embeddings of tokens and token types that are kept.
         embedding_bytes: Their bytes.
         compared: Copy and task on the text that was given.
         seconds: Time taken, the base's loading not counted.
@@ -143,7 +143,7 @@ class ImportReport:
         """Return the lines about what the copy has outside of the layers with signs."""
         lines = {}
         if self.embedding_rows:
-            lines["rows"] = f"{self.embedding_rows:,} of tokens, {human_bytes(self.embedding_bytes)}"
+            lines["rows"] = f"{self.embedding_rows:,} of embeddings, {human_bytes(self.embedding_bytes)}"
         name, far = self.lost
         return lines | {"not kept": f"{name} moved by {far:.2%} in the copy; the base's is used"}
 

@@ -183,6 +183,28 @@ def test_changed_rows_of_embeddings_are_served_beside_other_tasks(architecture: 
     assert tasks[0].signs_nbytes - tasks[2].signs_nbytes == len(set(used[::2])) * (8 + rows[0][0].width * 4)
 
 
+@pytest.mark.parametrize("architecture", ["albert", "bert", "electra", "roberta"])
+def test_the_embedding_of_token_types_is_the_copys(architecture: str, tmp_path: Path) -> None:
+    base = load_base(folder := tiny_base(tmp_path / "base", architecture))
+    kinds: tuple[TaskKind, ...] = ("sequence-classification", "reranking")  # of texts, and of pairs
+    bundles = [sign_bundle(base, finetuned(folder, tmp_path / kind, kind, types=True)) for kind in kinds]
+    names = [
+        {rows.name for rows in bundle.manifest.embeddings}
+        for bundle in bundles
+        if isinstance(bundle.manifest, SignManifest)
+    ]
+    assert names == [{"embeddings.token_type_embeddings.weight"}] * 2
+    bundles.append(random_bundle(base, SPECS["text"], settings=MaskSettings(blocks="0-")))
+    tasks = [load_task(bundle, base) for bundle in bundles]
+    together = MaskedEncoder(base).logits([TaskBatch(task, features_of(task)) for task in tasks])
+    for number, bundle in enumerate(bundles[:2]):
+        expected = flat(folded_logits(bundle, base, tmp_path / f"exported{number}"))
+        np.testing.assert_allclose(flat(together[number]), expected, atol=1e-5)
+    plain = sign_bundle(base, finetuned(folder, tmp_path / "plain", "sequence-classification"))
+    assert isinstance(plain.manifest, SignManifest)
+    assert not plain.manifest.embeddings
+
+
 def test_rows_of_another_base_are_refused(tmp_path: Path) -> None:
     base = load_base(folder := tiny_base(tmp_path / "base"))
     copy = finetuned(folder, tmp_path / "copy", "sequence-classification", tokens=(5,))
