@@ -41,7 +41,7 @@ from training.runs.results import short_hash
 logger = logging.getLogger(__name__)
 
 COPIED = ("trec", "mrpc", "sst2", "ner", "pos", "codah")
-FITTED_ON = 1000
+FITTED_ON = 500
 """Training rows that scales are fitted on."""
 _MIXED = 8  # inputs of each task in the mixed batch
 
