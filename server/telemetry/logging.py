@@ -6,6 +6,7 @@ and texts of others, so in neither form can they begin a line: only records do.
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -14,10 +15,14 @@ from mask_store import escape_controls
 from server.settings import Settings
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+_PARTED = re.compile(r'[\s"=]')
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, logger, message, and the fields as name=value; a traceback on indented lines."""
+    """Time, level, logger, message, and the fields as name=value; a traceback on indented lines.
+
+    A value that could be read as several fields stands in quotes.
+    """
 
     def __init__(self) -> None:
         """Take no options."""
@@ -30,7 +35,7 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line without an exception."""
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        fields = "".join(f" {name}={_quoted(str(value))}" for name, value in _fields(record).items())
         return escape_controls(super().formatMessage(record) + fields)
 
 
@@ -60,6 +65,10 @@ def configure_logs(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(forms[settings.log_format]())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if _PARTED.search(value) else value
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:

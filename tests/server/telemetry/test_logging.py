@@ -21,6 +21,20 @@ def test_text_shows_the_fields() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("version 1 50 %", '"version 1 50 %"'),
+        ("x who=admin", '"x who=admin"'),
+        ('"', r'"\""'),
+        ("a-b", "a-b"),
+    ],
+)
+def test_a_value_is_read_as_one_field(value: str, told: str) -> None:
+    line = TextFormatter().format(record("change", fields={"reason": value, "who": "team"}))
+    assert line.endswith(f": change reason={told} who=team")
+
+
+@pytest.mark.parametrize(
     "quoted", ["x\n2026-01-01 ERROR forged", "x\r2026", "x\x85\u2028\x0b2026", "\x1b[2Jx\ud800"]
 )
 def test_in_text_nothing_but_a_record_begins_a_line(quoted: str) -> None:
