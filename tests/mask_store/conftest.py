@@ -1,6 +1,7 @@
 """Places for stores, and disks that run full."""
 
-import resource
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -30,16 +31,24 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def full_disk() -> Callable[[int], AbstractContextManager[None]]:
-    """Inside the context the operating system lets no file of this process grow beyond so many bytes."""
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """Inside the context no file that the store writes grows beyond so many bytes.
+
+    A limit of the operating system would be one of the whole process, with every thread that writes anywhere.
+    """
 
     @contextmanager
     def limited(size: int) -> Iterator[None]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
+        real = os.write
+
+        def write(handle: int, data: bytes) -> int:
+            room = size - os.fstat(handle).st_size
+            if room <= 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(handle, data[:room])
+
+        with monkeypatch.context() as patch:
+            patch.setattr("mask_store.files.local.os.write", write)
             yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
