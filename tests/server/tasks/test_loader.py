@@ -1,4 +1,5 @@
 import time
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -193,6 +194,6 @@ def test_masks_that_failed_wait_and_an_operator_does_not(parts: Parts) -> None:
 def test_a_bundle_that_was_read_wrongly_at_first_is_refused(parts: Parts) -> None:
     version = parts.store.current(TASK)
     served = parts.loader.serve(version, time.monotonic(), found_current=True, light=True)
-    wrong = replace(served, loaded=replace(served.loaded, text=b"something else"))
+    wrong = replace(served, loaded=replace(served.loaded, text=zlib.compress(b"something else")))
     with pytest.raises(TaskUnavailableError, match="RecordError"):
         parts.loader.masks.load(wrong).result(30)
