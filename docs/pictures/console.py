@@ -1,4 +1,4 @@
-"""Pictures of the console: `python docs/pictures/console.py` writes them beside this file.
+"""Pictures of the console: `python -m docs.pictures.console` writes them beside this file.
 
 They show the tasks of `make demo`, which have to be served at --url (`make demo` ends with the command).
 Needs a Chromium and `pip install -e '.[browser]'`.
