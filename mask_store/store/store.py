@@ -333,7 +333,7 @@ class MaskStore:
         task: str,
         plan: TrafficPlan,
         *,
-        check: Callable[[VersionInfo, MaskBundle], object] | None = None,
+        check: side_by_side.Check | None = None,
     ) -> Traffic:
         """Have several versions of a task served side by side, in the place of what was set before.
 
@@ -394,7 +394,7 @@ class MaskStore:
         task: str,
         number: int,
         *,
-        check: Callable[[VersionInfo, MaskBundle], object] | None = None,
+        check: side_by_side.Check | None = None,
     ) -> Hold:
         """Have one version served alone, whatever is current, until the task is released.
 

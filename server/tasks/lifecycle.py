@@ -267,6 +267,7 @@ class Lifecycle:
         """
         if hold is None:
             self._registry.release(name)
+            logger.info("task %s: released, as the store has it", name)
         elif hold.version is None:
             self._unload(name)
         else:
@@ -274,7 +275,7 @@ class Lifecycle:
             if self._loader.is_served(version) or self._loader.may_try(version):
                 self._loader.serve(version, seen)
                 self._registry.pin(name, hold.version)
-        logger.info("task %s: %s, as the store has it", name, hold or "released")
+                logger.info("task %s: %s, as the store has it", name, hold)
 
     def is_due(self, version: VersionInfo, seen: float) -> bool:
         """Tell whether a look at the store that found `version` current is a reason to `refresh` the task.

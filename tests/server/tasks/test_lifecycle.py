@@ -1,6 +1,7 @@
 import fcntl
 import gc
 import io
+import logging
 import time
 import weakref
 from collections.abc import Callable
@@ -301,8 +302,9 @@ def test_a_hold_goes_before_traffic(parts: Parts, bundles: list[MaskBundle]) -> 
 
 
 def test_a_pinned_version_that_can_not_be_loaded_displaces_nothing(
-    parts: Parts, bundles: list[MaskBundle]
+    parts: Parts, bundles: list[MaskBundle], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     parts.store.publish(bundles[1])
     look(parts.watcher)
     parts.store.pin(TASK, 1)
@@ -312,6 +314,9 @@ def test_a_pinned_version_that_can_not_be_loaded_displaces_nothing(
     problem = parts.registry.entry(TASK).problem
     assert problem is not None
     assert (problem.version, "DigestMismatchError" in problem.reason) == (1, True)
+    for _ in range(3):
+        look(parts.watcher)
+    assert "pinned to version 1" not in caplog.text
 
 
 def test_a_hold_that_can_not_be_read_changes_nothing(parts: Parts, bundles: list[MaskBundle]) -> None:
