@@ -88,6 +88,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "figure7": Experiment("paper.figure6_7_paths", "a learned Bezier curve from finetuned to masked model"),
     "ablation": Experiment("beyond.ablation", "settings beyond the paper's, one at a time"),
+    "better-masks": Experiment(
+        "beyond.better_masks", "what masks might learn beside their bits, one at a time, on held-out rows"
+    ),
     "copies": Experiment(
         "beyond.copies", "finetuned copies as signs and as masks: what they lose, take and cost"
     ),
