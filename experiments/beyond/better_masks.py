@@ -170,7 +170,7 @@ def better_masks(context: Context) -> Result:
             "Finetuned base": f"on {listed(SHARED)} together, {SHARED_EPOCHS} epochs",
         },
         notes=[
-            verdict(rows[1:]),
+            verdict(rows[1:], len(tasks)),
             "Measured on the set's own dev; a share of train chose the epoch. Gain: mean over the tasks that "
             "were measured of the metric less the baseline's, in points.",
             f"A variant wins that is better on at least {ENOUGH} tasks, and whose share of the baseline's "
@@ -226,17 +226,20 @@ def beside(
     )
 
 
-def verdict(rows: Sequence[Row]) -> str:
-    """Say which variants win, best first, or that none does.
+def verdict(rows: Sequence[Row], tasks: int) -> str:
+    """Say which variants win, best first, or that none does, or that too few tasks were asked for to tell.
 
     Args:
         rows: The variants; at least one.
+        tasks: Number of tasks that were asked for.
     """
+    best = max(rows, key=lambda row: (row.won, row.gain))
+    if tasks < ENOUGH:
+        return f"No verdict: a variant must win {ENOUGH} tasks, and there are {tasks}. Best is {_told(best)}."
     winners = sorted((row for row in rows if row.wins), key=lambda row: -row.gain)
     if winners:
         return f"Verdict: {'; '.join(map(_told, winners))}: better, and worth the bytes."
-    best = max(rows, key=lambda row: (row.won, row.gain))
-    return f"Verdict: none wins. The best is {_told(best)}."
+    return f"Verdict: none wins. Best is {_told(best)}."
 
 
 def _told(row: Row) -> str:

@@ -64,7 +64,8 @@ def test_every_variant_is_measured_beside_the_baseline_and_learned_once(
     for name, found in fewer_runs.items():
         lost = values[name]["tasks"]["trec"]["mean"] <= before["tasks"]["trec"]["mean"]
         assert name == BASELINE.name or set(found["tasks"]) == ({"trec"} if lost else {"trec", "sst2"})
-    assert "Verdict: none wins" in (tmp_path / "out" / "better-masks-quick.md").read_text()
+    text = (tmp_path / "out" / "better-masks-quick.md").read_text()
+    assert "No verdict: a variant must win 5 tasks, and there are 2." in text
 
 
 def test_rows_that_chose_the_epoch_do_not_judge_it(
@@ -123,16 +124,16 @@ def _row(**changes: Any) -> Row:
 def test_a_winner_is_better_on_five_tasks_and_earns_its_bytes(changes: dict[str, Any], wins: bool) -> None:
     row = _row(**changes)
     assert row.wins == wins
-    told = verdict([row])
+    told = verdict([row], 5)
     assert ("none wins" not in told) == wins
     assert OTHERS[0].name in told
 
 
 def test_the_best_is_named_where_none_wins() -> None:
     rows = [_row(won=3, gain=2.0), _row(variant=OTHERS[1], won=4, gain=1.0)]
-    assert verdict(rows).startswith(f"Verdict: none wins. The best is {OTHERS[1].name} (4 of 5 tasks, +1.00")
+    assert verdict(rows, 5).startswith(f"Verdict: none wins. Best is {OTHERS[1].name} (4 of 5 tasks, +1.00")
     both = [_row(gain=1.0), _row(variant=OTHERS[1], gain=2.0)]
-    assert verdict(both).index(OTHERS[1].name) < verdict(both).index(OTHERS[0].name)
+    assert verdict(both, 5).index(OTHERS[1].name) < verdict(both, 5).index(OTHERS[0].name)
 
 
 def test_no_two_variants_have_one_name() -> None:
