@@ -83,7 +83,9 @@ OTHERS = (
     ),
 )
 FINETUNED = replace(
-    BASELINE, name=f"base finetuned on {listed(SHARED)}", kernel="nothing, where all tasks share that base"
+    BASELINE,
+    name=f"base finetuned on {listed(SHARED)} together",
+    kernel="nothing, where all tasks share that base",
 )
 
 
@@ -164,11 +166,7 @@ def better_masks(context: Context) -> Result:
         title="Better masks",
         tables=[_scores(rows), _costs(rows)],
         values={row.variant.name: _record(row, found[row.variant.name]) for row in rows},
-        settings={
-            "Tasks": listed(tasks),
-            "Seeds": listed(seeds),
-            "Finetuned base": f"on {listed(SHARED)} together, {SHARED_EPOCHS} epochs",
-        },
+        settings={"Tasks": listed(tasks), "Seeds": listed(seeds)},
         notes=[
             verdict(rows[1:], len(tasks)),
             "Measured on the set's own dev; a share of train chose the epoch. Gain: mean over the tasks that "
