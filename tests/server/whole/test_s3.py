@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import fsspec
 import httpx
 import pytest
 
@@ -37,6 +38,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[S3]:
     with s3_endpoint(tmp_path) as endpoint:
         for name, value in endpoint.environment.items():
             monkeypatch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # it may know the endpoint of another test
         yield endpoint
 
 
