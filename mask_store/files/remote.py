@@ -21,8 +21,10 @@ _REMOVE_SECONDS = 300.0
 
 _OBJECT_STORES = {"s3", "gs", "abfs"}
 """Where one request lists all that lies below a path, with marks (ETags) that change with each write."""
-_ONE_LISTING = 1000
-"""Objects that one such request lists; with more, reading the files themselves is less work."""
+_LISTED_AT_ONCE = 1000
+"""Objects that one such request lists; for more it takes several."""
+_OBJECTS_A_FILE = 20
+"""Where there are more objects for each file that is wanted, reading these is less work than listing all."""
 
 _Result = TypeVar("_Result")
 
@@ -126,13 +128,14 @@ class RemoteFiles:
                 found = self._within(
                     self._answer_seconds, lambda: self._filesystem.find(self._root, detail=True)
                 )
-                self._lists_marks = len(found) <= _ONE_LISTING
                 inside = {path.removeprefix(f"{self._root}/"): info for path, info in found.items()}
-                return {
+                marks = {
                     path: info.get("ETag") or info.get("etag")
                     for path, info in sorted(inside.items())
                     if any(_matches(path, pattern) for pattern in patterns)
                 }
+                self._lists_marks = len(found) <= max(_LISTED_AT_ONCE, _OBJECTS_A_FILE * len(marks))
+                return marks
         return dict.fromkeys(listed(self.list, patterns))
 
     def _is_known(self, path: str, mark: str | None) -> bool:

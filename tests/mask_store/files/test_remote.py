@@ -178,7 +178,10 @@ def test_what_did_not_change_is_not_read_again(monkeypatch: pytest.MonkeyPatch) 
     assert look() == ({"x/a/p": b"new", "y/q": b"y/q"}, ["find"])
     files.replace("x/b/p", b"x/b/p")
     assert look() == (as_written | {"x/a/p": b"new"}, ["find", "cat_file"])
-    monkeypatch.setattr("mask_store.files.remote._ONE_LISTING", 3)
+    monkeypatch.setattr("mask_store.files.remote._LISTED_AT_ONCE", 3)
+    look()
+    assert look() == (as_written | {"x/a/p": b"new"}, ["find"])  # few objects beside those that are wanted
+    monkeypatch.setattr("mask_store.files.remote._OBJECTS_A_FILE", 1)
     look()
     found, calls = look()
     read = {path: data for path, data in found.items() if isinstance(data, bytes)}
