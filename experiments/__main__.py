@@ -106,8 +106,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--hold-out",
         type=float,
         metavar="SHARE",
-        help="choose by this share of train instead of dev, and report table1, table1-tuned, table2 and "
-        "table6 on the set's own dev, which neither method has seen",
+        help="choose by this share of train instead of dev, and report table1, table1-tuned, table2, table6 "
+        "and structure on the set's own dev, which neither method has seen",
     )
     add(
         "--set",

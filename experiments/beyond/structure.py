@@ -9,7 +9,6 @@ shape (`experiments.beyond.gathered`), whose blocks have the shares of units tha
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -34,7 +33,7 @@ from training.runs.results import short_hash
 
 LEARNED = ("trec", "sst2", "agnews")
 SEEDS = (1,)
-SHARES = (0.0, 0.25, 0.4, 0.55, 0.7)
+SHARES = (0.0, 0.25, 0.4, 0.55)
 SHAPE = "bert-base"
 BATCHES = {(1, 32): 9, (8, 128): 3}
 """Rounds of timing by rows and tokens of the batch."""
@@ -95,14 +94,13 @@ def structure(context: Context) -> Result:
     seeds = context.choose_seeds(quick=SEEDS, full=SEEDS)
     runs = {task: [_learn_all(context, task, seed) for seed in seeds] for task in tasks}
     frontiers = [_frontier(context, task, own) for task, own in runs.items()]
-    kept = [mean_shares([own.points[place].kept for own in frontiers]) for place in range(1, len(SHARES))]
-    times = _timed(context, kept)
+    first = frontiers[0]
+    times = _timed(context, [point.kept for point in first.points[1:]])
     return Result(
         title="Structure: heads and neurons that a task's forward pass skips",
-        tables=[_table(frontiers, times), _times_table(times), _kept_table(kept)],
+        tables=[_table(frontiers, times), _times_table(times), _kept_table(frontiers)],
         values={
             "tasks": {own.task: _record(own) for own in frontiers},
-            "kept": dict(zip(map(str, SHARES[1:]), kept, strict=True)),
             "times": [asdict(one) for one in times],
             "faster_at_one_point": {own.task: _at_one_point(own, times) for own in frontiers},
         },
@@ -111,7 +109,7 @@ def structure(context: Context) -> Result:
             "Seeds": listed(seeds),
             "Measured on": _split(context, tasks),
             "Epochs": f"of the plain mask as below, then {EPOCHS} for each share",
-            "Times": f"{SHAPE}, random weights, fp32, one thread",
+            "Times": f"{SHAPE}, random weights, units by block as {first.task} has them; fp32, one thread",
         },
         notes=[*_verdict(frontiers, times), *_NOTES, _exactness(frontiers)],
         draw=lambda figure: _draw(figure, frontiers, times, context),
@@ -122,10 +120,10 @@ _NOTES = (
     "Plain mask: all blocks masked, no units. Share 0: learned on from there as long as the others, no unit "
     "dropped. Dropped: that share of the heads and of the neurons of all blocks together.",
     "Times faster: than the full encoder with the same masks, both by this project's engine; the gathered "
-    "encoder has weights and bits of a task's units alone. Blocks have the learned shares, mean over tasks.",
+    "encoder has weights and bits of a task's units alone, a copy that no other task shares.",
     "A kernel that skips units of the shared weights instead has to leave out rows of W_Q, W_K, W_V and W_I, "
-    "which lie in strips of 16 rows: 4 whole strips a head of 64, but single neurons only if each task has "
-    "an order of rows, or if neurons are dropped 16 at a time. In W_AO and W_O it has to leave out columns.",
+    "which lie in strips of 16 rows (a head of 64 is 4 whole strips; neurons would have to be dropped 16 at "
+    "a time), and columns of W_AO and W_O, task by task of a mixed batch.",
 )
 
 
@@ -134,18 +132,15 @@ def mean_shares(kept: Sequence[Shares]) -> dict[Kind, list[float]]:
     return {kind: [fmean(one) for one in zip(*(own[kind] for own in kept), strict=True)] for kind in KINDS}
 
 
-def faster_at(faster: Sequence[float], losses: Sequence[float], most: float) -> float:
-    """Return how many times faster a task is where it loses so much, on lines between shares.
+def fastest(faster: Sequence[float], losses: Sequence[float], most: float) -> float:
+    """Return how many times faster the fastest share is that loses at most so much.
 
     Args:
-        faster: By share, ascending from 1 for share 0.
-        losses: In points; the first is 0.
-        most: Points that may be lost; from the first share on that loses more nothing counts.
+        faster: By share, the first 1 for share 0.
+        losses: Likewise, in points; the first is 0.
+        most: Points that may be lost.
     """
-    for (slow, low), (fast, high) in pairwise(zip(faster, losses, strict=True)):
-        if high > most:
-            return slow + (fast - slow) * (most - low) / (high - low)
-    return faster[-1]
+    return max(speed for speed, loss in zip(faster, losses, strict=True) if loss <= most)
 
 
 def _learn_all(context: Context, task: str, seed: int) -> list[Run]:
@@ -180,14 +175,18 @@ def _batch(one: Times) -> str:
 
 def _table(frontiers: Sequence[Frontier], times: Sequence[Times]) -> Table:
     rows = []
+    speeds = [[f"{one.faster['masked'][place]:.2f}" for one in times] for place in range(len(SHARES))]
     for own in frontiers:
         title, metric = TASKS[own.task].title, TASKS[own.task].metric
         rows.append([title, metric, "plain mask", str(own.plain), "", "", *("" for _ in times)])
         for place, (point, loss) in enumerate(zip(own.points, own.losses(), strict=True)):
             against_plain = point.scores.mean - own.plain.mean
-            faster = [f"{one.faster['masked'][place]:.2f}" for one in times]
-            cells = [f"{point.share:.0%}", str(point.scores), f"{-loss:+.2f}", f"{against_plain:+.2f}"]
-            rows.append([title, metric, *cells, *faster])
+            cells = [f"{point.share:.0%}", str(point.scores), f"{0 - loss:+.2f}", f"{against_plain:+.2f}"]
+            rows.append([title, metric, *cells, *speeds[place]])
+    for share, losses, faster in zip(
+        SHARES, zip(*(own.losses() for own in frontiers), strict=True), speeds, strict=True
+    ):
+        rows.append(["mean", "", f"{share:.0%}", "", f"{0 - fmean(losses):+.2f}", "", *faster])
     head = ["task", "metric", "units dropped", "metric, %", "against share 0", "against the plain mask"]
     return Table(
         [*head, *(f"times faster, {_batch(one)}" for one in times)], rows, "Quality, in points, and speed"
@@ -209,19 +208,20 @@ def _pairs(one: Times, name: str) -> Iterator[tuple[float, float]]:
     return zip(one.seconds[name], one.faster[name], strict=True)
 
 
-def _kept_table(kept: Sequence[Shares]) -> Table:
+def _kept_table(frontiers: Sequence[Frontier]) -> Table:
     rows = [
-        [f"{share:.0%}", kind, *(f"{100 * one:.0f}" for one in own[kind])]
-        for share, own in zip(SHARES[1:], kept, strict=True)
+        [TASKS[own.task].title, f"{point.share:.0%}", kind, *(f"{100 * one:.0f}" for one in point.kept[kind])]
+        for own in frontiers
+        for point in own.points[1:]
         for kind in KINDS
     ]
-    blocks = [f"block {number}" for number in range(len(kept[0]["heads"]))]
-    return Table(["dropped", "units", *blocks], rows, "Units that are left in each block, %, mean over tasks")
+    blocks = [f"block {number}" for number in range(len(frontiers[0].points[0].kept["heads"]))]
+    return Table(["task", "dropped", "units", *blocks], rows, "Units that are left in each block, %")
 
 
 def _at_one_point(own: Frontier, times: Sequence[Times]) -> float:
     """Return how many times faster a task is at one point of loss, in the batch where that is least."""
-    return min(faster_at(one.faster["masked"], own.losses(), POINT) for one in times)
+    return min(fastest(one.faster["masked"], own.losses(), POINT) for one in times)
 
 
 def _verdict(frontiers: Sequence[Frontier], times: Sequence[Times]) -> list[str]:
@@ -231,8 +231,8 @@ def _verdict(frontiers: Sequence[Frontier], times: Sequence[Times]) -> list[str]
     reached = "reached" if least >= GOAL else "not reached"
     adopted = "adopted" if least >= ADOPTED else "not adopted"
     return [
-        f"Times faster at {POINT:g} point of loss against share 0, on lines between shares, in the batch "
-        f"where it is least: {each}.",
+        f"Times faster with the fastest share that loses at most {POINT:g} point against share 0, in the "
+        f"batch where that is least: {each}.",
         f"Goal, {GOAL:g} times on every task: {reached}. As an option of learning, from {ADOPTED:g} on: "
         f"{adopted}.",
     ]
@@ -263,7 +263,7 @@ def _record(own: Frontier) -> dict[str, Any]:
 
 
 def _draw(figure: Any, frontiers: Sequence[Frontier], times: Sequence[Times], context: Context) -> None:
-    panels = figure.subplots(1, len(times), sharey=True)
+    panels = figure.subplots(1, len(times), sharex=True, sharey=True)
     for axes, one in zip(panels, times, strict=True):
         faster = one.faster["masked"]
         for own, color in zip(frontiers, SERIES, strict=False):
@@ -274,13 +274,12 @@ def _draw(figure: Any, frontiers: Sequence[Frontier], times: Sequence[Times], co
         axes.set_xlabel("times faster than the full masked encoder")
         clear(axes)
     (_, right), (low, high) = panels[0].get_xlim(), panels[0].get_ylim()
+    low, high, right = min(low, -2 * POINT), max(high, POINT), max(right, GOAL + 0.1)
     for axes in panels:
-        axes.fill_between(
-            [GOAL, max(right, GOAL + 0.1)], -POINT, max(high, 0), color=BAND, zorder=0, label="the goal"
-        )
+        axes.fill_between([GOAL, right], -POINT, high, color=BAND, zorder=0, label="the goal")
         axes.axvline(ADOPTED, color=DARK, linewidth=0.8, linestyle=":", label=f"{ADOPTED:g} times faster")
         axes.axhline(-POINT, color=DARK, linewidth=0.8, linestyle="--", label=f"{POINT:g} point lost")
-        axes.set_ylim(low, max(high, 0))
+        axes.set(xlim=(None, right), ylim=(low, high))
     panels[0].set_ylabel("metric less that of share 0, points")
     shares = listed(f"{100 * share:.0f}" for share in SHARES)
     figure.suptitle(title_of(f"Quality against speed with {shares} % of heads and neurons dropped", context))

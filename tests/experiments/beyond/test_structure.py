@@ -5,7 +5,7 @@ import pytest
 
 from experiments.beyond import structure, structured_runs
 from experiments.beyond.gathered import Shares, Times
-from experiments.beyond.structure import Frontier, Point, faster_at
+from experiments.beyond.structure import Frontier, Point, fastest
 from experiments.beyond.structured_runs import Measured
 from experiments.common.scores import Scores
 from tests.support.experiments import picture, run
@@ -65,21 +65,25 @@ def test_losses_are_against_share_0() -> None:
     assert own.points[0].kept == {"heads": [1.0, 0.5], "neurons": [0.5, 0.5]}
 
 
-def test_speed_at_a_loss_lies_on_lines_between_shares() -> None:
-    assert faster_at([1.0, 1.2, 1.6], [0.0, 0.5, 1.5], 1.0) == pytest.approx(1.4)
-    assert faster_at([1.0, 1.2, 1.6], [0.0, -0.5, 0.5], 1.0) == 1.6
-    assert faster_at([1.0, 1.2, 1.6, 2.0], [0.0, 2.0, 0.5, 0.0], 1.0) == pytest.approx(
-        1.1
-    )  # the first counts
+def test_the_fastest_share_that_loses_no_more_counts() -> None:
+    assert fastest([1.0, 1.2, 1.6], [0.0, 0.5, 1.5], 1.0) == 1.2
+    assert fastest([1.0, 1.2, 1.6], [0.0, 1.5, 1.0], 1.0) == 1.6
+    assert fastest([1.0, 1.2, 1.6], [0.0, 1.5, 1.1], 1.0) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("loss", "reached", "adopted"),
-    [(0.5, "reached", "adopted"), (1.25, "not reached", "adopted"), (4.0, "not reached", "not adopted")],
+    ("speed", "loss", "reached", "adopted"),
+    [
+        (1.6, 0.5, "reached", "adopted"),
+        (1.4, 0.5, "not reached", "adopted"),
+        (1.2, 0.5, "not reached", "not adopted"),
+        (1.6, 1.5, "not reached", "not adopted"),
+    ],
 )
-def test_verdict(loss: float, reached: str, adopted: str) -> None:
-    times = [Times(1, 8, {"masked": [0.3, 0.2]}, {"masked": [1.0, faster]}) for faster in (1.5, 1.7)]
+def test_verdict(speed: float, loss: float, reached: str, adopted: str) -> None:
+    """Of two batches that counts in which it is less fast."""
+    times = [Times(1, 8, {"masked": [0.3, 0.2]}, {"masked": [1.0, one]}) for one in (speed, 2 * speed)]
     own = Frontier("sst2", Scores((0.9,)), frontier((0.9, 0.9 - loss / 100, 0.0)).points[:2])
     speeds, verdict = structure._verdict([own], times)
-    assert f"SST2 {1 + 0.5 * min(1, 1 / loss):.2f}." in speeds
+    assert speeds.endswith(f"SST2 {speed if loss <= 1 else 1.0:.2f}.")
     assert verdict.endswith(f"{reached}. As an option of learning, from 1.3 on: {adopted}.")
