@@ -82,6 +82,7 @@ COPY --from=sbom /opt/sbom /opt/sbom
 RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible -o /opt/maskserve.cdx.json /opt/venv/bin/python
 
 FROM serve-packages AS serve
+ENV MALLOC_ARENA_MAX=2
 COPY --from=kernels /opt/kernels /opt/kernels
 COPY --from=serve-sbom /opt/maskserve.cdx.json /usr/share/sbom/
 COPY --from=code /opt/maskserve /opt/maskserve

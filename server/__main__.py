@@ -17,8 +17,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m serve
         prog: The program's name, for its help and messages.
 
     Returns:
-        0 after a shutdown by signal, 1 if the base, the store or the port can't be used, 2 if a setting
-        is wrong.
+        0 after a shutdown by signal, 1 if the base, the store, the keys file or the port can't be used,
+        2 if a setting is wrong.
     """
     # First of all: the first process of a container ignores SIGTERM until it has a handler of its own.
     before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}

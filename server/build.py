@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -43,7 +42,6 @@ logger = logging.getLogger(__name__)
 _CPU_TOKENS, _GPU_TOKENS = 8192, 16384
 _LOCK_SECONDS = 10.0
 """How long a request that changes the store waits for others that do."""
-_IN_EMPTY_VOLUMES = {"lost+found", ".gitkeep"}
 _MOST_TOKENIZERS = 4  # threads
 _BODIES_TOKENISED = 8  # of the largest size, at once
 
@@ -180,21 +178,14 @@ def _tell(base: Base) -> None:
 
 
 def _open_store(settings: Settings) -> MaskStore:
-    create = settings.create_store or _is_empty_folder(settings.store)
     folder = settings.cache_dir
     cache = None if folder is None else BundleCache(folder, settings.cache_bytes)
-    store = MaskStore.open(settings.store, create=create, lock_seconds=_LOCK_SECONDS, cache=cache)
+    store = MaskStore.open(
+        settings.store, create=settings.makes_store, lock_seconds=_LOCK_SECONDS, cache=cache
+    )
     if cache is not None and not store.caches:
         logger.warning("--cache-dir is not used: the store is a folder of this machine")
     return store
-
-
-def _is_empty_folder(place: str) -> bool:
-    """Tell whether this is a local folder with nothing in it, such as a new volume."""
-    try:
-        return not {entry.name for entry in Path(place).iterdir()} - _IN_EMPTY_VOLUMES
-    except OSError:  # not there, or not a folder, or not to be read: opening it says so
-        return False
 
 
 def _engine(

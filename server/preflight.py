@@ -1,14 +1,19 @@
-"""Preflight checks: what is wrong with base, store and port is told before torch is imported, in one go."""
+"""Preflight checks: what is wrong with base, store, keys file and port is told before torch is imported."""
 
 import errno
 import socket
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
+from fsspec.core import split_protocol
+
+from mask_store import MaskStore, MaskStoreError, StoreNotFoundError
 from masking.base_folder import check_folder
 from masking.errors import BaseLoadError
 from server.settings import Settings
+from server.tenants.keys_file import KeysFileError, read_keys
 
 
 def problems(settings: Settings) -> list[str]:
@@ -20,6 +25,8 @@ def problems(settings: Settings) -> list[str]:
     checks = (
         _temporary_folder(),
         _base(settings.base),
+        _store(settings),
+        _keys(settings.keys_file),
         _port(settings.host, settings.port),
         _grpc(settings.host, settings.port, settings.grpc_port),
     )
@@ -39,6 +46,34 @@ def _base(base: str) -> Iterator[str]:
         check_folder(base)
     except (BaseLoadError, OSError) as error:
         yield f"--base {base}: {error}"
+
+
+def _store(settings: Settings) -> Iterator[str]:
+    """Look at a folder; whether there is a store at a URL is found out by asking there."""
+    if split_protocol(settings.store)[0] is not None:
+        return
+    try:
+        MaskStore.open(settings.store)
+    except StoreNotFoundError as error:
+        if not settings.makes_store:
+            yield store_problem(error)
+    except MaskStoreError as error:
+        yield store_problem(error)
+
+
+def store_problem(error: MaskStoreError) -> str:
+    """Return why the store can't be opened, for an operator."""
+    hint = "; --create-store makes an empty one" if isinstance(error, StoreNotFoundError) else ""
+    return f"{error}{hint}"
+
+
+def _keys(file: Path | None) -> Iterator[str]:
+    if file is None:
+        return
+    try:
+        read_keys(file)
+    except KeysFileError as error:
+        yield f"--keys-file: {error}"
 
 
 def _grpc(host: str, port: int, own: int | None) -> Iterator[str]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
-from mask_store import MaskStoreError, StoreNotFoundError
+from mask_store import MaskStoreError
 from masking import MaskingError
 from server.build import build_service
 from server.connections import Connection, ConnectionLimits, most_connections
 from server.http.app import create_app
+from server.preflight import store_problem
 from server.service import Service
 from server.settings import Settings, SettingsError
 from server.threads.interpreter import share_interpreter
@@ -47,9 +48,9 @@ def run(settings: Settings, prog: str) -> int:
         service = build_service(settings)
     except SettingsError as error:
         return _complain(prog, str(error), _USAGE)
-    except StoreNotFoundError as error:
-        return _complain(prog, f"{error}; --create-store makes an empty one", _FAILED)
-    except (MaskingError, MaskStoreError) as error:
+    except MaskStoreError as error:
+        return _complain(prog, store_problem(error), _FAILED)
+    except MaskingError as error:
         return _complain(prog, str(error), _FAILED)
     return serve(service, settings)
 

@@ -54,6 +54,7 @@ examples:
   MASKSERVE_BASE=./encoder MASKSERVE_STORE=./masks %(prog)s --max-body-bytes 8MiB
 """
 
+_IN_EMPTY_VOLUMES = {"lost+found", ".gitkeep"}
 _VALUES = {  # what --help calls a value, by the beginning of its type
     "dict[": "NAME=A,B",
     "tuple[": "A,B",
@@ -366,6 +367,19 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources; pydantic-settings puts the command line before them."""
         return init_settings, _Environment(settings_cls), _ConfigFile(settings_cls)
+
+    @property
+    def makes_store(self) -> bool:
+        """Whether a store is made where there is none: as set, or in a folder with nothing in it.
+
+        Such a folder is a new volume.
+        """
+        if self.create_store:
+            return True
+        try:
+            return not {entry.name for entry in Path(self.store).iterdir()} - _IN_EMPTY_VOLUMES
+        except OSError:  # not there, or not a folder, or not to be read: opening it says so
+            return False
 
     @field_validator("config")
     @classmethod

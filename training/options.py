@@ -499,6 +499,13 @@ class LearnOptions(LoopOptions, MaskSettings, DataOptions):
         values = self.model_dump(by_alias=True)
         return type(self)(**values | {option_name(name): value for name, value in changes.items()})
 
+    @field_validator("store")
+    @classmethod
+    def _is_no_file(cls, store: str | None) -> str | None:
+        if store and Path(store).is_file():
+            raise _sentence(f"--store {store}: that is a file; name a folder or a URL")
+        return store
+
     @field_validator("class_weights")
     @classmethod
     def _has_classes(cls, weights: ClassWeights | None, info: ValidationInfo) -> ClassWeights | None:

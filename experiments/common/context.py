@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.held_out import read_held_out
-from experiments.common.runs import SEARCH_SEED, SET, Run, Runs, Scale
+from experiments.common.runs import SEARCH_SEED, SET, Measured, Run, Runs, Scale
 from experiments.common.scales import Change, departures, describe, scale_of
 from experiments.common.sizes import counted, other_rows
 from experiments.common.tasks import TaskFiles
@@ -162,6 +162,17 @@ class Context:
             changes["lr"] = self.rate(task, method, base=base)
         runs = self._runs_of(task, base or self.base)
         return runs.get(task, method, seed=seed, weights=weights, **changes)
+
+    def measure(self, task: str, method: Method, *, seed: int, base: str) -> Measured:
+        """Return a trained run with its metrics on the task's test rows; see `Runs.measure`.
+
+        Raises:
+            TrainingError, MaskingError: See `training.runs.learn.learn`.
+        """
+        rows = self.files(task).test
+        assert rows is not None, f"{task} has no test rows"
+        rate = self.rate(task, method, base=base)
+        return self._runs_of(task, base).measure(task, method, rows, seed=seed, lr=rate)
 
     def rate(self, task: str, method: Method, *, base: str | None = None) -> float:
         """Return the learning rate of a task where no other is asked for; see `Runs.rate`."""

@@ -6,6 +6,7 @@ command that is killed resumes with what is there.
 """
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.utils import parametrize
 
+from experiments.common.held_out import read_held_out
 from experiments.common.tasks import TASKS, TaskFiles, task_files
 from experiments.published.facts import Method
 from masking import FinetunedModel, MaskedModel, MaskScores, MaskSettings, TaskModel
 from masking.tasks import MODEL_KINDS
 from training.errors import DivergedError
 from training.loop.callbacks import Callback
+from training.loop.evaluation import evaluate
 from training.loop.history import EpochRecord
 from training.options import EXTRA_SETTINGS, PRESETS, LearnOptions
 from training.options import Method as LearningMethod
@@ -158,6 +161,24 @@ class Run:
         return _masks(self.model(), lambda mask: mask.initial)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A finished run that was measured on held-out rows.
+
+    Attributes:
+        run: The run.
+        metrics: Every metric of the rows at the best epoch.
+    """
+
+    run: Run
+    metrics: Mapping[str, float]
+
+    @property
+    def value(self) -> float:
+        """Value of the task's metric."""
+        return self.metrics[self.run.metric]
+
+
 class Runs:
     """The runs of one base at one scale."""
 
@@ -250,9 +271,7 @@ class Runs:
             DivergedError: The loss became infinite or not a number.
             TrainingError, MaskingError: See `training.runs.learn.learn`.
         """
-        fixed = _MASK_ONLY if method == "finetuning" else {}
-        rate = {} if "lr" in changes else {"lr": self.rate(task, method)[0]}
-        setting = self.setting(task).varied(**{**rate, "seed": seed, **changes, **fixed})
+        setting = self._setting_of(task, method, seed, changes)
         identity = setting.identity_for(METHODS[method])
         folder = self._folder(setting)
         results = Results(folder / RESULTS, weights=folder if weights else None)
@@ -264,11 +283,45 @@ class Runs:
             raise DivergedError(f"{task}: {method}, seed {seed}: {result}")
         return Run(task, method, result, identity, setting, results)
 
+    def measure(self, task: str, method: Method, rows: Path, *, seed: int = 0, **changes: Any) -> Measured:
+        """Return a run with its metrics on held-out rows, learned and measured now if it isn't there yet.
+
+        What was measured is kept with the result: a machine that has the results goes on without the weights.
+
+        Args:
+            task: One of `TASKS`.
+            method: How to learn it.
+            rows: File of the rows.
+            seed: Seed of the run.
+            changes: Options of learning that differ from the scale's.
+
+        Raises:
+            DataError: The file can't be used.
+            TrainingError, MaskingError: See `get`.
+        """
+        setting = self._setting_of(task, method, seed, changes)
+        known = Results(self._folder(setting) / RESULTS).get(setting.identity_for(METHODS[method]))
+        digest = f"sha256:{hashlib.sha256(rows.read_bytes()).hexdigest()}"
+        measured = known is not None and digest in known.held_out
+        run = self.get(task, method, seed=seed, weights=not measured, **changes)
+        if not measured:
+            examples, most = read_held_out(rows, run.setting), run.setting.options.batch_size
+            metrics = evaluate(run.model(), run.setting.codec, examples, max_rows=most)
+            result = dataclasses.replace(run.result, held_out={**run.result.held_out, digest: metrics})
+            run.results.add(run.identity, result)
+            run = dataclasses.replace(run, result=result)
+        return Measured(run, run.result.held_out[digest])
+
     def files(self, task: str) -> TaskFiles:
         """Return the files of a task's rows; see `task_files`."""
         scale = self.scale
         rows = scale.train_rows, scale.dev_rows
         return task_files(TASKS[task], self._data, rows, self.folder / "samples", scale.hold_out)
+
+    def _setting_of(self, task: str, method: Method, seed: int, changes: Mapping[str, Any]) -> Preparation:
+        fixed = _MASK_ONLY if method == "finetuning" else {}
+        rate = {} if "lr" in changes else {"lr": self.rate(task, method)[0]}
+        return self.setting(task).varied(**{**rate, "seed": seed, **changes, **fixed})
 
     def _find_rate(self, task: str, method: Method) -> tuple[float, str]:
         rate = self.scale.rates[method]

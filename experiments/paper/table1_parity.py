@@ -23,8 +23,6 @@ from experiments.published.beside import Beside, printed
 from experiments.published.facts import FACTS, Cell, Method
 from experiments.published.tables import T1A, T1B
 from masking import MaskSettings
-from training.data.features import EncodedExample
-from training.loop.evaluation import evaluate
 from training.options import EXTRA_SETTINGS
 
 QUICK_TASKS = ("trec", "sst2", "pos")
@@ -158,23 +156,29 @@ def _compare(context: Context, base: str, task: str, seeds: Sequence[int]) -> Pa
     held_out = context.scale_of(task).hold_out is not None
     test = context.test(task, base=base) if held_out else None
     found = {
-        method: [context.run(task, method, seed=seed, base=base, weights=held_out) for seed in seeds]
+        method: [_run(context, base, task, method, seed, held_out=held_out) for seed in seeds]
         for method in METHODS
     }
-    one = found["masking"][0]
+    one, _ = found["masking"][0]
     rows = one.rows if test is None else (one.rows[0], len(test))
-    sides = {method: _side(own, test) for method, own in found.items()}
+    sides = {method: _side(own) for method, own in found.items()}
     return Pair(task, one.metric, rows, "dev" if test is None else "test", sides)
 
 
-def _side(runs: Sequence[Run], test: Sequence[EncodedExample] | None) -> Side:
-    values = [run.value if test is None else _measure(run, test) for run in runs]
-    return Side(Scores(tuple(values)), runs[0].task_bytes, fmean(run.seconds for run in runs))
+def _run(
+    context: Context, base: str, task: str, method: Method, seed: int, *, held_out: bool
+) -> tuple[Run, float]:
+    """Return a run and its metric on dev, or on the test rows where a share of train takes dev's place."""
+    if held_out:
+        measured = context.measure(task, method, seed=seed, base=base)
+        return measured.run, measured.value
+    run = context.run(task, method, seed=seed, base=base, weights=False)
+    return run, run.value
 
 
-def _measure(run: Run, test: Sequence[EncodedExample]) -> float:
-    setting = run.setting
-    return evaluate(run.model(), setting.codec, test, max_rows=setting.options.batch_size)[setting.metric]
+def _side(runs: Sequence[tuple[Run, float]]) -> Side:
+    values = tuple(value for _, value in runs)
+    return Side(Scores(values), runs[0][0].task_bytes, fmean(run.seconds for run, _ in runs))
 
 
 def _scores(base: str, pairs: Sequence[Pair], beside: Beside) -> Table:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mask_store.errors import NotAFileError, StoreBusyError, StoreError, StoreNotWritableError
-from mask_store.files.protocol import STALE_SECONDS, each, translated
+from mask_store.files.protocol import STALE_SECONDS, each, listed, translated
 
 try:
     import fcntl
@@ -80,19 +80,20 @@ class LocalFiles:
         """See `Files`."""
         return each(lambda path: self.read(path, most), paths)
 
-    def read_in_each(self, folder: str, name: str, most: int) -> dict[str, bytes | Exception]:
+    def read_matching(self, patterns: Sequence[str], most: int) -> dict[str, bytes | Exception]:
         """See `Files`; a file that is the same one as the last time, and was old then, is not read again."""
-        inner, before, now = self.list(folder), self._known, time.time()
-        marks = {one: self._mark(f"{folder}/{one}/{name}", now) for one in inner}
+        paths, before, now = listed(self.list, patterns), self._known, time.time()
+        marks = {path: self._mark(path, now) for path in paths}
         known = {
-            one: before[one] for one, mark in marks.items() if mark and before.get(one, (None,))[0] == mark
+            path: before[path]
+            for path, mark in marks.items()
+            if mark and before.get(path, (None,))[0] == mark
         }
-        others = [one for one in inner if one not in known]
-        paths = [f"{folder}/{one}/{name}" for one in others]
-        read = each(lambda path: self.read(path, most), paths, more=bool(known))
-        found = {one: (marks[one], data) for one, data in zip(others, read, strict=True)}
-        self._known = known | {one: kept for one, kept in found.items() if isinstance(kept[1], bytes)}
-        return {one: (known.get(one) or found[one])[1] for one in inner}
+        others = [path for path in paths if path not in known]
+        read = each(lambda path: self.read(path, most), others, more=bool(known))
+        found = {path: (marks[path], data) for path, data in zip(others, read, strict=True)}
+        self._known = known | {path: kept for path, kept in found.items() if isinstance(kept[1], bytes)}
+        return {path: (known.get(path) or found[path])[1] for path in paths}
 
     def _mark(self, path: str, now: float) -> _Mark | None:
         """Return what changes with each write of a file; None if one was just now, or it can't be told."""

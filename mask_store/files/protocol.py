@@ -43,8 +43,13 @@ class Files(Protocol):
             StoreUnavailableError: If not one of them could be reached: that is no trouble of theirs.
         """
 
-    def read_in_each(self, folder: str, name: str, most: int) -> dict[str, bytes | Exception]:
-        """Return for each folder in a folder what `read_many` would for the file of that name in it."""
+    def read_matching(self, patterns: Sequence[str], most: int) -> dict[str, bytes | Exception]:
+        """Return by path what `read_many` would for all files at some patterns.
+
+        Args:
+            patterns: Paths in which one part is "*", which stands for every name in the folder before it.
+            most: As of `read`.
+        """
 
     def list(self, folder: str) -> list[str]:
         """Return the names in a folder, sorted; none if the folder does not exist."""
@@ -66,6 +71,17 @@ class Files(Protocol):
 
     def sweep(self) -> None:
         """Remove what crashed writers left behind, once it is old."""
+
+
+def listed(names_in: Callable[[str], Sequence[str]], patterns: Sequence[str]) -> list[str]:
+    """Return the paths where files at some patterns may be, as of `Files.read_matching`.
+
+    Args:
+        names_in: Lists a folder.
+        patterns: See there.
+    """
+    parts = [pattern.partition("/*") for pattern in patterns]
+    return [f"{folder}/{name}{rest}" for folder, _, rest in parts for name in names_in(folder)]
 
 
 def each(

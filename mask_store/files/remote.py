@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from mask_store.background import in_background
-from mask_store.files.protocol import each, translated
+from mask_store.files.protocol import each, listed, translated
 
 _ANSWER_SECONDS = 20.0
 """How long one call may take, beside the time for its bytes."""
@@ -20,8 +21,10 @@ _REMOVE_SECONDS = 300.0
 
 _OBJECT_STORES = {"s3", "gs", "abfs"}
 """Where one request lists all that lies below a path, with marks (ETags) that change with each write."""
-_ONE_LISTING = 1000
-"""Objects that one such request lists; with more, reading the files themselves is less work."""
+_LISTED_AT_ONCE = 1000
+"""Objects that one such request lists; for more it takes several."""
+_OBJECTS_A_FILE = 20
+"""Where there are more objects for each file that is wanted, reading these is less work than listing all."""
 
 _Result = TypeVar("_Result")
 
@@ -69,15 +72,15 @@ class RemoteFiles:
         by_path = dict(zip(paths, found, strict=True))
         return each(lambda path: self._value(path, by_path[path]), paths)
 
-    def read_in_each(self, folder: str, name: str, most: int) -> dict[str, bytes | Exception]:
+    def read_matching(self, patterns: Sequence[str], most: int) -> dict[str, bytes | Exception]:
         """See `Files`; what a listing shows to be as it was the last time is not read again."""
-        marks = self._marks(folder, name)
-        known = {one: self._known[one] for one, mark in marks.items() if self._is_known(one, mark)}
-        others = [one for one in marks if one not in known]
-        read = self.read_many([f"{folder}/{one}/{name}" for one in others], most)
-        known |= {one: (marks[one], data) for one, data in zip(others, read, strict=True)}
+        marks = self._marks(patterns)
+        known = {path: self._known[path] for path, mark in marks.items() if self._is_known(path, mark)}
+        others = [path for path in marks if path not in known]
+        read = self.read_many(others, most)
+        known |= {path: (marks[path], data) for path, data in zip(others, read, strict=True)}
         self._known = known
-        return {one: known[one][1] for one in marks}
+        return {path: known[path][1] for path in marks}
 
     def list(self, folder: str) -> list[str]:
         """See `Files`."""
@@ -118,24 +121,25 @@ class RemoteFiles:
     def sweep(self) -> None:
         """Do nothing: writers leave no temporary files here."""
 
-    def _marks(self, folder: str, name: str) -> dict[str, str | None]:
-        """Return for each folder in a folder a mark of its file `name`, None if there is none."""
+    def _marks(self, patterns: Sequence[str]) -> dict[str, str | None]:
+        """Return the paths of files at some patterns, each with its mark; None where that is not told."""
         if self._lists_marks:
-            with translated(self, folder, failures=Exception), suppress(FileNotFoundError):
+            with translated(self, "all files", failures=Exception), suppress(FileNotFoundError):
                 found = self._within(
-                    self._answer_seconds, lambda: self._filesystem.find(self._path(folder), detail=True)
+                    self._answer_seconds, lambda: self._filesystem.find(self._root, detail=True)
                 )
-                self._lists_marks = len(found) <= _ONE_LISTING
-                inside = {path.removeprefix(f"{self._path(folder)}/"): info for path, info in found.items()}
-                return {
-                    path.removesuffix(f"/{name}"): info.get("ETag") or info.get("etag")
+                inside = {path.removeprefix(f"{self._root}/"): info for path, info in found.items()}
+                marks = {
+                    path: info.get("ETag") or info.get("etag")
                     for path, info in sorted(inside.items())
-                    if path.endswith(f"/{name}") and path.count("/") == 1
+                    if any(_matches(path, pattern) for pattern in patterns)
                 }
-        return dict.fromkeys(self.list(folder))
+                self._lists_marks = len(found) <= max(_LISTED_AT_ONCE, _OBJECTS_A_FILE * len(marks))
+                return marks
+        return dict.fromkeys(listed(self.list, patterns))
 
-    def _is_known(self, one: str, mark: str | None) -> bool:
-        known = self._known.get(one)
+    def _is_known(self, path: str, mark: str | None) -> bool:
+        known = self._known.get(path)
         return mark is not None and known is not None and known[0] == mark and isinstance(known[1], bytes)
 
     def _write(self, path: str, data: bytes, **how: str) -> None:
@@ -162,6 +166,10 @@ class RemoteFiles:
             if result.done():  # the library's own
                 raise
             raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)
 
 
 def _protocols(filesystem: Any) -> Sequence[str]:

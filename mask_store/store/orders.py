@@ -16,10 +16,11 @@ OrderKind = Literal["traffic", "hold"]
 
 ORDERS = "orders"
 """Folder of the store with the files."""
+ORDER_FILES = f"{ORDERS}/*"
 ORDER_BYTES = 4096
 """More than any of them has."""
 
-_FILE_NAME = re.compile(r"(.+)\.(traffic|hold)\.json", re.ASCII)
+_PATH = re.compile(rf"{ORDERS}/(.+)\.(traffic|hold)\.json", re.ASCII)
 
 
 class Order(BaseModel):
@@ -46,9 +47,9 @@ def order_path(task: str, kind: OrderKind) -> str:
     return f"{ORDERS}/{task}.{kind}.json"
 
 
-def order_in(name: str) -> tuple[str, str] | None:
-    """Return the task and the kind of the order that has this file name; None if none can have."""
-    found = _FILE_NAME.fullmatch(name)
+def order_at(path: str) -> tuple[str, str] | None:
+    """Return the task and the kind of the order at a path; None if there can be none."""
+    found = _PATH.fullmatch(path)
     return None if found is None else (found[1], found[2])
 
 

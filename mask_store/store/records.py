@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mask_store.store.traffic import Traffic
 
 POINTER = "current.json"
+POINTERS = f"tasks/*/{POINTER}"
 MAX_NUMBER = 99_999_999
 """Highest number of a version: the eight digits of its record's name."""
 RECORD_BYTES = 4096
@@ -153,6 +154,7 @@ class Rollback:
     problems: tuple[Problem, ...]
 
 
+_POINTER_PATH = re.compile(rf"tasks/([^/]+)/{re.escape(POINTER)}")
 _RECORD_NAME = re.compile(r"(\d{8})\.json", re.ASCII)
 _VERSION = TypeAdapter(VersionInfo)
 
@@ -165,6 +167,12 @@ def task_path(task: str) -> str:
 def current_path(task: str) -> str:
     """Return the path of the pointer: a copy of the record of the current version."""
     return f"tasks/{task}/{POINTER}"
+
+
+def task_at(path: str) -> str | None:
+    """Return the name of the task whose pointer has this path; None if none has."""
+    found = _POINTER_PATH.fullmatch(path)
+    return None if found is None else found[1]
 
 
 def record_path(task: str, number: int) -> str:

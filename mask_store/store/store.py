@@ -16,7 +16,7 @@ one task is in `task_folder`, how bytes get to disk or network in `files`.
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -48,9 +48,9 @@ from mask_store.store import side_by_side
 from mask_store.store.bundle_cache import BundleCache
 from mask_store.store.ensemble import ensemble_of
 from mask_store.store.holds import Hold
-from mask_store.store.orders import ORDER_BYTES, ORDERS, Order, order_in, order_path, parse_order
+from mask_store.store.orders import ORDER_BYTES, ORDER_FILES, Order, order_at, parse_order
 from mask_store.store.records import (
-    POINTER,
+    POINTERS,
     RECORD_BYTES,
     History,
     Problem,
@@ -59,6 +59,7 @@ from mask_store.store.records import (
     Snapshot,
     VersionInfo,
     parse_version,
+    task_at,
 )
 from mask_store.store.task_folder import TaskFolder
 from mask_store.store.traffic import Traffic, TrafficPlan
@@ -166,21 +167,20 @@ class MaskStore:
     def snapshot(self) -> Snapshot:
         """Find the current version of every task: at most one small read a task, no bundle is opened.
 
-        Orders take a listing, and one small read for each. Trouble with one task is reported in the snapshot
-        and hides no other task.
+        So do orders. Trouble with one task is reported in the snapshot and hides no other task.
 
         Raises:
             StoreNotFoundError: If the whole store is gone, as when its disk was unmounted.
         """
-        pointers = self._files.read_in_each("tasks", POINTER, RECORD_BYTES)
+        files = self._files.read_matching((POINTERS, ORDER_FILES), max(RECORD_BYTES, ORDER_BYTES))
+        pointers = {name: data for path, data in files.items() if (name := task_at(path)) is not None}
         if not pointers:
             _check_marker(self._files)
         found = {name: data for name, data in pointers.items() if TASK_NAME.fullmatch(name)}
         current, problems = _each_parsed(found, _parsed)
-        orders = [name for file in self._files.list(ORDERS) if (name := order_in(file)) is not None]
-        orders = sorted(order for order in orders if order[0] in found)
-        traffic, no_traffic = self._orders(Traffic, orders)
-        holds, no_holds = self._orders(Hold, orders)
+        orders = {order: data for path, data in files.items() if (order := order_at(path)) is not None}
+        traffic, no_traffic = _orders(Traffic, orders, found)
+        holds, no_holds = _orders(Hold, orders, found)
         return Snapshot(current, problems, traffic, holds, no_traffic + no_holds)
 
     def current(self, task: str) -> VersionInfo:
@@ -546,14 +546,6 @@ class MaskStore:
         """
         return diff_bundles(self.load(task, a), self.load(task, b))
 
-    def _orders(
-        self, form: type[_Order], orders: Sequence[tuple[str, str]]
-    ) -> tuple[Mapping[str, _Order], tuple[Problem, ...]]:
-        """Return those orders of tasks that are of one kind, and what of them can't be read."""
-        tasks = [task for task, kind in orders if kind == form.kind]
-        read = self._files.read_many([order_path(name, form.kind) for name in tasks], ORDER_BYTES)
-        return _each_parsed(dict(zip(tasks, read, strict=True)), partial(parse_order, form))
-
     def _held(self, folder: TaskFolder, hold: Hold) -> Hold:
         folder.write_order(hold)
         return hold
@@ -599,6 +591,14 @@ def _each_parsed(
         except MaskStoreError as error:
             problems.append(Problem.of(error, task))
     return found, tuple(problems)
+
+
+def _orders(
+    form: type[_Order], orders: Mapping[tuple[str, str], bytes | Exception], tasks: Container[str]
+) -> tuple[Mapping[str, _Order], tuple[Problem, ...]]:
+    """Parse those orders, by task and kind, that are of one kind and of one of these tasks."""
+    files = {task: data for (task, kind), data in orders.items() if kind == form.kind and task in tasks}
+    return _each_parsed(files, partial(parse_order, form))
 
 
 def _files_at(place: str | Path, lock_seconds: float) -> Files:

@@ -16,7 +16,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def _problems(**settings: Any) -> list[str]:
-    return problems(Settings(**{"base": "owner/name", "store": "masks", "port": 0, **settings}))
+    return problems(Settings(**{"base": "owner/name", "store": "s3://bucket/masks", "port": 0, **settings}))
 
 
 def test_a_hub_id_and_a_free_port_are_fine(tiny_bert: str) -> None:
@@ -55,6 +55,29 @@ def test_an_address_of_another_machine_is_named() -> None:
     assert problem.startswith("--host 192.0.2.1: ")
 
 
+def test_a_store_that_is_not_there_is_named_unless_it_is_to_be_made(tmp_path: Path) -> None:
+    missing, empty = tmp_path / "missing", tmp_path / "empty"
+    (problem,) = _problems(store=str(missing))
+    assert problem.startswith(f"no mask store at {missing}: ")
+    assert problem.endswith("; --create-store makes an empty one")
+    empty.mkdir()
+    assert _problems(store=str(missing), create_store=True) == []
+    assert _problems(store=str(empty)) == []
+    assert not missing.exists()
+    assert list(empty.iterdir()) == []
+
+
+def test_what_is_no_store_is_named(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text("{}")
+    (problem,) = _problems(store=str(tmp_path), create_store=True)
+    assert problem.startswith(f"{tmp_path}: expected ")
+
+
+def test_a_keys_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (problem,) = _problems(keys_file=tmp_path / "keys.json")
+    assert problem.startswith(f"--keys-file: the keys file {tmp_path / 'keys.json'} can't be read: ")
+
+
 def test_no_temporary_folder_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_found() -> str:
         raise FileNotFoundError("No usable temporary directory found")
@@ -66,10 +89,14 @@ def test_no_temporary_folder_is_one_sentence(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_mistakes_are_told_without_torch(tmp_path: Path) -> None:
     code = "import sys; from server.__main__ import main; main(sys.argv[1:]); print('torch' in sys.modules)"
-    options = ["--base", str(tmp_path / "nowhere"), "--store", str(tmp_path), "--port", "0"]
+    options = ["--base", str(tmp_path / "nowhere"), "--store", str(tmp_path / "none"), "--port", "0"]
+    options += ["--keys-file", str(tmp_path / "keys.json")]
     done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-    assert "no such folder" in done.stderr
+    base, store, keys = done.stderr.splitlines()
+    assert "no such folder" in base
+    assert "no mask store at" in store
+    assert "the keys file" in keys
 
 
 @LINUX

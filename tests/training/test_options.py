@@ -67,6 +67,7 @@ def test_all_mistakes_are_told_at_once(settings: dict[str, Any]) -> None:
         ({"validation_share": 0.1}, "--validation-share takes the place of --dev"),
         ({"dev": None, "validation_share": 1.0}, "--validation-share 1.0: must lie between 0 and 1"),
         ({"train": "nothing-*.jsonl"}, r"--train nothing-\*.jsonl: no such file"),
+        ({"store": __file__}, r"--store .*test_options.py: that is a file; name a folder or a URL"),
         ({"train": "."}, r"--train \.: a folder; name its files.*--dataset \."),
         ({"encoding": "latin-99"}, "--encoding latin-99: there is no such encoding"),
         ({"delimiter": "||"}, "must be one character, or comma, semicolon, tab, bar"),

@@ -17,8 +17,8 @@ from masking import (
 )
 from training.data.examples import Example
 from training.data.features import EncodedExample
+from training.kinds.reranking import RELEVANT
 
-_RELEVANT = 0.5
 _LONGEST_TEXT = 1000
 
 
@@ -110,8 +110,8 @@ def _of_labels(
 
 def _of_values(item: EncodedExample, prediction: ValuesPrediction, *, ranks: bool) -> Iterator[Decision]:
     for truth, value in zip(item.target, map(float, prediction.scores), strict=True):
-        happened = ranks and truth >= _RELEVANT
-        right = ranks and happened == (value >= _RELEVANT)
+        happened = ranks and truth >= RELEVANT
+        right = ranks and happened == (value >= RELEVANT)
         confidence = value if ranks else None
         distance = abs(value - truth)
         yield Decision(item.example, f"{truth:g}", f"{value:.4g}", distance, right, confidence, happened)

@@ -19,8 +19,10 @@ from training.kinds.regression import NumberSettler, missing_number, values_of
 
 _RELEVANCE = ("relevance",)
 _NAMES = {"true": 1.0, "false": 0.0, "relevant": 1.0, "irrelevant": 0.0, "not_relevant": 0.0}
-_RELEVANT = 0.5
 _BEST = 10
+
+RELEVANT = 0.5
+"""Relevance from which a document counts as relevant."""
 
 
 class Reranking(TrainingKind):
@@ -100,8 +102,8 @@ class Reranking(TrainingKind):
             assert isinstance(given, TextInput)
             by_query[given.text].append(place)
         queries = [(right[places], scores[places]) for places in by_query.values()]
-        mixed = [(r, s) for r, s in queries if (r >= _RELEVANT).any() and not (r >= _RELEVANT).all()]
-        relevant = right >= _RELEVANT
+        mixed = [(r, s) for r, s in queries if (r >= RELEVANT).any() and not (r >= RELEVANT).all()]
+        relevant = right >= RELEVANT
         return {
             "average_precision": float(average_precision_score(relevant, scores)) if relevant.any() else 0.0,
             "ndcg": _mean(float(ndcg_score([r], [s], k=_BEST)) for r, s in mixed),
@@ -110,7 +112,7 @@ class Reranking(TrainingKind):
 
     def baseline(self, labels: Sequence[str], truth: Sequence[TargetNumbers], metric: str) -> Baseline:
         """Tell the average precision of chance; rankings have no answer for everything."""
-        share = sum(target[0] >= _RELEVANT for target in truth) / len(truth)
+        share = sum(target[0] >= RELEVANT for target in truth) / len(truth)
         value = share if metric == "average_precision" else 0.0
         return Baseline(value, "the same relevance for everything")
 
@@ -127,7 +129,7 @@ def _relevance(label: str) -> float:
 
 def _reciprocal_rank(right: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
     best = np.argsort(-scores, kind="stable")[:_BEST]
-    ranks = np.flatnonzero(right[best] >= _RELEVANT)
+    ranks = np.flatnonzero(right[best] >= RELEVANT)
     return 1.0 / (int(ranks[0]) + 1) if ranks.size else 0.0
 
 

@@ -4,14 +4,14 @@
 
 A line is appended the moment its run ends, so a command that was killed resumes with what is there. The
 identity holds every setting and digest that the result follows from, so runs of many tasks can share a file.
-No line is ever changed, and weights are whole before their line is written. Which runs to make, and making
-them, is done elsewhere.
+No line is ever changed: the newest one of an identity counts. Weights are whole before their line is written.
+Which runs to make, and making them, is done elsewhere.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,8 @@ class Result:
         seconds: Time of learning and measuring, without reading data and loading the base; of the last
             process alone where a killed run was resumed.
         epochs: Record of each epoch; empty where the run diverged.
+        held_out: Metrics at the best epoch on rows that neither learned nor chose, by the SHA-256 of their
+            file; those that were asked for.
     """
 
     method: Method
@@ -59,6 +61,7 @@ class Result:
     nbytes: int
     seconds: float
     epochs: tuple[EpochRecord, ...] = ()
+    held_out: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def value(self) -> float:

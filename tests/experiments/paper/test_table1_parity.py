@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,22 @@ def test_held_out_rows_choose_and_the_sets_own_dev_is_measured(tmp_path: Path, t
     assert found["difference"] == pytest.approx(sum(differences) / 2)
     assert found["interval_95"] == pytest.approx(12.706 * abs(differences[0] - differences[1]) / 2, rel=1e-3)
     assert "measured on test" in (tmp_path / "out" / "table1-quick.md").read_text()
+
+
+def test_a_machine_with_the_results_goes_on_without_weights(
+    tmp_path: Path, tiny_bert: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ["--tasks", "trec", "--seeds", "1", "--hold-out", "0.25"]
+    first = run(tmp_path, tiny_bert, "table1", *options)
+    weights = list((tmp_path / "runs").rglob("*.safetensors"))
+    assert len(weights) == 2
+    for path in weights:
+        path.unlink()
+    caplog.set_level(logging.INFO, logger="experiments")
+    caplog.clear()
+    assert run(tmp_path, tiny_bert, "table1", *options)["values"] == first["values"]
+    assert not [message for message in caplog.messages if "seed" in message]
+    assert not list((tmp_path / "runs").rglob("*.safetensors"))
 
 
 def test_half_the_width_of_an_interval_by_students_t() -> None:

@@ -400,7 +400,7 @@ class TestLock:
             assert not held
 
 
-class TestReadInEach:
+class TestReadMatching:
     @staticmethod
     def _age(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let what is there be old."""
@@ -415,21 +415,21 @@ class TestReadInEach:
         self._age(tmp_path, monkeypatch)
         reads = StoreReads(monkeypatch)
         for _ in range(3):
-            found = files.read_in_each("x", "p", 9)
-            assert (found["a"], found["b"]) == (b"a", b"b")
-            assert isinstance(found["empty"], FileNotFoundError)
+            found = files.read_matching(["x/*/p"], 9)
+            assert (found["x/a/p"], found["x/b/p"]) == (b"a", b"b")
+            assert isinstance(found["x/empty/p"], FileNotFoundError)
         assert reads.paths.count("x/a/p") == reads.paths.count("x/b/p") == 1
         files.replace("x/a/p", b"z")
         files.remove("x/b")
-        found = files.read_in_each("x", "p", 9)
-        assert (found["a"], set(found)) == (b"z", {"a", "empty"})
+        found = files.read_matching(["x/*/p"], 9)
+        assert (found["x/a/p"], set(found)) == (b"z", {"x/a/p", "x/empty/p"})
 
     def test_what_is_young_is_read_again(self, tmp_path: Path) -> None:
         files = LocalFiles(tmp_path)
         files.replace("x/a/p", b"1")
-        assert files.read_in_each("x", "p", 9)["a"] == b"1"
+        assert files.read_matching(["x/*/p"], 9)["x/a/p"] == b"1"
         (tmp_path / "x" / "a" / "p").write_bytes(b"2")
-        assert files.read_in_each("x", "p", 9)["a"] == b"2"
+        assert files.read_matching(["x/*/p"], 9)["x/a/p"] == b"2"
 
     def test_one_that_can_not_be_read_hides_no_other(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -438,8 +438,8 @@ class TestReadInEach:
         for name in ("a", "b"):
             files.replace(f"x/{name}/p", b"1")
         self._age(tmp_path, monkeypatch)
-        files.read_in_each("x", "p", 9)
+        files.read_matching(["x/*/p"], 9)
         (tmp_path / "x" / "b" / "p").unlink()
         (tmp_path / "x" / "b" / "p").symlink_to(tmp_path / "x" / "a" / "p")
-        found = files.read_in_each("x", "p", 9)
-        assert (found["a"], type(found["b"])) == (b"1", NotAFileError)
+        found = files.read_matching(["x/*/p"], 9)
+        assert (found["x/a/p"], type(found["x/b/p"])) == (b"1", NotAFileError)

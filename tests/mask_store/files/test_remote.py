@@ -163,28 +163,30 @@ def test_what_did_not_change_is_not_read_again(monkeypatch: pytest.MonkeyPatch) 
 
     def look() -> tuple[dict[str, Any], list[str]]:
         filesystem.calls.clear()
-        found = files.read_in_each("x", "p", 9)
+        found = files.read_matching(["x/*/p", "y/*"], 9)
         return found, [call for call in filesystem.calls if call != "ls" or "find" not in filesystem.calls]
 
     assert look() == ({}, ["find"])
-    for path in ("x/a/p", "x/b/p", "x/b/versions/p", "x/c/other", "x/p"):
+    for path in ("x/a/p", "x/b/p", "x/b/versions/p", "x/c/other", "x/p", "y/q", "z/x/a/p"):
         files.replace(path, path.encode())
-    assert look() == ({"a": b"x/a/p", "b": b"x/b/p"}, ["find", "cat_file", "cat_file"])
-    assert look() == ({"a": b"x/a/p", "b": b"x/b/p"}, ["find"])
+    as_written = {"x/a/p": b"x/a/p", "x/b/p": b"x/b/p", "y/q": b"y/q"}
+    assert look() == (as_written, ["find", "cat_file", "cat_file", "cat_file"])
+    assert look() == (as_written, ["find"])
     files.replace("x/a/p", b"new")
-    assert look() == ({"a": b"new", "b": b"x/b/p"}, ["find", "cat_file"])
+    assert look() == (as_written | {"x/a/p": b"new"}, ["find", "cat_file"])
     files.remove("x/b")
-    assert look() == ({"a": b"new"}, ["find"])
+    assert look() == ({"x/a/p": b"new", "y/q": b"y/q"}, ["find"])
     files.replace("x/b/p", b"x/b/p")
-    assert look() == ({"a": b"new", "b": b"x/b/p"}, ["find", "cat_file"])
-    monkeypatch.setattr("mask_store.files.remote._ONE_LISTING", 3)
+    assert look() == (as_written | {"x/a/p": b"new"}, ["find", "cat_file"])
+    monkeypatch.setattr("mask_store.files.remote._LISTED_AT_ONCE", 3)
+    look()
+    assert look() == (as_written | {"x/a/p": b"new"}, ["find"])  # few objects beside those that are wanted
+    monkeypatch.setattr("mask_store.files.remote._OBJECTS_A_FILE", 1)
     look()
     found, calls = look()
-    assert {name: data for name, data in found.items() if isinstance(data, bytes)} == {
-        "a": b"new",
-        "b": b"x/b/p",
-    }
-    assert calls[0] == "ls"
+    read = {path: data for path, data in found.items() if isinstance(data, bytes)}
+    assert read == as_written | {"x/a/p": b"new"}
+    assert calls[:2] == ["ls", "ls"]
 
 
 def test_what_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,8 +202,8 @@ def test_what_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -
 
     with monkeypatch.context() as patch:
         patch.setattr(filesystem, "cat_file", fail)
-        assert isinstance(files.read_in_each("x", "p", 9)["a"], StoreUnavailableError)
-    assert files.read_in_each("x", "p", 9) == {"a": b"one", "b": b"one"}
+        assert isinstance(files.read_matching(["x/*/p"], 9)["x/a/p"], StoreUnavailableError)
+    assert files.read_matching(["x/*/p"], 9) == {"x/a/p": b"one", "x/b/p": b"one"}
 
 
 def test_a_hub_that_can_not_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,9 @@ class Outcome:
     def count(self, status: int) -> int:
         return len(self.seconds.get(status, ()))
 
+    def share_within(self, status: int, seconds: float) -> float:
+        return float(np.mean(np.array(self.seconds[status]) <= seconds))
+
     def percentile(self, status: int, share: float) -> float:
         return float(np.percentile(self.seconds[status], share))
 
@@ -157,7 +160,7 @@ class Overload:
         return (
             f"capacity {self.capacity:.0f} rows/s, asked {self.outcome.count(200) + self.outcome.count(429)} "
             f"in {SECONDS:.0f} s; 429 p50 {of(429, 50) * 1000:.1f} p95 {of(429, 95) * 1000:.1f} "
-            f"p99 {of(429, 99) * 1000:.1f} ms; "
+            f"p99 {of(429, 99) * 1000:.1f} ms, {self.outcome.share_within(429, 0.01):.1%} within 10 ms; "
             f"200 p50 {of(200, 50):.2f} p99 {of(200, 99):.2f} s; goodput {self.goodput:.0f} rows/s; "
             f"live p50 {live(200, 50) * 1000:.1f} most {live(200, 100) * 1000:.0f} ms; CPU per request: "
             f"event loop {self.server_cpu * 1000:.2f} ms, client {self.client_cpu * 1000:.2f} ms"
@@ -196,6 +199,6 @@ def test_ten_times_the_load(server: RunningServer) -> None:
     print(found)
     assert set(found.outcome.seconds) == {200, 429}
     assert found.outcome.percentile(200, 99) < 5
-    assert found.outcome.percentile(429, 50) < 0.1
+    assert found.outcome.share_within(429, 0.01) > 0.8  # 0.98 where nothing else runs
     assert found.alive.percentile(200, 99) < 0.5
     assert found.goodput > 0.6 * found.capacity

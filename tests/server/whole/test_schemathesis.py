@@ -31,7 +31,8 @@ def document_of(server: RunningServer) -> str:
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         for parameter in operation.get("parameters", ()):
             if values := known.get(parameter["name"]):
-                parameter["schema"]["enum"] = values
+                schema = parameter["schema"]
+                schema["enum"] = [int(one) for one in values] if schema["type"] == "integer" else values
     return json.dumps(document)
 
 
