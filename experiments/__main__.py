@@ -106,8 +106,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--hold-out",
         type=float,
         metavar="SHARE",
-        help="choose by this share of train instead of dev, and report table1, table1-tuned, table2, table6 "
-        "and better-masks on the set's own dev, which no method has seen",
+        help="choose by this share of train instead of dev, and report table1, table1-tuned, table2, table6, "
+        "better-masks and structure on the set's own dev, which no method has seen",
     )
     add(
         "--set",

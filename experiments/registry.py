@@ -94,6 +94,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "copies": Experiment(
         "beyond.copies", "finetuned copies as signs and as masks: what they lose, take and cost"
     ),
+    "structure": Experiment(
+        "beyond.structure", "masks that drop whole heads and neurons: what they lose and how fast they are"
+    ),
     "claims": Experiment(
         "paper.claims", "a page of every claim: rule, paper, ours, agrees or not", (), trains=False
     ),
