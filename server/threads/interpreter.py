@@ -3,7 +3,7 @@
 import gc
 import sys
 
-_SWITCH_SECONDS = 0.001  # how long a thread keeps the interpreter lock while another one waits for it
+_SWITCH_SECONDS = 0.0002  # how long a thread keeps the interpreter lock while another one waits for it
 _COLLECTED = (2000, 10, 1000)  # new objects, then collections of the generation before
 
 
