@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 ALIGNMENT = 64
 _WORD_BYTES = 8
 _PHASE = 0
+_WORK_OF_A_WEIGHT = 8  # multiply-adds that take as long as reading a number from memory
+_WORK_OF_A_COPY = 16  # ... as reading and writing one
+_WORK_OF_A_THREAD = 1_000_000  # multiply-adds in about 50 microseconds, which it takes to wake one
 
 
 @cache
@@ -173,7 +176,7 @@ def masked_product(
     kernels = _kernels()
     (tokens, columns), rows = inputs.shape, weight.shape[0]
     outputs = torch.empty(tokens, rows)
-    threads = torch.get_num_threads()
+    threads = _threads_for(rows * columns * (tokens + _WORK_OF_A_WEIGHT))
     tiles = tile_table(segments, kernels.TILE_TOKENS)
     masks = np.array(places, np.int64)
     padded = _padded_bias(bias, rows)
@@ -189,10 +192,19 @@ def masked_product(
         np.int64,
     )
     run, address = _runner(), address_of(job)
-    run(address, threads)
+    run(address, min(threads, _threads_for(tokens * columns * _WORK_OF_A_COPY)))
     job[_PHASE] = 1
     run(address, threads)
     return outputs
+
+
+def _threads_for(work: int) -> int:
+    """Return how many threads an amount of work is worth: one that sleeps takes a while to come.
+
+    Args:
+        work: Multiply-adds, or what takes as long.
+    """
+    return max(1, min(torch.get_num_threads(), work // _WORK_OF_A_THREAD))
 
 
 def _padded_bias(bias: Tensor | None, rows: int) -> Tensor:

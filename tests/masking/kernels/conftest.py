@@ -11,7 +11,9 @@ needs_kernels = pytest.mark.skipif(not available(), reason="numba is not install
 
 
 @pytest.fixture(params=[1, 2], ids=["1thread", "2threads"])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """All of which come to every product, however small it is."""
+    monkeypatch.setattr("masking.kernels.cpu.launch._WORK_OF_A_THREAD", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param

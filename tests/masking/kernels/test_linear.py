@@ -39,6 +39,27 @@ def test_shapes(method: Method, rows: int, columns: int, threads: int) -> None:
     case.assert_close(run(case, method))
 
 
+@needs_kernels
+def test_a_small_product_wakes_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = list[int]()
+    runner = native._runner()
+
+    def noted(job: int, threads: int) -> None:
+        used.append(threads)
+        runner(job, threads)
+
+    monkeypatch.setattr(native, "_runner", lambda: noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for rows, columns, tokens in ((32, 32, 4), (768, 768, 4), (768, 768, 512)):
+            case = random_case(rows, columns, [tokens], 0.05)
+            case.assert_close(run(case, "kernel"))
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, 1, 1, 2, 2, 2]
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("zeros", [0.0, 0.05, 0.5, 0.95, 1.0])
 def test_densities(method: Method, zeros: float, threads: int) -> None:
