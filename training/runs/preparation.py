@@ -24,6 +24,7 @@ from masking import (
     task_codec,
 )
 from masking.checkpoints import read_sentence_encoder
+from masking.kernels import choose_precision
 from training import distributed
 from training.data.examples import ExampleSet, describe_unusable
 from training.data.features import EncodedExample
@@ -136,6 +137,11 @@ def begin(options: LearnOptions) -> str:
         torch.set_num_threads(options.threads)
     check_launch(options)
     device = choose_device(options.device)
+    if options.precision == "bf16" and choose_precision("auto", torch.device(device)) != "bf16":
+        logger.warning(
+            f"warning: --precision bf16: no kernel for it on this {device}, "
+            "so it may be emulated, several times slower than fp32"
+        )
     distributed.join(device)
     return device
 

@@ -7,7 +7,7 @@ from tests.support.learning_data import reviews, tiny_options, write_lines
 from tests.support.models import finetuned
 from training.errors import OptionsError
 from training.runs.learn import learn
-from training.runs.preparation import check_launch, choose_device, prepare
+from training.runs.preparation import begin, check_launch, choose_device, prepare
 
 
 def test_what_goes_beyond_the_paper_is_for_masks_only(tmp_path: Path, tiny_bert: str) -> None:
@@ -26,6 +26,22 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == choose_device("cuda") == "cuda"
     assert choose_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(("found", "told"), [("fp32", True), ("bf16", False)])
+def test_bf16_that_may_be_emulated_is_warned_of(
+    tmp_path: Path,
+    tiny_bert: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    found: str,
+    told: bool,
+) -> None:
+    monkeypatch.setattr("training.runs.preparation.choose_precision", lambda wanted, device: found)
+    begin(tiny_options(tmp_path, tiny_bert, precision="bf16"))
+    assert [message[:42] for message in caplog.messages] == told * [
+        "warning: --precision bf16: no kernel for i"
+    ]
 
 
 @pytest.fixture
