@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from masking import TextInput
-from server.errors import InvalidBodyError
 from server.http.auth import require_client
 from server.http.body import read_json, run_by_size
 from server.http.dependencies import TaskName, predictions_of, service_of
@@ -28,10 +27,22 @@ _ERRORS = errors(400, 401, 404, 408, 413, 415, 422, 424, 429, 503, 504)
 _BYTES_OF_A_NUMBER = 24  # of JSON
 
 
-class NamedEmbedBody(EmbedBody):
-    """Body of text-embeddings-inference's /embed and /similarity."""
+class NamedBody(EmbedBody):
+    """Body of text-embeddings-inference, whose task is named by a key."""
 
     model: str | None = Field(None, description="name of the task; not needed where only one can embed")
+
+
+class TextsBody(NamedBody):
+    """Body of its /embed."""
+
+    inputs: Annotated[str | ListOf[str], says("a text or a list of texts")]
+
+
+class ComparedBody(NamedBody):
+    """Body of its /similarity."""
+
+    inputs: Annotated[SimilarityTexts, says("{source_sentence, sentences}")]
 
 
 class EmbeddingsBody(RequestBody):
@@ -73,8 +84,8 @@ class EmbeddingsReply(BaseModel):
 _TEXTS = {"inputs": ["what is a panda?", "a panda is a bear"]}
 _COMPARED = {"inputs": {"source_sentence": "what is a panda?", "sentences": ["a panda is a bear", "hi"]}}
 _OPENAI = {"model": "semantic", "input": ["what is a panda?", "a panda is a bear"]}
-_EMBED = {"requestBody": json_body(NamedEmbedBody, {"texts": example("two texts", _TEXTS)})}
-_SIMILARITY = {"requestBody": json_body(NamedEmbedBody, {"texts": example("two texts", _COMPARED)})}
+_EMBED = {"requestBody": json_body(TextsBody, {"texts": example("two texts", _TEXTS)})}
+_SIMILARITY = {"requestBody": json_body(ComparedBody, {"texts": example("two texts", _COMPARED)})}
 _OPENAI_BODY = {"requestBody": json_body(EmbeddingsBody, {"texts": example("two texts", _OPENAI)})}
 _VECTORS: dict[int | str, dict[str, Any]] = {200: {"model": list[list[float]]}}
 _COSINES: dict[int | str, dict[str, Any]] = {200: {"model": list[float]}}
@@ -157,10 +168,8 @@ async def embeddings(request: Request) -> Response:
 
 async def _answer(request: Request, task: str | None, *, compared: bool) -> Response:
     """Embed texts, or compare them."""
-    body = await read_json(request, NamedEmbedBody)
-    if isinstance(body.inputs, SimilarityTexts) != compared:
-        wanted = "{source_sentence, sentences}" if compared else "a text or a list of texts"
-        raise InvalidBodyError(f"inputs: must be {wanted}")
+    form: type[NamedBody] = ComparedBody if compared else TextsBody
+    body = await read_json(request, form)
     served = take_task_of_kind(request, task or body.model, "embedding", "embed")
     asked, reply = parse_own_body(body, served.loaded, service_of(request).limits)
     predictions = await predictions_of(request, served, asked)

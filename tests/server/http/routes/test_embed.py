@@ -90,7 +90,7 @@ def test_long_texts_are_cut_unless_a_refusal_is_wanted(client: TestClient) -> No
         ("/embed", {}, 422, "inputs"),
         ("/embed", {"inputs": []}, 400, ""),
         ("/embed", {"inputs": ["a", " "]}, 400, "input 1"),
-        ("/embed", {"inputs": [[1, 2]]}, 422, "a text, a list of texts"),
+        ("/embed", {"inputs": [[1, 2]]}, 422, "a text or a list of texts"),
         ("/embed", {"inputs": "a", "model": "sentiment"}, 422, "can't embed"),
         ("/embed", {"inputs": "a", "model": "semantik"}, 404, "did you mean 'semantic'"),
         ("/embed", {"inputs": "a", "normalise": True}, 422, "there is no 'normalise'"),
