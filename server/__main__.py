@@ -32,13 +32,14 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m serve
 def _main(arguments: Sequence[str], prog: str) -> int:
     escape_missing_letters()
     from server.host import prepare  # noqa: PLC0415 (pydantic, after the handlers)
-    from server.preflight import problems  # noqa: PLC0415
     from server.settings import SettingsError, load_settings  # noqa: PLC0415
 
     try:
         settings = load_settings(arguments, prog)
     except SettingsError as error:
         return _complain(prog, str(error).splitlines(), 2)
+    from server.preflight import problems  # noqa: PLC0415 (the store's library, which --help doesn't need)
+
     if found := problems(settings):
         return _complain(prog, found, 1)
     prepare(settings)

@@ -47,7 +47,7 @@ def test_a_missing_extra_is_one_sentence(missing: str, capsys: pytest.CaptureFix
             if module.partition(".")[0] == "server":
                 del sys.modules[module]
         sys.modules[missing] = None  # type: ignore[assignment]
-        assert main(["serve", "--base", "b", "--store", "s"]) == 2
+        assert main(["serve", "--base", "b", "--store", "s3://b/s"]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == f"maskserve: serve needs {missing}: pip install 'maskserve[serve]'"
 

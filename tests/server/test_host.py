@@ -39,7 +39,7 @@ def test_an_application_for_any_server_is_ready_once_it_has_started(
         assert client.post("/predict/sentiment", json={"inputs": TEXT}).status_code == 200
     assert f"starting with base {tiny_bert} and store {tmp_path}" in caplog.text
     assert gc.get_freeze_count() > 0
-    assert sys.getswitchinterval() == pytest.approx(0.001)
+    assert sys.getswitchinterval() == pytest.approx(0.0002)
 
 
 def test_the_start_waits_for_tasks_that_are_required(

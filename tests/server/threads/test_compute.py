@@ -100,7 +100,7 @@ def test_the_server_sets_how_threads_wait_before_torch_is_loaded(tmp_path: Path)
                 if name == "torch":
                     sys.exit("waits: " + os.environ.get("OMP_WAIT_POLICY", "not set"))
         sys.meta_path.insert(0, Finder())
-        __main__.main(["--base", "nothing", "--store", "nothing"])
+        __main__.main(["--base", "nothing", "--store", "s3://nothing/here"])
     """
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     done = subprocess.run(

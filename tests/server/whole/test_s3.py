@@ -18,7 +18,7 @@ import pytest
 
 from lab.server_process import ServerProcess, server_command, start_server
 from masking import Base, load_task
-from tests.support.s3 import BUCKET, S3, s3_endpoint
+from tests.server.whole.s3_endpoint import BUCKET, S3, s3_endpoint
 from tests.support.serving import EXACT, ROOT, TEXT, bundle_of, fill, wait_until
 
 MISSING = [name for name in ("s3fs", "moto", "flask") if importlib.util.find_spec(name) is None]
