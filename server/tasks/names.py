@@ -6,7 +6,6 @@ however many tasks there are.
 """
 
 from bisect import bisect_left, insort
-from itertools import takewhile
 
 _LONGEST = 64  # characters of a task's name
 _NEIGHBOURS = 3
@@ -64,4 +63,8 @@ def _wrong_share(name: str, wanted: str) -> float:
 
 
 def _common(one: str, other: str) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    """Return how many characters both begin with."""
+    for index, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return index
+    return min(len(one), len(other))
