@@ -23,6 +23,8 @@ from server.telemetry.metrics import Metrics
 
 _COLD_AT_ONCE = 8
 """Tasks of one fan-out whose masks are loaded and computed at once, so that others get theirs in between."""
+_GIVES_WAY_SECONDS = 0.05
+_LOOKS_AGAIN_SECONDS = 0.001
 _INLINE_LOGITS = 4096  # decoding more of them would hold up the event loop, so a thread does it
 
 _Task = TypeVar("_Task", bound=KnownTask)
@@ -129,6 +131,15 @@ class Predictor:
                 return await self._engine.queue.wait_for_room(rows_of(served, request), served.digest)
         except TimeoutError:
             raise DeadlineError("no room in the queue was free in time") from None
+
+    async def give_way(self) -> None:
+        """Wait while a batch is computed, but not for long.
+
+        Computing often needs the interpreter for a moment, and long work in Python lets it wait each time.
+        """
+        end = time.monotonic() + _GIVES_WAY_SECONDS
+        while self._engine.computing and time.monotonic() < end:
+            await asyncio.sleep(_LOOKS_AGAIN_SECONDS)
 
     async def predict(
         self,

@@ -6,7 +6,6 @@ command that is killed resumes with what is there.
 """
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from experiments.common.tasks import TASKS, TaskFiles, task_files
 from experiments.published.facts import Method
 from masking import FinetunedModel, MaskedModel, MaskScores, MaskSettings, TaskModel
 from masking.tasks import MODEL_KINDS
+from training.data.rows import data_digest
+from training.data.sources import read_file
 from training.errors import DivergedError
 from training.loop.callbacks import Callback
 from training.loop.evaluation import evaluate
@@ -301,7 +302,7 @@ class Runs:
         """
         setting = self._setting_of(task, method, seed, changes)
         known = Results(self._folder(setting) / RESULTS).get(setting.identity_for(METHODS[method]))
-        digest = f"sha256:{hashlib.sha256(rows.read_bytes()).hexdigest()}"
+        digest = data_digest(read_file(rows))
         measured = known is not None and digest in known.held_out
         run = self.get(task, method, seed=seed, weights=not measured, **changes)
         if not measured:

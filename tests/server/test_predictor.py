@@ -14,6 +14,7 @@ from masking.tasks.token_classification import WordsCodec
 from server.engine.pending import Timings
 from server.errors import DeadlineError, QueueFullError, TaskUnloadedError
 from server.predictor import PredictRequest
+from server.service import Service
 from tests.support.server_parts import TaskBatches
 from tests.support.serving import (
     TEXT,
@@ -59,6 +60,35 @@ def test_many_logits_are_decoded_off_the_event_loop(
     with started(base, tmp_path, compute=compute) as service:
         asyncio.run(predict(service, PredictRequest((WordsInput(("movie",)),)), task="names"))
     assert len(threads - {get_ident()}) == decoding_threads
+
+
+def test_long_work_gives_way_to_what_is_computed_but_not_for_ever(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, base, ["sentiment"])
+    stuck = Stuck()
+
+    async def waited(service: Service) -> float:
+        begun = time.monotonic()
+        await service.predictor.give_way()
+        return time.monotonic() - begun
+
+    async def run(service: Service) -> None:
+        monkeypatch.setattr("server.predictor._GIVES_WAY_SECONDS", 60.0)
+        assert await waited(service) < 30
+        asking = asyncio.create_task(predict(service, texts(TEXT)))
+        await asyncio.to_thread(stuck.started.wait, 30)
+        giving = asyncio.create_task(waited(service))
+        await asyncio.sleep(0.2)
+        assert not giving.done()
+        monkeypatch.setattr("server.predictor._GIVES_WAY_SECONDS", 0.05)
+        assert await waited(service) >= 0.05
+        stuck.let_go.set()
+        await asking
+        assert await giving < 30
+
+    with started(base, tmp_path, compute=stuck) as service:
+        asyncio.run(run(service))
 
 
 def test_a_failure_took_time_from_its_arrival(base: Base, tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ class Result:
         seconds: Time of learning and measuring, without reading data and loading the base; of the last
             process alone where a killed run was resumed.
         epochs: Record of each epoch; empty where the run diverged.
-        held_out: Metrics at the best epoch on rows that neither learned nor chose, by the SHA-256 of their
-            file; those that were asked for.
+        held_out: Metrics at the best epoch on rows that neither learned nor chose, by the digest of the rows;
+            those that were asked for.
     """
 
     method: Method

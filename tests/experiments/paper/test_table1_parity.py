@@ -1,4 +1,5 @@
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_held_out_rows_choose_and_the_sets_own_dev_is_measured(tmp_path: Path, t
 
 
 def test_a_machine_with_the_results_goes_on_without_weights(
-    tmp_path: Path, tiny_bert: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, tiny_bert: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--tasks", "trec", "--seeds", "1", "--hold-out", "0.25"]
     first = run(tmp_path, tiny_bert, "table1", *options)
@@ -54,6 +55,7 @@ def test_a_machine_with_the_results_goes_on_without_weights(
         path.unlink()
     caplog.set_level(logging.INFO, logger="experiments")
     caplog.clear()
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 100)  # files are packed at another time
     assert run(tmp_path, tiny_bert, "table1", *options)["values"] == first["values"]
     assert not [message for message in caplog.messages if "seed" in message]
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
