@@ -23,7 +23,7 @@ from server.telemetry.metrics import Metrics
 
 _COLD_AT_ONCE = 8
 """Tasks of one fan-out whose masks are loaded and computed at once, so that others get theirs in between."""
-_GIVES_WAY_SECONDS = 0.05
+_GIVES_WAY_SECONDS = 0.02
 _LOOKS_AGAIN_SECONDS = 0.001
 _INLINE_LOGITS = 4096  # decoding more of them would hold up the event loop, so a thread does it
 
