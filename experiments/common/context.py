@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.common.held_out import read_held_out
 from experiments.common.runs import SEARCH_SEED, SET, Measured, Run, Runs, Scale
 from experiments.common.scales import Change, departures, describe, scale_of
 from experiments.common.sizes import counted, other_rows
@@ -109,8 +108,9 @@ class Context:
         Raises:
             DataError: They can't be used.
         """
-        path = self.files(task).test
-        return None if path is None else read_held_out(path, self.setting(task, base=base))
+        self.setting(task, base=base)
+        found = self._runs_of(task, base or self.base).test(task)
+        return None if found is None else found.examples
 
     def choose_seeds(self, *, quick: Sequence[int], full: Sequence[int]) -> tuple[int, ...]:
         """Return the seeds asked for, or else those of the scale."""
@@ -169,10 +169,8 @@ class Context:
         Raises:
             TrainingError, MaskingError: See `training.runs.learn.learn`.
         """
-        rows = self.files(task).test
-        assert rows is not None, f"{task} has no test rows"
         rate = self.rate(task, method, base=base)
-        return self._runs_of(task, base).measure(task, method, rows, seed=seed, lr=rate)
+        return self._runs_of(task, base).measure(task, method, seed=seed, lr=rate)
 
     def rate(self, task: str, method: Method, *, base: str | None = None) -> float:
         """Return the learning rate of a task where no other is asked for; see `Runs.rate`."""

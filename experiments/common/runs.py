@@ -15,12 +15,13 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from experiments.common.held_out import read_held_out
+from experiments.common.held_out import encode_held_out
 from experiments.common.tasks import TASKS, TaskFiles, task_files
 from experiments.published.facts import Method
 from masking import FinetunedModel, MaskedModel, MaskScores, MaskSettings, TaskModel
 from masking.tasks import MODEL_KINDS
-from training.data.rows import data_digest
+from training.data.features import EncodedExample
+from training.data.rows import RowSet, data_digest
 from training.data.sources import read_file
 from training.errors import DivergedError
 from training.loop.callbacks import Callback
@@ -163,12 +164,25 @@ class Run:
 
 
 @dataclass(frozen=True)
+class HeldOutRows:
+    """Rows of a task's test, which neither learn nor choose.
+
+    Attributes:
+        examples: The rows, encoded for the base.
+        digest: Of the rows as read, see `data_digest`.
+    """
+
+    examples: Sequence[EncodedExample]
+    digest: str
+
+
+@dataclass(frozen=True)
 class Measured:
-    """A finished run that was measured on held-out rows.
+    """A finished run and what it was measured to be.
 
     Attributes:
         run: The run.
-        metrics: Every metric of the rows at the best epoch.
+        metrics: Every metric at the best epoch, on the rows that it was measured on.
     """
 
     run: Run
@@ -207,6 +221,7 @@ class Runs:
         self._data = data
         self._callbacks = callbacks
         self._settings: dict[str, Preparation] = {}
+        self._tests: dict[str, HeldOutRows | None] = {}
         self._rates: dict[tuple[str, Method], tuple[float, str]] = {}
 
     def setting(self, task: str) -> Preparation:
@@ -284,34 +299,47 @@ class Runs:
             raise DivergedError(f"{task}: {method}, seed {seed}: {result}")
         return Run(task, method, result, identity, setting, results)
 
-    def measure(self, task: str, method: Method, rows: Path, *, seed: int = 0, **changes: Any) -> Measured:
-        """Return a run with its metrics on held-out rows, learned and measured now if it isn't there yet.
+    def measure(self, task: str, method: Method, *, seed: int = 0, **changes: Any) -> Measured:
+        """Return a run with its metrics on the task's test, learned and measured now if it isn't there yet.
 
         What was measured is kept with the result: a machine that has the results goes on without the weights.
 
         Args:
-            task: One of `TASKS`.
+            task: One of `TASKS`, which has test rows.
             method: How to learn it.
-            rows: File of the rows.
             seed: Seed of the run.
             changes: Options of learning that differ from the scale's.
 
         Raises:
-            DataError: The file can't be used.
+            DataError: The test can't be used.
             TrainingError, MaskingError: See `get`.
         """
-        setting = self._setting_of(task, method, seed, changes)
+        test, setting = self.test(task), self._setting_of(task, method, seed, changes)
+        assert test is not None, f"{task} has no test rows"
         known = Results(self._folder(setting) / RESULTS).get(setting.identity_for(METHODS[method]))
-        digest = data_digest(read_file(rows))
-        measured = known is not None and digest in known.held_out
+        measured = known is not None and test.digest in known.held_out
         run = self.get(task, method, seed=seed, weights=not measured, **changes)
         if not measured:
-            examples, most = read_held_out(rows, run.setting), run.setting.options.batch_size
-            metrics = evaluate(run.model(), run.setting.codec, examples, max_rows=most)
-            result = dataclasses.replace(run.result, held_out={**run.result.held_out, digest: metrics})
+            most = run.setting.options.batch_size
+            metrics = evaluate(run.model(), run.setting.codec, test.examples, max_rows=most)
+            result = dataclasses.replace(run.result, held_out={**run.result.held_out, test.digest: metrics})
             run.results.add(run.identity, result)
             run = dataclasses.replace(run, result=result)
-        return Measured(run, run.result.held_out[digest])
+        return Measured(run, run.result.held_out[test.digest])
+
+    def test(self, task: str) -> HeldOutRows | None:
+        """Return a task's test rows, read once; None where it has none.
+
+        Raises:
+            DataError: They can't be used.
+        """
+        if task not in self._tests:
+            path = self.files(task).test
+            self._tests[task] = None if path is None else self._read_test(task, read_file(path))
+        return self._tests[task]
+
+    def _read_test(self, task: str, rows: RowSet) -> HeldOutRows:
+        return HeldOutRows(encode_held_out(rows, self.setting(task)), data_digest(rows))
 
     def files(self, task: str) -> TaskFiles:
         """Return the files of a task's rows; see `task_files`."""

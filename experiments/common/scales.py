@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 import torch
@@ -18,27 +19,7 @@ from masking.kernels import choose_precision
 from training.options import PRESETS, LearnOptions, broken_rule
 from training.paper import task_batch_size
 
-
-def _quickest_precision() -> str:
-    """Return bf16 where the device multiplies it; emulated it takes many times as long as fp32."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return choose_precision("auto", device)
-
-
 PAPER = PRESETS["paper"]
-QUICK = Scale(
-    "quick",
-    train_rows=800,
-    dev_rows=400,
-    options={
-        **PAPER,
-        "epochs": 3,
-        "precision": _quickest_precision(),
-        "group_by_length": True,
-        "max_length": 64,
-    },
-    rates={"masking": 2e-3, "finetuning": 1e-4},
-)
 FULL = Scale(
     "full", train_rows=None, dev_rows=None, options=PAPER, rates={"masking": "paper", "finetuning": "paper"}
 )
@@ -131,9 +112,28 @@ def read_settings(texts: Sequence[str]) -> list[Change]:
     return changes
 
 
+@cache
+def quick_scale() -> Scale:
+    """Return the quick scale, in bf16 where the device multiplies it: emulated it is far slower than fp32."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Scale(
+        "quick",
+        train_rows=800,
+        dev_rows=400,
+        options={
+            **PAPER,
+            "epochs": 3,
+            "precision": choose_precision("auto", device),
+            "group_by_length": True,
+            "max_length": 64,
+        },
+        rates={"masking": 2e-3, "finetuning": 1e-4},
+    )
+
+
 def scale_of(quick: bool, changes: Sequence[Change], task: str | None) -> Scale:
     """Return the scale at which a task is learned; a change for the task goes before one for all tasks."""
-    scale = QUICK if quick else _full(task)
+    scale = quick_scale() if quick else _full(task)
     for change in sorted(changes, key=lambda change: change.task is not None):
         if change.task in (None, task):
             scale = _changed(scale, change)

@@ -15,7 +15,7 @@ from scipy.stats import t
 from experiments.common.context import Context
 from experiments.common.drawing import FINETUNING, MASKING, clear, draw_scores
 from experiments.common.report import Result, Table, short_name
-from experiments.common.runs import METHODS, Run
+from experiments.common.runs import METHODS, Measured
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
@@ -159,26 +159,23 @@ def _compare(context: Context, base: str, task: str, seeds: Sequence[int]) -> Pa
         method: [_run(context, base, task, method, seed, held_out=held_out) for seed in seeds]
         for method in METHODS
     }
-    one, _ = found["masking"][0]
+    one = found["masking"][0].run
     rows = one.rows if test is None else (one.rows[0], len(test))
     sides = {method: _side(own) for method, own in found.items()}
     return Pair(task, one.metric, rows, "dev" if test is None else "test", sides)
 
 
-def _run(
-    context: Context, base: str, task: str, method: Method, seed: int, *, held_out: bool
-) -> tuple[Run, float]:
-    """Return a run and its metric on dev, or on the test rows where a share of train takes dev's place."""
+def _run(context: Context, base: str, task: str, method: Method, seed: int, *, held_out: bool) -> Measured:
+    """Return a run, measured on dev, or on the test rows where a share of train takes dev's place."""
     if held_out:
-        measured = context.measure(task, method, seed=seed, base=base)
-        return measured.run, measured.value
+        return context.measure(task, method, seed=seed, base=base)
     run = context.run(task, method, seed=seed, base=base, weights=False)
-    return run, run.value
+    return Measured(run, run.metrics)
 
 
-def _side(runs: Sequence[tuple[Run, float]]) -> Side:
-    values = tuple(value for _, value in runs)
-    return Side(Scores(values), runs[0][0].task_bytes, fmean(run.seconds for run, _ in runs))
+def _side(found: Sequence[Measured]) -> Side:
+    values = tuple(one.value for one in found)
+    return Side(Scores(values), found[0].run.task_bytes, fmean(one.run.seconds for one in found))
 
 
 def _scores(base: str, pairs: Sequence[Pair], beside: Beside) -> Table:

@@ -1,12 +1,12 @@
 import pytest
 
-from experiments.common.scales import FULL, QUICK, describe, read_rows, read_settings, scale_of
+from experiments.common.scales import FULL, describe, quick_scale, read_rows, read_settings, scale_of
 from experiments.errors import ExperimentOptionsError
 from training.options import PRESETS
 
 
 def test_without_changes() -> None:
-    assert scale_of(True, (), "trec") == QUICK
+    assert scale_of(True, (), "trec") == quick_scale()
     assert scale_of(False, (), "trec") == FULL
     assert FULL.options == PRESETS["paper"]
     assert describe(FULL) == {
@@ -23,7 +23,7 @@ def test_two_of_the_papers_tasks_have_larger_batches() -> None:
         "agnews": 128,
         "sst2": 32,
     }
-    assert scale_of(True, (), "qnli") == QUICK
+    assert scale_of(True, (), "qnli") == quick_scale()
     assert scale_of(False, read_settings(["batch_size=8"]), "qnli").options["batch_size"] == 8
 
 
