@@ -23,11 +23,13 @@ from server.telemetry.metrics import Metrics
 
 _COLD_AT_ONCE = 8
 """Tasks of one fan-out whose masks are loaded and computed at once, so that others get theirs in between."""
+_SMALL_BODY = 8192  # bytes; reading and answering less than this takes no longer than going to a thread
 _GIVES_WAY_SECONDS = 0.02
 _LOOKS_AGAIN_SECONDS = 0.001
 _INLINE_LOGITS = 4096  # decoding more of them would hold up the event loop, so a thread does it
 
 _Task = TypeVar("_Task", bound=KnownTask)
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Predictor:
         self._masks = masks
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
+        self._in_flight = 0
         self._turns = Turns()
         self._shadows = Shadows(tokenizer, engine, masks, self._turns)
 
@@ -132,14 +135,18 @@ class Predictor:
         except TimeoutError:
             raise DeadlineError("no room in the queue was free in time") from None
 
-    async def give_way(self) -> None:
-        """Wait while a batch is computed, but not for long.
+    async def run_by_size(self, size: int, work: Callable[[], _Result]) -> _Result:
+        """Do the work that `size` bytes of a body make: at once if it is small, else in a thread.
 
-        Computing often needs the interpreter for a moment, and long work in Python lets it wait each time.
+        Computing often needs the interpreter for a moment, and long work in Python lets it wait each time. So
+        that work waits while a request is computed, but not for long.
         """
+        if size <= _SMALL_BODY:
+            return work()
         end = time.monotonic() + _GIVES_WAY_SECONDS
-        while self._engine.computing and time.monotonic() < end:
+        while self._in_flight and time.monotonic() < end:
             await asyncio.sleep(_LOOKS_AGAIN_SECONDS)
+        return await asyncio.to_thread(work)
 
     async def predict(
         self,
@@ -350,6 +357,7 @@ class Predictor:
     @contextmanager
     def _counted(self, served: ServedTask, request: PredictRequest, timings: Timings) -> Iterator[None]:
         """Count a request that is computed inside the context."""
+        self._in_flight += 1
         try:
             yield
         except BaseException as error:  # a request that is dropped is cancelled
@@ -357,6 +365,8 @@ class Predictor:
             if served.traffic is not None and is_at_fault(error):
                 served.traffic.count(served.version, len(request.inputs), failed=True)
             raise
+        finally:
+            self._in_flight -= 1
         timings.finished = time.monotonic()
         served.statistics.count_success(len(request.inputs), timings)
         if served.traffic is not None:

@@ -87,11 +87,6 @@ class Engine:
         """Whether the worker is alive and prepared."""
         return self._ready.is_set()
 
-    @property
-    def computing(self) -> bool:
-        """Whether a batch is being computed."""
-        return self._current is not None
-
     def start(self) -> None:
         """Start the worker under its supervisor."""
         self.worker.start()

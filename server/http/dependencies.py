@@ -15,6 +15,7 @@ from masking import Prediction
 from server.errors import TaskNotFoundError, VersionNotFoundError, cut
 from server.http.body import unless_left
 from server.http.middleware import context_of
+from server.http.state import service_of
 from server.predictor import PredictRequest, rows_of
 from server.service import Service
 from server.tasks.registry import ServedTask
@@ -38,12 +39,6 @@ StickyKey = Annotated[
     str | SkipJsonSchema[None],
     Header(alias=STICKY_KEY, description="requests with the same key meet the same version"),
 ]
-
-
-def service_of(request: Request) -> Service:
-    """Return the service of this application."""
-    service: Service = request.app.state.service
-    return service
 
 
 def served_task(

@@ -62,16 +62,15 @@ def test_many_logits_are_decoded_off_the_event_loop(
     assert len(threads - {get_ident()}) == decoding_threads
 
 
-def test_long_work_gives_way_to_what_is_computed_but_not_for_ever(
+def test_work_on_a_large_body_gives_way_to_what_is_computed_but_not_for_ever(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path, base, ["sentiment"])
     stuck = Stuck()
 
-    async def waited(service: Service) -> float:
+    async def waited(service: Service, size: int = 1 << 20) -> float:
         begun = time.monotonic()
-        await service.predictor.give_way()
-        return time.monotonic() - begun
+        return await service.predictor.run_by_size(size, lambda: time.monotonic() - begun)
 
     async def run(service: Service) -> None:
         monkeypatch.setattr("server.predictor._GIVES_WAY_SECONDS", 60.0)
@@ -81,6 +80,7 @@ def test_long_work_gives_way_to_what_is_computed_but_not_for_ever(
         giving = asyncio.create_task(waited(service))
         await asyncio.sleep(0.2)
         assert not giving.done()
+        assert await waited(service, size=100) < 30
         monkeypatch.setattr("server.predictor._GIVES_WAY_SECONDS", 0.05)
         assert await waited(service) >= 0.05
         stuck.let_go.set()

@@ -1,11 +1,10 @@
 """Reading of a body by the routes, and work that is dropped when the client leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from server.errors import ClientGoneError
@@ -13,12 +12,12 @@ from server.http.body.encodings import utf8
 from server.http.body.limits import body_of
 from server.http.body.values import check_values
 from server.http.error_mapping import invalid_body
+from server.http.state import service_of
 
 Result = TypeVar("Result")
 Model = TypeVar("Model", bound=BaseModel)
 
 _SIGNATURE = 4  # bytes that tell how a text is encoded
-_SMALL_BODY = 8192  # bytes; reading and answering less than this takes no longer than going to a thread
 
 
 async def read_body(request: Request) -> bytes:
@@ -44,7 +43,7 @@ async def read_text(request: Request) -> bytes:
         ServerError: As `read_body`.
     """
     text, most = utf8(await read_body(request)), body_of(request.scope).most_values
-    await run_by_size(len(text), lambda: check_values(text, most))
+    await service_of(request).predictor.run_by_size(len(text), lambda: check_values(text, most))
     return text
 
 
@@ -64,7 +63,9 @@ async def read_json(request: Request, model: type[Model], *, default: Model | No
     if default is not None and text.strip() in (b"", b"null"):
         return default
     try:
-        return model.model_validate_json(text)
+        return await service_of(request).predictor.run_by_size(
+            len(text), lambda: model.model_validate_json(text)
+        )
     except ValidationError as error:
         raise invalid_body(error) from None
 
@@ -115,11 +116,6 @@ async def _next_piece(request: Request) -> tuple[bytes, bool]:
     if message["type"] == "http.disconnect":
         raise ClientGoneError
     return message.get("body", b""), message.get("more_body", False)
-
-
-async def run_by_size(size: int, work: Callable[[], Result]) -> Result:
-    """Do the work that a body of `size` bytes makes: at once if it is small, else in a thread."""
-    return work() if size <= _SMALL_BODY else await run_in_threadpool(work)
 
 
 async def unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

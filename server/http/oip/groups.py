@@ -169,7 +169,7 @@ async def infer_group(
         check_values(header, service.settings.max_body_values)
         return read_call(oip.parse_infer(utf8(header)), binary, group, service.limits)
 
-    call = await run_in_threadpool(read)
+    call = await service.predictor.run_by_size(len(body), read)
     results = await unless_left(request, results_of(call, service, context))
     return infer_response(await run_in_threadpool(_reply, group, call, results))
 

@@ -192,7 +192,7 @@ async def infer(
     """Answer with tensors, in JSON or binary as the request asks."""
     check_room(request, served)
     body = await read_body(request)
-    call = await run_in_threadpool(lambda: _read(body, json_length, served, service))
+    call = await service.predictor.run_by_size(len(body), lambda: _read(body, json_length, served, service))
     predictions = await predictions_of(request, served, call.wanted)
     return infer_response(await run_in_threadpool(_reply, served, call, predictions))
 

@@ -9,8 +9,8 @@ from pydantic_core import to_json
 
 from masking import TextInput
 from server.http.auth import require_client
-from server.http.body import read_json, run_by_size
-from server.http.dependencies import TaskName, predictions_of, service_of
+from server.http.body import read_json
+from server.http.dependencies import TaskName, predictions_of
 from server.http.kinds.embed_body import EmbedBody, SimilarityTexts, check_dimensions
 from server.http.kinds.embedding import vectors
 from server.http.kinds.kind import ReplyFormat
@@ -20,6 +20,7 @@ from server.http.parsing import check_count, parse_own_body, to_request
 from server.http.rendering import render
 from server.http.routes.by_kind import take_task_of_kind
 from server.http.schemas import ListOf, RequestBody, says
+from server.http.state import service_of
 
 router = APIRouter(tags=["embed"], dependencies=[Depends(require_client)])
 
@@ -163,7 +164,8 @@ async def embeddings(request: Request) -> Response:
         return to_json({"object": "list", "data": data, "model": body.model, "usage": usage})
 
     size = len(texts) * served.loaded.spec.width * _BYTES_OF_A_NUMBER
-    return Response(await run_by_size(size, content), media_type="application/json")
+    shown = await service_of(request).predictor.run_by_size(size, content)
+    return Response(shown, media_type="application/json")
 
 
 async def _answer(request: Request, task: str | None, *, compared: bool) -> Response:
@@ -174,7 +176,7 @@ async def _answer(request: Request, task: str | None, *, compared: bool) -> Resp
     asked, reply = parse_own_body(body, served.loaded, service_of(request).limits)
     predictions = await predictions_of(request, served, asked)
     size = asked.rows * (1 if compared else served.loaded.spec.width) * _BYTES_OF_A_NUMBER
-    content = await run_by_size(
+    content = await service_of(request).predictor.run_by_size(
         size, lambda: to_json(render(served.loaded, asked.inputs, predictions, reply))
     )
     return Response(content, media_type="application/json")

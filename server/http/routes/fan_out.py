@@ -25,7 +25,7 @@ from server.errors import (
     ServerError,
     cut,
 )
-from server.http.body import accepted_ndjson, run_by_size, unless_left
+from server.http.body import accepted_ndjson, unless_left
 from server.http.dependencies import served_task, sticky_key
 from server.http.error_mapping import invalid_body, part_error
 from server.http.kinds.kind import ReplyFormat
@@ -122,12 +122,13 @@ async def answer_tasks(request: Request, body: dict[str, Any], size: int, servic
     context = context_of(request)
     caller, key = context.caller, sticky_key(request)
     names = _tasks(body, service, caller)
+    run_by_size = service.predictor.run_by_size
     asked = await run_by_size(size * len(names), lambda: _read(body, names, service, caller, key))
     context.rows = sum(one.wanted.rows for one in asked if isinstance(one, TaskRequest))
     computed = _computed(asked, service, context)
     if media_type := accepted_ndjson(request.headers.get("accept", "")):
         first = await unless_left(request, _first(computed))  # what refuses all of it has a status of its own
-        return StreamingResponse(_lines(asked, first, computed, size), media_type=media_type)
+        return StreamingResponse(_lines(asked, first, computed, size, service), media_type=media_type)
     found = await unless_left(request, _all(computed))
     content = await run_by_size(
         size * len(asked), lambda: to_json([_reply(one, found.get(place)) for place, one in enumerate(asked)])
@@ -214,7 +215,11 @@ async def _first(computed: _Results) -> tuple[int, _Result] | None:
 
 
 async def _lines(
-    asked: Sequence[_Asked], first: tuple[int, _Result] | None, computed: _Results, size: int
+    asked: Sequence[_Asked],
+    first: tuple[int, _Result] | None,
+    computed: _Results,
+    size: int,
+    service: Service,
 ) -> AsyncIterator[bytes]:
     """Yield each task's reply with its place, first of those that can't be asked."""
 
@@ -226,7 +231,7 @@ async def _lines(
             if isinstance(one, _Refused):
                 yield line(place, None)
         while first is not None:
-            yield await run_by_size(size, partial(line, *first))
+            yield await service.predictor.run_by_size(size, partial(line, *first))
             first = await _first(computed)
 
 

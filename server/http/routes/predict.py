@@ -13,7 +13,7 @@ from masking.kernels import Precision
 from server.errors import NotReadyError
 from server.http.admission import admitted
 from server.http.auth import require_client
-from server.http.body import read_text, run_by_size
+from server.http.body import read_text
 from server.http.dependencies import (
     NamedVersion,
     ServiceDep,
@@ -21,13 +21,13 @@ from server.http.dependencies import (
     TaskDep,
     TaskName,
     predictions_of,
-    service_of,
 )
 from server.http.kinds import http_kind
 from server.http.middleware import context_of
 from server.http.openapi import PREDICT_REPLY, PREDICT_REQUEST_BODY, errors
 from server.http.parsing import parse_request
 from server.http.rendering import render
+from server.http.state import service_of
 from server.service import Service
 
 router = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])
@@ -65,12 +65,12 @@ async def predict_for_hugging_face(
 async def _answer(request: Request, *, hugging_face: bool) -> Response:
     served, service = admitted(request), service_of(request)
     body = await read_text(request)
-    wanted, reply = await run_by_size(
+    wanted, reply = await service.predictor.run_by_size(
         len(body),
         lambda: parse_request(body, served.loaded, service.limits, hugging_face=hugging_face),
     )
     predictions = await predictions_of(request, served, wanted)
-    content = await run_by_size(
+    content = await service.predictor.run_by_size(
         len(body), lambda: to_json(render(served.loaded, wanted.inputs, predictions, reply))
     )
     return Response(content, media_type="application/json")

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -32,7 +33,6 @@ from server.http.body import (
     check_values,
     is_ndjson,
     read_text,
-    run_by_size,
     stream_text,
     unless_left,
 )
@@ -119,10 +119,11 @@ async def predict_many(request: Request, service: ServiceDep, _key: StickyKey = 
         rows = await _read_lines(request, service, context.caller)
     else:
         body = await read_text(request)
-        given = await run_by_size(len(body), lambda: parse_json(body))
+        given = await service.predictor.run_by_size(len(body), lambda: parse_json(body))
         if isinstance(given, dict) and "tasks" in given:
             return await answer_tasks(request, given, len(body), service)
-        rows = await unless_left(request, _read_json(given, service, context.caller, sticky_key(request)))
+        reading = _read_json(given, len(body), service, context.caller, sticky_key(request))
+        rows = await unless_left(request, reading)
     if not rows:
         raise EmptyBatchError
     asked = [row.request for row in rows if isinstance(row.request, RowRequest)]
@@ -140,28 +141,31 @@ async def predict_many(request: Request, service: ServiceDep, _key: StickyKey = 
 async def _read_lines(request: Request, service: Service, caller: Caller) -> list[Row]:
     rows: list[Row] = []
     async for lines in _lines_of(stream_text(request)):
-        rows += await _read_in_turns(lines, service, caller, len(rows), sticky_key(request))
+        size = sum(map(len, lines))
+        rows += await _read_in_turns(lines, size, service, caller, len(rows), sticky_key(request))
     return rows
 
 
-async def _read_json(given: object, service: Service, caller: Caller, key: str | None) -> list[Row]:
+async def _read_json(
+    given: object, size: int, service: Service, caller: Caller, key: str | None
+) -> list[Row]:
     """Read the rows piece by piece, so that no more is read once the client has left."""
     try:
         items = PredictManyBody.model_validate(given).inputs
     except ValidationError as error:
         raise invalid_body(error) from None
-    return await _read_in_turns(items, service, caller, 0, key)
+    return await _read_in_turns(items, size, service, caller, 0, key)
 
 
 async def _read_in_turns(
-    items: Sequence[object], service: Service, caller: Caller, start: int, key: str | None
+    items: Sequence[object], size: int, service: Service, caller: Caller, start: int, key: str | None
 ) -> list[Row]:
-    """Read rows piece by piece, in turns with what is computed; see `read_rows`."""
+    """Read rows of a body of `size` bytes piece by piece; see `read_rows`."""
     rows: list[Row] = []
     for first in range(0, len(items), _ROWS_AT_ONCE):
         piece = items[first : first + _ROWS_AT_ONCE]
-        await service.predictor.give_way()
-        rows += await run_in_threadpool(read_rows, piece, service, caller, start=start + first, key=key)
+        read = partial(read_rows, piece, service, caller, start=start + first, key=key)
+        rows += await service.predictor.run_by_size(size, read)
     return rows
 
 

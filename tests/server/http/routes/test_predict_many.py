@@ -247,7 +247,7 @@ def test_no_more_is_read_once_the_client_has_left(
     async def leave() -> None:
         body = {"inputs": [{"task": "unknown"}] * 50}
         reading = asyncio.create_task(
-            predict_many._read_json(body, client.app.state.service, EVERYONE, None)  # type: ignore[attr-defined]
+            predict_many._read_json(body, 1 << 20, client.app.state.service, EVERYONE, None)  # type: ignore[attr-defined]
         )
         while len(read) < 6:
             await asyncio.sleep(0)
