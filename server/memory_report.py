@@ -31,7 +31,7 @@ class BaseMemory(BaseModel):
     lines_bytes: int = Field(
         description="its layers in the precision and the order of the CPU kernel, instead of their fp32 "
         "tensors, and the matrices of ones that signs are multiplied with; without signs 0 on a GPU and on a "
-        "CPU without AVX-512"
+        "CPU without AVX2"
     )
     resident_bytes: int = Field(description="the sum of both")
 

@@ -52,7 +52,7 @@ class LineBlock(nn.Module):
     def forward(self, hidden_states: Tensor, *_others: Any, **_named: Any) -> Tensor:
         """Compute [1, tokens, width] of the block's inputs: float32 in fp32 and before the first block."""
         batch, hidden = computed(), hidden_states[0].to(computed().dtype)
-        with at_once() if self.without_torch(batch) else nullcontext():
+        with at_once() if self.in_steps(batch) else nullcontext():
             attended = self._attend(*batch.products(self._attention_inputs, hidden))
             if batch.read is not None and batch.read.block == self._number:
                 catch_up()
@@ -66,17 +66,18 @@ class LineBlock(nn.Module):
                 catch_up()
         return hidden.unsqueeze(0)
 
-    def without_torch(self, batch: SegmentedBatch) -> bool:
-        """Tell whether the kernel computes all of the block, in bfloat16 throughout."""
+    def in_steps(self, batch: SegmentedBatch) -> bool:
+        """Tell whether the kernel computes all of the block but attention, in one dtype throughout."""
         if batch.signed is not None or self._activation is not None:
             return False
         precisions = {batch.weights.lines[name].precision for name in self._layers}
-        return batch.dtype == torch.bfloat16 and self._attends_by_kernel and "fp32" not in precisions
+        return precisions == {"fp32"} if batch.dtype == torch.float32 else "fp32" not in precisions
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Compute attention within each row: three times [tokens, width] to one of the same shape."""
         if query.dtype == torch.bfloat16 and self._attends_by_kernel:
             return attend_rows(query, key, value, self._heads, bounds_of_rows())
+        catch_up()
         return attend(*(one.unflatten(1, (self._heads, -1)) for one in (query, key, value))).flatten(1)
 
     def _activated(self, batch: SegmentedBatch, hidden: Tensor) -> Tensor:

@@ -219,9 +219,7 @@ class MaskedEncoder:
             batch, stages[-1] = self._read_tokens(
                 runs, stages[-1], range(len(batch.widths)) if equal is None else equal
             )
-        waits = self._line_blocks and all(
-            block.without_torch(stages[-1].segmented) for block in self._line_blocks
-        )
+        waits = self._line_blocks and all(block.in_steps(stages[-1].segmented) for block in self._line_blocks)
         with in_stages(stages), at_once() if waits else nullcontext():
             states: Tensor = self._encoder(**stages[0].rows.inputs).last_hidden_state
         hidden = states.flatten(0, 1).float()

@@ -1,6 +1,6 @@
 """Resident weights: the maskable layers of the base in the form in which they are multiplied.
 
-On a GPU, and on a CPU without AVX-512, that is the base itself. Else each layer of the blocks is kept once
+On a GPU, and on a CPU without AVX2, that is the base itself. Else each layer of the blocks is kept once
 more, in the precision and the order in which the kernel reads it; a task's masks are readied in the same
 order. The pooler is the base's own: it is computed for one token of a row. Layers that lose too much in 8
 bits stay bf16, or fp32 where the processor has no bf16.

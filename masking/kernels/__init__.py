@@ -10,7 +10,7 @@ the results are the same, and each call makes a masked copy of the weight for ea
 kernel does the same, at a choice of precisions and inside CUDA graphs (`masking.kernels.cuda.launch`);
 benchmarks/README.md has its times on an H100.
 
-On a CPU with AVX-512 a layer may also be kept in the order and precision of the line kernel
+On a CPU with AVX2 a layer may also be kept in the order and precision of the line kernel
 (`masking.kernels.cpu.lines`): float32, bfloat16 or 8 bits, with what lies between two layers of a block.
 """
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from masking.kernels.cost_model import fastest
-from masking.kernels.cpu.processor import NEEDED, features, lacks, multiplied_by
+from masking.kernels.cpu.processor import NEEDED, lacks, multiplied_by
 from masking.kernels.cuda import launch as cuda
 from masking.kernels.precision import PRECISIONS, Precision, missing
 from masking.kernels.reference import reference_linear
@@ -102,7 +102,7 @@ def kernel_name(device: str, precision: Precision) -> str:
         return "torch, folded copies"
     if precision in NEEDED and not lacks(precision):
         return f"numba, {multiplied_by(precision)}"
-    return f"numba, {'AVX2' if 'avx2' in features() else platform.machine()}"
+    return f"numba, {platform.machine()}"
 
 
 def kernel_folder() -> Path | None:

@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 ALIGNMENT = 64
 _WORD_BYTES = 8
 _PHASE = 0
-_WORK_OF_A_WEIGHT = 8  # multiply-adds that take as long as reading a number from memory
+WORK_OF_A_WEIGHT = 8
+"""Multiply-adds that take as long as reading a number from memory."""
 _WORK_OF_A_COPY = 16  # ... as reading and writing one
 _WORK_OF_A_THREAD = 1_000_000  # multiply-adds in about 50 microseconds, which it takes to wake one
 
@@ -176,7 +177,7 @@ def masked_product(
     kernels = _kernels()
     (tokens, columns), rows = inputs.shape, weight.shape[0]
     outputs = torch.empty(tokens, rows)
-    threads = _threads_for(rows * columns * (tokens + _WORK_OF_A_WEIGHT))
+    threads = threads_for(rows * columns * (tokens + WORK_OF_A_WEIGHT))
     tiles = tile_table(segments, kernels.TILE_TOKENS)
     masks = np.array(places, np.int64)
     padded = _padded_bias(bias, rows)
@@ -192,13 +193,13 @@ def masked_product(
         np.int64,
     )
     run, address = _runner(), address_of(job)
-    run(address, min(threads, _threads_for(tokens * columns * _WORK_OF_A_COPY)))
+    run(address, min(threads, threads_for(tokens * columns * _WORK_OF_A_COPY)))
     job[_PHASE] = 1
     run(address, threads)
     return outputs
 
 
-def _threads_for(work: int) -> int:
+def threads_for(work: int) -> int:
     """Return how many threads an amount of work is worth: one that sleeps takes a while to come.
 
     Args:

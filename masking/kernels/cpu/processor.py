@@ -13,11 +13,14 @@ CPUINFO = Path("/proc/cpuinfo")
 LinePrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
 NEEDED: dict[str, tuple[str, str]] = {
-    "fp32": ("avx512f", "AVX-512"),
+    "fp32": ("avx2", "AVX2"),
     "bf16": ("avx512bf16", "AVX512-BF16"),
     "int8": ("avx512vnni", "AVX512-VNNI"),
 }
 """By precision LLVM's name of the instruction set that multiplies it, and the vendors' name."""
+
+_WIDE, _WIDE_NAME = "avx512bw", "AVX-512"
+_BESIDE = {"fp32": "fma", "bf16": _WIDE, "int8": _WIDE}  # what the kernel takes for granted with it
 
 TILES: dict[str, tuple[str, str]] = {
     "bf16": ("amx-bf16", "AMX-BF16"),
@@ -25,7 +28,13 @@ TILES: dict[str, tuple[str, str]] = {
 }
 """The same of those that multiply it in tile registers, where there are any."""
 
-_SHOWN = {"avx2": "AVX2", "avxvnni": "AVX-VNNI", **dict(NEEDED.values()), **dict(TILES.values())}
+_SHOWN = {
+    "avx2": "AVX2",
+    "avxvnni": "AVX-VNNI",
+    "avx512f": _WIDE_NAME,
+    **dict(NEEDED.values()),
+    **dict(TILES.values()),
+}
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_REGISTERS = 158, 0x1023, 18
 
 
@@ -45,9 +54,14 @@ def features() -> frozenset[str]:
 def lacks(precision: str) -> str:
     """Say what this processor lacks for the kernel of a precision; nothing where it has it."""
     feature, name = NEEDED[precision]
-    if {"avx512bw", feature} <= features():
+    if {_BESIDE[precision], feature} <= features():
         return ""
     return f"needs a processor with {name}, and this one has {', '.join(instruction_sets()) or 'only SSE'}"
+
+
+def is_wide() -> bool:
+    """Tell whether a vector register holds 64 bytes, and masks have registers of their own."""
+    return _WIDE in features()
 
 
 @cache
@@ -71,6 +85,8 @@ def _tiles_are_permitted() -> bool:
 
 def multiplied_by(precision: str) -> str:
     """Return the vendors' name of the instruction set that multiplies a precision which is not lacking."""
+    if precision == "fp32" and is_wide():
+        return _WIDE_NAME
     return (TILES if has_tiles(precision) else NEEDED)[precision][1]
 
 

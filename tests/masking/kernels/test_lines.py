@@ -18,6 +18,7 @@ from masking.kernels.cpu.lines import (
     at_once,
     attend_rows,
     catch_up,
+    launch,
     line_products,
     ready_mask,
 )
@@ -244,7 +245,7 @@ def test_attention_is_that_of_each_row(lengths: list[int], width: int, threads: 
         assert torch.equal(alone, outputs[start:end])
 
 
-@pytest.mark.parametrize("precision", NARROW)
+@pytest.mark.parametrize("precision", LINES)
 def test_steps_at_once_are_those_one_by_one(precision: LinePrecision, threads: int) -> None:
     first, second = random_case(64, 96, [40, 9], 0.1), random_case(96, 64, [40, 9], 0.1, seed=1)
     layers, norm = [layer_of(first, precision), layer_of(second, precision)], nn.LayerNorm(96)
@@ -252,7 +253,8 @@ def test_steps_at_once_are_those_one_by_one(precision: LinePrecision, threads: i
 
     def block(hidden: Tensor) -> Tensor:
         (products,) = line_products(hidden, layers[:1], first.segments, Finish.GELU)
-        attended = attend_rows(products, products, products, 2, bounds)
+        wide = products.dtype == torch.float32
+        attended = products if wide else attend_rows(products, products, products, 2, bounds)
         (sums,) = line_products(attended, layers[1:], first.segments, Finish.FLOAT32)
         return add_and_normalise(sums, hidden, norm)
 
@@ -269,6 +271,32 @@ def test_steps_at_once_are_those_one_by_one(precision: LinePrecision, threads: i
         assert torch.equal(inner, one_by_one)
         outer = block(inner)
     assert torch.equal(outer, block(one_by_one))
+
+
+@pytest.mark.parametrize("precision", LINES)
+def test_steps_of_little_work_wake_no_other_thread(
+    precision: LinePrecision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = list[int]()
+    runner = launch._runner()
+
+    def noted(jobs: int, threads: int) -> None:
+        used.append(threads)
+        runner(jobs, threads)
+
+    monkeypatch.setattr(launch, "_runner", lambda: noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for tokens, times in ((4, 1), (4, 300), (512, 1)):
+            case = random_case(64, 96, [tokens], 0.1)
+            layer, inputs = layer_of(case, precision), inputs_of(case, precision)
+            with at_once():
+                for _ in range(times):
+                    line_products(inputs, [layer], case.segments)
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, 2, 2]
 
 
 @pytest.mark.parametrize("precision", NARROW)

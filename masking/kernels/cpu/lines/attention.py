@@ -116,7 +116,7 @@ def _products(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     while strip < strips:
         count = _PANEL if strip + _PANEL <= strips else 1
         from_strip = lines + LINE * groups * strip
-        multiply(kind, count, tokens, from_strip, 0, 0, inputs, stride, groups, sums, 0, 0, 0, 0, 0)
+        multiply(kind, count, tokens, from_strip, 0, 0, inputs, stride, groups, sums, 0, 0, 0, 0, 0, 0, 0)
         found = carray(floats(sums), (tokens, ROWS * count))
         for token in range(tokens):
             kept = carray(floats(outputs + 4 * (spacing * token + ROWS * strip)), (ROWS * count,))

@@ -18,11 +18,13 @@ from numba import types
 from numba.extending import intrinsic
 
 from masking.kernels.cpu.lines.weights import GROUPS, ROWS
-from masking.kernels.cpu.llvm import at, counted_loop, plus
-from masking.kernels.cpu.processor import LinePrecision, lacks
+from masking.kernels.cpu.llvm import at, counted_loop, emit_prefetch, plus
+from masking.kernels.cpu.processor import LinePrecision, is_wide, lacks
 
 LINE = 64
-"""Bytes of a line: one vector register."""
+"""Bytes of a line: one vector register, or two of AVX2."""
+WIDE = is_wide()
+"""Whether vector registers hold a line, and masks have registers of their own."""
 _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
@@ -52,6 +54,11 @@ def line_under_bits(builder: ir.IRBuilder, precision: LinePrecision, line: Any, 
     return builder.select(kept, values, ir.Constant(kind, [0] * lanes))
 
 
+def _keep_order(builder: ir.IRBuilder) -> None:
+    """Emit a place that no access to memory is moved across."""
+    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+
+
 class _Tile:
     """Emitter of the code for one size of register tile: `strips` x 16 output rows, `tokens` tokens."""
 
@@ -78,7 +85,7 @@ class _Tile:
     def emit(self, arguments: list[Any]) -> None:
         """Emit the whole tile; leave the builder at the end of what was emitted."""
         builder = self.builder
-        lines, words, word_stride, inputs, input_stride, groups, sums_at = arguments[:7]
+        lines, words, word_stride, inputs, input_stride, groups, sums_at, ahead, apart = arguments[:9]
         strips = self._places(lines, builder.mul(groups, ir.Constant(_I64, LINE)), self.strips)
         bits = self._places(words, word_stride, self.strips)
         tokens = self._places(inputs, input_stride, self.tokens)
@@ -92,11 +99,14 @@ class _Tile:
             for token in tokens:
                 values = self._broadcast(self._load(token, group, 4, _I32))
                 added += [self._add(next(before), values, line, kept) for line, kept in masked]
+            if not WIDE:
+                emit_prefetch(builder, builder.add(ahead, builder.mul(group, apart)))
+                _keep_order(builder)  # else LLVM unrolls the loop, and finds too few registers for it
             return added
 
         added = counted_loop(builder, groups, [self.zero] * (self.strips * self.tokens), turn)
         if self.sums.element == _I32:
-            added = self._scaled(added, *arguments[7:])
+            added = self._scaled(added, *arguments[9:])
         kind = ir.VectorType(_F32, ROWS)
         for index, one in enumerate(added):
             builder.store(one, at(builder, plus(builder, sums_at, LINE * index), kind), align=LINE)
@@ -136,7 +146,7 @@ class _Tile:
         """Load a line of weights, zero where their bit is; in fp32 as it is, see `_add`."""
         builder = self.builder
         line_at = builder.add(line, builder.mul(group, ir.Constant(_I64, LINE)))
-        if not self.masked or self.precision == "fp32":
+        if not self.masked or (self.precision == "fp32" and WIDE):
             return builder.load(at(builder, line_at, self.line), align=LINE)
         word_at = builder.add(word, builder.mul(group, ir.Constant(_I64, self.word_bytes)))
         return line_under_bits(builder, self.precision, line_at, word_at)
@@ -146,7 +156,7 @@ class _Tile:
 
     def _kept(self, group: Any, word: Any) -> Any:
         """Load the bits of a line where the products are masked, not the line; else None."""
-        return self._load_bits(group, word) if self.masked and self.precision == "fp32" else None
+        return self._load_bits(group, word) if self.masked and self.precision == "fp32" and WIDE else None
 
     def _add(self, total: Any, values: Any, line: Any, kept: Any) -> Any:
         """Add the products of a line and a token, in fp32 only where bits are set, at no cost."""
@@ -170,12 +180,13 @@ def tile(precision: LinePrecision, panel_strips: int, most_tokens: int) -> Calla
     """Make a numba intrinsic that multiplies a few tokens with a few strips of weights.
 
     The intrinsic's arguments are int64 (addresses and strides in bytes):
-    (strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, row_sums, row_scales,
-    scales, zeros).
+    (strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, ahead, apart, row_sums,
+    row_scales, scales, zeros).
     `strips` is `panel_strips` or 1, `tokens` 1 to `most_tokens`; `lines` of 64 bytes [strips, groups],
     aligned, each [16 rows, columns of a group]; `words` [strips, groups] with one bit for each weight of a
     line, in its order, or 0 to multiply the lines as they are; `inputs` [tokens, columns]; `sums` float32
-    [tokens, strips * 16], aligned, all written. There is at least one group.
+    [tokens, strips * 16], aligned, all written. There is at least one group. With AVX2, `ahead` is the
+    address of what will be read later: with each group the cache is asked for it `apart` bytes further on.
 
     The last four are read in 8 bits only, where weights are signed and inputs are not. Token t stands for
     scales[t] * (q - zeros[t]), row r for row_scales[r] * w, so that a sum is
@@ -196,12 +207,14 @@ def tile(precision: LinePrecision, panel_strips: int, most_tokens: int) -> Calla
         input_stride: Any,
         groups: Any,
         sums: Any,
+        ahead: Any,
+        apart: Any,
         row_sums: Any,
         row_scales: Any,
         scales: Any,
         zeros: Any,
     ) -> Any:
-        signature = types.void(*[types.int64] * 13)
+        signature = types.void(*[types.int64] * 15)
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
             strips, tokens, *others = values

@@ -175,6 +175,7 @@ def _multiply_panel(
     bias, row_scales = field_of(layer, Layer.BIAS) + 4 * row, field_of(layer, Layer.ROW_SCALES) + 4 * row
     masked_segment, masked, before, configured = -1, scratch + SUMS_BYTES[kind], -1, 0
     final, enough = field_of(tiles + _TILE_BYTES * (last - 1), 2), SAME_TASK_TILES[kind]
+    ahead, ahead_apart = lines + ROWS * apart * strips * field_of(job, Job.NEXT_SLOT), LINE // (last - first)
     for tile in range(first, last):
         entry = tiles + _TILE_BYTES * tile
         token, tokens, segment = field_of(entry, 0), field_of(entry, 1), field_of(entry, 2)
@@ -200,6 +201,7 @@ def _multiply_panel(
             configured = tokens
         multiply(
             *(kind, strips, tokens, read, words, stride, inputs + apart * token, apart, groups, scratch),
+            *(ahead + ahead_apart * groups * (tile - first), ahead_apart),
             *(field_of(mask, 2) + 4 * row, row_scales),
             *(field_of(job, Job.SCALES) + 4 * token, field_of(job, Job.ZEROS) + 4 * token, following),
         )

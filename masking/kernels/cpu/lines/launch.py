@@ -15,7 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from masking.kernels.cpu.launch import address_of, strips_of_bits, workspace
+from masking.kernels.cpu.launch import (
+    WORK_OF_A_WEIGHT,
+    address_of,
+    strips_of_bits,
+    threads_for,
+    workspace,
+)
 from masking.kernels.cpu.lines.weights import GROUPS, WORDS, LineMask, LineWeight, MaskPlace
 from masking.kernels.cpu.openmp import Runner, runner
 from masking.kernels.segments import Segments, tile_table
@@ -23,6 +29,7 @@ from masking.kernels.segments import Segments, tile_table
 logger = logging.getLogger(__name__)
 
 _PIECES_PER_THREAD = 4
+_WORK_OF_A_VALUE = 16  # multiply-adds that take as long as normalising a value
 _CHUNK_BYTES = 1 << 20  # of inputs, which each panel reads again: half of a large second-level cache
 
 
@@ -62,6 +69,7 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.jobs: list[NDArray[np.int64]] = []
+        self.work = 0
         self.kept: list[object] = []
 
 
@@ -86,15 +94,15 @@ def at_once() -> Iterator[None]:
     finally:
         _waiting.reset(token)
     if waiting.jobs:
-        _run_now(waiting.jobs)
+        _run_now(waiting.jobs, waiting.work)
 
 
 def catch_up() -> None:
     """Compute what waits for the end of `at_once`, if anything does."""
     waiting = _waiting.get()
     if waiting is not None and waiting.jobs:
-        _run_now(waiting.jobs)
-        waiting.jobs, waiting.kept = [], []
+        _run_now(waiting.jobs, waiting.work)
+        waiting.jobs, waiting.work, waiting.kept = [], 0, []
 
 
 @cache
@@ -209,7 +217,8 @@ def attend_rows(query: Tensor, key: Tensor, value: Tensor, heads: int, starts: N
     job[fields.VALUES], job[fields.ATTENDED] = value.data_ptr(), outputs.data_ptr()
     job[fields.ROW_STARTS], job[fields.PIECES] = address_of(starts), heads * (len(starts) - 1)
     job[fields.HEADS], job[fields.SCRATCH_BYTES], job[fields.KIND] = heads, scratch, kind
-    _run([job], query, key, value, starts, outputs)
+    work = 2 * columns * int((np.diff(starts) ** 2).sum())
+    _run([job], work, query, key, value, starts, outputs)
     return outputs
 
 
@@ -234,7 +243,7 @@ def add_and_normalise(sums: Tensor, residual: Tensor, norm: nn.LayerNorm) -> Ten
     job[fields.GAIN], job[fields.SHIFT] = norm.weight.data_ptr(), norm.bias.data_ptr()
     job[fields.EPSILON], job[fields.NORMALISED] = epsilon.ctypes.data, outputs.data_ptr()
     job[fields.PIECES] = -(-tokens // kernel.PIECE_TOKENS)
-    _run([job], sums, residual, epsilon, outputs)
+    _run([job], _WORK_OF_A_VALUE * tokens * columns, sums, residual, epsilon, outputs)
     return outputs
 
 
@@ -280,9 +289,10 @@ def _multiply(
     job[fields.FINISH], job[fields.KIND] = finish, kind
     job[fields.PHASE], job[fields.PIECES] = kernel.MULTIPLY, chunks * panels
     job[fields.SCRATCH_BYTES] = kernel.scratch_bytes(columns, kind)
+    work = (tokens + WORK_OF_A_WEIGHT) * columns * sum(one.rows for one in weights)
     kept = (inputs, tiles, masks, table, *outputs)
     if weights[0].precision != "int8":
-        _run([job], *kept)
+        _run([job], work, *kept)
         return
     levels, scales, zeros = inputs, torch.ones(tokens), torch.zeros(tokens, dtype=torch.int32)
     if inputs.dtype != torch.uint8:
@@ -295,21 +305,28 @@ def _multiply(
         before[fields.PHASE], before[fields.SCRATCH_BYTES] = kernel.QUANTISE, 0
         before[fields.PIECES] = -(-tokens // kernel.PIECE_TOKENS)
         jobs = [before, job]
-    _run(jobs, *kept, levels, scales, zeros)
+    _run(jobs, work, *kept, levels, scales, zeros)
 
 
-def _run(jobs: Sequence[NDArray[np.int64]], *kept: object) -> None:
-    """Run jobs one after another, or keep them and what they read and write for the end of `at_once`."""
+def _run(jobs: Sequence[NDArray[np.int64]], work: int, *kept: object) -> None:
+    """Run jobs one after another, or keep them and what they read and write for the end of `at_once`.
+
+    Args:
+        jobs: The jobs.
+        work: Multiply-adds of them all, or what takes as long.
+        kept: What must live until they are done.
+    """
     waiting = _waiting.get()
     if waiting is None:
-        _run_now(jobs)
+        _run_now(jobs, work)
     else:
         waiting.jobs += jobs
+        waiting.work += work
         waiting.kept += kept
 
 
-def _run_now(jobs: Sequence[NDArray[np.int64]]) -> None:
-    fields, threads, count = _kernel().Job, torch.get_num_threads(), len(jobs)
+def _run_now(jobs: Sequence[NDArray[np.int64]], work: int) -> None:
+    fields, threads, count = _kernel().Job, threads_for(work), len(jobs)
     program = np.empty(1 + count * len(fields), np.int64)
     program[0] = count
     table = program[1:].reshape(count, len(fields))

@@ -7,7 +7,7 @@ from numba import njit
 from masking.kernels.cpu.cache import CACHED
 from masking.kernels.cpu.lines import registers
 from masking.kernels.cpu.lines.elementwise import scale_sums
-from masking.kernels.cpu.lines.instructions import LINE, mask_lines, tile
+from masking.kernels.cpu.lines.instructions import LINE, WIDE, mask_lines, tile
 from masking.kernels.cpu.lines.weights import ROWS
 from masking.kernels.cpu.processor import LinePrecision, lacks
 
@@ -15,11 +15,11 @@ FP32, BF16, INT8, BF16_REGISTERS, INT8_REGISTERS = range(5)
 """Kinds of tiles: a precision, multiplied in vector registers or in AMX's tile registers."""
 ELEMENT = 4, 2, 1, 2, 1
 """By kind, bytes of a weight and of a product's input."""
-TILE_TOKENS = 8, 8, 12, registers.MOST_TOKENS, registers.MOST_TOKENS
+TILE_TOKENS = (8 if WIDE else 6), 8, 12, registers.MOST_TOKENS, registers.MOST_TOKENS
 """By kind, most tokens of a tile."""
-PANEL_STRIPS = 3, 3, 2, 8, 8
-"""By kind, strips of a panel. Sums of the vector tiles leave 8 of 32 registers; inputs are read once for a
-panel, which the second level of the cache holds."""
+PANEL_STRIPS = (3 if WIDE else 1), 3, 2, 8, 8
+"""By kind, strips of a panel. Sums of the vector tiles leave 8 of 32 registers, or 4 of AVX2's 16; inputs are
+read once for a panel, which the second level of the cache holds."""
 SAME_TASK_TILES = 0, 8, 8, 3, 3
 """By kind, from so many tiles of one task on its lines are masked once for all of them; 0 for never."""
 SUMS_BYTES = tuple(
@@ -59,6 +59,8 @@ def multiply(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     input_stride: int,
     groups: int,
     sums: int,
+    ahead: int,
+    apart: int,
     row_sums: int,
     row_scales: int,
     scales: int,
@@ -71,13 +73,19 @@ def multiply(  # noqa: PLR0913, PLR0917 (addresses and sizes)
     """
     if kind == INT8:
         _int8(
-            *(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums),
+            *(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, ahead, apart),
             *(row_sums, row_scales, scales, zeros),
         )
     elif kind == BF16:
-        _bf16(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, 0, 0, 0, 0)
+        _bf16(
+            *(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, ahead, apart),
+            *(0, 0, 0, 0),
+        )
     elif kind == FP32:
-        _fp32(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, 0, 0, 0, 0)
+        _fp32(
+            *(strips, tokens, lines, words, word_stride, inputs, input_stride, groups, sums, ahead, apart),
+            *(0, 0, 0, 0),
+        )
     elif kind == BF16_REGISTERS:
         multiply_in_registers(
             *(
