@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from server.settings import Settings, ignored_variables
 from server.telemetry.logging import configure_logs
 from server.threads.compute import leave_cores_free
+from server.threads.heap import keep_freed
 from server.threads.interpreter import share_interpreter
 
 if TYPE_CHECKING:
@@ -48,4 +49,5 @@ def build_app(settings: Settings) -> "FastAPI":
 
     app = create_app(build_service(settings), start_ready=True)
     share_interpreter()
+    keep_freed()
     return app

@@ -136,17 +136,20 @@ class Predictor:
             raise DeadlineError("no room in the queue was free in time") from None
 
     async def run_by_size(self, size: int, work: Callable[[], _Result]) -> _Result:
-        """Do the work that `size` bytes of a body make: at once if it is small, else in a thread.
-
-        Computing often needs the interpreter for a moment, and long work in Python lets it wait each time. So
-        that work waits while a request is computed, but not for long.
-        """
+        """Do the work that `size` bytes of a body make: few at once, many in a thread and in turns."""
         if size <= _SMALL_BODY:
             return work()
+        await self.give_way()
+        return await asyncio.to_thread(work)
+
+    async def give_way(self) -> None:
+        """Wait while a request is computed, but not for long.
+
+        Computing often needs the interpreter for a moment, and long work in Python lets it wait each time.
+        """
         end = time.monotonic() + _GIVES_WAY_SECONDS
         while self._in_flight and time.monotonic() < end:
             await asyncio.sleep(_LOOKS_AGAIN_SECONDS)
-        return await asyncio.to_thread(work)
 
     async def predict(
         self,

@@ -22,6 +22,7 @@ from server.http.app import create_app
 from server.preflight import store_problem
 from server.service import Service
 from server.settings import Settings, SettingsError
+from server.threads.heap import keep_freed
 from server.threads.interpreter import share_interpreter
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def serve(service: Service, settings: Settings) -> int:
     """
     server = _Server(_uvicorn_config(service, settings), service)
     share_interpreter()
+    keep_freed()
     # uvicorn drains at SIGTERM and then raises the signal again, for the handler that was there before it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)

@@ -149,16 +149,18 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, as far as limits allow."""
-        while data and not (self._deaf or self._closing or self.transport.is_closing()):
+        left = memoryview(data)
+        while left and not (self._deaf or self._closing or self.transport.is_closing()):
             most = self._limits.head_bytes - self._head_bytes if self._in_head else _PIECE
-            piece, data = data[:most], data[most:]
-            data = self._feed(piece) + data
-        if data and self._lingering:
-            self._head_bytes += len(data)
+            piece, left = left[:most], left[most:]
+            if again := self._feed(piece):
+                left = memoryview(again + left)
+        if left and self._lingering:
+            self._head_bytes += len(left)
             if self._head_bytes > _LINGER_BYTES:
                 self.transport.abort()
 
-    def _feed(self, piece: bytes) -> bytes:
+    def _feed(self, piece: memoryview) -> bytes:
         """Parse a piece; returns what has to be parsed once more."""
         self._unset_keepalive_if_required()
         if self._in_head:

@@ -4,13 +4,13 @@ Work on one task is done one piece at a time. A piece that takes long stops coun
 that one slow task holds up no other. The threads are daemons: the process ends without them.
 """
 
-import ctypes
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Condition, Thread
+
+from server.threads.heap import give_back_freed
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class LoadPool:
             self._note_done(task)
             piece = self._next()
         if self._in_bulk:
-            _trim_heap()
+            give_back_freed()
 
     def _note_done(self, task: str) -> None:
         with self._changed:
@@ -112,9 +112,3 @@ class LoadPool:
             if not left:
                 self._done = 0
             self._changed.notify_all()
-
-
-def _trim_heap() -> None:
-    """Return what was freed to the system, where the C library can: reading bundles leaves holes."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

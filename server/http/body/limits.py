@@ -56,7 +56,11 @@ class BodyMiddleware:
 
 
 class Body:
-    """The body of one request."""
+    """The body of one request.
+
+    Attributes:
+        since_turn: Bytes that were read since other requests had their turn.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, limits: BodyLimits) -> None:
         """Prepare to read; `receive` is the server's own."""
@@ -67,7 +71,7 @@ class Body:
         self._decoder: Decoder | None = None
         self._deadline: float | None = None
         self._codings: list[str] = []
-        self._came = self._gave = self._held = 0
+        self._came = self._gave = self._held = self.since_turn = 0
         self._more, self._late, self._streamed = True, False, False
 
     @property

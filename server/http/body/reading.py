@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 Model = TypeVar("Model", bound=BaseModel)
 
 _SIGNATURE = 4  # bytes that tell how a text is encoded
+_TURN = 1 << 19  # bytes that are read before others get their turn
 
 
 async def read_body(request: Request) -> bytes:
@@ -111,11 +112,17 @@ async def stream_text(request: Request) -> AsyncIterator[bytes]:
 
 
 async def _next_piece(request: Request) -> tuple[bytes, bool]:
-    """Return the next piece of the body, and whether there are more."""
+    """Return the next piece of the body, and whether there are more; a long body gives way now and then."""
+    body = body_of(request.scope)
+    if body.since_turn > _TURN:
+        body.since_turn = 0
+        await service_of(request).predictor.give_way()
     message = await request.receive()
     if message["type"] == "http.disconnect":
         raise ClientGoneError
-    return message.get("body", b""), message.get("more_body", False)
+    piece = message.get("body", b"")
+    body.since_turn += len(piece)
+    return piece, message.get("more_body", False)
 
 
 async def unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

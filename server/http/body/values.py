@@ -3,14 +3,17 @@
 They are counted by numpy, which lets other threads run meanwhile, in a fifth of the time of `bytes.count`.
 """
 
+from typing import TypeAlias
+
 import numpy as np
+from numpy.typing import NDArray
 
 from server.errors import BodyTooLargeError
 
 _PIECE = 256 << 10  # bytes that are counted at once
-_QUOTE = ord('"')
+_QUOTE, _BACKSLASH = b'"\\'
 _MARKS = b",:[{"  # one of them is before each value
-_OTHERS = bytes(byte for byte in range(256) if byte != _QUOTE and byte not in _MARKS)
+_Bytes: TypeAlias = NDArray[np.uint8]
 
 
 def check_values(text: bytes, most: int) -> None:
@@ -33,11 +36,7 @@ def _has_marks(text: bytes, most: int) -> bool:
     """Tell whether there are more marks than `most`, those inside of texts included, which is soon known."""
     every, count = np.frombuffer(text, np.uint8), 0
     for start in range(0, len(every), _PIECE):
-        piece = every[start : start + _PIECE]
-        is_mark = piece == _MARKS[0]
-        for mark in _MARKS[1:]:
-            is_mark |= piece == mark
-        count += int(np.count_nonzero(is_mark))
+        count += int(np.count_nonzero(_are_marks(every[start : start + _PIECE])))
         if count > most:
             return True
     return False
@@ -45,17 +44,36 @@ def _has_marks(text: bytes, most: int) -> bool:
 
 def _has_values(text: bytes, most: int) -> bool:
     """Tell whether there are more marks outside of texts than `most`."""
-    count, start, inside = 0, 0, False
-    while start < len(text):
-        piece = text[start : start + _PIECE]
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and len(piece) > 1:
-            piece = piece[:-1]  # the escape is not cut in two
+    every, count, start, inside = np.frombuffer(text, np.uint8), 0, 0, False
+    while start < len(every):
+        piece = every[start : start + _PIECE]
+        escaped = _escaped(piece)
+        if len(piece) > 1 and len(piece) in escaped[-1:]:
+            piece, escaped = piece[:-1], escaped[:-1]  # the escape is not cut in two
         start += len(piece)
-        marks = piece.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _OTHERS)
-        is_quote = np.frombuffer(marks, np.uint8) == _QUOTE
-        in_text = np.bitwise_xor.accumulate(is_quote) ^ inside
-        count += int(np.count_nonzero(~(is_quote | in_text)))
+        is_quote = piece == _QUOTE
+        is_quote[escaped[escaped < len(piece)]] = False
+        quotes = is_quote[is_quote | _are_marks(piece)]
+        in_text = np.bitwise_xor.accumulate(quotes) ^ inside
+        count += int(np.count_nonzero(~(quotes | in_text)))
         if count > most:
             return True
-        inside ^= bool(np.count_nonzero(is_quote) % 2)
+        inside ^= bool(np.count_nonzero(quotes) % 2)
     return False
+
+
+def _are_marks(piece: _Bytes) -> NDArray[np.bool_]:
+    is_mark: NDArray[np.bool_] = piece == _MARKS[0]
+    for mark in _MARKS[1:]:
+        is_mark |= piece == mark
+    return is_mark
+
+
+def _escaped(piece: _Bytes) -> NDArray[np.intp]:
+    """Return the places of escaped bytes, after an odd number of backslashes; the last may be the end."""
+    slashes = np.flatnonzero(piece == _BACKSLASH)
+    starts_run = np.diff(slashes, prepend=-2) != 1
+    ends_run = np.diff(slashes, append=-2) != 1
+    first, last = slashes[starts_run], slashes[ends_run]
+    escaped: NDArray[np.intp] = last[(last - first) % 2 == 0] + 1
+    return escaped
