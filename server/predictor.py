@@ -25,6 +25,7 @@ _COLD_AT_ONCE = 8
 """Tasks of one fan-out whose masks are loaded and computed at once, so that others get theirs in between."""
 _SMALL_BODY = 8192  # bytes; reading and answering less than this takes no longer than going to a thread
 _GIVES_WAY_SECONDS = 0.02
+_EXPECTED_SECONDS = 0.25
 _LOOKS_AGAIN_SECONDS = 0.001
 _INLINE_LOGITS = 4096  # decoding more of them would hold up the event loop, so a thread does it
 
@@ -119,6 +120,27 @@ class Predictor:
         """
         self._engine.queue.check_room(served.loaded.copies, served.digest)
 
+    async def expect(self, served: ServedTask) -> Reservation:
+        """Hold room for a request to a task whose body is still to be read, and wait for a turn.
+
+        A batch that is done makes room for many: no more of them are let in at once than there is room for,
+        and those that are refused are not held up. A client that does not send its body keeps nobody out.
+
+        Returns:
+            The place: a context that `predict` is given, and is called in.
+
+        Raises:
+            ServerError: As `check_room`.
+        """
+        place = self._engine.queue.reservation(served.loaded.copies, served.digest)
+        try:
+            await self._turns.take()
+        except BaseException:
+            place.release()
+            raise
+        asyncio.get_running_loop().call_later(_EXPECTED_SECONDS, place.release)
+        return place
+
     async def wait_for_room(self, served: ServedTask, request: PredictRequest) -> Reservation:
         """Wait for a place in the queue, in turn with all who do; cancelling the call gives it up.
 
@@ -159,6 +181,7 @@ class Predictor:
         timings: Timings,
         *,
         place: Reservation | None = None,
+        expected: Reservation | None = None,
     ) -> list[Prediction]:
         """Compute one request and count it; cancelling the call drops it.
 
@@ -168,6 +191,7 @@ class Predictor:
             request_id: For the log.
             timings: Filled in, stage by stage.
             place: What `wait_for_room` gave; without it the request is refused while the queue is full.
+            expected: What `expect` gave; it is given back for the room of the rows that there are.
 
         Returns:
             One prediction per input, in order.
@@ -179,6 +203,8 @@ class Predictor:
         timings.admitted = time.monotonic()
         with self._counted(served, request, timings):
             rows = rows_of(served, request)
+            if expected is not None:
+                expected.release()
             with place or self._engine.queue.reservation(rows, served.digest) as held:
                 logits = await self._logits(served, request, request_id, timings, held)
             return await self._decode(served.loaded, logits)

@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from mask_store.store.records import MAX_NUMBER
 from masking import Prediction
+from server.engine.room import Reservation
 from server.errors import TaskNotFoundError, VersionNotFoundError, cut
 from server.http.body import unless_left
 from server.http.middleware import context_of
@@ -146,13 +147,16 @@ def check_room(request: Request, served: ServedTask) -> None:
     service_of(request).predictor.check_room(served)
 
 
-async def predictions_of(request: Request, served: ServedTask, wanted: PredictRequest) -> list[Prediction]:
+async def predictions_of(
+    request: Request, served: ServedTask, wanted: PredictRequest, expected: Reservation | None = None
+) -> list[Prediction]:
     """Predict for a client, unless it leaves.
 
     Args:
         request: Of which the whole body was read.
         served: The task version.
         wanted: The inputs.
+        expected: Room that was held for the request; see `Predictor.expect`.
 
     Raises:
         ServerError: They can't be admitted, their batch failed, it took too long, or nobody waits for it.
@@ -160,7 +164,7 @@ async def predictions_of(request: Request, served: ServedTask, wanted: PredictRe
     """
     predictor, context = service_of(request).predictor, context_of(request)
     with context.caller.quota.admit(rows_of(served, wanted)):
-        predicting = predictor.predict(served, wanted, context.request_id, context.timings)
+        predicting = predictor.predict(served, wanted, context.request_id, context.timings, expected=expected)
         predictions = await unless_left(request, predicting)
     context.rows = wanted.rows
     return predictions

@@ -91,6 +91,27 @@ def test_work_on_a_large_body_gives_way_to_what_is_computed_but_not_for_ever(
         asyncio.run(run(service))
 
 
+def test_no_more_requests_are_expected_than_there_is_room_for(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, base, ["sentiment"])
+
+    async def run(service: Service) -> None:
+        served, predictor = service.registry.get("sentiment"), service.predictor
+        with await predictor.expect(served) as first:
+            with pytest.raises(QueueFullError):
+                await predictor.expect(served)
+            await predictor.predict(served, texts(TEXT), "a", Timings(), expected=first)
+        monkeypatch.setattr("server.predictor._EXPECTED_SECONDS", 0.0)
+        late = await predictor.expect(served)
+        await asyncio.sleep(0.05)
+        with await predictor.expect(served), pytest.raises(QueueFullError):
+            await predictor.predict(served, texts(TEXT), "b", Timings(), expected=late)
+
+    with started(base, tmp_path, queue_limit=1) as service:
+        asyncio.run(run(service))
+
+
 def test_a_failure_took_time_from_its_arrival(base: Base, tmp_path: Path) -> None:
     fill(tmp_path, base, ["sentiment"])
     with started(base, tmp_path) as service:

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from mask_store import Pooling
 from masking.kernels import Precision
 from server.errors import NotReadyError
-from server.http.admission import admitted
+from server.http.admission import admission_of
 from server.http.auth import require_client
 from server.http.body import read_text
 from server.http.dependencies import (
@@ -63,13 +63,14 @@ async def predict_for_hugging_face(
 
 
 async def _answer(request: Request, *, hugging_face: bool) -> Response:
-    served, service = admitted(request), service_of(request)
+    admission, service = admission_of(request), service_of(request)
+    served = admission.served
     body = await read_text(request)
     wanted, reply = await service.predictor.run_by_size(
         len(body),
         lambda: parse_request(body, served.loaded, service.limits, hugging_face=hugging_face),
     )
-    predictions = await predictions_of(request, served, wanted)
+    predictions = await predictions_of(request, served, wanted, admission.place)
     content = await service.predictor.run_by_size(
         len(body), lambda: to_json(render(served.loaded, wanted.inputs, predictions, reply))
     )
