@@ -17,8 +17,7 @@ from server.errors import ServerError
 from server.http.auth import check_client
 from server.http.dependencies import take_task
 from server.http.error_mapping import error_response
-from server.http.middleware import context_of
-from server.http.state import service_of
+from server.http.middleware import context_of, service_of
 from server.tasks.registry import ServedTask
 
 _SCOPE_KEY = "maskserve.admitted"

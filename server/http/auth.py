@@ -12,8 +12,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from server.errors import ForbiddenError
-from server.http.middleware import context_of
-from server.http.state import service_of
+from server.http.middleware import context_of, service_of
 from server.tenants.caller import Caller
 from server.tenants.callers import Callers
 

@@ -15,8 +15,7 @@ from masking import Prediction
 from server.engine.room import Reservation
 from server.errors import TaskNotFoundError, VersionNotFoundError, cut
 from server.http.body import unless_left
-from server.http.middleware import context_of
-from server.http.state import service_of
+from server.http.middleware import context_of, service_of
 from server.predictor import PredictRequest, rows_of
 from server.service import Service
 from server.tasks.registry import ServedTask

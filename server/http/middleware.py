@@ -16,6 +16,7 @@ from server.errors import ServerError
 from server.http.error_mapping import error_response
 from server.http.request_line import as_routed, route_path, without_body
 from server.http.ui.routes import FILE
+from server.service import Service
 from server.telemetry.metrics import NO_TASK, UNKNOWN_TASK
 from server.telemetry.requests import REQUEST_ID, RequestFacts, RequestRecorder, safe_id
 
@@ -50,6 +51,12 @@ def context_of(request: Request) -> RequestContext:
     """Return the context that the middleware gave to this request."""
     context: RequestContext = request.scope[_SCOPE_KEY]
     return context
+
+
+def service_of(request: Request) -> Service:
+    """Return the service of this application."""
+    service: Service = request.app.state.service
+    return service
 
 
 class RequestMiddleware:

@@ -12,7 +12,7 @@ from server.http.body.encodings import utf8
 from server.http.body.limits import body_of
 from server.http.body.values import check_values
 from server.http.error_mapping import invalid_body
-from server.http.state import service_of
+from server.http.middleware import service_of
 
 Result = TypeVar("Result")
 Model = TypeVar("Model", bound=BaseModel)

@@ -5,8 +5,7 @@ from fastapi import Request
 from mask_store import TaskKind
 from server.errors import InvalidBodyError, TaskNotFoundError
 from server.http.dependencies import check_room, take_task
-from server.http.middleware import context_of
-from server.http.state import service_of
+from server.http.middleware import context_of, service_of
 from server.tasks.registry import ServedTask
 
 _SHOWN = 5

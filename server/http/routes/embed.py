@@ -14,13 +14,12 @@ from server.http.dependencies import TaskName, predictions_of
 from server.http.kinds.embed_body import EmbedBody, SimilarityTexts, check_dimensions
 from server.http.kinds.embedding import vectors
 from server.http.kinds.kind import ReplyFormat
-from server.http.middleware import context_of
+from server.http.middleware import context_of, service_of
 from server.http.openapi import errors, example, json_body
 from server.http.parsing import check_count, parse_own_body, to_request
 from server.http.rendering import render
 from server.http.routes.by_kind import take_task_of_kind
 from server.http.schemas import ListOf, RequestBody, says
-from server.http.state import service_of
 
 router = APIRouter(tags=["embed"], dependencies=[Depends(require_client)])
 

@@ -23,11 +23,10 @@ from server.http.dependencies import (
     predictions_of,
 )
 from server.http.kinds import http_kind
-from server.http.middleware import context_of
+from server.http.middleware import context_of, service_of
 from server.http.openapi import PREDICT_REPLY, PREDICT_REQUEST_BODY, errors
 from server.http.parsing import parse_request
 from server.http.rendering import render
-from server.http.state import service_of
 from server.service import Service
 
 router = APIRouter(tags=["predict"], dependencies=[Depends(require_client)])

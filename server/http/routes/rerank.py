@@ -17,12 +17,11 @@ from server.http.auth import require_client
 from server.http.body import read_json
 from server.http.dependencies import TaskName, predictions_of
 from server.http.kinds.kind import ReplyFormat, scores_of
-from server.http.middleware import context_of
+from server.http.middleware import context_of, service_of
 from server.http.openapi import errors, example, json_body
 from server.http.parsing import check_count, to_request
 from server.http.routes.by_kind import take_task_of_kind
 from server.http.schemas import ListOf, RequestBody
-from server.http.state import service_of
 
 router = APIRouter(tags=["rerank"], dependencies=[Depends(require_client)])
 
