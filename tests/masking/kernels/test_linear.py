@@ -11,7 +11,7 @@ from masking.kernels import (
     masked_linear,
 )
 from masking.kernels.cpu import launch as native
-from tests.masking.kernels.conftest import needs_kernels
+from tests.masking.kernels.conftest import needs_kernels, noted_threads
 from tests.support.kernel_cases import Case, random_case
 
 METHODS = [pytest.param("kernel", marks=needs_kernels), "fold"]
@@ -41,22 +41,10 @@ def test_shapes(method: Method, rows: int, columns: int, threads: int) -> None:
 
 @needs_kernels
 def test_a_small_product_wakes_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = list[int]()
-    runner = native._runner()
-
-    def noted(job: int, threads: int) -> None:
-        used.append(threads)
-        runner(job, threads)
-
-    monkeypatch.setattr(native, "_runner", lambda: noted)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with noted_threads(monkeypatch, native) as used:
         for rows, columns, tokens in ((32, 32, 4), (768, 768, 4), (768, 768, 512)):
             case = random_case(rows, columns, [tokens], 0.05)
             case.assert_close(run(case, "kernel"))
-    finally:
-        torch.set_num_threads(before)
     assert used == [1, 1, 1, 2, 2, 2]
 
 

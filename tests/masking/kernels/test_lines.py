@@ -23,7 +23,7 @@ from masking.kernels.cpu.lines import (
     ready_mask,
 )
 from masking.kernels.cpu.processor import has_tiles, lacks
-from tests.masking.kernels.conftest import needs_kernels
+from tests.masking.kernels.conftest import needs_kernels, noted_threads
 from tests.support.kernel_cases import LINES, NARROW, Case, random_case
 
 pytestmark = [needs_kernels, pytest.mark.usefixtures("instructions")]
@@ -277,25 +277,13 @@ def test_steps_at_once_are_those_one_by_one(precision: LinePrecision, threads: i
 def test_steps_of_little_work_wake_no_other_thread(
     precision: LinePrecision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used = list[int]()
-    runner = launch._runner()
-
-    def noted(jobs: int, threads: int) -> None:
-        used.append(threads)
-        runner(jobs, threads)
-
-    monkeypatch.setattr(launch, "_runner", lambda: noted)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with noted_threads(monkeypatch, launch) as used:
         for tokens, times in ((4, 1), (4, 300), (512, 1)):
             case = random_case(64, 96, [tokens], 0.1)
             layer, inputs = layer_of(case, precision), inputs_of(case, precision)
             with at_once():
                 for _ in range(times):
                     line_products(inputs, [layer], case.segments)
-    finally:
-        torch.set_num_threads(before)
     assert used == [1, 2, 2]
 
 
