@@ -127,7 +127,7 @@ class Predictor:
         and those that are refused are not held up. A client that does not send its body keeps nobody out.
 
         Returns:
-            The place: a context that `predict` is given, and is called in.
+            The place: a context to answer the request in; `predict` is given it as `expected`.
 
         Raises:
             ServerError: As `check_room`.
