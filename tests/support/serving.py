@@ -1,6 +1,7 @@
 """Servers: tiny tasks of every kind in a store, a server in this or another process, expected answers."""
 
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -183,6 +184,13 @@ class RunningServer(ServerProcess):
     """A server in a process of its own, and its store."""
 
     store: MaskStore
+
+    @property
+    def grpc_address(self) -> str:
+        """Where it listens for gRPC, by its log."""
+        found = re.search(r'over gRPC on ([^\s"]+)', self.log.read_text())
+        assert found
+        return found[1]
 
 
 @contextmanager

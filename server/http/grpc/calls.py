@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import grpc
 
@@ -53,12 +53,14 @@ class Call:
         facts: What is known about it.
         context: A `grpc.aio.ServicerContext`.
         metadata: What the client sent beside its message, but for bytes.
+        size: Bytes of the message as it came.
     """
 
     service: Service
     facts: RequestFacts
     context: Any
     metadata: Mapping[str, str]
+    size: int
 
     async def take_task(self, name: str, version: str = "", *, answers: bool = True) -> ServedTask:
         """Take the version of the task that this call gets, once; the initial metadata name it.
@@ -106,8 +108,20 @@ class Call:
 Method = Callable[[Any, Call], Awaitable[Any]]
 
 
+class Received(NamedTuple):
+    """A message as it came.
+
+    Attributes:
+        message: What it says.
+        size: Its bytes; a message that is read tells them only by being written again.
+    """
+
+    message: Any
+    size: int
+
+
 def handled(name: str, method: Method, access: Access, service: Service) -> Callable[..., Awaitable[Any]]:
-    """Return a method as gRPC calls it.
+    """Return a method as gRPC calls it, with what it `Received`.
 
     Args:
         name: Of the method.
@@ -116,16 +130,17 @@ def handled(name: str, method: Method, access: Access, service: Service) -> Call
         service: What answers it.
     """
 
-    async def handle(request: Any, context: Any) -> Any:
+    async def handle(received: Received, context: Any) -> Any:
         metadata = {
             key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
         }
-        call = Call(service, RequestFacts(safe_id(metadata.get(REQUEST_ID))), context, metadata)
+        facts = RequestFacts(safe_id(metadata.get(REQUEST_ID)))
+        call = Call(service, facts, context, metadata, received.size)
         error: ServerError | None = None
         service.recorder.begin()
         try:
             call.facts.caller = _caller(access, key_in(metadata), service)
-            return await method(request, call)
+            return await method(received.message, call)
         except asyncio.CancelledError:  # the client has left, or its deadline has passed
             error = ClientGoneError()
             raise

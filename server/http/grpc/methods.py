@@ -6,8 +6,6 @@ They answer as the routes of the same names do (`server.http.oip.routes`).
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
-
 from server.errors import (
     BodyTooLargeError,
     ForbiddenError,
@@ -81,7 +79,7 @@ async def model_infer(request: Any, call: Call) -> Any:
     def read() -> oip.InferCall:
         return oip.read_call(*read_request(request), served.loaded, service.limits)
 
-    asked = await run_in_threadpool(read)
+    asked = await service.predictor.run_by_size(call.size, read)
     with facts.caller.quota.admit(rows_of(served, asked.wanted)):
         predictions = await service.predictor.predict(served, asked.wanted, facts.request_id, facts.timings)
     facts.rows = asked.wanted.rows
@@ -90,7 +88,7 @@ async def model_infer(request: Any, call: Call) -> Any:
         outputs, raw = asked.tensors(served.loaded, predictions), bool(request.raw_input_contents)
         return response(served.name, str(served.version), asked.id, outputs, raw=raw)
 
-    return await run_in_threadpool(reply)
+    return await service.predictor.run_by_size(call.size, reply)
 
 
 async def _infer_group(request: Any, call: Call) -> Any:
@@ -102,14 +100,14 @@ async def _infer_group(request: Any, call: Call) -> Any:
     def read() -> groups.GroupCall:
         return groups.read_call(*read_request(request), group, service.limits)
 
-    asked = await run_in_threadpool(read)
+    asked = await service.predictor.run_by_size(call.size, read)
     results = await groups.results_of(asked, service, call.facts)
 
     def reply() -> Any:
         raw = bool(request.raw_input_contents)
         return response(group.name, groups.VERSION, asked.id, asked.tensors(results), raw=raw)
 
-    return await run_in_threadpool(reply)
+    return await service.predictor.run_by_size(call.size, reply)
 
 
 async def repository_index(request: Any, call: Call) -> Any:

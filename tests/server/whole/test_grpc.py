@@ -44,19 +44,13 @@ def server(tiny_bert: str, base: Base, tmp_path_factory: pytest.TempPathFactory)
         yield server
 
 
-def address_of(server: RunningServer) -> str:
-    found = re.search(r"over gRPC on (\S+)", server.log.read_text())
-    assert found
-    return found[1]
-
-
 def bearer(key: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {key}"),)
 
 
 @pytest.fixture(scope="module")
 def stub(server: RunningServer) -> Iterator[GRPCInferenceServiceStub]:
-    with grpc.insecure_channel(address_of(server)) as channel:
+    with grpc.insecure_channel(server.grpc_address) as channel:
         yield GRPCInferenceServiceStub(channel)
 
 
@@ -64,7 +58,7 @@ def ask_with_kserve(
     server: RunningServer, ask: Callable[[InferenceGRPCClient], Coroutine[Any, Any, InferResponse]]
 ) -> InferResponse:
     async def asked() -> InferResponse:
-        client = InferenceGRPCClient(address_of(server))
+        client = InferenceGRPCClient(server.grpc_address)
         try:
             return await ask(client)
         finally:
@@ -126,7 +120,7 @@ def test_words_are_json(server: RunningServer) -> None:
 
 def test_triton_client_speaks_with_every_method(server: RunningServer, base: Base) -> None:
     # In a process of its own: its messages have the same names as those of kserve.
-    command = [sys.executable, str(TRITON), address_of(server), CLIENT_KEY, ADMIN_KEY, TEXT]
+    command = [sys.executable, str(TRITON), server.grpc_address, CLIENT_KEY, ADMIN_KEY, TEXT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -240,7 +234,7 @@ def test_a_message_over_the_limit_is_refused(tiny_bert: str, base: Base, tmp_pat
     options = ("--grpc-port", "0", "--max-body-bytes", "64KiB")
     with (
         running(tiny_bert, base, tmp_path, ["sentiment"], *options) as server,
-        grpc.insecure_channel(address_of(server)) as channel,
+        grpc.insecure_channel(server.grpc_address) as channel,
     ):
         stub = GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError) as refused:
@@ -260,7 +254,7 @@ def in_flight(server: RunningServer) -> int:
 def test_calls_in_flight_are_answered_at_the_end(tiny_bert: str, base: Base, tmp_path: Path) -> None:
     slow = ("--queue-limit", "10000", "--queue-seconds", "10000", "--max-batch-rows", "1")
     with running(tiny_bert, base, tmp_path, ["sentiment"], "--grpc-port", "0", *slow) as server:
-        with grpc.insecure_channel(address_of(server)) as channel:
+        with grpc.insecure_channel(server.grpc_address) as channel:
             stub = GRPCInferenceServiceStub(channel)
             calls = [stub.ModelInfer.future(request(*[TEXT.encode()] * 60)) for _ in range(20)]
             # A call that the server has not seen yet may be refused as it goes down.

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import urlsplit
 
+import grpc
 import pytest
 
 from masking import load_base
+from server.http.grpc.messages import SERVICE, message
 from tests.server.whole.probe import Probed, probing
 from tests.support.serving import RunningServer, running
 
@@ -21,6 +23,7 @@ TURNS, TURN = 8, 1.0  # seconds with and without work
 MEGABYTE = 1_000_000
 SHORT = ("POST", "/predict/names", b'{"tokens": ["anna", "works", "in", "paris"]}')
 LIVE = ("GET", "/health/live", b"")
+INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 Request = tuple[str, str, bytes]
 Spans = list[tuple[float, float]]
 
@@ -32,6 +35,14 @@ def _json(**body: object) -> bytes:
 def _tensor(size: int) -> bytes:
     one = {"name": "text", "datatype": "BYTES", "shape": [size], "data": [f"{n}" for n in range(size)]}
     return _json(inputs=[one])
+
+
+def _message(size: int, text: bytes = b"a") -> bytes:
+    asked = message("ModelInferRequest", model_name="sentiment")
+    tensor = asked.inputs.add(name="text", datatype="BYTES", shape=[size])
+    tensor.contents.bytes_contents.extend([text] * size)
+    written: bytes = asked.SerializeToString()
+    return written
 
 
 WORK: dict[str, tuple[Request, set[int]]] = {
@@ -58,6 +69,8 @@ WORK: dict[str, tuple[Request, set[int]]] = {
     "10 MB of empty lists": (("POST", "/predict/sentiment", b"[" + b"[]," * 3_300_000 + b"0]"), {413}),
     "10 MB of keys": (("POST", "/predict", _json(**{f"{n}": 0 for n in range(800_000)})), {413}),
     "10 MB tensor": (("POST", "/v2/models/sentiment/infer", _tensor(1_600_000)), {413}),
+    "99,000 elements over gRPC": (("gRPC", "ModelInfer", _message(99_000)), {INVALID}),
+    "10 MB over gRPC": (("gRPC", "ModelInfer", _message(1, b"a " * 5 * MEGABYTE)), {INVALID}),
     "10 MB of lines": (
         ("POST", "/predict", b'{"task": "none", "inputs": "%s"}\n' % (b"a " * 100) * 45_000),
         {200},
@@ -69,7 +82,8 @@ WORK: dict[str, tuple[Request, set[int]]] = {
 
 @pytest.fixture(scope="module")
 def server(tiny_bert: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    options = ("--max-body-bytes", "16MiB", "--max-bundle-bytes", "128MiB", "--admin-key", "the-admin-key")
+    limits = ("--max-body-bytes", "16MiB", "--max-bundle-bytes", "128MiB")
+    options = (*limits, "--admin-key", "the-admin-key", "--grpc-port", "0")
     tasks = ("sentiment", "paraphrase", "names", "endings")
     with running(
         tiny_bert, load_base(tiny_bert), tmp_path_factory.mktemp("long"), tasks, *options
@@ -79,6 +93,8 @@ def server(tiny_bert: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def _do(server: RunningServer, work: Request) -> int:
     method, path, body = work
+    if method == "gRPC":
+        return _call(server, path, body)
     where = urlsplit(server.url)
     with closing(http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)) as connection:
         kind = "application/x-ndjson" if b"\n" in body else "application/json"
@@ -86,6 +102,15 @@ def _do(server: RunningServer, work: Request) -> int:
         reply = connection.getresponse()
         reply.read()
         return reply.status
+
+
+def _call(server: RunningServer, method: str, body: bytes) -> int:
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        try:
+            channel.unary_unary(f"/{SERVICE}/{method}")(body)
+        except grpc.RpcError as error:
+            return int(error.code().value[0])
+    return 0
 
 
 def _measure(server: RunningServer, work: Request) -> tuple[Probed, Probed, Spans, Counter[int]]:

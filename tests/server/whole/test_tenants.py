@@ -1,7 +1,6 @@
 """Keys and groups over gRPC, with the protocol's own client, against a server process; and its log."""
 
 import json
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,9 +54,7 @@ def server(
 
 @pytest.fixture(scope="module")
 def channel(server: RunningServer) -> Iterator[Any]:
-    found = re.search(r'over gRPC on ([^\s"]+)', server.log.read_text())
-    assert found
-    with grpc.insecure_channel(found[1]) as channel:
+    with grpc.insecure_channel(server.grpc_address) as channel:
         yield channel
 
 
