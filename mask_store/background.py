@@ -19,12 +19,14 @@ def in_background(call: Callable[[], _Result], name: str) -> Future[_Result]:
         Its outcome. Who stops waiting for it leaves the thread behind; the process can end without it.
     """
     outcome: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    Thread(target=run, name=name, daemon=True).start()
+    Thread(target=_run, args=(call, outcome), name=name, daemon=True).start()
     return outcome
+
+
+def _run(call: Callable[[], _Result], outcome: Future[_Result]) -> None:
+    try:
+        outcome.set_result(call())
+    except BaseException as error:
+        outcome.set_exception(error)
+    finally:
+        del outcome  # the error knows this frame: it would keep itself, and all that the call had in hand

@@ -26,6 +26,12 @@ async def in_daemon(
         work: What to do.
         done: Called on the event loop once the work is over, even if nobody waits any more.
     """
+    return await asyncio.shield(_begun(name, work, done))
+
+
+def _begun(
+    name: str, work: Callable[[], Result], done: Callable[[], object] | None
+) -> asyncio.Future[Result]:
     loop = asyncio.get_running_loop()
 
     def tell() -> None:
@@ -35,7 +41,7 @@ async def in_daemon(
 
     outcome = in_background(work, name)
     outcome.add_done_callback(lambda _: tell())
-    return await asyncio.shield(asyncio.wrap_future(outcome))
+    return asyncio.wrap_future(outcome)
 
 
 class OperatorThreads:

@@ -22,7 +22,7 @@ from server.engine.batch import Batch, BatchLimits, CloseReason
 from server.engine.fair_queue import FairQueue
 from server.engine.pending import Clock, Cost, DropReason, PendingRequest, QueueEntry
 from server.engine.room import Reservation, Room
-from server.errors import InvalidBodyError, ServerError, ShuttingDownError
+from server.errors import InvalidBodyError, QueueFullError, ServerError, ShuttingDownError
 
 _SMALLEST = Cost(1, 1)
 
@@ -119,11 +119,12 @@ class RequestQueue:
         """Refuse rows of a task version that `reservation` would refuse now; it raises the same."""
         with self._changed:
             self._check_ever(rows)
-            refusal = self._room.refusal(version, rows)
-            if refusal and self._drop_late():
-                refusal = self._room.refusal(version, rows)
-            if refusal:
-                raise refusal
+            try:
+                self._room.check(rows, version)
+            except QueueFullError:
+                if not self._drop_late():
+                    raise
+                self._room.check(rows, version)
 
     async def wait_for_room(self, rows: int, version: str = "") -> Reservation:
         """Wait for room for rows, behind all who wait already; cancelling the call gives the place up.
@@ -243,8 +244,7 @@ class RequestQueue:
     def _exchange(self, place: Reservation, rows: int) -> None:
         """Give the room back that was held for rows, of which there may be more than were foreseen."""
         self._check_ever(rows)
-        if refusal := self._room.too_many(rows - place.rows):
-            raise refusal
+        self._room.check_rows(rows - place.rows)
         self._room.unhold(place)
 
     async def _wait(self, place: Reservation) -> None:

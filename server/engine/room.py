@@ -109,18 +109,25 @@ class Room:
         reserved = self._reserved_rows * self.speed.tokens_per_row
         return self.speed.seconds(self.computing.tokens + self._waiting.cost.tokens + reserved)
 
-    def refusal(self, version: str, rows: int) -> QueueFullError | None:
-        """Return why there is no room for rows of a task version now; None if there is."""
-        if refusal := self.too_many(rows):
-            return refusal
-        seconds, limit = self._seconds_before(version), self._limits.waiting_seconds
-        return None if seconds < limit else QueueFullError.of_seconds(seconds, limit)
+    def check(self, rows: int, version: str) -> None:
+        """Refuse rows of a task version for which there is no room now.
 
-    def too_many(self, rows: int) -> QueueFullError | None:
-        """Return the refusal if so many rows more are over the limit of rows."""
-        if self.rows + rows <= self._limits.waiting:
-            return None
-        return QueueFullError.of_rows(self.rows, self._limits.waiting, self.seconds)
+        Raises:
+            QueueFullError: Too many rows wait, or too many seconds of work.
+        """
+        self.check_rows(rows)
+        seconds, limit = self._seconds_before(version), self._limits.waiting_seconds
+        if seconds >= limit:
+            raise QueueFullError.of_seconds(seconds, limit)
+
+    def check_rows(self, rows: int) -> None:
+        """Refuse so many rows more if that is over the limit of rows.
+
+        Raises:
+            QueueFullError: It is.
+        """
+        if not self._fit(rows):
+            raise QueueFullError.of_rows(self.rows, self._limits.waiting, self.seconds)
 
     def hold(self, place: Reservation) -> None:
         """Let a reservation take its room, whether there is any or not."""
@@ -156,7 +163,7 @@ class Room:
         while self._line:
             place = self._line[0]
             if not place.future.cancelled():
-                if self._patient_full() or self.refusal(place.version, place.rows):
+                if self._patient_full() or not self._fits(place):
                     return
                 if place.future.set_running_or_notify_cancel():
                     self.hold(place)
@@ -169,6 +176,12 @@ class Room:
             place = self._line.popleft()
             if place.future.set_running_or_notify_cancel():
                 place.future.set_exception(error)
+
+    def _fit(self, rows: int) -> bool:
+        return self.rows + rows <= self._limits.waiting
+
+    def _fits(self, place: Reservation) -> bool:
+        return self._fit(place.rows) and self._seconds_before(place.version) < self._limits.waiting_seconds
 
     def _seconds_before(self, version: str) -> float:
         """Return how long what is computed before a new request of a task version takes."""

@@ -53,6 +53,7 @@ class BodyMiddleware:
             await self._app(scope, body.receive, send)
         finally:
             body.let_go()
+            del scope[_SCOPE_KEY]  # it knows the scope, and such a cycle is work for the garbage collector
 
 
 class Body:
