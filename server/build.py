@@ -36,6 +36,8 @@ from server.telemetry.traffic_metrics import TrafficState
 from server.tenants.callers import Callers
 from server.tenants.keys_file import KeysFileError
 from server.threads.compute import allowed_threads
+from server.threads.heap import keep_freed
+from server.threads.interpreter import keep_loaded
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +48,21 @@ _MOST_TOKENIZERS = 4  # threads
 _BODIES_TOKENISED = 8  # of the largest size, at once
 
 
-def build_service(settings: Settings, *, base: Base | None = None, compute: Compute | None = None) -> Service:
+def build_service(
+    settings: Settings,
+    *,
+    base: Base | None = None,
+    compute: Compute | None = None,
+    own_process: bool = False,
+) -> Service:
     """Load the base, open the store and connect the parts; no thread runs yet.
 
     Args:
         settings: What the operator set.
         base: A base that is loaded already, instead of loading `settings.base`.
         compute: What computes a batch, instead of the masked encoder.
+        own_process: The process only serves. Once everything is loaded, its garbage collector and its heap
+            are set up for that.
 
     Raises:
         MaskingError: The base can't be loaded.
@@ -101,7 +111,8 @@ def build_service(settings: Settings, *, base: Base | None = None, compute: Comp
         load_threads=settings.load_threads,
         masks=loader.masks,
     )
-    prepare = _preparation(settings, base, watcher, loader.masks, metrics, None if compute else masked)
+    warm = None if compute else masked
+    prepare = _preparation(settings, base, watcher, loader.masks, metrics, warm=warm, own_process=own_process)
     engine = _engine(settings, base, metrics, compute or masked, prepare)
     tokenizer = TokenizerStage(
         engine.queue.limits,
@@ -214,7 +225,9 @@ def _preparation(
     watcher: StoreWatcher,
     masks: ReadyMasks,
     metrics: Metrics,
+    *,
     warm: Compute | None,
+    own_process: bool,
 ) -> Callable[[], None]:
     """Return what a worker does before its first batch; `warm` is computed with, once, if given."""
 
@@ -225,6 +238,9 @@ def _preparation(
             if base.device.type == "cpu" and kernel_runs(base.device, settings.kernels):
                 metrics.note_costs(costs().as_dict())
             _warm_up(warm, masks)
+        if own_process:
+            keep_loaded()
+            keep_freed()
 
     return prepare
 

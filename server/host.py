@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from server.settings import Settings, ignored_variables
 from server.telemetry.logging import configure_logs
 from server.threads.compute import leave_cores_free
-from server.threads.heap import keep_freed
 from server.threads.interpreter import share_interpreter
 
 if TYPE_CHECKING:
@@ -19,8 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings) -> None:
-    """Set up the logs and the compute threads of this process; to be called before torch is imported."""
+    """Set up logs, interpreter and compute threads of this process; to be called before torch is imported."""
     configure_logs(settings)
+    share_interpreter()
     if ignored := ignored_variables():
         logger.info("ignored, as set by an orchestrator for a service: %s", ", ".join(ignored))
     logger.info("starting with base %s and store %s", settings.base, settings.store)
@@ -47,7 +47,4 @@ def build_app(settings: Settings) -> "FastAPI":
     from server.build import build_service  # noqa: PLC0415 (torch, after the threads' settings)
     from server.http.app import create_app  # noqa: PLC0415 (the extra)
 
-    app = create_app(build_service(settings), start_ready=True)
-    share_interpreter()
-    keep_freed()
-    return app
+    return create_app(build_service(settings, own_process=True), start_ready=True)

@@ -22,8 +22,6 @@ from server.http.app import create_app
 from server.preflight import store_problem
 from server.service import Service
 from server.settings import Settings, SettingsError
-from server.threads.heap import keep_freed
-from server.threads.interpreter import share_interpreter
 
 if TYPE_CHECKING:
     from server.http.grpc.server import GrpcServer
@@ -46,7 +44,7 @@ def run(settings: Settings, prog: str) -> int:
         The exit code of the process, as `server.__main__.main` describes.
     """
     try:
-        service = build_service(settings)
+        service = build_service(settings, own_process=True)
     except SettingsError as error:
         return _complain(prog, str(error), _USAGE)
     except MaskStoreError as error:
@@ -63,8 +61,6 @@ def serve(service: Service, settings: Settings) -> int:
         The exit code of the process: 0 after a signal, 1 if it could not listen or a thread died too often.
     """
     server = _Server(_uvicorn_config(service, settings), service)
-    share_interpreter()
-    keep_freed()
     # uvicorn drains at SIGTERM and then raises the signal again, for the handler that was there before it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)

@@ -4,17 +4,25 @@ import gc
 import sys
 
 _SWITCH_SECONDS = 0.0002  # how long a thread keeps the interpreter lock while another one waits for it
-_COLLECTED = (2000, 10, 1000)  # new objects, then collections of the generation before
+_COLLECTED = (2000, 200, 100)  # new objects, then collections of the generation before
 
 
 def share_interpreter() -> None:
     """Let no thread stop the others for long, by Python code or by collecting garbage.
 
-    A full collection looks at every object: at the hundreds of thousands of the libraries, unless they are
-    frozen, and at those of the rows of a large body, which took 100 ms and more. So full ones are seldom;
-    what is free by its count needs none.
+    No request leaves cycles behind: what it made is free by its count. So what is collected is little, and
+    looking at what waits takes long: at two hundred objects for each request, ten milliseconds and more for
+    a full queue. So new objects alone are looked at often.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.set_threshold(*_COLLECTED)
+
+
+def keep_loaded() -> None:
+    """Collect what loading left behind, and never look at what is there now again.
+
+    Libraries, kernels and tasks are hundreds of thousands of objects; looking at them takes a quarter of a
+    second.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECTED)

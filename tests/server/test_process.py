@@ -51,8 +51,6 @@ class NoTimer:
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keeps `serve` from changing the process of the tests for good."""
     monkeypatch.setattr(process, "Timer", NoTimer)
-    monkeypatch.setattr(process, "share_interpreter", lambda: None)
-    monkeypatch.setattr(process, "keep_freed", lambda: None)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in handlers.items():
