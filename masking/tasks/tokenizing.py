@@ -116,6 +116,11 @@ class _Reading:
         return self.tokens * len(self.text) / max(1, self.characters)
 
 
+def _key(text: str) -> str | int:
+    """Return what tells a text from others; to hash a very long one would hold up every other thread."""
+    return text if len(text) <= _LEAST_READ else id(text)
+
+
 class RowTokenizer:
     """Makes rows of texts, or of pairs of texts, of at most `max_length` tokens.
 
@@ -148,7 +153,7 @@ class RowTokenizer:
     def rows(
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool, owners: Sequence[int]
     ) -> Steps[list[tuple[Row, bool]]]:
-        """Make rows; a text that is in several of them is read once.
+        """Make rows; a text that is in several of them is read once, unless it is a very long one.
 
         Args:
             texts: The text of each row, or the two of each.
@@ -161,14 +166,14 @@ class RowTokenizer:
         Raises:
             InputTooLongError: A row is too long and `truncate` is off.
         """
-        readings: dict[str, _Reading] = {}
+        readings: dict[str | int, _Reading] = {}
         made: list[tuple[Row, bool]] = []
         for step in in_steps(texts, lambda row: sum(self._next_end(_Reading(text)) for text in row)):
-            fresh = {text: _Reading(text) for row in step for text in row if text not in readings}
+            fresh = {_key(text): _Reading(text) for row in step for text in row if _key(text) not in readings}
             readings |= fresh
             yield from self._read(list(fresh.values()))
             for row in step:
-                parts = [readings[text] for text in row]
+                parts = [readings[_key(text)] for text in row]
                 if not truncate:
                     self._check(parts, owners[len(made)])
                 made.append((yield from self._row(parts)))
