@@ -8,11 +8,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 
-from server.errors import ClientGoneError, ServerError
+from server.errors import ClientGoneError, InvalidBodyError, ServerError
 from server.http.auth import key_in
 from server.http.dependencies import PRECISION, STICKY_KEY, served_task, task_headers, version_named
 from server.http.error_mapping import to_server_error
@@ -108,39 +110,31 @@ class Call:
 Method = Callable[[Any, Call], Awaitable[Any]]
 
 
-class Received(NamedTuple):
-    """A message as it came.
-
-    Attributes:
-        message: What it says.
-        size: Its bytes; a message that is read tells them only by being written again.
-    """
-
-    message: Any
-    size: int
-
-
-def handled(name: str, method: Method, access: Access, service: Service) -> Callable[..., Awaitable[Any]]:
-    """Return a method as gRPC calls it, with what it `Received`.
+def handled(
+    name: str, kind: type[Message], method: Method, access: Access, service: Service
+) -> Callable[..., Awaitable[Any]]:
+    """Return a method as gRPC calls it, with a message that is not read yet.
 
     Args:
         name: Of the method.
+        kind: What the message is; nobody's is read who may not call the method.
         method: Given the request and the call; returns the response or raises.
         access: Whose key it needs.
         service: What answers it.
     """
 
-    async def handle(received: Received, context: Any) -> Any:
+    async def handle(sent: bytes, context: Any) -> Any:
         metadata = {
             key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
         }
         facts = RequestFacts(safe_id(metadata.get(REQUEST_ID)))
-        call = Call(service, facts, context, metadata, received.size)
+        call = Call(service, facts, context, metadata, len(sent))
         error: ServerError | None = None
         service.recorder.begin()
         try:
             call.facts.caller = _caller(access, key_in(metadata), service)
-            return await method(received.message, call)
+            request = await service.predictor.run_by_size(call.size, partial(_read, kind, sent))
+            return await method(request, call)
         except asyncio.CancelledError:  # the client has left, or its deadline has passed
             error = ClientGoneError()
             raise
@@ -156,6 +150,13 @@ def handled(name: str, method: Method, access: Access, service: Service) -> Call
             _record(name, call, status, metadata, quiet=access == "open")
 
     return handle
+
+
+def _read(kind: type[Message], sent: bytes) -> Message:
+    try:
+        return kind.FromString(sent)
+    except DecodeError:
+        raise InvalidBodyError(f"the message is no {kind.DESCRIPTOR.name} of the protocol") from None
 
 
 def _caller(access: Access, key: str, service: Service) -> Caller:

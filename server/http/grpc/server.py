@@ -1,12 +1,10 @@
 """gRPC server: listens beside the HTTP server, in the same event loop, and ends with it."""
 
 import logging
-from functools import partial
 
 import grpc
-from google.protobuf.message import Message
 
-from server.http.grpc.calls import Received, handled
+from server.http.grpc.calls import handled
 from server.http.grpc.messages import SERVICE, methods
 from server.http.grpc.methods import METHODS
 from server.service import Service
@@ -62,10 +60,6 @@ def _handlers(service: Service) -> grpc.GenericRpcHandler:
     for name, (request, response) in methods().items():
         method, access = METHODS[name]
         made[name] = grpc.unary_unary_rpc_method_handler(
-            handled(name, method, access, service), partial(_received, request), response.SerializeToString
+            handled(name, request, method, access, service), None, response.SerializeToString
         )
     return grpc.method_handlers_generic_handler(SERVICE, made)
-
-
-def _received(kind: type[Message], data: bytes) -> Received:
-    return Received(kind.FromString(data), len(data))

@@ -243,6 +243,19 @@ def test_a_message_over_the_limit_is_refused(tiny_bert: str, base: Base, tmp_pat
         assert stub.ModelInfer(request(b"a")).model_version == "1"
 
 
+def test_what_is_no_message_is_refused(server: RunningServer) -> None:
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")  # as bytes
+        for metadata, code, said in (
+            (bearer(CLIENT_KEY), grpc.StatusCode.INVALID_ARGUMENT, "no ModelInferRequest of the protocol"),
+            ((), DENIED, "key"),  # nobody's message is read who may not call
+        ):
+            with pytest.raises(grpc.RpcError) as refused:
+                method(b"\xff" * 100, metadata=metadata)
+            assert refused.value.code() == code
+            assert said in refused.value.details()
+
+
 def in_flight(server: RunningServer) -> int:
     """Requests that the server is answering, without the one that asks."""
     (count,) = re.findall(
