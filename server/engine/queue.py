@@ -140,7 +140,7 @@ class RequestQueue:
     async def widen(self, place: Reservation, rows: int) -> None:
         """Give a reservation of `wait_for_room` back and wait for room for more rows than were foreseen."""
         self._end(place)
-        place.rows, place.future = rows, Future()
+        place.rows = rows
         await self._wait(place)
 
     def put(self, request: PendingRequest, place: Reservation | None = None) -> None:
@@ -251,12 +251,12 @@ class RequestQueue:
         """Wait until a reservation has its room."""
         with self._changed:
             self._check_ever(place.rows)
-            self._room.line_up(place)
+            waiting = self._room.line_up(place)
             self._room.let_in()
         try:
-            await asyncio.wrap_future(place.future)
+            await asyncio.wrap_future(waiting)
         except BaseException:
-            place.future.cancel()
+            waiting.cancel()
             self._end(place)  # it may have got its room meanwhile
             raise
 

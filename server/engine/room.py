@@ -11,7 +11,7 @@ at most half of the queue, so that others find room beside them.
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median_low
 from types import TracebackType
 
@@ -63,7 +63,6 @@ class Reservation:
     patient: bool = False
     held: bool = False
     counted: bool = False
-    future: Future[None] = field(default_factory=Future)
 
     def __enter__(self) -> "Reservation":
         """Return the reservation."""
@@ -96,7 +95,7 @@ class Room:
         self._waiting = waiting
         self._reserved: Counter[str] = Counter()
         self._reserved_rows = self._patient_rows = 0
-        self._line: deque[Reservation] = deque()
+        self._line: deque[tuple[Reservation, Future[None]]] = deque()
 
     @property
     def rows(self) -> int:
@@ -154,28 +153,30 @@ class Room:
             place.counted = False
             self._patient_rows -= place.rows
 
-    def line_up(self, place: Reservation) -> None:
-        """Put a reservation behind those that wait for room."""
-        self._line.append(place)
+    def line_up(self, place: Reservation) -> Future[None]:
+        """Put a reservation behind those that wait for room; returns what ends once it has some."""
+        waiting: Future[None] = Future()
+        self._line.append((place, waiting))
+        return waiting
 
     def let_in(self) -> None:
         """Give room to those who wait for it, in order, as far as there is any."""
         while self._line:
-            place = self._line[0]
-            if not place.future.cancelled():
+            place, waiting = self._line[0]
+            if not waiting.cancelled():
                 if self._patient_full() or not self._fits(place):
                     return
-                if place.future.set_running_or_notify_cancel():
+                if waiting.set_running_or_notify_cancel():
                     self.hold(place)
-                    place.future.set_result(None)
+                    waiting.set_result(None)
             self._line.popleft()
 
     def turn_away(self, error: ServerError) -> None:
         """Fail those who wait for room."""
         while self._line:
-            place = self._line.popleft()
-            if place.future.set_running_or_notify_cancel():
-                place.future.set_exception(error)
+            _, waiting = self._line.popleft()
+            if waiting.set_running_or_notify_cancel():
+                waiting.set_exception(error)
 
     def _fit(self, rows: int) -> bool:
         return self.rows + rows <= self._limits.waiting
