@@ -20,6 +20,7 @@ from server.errors import DeadlineError
 from server.tasks.registry import ServedTask
 from server.tasks.shadow import ShadowRequest, Shadows, is_at_fault
 from server.telemetry.metrics import Metrics
+from server.threads.interpreter import look_at_new
 
 _COLD_AT_ONCE = 8
 """Tasks of one fan-out whose masks are loaded and computed at once, so that others get theirs in between."""
@@ -162,7 +163,10 @@ class Predictor:
         if size <= _SMALL_BODY:
             return work()
         await self.give_way()
-        return await asyncio.to_thread(work)
+        try:
+            return await asyncio.to_thread(work)
+        finally:
+            look_at_new()
 
     async def give_way(self) -> None:
         """Wait while a request is computed, but not for long.

@@ -4,7 +4,8 @@ import gc
 import sys
 
 _SWITCH_SECONDS = 0.0002  # how long a thread keeps the interpreter lock while another one waits for it
-_COLLECTED = (2000, 200, 100)  # new objects, then collections of the generation before
+_COLLECTED = (2000, 200, 2000)  # new objects, then collections of the generation before
+_MANY = 10  # collections of new objects
 
 
 def share_interpreter() -> None:
@@ -16,6 +17,15 @@ def share_interpreter() -> None:
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_COLLECTED)
+
+
+def look_at_new() -> None:
+    """Look at what the last collections of new objects left, if that is much; called after work on a body.
+
+    A large body is hundreds of thousands of objects: all at once would take a tenth of a second.
+    """
+    if gc.get_count()[1] >= _MANY:
+        gc.collect(1)
 
 
 def keep_loaded() -> None:

@@ -133,3 +133,17 @@ def test_a_request_is_freed_without_the_collector(service: Service, name: str) -
 def test_a_refusal_is_freed_without_the_collector(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(service.predictor._engine.queue._room), "rows", 1 << 20)
     assert cyclic_objects(create_app(service), "POST", "/predict/sentiment", {"inputs": TEXT}, 429) < 1
+
+
+@pytest.mark.parametrize(("collections", "looked"), [(9, False), (10, True)])
+def test_what_a_large_body_left_is_looked_at_piece_by_piece(
+    service: Service, monkeypatch: pytest.MonkeyPatch, collections: int, looked: bool
+) -> None:
+    generations = list[int]()
+    monkeypatch.setattr("gc.get_count", lambda: (0, collections, 0))
+    monkeypatch.setattr("gc.collect", generations.append)
+    run_by_size = service.predictor.run_by_size
+    assert asyncio.run(run_by_size(100, lambda: "few")) == "few"
+    assert not generations
+    assert asyncio.run(run_by_size(1 << 20, lambda: "many")) == "many"
+    assert generations == [1] * looked
