@@ -125,7 +125,7 @@ class Room:
         Raises:
             QueueFullError: It is.
         """
-        if not self._fit(rows):
+        if not self._has_rows(rows):
             raise QueueFullError.of_rows(self.rows, self._limits.waiting, self.seconds)
 
     def hold(self, place: Reservation) -> None:
@@ -164,7 +164,7 @@ class Room:
         while self._line:
             place, waiting = self._line[0]
             if not waiting.cancelled():
-                if self._patient_full() or not self._fits(place):
+                if self._patient_full() or not self._has_room(place):
                     return
                 if waiting.set_running_or_notify_cancel():
                     self.hold(place)
@@ -178,11 +178,12 @@ class Room:
             if waiting.set_running_or_notify_cancel():
                 waiting.set_exception(error)
 
-    def _fit(self, rows: int) -> bool:
+    def _has_rows(self, rows: int) -> bool:
         return self.rows + rows <= self._limits.waiting
 
-    def _fits(self, place: Reservation) -> bool:
-        return self._fit(place.rows) and self._seconds_before(place.version) < self._limits.waiting_seconds
+    def _has_room(self, place: Reservation) -> bool:
+        seconds = self._seconds_before(place.version)
+        return self._has_rows(place.rows) and seconds < self._limits.waiting_seconds
 
     def _seconds_before(self, version: str) -> float:
         """Return how long what is computed before a new request of a task version takes."""
