@@ -77,7 +77,7 @@ async def model_infer(request: Any, call: Call) -> Any:
     _check_values(request, service.settings.max_body_values)
 
     def read() -> oip.InferCall:
-        return oip.read_call(*read_request(request), served.loaded, service.limits)
+        return oip.read_call(*read_request(request, service.limits), served.loaded, service.limits)
 
     asked = await service.predictor.run_by_size(call.size, read)
     with facts.caller.quota.admit(rows_of(served, asked.wanted)):
@@ -98,7 +98,7 @@ async def _infer_group(request: Any, call: Call) -> Any:
     _check_values(request, service.settings.max_body_values)
 
     def read() -> groups.GroupCall:
-        return groups.read_call(*read_request(request), group, service.limits)
+        return groups.read_call(*read_request(request, service.limits), group, service.limits)
 
     asked = await service.predictor.run_by_size(call.size, read)
     results = await groups.results_of(asked, service, call.facts)

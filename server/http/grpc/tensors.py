@@ -10,17 +10,23 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from server.engine.batch import BatchLimits
 from server.errors import InvalidBodyError
 from server.http.error_mapping import invalid_body
 from server.http.grpc.messages import message
 from server.http.kinds.tensors import OutputTensor
+from server.http.oip.models import check_size
 from server.http.oip.tensors import InferRequest, to_binary
 
 _TEXTS = "bytes_contents"
 
 
-def read_request(request: Any) -> tuple[InferRequest, bytes]:
+def read_request(request: Any, limits: BatchLimits) -> tuple[InferRequest, bytes]:
     """Read a ``ModelInferRequest``.
+
+    Args:
+        request: The message.
+        limits: What can ever be admitted; a tensor of more is refused unread.
 
     Returns:
         The request as HTTP has it, and the data of its binary tensors.
@@ -28,6 +34,8 @@ def read_request(request: Any) -> tuple[InferRequest, bytes]:
     Raises:
         InvalidBodyError: It is not a request of the protocol, or its tensors are not texts.
     """
+    for tensor in request.inputs:
+        check_size(tensor.name, tensor.shape, limits)
     raw = list(request.raw_input_contents)
     if raw and len(raw) != len(request.inputs):
         raise InvalidBodyError(f"{len(request.inputs)} inputs have {len(raw)} raw_input_contents")

@@ -33,7 +33,7 @@ from server.http.oip.replies import (
     TensorConfig,
     TensorMetadata,
 )
-from server.http.oip.tensors import InferRequest, InputTensor, RequestedOutput, read_texts
+from server.http.oip.tensors import InferRequest, RequestedOutput, read_texts
 from server.http.parsing import to_request
 from server.predictor import PredictRequest
 
@@ -117,7 +117,7 @@ def read_tensors(infer: InferRequest, binary: bytes, limits: BatchLimits) -> dic
         InvalidBodyError: The tensors are not what they say.
     """
     for tensor in infer.inputs:
-        _check_size(tensor, limits)
+        check_size(tensor.name, tensor.shape, limits)
     return read_texts(infer.inputs, binary)
 
 
@@ -221,12 +221,17 @@ def wanted_outputs(infer: InferRequest, known: Sequence[str]) -> dict[str, bool]
     return wanted
 
 
-def _check_size(tensor: InputTensor, limits: BatchLimits) -> None:
+def check_size(name: str, shape: Sequence[int], limits: BatchLimits) -> None:
+    """Refuse a tensor of more rows or choices than can ever be admitted.
+
+    Raises:
+        InvalidBodyError: It has more.
+    """
     most = (limits.waiting, limits.rows)
-    if any(size > limit for size, limit in zip(tensor.shape, most, strict=False)):
+    if any(size > limit for size, limit in zip(shape, most, strict=False)):
         raise InvalidBodyError(
-            f"input {tensor.name!r} has shape {tensor.shape}; at most {most[0]} rows are read, and "
-            f"{most[1]} choices of each"
+            f"input {name!r} has shape {list(shape)}; at most {most[0]} rows are read, and {most[1]} choices "
+            "of each"
         )
 
 

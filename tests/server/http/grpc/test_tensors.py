@@ -5,6 +5,7 @@ from server.errors import InvalidBodyError
 from server.http.grpc.messages import message
 from server.http.grpc.tensors import read_request, response
 from server.http.kinds.tensors import OutputTensor
+from tests.support.server_parts import limits
 
 
 def test_parameters_are_values_of_json() -> None:
@@ -15,7 +16,7 @@ def test_parameters_are_values_of_json() -> None:
     one = request.inputs.add(name="text", datatype="BYTES", shape=[1])
     one.contents.bytes_contents.append(b"a text")
     one.parameters["content_type"].string_param = "str"
-    read, binary = read_request(request)
+    read, binary = read_request(request, limits())
     assert read.parameters.truncate
     assert (read.inputs[0].data, read.inputs[0].parameters.content_type) == (["a text"], "str")
     assert (read.id, binary) == (None, b"")
@@ -25,12 +26,20 @@ def test_raw_contents_become_the_binary_part() -> None:
     request = message("ModelInferRequest", raw_input_contents=[b"\1\0\0\0a", b"\1\0\0\0b"])
     for name in ("text", "text_pair"):
         request.inputs.add(name=name, datatype="BYTES", shape=[1])
-    read, binary = read_request(request)
+    read, binary = read_request(request, limits())
     assert [tensor.parameters.binary_data_size for tensor in read.inputs] == [5, 5]
     assert binary == b"\1\0\0\0a\1\0\0\0b"
     request.raw_input_contents.append(b"")
     with pytest.raises(InvalidBodyError, match="2 inputs have 3 raw_input_contents"):
-        read_request(request)
+        read_request(request, limits())
+
+
+def test_more_rows_than_are_ever_admitted_are_refused_unread() -> None:
+    request = message("ModelInferRequest")
+    tensor = request.inputs.add(name="text", datatype="BYTES", shape=[101])
+    tensor.contents.bytes_contents.append(b"\xff")  # which would be refused too, were it read
+    with pytest.raises(InvalidBodyError, match=r"shape \[101\]; at most 100 rows are read"):
+        read_request(request, limits(waiting=100))
 
 
 @pytest.mark.parametrize("raw", [True, False])
