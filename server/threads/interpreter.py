@@ -4,16 +4,16 @@ import gc
 import sys
 
 _SWITCH_SECONDS = 0.0002  # how long a thread keeps the interpreter lock while another one waits for it
-_COLLECTED = (2000, 200, 2000)  # new objects, then collections of the generation before
+_COLLECTED = (2000, 10_000, 10_000)  # new objects, then collections of the generation before
 _MANY = 10  # collections of new objects
 
 
 def share_interpreter() -> None:
     """Let no thread stop the others for long, by Python code or by collecting garbage.
 
-    No request leaves cycles behind: what it made is free by its count. So what is collected is little, and
-    looking at what waits takes long: at two hundred objects for each request, ten milliseconds and more for
-    a full queue. So new objects alone are looked at often.
+    No request leaves cycles behind: what it made is free by its count. So collections find little, and looking
+    takes long: a microsecond for an object, and a request that waits has two hundred. So new objects alone
+    are looked at often, a few at a time.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_COLLECTED)

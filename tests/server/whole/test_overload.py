@@ -199,6 +199,6 @@ def test_ten_times_the_load(server: RunningServer) -> None:
     print(found)
     assert set(found.outcome.seconds) == {200, 429}
     assert found.outcome.percentile(200, 99) < 5
-    assert found.outcome.share_within(429, 0.01) > 0.9  # 0.99 where the host is quiet
+    assert found.outcome.share_within(429, 0.01) > 0.8  # 0.97 and more, unless the host is busy with others
     assert found.alive.percentile(200, 100) < 0.2
     assert found.goodput > 0.8 * found.capacity
