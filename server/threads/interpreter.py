@@ -11,9 +11,9 @@ _MANY = 10  # collections of new objects
 def share_interpreter() -> None:
     """Let no thread stop the others for long, by Python code or by collecting garbage.
 
-    No request leaves cycles behind: what it made is free by its count. So collections find little, and looking
-    takes long: a microsecond for an object, and a request that waits has two hundred. So new objects alone
-    are looked at often, a few at a time.
+    No request leaves cycles behind: what it made is free by its count. So collections find little, and
+    looking takes long: a microsecond for an object, and a request that waits has two hundred. So new objects
+    alone are looked at often, a few at a time.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_COLLECTED)
