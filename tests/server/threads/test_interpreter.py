@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from masking import Base
+from server.engine.room import Room
 from server.http.app import create_app
 from server.service import Service
 from tests.support.serving import TEXT, FailingVersion, fill, started
@@ -131,7 +132,7 @@ def test_a_request_is_freed_without_the_collector(service: Service, name: str) -
 
 @pytest.mark.usefixtures("only_asked")
 def test_a_refusal_is_freed_without_the_collector(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(service.predictor._engine.queue._room), "rows", 1 << 20)
+    monkeypatch.setattr(Room, "rows", 1 << 20)
     assert cyclic_objects(create_app(service), "POST", "/predict/sentiment", {"inputs": TEXT}, 429) < 1
 
 
