@@ -166,6 +166,8 @@ class RemoteFiles:
             if result.done():  # the library's own
                 raise
             raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+        finally:
+            del result  # as in `in_background`: an error knows this frame
 
 
 def _matches(path: str, pattern: str) -> bool:

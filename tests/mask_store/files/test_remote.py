@@ -1,5 +1,7 @@
 import errno
+import gc
 import time
+from contextlib import suppress
 from threading import Event
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -211,3 +213,22 @@ def test_a_hub_that_can_not_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) 
     filesystem, root = fsspec.core.url_to_fs("hf://datasets/nobody/masks", skip_instance_cache=True)
     with pytest.raises(StoreUnavailableError, match=r"hf://datasets/nobody/masks: .*offline mode"):
         RemoteFiles(filesystem, root).read("store.json", 100)
+
+
+def test_an_error_of_the_store_is_freed_without_the_collector() -> None:
+    def missing() -> bytes:
+        raise FileNotFoundError
+
+    def ask() -> None:
+        for _ in range(20):
+            with suppress(FileNotFoundError):
+                RemoteFiles._within(5, missing)
+
+    ask()
+    gc.collect()
+    gc.disable()
+    try:
+        ask()
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
