@@ -20,12 +20,10 @@ from experiments.common.tasks import TASKS, TaskFiles, task_files
 from experiments.published.facts import Method
 from masking import FinetunedModel, MaskedModel, MaskScores, MaskSettings, TaskModel
 from masking.tasks import MODEL_KINDS
-from training.data.features import EncodedExample
 from training.data.rows import RowSet, data_digest
 from training.data.sources import read_file
 from training.errors import DivergedError
 from training.loop.callbacks import Callback
-from training.loop.evaluation import evaluate
 from training.loop.history import EpochRecord
 from training.options import EXTRA_SETTINGS, PRESETS, LearnOptions
 from training.options import Method as LearningMethod
@@ -33,7 +31,7 @@ from training.paper import task_rate
 from training.runs.preparation import Preparation, prepare
 from training.runs.rate_search import Found, Grid, search
 from training.runs.results import Result, Results, short_hash
-from training.runs.runner import Runner
+from training.runs.runner import HeldOutRows, Runner
 
 logger = logging.getLogger(__name__)
 
@@ -164,19 +162,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class HeldOutRows:
-    """Rows of a task's test, which neither learn nor choose.
-
-    Attributes:
-        examples: The rows, encoded for the base.
-        digest: Of the rows as read, see `data_digest`.
-    """
-
-    examples: Sequence[EncodedExample]
-    digest: str
-
-
-@dataclass(frozen=True)
 class Measured:
     """A finished run and what it was measured to be.
 
@@ -252,6 +237,9 @@ class Runs:
     def search(self, task: str, method: Method, seeds: Sequence[int], **changes: Any) -> Found:
         """Search the learning rate of a task on the paper's grid; a rate that was tried is not tried again.
 
+        Where the task has test rows, every run is measured on them as well, which decides nothing: the run
+        of the best rate need not be made once more for `measure`.
+
         Args:
             task: One of `TASKS`.
             method: How to learn it.
@@ -269,7 +257,10 @@ class Runs:
         folder = self._folder(setting)
         digest = short_hash({**ready.identity_for(METHODS[method]), "lr": None, "seed": list(seeds)})
         runner = Runner(
-            Results(folder / RESULTS), folder / f"unfinished-search-{digest}", list(self._callbacks())
+            Results(folder / RESULTS),
+            folder / f"unfinished-search-{digest}",
+            list(self._callbacks()),
+            held_out=self.test(task),
         )
         return search(ready, METHODS[method], Grid.paper(), runner, seeds)
 
@@ -287,22 +278,12 @@ class Runs:
             DivergedError: The loss became infinite or not a number.
             TrainingError, MaskingError: See `training.runs.learn.learn`.
         """
-        setting = self._setting_of(task, method, seed, changes)
-        identity = setting.identity_for(METHODS[method])
-        folder = self._folder(setting)
-        results = Results(folder / RESULTS, weights=folder if weights else None)
-        if results.get(identity) is None:
-            logger.info(f"{task}: {method}, seed {seed}{_listed(changes)}")
-        runner = Runner(results, folder / f"unfinished-{short_hash(identity)}", list(self._callbacks()))
-        result = runner.run(setting, METHODS[method])
-        if result.end == "diverged":
-            raise DivergedError(f"{task}: {method}, seed {seed}: {result}")
-        return Run(task, method, result, identity, setting, results)
+        return self._run(task, method, seed, changes, weights=weights)
 
     def measure(self, task: str, method: Method, *, seed: int = 0, **changes: Any) -> Measured:
         """Return a run with its metrics on the task's test, learned and measured now if it isn't there yet.
 
-        What was measured is kept with the result: a machine that has the results goes on without the weights.
+        What was measured is kept with the result: a machine that has the results goes on with them.
 
         Args:
             task: One of `TASKS`, which has test rows.
@@ -312,20 +293,37 @@ class Runs:
 
         Raises:
             DataError: The test can't be used.
-            TrainingError, MaskingError: See `get`.
+            DivergedError, TrainingError, MaskingError: See `get`.
         """
-        test, setting = self.test(task), self._setting_of(task, method, seed, changes)
+        test = self.test(task)
         assert test is not None, f"{task} has no test rows"
-        known = Results(self._folder(setting) / RESULTS).get(setting.identity_for(METHODS[method]))
-        measured = known is not None and test.digest in known.held_out
-        run = self.get(task, method, seed=seed, weights=not measured, **changes)
-        if not measured:
-            most = run.setting.options.batch_size
-            metrics = evaluate(run.model(), run.setting.codec, test.examples, max_rows=most)
-            result = dataclasses.replace(run.result, held_out={**run.result.held_out, test.digest: metrics})
-            run.results.add(run.identity, result)
-            run = dataclasses.replace(run, result=result)
+        run = self._run(task, method, seed, changes, held_out=test)
         return Measured(run, run.result.held_out[test.digest])
+
+    def _run(
+        self,
+        task: str,
+        method: Method,
+        seed: int,
+        changes: Mapping[str, Any],
+        *,
+        weights: bool = False,
+        held_out: HeldOutRows | None = None,
+    ) -> Run:
+        """Return a run with its weights or measured on held-out rows, as asked."""
+        setting = self._setting_of(task, method, seed, changes)
+        identity = setting.identity_for(METHODS[method])
+        folder = self._folder(setting)
+        digest = held_out.digest if held_out else None
+        results = Results(folder / RESULTS, weights=folder if weights else None, held_out=digest)
+        if results.get(identity) is None:
+            logger.info(f"{task}: {method}, seed {seed}{_listed(changes)}")
+        unfinished = folder / f"unfinished-{short_hash(identity)}"
+        runner = Runner(results, unfinished, list(self._callbacks()), held_out=held_out)
+        result = runner.run(setting, METHODS[method])
+        if result.end == "diverged":
+            raise DivergedError(f"{task}: {method}, seed {seed}: {result}")
+        return Run(task, method, result, identity, setting, results)
 
     def test(self, task: str) -> HeldOutRows | None:
         """Return a task's test rows, read once; None where it has none.

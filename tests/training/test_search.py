@@ -13,7 +13,7 @@ from training.errors import OptionsError, SearchError
 from training.options import Method
 from training.runs.learn import learn
 from training.runs.preparation import Preparation, prepare
-from training.runs.rate_search import Found, Grid, Trial, search
+from training.runs.rate_search import Found, Grid, Trial, chance_level, search
 from training.runs.results import Result, Results
 from training.runs.runner import Runner, is_hopeless
 from training.search import main
@@ -23,7 +23,7 @@ from training.search import main
 class MadeUp(Runner):
     """Makes up what runs come to, as a function of the rate."""
 
-    value: Callable[[float], float | None] = lambda lr: 0.6
+    value: Callable[[float], float | None] = lambda lr: 1.0
     tried: list[float] = field(default_factory=list)
     rivals: list[float | None] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
@@ -106,9 +106,8 @@ def test_where_everything_diverges_lower_rates_are_tried_and_then_it_fails(ready
         search(ready, "mask", Grid.around(1e-3, max_runs=5), runner)
 
 
-def _found(*values: float, baseline: float = 0.0) -> Found:
-    trials = (Trial(lr, (result(lr, value),)) for lr, value in enumerate(values, start=1))
-    return Found(tuple(trials), baseline)
+def _found(*values: float) -> Found:
+    return Found(tuple(Trial(lr, (result(lr, value),)) for lr, value in enumerate(values, start=1)))
 
 
 def test_of_equal_runs_the_middle_one_is_best() -> None:
@@ -163,11 +162,21 @@ def test_on_the_papers_grid_no_rate_is_left_out_for_one_that_is_known(ready: Pre
 
 
 def test_where_nothing_is_learned_the_search_goes_on_both_ways(ready: Preparation) -> None:
-    majority = ready.baseline.value
-    runner = _made_up(lambda lr: 0.9 if lr == 3e-4 else majority)
+    majority, least = ready.baseline.value, _least(ready)
+    runner = _made_up(lambda lr: 2.0 if lr == 3e-4 else least if lr == 7e-5 else majority)
     assert search(ready, "mask", Grid.paper(), runner).best.lr == 3e-4
     assert runner.tried[5:] == [9e-6, 1e-4, 7e-6, 3e-4, 5e-4]
     assert len(search(ready, "mask", Grid.paper(9), _made_up(lambda lr: majority)).trials) == 9
+
+
+def _least(ready: Preparation) -> float:
+    return chance_level(ready.baseline.value, len(ready.encoded.dev))
+
+
+def test_chance_reaches_one_standard_error_above_the_majority_vote(ready: Preparation) -> None:
+    assert chance_level(0.8, 400) == pytest.approx(0.82)
+    assert chance_level(0.0, 400) == pytest.approx(0.05)  # a correlation
+    assert ready.baseline.value < _least(ready) < 1
 
 
 def test_of_several_seeds_the_mean_counts(ready: Preparation) -> None:

@@ -1,8 +1,8 @@
 """Rate search: the learning rate that is best on dev, on a grid that extends itself (paper, section 4).
 
 The grid grows by a step at its lower or upper end until the best rate is not on its border, and at both while
-no rate is better than the majority vote; of several seeds the mean counts. Which command searches, and what
-for, is decided elsewhere.
+no rate is better than chance makes of the majority vote; of several seeds the mean counts. Which command
+searches, and what for, is decided elsewhere.
 """
 
 import logging
@@ -130,11 +130,11 @@ class Found:
 
     Attributes:
         trials: Every trial, by rising rate; at least one.
-        baseline: Dev value where the most frequent answer is always given.
+        chance: Dev value that is reached without learning, see `chance_level`.
     """
 
     trials: tuple[Trial, ...]
-    baseline: float = -math.inf
+    chance: float = -math.inf
 
     @property
     def best(self) -> Trial:
@@ -145,8 +145,8 @@ class Found:
 
     @property
     def nothing_learned(self) -> bool:
-        """Whether no rate is better than the baseline."""
-        return self.best.value <= self.baseline
+        """Whether no rate is better than chance."""
+        return self.best.value <= self.chance
 
 
 def search(
@@ -172,18 +172,18 @@ def search(
         TrainingError, MaskingError: As in `training.runs.learn.learn`.
     """
     prepared = [ready.varied(seed=seed) for seed in seeds or [ready.options.seed]]
-    baseline = ready.baseline.value
+    chance = chance_level(ready.baseline.value, len(ready.encoded.dev))
     known = {} if grid.factor is None else _known(prepared, method, runner)
     waiting = grid.in_order()
     while waiting:
         lr = waiting.pop(0)
         if lr not in known and len(known) < grid.max_runs:
-            rival = _found(known, baseline).best if known else None
+            rival = _found(known, chance).best if known else None
             known[lr] = _try(lr, prepared, method, runner, rival)
             logger.info(f"{known[lr]} ({len(known)} of at most {grid.max_runs} rates)")
         if not waiting and len(known) < grid.max_runs:
-            waiting = grid.beyond(_found(known, baseline))
-    found = _found(known, baseline)
+            waiting = grid.beyond(_found(known, chance))
+    found = _found(known, chance)
     if not math.isfinite(found.best.value):
         raise SearchError(f"every rate from {found.trials[0].lr:g} to {found.trials[-1].lr:g} diverged")
     return found
@@ -207,8 +207,22 @@ def _try(
     return Trial(lr, tuple(runs))
 
 
-def _found(known: dict[float, Trial], baseline: float) -> Found:
-    return Found(tuple(known[lr] for lr in sorted(known)), baseline)
+def chance_level(baseline: float, examples: int) -> float:
+    """Return the dev value that is reached without learning: the baseline and one standard error.
+
+    The error of a share p of n examples is sqrt(p (1 - p) / n). That of a correlation, whose baseline is 0,
+    is sqrt(1 / n).
+
+    Args:
+        baseline: Dev value where the most frequent answer is always given.
+        examples: Dev examples; at least one.
+    """
+    variance = baseline * (1 - baseline) if 0 < baseline < 1 else 1.0
+    return baseline + math.sqrt(variance / examples)
+
+
+def _found(known: dict[float, Trial], chance: float) -> Found:
+    return Found(tuple(known[lr] for lr in sorted(known)), chance)
 
 
 def rounded(rate: float) -> float:

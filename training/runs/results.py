@@ -94,30 +94,37 @@ _LINE = TypeAdapter(_Line)
 class Results:
     """The finished runs of a file, or of this process alone where there is none."""
 
-    def __init__(self, path: Path | None = None, weights: Path | None = None) -> None:
+    def __init__(
+        self, path: Path | None = None, weights: Path | None = None, held_out: str | None = None
+    ) -> None:
         """Read the file.
 
         Args:
             path: The file, made with the first result; None to keep nothing.
             weights: Folder for the weights of each run; None to keep none.
+            held_out: Digest of the rows that each run has to be measured on; None for none.
 
         Raises:
             ResultsError: The file can't be read, or holds something else.
         """
         self._path = path
         self._weights = weights
+        self._held_out = held_out
         self._known = [] if path is None or not path.exists() else list(_read(path))
 
     def get(self, identity: Identity) -> Result | None:
         """Return the newest result of an identity, None if there is none.
 
-        Where weights are kept, a result without its own counts as none, so that its run is made again.
+        Where weights are kept or held-out rows have to be measured, a result without its own counts as none,
+        so that its run is made again.
         """
         wanted = _plain(identity)
         result = next((result for own, result in reversed(self._known) if own == wanted), None)
-        if result is None or self._weights is None or not result.values:
+        if result is None or not result.values:
             return result
-        return result if self._weights_file(identity).is_file() else None
+        measured = self._held_out is None or self._held_out in result.held_out
+        kept = self._weights is None or self._weights_file(identity).is_file()
+        return result if measured and kept else None
 
     def over(self, name: str, identity: Identity) -> list[Result]:
         """Return the results of all runs that differ in one entry of their identity at most, oldest first.

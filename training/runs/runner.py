@@ -14,8 +14,10 @@ from pathlib import Path
 
 from mask_store import MaskStore
 from masking import TaskModel
+from training.data.features import EncodedExample
 from training.errors import DivergedError, NothingLearnedError, RunFolderError
 from training.loop.callbacks import Callback
+from training.loop.evaluation import evaluate
 from training.loop.run_folder import Identity, RunFolder
 from training.loop.trainer import Trainer
 from training.options import Method
@@ -72,6 +74,19 @@ def is_hopeless(values: Sequence[float], best: Sequence[float]) -> bool:
 
 
 @dataclass(frozen=True)
+class HeldOutRows:
+    """Rows of a task that neither learn nor choose.
+
+    Attributes:
+        examples: The rows, encoded for the base; at least one.
+        digest: Of the rows as read, see `training.data.rows.data_digest`.
+    """
+
+    examples: Sequence[EncodedExample]
+    digest: str
+
+
+@dataclass(frozen=True)
 class Runner:
     """Makes runs, each once.
 
@@ -80,12 +95,14 @@ class Runner:
         folder: Holds the folders of runs, named by method, rate and seed; a killed run resumes there.
         callbacks: Called with steps, logs and epochs.
         store: Where to publish masks; None to publish nothing.
+        held_out: Rows to measure each run on at its best epoch; None to measure on dev alone.
     """
 
     results: Results
     folder: Path
     callbacks: Sequence[Callback] = ()
     store: MaskStore | None = None
+    held_out: HeldOutRows | None = None
 
     def run(self, ready: Preparation, method: Method, rival: Result | None = None) -> Result:
         """Return the result of a run, which is made only if the results don't hold it whole.
@@ -124,6 +141,7 @@ class Runner:
         with suppress(DivergedError):
             learned = self._learn(ready, method, folder, stop)
         epochs = learned.epochs if learned else ()
+        held_out = self._measure_held_out(ready, learned.model) if learned else {}
         result = Result(
             method=method,
             lr=ready.options.lr,
@@ -135,8 +153,17 @@ class Runner:
             nbytes=learned.nbytes if learned else 0,
             seconds=round(time.monotonic() - started, 3),
             epochs=epochs,
+            held_out=held_out,
         )
         return result, learned.model if learned else None
+
+    def _measure_held_out(self, ready: Preparation, model: TaskModel) -> dict[str, dict[str, float]]:
+        """Return the metrics on the held-out rows by their digest; empty where there are none."""
+        rows = self.held_out
+        if rows is None:
+            return {}
+        most = ready.options.batch_size
+        return {rows.digest: evaluate(model, ready.codec, rows.examples, max_rows=most)}
 
     def _learn(
         self, ready: Preparation, method: Method, folder: RunFolder, stop: StopHopeless

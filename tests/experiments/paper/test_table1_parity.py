@@ -44,21 +44,27 @@ def test_held_out_rows_choose_and_the_sets_own_dev_is_measured(tmp_path: Path, t
     assert "measured on test" in (tmp_path / "out" / "table1-quick.md").read_text()
 
 
-def test_a_machine_with_the_results_goes_on_without_weights(
+def test_a_machine_with_the_results_goes_on_with_them(
     tmp_path: Path, tiny_bert: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--tasks", "trec", "--seeds", "1", "--hold-out", "0.25"]
     first = run(tmp_path, tiny_bert, "table1", *options)
-    weights = list((tmp_path / "runs").rglob("*.safetensors"))
-    assert len(weights) == 2
-    for path in weights:
-        path.unlink()
+    assert not list((tmp_path / "runs").rglob("*.safetensors"))
     caplog.set_level(logging.INFO, logger="experiments")
     caplog.clear()
     monkeypatch.setattr(time, "time", lambda now=time.time: now() + 100)  # files are packed at another time
     assert run(tmp_path, tiny_bert, "table1", *options)["values"] == first["values"]
     assert not [message for message in caplog.messages if "seed" in message]
-    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def test_the_run_of_the_best_rate_is_not_made_twice(
+    tmp_path: Path, tiny_bert: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="experiments")
+    options = ["--tasks", "trec", "--seeds", "1", "2", "--hold-out", "0.25"]
+    run(tmp_path, tiny_bert, "table1", *options, "--set", "masking_lr=search", "finetuning_lr=search")
+    made = [message.split(", lr")[0] for message in caplog.messages if ", seed " in message]
+    assert made == ["trec: masking, seed 2", "trec: finetuning, seed 2"]
 
 
 def test_half_the_width_of_an_interval_by_students_t() -> None:

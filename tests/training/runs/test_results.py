@@ -88,6 +88,19 @@ def test_a_run_that_diverged_is_worse_than_any_other() -> None:
     assert "stopped early" in str(result(0.001, 0.5, end="stopped"))
 
 
+def test_a_run_that_was_not_measured_on_the_held_out_rows_counts_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    measured, plain = result(0.001, 0.5, held_out={"sha256:1": {"accuracy": 0.4}}), result(0.002, 0.5)
+    Results(path).add(IDENTITY, measured)
+    Results(path).add(IDENTITY | {"lr": 0.002}, plain)
+    Results(path).add(IDENTITY | {"lr": 0.003}, result(0.003, end="diverged"))
+    asking = Results(path, held_out="sha256:1")
+    assert asking.get(IDENTITY) == measured
+    assert asking.get(IDENTITY | {"lr": 0.002}) is None
+    assert asking.get(IDENTITY | {"lr": 0.003}) is not None, "it would diverge again"
+    assert Results(path, held_out="sha256:2").get(IDENTITY) is None
+
+
 def test_weights_are_kept_where_there_is_a_folder_for_them(tmp_path: Path) -> None:
     model: Any = SimpleNamespace(learned_state=lambda: {"scores": torch.arange(6.0).reshape(2, 3)})
     path, folder = tmp_path / "results.jsonl", tmp_path / "deep" / "weights"

@@ -9,7 +9,7 @@ from tests.training.runs.test_results import result
 from training.loop.run_folder import RunFolder
 from training.runs.preparation import Preparation, prepare
 from training.runs.results import Results
-from training.runs.runner import Runner
+from training.runs.runner import HeldOutRows, Runner
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,13 @@ def test_a_run_killed_after_its_result_was_written_leaves_no_checkpoint(
     (path / "report.json").unlink()
     assert runner.run(ready, "mask") is known
     assert not (path / "report.json").exists(), "a folder without remains is not touched"
+
+
+def test_a_run_is_measured_on_held_out_rows_at_its_best_epoch(ready: Preparation, tmp_path: Path) -> None:
+    rows = HeldOutRows(ready.encoded.dev, "sha256:1")
+    made = Runner(Results(), tmp_path, held_out=rows).run(ready, "finetune")
+    assert made.held_out == {"sha256:1": made.epochs[made.best_epoch - 1].metrics}
+    assert Runner(Results(), tmp_path).run(ready, "finetune").held_out == {}
 
 
 def test_a_known_result_does_not_touch_what_another_run_left(ready: Preparation, tmp_path: Path) -> None:
