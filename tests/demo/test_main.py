@@ -8,7 +8,7 @@ from lab.extras import MissingExtraError
 from lab.server_process import ServerStartError
 from masking import Base
 from masking.kernels.cpu.processor import lacks
-from tests.support.kernel_cases import NARROW
+from tests.support.kernels.cases import NARROW
 from tests.support.serving import fill, serving
 
 

@@ -21,7 +21,7 @@ from masking import (
 )
 from masking.kernels import Precision, choose_precision
 from masking.tasks.sequence_classification import SequenceCodec
-from tests.support.kernel_cases import NARROW
+from tests.support.kernels.cases import NARROW
 from tests.support.serving import EXACT, SPECS, bundle_of, expected_scores, fill
 
 TEXT = "the movie was good"

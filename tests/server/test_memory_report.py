@@ -14,7 +14,7 @@ from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from server.memory_report import MemoryReport, memory_report
 from server.tasks.registry import ServedTask, TaskEntry
-from tests.support.kernel_cases import LINES
+from tests.support.kernels.cases import LINES
 from tests.support.models import finetuned, random_bundle, sign_bundle
 from tests.support.server_parts import CHOICE, SINGLE, TAGS, loaded, ready_masks
 

@@ -16,7 +16,7 @@ from masking.kernels.cpu.processor import lacks, processor_name
 from server.build import build_service
 from server.settings import Settings, SettingsError
 from tests.masking.kernels.conftest import needs_kernels
-from tests.support.kernel_cases import NARROW
+from tests.support.kernels.cases import NARROW
 from tests.support.serving import EXACT, SPECS, TEXT, expected_scores, fill, scores_in, serving, settings_of
 
 LACKS = "needs a processor with AVX512-BF16, and this one has AVX2"

@@ -22,7 +22,7 @@ def test_every_candidate_on_cuda_computes_the_same(
     precision: CudaPrecision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("triton")
-    from tests.support.triton_interpreter import interpret  # noqa: PLC0415 (needs Triton)
+    from tests.support.kernels.triton_interpreter import interpret  # noqa: PLC0415 (needs Triton)
 
     interpret(monkeypatch)
     layer = Layer.random(Setting(tasks=3, tokens=20, rows=64, columns=50, zeros=0.1, threads=1))

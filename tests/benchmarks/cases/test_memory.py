@@ -6,7 +6,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.cases import memory
 from masking.kernels.cpu.processor import lacks
-from tests.support.kernel_cases import BF16
+from tests.support.kernels.cases import BF16
 
 
 @pytest.mark.parametrize(("precision", "width"), [("fp32", 4), pytest.param("bf16", 2, marks=BF16)])

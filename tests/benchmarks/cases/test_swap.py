@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.cases.swap import TOTAL
-from tests.support.kernel_cases import BF16
+from tests.support.kernels.cases import BF16
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=BF16)])

@@ -31,7 +31,7 @@ from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from masking.tasks.predictions import Floats
 from tests.masking.inference.test_encoder import SPECS
-from tests.support.kernel_cases import LINES
+from tests.support.kernels.cases import LINES
 from tests.support.models import ARCHITECTURES, COPY_LABELS, finetuned, random_bundle, sign_bundle, tiny_base
 
 FAR = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05}

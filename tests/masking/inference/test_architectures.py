@@ -16,7 +16,7 @@ from masking.tasks import Row, collate
 from masking.tasks.predictions import Floats
 from tests.masking.inference.test_encoder import SPECS, _features
 from tests.masking.inference.test_precision import FAR
-from tests.support.kernel_cases import LINES
+from tests.support.kernels.cases import LINES
 from tests.support.models import LATER, random_bundle, tiny_base
 
 LIKE_BERT = ("camembert", "data2vec-text", "ernie")  # by the very names of BERT's layers

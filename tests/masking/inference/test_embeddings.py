@@ -24,7 +24,7 @@ from masking import (
 from masking.inference import ResidentWeights
 from masking.kernels import Precision
 from tests.masking.inference.test_encoder import SPECS
-from tests.support.kernel_cases import LINES
+from tests.support.kernels.cases import LINES
 from tests.support.models import ARCHITECTURES, finetuned, random_bundle, sign_bundle, tiny_base
 
 TEXTS: list[TaskInput] = [

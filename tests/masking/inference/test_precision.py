@@ -13,7 +13,7 @@ from masking.kernels.cpu import lines
 from masking.kernels.cpu.processor import lacks
 from tests.masking.inference.test_encoder import SPECS, _features
 from tests.masking.kernels.conftest import needs_kernels
-from tests.support.kernel_cases import LINES, NARROW
+from tests.support.kernels.cases import LINES, NARROW
 from tests.support.models import ARCHITECTURES, random_bundle, tiny_base
 
 pytestmark = needs_kernels

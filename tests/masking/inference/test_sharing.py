@@ -26,7 +26,7 @@ from masking.kernels import Precision
 from masking.tasks.predictions import Floats
 from tests.masking.inference.test_encoder import SPECS, _close, _features
 from tests.masking.kernels.conftest import needs_kernels
-from tests.support.kernel_cases import LINES
+from tests.support.kernels.cases import LINES
 from tests.support.models import ARCHITECTURES, random_bundle, tiny_base
 
 BLOCKS = 3

@@ -20,7 +20,7 @@ from masking.kernels import (
     masked_linear,
     ready_mask,
 )
-from tests.support.kernel_cases import Case, random_case
+from tests.support.kernels.cases import Case, random_case
 
 pytest.importorskip("triton")
 
@@ -30,7 +30,7 @@ from triton.compiler import ASTSource
 
 from masking.kernels.cuda import kernel as triton_kernels
 from masking.kernels.cuda import launch as cuda
-from tests.support.triton_interpreter import interpret, interpreted
+from tests.support.kernels.triton_interpreter import interpret, interpreted
 
 TOLERANCES: dict[CudaPrecision, float] = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 5e-3, "bf16": 2e-2}
 SHAPES = [(1, 1), (3, 5), (17, 9), (33, 31), (64, 64), (65, 97), (100, 129)]

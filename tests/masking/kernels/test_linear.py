@@ -12,7 +12,7 @@ from masking.kernels import (
 )
 from masking.kernels.cpu import launch as native
 from tests.masking.kernels.conftest import needs_kernels, noted_threads
-from tests.support.kernel_cases import Case, random_case
+from tests.support.kernels.cases import Case, random_case
 
 METHODS = [pytest.param("kernel", marks=needs_kernels), "fold"]
 SHAPES = [(1, 1), (3, 5), (16, 8), (17, 9), (47, 31), (48, 64), (49, 65), (100, 129), (770, 771)]

@@ -24,7 +24,7 @@ from masking.kernels.cpu.lines import (
 )
 from masking.kernels.cpu.processor import has_tiles, lacks
 from tests.masking.kernels.conftest import needs_kernels, noted_threads
-from tests.support.kernel_cases import LINES, NARROW, Case, random_case
+from tests.support.kernels.cases import LINES, NARROW, Case, random_case
 
 pytestmark = [needs_kernels, pytest.mark.usefixtures("instructions")]
 
@@ -277,13 +277,16 @@ def test_steps_at_once_are_those_one_by_one(precision: LinePrecision, threads: i
 def test_steps_of_little_work_wake_no_other_thread(
     precision: LinePrecision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cases = {tokens: random_case(64, 96, [tokens], 0.1) for tokens in (4, 512)}
+    ready = {
+        tokens: (layer_of(case, precision), inputs_of(case, precision)) for tokens, case in cases.items()
+    }
     with noted_threads(monkeypatch, launch) as used:
         for tokens, times in ((4, 1), (4, 300), (512, 1)):
-            case = random_case(64, 96, [tokens], 0.1)
-            layer, inputs = layer_of(case, precision), inputs_of(case, precision)
+            layer, inputs = ready[tokens]
             with at_once():
                 for _ in range(times):
-                    line_products(inputs, [layer], case.segments)
+                    line_products(inputs, [layer], cases[tokens].segments)
     assert used == [1, 2, 2]
 
 

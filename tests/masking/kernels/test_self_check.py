@@ -97,7 +97,7 @@ def test_the_folder_of_compiled_kernels_holds_them() -> None:
 @pytest.mark.parametrize("precision", checks.TOLERANCES["cuda"])
 def test_the_triton_kernel_interpreted(precision: CudaPrecision, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
-    from tests.support.triton_interpreter import interpret  # noqa: PLC0415 (needs Triton)
+    from tests.support.kernels.triton_interpreter import interpret  # noqa: PLC0415 (needs Triton)
 
     interpret(monkeypatch)
     layer = trials.random_layer(48, 70, whole=False)

@@ -25,6 +25,8 @@ LINE = 64
 """Bytes of a line: one vector register, or two of AVX2."""
 WIDE = is_wide()
 """Whether vector registers hold a line, and masks have registers of their own."""
+ROUNDS = not lacks("bf16")
+"""Whether one instruction rounds float32 to bfloat16."""
 _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
@@ -54,6 +56,17 @@ def line_under_bits(builder: ir.IRBuilder, precision: LinePrecision, line: Any, 
     return builder.select(kept, values, ir.Constant(kind, [0] * lanes))
 
 
+def add_products(builder: ir.IRBuilder, precision: LinePrecision, total: Any, values: Any, line: Any) -> Any:
+    """Emit the one instruction that adds the products of a line and a token's values to 16 sums."""
+    name, operands = {
+        "fp32": ("llvm.fma.v16f32", [values, line, total]),
+        "bf16": ("llvm.x86.avx512bf16.dpbf16ps.512", [total, values, line]),
+        "int8": ("llvm.x86.avx512.vpdpbusd.512", [total, values, line]),
+    }[precision]
+    signature = ir.FunctionType(total.type, [one.type for one in operands])
+    return builder.call(builder.module.declare_intrinsic(name, (), signature), operands)
+
+
 def _keep_order(builder: ir.IRBuilder) -> None:
     """Emit a place that no access to memory is moved across."""
     builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
@@ -73,13 +86,11 @@ class _Tile:
         self.bits = ir.VectorType(ir.IntType(1), lanes)
         self.line = ir.VectorType(ir.IntType(bits), lanes)
         floats, integers = ir.VectorType(_F32, ROWS), ir.VectorType(_I32, ROWS)
-        self.sums, self.operand, name = {
-            "fp32": (floats, floats, "llvm.fma.v16f32"),
-            "bf16": (floats, ir.VectorType(_BFloat(), lanes), "llvm.x86.avx512bf16.dpbf16ps.512"),
-            "int8": (integers, integers, "llvm.x86.avx512.vpdpbusd.512"),
+        self.sums, self.operand = {
+            "fp32": (floats, floats),
+            "bf16": (floats, ir.VectorType(_BFloat(), lanes)),
+            "int8": (integers, integers),
         }[precision]
-        signature = ir.FunctionType(self.sums, [self.sums, self.operand, self.operand])
-        self.dot = builder.module.declare_intrinsic(name, (), signature)
         self.zero = ir.Constant(self.sums, [ir.Constant(self.sums.element, 0)] * ROWS)
 
     def emit(self, arguments: list[Any]) -> None:
@@ -161,9 +172,7 @@ class _Tile:
     def _add(self, total: Any, values: Any, line: Any, kept: Any) -> Any:
         """Add the products of a line and a token, in fp32 only where bits are set, at no cost."""
         builder = self.builder
-        if self.precision != "fp32":
-            return builder.call(self.dot, [total, values, line])
-        added = builder.call(self.dot, [values, line, total])
+        added = add_products(builder, self.precision, total, values, line)
         return added if kept is None else builder.select(kept, added, total)
 
     def _broadcast(self, value: Any) -> Any:
@@ -275,7 +284,7 @@ def to_bfloat16(context: Any, value: Any) -> Any:
     signature = types.uint16(types.float32)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[Any]) -> Any:
-        if not lacks("bf16"):
+        if ROUNDS:
             return builder.bitcast(builder.fptrunc(values[0], _BFloat()), _I16)
         bits, sixteen = builder.bitcast(values[0], _I32), ir.Constant(_I32, 16)
         odd = builder.and_(builder.lshr(bits, sixteen), ir.Constant(_I32, 1))

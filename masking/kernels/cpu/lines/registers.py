@@ -42,6 +42,19 @@ def _constant(number: int) -> Any:
     return ir.Constant(_I64, number)
 
 
+def emit_instruction(builder: ir.IRBuilder, name: str, operands: Sequence[Any]) -> None:
+    """Emit an instruction of AMX.
+
+    Args:
+        builder: Where to.
+        name: LLVM's, without ``llvm.x86.``.
+        operands: The number of a register is an int8.
+    """
+    signature = ir.FunctionType(_VOID, [one.type for one in operands])
+    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.x86.{name}")
+    builder.call(function, operands)
+
+
 class _Registers:
     """Emitter of single instructions."""
 
@@ -49,11 +62,9 @@ class _Registers:
         self.builder = builder
 
     def _run(self, name: str, *operands: Any) -> None:
-        """Call an intrinsic; an int is the number of a register."""
+        """Emit an instruction; an int is the number of a register."""
         values = [ir.Constant(_I8, one) if isinstance(one, int) else one for one in operands]
-        signature = ir.FunctionType(_VOID, [one.type for one in values])
-        function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.x86.{name}")
-        self.builder.call(function, values)
+        emit_instruction(self.builder, name, values)
 
     def configure(self, address: Any) -> None:
         self._run("ldtilecfg", at(self.builder, address, _I8))
