@@ -6,9 +6,7 @@ enough tasks, and removes no smaller share of its errors than it adds to its byt
 is not learned on the tasks that are left.
 """
 
-import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,19 +26,17 @@ from experiments.beyond.mask_variants import (
 )
 from experiments.beyond.shared_finetuning import finetune_together
 from experiments.common.context import Context
-from experiments.common.report import Result, Table
-from experiments.common.runs import SEARCH_SEED, head_bytes
+from experiments.common.report import Result as Report
+from experiments.common.report import Table
+from experiments.common.runs import RESULTS, SEARCH_SEED, head_bytes
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
 from masking import Base
 from training.cli.progress import ProgressBar
-from training.data.features import EncodedExample
-from training.loop.evaluation import evaluate
-from training.loop.run_folder import RunFolder
-from training.runs.learn import learn_model
 from training.runs.preparation import Preparation
-from training.runs.results import short_hash
+from training.runs.results import Result, Results, short_hash
+from training.runs.runner import HeldOutRows, Runner
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +104,12 @@ class Learned:
     nbytes: int
     seconds: float
 
+    @classmethod
+    def of(cls, result: Result, rows: HeldOutRows) -> "Learned":
+        """Sum up a run that was measured on held-out rows."""
+        value = result.held_out[rows.digest][result.metric]
+        return cls(value, result.value, result.best_epoch, result.nbytes, result.seconds)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -137,7 +139,7 @@ class Row:
         return self.won >= ENOUGH and self.removed >= self.added
 
 
-def better_masks(context: Context) -> Result:
+def better_masks(context: Context) -> Report:
     """Learn and measure every variant on every task on which it still can win.
 
     Raises:
@@ -151,7 +153,7 @@ def better_masks(context: Context) -> Result:
             f"{context.name}: give --hold-out SHARE, as the rows that choose an epoch can't judge it"
         )
     settings = {task: context.setting(task) for task in tasks}
-    tests = {task: context.test(task) or () for task in tasks}
+    tests = {task: context.test(task) for task in tasks}
     variants = variants_of(context)
     found: dict[str, dict[str, list[Learned]]] = {variant.name: {} for variant in variants}
     before = found[BASELINE.name]
@@ -162,7 +164,7 @@ def better_masks(context: Context) -> Result:
             ready, test = settings[task], tests[task]
             found[variant.name][task] = [_learned(context, ready, variant, seed, test) for seed in seeds]
     rows = [beside(variant, found[variant.name], before) for variant in variants]
-    return Result(
+    return Report(
         title="Better masks",
         tables=[_scores(rows), _costs(rows)],
         values={row.variant.name: _record(row, found[row.variant.name]) for row in rows},
@@ -256,33 +258,26 @@ def _values(runs: Sequence[Learned]) -> Scores:
 
 
 def _learned(
-    context: Context, setting: Preparation, variant: Variant, seed: int, test: Sequence[EncodedExample]
+    context: Context, setting: Preparation, variant: Variant, seed: int, test: HeldOutRows | None
 ) -> Learned:
     """Learn and measure a mask, unless it was before; a killed run is resumed."""
     task = setting.options.task
+    assert test is not None, f"{task} has no test rows"
     ready = setting.varied(lr=context.rate(task, "masking"), seed=seed, **variant.settings)
     ready = replace(ready, base=variant.change(ready.base))
     identity = {**ready.identity_for("mask"), "variant": variant.name}
+
+    def start() -> ExtendedModel:
+        logger.info(f"{task}, seed {seed}: {variant.name}")
+        return ExtendedModel(ready.base, ready.spec, ready.options, seed, variant.extend)
+
     folder = _folder(context, setting.base)
-    record = folder / f"{task}-{short_hash(identity)}.json"
-    if record.is_file():
-        return Learned(**json.loads(record.read_text()))
-    logger.info(f"{task}, seed {seed}: {variant.name}")
-    started = time.monotonic()
-    model = ExtendedModel(ready.base, ready.spec, ready.options, seed, variant.extend)
-    with RunFolder.open(record.with_suffix(""), identity) as run:
-        history, _ = learn_model(model, ready, "mask", run, callbacks=[ProgressBar()])
-        metrics = evaluate(model, ready.codec, test, max_rows=ready.options.batch_size)
-        found = Learned(
-            value=metrics[ready.metric],
-            chosen=history.best.metrics[ready.metric],
-            best_epoch=history.best_epoch,
-            nbytes=model.mask_bytes + head_bytes(ready) + model.extra_bytes,
-            seconds=round(time.monotonic() - started, 3),
-        )
-        record.write_text(json.dumps(asdict(found)))
-        run.finish(asdict(found))
-    return found
+    results = Results(folder / RESULTS, held_out=test.digest)
+    runner = Runner(results, folder / "unfinished", [ProgressBar()], held_out=test)
+    result = runner.run_model(
+        ready, identity, start, lambda model: model.mask_bytes + head_bytes(ready) + model.extra_bytes
+    )
+    return Learned.of(result, test)
 
 
 def _finetuned_base(context: Context, base: Base) -> Base:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +18,9 @@ from masking import FinetunedModel
 from training.cli.progress import ProgressBar
 from training.data.features import Batch, make_batch
 from training.loop.evaluation import evaluate, predict_logits
-from training.loop.run_folder import RunFolder
-from training.runs.learn import learn_model
 from training.runs.preparation import Preparation
-from training.runs.results import Result, short_hash
+from training.runs.results import short_hash
+from training.runs.runner import Runner
 
 logger = logging.getLogger(__name__)
 
@@ -54,29 +52,17 @@ def learn_share(context: Context, plain: Run, share: float) -> Run:
     """Return the run of one share, learned now from the plain mask on if it isn't there yet."""
     setting = plain.setting.varied(final_sparsity=share or None, epochs=EPOCHS)
     identity = {**setting.identity_for("mask"), "units": list(KINDS), "from": short_hash(plain.identity)}
-    result = plain.results.get(identity)
-    if result is None:
+
+    def start() -> StructuredModel:
         logger.info(f"{plain.task}: {share:.0%} of units dropped, seed {plain.seed}")
-        path = _folder(context, plain) / f"unfinished-{short_hash(identity)}"
-        with RunFolder.open(path, identity) as folder:
-            started = time.monotonic()
-            model = StructuredModel.create(setting.base, setting.spec, setting.options, seed=plain.seed)
-            _start(context, plain, model)
-            history, _ = learn_model(model, setting, "mask", folder, callbacks=[ProgressBar()])
-            result = Result(
-                method="mask",
-                lr=setting.options.lr,
-                seed=plain.seed,
-                end="finished",
-                metric=setting.metric,
-                values=tuple(record.metrics[setting.metric] for record in history.epochs),
-                best_epoch=history.best_epoch,
-                nbytes=plain.task_bytes,
-                seconds=round(time.monotonic() - started, 3),
-                epochs=tuple(history.epochs),
-            )
-            plain.results.add(identity, result, model.to_masked())
-            folder.finish(result.to_dict())
+        model = StructuredModel.create(setting.base, setting.spec, setting.options, seed=plain.seed)
+        _start(context, plain, model)
+        return model
+
+    runner = Runner(plain.results, _folder(context, plain) / "unfinished-structure", [ProgressBar()])
+    result = runner.run_model(
+        setting, identity, start, nbytes=lambda _: plain.task_bytes, keep=StructuredModel.to_masked
+    )
     return Run(plain.task, "masking", result, identity, setting, plain.results)
 
 
@@ -133,5 +119,7 @@ def gathered_model(run: Run) -> FinetunedModel:
 def once(path: Path, make: Callable[[], Any]) -> Any:
     """Return what a JSON file holds, made now if it isn't there."""
     if not path.is_file():
-        path.write_text(json.dumps(make()))
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(make()))
+        part.replace(path)
     return json.loads(path.read_text())

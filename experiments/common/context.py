@@ -16,9 +16,9 @@ from experiments.common.tasks import TaskFiles
 from experiments.errors import ExperimentOptionsError
 from experiments.published.facts import FACTS, Method
 from training.cli.progress import ProgressBar
-from training.data.features import EncodedExample
 from training.runs.preparation import Preparation
 from training.runs.rate_search import Found
+from training.runs.runner import HeldOutRows
 
 _HELD_TASKS = 4  # whose data and base are in memory at once
 
@@ -102,15 +102,14 @@ class Context:
         """
         return self._runs_of(task, self.bases[0]).files(task)
 
-    def test(self, task: str, *, base: str | None = None) -> Sequence[EncodedExample] | None:
+    def test(self, task: str, *, base: str | None = None) -> HeldOutRows | None:
         """Return a task's test rows, encoded for the base; None where it has none.
 
         Raises:
             DataError: They can't be used.
         """
         self.setting(task, base=base)
-        found = self._runs_of(task, base or self.base).test(task)
-        return None if found is None else found.examples
+        return self._runs_of(task, base or self.base).test(task)
 
     def choose_seeds(self, *, quick: Sequence[int], full: Sequence[int]) -> tuple[int, ...]:
         """Return the seeds asked for, or else those of the scale."""

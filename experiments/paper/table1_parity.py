@@ -160,7 +160,7 @@ def _compare(context: Context, base: str, task: str, seeds: Sequence[int]) -> Pa
         for method in METHODS
     }
     one = found["masking"][0].run
-    rows = one.rows if test is None else (one.rows[0], len(test))
+    rows = one.rows if test is None else (one.rows[0], len(test.examples))
     sides = {method: _side(own) for method, own in found.items()}
     return Pair(task, one.metric, rows, "dev" if test is None else "test", sides)
 

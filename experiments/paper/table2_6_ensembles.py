@@ -102,7 +102,7 @@ def _groups(context: Context, base: str) -> list[Group]:
         test = context.test(task, base=base)
         for method in METHODS:
             members = [context.run(task, method, seed=seed, base=base) for seed in seeds]
-            groups.append(_group(task, method, members, test))
+            groups.append(_group(task, method, members, test.examples if test else None))
     return groups
 
 

@@ -60,7 +60,7 @@ def _count(context: Context, task: str) -> dict[str, int]:
     setting = context.setting(task)
     test = context.test(task)
     dev = {"dev": counted(setting.encoded.dev)}
-    return dev if test is None else {**dev, "test": counted(test)}
+    return dev if test is None else {**dev, "test": counted(test.examples)}
 
 
 def _table(counts: dict[str, dict[str, int]]) -> Table:

@@ -7,10 +7,11 @@ searching a learning rate, comparing methods or an experiment, is decided elsewh
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mask_store import MaskStore
 from masking import TaskModel
@@ -18,15 +19,18 @@ from training.data.features import EncodedExample
 from training.errors import DivergedError, NothingLearnedError, RunFolderError
 from training.loop.callbacks import Callback
 from training.loop.evaluation import evaluate
+from training.loop.history import EpochRecord
 from training.loop.run_folder import Identity, RunFolder
 from training.loop.trainer import Trainer
 from training.options import Method
 from training.runs.finetune import Finetuned, finetune_copy
-from training.runs.learn import Learned, accept_mask, learn_bundle, publish_kept
+from training.runs.learn import Learned, accept_mask, learn_bundle, learn_model, publish_kept
 from training.runs.preparation import Preparation
-from training.runs.results import Result, Results
+from training.runs.results import Result, Results, short_hash
 
 logger = logging.getLogger(__name__)
+
+ModelT = TypeVar("ModelT", bound=TaskModel)
 
 HOPELESS_EPOCH = 2
 HOPELESS_MARGIN = 0.1
@@ -131,6 +135,47 @@ class Runner:
             folder.finish(result.to_dict())
         return result
 
+    def run_model(
+        self,
+        ready: Preparation,
+        identity: Identity,
+        make: Callable[[], ModelT],
+        nbytes: Callable[[ModelT], int],
+        keep: Callable[[ModelT], TaskModel] = lambda model: model,
+    ) -> Result:
+        """Return the result of a run with a model of the caller's own, unless the results hold it already.
+
+        Args:
+            ready: The task and its settings; the model learns as masks do.
+            identity: What the run follows from: the settings, and what is the model's own.
+            make: Makes the model.
+            nbytes: Returns the bytes that its task takes in addition to the base.
+            keep: Returns what is kept as the run's weights, where weights are.
+
+        Raises:
+            DivergedError: The loss became infinite or not a number.
+            TrainingError, MaskingError: As in `training.runs.learn.learn`.
+        """
+        path = self.folder / short_hash(identity)
+        known = self.results.get(identity)
+        if known is not None:
+            _finish(path, identity, known)
+            return known
+        with RunFolder.open(path, identity, fresh=ready.options.fresh) as folder:
+            started = time.monotonic()
+            model = make()
+            history, _ = learn_model(model, ready, "mask", folder, callbacks=self.callbacks)
+            result = _summed_up(
+                *(ready, "mask", started, history.epochs),
+                end="finished",
+                best_epoch=history.best_epoch,
+                nbytes=nbytes(model),
+                held_out=self._measure_held_out(ready, model),
+            )
+            self.results.add(identity, result, keep(model))
+            folder.finish(result.to_dict())
+        return result
+
     def _measure(
         self, ready: Preparation, method: Method, folder: RunFolder, rival: Result | None
     ) -> tuple[Result, TaskModel | None]:
@@ -142,17 +187,11 @@ class Runner:
             learned = self._learn(ready, method, folder, stop)
         epochs = learned.epochs if learned else ()
         held_out = self._measure_held_out(ready, learned.model) if learned else {}
-        result = Result(
-            method=method,
-            lr=ready.options.lr,
-            seed=ready.options.seed,
+        result = _summed_up(
+            *(ready, method, started, epochs),
             end="diverged" if not epochs else "stopped" if stop.stopped else "finished",
-            metric=ready.metric,
-            values=tuple(record.metrics[ready.metric] for record in epochs),
             best_epoch=learned.best_epoch if learned else 0,
             nbytes=learned.nbytes if learned else 0,
-            seconds=round(time.monotonic() - started, 3),
-            epochs=epochs,
             held_out=held_out,
         )
         return result, learned.model if learned else None
@@ -175,6 +214,22 @@ class Runner:
         if self.store is not None:
             _publish(self.store, ready, learned, folder)
         return learned
+
+
+def _summed_up(
+    ready: Preparation, method: Method, started: float, epochs: Sequence[EpochRecord], **others: Any
+) -> Result:
+    """Return the result of a run that began at a time of the monotonic clock."""
+    return Result(
+        method=method,
+        lr=ready.options.lr,
+        seed=ready.options.seed,
+        metric=ready.metric,
+        values=tuple(record.metrics[ready.metric] for record in epochs),
+        seconds=round(time.monotonic() - started, 3),
+        epochs=tuple(epochs),
+        **others,
+    )
 
 
 def _publish(store: MaskStore, ready: Preparation, learned: Learned, folder: RunFolder) -> None:

@@ -18,6 +18,7 @@ from experiments.beyond.better_masks import (
     verdict,
 )
 from tests.support.experiments import command, run, write_tasks
+from training.runs import runner
 
 VARIANTS = (BASELINE, *OTHERS, PAPER, FINETUNED)
 
@@ -57,7 +58,7 @@ def test_every_variant_is_measured_beside_the_baseline_and_learned_once(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("learned twice")
 
-    monkeypatch.setattr(better_masks, "learn_model", refuse)
+    monkeypatch.setattr(runner, "learn_model", refuse)
     assert _learn(tmp_path, tiny_bert) == values
     monkeypatch.setattr(better_masks, "ENOUGH", 5)
     fewer_runs = _learn(tmp_path, tiny_bert)

@@ -9,6 +9,7 @@ from experiments.beyond.structure import Frontier, Point, fastest
 from experiments.beyond.structured_runs import Measured
 from experiments.common.scores import Scores
 from tests.support.experiments import picture, run
+from training.runs import runner
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_structure(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("made twice")
 
-    monkeypatch.setattr(structured_runs, "learn_model", refuse)
+    monkeypatch.setattr(runner, "learn_model", refuse)
     monkeypatch.setattr(structured_runs, "evaluate", refuse)
     monkeypatch.setattr(structure, "time_gathered", refuse)
     assert run(tmp_path, tiny_bert, *arguments)["values"] == values

@@ -3,12 +3,13 @@ from pathlib import Path
 import pytest
 
 from mask_store import MaskStore
+from masking import MaskedModel
 from tests.support.callbacks import Killed, KillInEpoch
 from tests.support.learning_data import tiny_options
 from tests.training.runs.test_results import result
 from training.loop.run_folder import RunFolder
 from training.runs.preparation import Preparation, prepare
-from training.runs.results import Results
+from training.runs.results import Result, Results
 from training.runs.runner import HeldOutRows, Runner
 
 
@@ -77,3 +78,29 @@ def test_a_stopped_run_that_is_made_whole_keeps_its_checkpoints(ready: Preparati
         runner.run(whole, "mask")
     assert runner.run(whole, "mask", result(0.1, 1.0)).end == "stopped"
     assert list(tmp_path.rglob("checkpoint-*"))
+
+
+def test_a_model_of_the_callers_own_is_learned_once_and_resumed(ready: Preparation, tmp_path: Path) -> None:
+    ready, made = ready.varied(epochs=2), list[MaskedModel]()
+
+    def make() -> MaskedModel:
+        made.append(MaskedModel.create(ready.base, ready.spec, ready.options, seed=ready.options.seed))
+        return made[-1]
+
+    def learn(runner: Runner, name: str = "one") -> Result:
+        identity = {**ready.identity_for("mask"), "variant": name}
+        return runner.run_model(ready, identity, make, nbytes=lambda _model: 7)
+
+    results, rows = Results(), HeldOutRows(ready.encoded.dev, "sha256:1")
+    with pytest.raises(Killed):
+        learn(Runner(results, tmp_path, [KillInEpoch(2)], held_out=rows))
+    assert list(tmp_path.rglob("checkpoint-*"))
+    runner = Runner(results, tmp_path, held_out=rows)
+    result = learn(runner)
+    plain = Runner(Results(), tmp_path / "plain", held_out=rows).run(ready, "mask")
+    assert (result.epochs, result.held_out, result.nbytes) == (plain.epochs, plain.held_out, 7)
+    assert not list(tmp_path.rglob("checkpoint-*"))
+    assert learn(runner) is result
+    assert len(made) == 2
+    learn(runner, "another")
+    assert len(made) == 3
