@@ -3,7 +3,7 @@
     python -m training.compare --task NAME --kind KIND --base ID_OR_FOLDER --train FILE --dev FILE
     [--seeds 1 2 3 4] [--store DIR] [--results FILE.jsonl]
 
-Takes the options of `training.learn_mask`; masks are published if a store is given. Each run is made once if
+Takes the options of `training.learn_mask`; masks are published if a store is given. Each run is made once, as
 its result is kept in a file, so a comparison that was killed resumes. Exit codes: see `training.cli.command`.
 """
 
@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m training.c
     group.add_argument(
         "--results",
         metavar="FILE.jsonl",
-        help="keeps the result of each run; a run it holds is not repeated, nor its mask published again",
+        help="keeps the result of each run; a run it holds is not repeated, nor its mask published again "
+        "(runs/NAME-compare.jsonl)",
     )
     arguments = parser.parse_args(argv)
     return run_command(lambda: _compare(arguments), quiet=arguments.quiet)
@@ -84,7 +85,7 @@ def _keep(options: LearnOptions, runs: "Sequence[Result]") -> None:
 
     folder = _folder(options)
     page = run_page(write_comparison(folder, [run.to_dict() for run in runs]))
-    (folder / PAGE).write_text(page, encoding="utf-8")
+    (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
     logger.info(f"page: {folder / PAGE}")
 
 
@@ -102,7 +103,7 @@ def _run_all(options: LearnOptions, arguments: argparse.Namespace) -> "list[Resu
     from training.runs.results import Results  # noqa: PLC0415
     from training.runs.runner import Runner  # noqa: PLC0415
 
-    results = Results(Path(arguments.results) if "results" in arguments else None)
+    results = Results(Path(getattr(arguments, "results", f"{_folder(options)}.jsonl")))
     callbacks = [] if arguments.quiet else [ProgressBar()]
     store = open_store(options) if options.store else None
     ready = prepare(options)

@@ -77,8 +77,13 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
         return
-    with output.open("w", encoding="utf-8", newline="") as stream:
-        yield stream
+    part = output.with_name(f"{output.name}.part")  # a file of that name stays whole until all is written
+    try:
+        with part.open("w", encoding="utf-8", newline="", errors="backslashreplace") as stream:
+            yield stream
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _write_lines(rows: Iterable[dict[str, Any]], stream: IO[str]) -> int:

@@ -51,7 +51,7 @@ def _report(arguments: argparse.Namespace) -> int:
         raise ReportError(f"{arguments.run}: there is no such folder, nor one of that name in {RUNS}/")
     page = run_page(read_run(folder))
     path = Path(arguments.output) if arguments.output else folder / PAGE
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")
     print(path)
     return 0
 

@@ -91,7 +91,7 @@ class Learned:
 
     Attributes:
         value: The metric on rows that neither learned nor chose, 0 to 1 (a Matthews correlation may be below
-            0).
+            0); 0 where learning diverged.
         chosen: The same on the rows that chose the epoch.
         best_epoch: That epoch.
         nbytes: Bytes of masks, head and what else was learned.
@@ -106,9 +106,10 @@ class Learned:
 
     @classmethod
     def of(cls, result: Result, rows: HeldOutRows) -> "Learned":
-        """Sum up a run that was measured on held-out rows."""
-        value = result.held_out[rows.digest][result.metric]
-        return cls(value, result.value, result.best_epoch, result.nbytes, result.seconds)
+        """Sum up a run that was measured on held-out rows, or diverged."""
+        value = result.held_out[rows.digest][result.metric] if result.values else 0.0
+        chosen = result.value if result.values else 0.0
+        return cls(value, chosen, result.best_epoch, result.nbytes, result.seconds)
 
 
 @dataclass(frozen=True)
@@ -222,8 +223,13 @@ def beside(
         won=_won(gained),
         nbytes=round(nbytes),
         added=nbytes / plain - 1,
-        removed=fmean(gain / (100 - _values(baseline[task]).mean) for task, gain in gained.items()),
+        removed=fmean(_removed(gain, 100 - _values(baseline[task]).mean) for task, gain in gained.items()),
     )
+
+
+def _removed(gain: float, errors: float) -> float:
+    """Return the share of errors that a gain removes; none where there are none."""
+    return gain / errors if errors else 0.0
 
 
 def verdict(rows: Sequence[Row], tasks: int) -> str:

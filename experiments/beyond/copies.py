@@ -6,15 +6,15 @@ and a mask learned from the copy's answers to the training inputs. All are measu
 together in one mixed batch, beside models into whose weights the bits are folded.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from experiments.common.context import Context
+from experiments.common.once import once
 from experiments.common.report import Result, Table
 from experiments.common.runs import SEARCH_SEED, Run
 from experiments.common.scores import listed
@@ -46,6 +46,7 @@ FITTED_ON = 500
 _MIXED = 8  # inputs of each task in the mixed batch
 
 Form = Literal["sign", "fitted", "mask"]
+_MIXED_FORMS: tuple[Form, ...] = ("fitted", "mask")
 FORMS: Mapping[Form, str] = {"sign": "signs", "fitted": "signs, fitted", "mask": "mask"}
 
 
@@ -136,14 +137,22 @@ def _named(run: Run) -> str:
     return f"{run.task}-{short_hash(run.identity)}"
 
 
+def _task_name(context: Context, run: Run, form: Form) -> str:
+    """Return a name for a task made of a copy that no task made otherwise has."""
+    settings = {"sign": {}, "fitted": {"fitted_on": FITTED_ON}, "mask": _loop(context, run).model_dump()}
+    return f"{_named(run)}-{form}-{short_hash(settings[form])}"
+
+
 def _imported(context: Context, run: Run, form: Form, store: MaskStore, folder: Path) -> Imported:
     """Import a copy, unless it was imported already."""
-    name = _named(run)
-    loop = _loop(context, run)
-    settings = {"sign": {}, "fitted": {"fitted_on": FITTED_ON}, "mask": loop.model_dump()}[form]
-    record = folder / f"{name}-{form}-{short_hash(settings)}.json"
-    if record.is_file():
-        return Imported(**json.loads(record.read_text()))
+    name = _task_name(context, run, form)
+    return Imported(**once(folder / f"{name}.json", lambda: _import(context, run, form, name, store, folder)))
+
+
+def _import(
+    context: Context, run: Run, form: Form, name: str, store: MaskStore, folder: Path
+) -> dict[str, Any]:
+    """Import a copy as a task of a name."""
     files, spec, base = context.files(run.task), run.setting.spec, run.setting.base
     fit = {
         "sign": (),
@@ -156,12 +165,12 @@ def _imported(context: Context, run: Run, form: Form, store: MaskStore, folder: 
         word_piece=spec.word_piece,
         text=(files.dev,),
         fit=fit,
-        loop=loop,
+        loop=_loop(context, run),
         run_dir=str(folder / f"{name}-run"),
     )
     logger.info(f"{run.task}: import as {FORMS[form]}")
-    copied = _copy_folder(run, folder / name)
-    report = import_copy(str(copied), base, f"{name}-{form}", store, options, callbacks=[ProgressBar()])
+    copied = _copy_folder(run, folder / _named(run))
+    report = import_copy(str(copied), base, name, store, options, callbacks=[ProgressBar()])
     compared = report.compared
     assert compared is not None
     assert compared.agreement.equal is not None
@@ -172,8 +181,7 @@ def _imported(context: Context, run: Run, form: Form, store: MaskStore, folder: 
         nbytes=report.bundle_bytes,
         seconds=report.seconds,
     )
-    record.write_text(json.dumps(asdict(found)))
-    return found
+    return asdict(found)
 
 
 def _loop(context: Context, run: Run) -> LoopOptions:
@@ -197,8 +205,8 @@ def _mix(context: Context, runs: Mapping[str, Run], store: MaskStore) -> Mixed:
     parts: list[tuple[TaskBatch, FinetunedModel, TaskCodec]] = []
     for task, run in runs.items():
         base = run.setting.base
-        for form in ("fitted", "mask"):
-            bundle = store.load(f"{_named(run)}-{form}")
+        for form in _MIXED_FORMS:
+            bundle = store.load(_task_name(context, run, form))
             spec = TaskSpec.of(bundle.manifest)
             codec = task_codec(spec, base.tokenizer)
             text = read_copied_text([context.files(task).dev], spec.kind)

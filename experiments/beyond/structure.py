@@ -20,15 +20,16 @@ from experiments.beyond.structured_runs import (
     Measured,
     learn_share,
     measured,
-    once,
 )
 from experiments.beyond.units import KINDS, Kind
 from experiments.common.context import Context
 from experiments.common.drawing import BAND, DARK, SERIES, clear, title_of
+from experiments.common.once import once
 from experiments.common.report import Result, Table
 from experiments.common.runs import Run
 from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
+from lab.machine import describe_machine, processor_line
 from training.runs.results import short_hash
 
 LEARNED = ("trec", "sst2", "agnews")
@@ -157,8 +158,10 @@ def _frontier(context: Context, task: str, seeds: Sequence[Sequence[Run]]) -> Fr
 
 
 def _timed(context: Context, kept: Sequence[Shares]) -> list[Times]:
-    """Time encoders of these shares, unless that is done."""
-    asked = {"kept": kept, "shape": SHAPE, "batches": [[*batch, n] for batch, n in BATCHES.items()]}
+    """Time encoders of these shares, unless that is done on such a machine."""
+    machine = [processor_line(), describe_machine()["versions"]]
+    batches = [[*batch, n] for batch, n in BATCHES.items()]
+    asked = {"kept": kept, "shape": SHAPE, "batches": batches, "machine": machine}
     path = context.runs_dir / f"structure-times-{short_hash(asked)}.json"
     found = once(path, lambda: [asdict(one) for one in time_gathered(SHAPE, kept, BATCHES)])
     return [Times(**one) for one in found]

@@ -1,8 +1,7 @@
 """Structured runs: a plain mask, and masks of fewer units that are learned from it on, each made once."""
 
-import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ import torch
 from experiments.beyond.gathered import Shares, gather, present_units, shares_of
 from experiments.beyond.units import KINDS, Kind, StructuredModel, effects_of
 from experiments.common.context import Context
-from experiments.common.held_out import read_held_out
+from experiments.common.once import once
 from experiments.common.runs import Run, dense_model, dense_weights
+from experiments.common.tasks import sample
 from masking import FinetunedModel
 from training.cli.progress import ProgressBar
 from training.data.features import Batch, make_batch
+from training.errors import DivergedError
 from training.loop.evaluation import evaluate, predict_logits
 from training.runs.preparation import Preparation
 from training.runs.results import short_hash
@@ -49,7 +50,11 @@ class Measured:
 
 
 def learn_share(context: Context, plain: Run, share: float) -> Run:
-    """Return the run of one share, learned now from the plain mask on if it isn't there yet."""
+    """Return the run of one share, learned now from the plain mask on if it isn't there yet.
+
+    Raises:
+        DivergedError: The loss became infinite or not a number.
+    """
     setting = plain.setting.varied(final_sparsity=share or None, epochs=EPOCHS)
     identity = {**setting.identity_for("mask"), "units": list(KINDS), "from": short_hash(plain.identity)}
 
@@ -63,6 +68,8 @@ def learn_share(context: Context, plain: Run, share: float) -> Run:
     result = runner.run_model(
         setting, identity, start, nbytes=lambda _: plain.task_bytes, keep=StructuredModel.to_masked
     )
+    if result.end == "diverged":
+        raise DivergedError(f"{plain.task}: {share:.0%} of units dropped, seed {plain.seed}: {result}")
     return Run(plain.task, "masking", result, identity, setting, plain.results)
 
 
@@ -90,12 +97,12 @@ def _folder(context: Context, run: Run) -> Path:
 
 def measured(context: Context, run: Run) -> Measured:
     """Measure a run's mask, on the test rows where a share of train is held out, unless that is done."""
-    test = context.files(run.task).test if context.scale_of(run.task).hold_out else None
+    test = context.test(run.task) if context.scale_of(run.task).hold_out else None
 
     def measure() -> dict[str, Any]:
         setting, model = run.setting, run.model()
         rows = setting.options.batch_size
-        examples = read_held_out(test, setting, most=TEST_ROWS) if test else setting.encoded.dev
+        examples = sample(test.examples, TEST_ROWS) if test else setting.encoded.dev
         value = evaluate(model, setting.codec, examples, max_rows=rows)[setting.metric] if test else run.value
         both = [
             predict_logits(one, setting.codec, examples[:COMPARED], max_rows=rows)
@@ -105,7 +112,8 @@ def measured(context: Context, run: Run) -> Measured:
         kept = shares_of(present_units(setting.base, run.masks()))
         return asdict(Measured(value, kept, difference))
 
-    name = f"{short_hash(run.identity)}-{'test' if test else 'dev'}.json"
+    rows = {"digest": test.digest, "most": TEST_ROWS} if test else None
+    name = f"measured-{short_hash({'run': run.identity, 'rows': rows})}.json"
     return Measured(**once(_folder(context, run) / name, measure))
 
 
@@ -114,12 +122,3 @@ def gathered_model(run: Run) -> FinetunedModel:
     model = dense_model(run.setting, dense_weights(run.model()))
     gather(model.encoder, present_units(run.setting.base, run.masks()))
     return model
-
-
-def once(path: Path, make: Callable[[], Any]) -> Any:
-    """Return what a JSON file holds, made now if it isn't there."""
-    if not path.is_file():
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(make()))
-        part.replace(path)
-    return json.loads(path.read_text())

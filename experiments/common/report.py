@@ -101,8 +101,8 @@ def write_result(result: Result, context: Context) -> list[Path]:
     folder = context.results_dir
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.json", folder / f"{stem}.md"]
-    paths[0].write_text(json.dumps(_record(result, context), indent=1) + "\n")
-    paths[1].write_text(to_markdown(result, context) + "\n")
+    paths[0].write_text(json.dumps(_record(result, context), indent=1) + "\n", encoding="utf-8")
+    paths[1].write_text(to_markdown(result, context) + "\n", encoding="utf-8")
     if result.draw is not None:
         paths.append(folder / f"{stem}.png")
         with need("matplotlib").rc_context(FONTS):

@@ -44,7 +44,7 @@ SET = "set"
 _MASK_ONLY = {
     name: PRESETS["paper"][name]
     for name in (*MaskSettings.model_fields, *EXTRA_SETTINGS)
-    if name != "keep_epoch"
+    if name not in ("keep_epoch", "class_weights")  # which finetuning has too
 }
 
 Rate = float | Literal["paper", "search"]
@@ -237,8 +237,8 @@ class Runs:
     def search(self, task: str, method: Method, seeds: Sequence[int], **changes: Any) -> Found:
         """Search the learning rate of a task on the paper's grid; a rate that was tried is not tried again.
 
-        Where the task has test rows, every run is measured on them as well, which decides nothing: the run
-        of the best rate need not be made once more for `measure`.
+        Where rows are held out of train, every run is measured on the test as well, which decides nothing:
+        the run of the best rate need not be made once more for `measure`.
 
         Args:
             task: One of `TASKS`.
@@ -260,7 +260,7 @@ class Runs:
             Results(folder / RESULTS),
             folder / f"unfinished-search-{digest}",
             list(self._callbacks()),
-            held_out=self.test(task),
+            held_out=None if self.scale.hold_out is None else self.test(task),
         )
         return search(ready, METHODS[method], Grid.paper(), runner, seeds)
 

@@ -32,7 +32,8 @@ _DATA = ("task", "kind", "base", "store", "train", "dev", "dataset", "metric")  
 _OWN = ("lr", "seed", "run_dir", "fresh")  # set for each run
 HOLD_OUT = "hold_out"
 _ROW_FIELDS = ("train_rows", "dev_rows")
-_HARMLESS = ("device", "threads", "save_steps", "tensorboard")  # decide where and how, not what
+# They decide where and how, not what.
+_HARMLESS = ("device", "threads", "save_steps", "tensorboard", "track", "force")
 _FIELDS = {
     field.alias or name: field
     for name, field in LearnOptions.model_fields.items()

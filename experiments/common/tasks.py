@@ -189,7 +189,7 @@ def sample(rows: Sequence[T], most: int | None) -> Sequence[T]:
 
 def _write(path: Path, values: Sequence[Mapping[str, object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in values)
+    lines = "".join(json.dumps(row) + "\n" for row in values)
     temporary = path.with_suffix(".part")
     temporary.write_text(lines, encoding="utf-8")
     temporary.replace(path)

@@ -70,7 +70,8 @@ def rate_of(context: Context, task: str) -> float:
 def measure(context: Context, task: str, share: float, seeds: Sequence[int]) -> Point:
     """Learn one share on one task, in the figure's own batches at the full scale."""
     changes: dict[str, Any] = {"blocks": "0-", "initial_sparsity": share, "lr": rate_of(context, task)}
-    if not context.quick and task in FACTS.figure1.batch_size:
+    named = any(one.field == "batch_size" and one.task in (None, task) for one in context.changes)
+    if not context.quick and not named and task in FACTS.figure1.batch_size:
         changes["batch_size"] = FACTS.figure1.batch_size[task]
     found = [context.run(task, "masking", seed=seed, weights=False, **changes) for seed in seeds]
     scores = Scores(tuple(run.value for run in found))

@@ -15,7 +15,6 @@ def test_both_methods_run_for_every_seed_once(
     tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [*command_line(tmp_path, tiny_bert), "--seeds", "1", "2", "--json", "--quiet"]
-    arguments += ["--results", str(tmp_path / "results.jsonl")]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     runs = json.loads(printed)

@@ -87,5 +87,22 @@ def test_rows_that_cannot_be_used_stay_in_place_and_say_why(
     assert "demo version 1: 3 rows, 1 of them can't be predicted" in err
     assert main([*line, file, "--output", str(tmp_path / "out.xlsx")]) == 2
     assert "must end in .jsonl" in capsys.readouterr().err
-    assert main([*line, file, "--text-column", "words"]) == 2
+    assert main([*line, file, "--text-column", "words", "--output", file]) == 2
     assert "no column 'words'" in capsys.readouterr().err
+    assert len(Path(file).read_text().splitlines()) == 3
+    assert main([*line, file, "--output", file]) == 0
+    assert [json.loads(text) for text in Path(file).read_text().splitlines()] == found
+    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".jsonl"}
+
+
+def test_half_a_character_is_written_as_its_escape(tiny_bert: str, tmp_path: Path) -> None:
+    learn(tiny_options(tmp_path, tiny_bert, epochs=1, force=True))
+    file = tmp_path / "new.jsonl"
+    file.write_text('{"text": "good \\ud83d"}\n{"text": "good"}\n')
+    line = ["--task", "demo", "--store", str(tmp_path / "store"), "--base", tiny_bert]
+    for name in ("out.jsonl", "out.csv"):
+        assert main([*line, str(file), "--output", str(tmp_path / name)]) == 0
+        assert "good \\ud83d" in (tmp_path / name).read_text()
+    first, second = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert first["predicted"] is None
+    assert second["predicted"] is not None

@@ -88,6 +88,15 @@ def test_runs_are_limited_and_the_border_is_told(ready: Preparation) -> None:
     assert grid.beyond(found) == [1.6e-2]
 
 
+def test_rates_that_were_asked_for_are_tried_however_many_are_known(ready: Preparation) -> None:
+    runner = _made_up(_peak(1e-3))
+    search(ready, "mask", Grid.around(1e-3, max_runs=5), runner)
+    runner.tried.clear()
+    found = search(ready, "mask", Grid((0.25, 0.5), max_runs=2), runner)
+    assert runner.tried == [0.5, 0.25]
+    assert found.best.lr == 1e-3
+
+
 def test_each_run_is_held_against_the_best_before_it(ready: Preparation) -> None:
     runner = _made_up(_peak(4e-3))
     search(ready, "mask", Grid.around(1e-3), runner)
@@ -197,7 +206,7 @@ def test_of_several_seeds_the_mean_counts(ready: Preparation) -> None:
 
 def test_a_grid_that_makes_no_sense_is_refused_with_every_mistake() -> None:
     with pytest.raises(OptionsError) as raised:
-        Grid((-1.0, 1.0), factor=1.0, max_runs=1)
+        Grid((-1.0, 1.0), factor=1.0000001, max_runs=1)
     assert [problem.split()[0] for problem in raised.value.problems] == ["--grid", "--factor", "--max-runs"]
 
 

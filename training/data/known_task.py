@@ -1,5 +1,6 @@
 """Rows of a task that is learned already: read as learning reads them, for labels that it knows."""
 
+import logging
 from collections.abc import Mapping
 
 from masking import TaskSpec
@@ -11,11 +12,13 @@ from training.kinds import TRAINING_KINDS, labels_of
 from training.kinds.fields import joined
 from training.options import ROLES, Role
 
+logger = logging.getLogger(__name__)
+
 
 def read_known(
     rows: RowSet, spec: TaskSpec, named: Mapping[Role, str | None], separator: str | None = None
 ) -> ExampleSet:
-    """Read the labelled rows of a learned task.
+    """Read the labelled rows of a learned task; what the rows themselves decided about targets is logged.
 
     Args:
         rows: The rows.
@@ -29,7 +32,10 @@ def read_known(
     columns = task_columns(rows, spec, named)
     read = read_examples(rows, spec.kind, columns)
     missing = "" if "-1" in spec.labels else None
-    examples = settle(read, judge(spec.kind, [read], missing, separator))
+    judgement = judge(spec.kind, [read], missing, separator)
+    for note in judgement.notes:
+        logger.info(f"{rows.source}: {note}")
+    examples = settle(read, judgement)
     if TRAINING_KINDS[spec.kind].has_classes:
         _check_labels(examples, spec)
     return examples

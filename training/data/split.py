@@ -2,11 +2,11 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from masking import TaskInput
-from training.data.examples import Example, ExampleSet
+from training.data.examples import ExampleSet
 from training.errors import NoExamplesError
 from training.kinds import Target, count_labels, labels_of
 
@@ -29,13 +29,13 @@ def split_examples(examples: ExampleSet, share: float, seed: int = 0) -> tuple[E
     Raises:
         NoExamplesError: There are too few rows to keep any.
     """
-    by_input: dict[TaskInput, list[Example]] = defaultdict(list)
-    for example in examples.examples:
-        by_input[example.input].append(example)
+    by_input: dict[TaskInput, list[int]] = defaultdict(list)
+    for place, example in enumerate(examples.examples):
+        by_input[example.input].append(place)
     counts = count_labels(example.target for example in examples.examples)
-    by_label: dict[str, list[list[Example]]] = defaultdict(list)
+    by_label: dict[str, list[list[int]]] = defaultdict(list)
     for group in by_input.values():
-        by_label[_stratum(group[0].target, counts)].append(group)
+        by_label[_stratum(examples.examples[group[0]].target, counts)].append(group)
     chooser = random.Random(seed)
     kept: set[int] = set()
     fewest = 0 if any(round(share * len(groups)) for groups in by_label.values()) else 1
@@ -43,27 +43,33 @@ def split_examples(examples: ExampleSet, share: float, seed: int = 0) -> tuple[E
         groups = by_label[label]
         size = min(max(round(share * len(groups)), fewest), len(groups) - 1)
         for group in chooser.sample(groups, size):
-            kept |= {example.line for example in group}
-    train = [example for example in examples.examples if example.line not in kept]
-    known = {label for example in train for label in labels_of(example.target)}
-    dev = [
-        example
-        for example in examples.examples
-        if example.line in kept
-        and (isinstance(example.target, int) or known.issuperset(labels_of(example.target)))
-    ]
-    if not dev:
+            kept.update(group)
+    known = {
+        label
+        for place, example in enumerate(examples.examples)
+        if place not in kept
+        for label in labels_of(example.target)
+    }
+    chosen = {place for place in kept if _is_known(examples.examples[place].target, known)}
+    if not chosen:
         raise NoExamplesError(
             f"{examples.source}: of {len(examples.examples)} rows none can be kept to choose by, as each is "
             "the only one of its label; give --dev FILE"
         )
-    chosen = {example.line for example in dev}
-    rest = tuple(example for example in examples.examples if example.line not in chosen)
+    train, dev = (
+        tuple(example for place, example in enumerate(examples.examples) if (place in chosen) == is_dev)
+        for is_dev in (False, True)
+    )
     name = f"{examples.source} ({share:.0%} of it)"
     return (
-        replace(examples, examples=rest),
-        replace(examples, source=name, examples=tuple(dev), unusable=(), remarks=()),
+        replace(examples, examples=train),
+        replace(examples, source=name, examples=dev, unusable=(), remarks=()),
     )
+
+
+def _is_known(target: Target, known: Container[str]) -> bool:
+    """Tell whether every label of a target is known; indices and values always are."""
+    return isinstance(target, int) or all(label in known for label in labels_of(target))
 
 
 def _stratum(target: Target, counts: Mapping[str, int]) -> str:

@@ -128,7 +128,7 @@ class RunFolder:
         """
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         for name, content in {**(files or {}), REPORT: text}.items():
-            (self.path / name).write_text(content, encoding="utf-8")
+            (self.path / name).write_text(content, encoding="utf-8", errors="backslashreplace")
         (self.path / RECORD).unlink(missing_ok=True)
         self._remove_run()
 

@@ -1,6 +1,6 @@
 """Labelling: predictions of a published task beside the rows of a file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mask_store import TaskKind
@@ -26,8 +26,8 @@ Labelled = dict[str, Any]
 
 def label_rows(
     published: PublishedTask, rows: RowSet, named: Mapping[Role, str | None], *, max_rows: int
-) -> Iterator[Labelled]:
-    """Predict every row of a file.
+) -> Iterable[Labelled]:
+    """Predict every row of a file, as they are asked for.
 
     Args:
         published: The task.
@@ -35,7 +35,7 @@ def label_rows(
         named: Column per role as the user named it, None for the default.
         max_rows: Rows of a batch at most.
 
-    Yields:
+    Returns:
         Each row with ``predicted`` and its scores; ``predicted`` is None, and ``error`` says why, where a row
         can't be used.
 
@@ -44,6 +44,12 @@ def label_rows(
     """
     kind = TRAINING_KINDS[published.task.spec.kind]
     columns = task_columns(rows, published.task.spec, published.named_columns(named), answers=False)
+    return _labelled(published, rows, columns, kind, max_rows)
+
+
+def _labelled(
+    published: PublishedTask, rows: RowSet, columns: Columns, kind: TrainingKind, max_rows: int
+) -> Iterator[Labelled]:
     for start in range(0, len(rows.rows), _AT_ONCE):
         piece = rows.rows[start : start + _AT_ONCE]
         given = [_read(row, columns, kind) for row in piece]

@@ -90,6 +90,7 @@ class Preparation:
             "processes": distributed.count(),
             "draws": _DRAWS,
             **_split_identity(self),
+            **_reading_identity(self.options),
             **({"pooling": self.spec.pooling} if self.spec.pooling else {}),
         }
 
@@ -122,6 +123,13 @@ def _split_identity(ready: Preparation) -> dict[str, object]:
         return {}
     seed = {"split_seed": options.split_seed} if options.split_seed else {}
     return {"validation_share": ready.data.held_share, **seed}
+
+
+def _reading_identity(options: LearnOptions) -> dict[str, object]:
+    """Return what decides how rows are read as examples, where it is not left to be found."""
+    named = {f"{role}_column": column for role, column in options.columns.items()}
+    marks = {"missing_label": options.missing_label, "label_separator": options.label_separator}
+    return {name: value for name, value in (named | marks).items() if value is not None}
 
 
 def begin(options: LearnOptions) -> str:

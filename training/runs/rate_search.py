@@ -26,6 +26,7 @@ FACTOR = 2.0
 MAX_RUNS = 12
 PAPER_MAX_RUNS = 25
 _DIGITS = (1, 3, 5, 7, 9)
+_LEAST_STEP = 0.001  # rates have six digits
 _START = (1e-5, 3e-5, 5e-5, 7e-5, 9e-5)
 
 
@@ -37,7 +38,8 @@ class Grid:
         rates: Learning rates to start with, rising.
         factor: Step from the border to the next rate; None for the paper's grid, whose rates are 1, 3, 5, 7
             and 9 times each power of ten.
-        max_runs: Rates to try at most, those that are known from earlier included.
+        max_runs: Rates to try at most, those that are known from earlier included; those to start with are
+            tried in any case.
 
     Raises:
         OptionsError: When built with values that don't make sense; lists every mistake.
@@ -57,7 +59,10 @@ class Grid:
                 self.factor is not None or not positive or all(_at(_place(r)) == r for r in self.rates),
                 f"--grid {given}: the paper's grid has 1, 3, 5, 7 and 9 times powers of ten",
             ),
-            (self.factor is None or 1 < self.factor < math.inf, f"--factor {self.factor}: must be above 1"),
+            (
+                self.factor is None or 1 + _LEAST_STEP <= self.factor < math.inf,
+                f"--factor {self.factor}: must be at least {1 + _LEAST_STEP:g}",
+            ),
             (
                 self.max_runs >= len(self.rates),
                 f"--max-runs {self.max_runs}: the grid alone has {len(self.rates)} rates",
@@ -177,12 +182,12 @@ def search(
     waiting = grid.in_order()
     while waiting:
         lr = waiting.pop(0)
-        if lr not in known and len(known) < grid.max_runs:
+        if lr not in known:
             rival = _found(known, chance).best if known else None
             known[lr] = _try(lr, prepared, method, runner, rival)
             logger.info(f"{known[lr]} ({len(known)} of at most {grid.max_runs} rates)")
         if not waiting and len(known) < grid.max_runs:
-            waiting = grid.beyond(_found(known, chance))
+            waiting = grid.beyond(_found(known, chance))[: max(0, grid.max_runs - len(known))]
     found = _found(known, chance)
     if not math.isfinite(found.best.value):
         raise SearchError(f"every rate from {found.trials[0].lr:g} to {found.trials[-1].lr:g} diverged")

@@ -11,7 +11,7 @@ Which runs to make, and making them, is done elsewhere.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,13 +118,15 @@ class Results:
         Where weights are kept or held-out rows have to be measured, a result without its own counts as none,
         so that its run is made again.
         """
-        wanted = _plain(identity)
-        result = next((result for own, result in reversed(self._known) if own == wanted), None)
+        result = self._newest(_plain(identity))
         if result is None or not result.values:
             return result
         measured = self._held_out is None or self._held_out in result.held_out
         kept = self._weights is None or self._weights_file(identity).is_file()
         return result if measured and kept else None
+
+    def _newest(self, identity: Identity) -> Result | None:
+        return next((result for own, result in reversed(self._known) if own == identity), None)
 
     def over(self, name: str, identity: Identity) -> list[Result]:
         """Return the results of all runs that differ in one entry of their identity at most, oldest first.
@@ -144,10 +146,15 @@ class Results:
             result: The result.
             model: What was learned, if anything; its weights are written if weights are kept.
 
+        What was measured of a run on held-out rows still counts where it was made again and came out alike.
+
         Raises:
             ResultsError: It can't be written.
         """
         plain = _plain(identity)
+        before = self._newest(plain)
+        if before is not None and before.values == result.values:
+            result = replace(result, held_out={**before.held_out, **result.held_out})
         if self._weights is not None and model is not None:
             _write_weights(self._weights_file(identity), model.learned_state())
         if self._path is not None:

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mask_store import MaskStore
 from masking import TaskModel
@@ -96,7 +97,7 @@ class Runner:
 
     Attributes:
         results: Finished runs; gets each result before the checkpoints of its run are dropped.
-        folder: Holds the folders of runs, named by method, rate and seed; a killed run resumes there.
+        folder: Holds the folders of runs, each with a name of its own; a killed run resumes there.
         callbacks: Called with steps, logs and epochs.
         store: Where to publish masks; None to publish nothing.
         held_out: Rows to measure each run on at its best epoch; None to measure on dev alone.
@@ -123,17 +124,9 @@ class Runner:
         Raises:
             TrainingError, MaskingError: As in `training.runs.learn.learn`, but for DivergedError.
         """
-        identity = ready.identity_for(method)
-        path = self.folder / f"{method}-lr{ready.options.lr:g}-seed{ready.options.seed}"
-        known = self.results.get(identity)
-        if known is not None and (rival is not None or known.end != "stopped"):
-            _finish(path, identity, known)
-            return known
-        with RunFolder.open(path, identity, fresh=ready.options.fresh) as folder:
-            result, model = self._measure(ready, method, folder, rival)
-            self.results.add(identity, result, model)
-            folder.finish(result.to_dict())
-        return result
+        name = f"{method}-lr{ready.options.lr:g}-seed{ready.options.seed}"
+        learn = partial(self._learn, ready, method)
+        return self._once(ready, method, ready.identity_for(method), name, learn, rival)
 
     def run_model(
         self,
@@ -143,7 +136,7 @@ class Runner:
         nbytes: Callable[[ModelT], int],
         keep: Callable[[ModelT], TaskModel] = lambda model: model,
     ) -> Result:
-        """Return the result of a run with a model of the caller's own, unless the results hold it already.
+        """Return the result of a run with a model of the caller's own; otherwise as `run`.
 
         Args:
             ready: The task and its settings; the model learns as masks do.
@@ -151,50 +144,50 @@ class Runner:
             make: Makes the model.
             nbytes: Returns the bytes that its task takes in addition to the base.
             keep: Returns what is kept as the run's weights, where weights are.
-
-        Raises:
-            DivergedError: The loss became infinite or not a number.
-            TrainingError, MaskingError: As in `training.runs.learn.learn`.
         """
-        path = self.folder / short_hash(identity)
-        known = self.results.get(identity)
-        if known is not None:
+
+        def learn(folder: RunFolder, callbacks: Sequence[Callback]) -> _Made:
+            model = make()
+            history, _ = learn_model(model, ready, "mask", folder, callbacks=callbacks)
+            return _Made(model, tuple(history.epochs), history.best_epoch, nbytes(model), keep(model))
+
+        return self._once(ready, "mask", identity, short_hash(identity), learn)
+
+    def _once(
+        self,
+        ready: Preparation,
+        method: Method,
+        identity: Identity,
+        name: str,
+        learn: Callable[[RunFolder, Sequence[Callback]], "_Made"],
+        rival: Result | None = None,
+    ) -> Result:
+        path, known = self.folder / name, self.results.get(identity)
+        if known is not None and (rival is not None or known.end != "stopped"):
             _finish(path, identity, known)
             return known
         with RunFolder.open(path, identity, fresh=ready.options.fresh) as folder:
             started = time.monotonic()
-            model = make()
-            history, _ = learn_model(model, ready, "mask", folder, callbacks=self.callbacks)
-            result = _summed_up(
-                *(ready, "mask", started, history.epochs),
-                end="finished",
-                best_epoch=history.best_epoch,
-                nbytes=nbytes(model),
-                held_out=self._measure_held_out(ready, model),
+            stop = StopHopeless(rival.values if rival else ())
+            made: _Made | None = None
+            with suppress(DivergedError):
+                made = learn(folder, [*self.callbacks, stop])
+            result = Result(
+                method=method,
+                lr=ready.options.lr,
+                seed=ready.options.seed,
+                end="diverged" if made is None else "stopped" if stop.stopped else "finished",
+                metric=ready.metric,
+                values=tuple(record.metrics[ready.metric] for record in made.epochs) if made else (),
+                best_epoch=made.best_epoch if made else 0,
+                nbytes=made.nbytes if made else 0,
+                held_out=self._measure_held_out(ready, made.model) if made else {},
+                seconds=round(time.monotonic() - started, 3),
+                epochs=made.epochs if made else (),
             )
-            self.results.add(identity, result, keep(model))
+            self.results.add(identity, result, made.kept if made else None)
             folder.finish(result.to_dict())
         return result
-
-    def _measure(
-        self, ready: Preparation, method: Method, folder: RunFolder, rival: Result | None
-    ) -> tuple[Result, TaskModel | None]:
-        """Make a run; return its result and what was learned, None where it diverged."""
-        started = time.monotonic()
-        stop = StopHopeless(rival.values if rival else ())
-        learned: Learned | Finetuned | None = None
-        with suppress(DivergedError):
-            learned = self._learn(ready, method, folder, stop)
-        epochs = learned.epochs if learned else ()
-        held_out = self._measure_held_out(ready, learned.model) if learned else {}
-        result = _summed_up(
-            *(ready, method, started, epochs),
-            end="diverged" if not epochs else "stopped" if stop.stopped else "finished",
-            best_epoch=learned.best_epoch if learned else 0,
-            nbytes=learned.nbytes if learned else 0,
-            held_out=held_out,
-        )
-        return result, learned.model if learned else None
 
     def _measure_held_out(self, ready: Preparation, model: TaskModel) -> dict[str, dict[str, float]]:
         """Return the metrics on the held-out rows by their digest; empty where there are none."""
@@ -205,31 +198,38 @@ class Runner:
         return {rows.digest: evaluate(model, ready.codec, rows.examples, max_rows=most)}
 
     def _learn(
-        self, ready: Preparation, method: Method, folder: RunFolder, stop: StopHopeless
-    ) -> Learned | Finetuned:
-        callbacks = [*self.callbacks, stop]
+        self, ready: Preparation, method: Method, folder: RunFolder, callbacks: Sequence[Callback]
+    ) -> "_Made":
         if method == "finetune":
-            return finetune_copy(ready, folder, callbacks=callbacks)
+            return _Made.of(finetune_copy(ready, folder, callbacks=callbacks))
         learned = learn_bundle(ready, folder, callbacks=callbacks)
         if self.store is not None:
             _publish(self.store, ready, learned, folder)
-        return learned
+        return _Made.of(learned)
 
 
-def _summed_up(
-    ready: Preparation, method: Method, started: float, epochs: Sequence[EpochRecord], **others: Any
-) -> Result:
-    """Return the result of a run that began at a time of the monotonic clock."""
-    return Result(
-        method=method,
-        lr=ready.options.lr,
-        seed=ready.options.seed,
-        metric=ready.metric,
-        values=tuple(record.metrics[ready.metric] for record in epochs),
-        seconds=round(time.monotonic() - started, 3),
-        epochs=tuple(epochs),
-        **others,
-    )
+@dataclass(frozen=True)
+class _Made:
+    """What a run learned.
+
+    Attributes:
+        model: The model, as it was at the best epoch.
+        epochs: Record of each epoch.
+        best_epoch: Number of the best epoch.
+        nbytes: Bytes that the task takes in addition to the base.
+        kept: The model whose weights are kept.
+    """
+
+    model: TaskModel
+    epochs: tuple[EpochRecord, ...]
+    best_epoch: int
+    nbytes: int
+    kept: TaskModel
+
+    @classmethod
+    def of(cls, learned: Learned | Finetuned) -> "_Made":
+        """Return what one of the two methods learned."""
+        return cls(learned.model, learned.epochs, learned.best_epoch, learned.nbytes, learned.model)
 
 
 def _publish(store: MaskStore, ready: Preparation, learned: Learned, folder: RunFolder) -> None:

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,13 @@ def test_every_label_gives_its_share_and_the_only_row_of_one_is_learned() -> Non
     assert {*train.examples, *dev.examples} == set(MANY.examples)
     assert len(train.examples) + len(dev.examples) == 101
     assert dev.source == "t (20% of it)"
+
+
+def test_rows_on_one_line_are_rows_of_their_own() -> None:
+    on_one = ExampleSet("t", "line", tuple(replace(one, line=1) for one in MANY.examples), ())
+    train, dev = split_examples(on_one, 0.2)
+    assert len(dev.examples) == 20
+    assert {*train.examples, *dev.examples} == set(on_one.examples)
 
 
 def test_the_split_is_the_same_each_time() -> None:

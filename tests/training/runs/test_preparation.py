@@ -81,6 +81,20 @@ def test_another_number_of_processes_is_another_run(
     assert ready.identity != alone
 
 
+@pytest.mark.parametrize(
+    "option", [{"text_column": "body"}, {"label_separator": ""}, {"missing_label": "none"}], ids=str
+)
+def test_rows_that_are_read_otherwise_are_another_run(
+    tiny_bert: str, tmp_path: Path, option: dict[str, str]
+) -> None:
+    rows = [{**row, "body": row["text"][::-1]} for row in reviews(20)]
+    file = str(write_lines(tmp_path / "rows.jsonl", rows))
+    options = tiny_options(tmp_path, tiny_bert, train=(file,), dev=(file,))
+    ready, other = prepare(options), prepare(options.replaced(**option))
+    assert other.data.digest == ready.data.digest
+    assert other.identity == ready.identity | option
+
+
 def test_a_base_that_is_a_finetuned_classifier_is_told_and_import_is_named(
     tmp_path: Path, tiny_bert: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,6 +101,20 @@ def test_a_run_that_was_not_measured_on_the_held_out_rows_counts_as_none(tmp_pat
     assert Results(path, held_out="sha256:2").get(IDENTITY) is None
 
 
+def test_what_was_measured_still_counts_for_a_run_made_again_alike(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    Results(path).add(IDENTITY, result(0.001, 0.5, held_out={"sha256:1": {"accuracy": 0.4}}))
+    Results(path).add(IDENTITY, result(0.001, 0.5, held_out={"sha256:2": {"accuracy": 0.3}}))
+    found = Results(path, held_out="sha256:1").get(IDENTITY)
+    assert found is not None
+    assert {digest: metrics["accuracy"] for digest, metrics in found.held_out.items()} == {
+        "sha256:1": 0.4,
+        "sha256:2": 0.3,
+    }
+    Results(path).add(IDENTITY, result(0.001, 0.75))
+    assert Results(path, held_out="sha256:1").get(IDENTITY) is None
+
+
 def test_weights_are_kept_where_there_is_a_folder_for_them(tmp_path: Path) -> None:
     model: Any = SimpleNamespace(learned_state=lambda: {"scores": torch.arange(6.0).reshape(2, 3)})
     path, folder = tmp_path / "results.jsonl", tmp_path / "deep" / "weights"

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -7,6 +8,7 @@ from masking import MaskedModel
 from tests.support.callbacks import Killed, KillInEpoch
 from tests.support.learning_data import tiny_options
 from tests.training.runs.test_results import result
+from training.errors import DivergedError
 from training.loop.run_folder import RunFolder
 from training.runs.preparation import Preparation, prepare
 from training.runs.results import Result, Results
@@ -18,7 +20,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory, tiny_bert: str) -> Preparati
     return prepare(tiny_options(tmp_path_factory.mktemp("data"), tiny_bert, epochs=1))
 
 
-def _kill(*_: object) -> None:
+def _kill(*_: object) -> NoReturn:
     raise Killed
 
 
@@ -104,3 +106,13 @@ def test_a_model_of_the_callers_own_is_learned_once_and_resumed(ready: Preparati
     assert len(made) == 2
     learn(runner, "another")
     assert len(made) == 3
+
+
+def test_a_run_that_diverged_is_not_made_again(ready: Preparation, tmp_path: Path) -> None:
+    def diverge() -> MaskedModel:
+        raise DivergedError("the loss is not a number")
+
+    runner = Runner(Results(), tmp_path, held_out=HeldOutRows(ready.encoded.dev, "sha256:1"))
+    diverged = runner.run_model(ready, ready.identity, diverge, nbytes=lambda _model: 7)
+    assert (diverged.end, diverged.values, diverged.held_out, diverged.nbytes) == ("diverged", (), {}, 0)
+    assert runner.run_model(ready, ready.identity, _kill, nbytes=lambda _model: 7) is diverged
