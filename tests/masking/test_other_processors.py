@@ -10,7 +10,11 @@ from masking.kernels.cpu.processor import NEEDED, TILES, has_tiles, lacks
 from tests.masking.kernels.conftest import needs_kernels
 
 ROOT = Path(__file__).parents[2]
-TESTS = ["tests/masking/kernels/test_lines.py", "tests/masking/inference/test_precision.py"]
+TESTS = [
+    "tests/masking/kernels/test_lines.py",
+    "tests/masking/kernels/emulated_registers.py",
+    "tests/masking/inference/test_precision.py",
+]
 LACKING = [one for one in NEEDED if lacks(one)] + [one for one in TILES if not has_tiles(one)]
 
 

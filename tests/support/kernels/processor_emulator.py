@@ -95,6 +95,8 @@ class _TileRegisters:
         return self.held[register, :rows, :width]
 
 
+on_configure: list[Callable[[int], None]] = []
+"""Called with the address of what tile registers are configured by, before they are."""
 _of_thread: dict[int, _TileRegisters] = defaultdict(_TileRegisters)
 
 
@@ -122,6 +124,8 @@ def _clear(register: int) -> None:
 
 
 def _configure(address: int) -> None:
+    for look in on_configure:
+        look(address)
     _mine().configure(ctypes.string_at(address, _LINE))
 
 

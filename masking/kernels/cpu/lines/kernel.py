@@ -100,15 +100,14 @@ class Job(IntEnum):
     """Likewise."""
     ROW_STARTS = 22
     """Address of int64 [rows + 1]: first token of each row, then the number of tokens."""
-    ROW_COUNT = 23
-    HEADS = 24
-    SCRATCH_BYTES = 25
-    KIND = 26
+    HEADS = 23
+    SCRATCH_BYTES = 24
+    KIND = 25
     """Of the tiles; ATTEND: BF16 or BF16_REGISTERS; NORMALISE: FP32 if residual and outputs are float32."""
-    PIECES = 27
-    NEXT_PIECE = 28
-    DONE_PIECES = 29
-    NEXT_SLOT = 30
+    PIECES = 26
+    NEXT_PIECE = 27
+    DONE_PIECES = 28
+    NEXT_SLOT = 29
 
 
 class Layer(IntEnum):
@@ -184,8 +183,8 @@ def _multiply_panel(
         if words != 0:
             words += stride * strip
             if enough != 0:
-                again, ahead = masked_segment == segment, tile + enough - 1
-                if not again and ahead < last and field_of(tiles + _TILE_BYTES * ahead, 2) == segment:
+                again, further = masked_segment == segment, tile + enough - 1
+                if not again and further < last and field_of(tiles + _TILE_BYTES * further, 2) == segment:
                     mask_panel(kind, strips, lines, words, stride, groups, masked)
                     masked_segment, again = segment, True
                 if again:
@@ -303,20 +302,22 @@ def _work_on_piece(job: int, piece: int, scratch: int) -> None:
 
 @njit(nogil=True, cache=CACHED)
 def _work(job: int) -> None:
-    """One thread's share of the job at an address; on return all of it is done."""
+    """One thread's share of the job at an address; on return all of it is done.
+
+    Once all pieces count as done, other threads may be at the next job, whose scratch may be the same memory.
+    """
     pieces, size = field_of(job, Job.PIECES), field_of(job, Job.SCRATCH_BYTES)
     scratch = field_of(job, Job.SCRATCH) + size * fetch_add(job + _INT * Job.NEXT_SLOT, 1)
     registers = size > 0 and field_of(job, Job.KIND) >= BF16_REGISTERS
     piece = fetch_add(job + _INT * Job.NEXT_PIECE, 1)
     if registers and piece < pieces:
         save(scratch + size - LINE)
-    some = piece < pieces
     while piece < pieces:
         _work_on_piece(job, piece, scratch)
-        fetch_add(job + _INT * Job.DONE_PIECES, 1)
         piece = fetch_add(job + _INT * Job.NEXT_PIECE, 1)
-    if registers and some:
-        restore(scratch + size - LINE)
+        if registers and piece >= pieces:
+            restore(scratch + size - LINE)
+        fetch_add(job + _INT * Job.DONE_PIECES, 1)
     turns = 0
     while fetch_add(job + _INT * Job.DONE_PIECES, 0) < pieces:
         if turns < _TURNS:
