@@ -40,6 +40,8 @@ def load_base(name_or_path: str, *, revision: str | None = None, device: str | t
         UnsupportedArchitectureError: It is no encoder, or its layers can't be masked.
     """
     with naming(name_or_path):
+        if revision is not None and Path(name_or_path).is_dir():
+            raise BaseLoadError(f"a folder has no revisions, found {revision!r}; leave --revision out")
         with reading("the folder"):
             check_folder(name_or_path)
         with silent_transformers():

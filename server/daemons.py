@@ -64,4 +64,9 @@ class OperatorThreads:
                 await self._free.acquire()
         except TimeoutError:
             raise OperatorsBusyError from None
-        return await in_daemon(self._name, lambda: work(*args, **kwargs), self._free.release)
+        try:
+            outcome = _begun(self._name, lambda: work(*args, **kwargs), self._free.release)
+        except BaseException:  # there is no thread that would release it
+            self._free.release()
+            raise
+        return await asyncio.shield(outcome)

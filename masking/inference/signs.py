@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from mask_store import BundleMember, unpack_bits
 from masking.inference.resident import ResidentWeights
-from masking.kernels import LinearMask, Method, Segments, masked_linear
+from masking.kernels import LinearMask, Method, Segments, mask_addresses, masked_linear
 from masking.kernels.cpu.lines import (
     Finish,
     LineLayer,
@@ -125,8 +125,11 @@ class SignedSegments:
         """
         method: Method = "fold" if self.weights.kernels == "off" else "auto"
         precision, ones = self.weights.cuda_precision, self.weights.ones_like(weight)
-        whole, bits = Segments((0, len(inputs))), self.bits[name]
-        plain = masked_linear(inputs, weight, None, whole, [None], method=method, precision=precision)
+        whole, bits = self._whole(), self.bits[name]
+        none = whole.keep(("none", inputs.device), lambda: mask_addresses([[None]], inputs.device)[0])
+        plain = masked_linear(
+            *(inputs, weight, None, whole, [None]), method=method, precision=precision, addresses=none
+        )
         kept = masked_linear(
             *(inputs, ones, None, self.segments, bits),
             method=method,
@@ -136,6 +139,10 @@ class SignedSegments:
         scales, biases = map(self._by_token, self._numbers(name))
         sums = inputs.sum(1, keepdim=True)
         return plain.add_(biases).addcmul_(scales, kept.mul_(2.0).sub_(sums))
+
+    def _whole(self) -> Segments:
+        """Return one segment of all tokens, the same for every layer."""
+        return self.segments.keep("whole", lambda: Segments((0, self.segments.tokens)))
 
     def products(self, names: Sequence[str], inputs: Tensor, finish: Finish) -> list[Tensor]:
         """Compute layers that the line kernel multiplies, all of one precision.

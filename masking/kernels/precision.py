@@ -47,8 +47,15 @@ def missing(precision: Precision, device: torch.device, kernels: Kernels = "auto
     if device.type == "cuda":
         if precision == "int8":
             return "needs a CPU"
-        return "" if kernels == "auto" and cuda.available() else "needs the Triton kernel"
+        if kernels != "auto" or not cuda.available():
+            return "needs the Triton kernel"
+        return "" if _has_tensor_cores(device) else "needs a GPU of compute capability 8.0 or above"
     return without_lines(precision, device, kernels)
+
+
+def _has_tensor_cores(device: torch.device) -> bool:
+    """Tell whether a GPU multiplies bfloat16 and tf32 natively."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def without_lines(precision: Precision, device: torch.device, kernels: Kernels = "auto") -> str:

@@ -150,11 +150,16 @@ class ReadyMasks:
         with self._lock:
             return next(reversed(self._kept.values()), None)
 
-    def take(self, served: Version) -> LoadedTask | None:
-        """Return the masks of a version if they are in memory, for as long as the caller holds them."""
+    def take(self, served: Version, *, counted: bool = True) -> LoadedTask | None:
+        """Return the masks of a version if they are in memory, for as long as the caller holds them.
+
+        Args:
+            served: The version.
+            counted: Whether that counts as a lookup; a request counts once.
+        """
         with self._lock:
             task = self._look_up(served)
-        if task is not None:
+        if task is not None and counted:
             self._on_lookup(True)
         return task
 
@@ -266,6 +271,8 @@ class ReadyMasks:
             self._freed.put({"promised": promised})
             raise
         self._settle_into(task, promised, keep=self._registry.serves(served.name, task.digest))
+        if not self._registry.serves(served.name, task.digest):  # it was replaced while that was done
+            self.drop(task.digest)
         return task
 
     def _end(self, digest: str, outcome: Future[LoadedTask], result: LoadedTask | Exception) -> None:
@@ -302,6 +309,9 @@ class ReadyMasks:
         Raises:
             TaskUnavailableError: There is no room for so many, or none in time.
         """
+        if self._take(wanted):
+            return
+        self._check_ever(name, wanted)  # else all the others would go for nothing
         end = time.monotonic() + self._room_seconds
         try:
             while not self._take(wanted):
@@ -338,11 +348,16 @@ class ReadyMasks:
         return False
 
     def _check_ever(self, name: str, wanted: int) -> None:
-        """Refuse what would not fit in if no request were in flight."""
+        """Refuse what would not fit in if no request were in flight, beside the masks that are to stay."""
         assert self.budget is not None
-        staying = sum(task.nbytes for task in tuple(self._kept.values()))
+        staying = self._staying()
         if staying + wanted > self.budget:
             raise self._refusal(name, wanted, f"pinned and required tasks keep {human_bytes(staying)} of it")
+
+    def _staying(self) -> int:
+        """Return the bytes of masks that don't go out for others; an error must not hold the masks."""
+        with self._lock:
+            return sum(task.nbytes for task in self._kept.values() if self._registry.keeps(task.name))
 
     def _refusal(self, name: str, wanted: int, why: str) -> TaskUnavailableError:
         assert self.budget is not None

@@ -21,7 +21,12 @@ logger = logging.getLogger(__name__)
 Compute = Callable[[Sequence[TaskBatch]], Sequence[Sequence[Floats]]]
 FailureReason = Literal["failed", "out_of_memory"]
 
-_ALLOCATORS = ("not enough memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+_ALLOCATORS = (
+    "not enough memory",
+    "CUDA error: out of memory",
+    "DefaultCPUAllocator",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,17 @@ class BatchResult:
 
 
 def compute_with_retry(compute: Compute, entries: Sequence[QueueEntry]) -> BatchResult:
-    """Compute inputs of any tasks together, or piece by piece where that fails."""
+    """Compute inputs of any tasks together, or piece by piece where that fails.
+
+    Raises:
+        torch.AcceleratorError: The device can't compute any more, whatever it is given.
+    """
     groups = group_by_task(entries)
     try:
         return BatchResult(_matched(groups, compute([task_batch(group) for group in groups])))
     except Exception as error:
+        if _is_lost_device(error):
+            raise
         reason: FailureReason = "out_of_memory" if _is_out_of_memory(error) else "failed"
         pieces: Sequence[Sequence[QueueEntry]] = _halves(entries) if reason == "out_of_memory" else groups
         _log(entries, reason, len(pieces))
@@ -90,6 +101,11 @@ def _halves(entries: Sequence[QueueEntry]) -> list[Sequence[QueueEntry]]:
     """Return two halves; one piece where there is nothing to halve."""
     middle = len(entries) // 2
     return [piece for piece in (entries[:middle], entries[middle:]) if piece]
+
+
+def _is_lost_device(error: Exception) -> bool:
+    """Tell whether an error stays with the process, such as an illegal address on a GPU."""
+    return isinstance(error, torch.AcceleratorError) and not _is_out_of_memory(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

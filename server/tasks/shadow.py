@@ -94,7 +94,7 @@ class Shadows:
         shadow, statistics = served.shadow, served.traffic
         if shadow is None or statistics is None or statistics.stopped is not None:
             return None
-        masks = self._masks.take(shadow)
+        masks = self._masks.take(shadow, counted=False)
         if masks is None:  # they are there for later requests
             self._masks.load(shadow)
             statistics.skip_shadow(len(inputs))

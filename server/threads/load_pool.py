@@ -55,7 +55,12 @@ class LoadPool:
         """Start threads for what waits: to be called now and then, for slow work makes room only by time."""
         while (piece := self._next()) is not None:
             first = [piece]  # for a thread keeps its arguments as long as it lives
-            Thread(target=self._work, args=(first,), name=f"load-{piece[0]}", daemon=True).start()
+            try:
+                Thread(target=self._work, args=(first,), name=f"load-{piece[0]}", daemon=True).start()
+            except RuntimeError as error:  # of processes or memory there are too few
+                logger.error("task %s waits to be loaded: %s", piece[0], error)
+                self._put_back(*piece)
+                return
 
     def busy(self, patience: float) -> set[str]:
         """Return tasks with work that waits, or has been running for at most `patience` seconds."""
@@ -87,6 +92,13 @@ class LoadPool:
             task, work = self._waiting.popitem(last=False)
             self._running[task] = time.monotonic()
             return task, work
+
+    def _put_back(self, task: str, work: Work) -> None:
+        """Let a piece of work wait again, before all others."""
+        with self._changed:
+            del self._running[task]
+            self._waiting[task] = work
+            self._waiting.move_to_end(task, last=False)
 
     def _work(self, first: list[tuple[str, Work]]) -> None:
         piece: tuple[str, Work] | None = first.pop()

@@ -91,9 +91,7 @@ class SupervisedThread:
         deaths = 0
         while True:
             began = time.monotonic()
-            self._worker = Thread(target=self._run, name=self.name, daemon=True)
-            self._worker.start()
-            self._worker.join()
+            self._work_once()
             self._on_end()
             if self._finished or self._stopping.is_set():
                 return
@@ -105,6 +103,16 @@ class SupervisedThread:
             if self._stopping.is_set():
                 return
             self.restarts += 1
+
+    def _work_once(self) -> None:
+        """Do the work in a thread, until it ends; a thread that can't be started counts as one that died."""
+        self._worker = Thread(target=self._run, name=self.name, daemon=True)
+        try:
+            self._worker.start()
+        except RuntimeError:
+            logger.critical("no thread can be started for the %s", self.name, exc_info=True)
+        else:
+            self._worker.join()
 
     def _run(self) -> None:
         try:

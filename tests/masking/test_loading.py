@@ -402,3 +402,8 @@ def test_a_truncated_checkpoint_is_refused(tiny_bert: str, tmp_path: Path) -> No
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(BaseLoadError, match="broken"):
         load_base(str(tmp_path / "broken"))
+
+
+def test_a_revision_of_a_folder_is_refused(folders: dict[str, str]) -> None:
+    with pytest.raises(BaseLoadError, match=r"a folder has no revisions, found 'main'; leave --revision out"):
+        load_base(folders["bert"], revision="main")

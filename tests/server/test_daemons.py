@@ -30,6 +30,22 @@ def test_errors_come_back_and_free_the_thread() -> None:
     asyncio.run(run())
 
 
+def test_a_thread_that_can_not_be_started_is_not_missing_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        threads = OperatorThreads("operator", 1, patience_seconds=20)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="can't start"):
+                    await threads.run(len, "abc")
+        assert await threads.run(len, "abc") == 3
+
+    asyncio.run(run())
+
+
 def test_threads_that_hang_refuse_more_work_and_nothing_else() -> None:
     let_go = Event()
 

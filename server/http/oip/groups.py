@@ -8,6 +8,7 @@ task that can't answer fails the request, with its name.
 
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
@@ -244,7 +245,7 @@ async def results_of(call: GroupCall, service: Service, facts: RequestFacts) -> 
     async with aclosing(fan_out(service, call.calls, facts)) as replies:
         async for number, reply in replies:
             if isinstance(reply, Exception):
-                error = part_error(reply)
+                error = copy(part_error(reply))  # other requests may have the same
                 error.message = one_line(f"task {call.calls[number][0].name!r}: {error.message}")
                 raise error
             found[number] = reply

@@ -7,6 +7,7 @@ from masking.kernels import choose_precision
 from masking.kernels.cpu import launch as native
 from masking.kernels.cpu import lines, processor
 from masking.kernels.cpu.lines import launch
+from masking.kernels.cuda import launch as cuda
 from tests.masking.kernels.conftest import needs_kernels
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -15,6 +16,8 @@ EVERYTHING = frozenset({"avx2", "avx512f", "avx512bw", "avx512bf16", "avx512vnni
 
 @pytest.fixture
 def has(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    lines.available()  # kernels are made for the processor that there is
+
     def set_features(*without: str) -> None:
         monkeypatch.setattr(processor, "features", lambda: EVERYTHING - set(without))
 
@@ -65,9 +68,29 @@ def test_unknown_names_are_refused_with_those_that_there_are() -> None:
         choose_precision("fp64", CPU)
 
 
-def test_int8_is_not_for_a_gpu() -> None:
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    def set_capability(*capability: int) -> None:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+        monkeypatch.setattr(cuda, "available", lambda: True)
+
+    return set_capability
+
+
+def test_int8_is_not_for_a_gpu(gpu) -> None:  # type: ignore[no-untyped-def]
+    gpu(9, 0)
     with pytest.raises(ValueError, match="precision int8: needs a CPU"):
         choose_precision("int8", CUDA)
+
+
+def test_auto_is_bf16_on_a_gpu_that_multiplies_it(gpu) -> None:  # type: ignore[no-untyped-def]
+    gpu(8, 0)
+    assert choose_precision("auto", CUDA) == "bf16"
+    assert choose_precision("tf32", CUDA) == "tf32"
+    gpu(7, 5)
+    assert choose_precision("auto", CUDA) == "fp32"
+    with pytest.raises(ValueError, match=r"bf16: needs a GPU of compute capability 8\.0 .* has fp32$"):
+        choose_precision("bf16", CUDA)
 
 
 def test_the_processor_has_a_name() -> None:

@@ -1,6 +1,7 @@
 import gc
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
 
@@ -196,6 +197,41 @@ def test_what_is_larger_than_all_memory_is_refused(base: Base) -> None:
     registry.put(served)
     with pytest.raises(TaskUnavailableError, match=r"they take .*, --mask-memory is"):
         wait_for(masks.get(served))
+
+
+@pytest.mark.parametrize("large", [1, 2, 3])
+def test_nothing_goes_out_for_what_can_not_come_in(base: Base, large: int) -> None:
+    house = House(base, required=("a",))
+    house.get("a")
+    house.get("b")
+    whole = house.registry.get("c")
+    house.masks.load_by(lambda _: house.make("c"))
+    larger = replace(whole, loaded=replace(whole.loaded, ready_bytes=large * house.size))
+    house.registry.put(larger)
+    if large == 1:
+        wait_for(house.masks.get(larger))
+    else:
+        with pytest.raises(TaskUnavailableError, match="no room for the masks of task 'c'"):
+            wait_for(house.masks.get(larger))
+    assert house.ready() == ({"a", "c"} if large == 1 else {"a", "b"})
+
+
+def test_a_version_replaced_at_the_last_moment_is_not_kept(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, serves = house.registry.get("a"), house.registry.serves
+
+    def replaced_then(name: str, digest: str) -> bool:
+        found = serves(name, digest)
+        if house.loads and found:
+            house.registry.remove("a")
+            house.masks.drop(digest)
+        return found
+
+    monkeypatch.setattr(house.registry, "serves", replaced_then)
+    assert wait_for(house.masks.get(served)).name == "a"
+    assert house.masks.ready == 0
+    wait_until(lambda: house.masks.nbytes == 0)
 
 
 def test_a_version_that_is_served_no_longer_is_not_kept(house: House) -> None:

@@ -18,6 +18,7 @@ OUT_OF_MEMORY = [
     MemoryError(),
     RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
     RuntimeError("not enough memory: you tried to allocate 1099511627776 bytes"),
+    torch.AcceleratorError("CUDA error: out of memory"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]
 
@@ -113,6 +114,14 @@ def test_what_a_worker_must_die_of_is_not_caught() -> None:
         raise SystemExit
 
     with pytest.raises(SystemExit):
+        compute_with_retry(compute, _entries(a=[1], b=[1]))
+
+
+def test_a_device_that_can_not_compute_any_more_is_not_tried_again() -> None:
+    def compute(_: TaskBatches) -> list[list[Floats]]:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(torch.AcceleratorError):
         compute_with_retry(compute, _entries(a=[1], b=[1]))
 
 

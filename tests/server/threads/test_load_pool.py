@@ -1,6 +1,6 @@
 import weakref
 from collections.abc import Callable
-from threading import Event, active_count
+from threading import Event, Thread, active_count
 
 import pytest
 
@@ -54,6 +54,22 @@ def test_one_piece_at_a_time_for_each_task(loads: Loads) -> None:
     loads.let_go.set()
     assert pool.wait(60)
     assert loads.begun == ["running", "waiting"]
+
+
+def test_work_waits_where_no_thread_can_be_started(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = LoadPool(2, patience=60)
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", refuse)
+        assert pool.submit("a", loads.of("a"))
+        assert pool.submit("b", loads.of("b"))
+    assert (loads.begun, pool.busy(60)) == ([], {"a", "b"})
+    loads.let_go.set()
+    pool.relieve()
+    assert pool.wait(60)
+    assert sorted(loads.begun) == ["a", "b"]
 
 
 @pytest.mark.parametrize("slow", [1, 5])

@@ -1,6 +1,6 @@
 import ctypes
 import logging
-from threading import Event, enumerate
+from threading import Event, Thread, enumerate
 
 import pytest
 
@@ -61,6 +61,24 @@ def test_what_dies_again_and_again_is_given_up(caplog: pytest.LogCaptureFixture)
     assert thread.failure is not None
     assert "the worker died 5 times in a row" in thread.failure
     assert caplog.records[-1].getMessage() == thread.failure
+
+
+def test_a_thread_that_can_not_be_started_counts_as_one_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, work, refused = Thread.start, Work(), list[str]()
+
+    def refuse_twice(thread: Thread) -> None:
+        if thread.name == "worker" and len(refused) < 2:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", refuse_twice)
+    thread = SupervisedThread("worker", work, restart_seconds=0)
+    thread.start()
+    wait_until(lambda: work.begun == 1)
+    assert (thread.alive, thread.restarts, thread.failure) == (True, 2, None)
+    work.let_go.set()
+    assert thread.join(20)
 
 
 def test_deaths_that_lie_far_apart_are_not_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ class Finish(IntEnum):
     BFLOAT16 = 0
     """Rounded to bfloat16."""
     GELU = 1
-    """The same after GELU, exact to 2e-5."""
+    """The same after GELU: to 2e-5, and below -10 to 2e-6 of the sum's size."""
     FLOAT32 = 2
     """Kept in float32."""
     GELU32 = 3
