@@ -145,7 +145,10 @@ def _write_if_last(  # noqa: PLR0913, PLR0917 (the end of one kernel)
         tl.store(counter, 0)
 
 
-@triton.jit(do_not_specialize=["tile_count", "load"])
+@triton.jit(
+    do_not_specialize=["tile_count", "load"],
+    do_not_specialize_on_alignment=["addresses"],  # a row of a table, of an odd number of segments too
+)
 @no_type_check
 def multiply_tiles(  # noqa: PLR0913, PLR0917 (one kernel argument each)
     inputs,
