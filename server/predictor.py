@@ -28,7 +28,6 @@ _SMALL_BODY = 8192  # bytes; reading and answering less than this takes no longe
 _GIVES_WAY_SECONDS = 0.02
 _EXPECTED_SECONDS = 0.25
 _LOOKS_AGAIN_SECONDS = 0.001
-_INLINE_LOGITS = 4096  # decoding more of them would hold up the event loop, so a thread does it
 
 _Task = TypeVar("_Task", bound=KnownTask)
 _Result = TypeVar("_Result")
@@ -451,9 +450,7 @@ class Predictor:
         def decode() -> list[Prediction]:
             return [task.codec.decode(values) for values in logits]
 
-        await self._turns.take()
-        few = sum(values.size for values in logits) <= _INLINE_LOGITS
-        return decode() if few else await asyncio.to_thread(decode)
+        return await self._turns.run(decode, logits)
 
 
 def rows_of(served: ServedTask, request: PredictRequest) -> int:

@@ -6,8 +6,15 @@ another would hold up every new request, and every refusal, for tens of millisec
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from masking.tasks.predictions import Floats
 
 _MOST_AT_ONCE = 2
+_FEW_LOGITS = 4096  # work on more of them would hold up the event loop, so a thread does it
+
+Result = TypeVar("Result")
 
 
 class Turns:
@@ -31,6 +38,12 @@ class Turns:
         turn = loop.create_future()
         self._waiting.append(turn)
         await turn
+
+    async def run(self, work: Callable[[], Result], logits: Iterable[Floats]) -> Result:
+        """Wait for a turn, then do some work on logits: here where they are few, else in a thread."""
+        await self.take()
+        few = sum(values.size for values in logits) <= _FEW_LOGITS
+        return work() if few else await asyncio.to_thread(work)
 
     def _next_pass(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin a pass; what waits goes first."""

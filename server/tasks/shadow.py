@@ -22,7 +22,6 @@ from server.telemetry.comparison import Comparison
 from server.telemetry.traffic_stats import TrafficStatistics
 
 _SHARE_OF_ROOM = 0.5
-_FEW_LOGITS = 4096  # decoding more of them would hold up the event loop, so a thread does it
 
 
 @dataclass
@@ -138,7 +137,6 @@ class Shadows:
         assert request.logits is not None
         try:
             computed = await request.logits
-            await self._turns.take()
             comparison = Comparison(request.stable.spec, request.shadow.spec)
             one, other = request.stable.codec, request.shadow.codec
 
@@ -147,8 +145,7 @@ class Shadows:
                 compared = [comparison.of(one.decode(a), other.decode(b)) for a, b in pairs]
                 statistics.count_shadow(request.version, compared)
 
-            few = 2 * sum(values.size for values in logits) <= _FEW_LOGITS
-            compare() if few else await asyncio.to_thread(compare)
+            await self._turns.run(compare, (*logits, *computed))
         except Exception as error:
             if is_at_fault(error):
                 statistics.count_shadow_failure(request.version, rows)
