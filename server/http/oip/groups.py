@@ -253,8 +253,4 @@ async def results_of(call: GroupCall, service: Service, facts: RequestFacts) -> 
 
 
 def _reply(group: Group, call: GroupCall, results: Mapping[int, Sequence[Prediction]]) -> InferReply:
-    head = {"model_name": group.name, "model_version": VERSION}
-    if call.id is not None:
-        head["id"] = call.id
-    binary = {name for name, is_binary in call.outputs.items() if is_binary}
-    return InferReply.of(head, call.tensors(results), binary)
+    return InferReply.of((group.name, VERSION), call.id, call.tensors(results), call.outputs)

@@ -255,11 +255,8 @@ def _read(body: bytes, json_length: str | None, served: ServedTask, service: Ser
 
 
 def _reply(served: ServedTask, call: oip.InferCall, predictions: Sequence[Prediction]) -> InferReply:
-    head = {"model_name": served.name, "model_version": str(served.version)}
-    if call.id is not None:
-        head["id"] = call.id
-    binary = {name for name, is_binary in call.outputs.items() if is_binary}
-    return InferReply.of(head, call.tensors(served.loaded, predictions), binary)
+    model = (served.name, str(served.version))
+    return InferReply.of(model, call.id, call.tensors(served.loaded, predictions), call.outputs)
 
 
 def _statistics(served: ServedTask) -> ModelStatistics:

@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from base64 import b64decode
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -275,18 +275,28 @@ class InferReply:
     json_length: int | None
 
     @classmethod
-    def of(cls, head: dict[str, Any], outputs: Sequence[OutputTensor], binary: Collection[str]) -> Self:
+    def of(
+        cls,
+        model: tuple[str, str],
+        request_id: str | None,
+        outputs: Sequence[OutputTensor],
+        is_binary: Mapping[str, bool],
+    ) -> Self:
         """Put a reply together.
 
         Args:
-            head: What the JSON says besides the outputs.
+            model: Name and version of what answers.
+            request_id: What the client called its request; None for nothing.
             outputs: The outputs in order.
-            binary: Names of those that go into the binary part.
+            is_binary: By name, whether an output goes into the binary part.
         """
+        head = {"model_name": model[0], "model_version": model[1]}
+        if request_id is not None:
+            head["id"] = request_id
         described, parts = [], []
         for output in outputs:
             entry = {"name": output.name, "datatype": output.datatype, "shape": output.shape}
-            if output.name in binary:
+            if is_binary[output.name]:
                 parts.append(to_binary(output))
                 described.append({**entry, "parameters": {"binary_data_size": len(parts[-1])}})
             else:

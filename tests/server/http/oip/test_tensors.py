@@ -117,18 +117,21 @@ def test_a_reply_in_both_forms_says_the_same() -> None:
         OutputTensor("label", ["a", "é"]),
         OutputTensor("scores", np.array([[0.25, 0.75], [1, 0]], np.float32)),
     ]
-    plain = InferReply.of({"model_name": "m"}, outputs, set())
+    plain = InferReply.of(("m", "3"), None, outputs, {"label": False, "scores": False})
     assert plain.json_length is None
     assert json.loads(plain.content) == {
         "model_name": "m",
+        "model_version": "3",
         "outputs": [
             {"name": "label", "datatype": "BYTES", "shape": [2], "data": ["a", "é"]},
             {"name": "scores", "datatype": "FP32", "shape": [2, 2], "data": [0.25, 0.75, 1, 0]},
         ],
     }
-    mixed = InferReply.of({"model_name": "m"}, outputs, {"scores"})
+    mixed = InferReply.of(("m", "3"), "17", outputs, {"label": False, "scores": True})
     assert mixed.json_length is not None
-    described = json.loads(mixed.content[: mixed.json_length])["outputs"]
+    reply = json.loads(mixed.content[: mixed.json_length])
+    assert reply["id"] == "17"
+    described = reply["outputs"]
     assert described[0]["data"] == ["a", "é"]
     assert described[1]["parameters"] == {"binary_data_size": 16}
     assert np.frombuffer(mixed.content[mixed.json_length :], "<f4").tolist() == [0.25, 0.75, 1, 0]
