@@ -125,6 +125,20 @@ def test_a_label_that_the_task_does_not_know_is_told_by_line(
     assert "other.jsonl:2: the task has no label 'mixed'" in capsys.readouterr().err
 
 
+def test_what_a_file_decides_about_its_numbers_is_told(
+    tiny_bert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind: TaskKind = "multiple-choice"
+    learn(tiny_options(tmp_path, tiny_bert, kind, epochs=1, force=True))
+    rows = [{**row, "label": row["label"] + 1} for row in ROWS[kind](8, seed=3)]
+    rows[0]["label"] = len(rows[0]["choices"])
+    file = str(write_lines(tmp_path / "from-one.jsonl", rows))
+    assert (
+        main(["--task", "demo", "--store", str(tmp_path / "store"), "--base", tiny_bert, "--file", file]) == 0
+    )
+    assert f"{file}: labels count from 1 (" in capsys.readouterr().err
+
+
 def test_kinds_without_labels_have_no_label_figures(learned: Any, capsys: pytest.CaptureFixture[str]) -> None:
     kind: TaskKind = learned[0]
     found = _json(capsys, learned[1])
