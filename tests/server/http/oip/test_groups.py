@@ -8,6 +8,8 @@ from fastapi.testclient import TestClient
 
 from masking import Base, Features, LoadedTask
 from masking.tasks.predictions import Floats
+from server.engine import retry
+from server.errors import BackendFailedError
 from tests.server.http.oip.test_routes import outputs_in, texts
 from tests.support.server_parts import by_task, failing_at
 from tests.support.serving import SPECS, TEXT, fill, serving
@@ -121,3 +123,16 @@ def test_a_task_that_fails_fails_the_request_with_its_name(base: Base, tmp_path:
     assert reply.status_code == 424
     assert reply.json()["error"].startswith("task 'rating': ")
     assert "secret" not in reply.text
+
+
+def test_requests_that_fail_of_one_error_tell_it_alike(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, base)
+    shared = BackendFailedError()  # as the requests of a batch have it
+    monkeypatch.setattr(retry, "BackendFailedError", lambda: shared)
+    body = {"inputs": [texts("text", [TEXT])]}
+    with serving(base, tmp_path, compute=failing_at("rating"), group=GROUPS) as client:
+        told = [client.post("/v2/models/group:texts/infer", json=body).json()["error"] for _ in range(2)]
+    assert told[0] == told[1]
+    assert told[0].count("task 'rating'") == 1
