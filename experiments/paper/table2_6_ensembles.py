@@ -19,7 +19,7 @@ from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
 from experiments.paper.table8_figure3_memory import count, megabytes
 from experiments.published.beside import Beside
-from experiments.published.facts import FACTS, NOT_PRINTED, Errors, Method, Size, paper_base
+from experiments.published.facts import BERT, FACTS, NOT_PRINTED, Errors, Method, Size, paper_base
 from experiments.published.rules import Verdict
 from experiments.published.tables import T2A, T2B, T2C, Megabytes
 from lab.paper_bases import base_of_shape
@@ -69,7 +69,7 @@ def table2(context: Context) -> Result:
     """Compare one model with the ensemble, in test error and in memory."""
     groups = {context.base: _groups(context, context.base)}
     held = megabytes(count(base_of_shape(context.base)))
-    verdicts = [T2C.verdict(short_name(context.base), held)] if paper_base(context.base) == _bert() else []
+    verdicts = [T2C.verdict(short_name(context.base), held)] if paper_base(context.base) == BERT else []
     return _result(
         context,
         "Table 2: test error and memory of one model and of an ensemble",
@@ -85,11 +85,6 @@ def table6(context: Context) -> Result:
     """Compare one model with the ensemble on every base, in test error."""
     groups = {base: _groups(context, base) for base in context.bases}
     return _result(context, "Table 6: test error of one model and of an ensemble", groups)
-
-
-def _bert() -> str:
-    (base,) = FACTS.table2.errors
-    return base
 
 
 def _groups(context: Context, base: str) -> list[Group]:
@@ -217,7 +212,7 @@ def _beside(group: Group, beside: Beside) -> list[str]:
 
 
 def _memory(context: Context, held: Megabytes) -> Table:
-    own = paper_base(context.base) == _bert()
+    own = paper_base(context.base) == BERT
     rows = [
         [
             method,
@@ -226,7 +221,7 @@ def _memory(context: Context, held: Megabytes) -> Table:
         ]
         for method in METHODS
     ]
-    of_paper = "paper" if own else f"paper ({_bert()})"
+    of_paper = "paper" if own else f"paper ({BERT})"
     head = ["method", "single", "ensemble of four", f"{of_paper}: single", f"{of_paper}: ensemble"]
     counted = "the encoder once, masks or copies, no classifiers"
     return Table(head, rows, f"{short_name(context.base)}, memory in MB (10^6 bytes): {counted}")

@@ -16,7 +16,17 @@ from experiments.common.drawing import METHOD_COLORS, clear
 from experiments.common.report import Result, Table, short_name
 from experiments.common.runs import FLOAT_BYTES
 from experiments.common.tasks import TASKS
-from experiments.published.facts import FACTS, NOT_PRINTED, Addends, Method, Size, Table8, Unit, paper_base
+from experiments.published.facts import (
+    BERT,
+    FACTS,
+    NOT_PRINTED,
+    Addends,
+    Method,
+    Size,
+    Table8,
+    Unit,
+    paper_base,
+)
 from experiments.published.figures import F3, first_lower
 from experiments.published.rules import Verdict
 from experiments.published.tables import T2C, T8
@@ -149,10 +159,9 @@ def _counts(context: Context) -> dict[str, Table8]:
 
 def _verdicts(counts: Mapping[str, Table8], *, memory: bool) -> list[Verdict]:
     """Judge the paper's claims, which are about BERT-base; the memory is that of Table 2."""
-    (bert,) = FACTS.table2.errors
     found = []
     for name, counted in counts.items():
-        if paper_base(name) == bert:
+        if paper_base(name) == BERT:
             subject = short_name(name)
             found += (
                 [T8.verdict(subject, counted), T2C.verdict(subject, megabytes(counted))]
@@ -177,8 +186,7 @@ def _notes(counts: Mapping[str, Table8]) -> list[str]:
 
 def _addends(name: str, counted: Table8) -> Table:
     """Return a row for each task and method, with the paper's where the base is BERT."""
-    (bert,) = FACTS.table2.errors
-    own = paper_base(name) == bert
+    own = paper_base(name) == BERT
     pretrained = FACTS.table8.pretrained if own else None
     rows = [["pretrained model", "both", *_pairs(counted.pretrained, pretrained)]]
     for task, found in counted.added.items():

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from math import hypot
 from typing import Self
 
-from experiments.published.facts import NOT_PRINTED, Cell, paper_base
+from experiments.published.facts import BERT, NOT_PRINTED, Cell, paper_base
 
-_ASIDE = "bert-base-uncased"
 _MIN_TOLERANCE = 1.0
 
 
@@ -35,7 +34,7 @@ class Beside:
             full: Whether rows, settings and seeds are the paper's.
         """
         own = paper_base(base)
-        return cls(own or _ASIDE, own is not None and full)
+        return cls(own or BERT, own is not None and full)
 
     @property
     def note(self) -> str:

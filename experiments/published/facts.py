@@ -27,6 +27,8 @@ Gains = Mapping[Method, Mapping[str, Mapping[str, float]]]
 """Points above the majority vote by method, task learned from and task measured on."""
 
 NOT_PRINTED = "-"
+BERT = "bert-base-uncased"
+"""The base of most of the paper's tables, and of all that it says of memory."""
 
 
 class _Part(BaseModel):
