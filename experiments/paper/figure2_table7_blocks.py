@@ -16,7 +16,7 @@ from experiments.common.scores import Scores, listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
 from experiments.published.beside import Beside, printed
-from experiments.published.facts import FACTS, NOT_PRINTED, Cell, Direction, Method, paper_base
+from experiments.published.facts import BERT, FACTS, NOT_PRINTED, Cell, Direction, Method, paper_base
 from experiments.published.figures import F2A, F2B, F2C, ByChoice
 
 DIRECTIONS: tuple[Direction, ...] = ("top-down", "bottom-up")
@@ -24,8 +24,7 @@ QUICK_TASKS, FULL_TASKS = ("trec",), ("mrpc", "rte", "cola")
 SHARES = tuple(dict.fromkeys(row.initial_sparsity for row in FACTS.table7.masking))
 _STYLES = {"top-down": "-", "bottom-up": "--"}
 _COLORS = dict(zip(SHARES, (MASKING, MASKING_LIGHT), strict=True))
-_PAPER_BASE = "bert-base-uncased"
-_PAPER_BLOCKS = FACTS.setup.blocks[_PAPER_BASE]
+_PAPER_BLOCKS = FACTS.setup.blocks[BERT]
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def _seeds(context: Context) -> tuple[int, ...]:
 
 def _result(context: Context, title: str, found: Sequence[Measured], draw: Draw | None = None) -> Result:
     by_task = {task: [one for one in found if one.task == task] for task in choices(found)}
-    beside = Beside(_PAPER_BASE, paper_base(context.base) == _PAPER_BASE and context.scale == "full")
+    beside = Beside(BERT, paper_base(context.base) == BERT and context.scale == "full")
     searched = any(isinstance(context.scale_of(task).rates["masking"], str) for task in by_task)
     return Result(
         title=title,

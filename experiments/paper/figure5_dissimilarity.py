@@ -25,12 +25,12 @@ from experiments.common.scores import listed
 from experiments.common.tasks import TASKS
 from experiments.errors import ExperimentOptionsError
 from experiments.published.analysis import F5A, F5B, Dissimilarity
-from experiments.published.facts import FACTS
+from experiments.published.facts import BERT, FACTS
 from masking.heads import CLASSIFIER, POOLER
 
 QUICK_TASKS = ("sst2", "sem", "trec", "cola")
 LAYER = "output"
-_LOWER_BLOCK = FACTS.setup.masked_blocks["bert-base-uncased"][0]
+_LOWER_BLOCK = FACTS.setup.masked_blocks[BERT][0]
 _TASKS = 2
 _WHITE_FROM = 0.5  # s from which a cell's number is white
 
