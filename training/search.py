@@ -15,14 +15,17 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.cli.command import run_command
 from training.cli.parser import add_method, build_parser, parse_options, seed_problems
 from training.distributed import refuse_several
-from training.errors import OptionsError
+from training.errors import OptionsError, SearchError
 from training.options import LearnOptions, Method
 from training.runs.rate_search import FACTOR, MAX_RUNS, PAPER_MAX_RUNS, Found, Grid, rounded, search
+
+if TYPE_CHECKING:
+    from training.runs.preparation import Preparation
 
 logger = logging.getLogger("training.search")  # not __name__, which is "__main__" for a command
 
@@ -84,10 +87,31 @@ def _run(arguments: argparse.Namespace) -> int:
     results = Results(Path(getattr(arguments, "results", f"{options.run_folder}-search.jsonl")))
     callbacks = [] if arguments.quiet else [ProgressBar()]
     runner = Runner(results, Path(f"{options.run_folder}-search"), callbacks)
-    found = search(prepare(options), arguments.method, grid, runner, getattr(arguments, "seeds", None))
+    ready = prepare(options)
+    found = search(ready, arguments.method, grid, runner, getattr(arguments, "seeds", None))
     _log(found, grid)
+    _check_learned(found, ready)
     print(json.dumps(_summary(found, grid, arguments.method), indent=2) if arguments.json else _flag(found))
     return 0
+
+
+def _check_learned(found: Found, ready: "Preparation") -> None:
+    """Make sure that a rate learned something; where dev is too small to judge, only warn.
+
+    Raises:
+        SearchError: None did.
+    """
+    from training.runs.acceptance import JUDGED_EXAMPLES  # noqa: PLC0415 (torch, as above)
+
+    if not found.nothing_learned:
+        return
+    told = (
+        f"no rate may have learned anything: the best has dev {ready.metric} {found.best.value:.4f}, and "
+        f"{ready.baseline.how} has {ready.baseline.value:.4f}; try more --epochs or other rates (--grid)"
+    )
+    if len(ready.encoded.dev) >= JUDGED_EXAMPLES:
+        raise SearchError(told)
+    logger.warning(f"warning: {told}")
 
 
 def _grid(options: LearnOptions, arguments: argparse.Namespace) -> Grid:
@@ -120,7 +144,8 @@ def _log(found: Found, grid: Grid) -> None:
         logger.info(f"{trial}{'  <- best' if trial is found.best else ''}")
     if grid.beyond(found):
         logger.info(
-            f"the best rate is on the border of the grid, but {grid.max_runs} rates (--max-runs) are tried"
+            f"the best rate is on the border of the grid, and {grid.max_runs} rates were tried: raise "
+            "--max-runs"
         )
 
 

@@ -233,7 +233,13 @@ class ChoicesBody(Choices):
 class PredictManyBody(RequestBody):
     """Rows of many tasks."""
 
-    inputs: list[Any] = Field(
+    inputs: Annotated[
+        list[Any],
+        says(
+            'a list of rows such as {"task": "sentiment", "inputs": "..."}. One input goes to '
+            'POST /predict/<task>, or to several tasks with the key "tasks"'
+        ),
+    ] = Field(
         description="rows, each a body of POST /predict/{task} with the key `task`: the task's name",
         json_schema_extra={"minItems": 1},
     )

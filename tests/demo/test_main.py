@@ -48,3 +48,10 @@ def test_the_memory_is_that_of_the_precision(
     assert f"copies in fp32 would take {report['finetuned']['ratio']} times" in told
     in_precision = f"copies in {precision} would take {report['finetuned']['ratio_in_precision']} times"
     assert in_precision in told
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    assert main(["--output", str(tmp_path)]) == 2
+    assert "holds other things than a demonstration's" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").read_text() == "precious"

@@ -7,7 +7,7 @@ import pytest
 
 from mask_store import MaskStore
 from tests.support.callbacks import Killed, KillInEpoch
-from tests.support.learning_data import command_line, tiny_options
+from tests.support.learning_data import command_line, tiny_options, write_lines
 from tests.training.runs.test_results import result
 from training.errors import OptionsError, SearchError
 from training.options import Method
@@ -208,6 +208,24 @@ def test_a_grid_that_makes_no_sense_is_refused_with_every_mistake() -> None:
     with pytest.raises(OptionsError) as raised:
         Grid((-1.0, 1.0), factor=1.0000001, max_runs=1)
     assert [problem.split()[0] for problem in raised.value.problems] == ["--grid", "--factor", "--max-runs"]
+
+
+@pytest.mark.parametrize(("examples", "code"), [(40, 1), (6, 0)])
+def test_a_rate_that_learned_nothing_is_not_recommended(
+    tmp_path: Path, tiny_bert: str, capsys: pytest.CaptureFixture[str], examples: int, code: int
+) -> None:
+    dev = str(
+        write_lines(tmp_path / "dev.jsonl", [{"text": "the film", "label": n % 2} for n in range(examples)])
+    )
+    train = str(
+        write_lines(tmp_path / "train.jsonl", [{"text": "a movie", "label": n % 2} for n in range(8)])
+    )
+    line = ["--task", "demo", "--kind", "sequence-classification", "--base", tiny_bert, "--epochs", "1"]
+    line += ["--train", train, "--dev", dev, "--run-dir", str(tmp_path / "run"), "--max-length", "32"]
+    assert main([*line, "--grid", "0.001", "--max-runs", "1"]) == code
+    out, err = capsys.readouterr()
+    assert "no rate may have learned anything: the best has dev accuracy 0.5000" in err
+    assert bool(out) == (code == 0)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,8 @@ async def predict_many(request: Request, service: ServiceDep, _key: StickyKey = 
         given = await service.predictor.run_by_size(len(body), lambda: parse_json(body))
         if isinstance(given, dict) and "tasks" in given:
             return await answer_tasks(request, given, len(body), service)
+        if isinstance(given, dict) and "task" in given:
+            raise InvalidBodyError(_TASK_IN_BODY)
         reading = _read_json(given, len(body), service, context.caller, sticky_key(request))
         rows = await unless_left(request, reading)
     if not rows:
@@ -136,6 +138,12 @@ async def predict_many(request: Request, service: ServiceDep, _key: StickyKey = 
         to_json, [reply.content for reply in await unless_left(request, _all(replies))]
     )
     return Response(content, media_type="application/json")
+
+
+_TASK_IN_BODY = (
+    'the key "task" belongs to a row: {"inputs": [{"task": "sentiment", "inputs": "..."}]}. One input goes '
+    'to POST /predict/<task>, or to several tasks with the key "tasks"'
+)
 
 
 async def _read_lines(request: Request, service: Service, caller: Caller) -> list[Row]:

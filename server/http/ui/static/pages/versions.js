@@ -85,9 +85,9 @@ function row(version, found, { act, compare }) {
   const served = number === found.served;
   const pin = async () =>
     (await confirm({
-      title: `Serve version ${number} here?`,
-      text: "This server alone keeps it, whatever the store calls current, until it follows the store again or ends.",
-      action: `Serve version ${number}`,
+      title: `Pin the task to version ${number}?`,
+      text: "Every server of this store serves it, whatever is current, until it is unpinned. A restart changes nothing.",
+      action: `Pin to version ${number}`,
     })) && act("/pin", { version: number });
   const rollback = async () =>
     (await confirm({
@@ -121,7 +121,7 @@ function row(version, found, { act, compare }) {
       number !== found.current &&
         button("Make current", rollback, {
           disabled: found.pinned !== null || Boolean(found.traffic?.active),
-          "aria-label": `Make version ${number} current in the store`,
+          "aria-label": `Make version ${number} current`,
         }),
       sharing(found, number, act),
     ),
