@@ -229,7 +229,7 @@ def _check_base(manifest: Manifest, own: BaseInfo) -> None:
         ]
         raise BaseMismatchError(
             f"the mask of task {manifest.task!r} was learned on base {theirs.name!r:.80}, not on base "
-            f"{own.name!r}, which has another {' and another '.join(differing)} ({'; '.join(digests)})"
+            f"{own.name!r}, which differs in {' and '.join(differing)} ({'; '.join(digests)})"
         )
     if unknown := own.identity.keys() - theirs.identity.keys():
         logger.warning(

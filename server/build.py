@@ -12,7 +12,7 @@ from mask_store import BundleCache, MaskStore
 from mask_store.sizes import human_bytes
 from masking import Base, MaskedEncoder, TaskBatch, choose_device, load_base
 from masking.inference import ResidentWeights
-from masking.kernels import Precision, choose_precision, costs, kernel_runs
+from masking.kernels import Precision, choose_precision, costs, kernel_runs, missing
 from masking.kernels.cpu.processor import instruction_sets, processor_name
 from masking.tasks import MODEL_KINDS
 from server.engine.batch import BatchLimits
@@ -169,11 +169,8 @@ def _reason(settings: Settings, device: torch.device) -> str:
     """Say why `auto` is what it is."""
     if settings.kernels == "off":
         return "without kernels there is no other"
-    try:
-        choose_precision("bf16", device)
-    except ValueError as error:
-        return str(error)
-    return "multiplied natively here"
+    lacking = missing("bf16", device)
+    return f"bf16 {lacking}" if lacking else "bf16 is multiplied natively here"
 
 
 def _weights(base: Base, precision: Precision, settings: Settings) -> ResidentWeights:

@@ -54,6 +54,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output) if arguments.output else None
     if output is not None and output.suffix not in _FORMATS:
         raise OptionsError([f"--output {output}: the name must end in {', '.join(_FORMATS)}"])
+    if output is not None and not output.parent.is_dir():
+        raise OptionsError([f"--output {output}: there is no folder {output.parent}"])
     rows = read_rows(arguments, arguments.file)
     # torch takes seconds to import, which --help and mistakes don't wait for
     from training.published.labelling import answer_columns, label_rows  # noqa: PLC0415

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from mask_store.cli.printing import print_json, print_problems, print_table, version_fields
+from mask_store.errors import StoreNotFoundError
 from mask_store.sizes import human_bytes
 
 if TYPE_CHECKING:
@@ -97,7 +98,10 @@ def copy(store: "MaskStore", options: argparse.Namespace) -> int:
     from mask_store.store.store import MaskStore  # noqa: PLC0415 (NumPy and fsspec, which --help need not)
 
     wanted = options.versions or [(task, None) for task in store.tasks()]
-    target = MaskStore.open(options.to, create=options.create)
+    try:
+        target = MaskStore.open(options.to, create=options.create)
+    except StoreNotFoundError as error:
+        raise StoreNotFoundError(f"{error}; --create makes one") from None
     published = []
     for task, number in wanted:
         source = store.version(task, number)

@@ -123,7 +123,9 @@ class Traffic(Order):
         if self.stable not in self.weights:
             raise _wrong(f"the stable version {self.stable} has no weight")
         if self.shadow == self.stable:
-            raise _wrong(f"version {self.shadow} is the stable one and can't be compared with itself")
+            raise _wrong(
+                f"version {self.shadow} is the stable one and can't be compared with itself; name another stable one"
+            )
         return self
 
     @property

@@ -40,7 +40,7 @@ def export_task(bundle: MaskBundle, base: Base, folder: Path, *, onnx: bool = Fa
     if differing := base.info.differing(manifest.base):
         raise BaseMismatchError(
             f"task {manifest.task!r} belongs to base {manifest.base.name!r}, not to {base.info.name!r}, "
-            f"which has another {' and another '.join(differing)}"
+            f"which differs in {' and '.join(differing)}"
         )
     if len(bundle.members) > 1:
         raise ExportError(f"task {manifest.task!r} is an ensemble, which is no single model: export a member")

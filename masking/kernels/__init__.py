@@ -27,7 +27,14 @@ from masking.kernels.layouts import (
     rice_decoder,
 )
 from masking.kernels.linear import Method, kernel_runs, masked_linear
-from masking.kernels.precision import PRECISIONS, Precision, PrecisionChoice, choose_precision, without_lines
+from masking.kernels.precision import (
+    PRECISIONS,
+    Precision,
+    PrecisionChoice,
+    choose_precision,
+    missing,
+    without_lines,
+)
 from masking.kernels.reference import reference_linear
 from masking.kernels.segments import Segments
 
@@ -50,6 +57,7 @@ __all__ = [
     "kernel_runs",
     "mask_addresses",
     "masked_linear",
+    "missing",
     "ready_mask",
     "reference_linear",
     "rice_decoder",

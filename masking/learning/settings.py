@@ -105,7 +105,8 @@ def parse_blocks(text: str, last: int | None = None) -> tuple[int, ...]:
         start, open_end, end = int(match[1]), match[2] == "-", match[3]
         stop = last if open_end else int(end or start)
         if stop is not None and stop < start:
-            where = f"; the last block is {last}" if open_end else ""
-            raise ValueError(f"the range {part.strip()!r} runs backwards{where}")
+            if open_end:
+                raise ValueError(f"there is no block {start}: the last block is {last}")
+            raise ValueError(f"the range {part.strip()!r} runs backwards")
         blocks.update(range(start, (start if stop is None else stop) + 1))
     return tuple(sorted(blocks))

@@ -110,8 +110,8 @@ def test_the_log_names_precision_and_processor(
 @pytest.mark.parametrize(
     ("lacking", "kernels", "told"),
     [
-        ("", "auto", "bf16: multiplied natively here"),
-        (LACKS, "auto", f"fp32: precision bf16: {LACKS}; this device has fp32"),
+        ("", "auto", "bf16: bf16 is multiplied natively here"),
+        (LACKS, "auto", f"fp32: bf16 {LACKS}"),
         ("", "off", "fp32: without kernels there is no other"),
     ],
 )

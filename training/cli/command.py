@@ -1,10 +1,11 @@
 """Command: what is logged and how it ends; what is raised becomes one line on stderr and an exit code.
 
 0 done, 1 something failed on the way (disk, store, learning), 2 bad input (options, data, base or store as
-given), 130 stopped by ^C. Which error has which code is in `training.errors`.
+given), 130 stopped by ^C, 141 nobody reads the output. Which error has which code is in `training.errors`.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from mask_store.terminal import escape_missing_letters
 from training.distributed import is_main
 from training.errors import OptionsError, exit_code
 
-STOPPED = 130
+STOPPED, BROKEN_PIPE = 130, 141
 
 
 def run_command(work: Callable[[], int], *, log: str = "training", quiet: bool = False) -> int:
@@ -33,6 +34,9 @@ def run_command(work: Callable[[], int], *, log: str = "training", quiet: bool =
             return work()
     except KeyboardInterrupt:
         return _end("stopped; give the same command again to resume after the last checkpoint", STOPPED)
+    except BrokenPipeError:  # who reads the output has left, and Python would complain at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except Exception as error:
         code = exit_code(error)
         if code is None:

@@ -56,9 +56,7 @@ def test_a_mask_of_the_same_weights_with_another_part_is_refused(tiny_bert: str,
     base = load_base(tiny_bert)
     info = base.info.model_copy(update={"name": "cased", part: "sha256:" + "0" * 64})
     bundle = random_bundle(dataclasses.replace(base, info=info), SPEC)
-    message = (
-        rf"learned on base 'cased', not on base 'tiny-bert', which has another {part} \({part} sha256:0+"
-    )
+    message = rf"learned on base 'cased', not on base 'tiny-bert', which differs in {part} \({part} sha256:0+"
     with pytest.raises(BaseMismatchError, match=message):
         load_task(bundle, base)
 

@@ -171,7 +171,7 @@ def test_a_task_learned_with_another_tokenizer_is_not_served(base: Base, tmp_pat
     fill(tmp_path, replace(base, info=info), ["sentiment"])
     with serving(base, tmp_path) as client:
         problem = _not_served(client)["sentiment"]["problem"]
-    assert "learned on base 'cased', not on base 'tiny-bert', which has another tokenizer" in problem
+    assert "learned on base 'cased', not on base 'tiny-bert', which differs in tokenizer" in problem
 
 
 def test_a_store_that_vanishes_and_comes_back(base: Base, tmp_path: Path) -> None:
