@@ -124,7 +124,8 @@ class Traffic(Order):
             raise _wrong(f"the stable version {self.stable} has no weight")
         if self.shadow == self.stable:
             raise _wrong(
-                f"version {self.shadow} is the stable one and can't be compared with itself; name another stable one"
+                f"version {self.shadow} is the stable one and can't be compared with itself; name another "
+                "stable one"
             )
         return self
 
