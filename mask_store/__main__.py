@@ -24,7 +24,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m mask_store
         The exit status: 0 or 1. A command that is not understood raises SystemExit(2).
     """
     escape_missing_letters()
-    options = parser(prog).parse_args(argv)
+    commands = parser(prog)
+    options = commands.parse_args(argv)
+    if options.store is None:
+        commands.error("--store DIR is missing")
     from mask_store.store.store import MaskStore  # noqa: PLC0415 (NumPy and fsspec, which --help need not)
 
     try:

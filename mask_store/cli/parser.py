@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Run = Callable[["MaskStore", argparse.Namespace], int]
 
+_STORE = "folder of the store, or an fsspec URL"
 _MOST = 100_000  # versions, or days: more than there are, and within what dates can hold
 _EXAMPLES = """examples:
   python -m mask_store --store masks list                        what is there
@@ -46,7 +47,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--store", required=True, metavar="DIR", help="folder of the store, or an fsspec URL")
+    made.add_argument("--store", metavar="DIR", help=f"{_STORE}; it may follow the command, too")
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     _add_looking(commands)
     _add_changing(commands)
@@ -197,6 +198,7 @@ def _command(commands: Any, name: str, run: Run, about: str) -> argparse.Argumen
     made: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=f"{about[0].upper()}{about[1:]}."
     )
+    made.add_argument("--store", default=argparse.SUPPRESS, metavar="DIR", help=_STORE)
     made.add_argument("--json", action="store_true", help="print one JSON document")
     made.set_defaults(run=run, parser=made)
     return made

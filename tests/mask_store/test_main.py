@@ -466,3 +466,18 @@ def test_traffic_that_is_refused(
         assert raised.value.code == status
     assert message in capsys.readouterr().err
     assert MaskStore.open(filled).traffic("demo") is None
+
+
+def test_the_store_may_stand_before_or_after_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(tmp_path / "masks")
+    MaskStore.open(place, create=True)
+    assert main(["--store", place, "list", "--json"]) == 0
+    before = capsys.readouterr().out
+    assert main(["list", "--json", "--store", place]) == 0
+    assert capsys.readouterr().out == before
+    with pytest.raises(SystemExit) as ended:
+        main(["list"])
+    assert ended.value.code == 2
+    assert "--store DIR is missing" in capsys.readouterr().err

@@ -75,7 +75,5 @@ def test_blocks(text: str, blocks: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "-3", "1--2", "3-1", "6-", "1,,2", "99999"])
 def test_lists_of_blocks_that_make_no_sense(text: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"is not a block or range|runs backwards|there is no block 6: the last block is 5"
-    ):
+    with pytest.raises(ValueError, match=r"is not a block or range|runs backwards|there is no block 6"):
         parse_blocks(text, 5)
