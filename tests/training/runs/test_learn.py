@@ -16,13 +16,14 @@ from mask_store import (
     TaskManifest,
     VersionInfo,
 )
-from masking import BaseLoadError, WordsInput, load_base
+from masking import Base, BaseLoadError, WordsInput, load_base
 from tests.support.callbacks import Killed, KillInEpoch
 from tests.support.learning_data import ROWS, pairs, tiny_options, write_lines
 from tests.support.models import tiny_base
 from training.errors import LabelError, OptionsError, PublishError, RunMismatchError
 from training.loop.run_folder import RunFolder
 from training.options import EXTRA_SETTINGS
+from training.runs import preparation
 from training.runs.learn import learn, learn_bundle
 from training.runs.preparation import prepare
 
@@ -236,7 +237,14 @@ def test_stopping_early_is_said(tmp_path: Path, tiny_bert: str, log: pytest.LogC
     assert "stopped after epoch 2: the last 1 brought no gain" in log.messages
 
 
-def test_the_revision_of_the_base_is_published(tmp_path: Path, tiny_bert: str) -> None:
+def test_the_revision_of_the_base_is_published(
+    tmp_path: Path, tiny_bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def from_the_hub(name: str, *, revision: str | None, device: str) -> Base:
+        base = load_base(name, device=device)
+        return Base.from_model(base.encoder, base.tokenizer, name=name, revision=revision)
+
+    monkeypatch.setattr(preparation, "load_base", from_the_hub)
     learn(tiny_options(tmp_path, tiny_bert, epochs=1, revision="v2.1"))
     assert MaskStore.open(tmp_path / "store").load("demo").manifest.base.revision == "v2.1"
 
