@@ -1,8 +1,8 @@
 """Rate search: the learning rate that is best on dev, on a grid that extends itself (paper, section 4).
 
 The grid grows by a step at its lower or upper end until the best rate is not on its border, and at both while
-no rate is better than chance makes of the majority vote; of several seeds the mean counts. Which command
-searches, and what for, is decided elsewhere.
+no rate beats the majority vote by more than chance (`chance_level`); of several seeds the mean counts. Which
+command searches, and what for, is decided elsewhere.
 """
 
 import logging
@@ -187,7 +187,7 @@ def search(
             known[lr] = _try(lr, prepared, method, runner, rival)
             logger.info(f"{known[lr]} ({len(known)} of at most {grid.max_runs} rates)")
         if not waiting and len(known) < grid.max_runs:
-            waiting = grid.beyond(_found(known, chance))[: max(0, grid.max_runs - len(known))]
+            waiting = grid.beyond(_found(known, chance))[: grid.max_runs - len(known)]
     found = _found(known, chance)
     if not math.isfinite(found.best.value):
         raise SearchError(f"every rate from {found.trials[0].lr:g} to {found.trials[-1].lr:g} diverged")
